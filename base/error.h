@@ -1,0 +1,46 @@
+/* Errors: every fallible function returns enum moe_status and takes struct moe_err * last.
+ *
+ * Invariants: out-parameters are written only on MOE_OK. Library code never prints, exits or
+ * aborts on bad input; only main() maps a status to an exit code (moe_exit_code).
+ * A message is lower case, names the fault first, quotes the subject, and gives value and limit:
+ *     cannot open 'x.h5': not an HDF5 file
+ *     strategy 'a.yaml':12: ways 9 exceeds the 8 experts of a layer
+ */
+#ifndef MOELAB_BASE_ERROR_H
+#define MOELAB_BASE_ERROR_H
+
+#include <stdarg.h>
+
+enum moe_status {
+    MOE_OK = 0,
+    MOE_ERR_IO,          /* open, read, write, rename failed; disk full */
+    MOE_ERR_MEMORY,      /* host, pinned or device memory ran out */
+    MOE_ERR_INPUT,       /* a data file breaks its format */
+    MOE_ERR_USAGE,       /* an option, key, value or name the user gave is wrong */
+    MOE_ERR_UNSUPPORTED, /* well-formed, but not something this build or version does */
+    MOE_ERR_CHECK,       /* ran to the end, and a comparison or tolerance failed */
+    MOE_ERR_INTERRUPTED, /* SIGINT or SIGTERM */
+};
+
+struct moe_err {
+    enum moe_status status;
+    char text[480]; /* one line, no final newline; "" when status is MOE_OK */
+};
+
+/* Sets status and text (printf style; cut at the buffer's end; control characters become '?')
+ * and returns the status, so that callers can write `return moe_fail(err, ...)`. err may be NULL. */
+enum moe_status moe_fail(struct moe_err *err, enum moe_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Puts "format: " in front of the text already in err; returns err->status. For adding the file
+ * name on the way up. */
+enum moe_status moe_fail_prefix(struct moe_err *err, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* MOE_ERR_MEMORY with "out of memory for WHAT". */
+enum moe_status moe_fail_memory(struct moe_err *err, const char *what);
+
+/* Exit code of the program: 0 ok, 1 failed, 2 usage, 3 a check failed. */
+int moe_exit_code(enum moe_status status);
+
+#endif

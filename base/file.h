@@ -1,0 +1,41 @@
+/* Files: whole-file reading with a limit, and outputs that appear complete or not at all. */
+#ifndef MOELAB_BASE_FILE_H
+#define MOELAB_BASE_FILE_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Reads a regular file of at most max_bytes into a NUL-terminated heap buffer (*out, caller frees;
+ * *size without the NUL). Directories, devices and larger files are errors. */
+enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
+                              struct moe_err *err);
+
+/* An output file under a temporary name beside its target: stream to write to, then commit
+ * (flush, fsync, rename) or abandon (delete). Path "-" is stdout, never renamed. */
+struct moe_output {
+    FILE *stream;
+    char *path;      /* target */
+    char *temporary; /* path + ".part"; NULL for stdout */
+};
+
+enum moe_status moe_output_create(struct moe_output *out, const char *path, struct moe_err *err);
+enum moe_status moe_output_commit(struct moe_output *out, struct moe_err *err);
+void moe_output_abandon(struct moe_output *out);
+
+/* Makes directory path and its parents (mode 0777 & ~umask); no error if it is there. */
+enum moe_status moe_make_directories(const char *path, struct moe_err *err);
+
+/* Finds a named file of a kind ("models", "platforms", "strategies"): a name with '/' or ending in
+ * ".yaml" is a path as it stands; otherwise NAME.yaml is looked for in ./experiments/KIND and in the
+ * experiments folder beside or above the program. On failure the message lists the known names.
+ * Writes the path into buf. */
+enum moe_status moe_find_config(const char *kind, const char *name, char *buf, size_t size,
+                                struct moe_err *err);
+
+/* The folder `name` ("plots", "experiments") of this installation, by the same search. */
+enum moe_status moe_find_folder(const char *name, char *buf, size_t size, struct moe_err *err);
+
+#endif

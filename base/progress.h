@@ -1,0 +1,33 @@
+/* Log lines and progress on stderr. Progress shows only on a terminal: share done, rate, time left.
+ * SIGINT and SIGTERM set a flag that long loops ask for. */
+#ifndef MOELAB_BASE_PROGRESS_H
+#define MOELAB_BASE_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* "moelab: text" on stderr, clearing a progress line first. */
+void moe_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+struct moe_progress {
+    const char *what; /* "importing" */
+    const char *unit; /* "tokens" */
+    uint64_t total;   /* 0: unknown, then no time left is shown */
+    uint64_t last_ns, start_ns;
+    bool shown;
+};
+
+void moe_progress_begin(struct moe_progress *p, const char *what, const char *unit,
+                        uint64_t total);
+/* Cheap enough to call once a block; redraws at most ten times a second. */
+void moe_progress_update(struct moe_progress *p, uint64_t done);
+void moe_progress_end(struct moe_progress *p);
+
+/* Wall clock for rates only (monotonic, ns). Never enters a result except in `bench`. */
+uint64_t moe_clock_ns(void);
+
+/* Installs handlers; after a first SIGINT or SIGTERM moe_interrupted() is true; a second kills. */
+void moe_catch_interrupts(void);
+bool moe_interrupted(void);
+
+#endif

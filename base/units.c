@@ -1,0 +1,176 @@
+#include "base/units.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int moe_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+int moe_add_u64(uint64_t a, uint64_t b, uint64_t *out)
+{
+    return !__builtin_add_overflow(a, b, out);
+}
+
+enum moe_status moe_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out,
+                              struct moe_err *err)
+{
+    uint64_t value = 0;
+    if (!*text)
+        return moe_fail(err, MOE_ERR_USAGE, "empty value where a whole number is expected");
+    for (const char *c = text; *c; c++) {
+        if (*c < '0' || *c > '9')
+            return moe_fail(err, MOE_ERR_USAGE, "'%.40s' is not a whole number", text);
+        if (!moe_mul_u64(value, 10, &value) || !moe_add_u64(value, (uint64_t)(*c - '0'), &value))
+            return moe_fail(err, MOE_ERR_USAGE, "'%.40s' is too large for 64 bits", text);
+    }
+    if (value < min || value > max)
+        return moe_fail(err, MOE_ERR_USAGE, "%" PRIu64 " is outside %" PRIu64 "..%" PRIu64, value,
+                        min, max);
+    *out = value;
+    return MOE_OK;
+}
+
+/* strtod() accepts blanks, hex, nan and inf; a value of a configuration file may be none of them. */
+static int plain_number(const char *text)
+{
+    return *text && strspn(text, "0123456789+-.eE") == strlen(text);
+}
+
+enum moe_status moe_parse_f64(const char *text, double min, double max, double *out,
+                              struct moe_err *err)
+{
+    char *end = NULL;
+    errno = 0;
+    double value = plain_number(text) ? strtod(text, &end) : 0;
+    if (!end || end == text || *end || errno == ERANGE || !isfinite(value))
+        return moe_fail(err, MOE_ERR_USAGE, "'%.40s' is not a finite number", text);
+    if (value < min || value > max)
+        return moe_fail(err, MOE_ERR_USAGE, "%g is outside %g..%g", value, min, max);
+    *out = value;
+    return MOE_OK;
+}
+
+static const struct {
+    const char *name;
+    double bytes;
+} byte_units[] = {
+    {"", 1},        {"B", 1},         {"KB", 1e3},           {"MB", 1e6},
+    {"GB", 1e9},    {"TB", 1e12},     {"KiB", 1024},         {"MiB", 1048576},
+    {"GiB", 0x1p30}, {"TiB", 0x1p40},
+};
+
+enum moe_status moe_parse_bytes(const char *text, uint64_t *out, struct moe_err *err)
+{
+    size_t digits = strspn(text, "0123456789.");
+    char number[40];
+    double value;
+    if (digits == 0 || digits >= sizeof number)
+        return moe_fail(err, MOE_ERR_USAGE, "'%.40s' is not a size such as 4000MiB or 20GB", text);
+    memcpy(number, text, digits);
+    number[digits] = 0;
+    enum moe_status s = moe_parse_f64(number, 0, 1e18, &value, err);
+    if (s)
+        return s;
+    for (size_t i = 0; i < sizeof byte_units / sizeof *byte_units; i++) {
+        if (strcmp(text + digits, byte_units[i].name) != 0)
+            continue;
+        double bytes = floor(value * byte_units[i].bytes);
+        if (bytes > 0x1p60)
+            return moe_fail(err, MOE_ERR_USAGE, "'%.40s' exceeds 1024 PiB", text);
+        *out = (uint64_t)bytes;
+        return MOE_OK;
+    }
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "'%.40s' has an unknown unit (B KB MB GB TB KiB MiB GiB TiB)", text);
+}
+
+enum moe_status moe_parse_bool(const char *text, int *out, struct moe_err *err)
+{
+    static const char *const words[] = {"false", "true", "no", "yes", "off", "on", "0", "1"};
+    for (int i = 0; i < 8; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *out = i & 1;
+            return MOE_OK;
+        }
+    }
+    return moe_fail(err, MOE_ERR_USAGE, "'%.40s' is not true or false", text);
+}
+
+const char *moe_format_bytes(uint64_t bytes, char *buf, size_t size)
+{
+    static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double value = (double)bytes;
+    int unit = 0;
+    while (value >= 1024 && unit < 5) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(buf, size, unit && value < 100 ? "%.1f %s" : "%.0f %s", value, names[unit]);
+    return buf;
+}
+
+const char *moe_format_count(double value, char *buf, size_t size)
+{
+    static const char *const names[] = {"", " k", " M", " G", " T"};
+    int unit = 0;
+    while (value >= 1000 && unit < 4) {
+        value /= 1000;
+        unit++;
+    }
+    snprintf(buf, size, value < 10 && unit ? "%.2f%s" : value < 100 ? "%.1f%s" : "%.0f%s", value,
+             names[unit]);
+    return buf;
+}
+
+static size_t edit_distance(const char *a, const char *b)
+{
+    enum { CAP = 64 };
+    size_t row[CAP + 1];
+    size_t n = strlen(a), m = strlen(b);
+    if (n > CAP || m > CAP)
+        return CAP;
+    for (size_t j = 0; j <= m; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+const char *moe_nearest_name(const char *text, const char *const *names, size_t n)
+{
+    const char *best = NULL;
+    size_t limit = strlen(text) / 2 + 1;
+    for (size_t i = 0; i < n; i++) {
+        size_t d = edit_distance(text, names[i]);
+        if (d <= limit && (!best || d < limit)) {
+            best = names[i];
+            limit = d;
+        }
+    }
+    return best;
+}
+
+uint64_t moe_hash_bytes(uint64_t hash, const void *data, size_t n)
+{
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    return hash;
+}

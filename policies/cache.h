@@ -1,0 +1,89 @@
+/* The cache directory: owns residency; used unchanged by replay, simulator and executor.
+ *
+ * Slot states: empty, in flight (reserved, its copy has not landed), resident. One event:
+ *     moe_cache_route      classifies all experts against the contents at the event's start,
+ *                          counts them, pins those present, tells the policy (on_route)
+ *     then in gate order   moe_cache_touch for a hit, moe_cache_reserve for a miss to be admitted
+ *     moe_cache_end_event  unpins
+ * Reserved slots are pinned until the event ends and are no victims until moe_cache_ready.
+ * Slots in this header are global numbers (geometry.h). */
+#ifndef MOELAB_POLICIES_CACHE_H
+#define MOELAB_POLICIES_CACHE_H
+
+#include "policies/geometry.h"
+#include "policies/policy.h"
+
+/* Counters of one layer and phase. lookups = hits + inflight_hits + misses. */
+struct moe_counts {
+    uint64_t events, any_hit_events, all_hit_events;
+    uint64_t lookups, hits, inflight_hits, misses;
+    uint64_t fills;         /* slots reserved */
+    uint64_t fill_bytes;    /* their bytes, where expert sizes are known */
+    uint64_t evictions;
+    uint64_t useless_fills; /* evicted before any use */
+    uint64_t late_fills;    /* asked for at least once while in flight (once a fill) */
+    uint64_t dropped_fills; /* wanted, but every slot of the pool was pinned or in flight */
+    uint64_t bypasses;      /* the policy declined to give up a slot */
+    uint64_t hazards;       /* a pinned or in-flight slot was overwritten (IGNORES_PINS only) */
+};
+
+void moe_counts_add(struct moe_counts *sum, const struct moe_counts *part);
+
+struct moe_cache; /* opaque; single-threaded */
+
+/* geometry must outlive the cache. Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_cache_new(struct moe_cache **out, const struct moe_geometry *geometry,
+                              uint32_t top_k, const struct moe_policy_spec *policy, uint64_t seed,
+                              struct moe_err *err);
+void moe_cache_free(struct moe_cache *cache);
+
+/* Empties every slot and the policy's state; counters stay. */
+void moe_cache_clear(struct moe_cache *cache);
+
+/* A sequence begins (policies with MOE_NEEDS_SEQUENCE). */
+void moe_cache_begin_sequence(struct moe_cache *cache);
+
+/* Does layer have a pool? */
+bool moe_cache_covers(const struct moe_cache *cache, uint32_t layer);
+
+/* Classifies the event and counts it; fills route->slot (global numbers) and route->access. */
+void moe_cache_route(struct moe_cache *cache, struct moe_route *route);
+
+/* Counts one event of (layer, phase) with n_hits of n experts found, for callers that route the
+ * experts of an event one at a time (access contract) and passed count_event = false. */
+void moe_cache_count_event(struct moe_cache *cache, uint32_t layer, enum moe_phase phase,
+                           uint32_t n_hits, uint32_t n);
+/* As moe_cache_route without counting the event itself. */
+void moe_cache_route_access(struct moe_cache *cache, struct moe_route *route);
+
+/* Recency/frequency update of a present expert. */
+void moe_cache_touch(struct moe_cache *cache, moe_slot slot);
+
+/* Reserves a slot for the missed expert route->expert[i], evicting if needed. Returns the slot (in
+ * flight, pinned until the event ends), or MOE_NO_SLOT when the layer has none, the policy
+ * declined, or all are pinned. *evicted (may be NULL) gets the key given up last, or MOE_NO_KEY. */
+#define MOE_NO_KEY UINT32_MAX
+moe_slot moe_cache_reserve(struct moe_cache *cache, const struct moe_route *route, uint32_t i,
+                           moe_key *evicted);
+
+/* As reserve, for a key that no event asks for now (prefetch). */
+moe_slot moe_cache_reserve_key(struct moe_cache *cache, moe_key key, moe_key *evicted);
+
+/* The copy into slot has landed: resident. */
+void moe_cache_ready(struct moe_cache *cache, moe_slot slot);
+
+void moe_cache_end_event(struct moe_cache *cache);
+
+/* Where key is (slot or MOE_NO_SLOT), without counting anything. */
+moe_slot moe_cache_find(const struct moe_cache *cache, moe_key key);
+bool moe_cache_in_flight(const struct moe_cache *cache, moe_slot slot);
+
+/* Keeps slot from eviction until unpinned; nests. */
+void moe_cache_pin(struct moe_cache *cache, moe_slot slot);
+void moe_cache_unpin(struct moe_cache *cache, moe_slot slot);
+
+/* Counters of a layer in a phase; valid until the cache is freed. */
+const struct moe_counts *moe_cache_counts(const struct moe_cache *cache, uint32_t layer,
+                                          enum moe_phase phase);
+
+#endif

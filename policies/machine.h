@@ -1,0 +1,55 @@
+/* The machine contract: what the step loop needs done. `sim` does it in virtual time, `exec` on
+ * devices. Calls queue work and return at once, except those that say "waits": they return when the
+ * host would know. The machine reports landed copies by calling moe_cache_ready on its cache, only
+ * from inside one of its own calls. */
+#ifndef MOELAB_POLICIES_MACHINE_H
+#define MOELAB_POLICIES_MACHINE_H
+
+#include "policies/cache.h"
+#include "policies/decide.h"
+
+typedef uint64_t moe_ns;
+
+struct moe_step {
+    const struct moe_tokens *tokens; /* routes to replay; NULL: the machine routes by itself */
+    uint64_t first, n_tokens;        /* tokens of this forward pass within `tokens` */
+    enum moe_phase phase;
+    uint32_t context;                /* tokens already in the KV cache */
+};
+
+struct moe_ffn {
+    uint32_t layer;
+    moe_expert expert;
+    moe_slot slot;     /* gpu_ffn: where the weights are */
+    uint32_t n_tokens; /* tokens of the step that use it */
+};
+
+enum moe_fetch_priority { MOE_FETCH_DEMAND, MOE_FETCH_FILL, MOE_FETCH_PREFETCH };
+
+struct moe_fetch {
+    uint32_t layer;
+    moe_expert expert;
+    moe_slot slot;
+    enum moe_fetch_priority priority;
+    bool pageable;
+};
+
+struct moe_machine_ops {
+    const char *name;
+    enum moe_status (*begin_step)(void *machine, const struct moe_step *step, struct moe_err *err);
+    /* Dense part of the layer on the GPU; waits until the routing is known to the host. */
+    enum moe_status (*attend)(void *machine, uint32_t layer, struct moe_layer_routes *out,
+                              struct moe_err *err);
+    void (*gpu_ffn)(void *machine, const struct moe_ffn *ffn);
+    /* On the CPU pool, in queue order; the first of a layer brings the activations down first. */
+    void (*cpu_ffn)(void *machine, const struct moe_ffn *ffn);
+    void (*cpu_wait)(void *machine); /* waits until the CPU pool has nothing left */
+    void (*fetch)(void *machine, const struct moe_fetch *fetch);
+    /* Later gpu_ffn calls wait for the copy into slot; host: the host waits as well. */
+    void (*slot_wait)(void *machine, moe_slot slot, bool host);
+    void (*combine)(void *machine, uint32_t layer); /* sums GPU and CPU parts on the GPU */
+    enum moe_status (*end_step)(void *machine, struct moe_err *err); /* waits for the token */
+    moe_ns (*now)(void *machine);
+};
+
+#endif

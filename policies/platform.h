@@ -1,0 +1,60 @@
+/* Platforms: the constants of a computer, each with value, unit and origin (YAML; experiments/
+ * platforms/). A missing or unknown key is an error, never a default. GB/s is 1e9 bytes a second. */
+#ifndef MOELAB_POLICIES_PLATFORM_H
+#define MOELAB_POLICIES_PLATFORM_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+enum { MOE_MAX_FFN_POINTS = 256 };
+
+/* One measured batch-1 expert FFN on the CPU. */
+struct moe_ffn_point {
+    uint32_t threads;
+    uint64_t expert_bytes;
+    double ms;
+};
+
+struct moe_platform {
+    char name[64];
+    char description[256];
+    struct {
+        double h2d_pinned_gb_per_s, h2d_pageable_gb_per_s;
+        double copy_setup_us;             /* fixed cost of one expert copy */
+        double state_down_us, state_up_us; /* activations of a layer GPU -> CPU, and back */
+    } link;
+    struct {
+        double read_gb_per_s; /* usable read bandwidth, all cores and engines together */
+    } dram;
+    struct {
+        uint64_t cores;
+        double gflops_per_core; /* for many tokens (prefill) */
+        uint32_t n_points;
+        struct moe_ffn_point point[MOE_MAX_FFN_POINTS]; /* sorted by threads, then bytes */
+    } cpu;
+    struct {
+        uint64_t memory_bytes;
+        double read_gb_per_s; /* reachable by matrix-vector kernels */
+        double tflops;        /* reachable by matrix products, weights' type */
+        double expert_launch_us, layer_overhead_us, token_overhead_us;
+    } gpu;
+    struct {
+        double cpu_idle_w, cpu_busy_per_thread_w;
+        double gpu_idle_w, gpu_busy_w, gpu_copy_w; /* busy and copy: added to idle */
+    } power;
+};
+
+enum moe_status moe_platform_load(const char *path, struct moe_platform *out, struct moe_err *err);
+
+/* Sets one constant by "section.key", e.g. "link.h2d_pinned_gb_per_s" (what-if sweeps). */
+enum moe_status moe_platform_set(struct moe_platform *platform, const char *key, const char *text,
+                                 struct moe_err *err);
+
+/* GB/s at which `threads` cores stream an expert of the given size at batch 1: from the measured
+ * points, linear in bandwidth between thread counts, linear in log size between sizes, clamped
+ * outside; more threads than cores count as cores. */
+double moe_platform_expert_gb_per_s(const struct moe_platform *platform, uint64_t threads,
+                                    uint64_t expert_bytes);
+
+#endif

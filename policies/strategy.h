@@ -1,0 +1,55 @@
+/* Strategies: geometry + policy + admission + prefetcher + dispatch as one YAML file. */
+#ifndef MOELAB_POLICIES_STRATEGY_H
+#define MOELAB_POLICIES_STRATEGY_H
+
+#include "base/yaml.h"
+#include "policies/admission.h"
+#include "policies/policy.h"
+#include "policies/prefetcher.h"
+
+enum moe_dispatch_miss { MOE_MISS_CPU, MOE_MISS_WAIT };       /* where a missed expert is computed */
+enum moe_dispatch_in_flight { MOE_FLIGHT_WAIT, MOE_FLIGHT_CPU };
+enum moe_dispatch_order { MOE_ORDER_HITS_FIRST, MOE_ORDER_GATE };
+enum moe_fill_when { MOE_FILL_AFTER_COMPUTE, MOE_FILL_AT_ONCE };
+enum moe_fill_memory { MOE_FILL_PINNED, MOE_FILL_PAGEABLE };
+enum moe_prefill_place { MOE_PREFILL_CPU, MOE_PREFILL_CACHE, MOE_PREFILL_STREAM };
+
+struct moe_strategy {
+    char name[64];
+    char source[256];
+    char geometry[1024]; /* text; resolved against a model by moe_geometry_parse */
+    struct moe_policy_spec policy;
+    struct moe_admission_spec admission;
+    struct moe_prefetcher_spec prefetcher;
+    int miss;        /* enum moe_dispatch_miss */
+    int in_flight;   /* enum moe_dispatch_in_flight: an expert asked for while its copy runs */
+    int order;       /* enum moe_dispatch_order */
+    int overlap;     /* bool: the host queues GPU work while the CPU pool computes; false: each
+                        expert of a layer ends on the CPU before the host goes on (reference code) */
+    int fill_when;   /* enum moe_fill_when */
+    int fill_memory; /* enum moe_fill_memory */
+    int prefill;     /* enum moe_prefill_place */
+    uint64_t threads; /* CPU threads for experts */
+    uint64_t seed;
+};
+
+/* Defaults: none, lru, always, none, cpu, wait, hits-first, ... as strategy.c's table says. */
+void moe_strategy_default(struct moe_strategy *strategy);
+
+/* Reads experiments/strategies/NAME.yaml or any path. Errors: MOE_ERR_IO, MOE_ERR_USAGE. */
+enum moe_status moe_strategy_load(const char *path, struct moe_strategy *out, struct moe_err *err);
+enum moe_status moe_strategy_from_yaml(const struct moe_yaml *root, struct moe_strategy *out,
+                                       struct moe_err *err);
+
+/* Sets one key: "geometry", "policy", "policy.hazards", "admission.quota", "dispatch.miss",
+ * "fill.when", "prefill", "threads", "seed", ... An unknown key names the nearest one. */
+enum moe_status moe_strategy_set(struct moe_strategy *strategy, const char *key, const char *text,
+                                 struct moe_err *err);
+
+/* Is key (with its section) one that moe_strategy_set knows in this strategy? */
+bool moe_strategy_has(const struct moe_strategy *strategy, const char *key);
+
+/* Canonical "key=value" lines, for provenance. */
+void moe_strategy_describe(const struct moe_strategy *strategy, char *buf, size_t size);
+
+#endif

@@ -1,0 +1,29 @@
+/* Next uses, for policies that know the future (Belady): one ordinal an access. */
+#ifndef MOELAB_SIM_FUTURE_H
+#define MOELAB_SIM_FUTURE_H
+
+#include "traces/trace.h"
+
+#include <stdint.h>
+
+enum moe_contract { MOE_CONTRACT_EVENT, MOE_CONTRACT_ACCESS };
+
+/* Order in which a replay visits the accesses of a trace. */
+enum moe_replay_order {
+    MOE_ORDER_STEP,  /* execution order: sequence, step, layer, token, k */
+    MOE_ORDER_FILE,  /* the imported file's rows; refused when they were not in execution order */
+    MOE_ORDER_TOKEN, /* token by token, layer, k: as if prefill ran one token at a time */
+};
+
+enum moe_phases { MOE_PHASES_BOTH, MOE_PHASES_DECODE, MOE_PHASES_PREFILL };
+
+/* next_use[T * L * K], same index as tokens->expert: ordinal of the event (or access) that uses the
+ * expert of this layer next, in the given contract, order and phases; MOE_NEVER when none does or
+ * the entry is absent. Event ordinals count (step, layer) pairs, access ordinals present entries.
+ * Errors: MOE_ERR_MEMORY; MOE_ERR_UNSUPPORTED when ordinals do not fit 32 bits. Caller frees. */
+enum moe_status moe_future_build(const struct moe_tokens *tokens, uint32_t n_layers,
+                                 uint32_t n_experts, uint32_t top_k, enum moe_contract contract,
+                                 enum moe_replay_order order, enum moe_phases phases,
+                                 uint32_t **next_use, struct moe_err *err);
+
+#endif

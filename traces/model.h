@@ -1,0 +1,47 @@
+/* Model descriptions: the shape that traces, geometries and the cost model need.
+ * Files: experiments/models/NAME.yaml; values from the model's published config.json. */
+#ifndef MOELAB_TRACES_MODEL_H
+#define MOELAB_TRACES_MODEL_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+enum {
+    MOE_MAX_LAYERS = 1024,
+    MOE_MAX_EXPERTS = 4096,
+    MOE_MAX_TOP_K = 64,
+};
+
+struct moe_model {
+    char name[64];
+    char source[256]; /* where the values come from */
+    uint64_t n_layers;  /* L: MoE layers */
+    uint64_t n_experts; /* E: routed experts of a layer */
+    uint64_t top_k;     /* K */
+    uint64_t d_model;   /* D */
+    uint64_t d_ffn;     /* F of one expert */
+    uint64_t n_heads, n_kv_heads, head_dim;
+    uint64_t n_vocab;
+    uint64_t dense_ffn;        /* F of shared experts or of a dense FFN beside the MoE; 0: none */
+    double expert_weight_bits; /* stored bits a weight of an expert: 16 bf16, 4.25 mxfp4 */
+    double dense_weight_bits;  /* the same for attention, router, embedding and head */
+};
+
+/* Reads a description. Errors: MOE_ERR_IO, MOE_ERR_USAGE (unknown key with line and nearest name,
+ * missing key, value outside limits, top_k > n_experts). */
+enum moe_status moe_model_load(const char *path, struct moe_model *out, struct moe_err *err);
+
+/* Bytes of one expert: 3 D F weights. */
+uint64_t moe_model_expert_bytes(const struct moe_model *model);
+
+/* Bytes a token reads in the dense part of one layer: attention projections, router, dense FFN. */
+uint64_t moe_model_dense_layer_bytes(const struct moe_model *model);
+
+/* Bytes a token reads in the LM head. */
+uint64_t moe_model_head_bytes(const struct moe_model *model);
+
+/* Bytes of keys and values that one layer reads at a context of n tokens (bf16). */
+uint64_t moe_model_kv_bytes(const struct moe_model *model, uint64_t n_tokens);
+
+#endif

@@ -1,0 +1,107 @@
+/* Routing traces in memory: what the router chose for each (token, layer).
+ *
+ * Dimensions: T tokens, L layers, E experts of a layer, K experts of a route.
+ * Arrays are row-major, in host memory. expert[(t * L + l) * K + k] is the k-th choice in gate order
+ * (falling weight where the source keeps it). MOE_NO_EXPERT marks an absent entry: a layer that
+ * has no row for a token has all K absent (the last layer of a prefill often computes only the
+ * last token), and a row with fewer than K choices has its absent entries last.
+ *
+ * Tokens are stored in sequence order; the tokens of one forward pass ("step") are neighbours.
+ * Execution order is: sequence, step, layer, token of the step, k. */
+#ifndef MOELAB_TRACES_TRACE_H
+#define MOELAB_TRACES_TRACE_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef uint16_t moe_expert;
+#define MOE_NO_EXPERT ((moe_expert)0xffff)
+
+enum moe_phase { MOE_PREFILL = 0, MOE_DECODE = 1 };
+
+enum { MOE_TEXT_MAX = 256, MOE_HEADER_MAX = 65536 };
+
+/* What is true of the whole trace. */
+struct moe_trace_info {
+    char model[MOE_TEXT_MAX]; /* name; "unknown" if the source does not tell */
+    uint32_t n_layers, n_experts, top_k;
+    uint64_t *expert_bytes;   /* [L] bytes of one expert of each layer, or NULL: unknown */
+    uint64_t *dense_bytes;    /* [L] bytes of the layer's dense part, or NULL: unknown */
+    bool synthetic;           /* made by a generator, not by a model */
+    bool rows_in_order;       /* the imported file's rows stood in execution order */
+    /* provenance; "" or "unknown" where not known */
+    char source[MOE_TEXT_MAX];  /* what it was made from: file format and content hash, or prompts */
+    char licence[MOE_TEXT_MAX];
+    char tool[MOE_TEXT_MAX];    /* program and version that made the routes */
+    char created[MOE_TEXT_MAX]; /* time of the recording, RFC 3339; imports keep "unknown" */
+    char note[MOE_TEXT_MAX];
+    char *header;             /* verbatim header lines of the imported text file, or NULL */
+    char dialect[MOE_TEXT_MAX]; /* details an exporter needs to give the same bytes, "key=value ..." */
+};
+
+/* One sequence: a request with its prefill and decode tokens. */
+struct moe_sequence {
+    uint64_t n_tokens;
+    uint64_t text_hash; /* FNV-1a of the prompt text; 0 unknown */
+    char *label;        /* where it comes from: data set; never NULL */
+    char *category;     /* its subdivision; never NULL */
+};
+
+/* A run of consecutive tokens. Optional arrays are NULL when the trace has none. */
+struct moe_tokens {
+    uint64_t n_tokens;      /* T */
+    uint64_t first_token;   /* index of the first one in the whole trace */
+    uint32_t *sequence;     /* [T] index of the sequence */
+    uint32_t *step;         /* [T] forward pass within the sequence, from 0, not falling */
+    int32_t *position;      /* [T] position in the context; -1 unknown */
+    int32_t *token_id;      /* [T] vocabulary id; -1 unknown */
+    uint8_t *phase;         /* [T] enum moe_phase, equal within a step */
+    moe_expert *expert;     /* [T, L, K] */
+    float *weight;          /* [T, L, K] gate weights, or NULL; NaN where absent */
+    float *score;           /* [T, L, E] router scores (softmax or logits as `dialect` says), or NULL */
+    float *lookahead;       /* [T, L, E] scores of layer l+1's router on layer l's input, or NULL */
+    /* a log of the engine that ran, or NULL */
+    uint8_t *log_residency; /* [T, L, K] the engine's own residency column */
+    uint64_t *log_bytes;    /* [T, L, K] bytes the engine loaded for the access: 0 means a hit */
+};
+
+/* A whole trace in memory. */
+struct moe_trace {
+    struct moe_trace_info info;
+    struct moe_tokens tokens;
+    uint64_t n_sequences;
+    struct moe_sequence *sequences;
+};
+
+enum moe_tokens_part {
+    MOE_HAS_WEIGHT = 1,
+    MOE_HAS_SCORE = 2,
+    MOE_HAS_LOOKAHEAD = 4,
+    MOE_HAS_LOG = 8, /* log_residency and log_bytes */
+};
+
+/* Allocates arrays for n tokens of the shape with the parts wanted; all absent/unknown/zero.
+ * Errors: MOE_ERR_MEMORY (also when the product overflows). Release with moe_tokens_release. */
+enum moe_status moe_tokens_init(struct moe_tokens *tokens, const struct moe_trace_info *info,
+                                uint64_t n, unsigned parts, struct moe_err *err);
+void moe_tokens_release(struct moe_tokens *tokens);
+unsigned moe_tokens_parts(const struct moe_tokens *tokens);
+
+/* Releases the heap members; the struct may then be reused. */
+void moe_trace_info_release(struct moe_trace_info *info);
+enum moe_status moe_trace_info_copy(struct moe_trace_info *to, const struct moe_trace_info *from,
+                                    struct moe_err *err);
+void moe_trace_release(struct moe_trace *trace);
+
+/* Checks what the format promises of `tokens` against info and gives the place of the first fault:
+ * ids below E, no expert twice in a route, absent entries last, weights finite, steps not falling,
+ * one phase a step. */
+enum moe_status moe_tokens_check(const struct moe_tokens *tokens, const struct moe_trace_info *info,
+                                 struct moe_err *err);
+
+/* End (exclusive) of the forward pass that token t belongs to, t < n_tokens. */
+uint64_t moe_step_end(const struct moe_tokens *tokens, uint64_t t);
+
+#endif
