@@ -34,8 +34,12 @@ enum moe_status moe_fail_prefix(struct moe_err *err, const char *format, ...)
     int n = vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
     size_t at = n < 0 ? 0 : (size_t)n;
-    if (at < sizeof err->text)
-        snprintf(err->text + at, sizeof err->text - at, ": %s", tail);
+    if (at + 2 < sizeof err->text) {
+        size_t room = sizeof err->text - at - 2, length = strlen(tail);
+        memcpy(err->text + at, ": ", 2);
+        memcpy(err->text + at + 2, tail, length < room ? length + 1 : room);
+        err->text[sizeof err->text - 1] = 0;
+    }
     clean_line(err->text);
     return err->status;
 }

@@ -28,7 +28,8 @@ struct moe_err {
 };
 
 /* Sets status and text (printf style; cut at the buffer's end; control characters become '?')
- * and returns the status, so that callers can write `return moe_fail(err, ...)`. err may be NULL. */
+ * and returns the status, so that callers can write `return moe_fail(err, ...)`. err may be NULL.
+ */
 enum moe_status moe_fail(struct moe_err *err, enum moe_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -29,8 +29,8 @@ void moe_output_abandon(struct moe_output *out);
 enum moe_status moe_make_directories(const char *path, struct moe_err *err);
 
 /* Finds a named file of a kind ("models", "platforms", "strategies"): a name with '/' or ending in
- * ".yaml" is a path as it stands; otherwise NAME.yaml is looked for in ./experiments/KIND and in the
- * experiments folder beside or above the program. On failure the message lists the known names.
+ * ".yaml" is a path as it stands; otherwise NAME.yaml is looked for in ./experiments/KIND and in
+ * the experiments folder beside or above the program. On failure the message lists the known names.
  * Writes the path into buf. */
 enum moe_status moe_find_config(const char *kind, const char *name, char *buf, size_t size,
                                 struct moe_err *err);

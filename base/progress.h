@@ -17,8 +17,7 @@ struct moe_progress {
     bool shown;
 };
 
-void moe_progress_begin(struct moe_progress *p, const char *what, const char *unit,
-                        uint64_t total);
+void moe_progress_begin(struct moe_progress *p, const char *what, const char *unit, uint64_t total);
 /* Cheap enough to call once a block; redraws at most ten times a second. */
 void moe_progress_update(struct moe_progress *p, uint64_t done);
 void moe_progress_end(struct moe_progress *p);

@@ -36,7 +36,8 @@ enum moe_status moe_parse_u64(const char *text, uint64_t min, uint64_t max, uint
     return MOE_OK;
 }
 
-/* strtod() accepts blanks, hex, nan and inf; a value of a configuration file may be none of them. */
+/* strtod() accepts blanks, hex, nan and inf; a value of a configuration file may be none of them.
+ */
 static int plain_number(const char *text)
 {
     return *text && strspn(text, "0123456789+-.eE") == strlen(text);
@@ -60,9 +61,8 @@ static const struct {
     const char *name;
     double bytes;
 } byte_units[] = {
-    {"", 1},        {"B", 1},         {"KB", 1e3},           {"MB", 1e6},
-    {"GB", 1e9},    {"TB", 1e12},     {"KiB", 1024},         {"MiB", 1048576},
-    {"GiB", 0x1p30}, {"TiB", 0x1p40},
+    {"", 1},      {"B", 1},      {"KB", 1e3},      {"MB", 1e6},     {"GB", 1e9},
+    {"TB", 1e12}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
 };
 
 enum moe_status moe_parse_bytes(const char *text, uint64_t *out, struct moe_err *err)
@@ -123,8 +123,11 @@ const char *moe_format_count(double value, char *buf, size_t size)
         value /= 1000;
         unit++;
     }
-    snprintf(buf, size, value < 10 && unit ? "%.2f%s" : value < 100 ? "%.1f%s" : "%.0f%s", value,
-             names[unit]);
+    snprintf(buf, size,
+             value < 10 && unit ? "%.2f%s"
+             : value < 100      ? "%.1f%s"
+                                : "%.0f%s",
+             value, names[unit]);
     return buf;
 }
 

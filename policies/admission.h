@@ -13,9 +13,9 @@ struct moe_admission_ops {
     const char *name, *summary, *source;
     const struct moe_param *params;
     size_t params_size;
-    size_t state_size;                                     /* zeroed before init */
-    void (*init)(void *state, const void *params);         /* optional */
-    void (*on_step)(void *state);                          /* optional: a forward pass begins */
+    size_t state_size;                             /* zeroed before init */
+    void (*init)(void *state, const void *params); /* optional */
+    void (*on_step)(void *state);                  /* optional: a forward pass begins */
     bool (*admit)(void *state, const struct moe_admit_req *req);
 };
 
@@ -38,6 +38,19 @@ extern const struct moe_admission_ops *const moe_admissions[]; /* ended by NULL 
 enum moe_status moe_admission_parse(const char *text, struct moe_admission_spec *out,
                                     struct moe_err *err);
 void moe_admission_init(struct moe_admission *admission, const struct moe_admission_spec *spec);
-void moe_admission_step(struct moe_admission *admission);
+/* A forward pass begins. */
+static inline void moe_admission_step(struct moe_admission *admission)
+{
+    if (admission->spec.ops->on_step)
+        admission->spec.ops->on_step(admission->state);
+}
+
+/* Shall the missed expert route->expert[i] be fetched into a slot? */
+static inline bool moe_admission_admits(struct moe_admission *admission,
+                                        const struct moe_route *route, uint32_t i)
+{
+    struct moe_admit_req req = {route, i};
+    return admission->spec.ops->admit(admission->state, &req);
+}
 
 #endif

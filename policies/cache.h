@@ -17,8 +17,8 @@
 struct moe_counts {
     uint64_t events, any_hit_events, all_hit_events;
     uint64_t lookups, hits, inflight_hits, misses;
-    uint64_t fills;         /* slots reserved */
-    uint64_t fill_bytes;    /* their bytes, where expert sizes are known */
+    uint64_t fills;      /* slots reserved */
+    uint64_t fill_bytes; /* their bytes, where expert sizes are known */
     uint64_t evictions;
     uint64_t useless_fills; /* evicted before any use */
     uint64_t late_fills;    /* asked for at least once while in flight (once a fill) */

@@ -22,9 +22,9 @@ struct moe_layer_routes {
 
 /* What was decided. Arrays belong to the planner and hold until its next event. */
 struct moe_plan {
-    struct moe_route route;    /* the event's different experts; slot and access filled */
-    const uint32_t *tokens;    /* [n] tokens of the step that use the expert */
-    const moe_slot *fill;      /* [n] slot reserved for a missed expert, or MOE_NO_SLOT */
+    struct moe_route route; /* the event's different experts; slot and access filled */
+    const uint32_t *tokens; /* [n] tokens of the step that use the expert */
+    const moe_slot *fill;   /* [n] slot reserved for a missed expert, or MOE_NO_SLOT */
 };
 
 struct moe_planner; /* opaque: scratch for one step at a time */

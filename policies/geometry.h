@@ -7,7 +7,8 @@
  *     per-layer:2,2,3   ways of layer 0, 1, 2; layers after the list have none
  *     none              no cache
  *     all               every expert has a slot
- * Slots are numbered globally, pool after pool: pool p owns first_slot .. first_slot + n_slots - 1. */
+ * Slots are numbered globally, pool after pool: pool p owns first_slot .. first_slot + n_slots - 1.
+ */
 #ifndef MOELAB_POLICIES_GEOMETRY_H
 #define MOELAB_POLICIES_GEOMETRY_H
 
@@ -24,9 +25,9 @@ struct moe_pool {
 struct moe_geometry {
     uint32_t n_layers, n_experts;
     uint32_t n_slots, n_pools;
-    struct moe_pool *pool;   /* [n_pools] */
-    int32_t *pool_of_layer;  /* [L]; -1: this layer has no slots */
-    uint64_t *expert_bytes;  /* [L], or NULL when sizes are unknown */
+    struct moe_pool *pool;  /* [n_pools] */
+    int32_t *pool_of_layer; /* [L]; -1: this layer has no slots */
+    uint64_t *expert_bytes; /* [L], or NULL when sizes are unknown */
 };
 
 /* Parses text for a model of L layers and E experts; expert_bytes [L] or NULL (then a geometry in

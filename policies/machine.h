@@ -14,7 +14,7 @@ struct moe_step {
     const struct moe_tokens *tokens; /* routes to replay; NULL: the machine routes by itself */
     uint64_t first, n_tokens;        /* tokens of this forward pass within `tokens` */
     enum moe_phase phase;
-    uint32_t context;                /* tokens already in the KV cache */
+    uint32_t context; /* tokens already in the KV cache */
 };
 
 struct moe_ffn {

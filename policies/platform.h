@@ -1,5 +1,6 @@
 /* Platforms: the constants of a computer, each with value, unit and origin (YAML; experiments/
- * platforms/). A missing or unknown key is an error, never a default. GB/s is 1e9 bytes a second. */
+ * platforms/). A missing or unknown key is an error, never a default. GB/s is 1e9 bytes a second.
+ */
 #ifndef MOELAB_POLICIES_PLATFORM_H
 #define MOELAB_POLICIES_PLATFORM_H
 
@@ -21,7 +22,7 @@ struct moe_platform {
     char description[256];
     struct {
         double h2d_pinned_gb_per_s, h2d_pageable_gb_per_s;
-        double copy_setup_us;             /* fixed cost of one expert copy */
+        double copy_setup_us;              /* fixed cost of one expert copy */
         double state_down_us, state_up_us; /* activations of a layer GPU -> CPU, and back */
     } link;
     struct {

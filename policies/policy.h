@@ -3,7 +3,8 @@
  *
  * Order of calls for one event (see cache.h): on_route once, then for its experts in gate order
  * on_hit for those resident, victim/on_evict/on_insert for those admitted.
- * Adding a policy: one file (start from lru.c), one line in registry.c, one row in the property test. */
+ * Adding a policy: one file (start from lru.c), one line in registry.c, one row in the property
+ * test. */
 #ifndef MOELAB_POLICIES_POLICY_H
 #define MOELAB_POLICIES_POLICY_H
 
@@ -14,26 +15,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef uint32_t moe_key;  /* layer * E + expert */
+typedef uint32_t moe_key; /* layer * E + expert */
 typedef int32_t moe_slot;
-#define MOE_NO_SLOT   ((moe_slot)-1)
-#define MOE_NEVER     UINT32_MAX /* next use: never again */
+#define MOE_NO_SLOT ((moe_slot)-1)
+#define MOE_NEVER   UINT32_MAX /* next use: never again */
 
 enum moe_access { MOE_MISS, MOE_HIT, MOE_HIT_IN_FLIGHT };
 
 /* One event as the cache and its policy see it: the set of experts a step uses in a layer. */
 struct moe_route {
     uint32_t layer;
-    uint32_t n;                /* different experts */
+    uint32_t n; /* different experts */
     enum moe_phase phase;
-    const moe_expert *expert;  /* [n] gate order; for several tokens, order of first appearance */
-    const float *weight;       /* [n] or NULL */
-    const float *score;        /* [E] router scores of a one-token event, or NULL */
-    const float *lookahead;    /* [E] or NULL */
-    const uint32_t *next_use;  /* [n] ordinal of the next event (access) that uses the expert, or
-                                  MOE_NEVER; NULL unless some policy has MOE_NEEDS_FUTURE */
-    moe_slot *slot;            /* [n] out: pool-local slot, MOE_NO_SLOT on a miss */
-    uint8_t *access;           /* [n] out: enum moe_access */
+    const moe_expert *expert; /* [n] gate order; for several tokens, order of first appearance */
+    const float *weight;      /* [n] or NULL */
+    const float *score;       /* [E] router scores of a one-token event, or NULL */
+    const float *lookahead;   /* [E] or NULL */
+    const uint32_t *next_use; /* [n] ordinal of the next event (access) that uses the expert, or
+                                 MOE_NEVER; NULL unless some policy has MOE_NEEDS_FUTURE */
+    moe_slot *slot;           /* [n] out: pool-local slot, MOE_NO_SLOT on a miss */
+    uint8_t *access;          /* [n] out: enum moe_access */
 };
 
 enum moe_policy_needs {
@@ -44,7 +45,8 @@ enum moe_policy_needs {
 };
 
 enum moe_policy_flags {
-    /* May give up an expert of the event under way (an offline bound decides at the event's end). */
+    /* May give up an expert of the event under way (an offline bound decides at the event's end).
+     */
     MOE_POLICY_MAY_DROP_EVENT = 1,
     /* May name a pinned or in-flight slot, as the reference code does; each is counted a hazard. */
     MOE_POLICY_IGNORES_PINS = 2,
@@ -53,7 +55,7 @@ enum moe_policy_flags {
 struct moe_policy_env {
     uint32_t n_slots; /* of this pool, > 0 */
     uint32_t n_layers, n_experts, top_k;
-    uint64_t seed;    /* differs by pool */
+    uint64_t seed;      /* differs by pool */
     const void *params; /* the struct that ops->params describes */
 };
 
@@ -65,18 +67,18 @@ struct moe_victim_req {
 
 struct moe_policy_ops {
     const char *name, *summary, *source; /* source: paper and section, or repository and file */
-    const struct moe_param *params;      /* NULL: none; offsets into a struct of params_size bytes */
+    const struct moe_param *params; /* NULL: none; offsets into a struct of params_size bytes */
     size_t params_size;
     uint32_t needs; /* enum moe_policy_needs bits */
     uint32_t flags; /* enum moe_policy_flags bits */
     /* Bytes of state that one pool needs, arrays included; zeroed before init. */
     size_t (*state_size)(const struct moe_policy_env *env);
     void (*init)(void *state, const struct moe_policy_env *env);
-    void (*on_sequence)(void *state);                              /* optional: a sequence begins */
-    void (*on_route)(void *state, const struct moe_route *route);  /* optional; once per event */
-    void (*on_hit)(void *state, moe_slot slot, moe_key key);       /* optional */
+    void (*on_sequence)(void *state);                             /* optional: a sequence begins */
+    void (*on_route)(void *state, const struct moe_route *route); /* optional; once per event */
+    void (*on_hit)(void *state, moe_slot slot, moe_key key);      /* optional */
     void (*on_insert)(void *state, moe_slot slot, moe_key key);
-    void (*on_evict)(void *state, moe_slot slot, moe_key key);     /* optional */
+    void (*on_evict)(void *state, moe_slot slot, moe_key key); /* optional */
     /* The slot to give up, or MOE_NO_SLOT: every slot is pinned, or the newcomer is not worth one.
      * All slots of the pool are occupied when this is called (in a byte-limited pool: some). */
     moe_slot (*victim)(void *state, const struct moe_victim_req *req);

@@ -13,7 +13,7 @@ struct moe_prefetcher_ops {
     const char *name, *summary, *source;
     const struct moe_param *params;
     size_t params_size;
-    uint32_t needs; /* enum moe_policy_needs bits */
+    uint32_t needs;                                           /* enum moe_policy_needs bits */
     size_t (*state_size)(const struct moe_prefetch_env *env); /* zeroed before init */
     void (*init)(void *state, const struct moe_prefetch_env *env);
     /* After the routing of a layer is known: writes up to max keys, most wanted first; returns how

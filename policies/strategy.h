@@ -7,7 +7,7 @@
 #include "policies/policy.h"
 #include "policies/prefetcher.h"
 
-enum moe_dispatch_miss { MOE_MISS_CPU, MOE_MISS_WAIT };       /* where a missed expert is computed */
+enum moe_dispatch_miss { MOE_MISS_CPU, MOE_MISS_WAIT }; /* where a missed expert is computed */
 enum moe_dispatch_in_flight { MOE_FLIGHT_WAIT, MOE_FLIGHT_CPU };
 enum moe_dispatch_order { MOE_ORDER_HITS_FIRST, MOE_ORDER_GATE };
 enum moe_fill_when { MOE_FILL_AFTER_COMPUTE, MOE_FILL_AT_ONCE };
@@ -21,14 +21,14 @@ struct moe_strategy {
     struct moe_policy_spec policy;
     struct moe_admission_spec admission;
     struct moe_prefetcher_spec prefetcher;
-    int miss;        /* enum moe_dispatch_miss */
-    int in_flight;   /* enum moe_dispatch_in_flight: an expert asked for while its copy runs */
-    int order;       /* enum moe_dispatch_order */
-    int overlap;     /* bool: the host queues GPU work while the CPU pool computes; false: each
-                        expert of a layer ends on the CPU before the host goes on (reference code) */
-    int fill_when;   /* enum moe_fill_when */
-    int fill_memory; /* enum moe_fill_memory */
-    int prefill;     /* enum moe_prefill_place */
+    int miss;         /* enum moe_dispatch_miss */
+    int in_flight;    /* enum moe_dispatch_in_flight: an expert asked for while its copy runs */
+    int order;        /* enum moe_dispatch_order */
+    int overlap;      /* bool: the host queues GPU work while the CPU pool computes; false: each
+                         expert of a layer ends on the CPU before the host goes on (reference code) */
+    int fill_when;    /* enum moe_fill_when */
+    int fill_memory;  /* enum moe_fill_memory */
+    int prefill;      /* enum moe_prefill_place */
     uint64_t threads; /* CPU threads for experts */
     uint64_t seed;
 };

@@ -1,8 +1,8 @@
 /* Replay: counts hits of a geometry and policy on a trace, without time.
  *
- * Contract `event`: all experts of a (step, layer) are classified against the contents at its start;
- * none of them can be evicted by the event; misses are admitted and recency updated in gate order.
- * Contract `access`: experts one after another, each evicts and is inserted at once. */
+ * Contract `event`: all experts of a (step, layer) are classified against the contents at its
+ * start; none of them can be evicted by the event; misses are admitted and recency updated in gate
+ * order. Contract `access`: experts one after another, each evicts and is inserted at once. */
 #ifndef MOELAB_SIM_REPLAY_H
 #define MOELAB_SIM_REPLAY_H
 
@@ -15,10 +15,10 @@
 struct moe_replay_options {
     enum moe_contract contract;
     enum moe_replay_order order;
-    enum moe_phases phases;    /* tokens of other phases are skipped altogether */
-    bool cold;                 /* every sequence starts with an empty cache */
-    bool compare_log;          /* compare each access with the engine's log (access contract) */
-    bool generic;              /* never take a specialised path (tests, bench) */
+    enum moe_phases phases; /* tokens of other phases are skipped altogether */
+    bool cold;              /* every sequence starts with an empty cache */
+    bool compare_log;       /* compare each access with the engine's log (access contract) */
+    bool generic;           /* never take a specialised path (tests, bench) */
     uint64_t seed;
     const struct moe_admission_spec *admission; /* NULL: always */
 };
@@ -36,8 +36,8 @@ struct moe_replay_result {
  * absent, contract), MOE_ERR_MEMORY. */
 enum moe_status moe_replay(const struct moe_trace *trace, const struct moe_geometry *geometry,
                            const struct moe_policy_spec *policy,
-                           const struct moe_replay_options *options,
-                           struct moe_replay_result *out, struct moe_err *err);
+                           const struct moe_replay_options *options, struct moe_replay_result *out,
+                           struct moe_err *err);
 
 /* The same, streaming from a file in constant memory. A policy that needs the future is refused
  * with the advice to load the trace. */

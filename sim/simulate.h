@@ -21,29 +21,29 @@ struct moe_sim_input {
 
 /* Where the time of the decode tokens went; the parts sum to decode_ns. */
 struct moe_time_by_cause {
-    uint64_t gpu_ns;      /* GPU computes, CPU pool does not */
-    uint64_t cpu_ns;      /* CPU pool computes experts, GPU does not */
-    uint64_t both_ns;     /* both compute */
+    uint64_t gpu_ns;       /* GPU computes, CPU pool does not */
+    uint64_t cpu_ns;       /* CPU pool computes experts, GPU does not */
+    uint64_t both_ns;      /* both compute */
     uint64_t copy_wait_ns; /* neither; an expert copy is waited for */
-    uint64_t state_ns;    /* neither; activations on their way between GPU and CPU */
-    uint64_t host_ns;     /* neither; launch and framework overhead */
+    uint64_t state_ns;     /* neither; activations on their way between GPU and CPU */
+    uint64_t host_ns;      /* neither; launch and framework overhead */
 };
 
 struct moe_sim_result {
     uint64_t prefill_tokens, decode_tokens;
     uint64_t prefill_ns, decode_ns;
-    double tokens_per_s;            /* decode */
-    double ms_mean, ms_p50, ms_p95, ms_p99; /* per decode token */
-    struct moe_time_by_cause cause; /* decode */
-    struct moe_counts decode, prefill; /* sums over covered layers */
-    uint64_t routed_experts;        /* expert uses of decode, all layers */
-    uint64_t cpu_experts, gpu_experts; /* where decode computed them */
-    uint64_t h2d_bytes;             /* expert copies, decode */
-    double gpu_busy, cpu_busy, h2d_busy; /* share of decode time */
-    double dram_gb_per_s;           /* mean over decode */
+    double tokens_per_s;                        /* decode */
+    double ms_mean, ms_p50, ms_p95, ms_p99;     /* per decode token */
+    struct moe_time_by_cause cause;             /* decode */
+    struct moe_counts decode, prefill;          /* sums over covered layers */
+    uint64_t routed_experts;                    /* expert uses of decode, all layers */
+    uint64_t cpu_experts, gpu_experts;          /* where decode computed them */
+    uint64_t h2d_bytes;                         /* expert copies, decode */
+    double gpu_busy, cpu_busy, h2d_busy;        /* share of decode time */
+    double dram_gb_per_s;                       /* mean over decode */
     double energy_j, cpu_w, gpu_w, j_per_token; /* decode */
-    double bound_ms;                /* per token: no schedule on this platform is faster; NaN: off */
-    double bound_share;             /* bound / mean */
+    double bound_ms;    /* per token: no schedule on this platform is faster; NaN: off */
+    double bound_share; /* bound / mean */
     uint64_t cache_slots, cache_bytes;
 };
 

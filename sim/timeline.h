@@ -18,7 +18,7 @@ enum moe_track {
 /* One finished operation. Strings are static. */
 struct moe_operation {
     enum moe_track track;
-    const char *name;  /* "attend", "expert", "fill", "state down", "state up", "combine", "token" */
+    const char *name; /* "attend", "expert", "fill", "state down", "state up", "combine", "token" */
     const char *cause; /* "hit", "miss", "late fill", "on demand", "prefetch", ... or NULL */
     int32_t layer, expert, slot; /* -1: none */
     uint64_t start_ns, end_ns;

@@ -21,8 +21,8 @@ uint64_t moe_reader_n_sequences(const struct moe_reader *reader);
 unsigned moe_reader_parts(const struct moe_reader *reader); /* enum moe_tokens_part bits present */
 
 /* Sequence i's record, strings owned by the caller's struct (free label and category). */
-enum moe_status moe_reader_sequence(struct moe_reader *reader, uint64_t i,
-                                    struct moe_sequence *out, struct moe_err *err);
+enum moe_status moe_reader_sequence(struct moe_reader *reader, uint64_t i, struct moe_sequence *out,
+                                    struct moe_err *err);
 
 /* The next block: whole forward passes, about block_bytes of memory (at least one pass). *out
  * points into the reader and is valid until the next call; *out is NULL at the end. Only the parts

@@ -26,8 +26,7 @@ struct moe_format {
     enum moe_status (*import)(const char *path, const struct moe_import_options *options,
                               struct moe_trace *out, struct moe_err *err);
     /* Writes file(s); npy writes a folder. Appears whole or not at all. NULL: import only. */
-    enum moe_status (*export)(const struct moe_trace *trace, const char *path,
-                              struct moe_err *err);
+    enum moe_status (*export)(const struct moe_trace *trace, const char *path, struct moe_err *err);
 };
 
 /* Explicit table, ended by a NULL name: expert-choices, route-csv, npy, jsonl, vllm. */

@@ -15,7 +15,7 @@ enum {
 
 struct moe_model {
     char name[64];
-    char source[256]; /* where the values come from */
+    char source[256];   /* where the values come from */
     uint64_t n_layers;  /* L: MoE layers */
     uint64_t n_experts; /* E: routed experts of a layer */
     uint64_t top_k;     /* K */

@@ -17,27 +17,27 @@ enum { MOE_LAGS = 6 };
 extern const uint32_t moe_lags[MOE_LAGS]; /* 1 2 3 4 8 16 */
 
 struct moe_reuse_layer {
-    uint64_t n_routes;                /* decode routes */
+    uint64_t n_routes; /* decode routes */
     uint64_t n_accesses;
-    double *popularity;               /* [E] share of accesses */
-    double *first_popularity;         /* [E] share of first choices */
-    double entropy;                   /* of popularity, in bits; chance log2 E */
-    double repeat_expert[MOE_LAGS];   /* NaN where no pair exists */
+    double *popularity;             /* [E] share of accesses */
+    double *first_popularity;       /* [E] share of first choices */
+    double entropy;                 /* of popularity, in bits; chance log2 E */
+    double repeat_expert[MOE_LAGS]; /* NaN where no pair exists */
     double repeat_any[MOE_LAGS];
     double repeat_all[MOE_LAGS];
-    double repeat_first;              /* first choice equal, lag 1; chance 1/E */
-    double next_layer_expert;         /* overlap with layer l+1; NaN for the last */
+    double repeat_first;      /* first choice equal, lag 1; chance 1/E */
+    double next_layer_expert; /* overlap with layer l+1; NaN for the last */
     double next_layer_any;
     double next_layer_all;
-    double *lru_hit_rate;             /* [E + 1]: by ways M = 0..E, per access, cold per sequence */
-    double working_set;               /* mean number of different experts in 16 consecutive tokens */
+    double *lru_hit_rate; /* [E + 1]: by ways M = 0..E, per access, cold per sequence */
+    double working_set;   /* mean number of different experts in 16 consecutive tokens */
 };
 
 struct moe_reuse {
     uint32_t n_layers, n_experts, top_k;
     uint64_t n_sequences, n_prefill, n_decode;
-    struct moe_reuse_layer *layer;    /* [L] */
-    struct moe_reuse_layer mean;      /* mean over the layers that have the value */
+    struct moe_reuse_layer *layer; /* [L] */
+    struct moe_reuse_layer mean;   /* mean over the layers that have the value */
     double chance_expert, chance_any, chance_all, chance_first, chance_entropy;
     double chance_working_set;
     /* Template contamination: mean share of a sequence's prompt tokens (or, without token ids,

@@ -1,9 +1,9 @@
 /* Routing traces in memory: what the router chose for each (token, layer).
  *
  * Dimensions: T tokens, L layers, E experts of a layer, K experts of a route.
- * Arrays are row-major, in host memory. expert[(t * L + l) * K + k] is the k-th choice in gate order
- * (falling weight where the source keeps it). MOE_NO_EXPERT marks an absent entry: a layer that
- * has no row for a token has all K absent (the last layer of a prefill often computes only the
+ * Arrays are row-major, in host memory. expert[(t * L + l) * K + k] is the k-th choice in gate
+ * order (falling weight where the source keeps it). MOE_NO_EXPERT marks an absent entry: a layer
+ * that has no row for a token has all K absent (the last layer of a prefill often computes only the
  * last token), and a row with fewer than K choices has its absent entries last.
  *
  * Tokens are stored in sequence order; the tokens of one forward pass ("step") are neighbours.
@@ -27,18 +27,19 @@ enum { MOE_TEXT_MAX = 256, MOE_HEADER_MAX = 65536 };
 struct moe_trace_info {
     char model[MOE_TEXT_MAX]; /* name; "unknown" if the source does not tell */
     uint32_t n_layers, n_experts, top_k;
-    uint64_t *expert_bytes;   /* [L] bytes of one expert of each layer, or NULL: unknown */
-    uint64_t *dense_bytes;    /* [L] bytes of the layer's dense part, or NULL: unknown */
-    bool synthetic;           /* made by a generator, not by a model */
-    bool rows_in_order;       /* the imported file's rows stood in execution order */
+    uint64_t *expert_bytes; /* [L] bytes of one expert of each layer, or NULL: unknown */
+    uint64_t *dense_bytes;  /* [L] bytes of the layer's dense part, or NULL: unknown */
+    bool synthetic;         /* made by a generator, not by a model */
+    bool rows_in_order;     /* the imported file's rows stood in execution order */
     /* provenance; "" or "unknown" where not known */
-    char source[MOE_TEXT_MAX];  /* what it was made from: file format and content hash, or prompts */
+    char source[MOE_TEXT_MAX]; /* what it was made from: file format and content hash, or prompts */
     char licence[MOE_TEXT_MAX];
     char tool[MOE_TEXT_MAX];    /* program and version that made the routes */
     char created[MOE_TEXT_MAX]; /* time of the recording, RFC 3339; imports keep "unknown" */
     char note[MOE_TEXT_MAX];
-    char *header;             /* verbatim header lines of the imported text file, or NULL */
-    char dialect[MOE_TEXT_MAX]; /* details an exporter needs to give the same bytes, "key=value ..." */
+    char *header;               /* verbatim header lines of the imported text file, or NULL */
+    char dialect[MOE_TEXT_MAX]; /* details an exporter needs to give the same bytes, "key=value ..."
+                                 */
 };
 
 /* One sequence: a request with its prefill and decode tokens. */
@@ -51,17 +52,17 @@ struct moe_sequence {
 
 /* A run of consecutive tokens. Optional arrays are NULL when the trace has none. */
 struct moe_tokens {
-    uint64_t n_tokens;      /* T */
-    uint64_t first_token;   /* index of the first one in the whole trace */
-    uint32_t *sequence;     /* [T] index of the sequence */
-    uint32_t *step;         /* [T] forward pass within the sequence, from 0, not falling */
-    int32_t *position;      /* [T] position in the context; -1 unknown */
-    int32_t *token_id;      /* [T] vocabulary id; -1 unknown */
-    uint8_t *phase;         /* [T] enum moe_phase, equal within a step */
-    moe_expert *expert;     /* [T, L, K] */
-    float *weight;          /* [T, L, K] gate weights, or NULL; NaN where absent */
-    float *score;           /* [T, L, E] router scores (softmax or logits as `dialect` says), or NULL */
-    float *lookahead;       /* [T, L, E] scores of layer l+1's router on layer l's input, or NULL */
+    uint64_t n_tokens;    /* T */
+    uint64_t first_token; /* index of the first one in the whole trace */
+    uint32_t *sequence;   /* [T] index of the sequence */
+    uint32_t *step;       /* [T] forward pass within the sequence, from 0, not falling */
+    int32_t *position;    /* [T] position in the context; -1 unknown */
+    int32_t *token_id;    /* [T] vocabulary id; -1 unknown */
+    uint8_t *phase;       /* [T] enum moe_phase, equal within a step */
+    moe_expert *expert;   /* [T, L, K] */
+    float *weight;        /* [T, L, K] gate weights, or NULL; NaN where absent */
+    float *score;     /* [T, L, E] router scores (softmax or logits as `dialect` says), or NULL */
+    float *lookahead; /* [T, L, E] scores of layer l+1's router on layer l's input, or NULL */
     /* a log of the engine that ran, or NULL */
     uint8_t *log_residency; /* [T, L, K] the engine's own residency column */
     uint64_t *log_bytes;    /* [T, L, K] bytes the engine loaded for the access: 0 means a hit */
