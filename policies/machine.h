@@ -20,7 +20,8 @@ struct moe_step {
 struct moe_ffn {
     uint32_t layer;
     moe_expert expert;
-    moe_slot slot;     /* gpu_ffn: where the weights are */
+    moe_slot slot;     /* gpu_ffn: where the weights are; MOE_NO_SLOT: the machine's staging buffer,
+                          filled by the fetch of this expert queued just before (waits for it) */
     uint32_t n_tokens; /* tokens of the step that use it */
 };
 
@@ -29,7 +30,7 @@ enum moe_fetch_priority { MOE_FETCH_DEMAND, MOE_FETCH_FILL, MOE_FETCH_PREFETCH }
 struct moe_fetch {
     uint32_t layer;
     moe_expert expert;
-    moe_slot slot;
+    moe_slot slot; /* MOE_NO_SLOT: into a staging buffer that the cache does not know */
     enum moe_fetch_priority priority;
     bool pageable;
 };
@@ -45,7 +46,8 @@ struct moe_machine_ops {
     void (*cpu_ffn)(void *machine, const struct moe_ffn *ffn);
     void (*cpu_wait)(void *machine); /* waits until the CPU pool has nothing left */
     void (*fetch)(void *machine, const struct moe_fetch *fetch);
-    /* Later gpu_ffn calls wait for the copy into slot; host: the host waits as well. */
+    /* Later gpu_ffn calls wait for the copy into slot; host: the host waits as well. Nothing to do
+     * when no copy into slot is queued or running. */
     void (*slot_wait)(void *machine, moe_slot slot, bool host);
     void (*combine)(void *machine, uint32_t layer); /* sums GPU and CPU parts on the GPU */
     enum moe_status (*end_step)(void *machine, struct moe_err *err); /* waits for the token */

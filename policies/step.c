@@ -1,0 +1,209 @@
+#include "policies/step.h"
+
+#include <stdlib.h>
+
+/* Prefetches queued after one layer, at most: a queue longer than two routes only grows late. */
+enum { MAX_PREFETCH = 128 };
+
+enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
+                              const struct moe_machine_ops *ops, void *machine,
+                              struct moe_cache *cache, uint32_t n_layers, uint32_t n_experts,
+                              uint32_t top_k, struct moe_err *err)
+{
+    *loop = (struct moe_loop){.strategy = strategy,
+                              .ops = ops,
+                              .machine = machine,
+                              .cache = cache,
+                              .n_layers = n_layers,
+                              .n_experts = n_experts,
+                              .top_k = top_k};
+    moe_admission_init(&loop->admission, &strategy->admission);
+    const struct moe_prefetcher_ops *prefetcher = strategy->prefetcher.ops;
+    if (prefetcher->state_size) {
+        struct moe_prefetch_env env = {n_layers, n_experts, top_k, strategy->prefetcher.params};
+        loop->prefetch_state = calloc(1, prefetcher->state_size(&env));
+        if (!loop->prefetch_state)
+            return moe_fail_memory(err, "the prefetcher's state");
+        prefetcher->init(loop->prefetch_state, &env);
+    }
+    enum moe_status s = moe_planner_new(&loop->planner, n_experts, top_k, err);
+    if (s)
+        moe_loop_release(loop);
+    return s;
+}
+
+void moe_loop_release(struct moe_loop *loop)
+{
+    moe_planner_free(loop->planner);
+    free(loop->prefetch_state);
+    loop->planner = NULL;
+    loop->prefetch_state = NULL;
+}
+
+/* Everything that one layer's execution needs at hand. */
+struct layer_run {
+    const struct moe_loop *loop;
+    const struct moe_plan *plan;
+    bool stream; /* misses are copied to the GPU and computed there */
+};
+
+static struct moe_ffn ffn_of(const struct moe_plan *plan, uint32_t i, moe_slot slot)
+{
+    return (struct moe_ffn){plan->route.layer, plan->route.expert[i], slot, plan->tokens[i]};
+}
+
+/* On the GPU: a hit, or one in flight that the strategy waits for. */
+static bool runs_on_gpu(const struct layer_run *run, uint32_t i)
+{
+    uint8_t access = run->plan->route.access[i];
+    return access == MOE_HIT ||
+           (access == MOE_HIT_IN_FLIGHT && run->loop->strategy->in_flight == MOE_FLIGHT_WAIT);
+}
+
+static void fetch(const struct layer_run *run, uint32_t i, moe_slot slot,
+                  enum moe_fetch_priority priority)
+{
+    const struct moe_loop *loop = run->loop;
+    struct moe_fetch f = {run->plan->route.layer, run->plan->route.expert[i], slot, priority,
+                          loop->strategy->fill_memory == MOE_FILL_PAGEABLE};
+    loop->ops->fetch(loop->machine, &f);
+}
+
+static void compute_hit(const struct layer_run *run, uint32_t i)
+{
+    const struct moe_loop *loop = run->loop;
+    moe_slot slot = run->plan->route.slot[i];
+    /* Asked now, not at classification: the reference code may have overwritten the slot since. */
+    if (moe_cache_in_flight(loop->cache, slot))
+        loop->ops->slot_wait(loop->machine, slot, !loop->strategy->overlap);
+    struct moe_ffn f = ffn_of(run->plan, i, slot);
+    loop->ops->gpu_ffn(loop->machine, &f);
+}
+
+static void compute_streamed(const struct layer_run *run, uint32_t i)
+{
+    const struct moe_loop *loop = run->loop;
+    moe_slot slot = run->plan->fill[i];
+    fetch(run, i, slot, MOE_FETCH_DEMAND);
+    if (slot != MOE_NO_SLOT)
+        loop->ops->slot_wait(loop->machine, slot, !loop->strategy->overlap);
+    struct moe_ffn f = ffn_of(run->plan, i, slot);
+    loop->ops->gpu_ffn(loop->machine, &f);
+}
+
+static void compute_on_cpu(const struct layer_run *run, uint32_t i)
+{
+    const struct moe_loop *loop = run->loop;
+    const struct moe_strategy *strategy = loop->strategy;
+    moe_slot slot = run->plan->fill[i];
+    bool fill = slot != MOE_NO_SLOT;
+    if (fill && strategy->fill_when == MOE_FILL_AT_ONCE)
+        fetch(run, i, slot, MOE_FETCH_FILL);
+    struct moe_ffn f = ffn_of(run->plan, i, MOE_NO_SLOT);
+    loop->ops->cpu_ffn(loop->machine, &f);
+    if (!strategy->overlap) {
+        loop->ops->cpu_wait(loop->machine);
+        if (fill && strategy->fill_when == MOE_FILL_AFTER_COMPUTE)
+            fetch(run, i, slot, MOE_FETCH_FILL);
+    }
+}
+
+static void compute_miss(const struct layer_run *run, uint32_t i)
+{
+    if (run->stream)
+        compute_streamed(run, i);
+    else
+        compute_on_cpu(run, i);
+}
+
+/* With overlap the CPU pool works on all misses of the layer at once, and their weights are copied
+ * when it is done with them (arXiv 2512.16473 Fig. 4: the load starts where the CPU FFN ends). */
+static void fill_after_compute(const struct layer_run *run)
+{
+    const struct moe_loop *loop = run->loop;
+    const struct moe_strategy *strategy = loop->strategy;
+    if (run->stream || !strategy->overlap || strategy->fill_when != MOE_FILL_AFTER_COMPUTE)
+        return;
+    bool waited = false;
+    for (uint32_t i = 0; i < run->plan->route.n; i++) {
+        if (run->plan->fill[i] == MOE_NO_SLOT)
+            continue;
+        if (!waited)
+            loop->ops->cpu_wait(loop->machine);
+        waited = true;
+        fetch(run, i, run->plan->fill[i], MOE_FETCH_FILL);
+    }
+}
+
+static void run_experts(const struct layer_run *run)
+{
+    uint32_t n = run->plan->route.n;
+    if (run->loop->strategy->order == MOE_ORDER_GATE) {
+        for (uint32_t i = 0; i < n; i++) {
+            if (runs_on_gpu(run, i))
+                compute_hit(run, i);
+            else
+                compute_miss(run, i);
+        }
+    } else {
+        for (uint32_t i = 0; i < n; i++)
+            if (runs_on_gpu(run, i))
+                compute_hit(run, i);
+        for (uint32_t i = 0; i < n; i++)
+            if (!runs_on_gpu(run, i))
+                compute_miss(run, i);
+    }
+    fill_after_compute(run);
+}
+
+static void prefetch(const struct moe_loop *loop, const struct moe_route *route)
+{
+    moe_key keys[MAX_PREFETCH];
+    const struct moe_prefetcher_ops *ops = loop->strategy->prefetcher.ops;
+    uint32_t n = ops->predict(loop->prefetch_state, route, keys, MAX_PREFETCH);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t layer = keys[i] / loop->n_experts;
+        if (!moe_cache_covers(loop->cache, layer) ||
+            moe_cache_find(loop->cache, keys[i]) != MOE_NO_SLOT)
+            continue;
+        moe_slot slot = moe_cache_reserve_key(loop->cache, keys[i], NULL);
+        if (slot == MOE_NO_SLOT)
+            continue;
+        struct moe_fetch f = {layer, (moe_expert)(keys[i] % loop->n_experts), slot,
+                              MOE_FETCH_PREFETCH, loop->strategy->fill_memory == MOE_FILL_PAGEABLE};
+        loop->ops->fetch(loop->machine, &f);
+    }
+}
+
+static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct moe_err *err)
+{
+    struct moe_layer_routes routes;
+    enum moe_status s = loop->ops->attend(loop->machine, layer, &routes, err);
+    if (s)
+        return s;
+    int prefill = loop->strategy->prefill;
+    bool outside = routes.phase == MOE_PREFILL && prefill != MOE_PREFILL_CACHE;
+    struct layer_run run = {.loop = loop};
+    if (outside) {
+        run.plan = moe_plan_collect(loop->planner, &routes);
+        run.stream = prefill == MOE_PREFILL_STREAM;
+    } else {
+        run.plan = moe_plan_event(loop->planner, loop->cache, &loop->admission, &routes);
+        run.stream = loop->strategy->miss == MOE_MISS_WAIT;
+        if (loop->prefetch_state)
+            prefetch(loop, &run.plan->route);
+    }
+    run_experts(&run);
+    loop->ops->combine(loop->machine, layer);
+    return MOE_OK;
+}
+
+enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step,
+                              struct moe_err *err)
+{
+    enum moe_status s = loop->ops->begin_step(loop->machine, step, err);
+    moe_admission_step(&loop->admission);
+    for (uint32_t layer = 0; !s && layer < loop->n_layers; layer++)
+        s = run_layer(loop, layer, err);
+    return s ? s : loop->ops->end_step(loop->machine, err);
+}
