@@ -1,0 +1,40 @@
+# Builds exec/cuda/*.cu into moe_cuda and links it into moe_exec. Included when nvcc is there.
+# The runtime is linked statically: the program must start where there is no CUDA at all.
+enable_language(CUDA)
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+if(NOT CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 11.8)
+    message(FATAL_ERROR "CUDA ${CMAKE_CUDA_COMPILER_VERSION} is too old: 11.8 or later is needed "
+        "(-DMOELAB_CUDA=OFF builds without)")
+endif()
+
+# Ampere, Ada, Hopper and Blackwell, as far as this toolkit knows them; the newest also as PTX, so
+# that later devices can run it.
+execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch
+    OUTPUT_VARIABLE known_archs RESULT_VARIABLE failed)
+set(MOELAB_CUDA_ARCHS "")
+set(newest "")
+foreach(arch 80 86 89 90 120)
+    if(NOT failed AND known_archs MATCHES "compute_${arch}(\n|$)")
+        list(APPEND MOELAB_CUDA_ARCHS ${arch}-real)
+        set(newest ${arch})
+    endif()
+endforeach()
+if(NOT newest)
+    message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of sm 80, 86, 89, 90, 120")
+endif()
+list(APPEND MOELAB_CUDA_ARCHS ${newest}-virtual)
+
+file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/exec/cuda/*.cu)
+add_library(moe_cuda STATIC ${cuda_sources})
+set_target_properties(moe_cuda PROPERTIES
+    CUDA_ARCHITECTURES "${MOELAB_CUDA_ARCHS}"
+    CUDA_RUNTIME_LIBRARY Static)
+target_include_directories(moe_cuda PRIVATE ${CMAKE_SOURCE_DIR})
+target_compile_options(moe_cuda PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow>
+    $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOELAB_WERROR}>>:-Werror=all-warnings>)
+
+target_link_libraries(moe_exec PUBLIC moe_cuda)
+target_compile_definitions(moe_exec PUBLIC MOELAB_HAVE_CUDA)
+message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${MOELAB_CUDA_ARCHS}")

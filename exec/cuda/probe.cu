@@ -1,0 +1,52 @@
+/* Lists CUDA devices through the runtime, which is linked statically: it looks for the driver when
+ * it is first called, so that the same program starts on a machine without one. */
+#include "exec/cuda/probe.h"
+
+#include <cuda_runtime_api.h>
+
+#include <cctype>
+#include <cstdio>
+
+static bool fill(int index, struct moe_device *device)
+{
+    cudaDeviceProp prop;
+    if (cudaGetDeviceProperties(&prop, index) != cudaSuccess)
+        return false;
+    *device = {};
+    device->kind = MOE_DEVICE_CUDA;
+    device->index = static_cast<uint32_t>(index);
+    snprintf(device->name, sizeof device->name, "%s", prop.name);
+    device->memory_bytes = prop.totalGlobalMem;
+    device->cores = static_cast<uint32_t>(prop.multiProcessorCount);
+    device->sm = static_cast<uint32_t>(prop.major * 10 + prop.minor);
+    if (cudaDeviceGetPCIBusId(device->pci, sizeof device->pci, index) != cudaSuccess)
+        device->pci[0] = '\0';
+    for (char *c = device->pci; *c != '\0'; c++) /* sysfs writes bus addresses in lower case */
+        *c = static_cast<char>(tolower(static_cast<unsigned char>(*c)));
+    return true;
+}
+
+static const char *absence(cudaError_t error)
+{
+    int driver = 0;
+    if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
+        return "no CUDA driver";
+    if (error == cudaErrorNoDevice)
+        return "no CUDA device";
+    return cudaGetErrorString(error);
+}
+
+size_t moe_cuda_probe(struct moe_device *out, size_t room, char *reason, size_t size)
+{
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count <= 0) {
+        snprintf(reason, size, "%s", absence(error == cudaSuccess ? cudaErrorNoDevice : error));
+        return 0;
+    }
+    size_t n = 0;
+    for (int i = 0; i < count && n < room; i++)
+        n += fill(i, &out[n]);
+    snprintf(reason, size, "%s", n > 0 ? "" : "no CUDA device answers");
+    return n;
+}

@@ -1,0 +1,21 @@
+/* The CUDA side of exec/device.h. Plain C, so that device.c needs no CUDA header. */
+#ifndef MOELAB_EXEC_CUDA_PROBE_H
+#define MOELAB_EXEC_CUDA_PROBE_H
+
+#include "exec/device.h"
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Writes at most room devices to out (links are left 0) and returns how many. When that is none,
+ * reason says why in size bytes. */
+size_t moe_cuda_probe(struct moe_device *out, size_t room, char *reason, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
