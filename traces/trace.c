@@ -1,0 +1,334 @@
+#include "traces/trace.h"
+
+#include "base/units.h"
+#include "traces/model.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Sum of the arrays' bytes; false when it does not fit in 64 bits. */
+static bool tokens_bytes(const struct moe_trace_info *info, uint64_t n, unsigned parts,
+                         uint64_t *out)
+{
+    uint64_t entries = (uint64_t)info->n_layers * info->top_k;
+    uint64_t scores = (uint64_t)info->n_layers * info->n_experts;
+    uint64_t each = 4 * sizeof(uint32_t) + sizeof(uint8_t) + entries * sizeof(moe_expert);
+    if (parts & MOE_HAS_WEIGHT)
+        each += entries * sizeof(float);
+    if (parts & MOE_HAS_SCORE)
+        each += scores * sizeof(float);
+    if (parts & MOE_HAS_LOOKAHEAD)
+        each += scores * sizeof(float);
+    if (parts & MOE_HAS_LOG)
+        each += entries * (sizeof(uint8_t) + sizeof(uint64_t));
+    return moe_mul_u64(each, n, out) && *out <= PTRDIFF_MAX;
+}
+
+/* Linux grants more memory than the machine has and kills later; so ask first. */
+static bool fits_in_machine(uint64_t bytes)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages <= 0 || page <= 0 || bytes / (uint64_t)page <= (uint64_t)pages;
+}
+
+static void *filled(uint64_t n, size_t size, int byte)
+{
+    size_t bytes = (size_t)n * size;
+    if (byte == 0)
+        return calloc(bytes ? bytes : 1, 1);
+    void *p = malloc(bytes ? bytes : 1);
+    return p ? memset(p, byte, bytes) : NULL;
+}
+
+static float *unknown_floats(uint64_t n)
+{
+    float *p = malloc(n ? (size_t)n * sizeof *p : 1);
+    for (uint64_t i = 0; p && i < n; i++)
+        p[i] = NAN;
+    return p;
+}
+
+static bool allocate_parts(struct moe_tokens *x, uint64_t entries, uint64_t scores, unsigned parts)
+{
+    bool ok = true;
+    if (parts & MOE_HAS_WEIGHT)
+        ok &= (x->weight = unknown_floats(entries)) != NULL;
+    if (parts & MOE_HAS_SCORE)
+        ok &= (x->score = unknown_floats(scores)) != NULL;
+    if (parts & MOE_HAS_LOOKAHEAD)
+        ok &= (x->lookahead = unknown_floats(scores)) != NULL;
+    if (parts & MOE_HAS_LOG) {
+        ok &= (x->log_residency = filled(entries, sizeof *x->log_residency, 0)) != NULL;
+        ok &= (x->log_bytes = filled(entries, sizeof *x->log_bytes, 0)) != NULL;
+    }
+    return ok;
+}
+
+enum moe_status moe_tokens_init(struct moe_tokens *tokens, const struct moe_trace_info *info,
+                                uint64_t n, unsigned parts, struct moe_err *err)
+{
+    if (info->n_layers > MOE_MAX_LAYERS || info->n_experts > MOE_MAX_EXPERTS ||
+        info->top_k > MOE_MAX_TOP_K)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "shape of %u layers, %u experts, top-k %u exceeds %d, "
+                        "%d, %d",
+                        info->n_layers, info->n_experts, info->top_k, MOE_MAX_LAYERS,
+                        MOE_MAX_EXPERTS, MOE_MAX_TOP_K);
+    uint64_t bytes;
+    char text[32];
+    if (!tokens_bytes(info, n, parts, &bytes))
+        return moe_fail(err, MOE_ERR_MEMORY, "out of memory for %" PRIu64 " tokens", n);
+    if (!fits_in_machine(bytes))
+        return moe_fail(err, MOE_ERR_MEMORY,
+                        "out of memory for %" PRIu64 " tokens: %s is more than this machine has", n,
+                        moe_format_bytes(bytes, text, sizeof text));
+    struct moe_tokens x = {.n_tokens = n};
+    uint64_t entries = n * info->n_layers * info->top_k,
+             scores = n * info->n_layers * info->n_experts;
+    x.sequence = filled(n, sizeof *x.sequence, 0);
+    x.step = filled(n, sizeof *x.step, 0);
+    x.position = filled(n, sizeof *x.position, 0xff); /* two's complement -1: unknown */
+    x.token_id = filled(n, sizeof *x.token_id, 0xff);
+    x.phase = filled(n, sizeof *x.phase, 0);
+    x.expert = filled(entries, sizeof *x.expert, 0xff); /* MOE_NO_EXPERT */
+    bool ok = x.sequence && x.step && x.position && x.token_id && x.phase && x.expert;
+    if (!allocate_parts(&x, entries, scores, parts) || !ok) {
+        moe_tokens_release(&x);
+        return moe_fail(err, MOE_ERR_MEMORY, "out of memory for %" PRIu64 " tokens (%s)", n,
+                        moe_format_bytes(bytes, text, sizeof text));
+    }
+    *tokens = x;
+    return MOE_OK;
+}
+
+void moe_tokens_release(struct moe_tokens *tokens)
+{
+    free(tokens->sequence);
+    free(tokens->step);
+    free(tokens->position);
+    free(tokens->token_id);
+    free(tokens->phase);
+    free(tokens->expert);
+    free(tokens->weight);
+    free(tokens->score);
+    free(tokens->lookahead);
+    free(tokens->log_residency);
+    free(tokens->log_bytes);
+    *tokens = (struct moe_tokens){0};
+}
+
+unsigned moe_tokens_parts(const struct moe_tokens *tokens)
+{
+    return (tokens->weight ? MOE_HAS_WEIGHT : 0u) | (tokens->score ? MOE_HAS_SCORE : 0u) |
+           (tokens->lookahead ? MOE_HAS_LOOKAHEAD : 0u) |
+           (tokens->log_residency && tokens->log_bytes ? MOE_HAS_LOG : 0u);
+}
+
+void moe_trace_info_release(struct moe_trace_info *info)
+{
+    free(info->expert_bytes);
+    free(info->dense_bytes);
+    free(info->header);
+    *info = (struct moe_trace_info){0};
+}
+
+static bool copy_u64(uint64_t **to, const uint64_t *from, uint32_t n)
+{
+    *to = from ? malloc(n ? n * sizeof *from : 1) : NULL;
+    if (*to)
+        memcpy(*to, from, n * sizeof *from);
+    return !from || *to;
+}
+
+enum moe_status moe_trace_info_copy(struct moe_trace_info *to, const struct moe_trace_info *from,
+                                    struct moe_err *err)
+{
+    struct moe_trace_info copy = *from;
+    bool ok = copy_u64(&copy.expert_bytes, from->expert_bytes, from->n_layers);
+    ok &= copy_u64(&copy.dense_bytes, from->dense_bytes, from->n_layers);
+    copy.header = from->header ? strdup(from->header) : NULL;
+    if (!ok || (from->header && !copy.header)) {
+        moe_trace_info_release(&copy);
+        return moe_fail_memory(err, "the description of a trace");
+    }
+    *to = copy;
+    return MOE_OK;
+}
+
+void moe_trace_release(struct moe_trace *trace)
+{
+    moe_trace_info_release(&trace->info);
+    moe_tokens_release(&trace->tokens);
+    for (uint64_t i = 0; i < trace->n_sequences; i++) {
+        free(trace->sequences[i].label);
+        free(trace->sequences[i].category);
+    }
+    free(trace->sequences);
+    *trace = (struct moe_trace){0};
+}
+
+static bool same_sequence(const struct moe_tokens *x, uint64_t a, uint64_t b)
+{
+    return !x->sequence || x->sequence[a] == x->sequence[b];
+}
+
+uint64_t moe_step_end(const struct moe_tokens *tokens, uint64_t t)
+{
+    uint64_t end = t + 1;
+    while (end < tokens->n_tokens && tokens->step[end] == tokens->step[t] &&
+           same_sequence(tokens, end, t))
+        end++;
+    return end;
+}
+
+/* Steps, phases and the order of sequences at token t. */
+static enum moe_status check_order(const struct moe_tokens *x, uint64_t t, struct moe_err *err)
+{
+    uint64_t at = x->first_token + t;
+    if (x->phase[t] > MOE_DECODE)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "token %" PRIu64 ": phase %u is neither 0 (prefill) nor 1 (decode)", at,
+                        x->phase[t]);
+    if (t == 0)
+        return MOE_OK;
+    if (x->sequence && x->sequence[t] < x->sequence[t - 1])
+        return moe_fail(err, MOE_ERR_INPUT, "token %" PRIu64 ": sequence %u follows sequence %u",
+                        at, x->sequence[t], x->sequence[t - 1]);
+    if (!same_sequence(x, t, t - 1))
+        return MOE_OK;
+    if (x->step[t] < x->step[t - 1])
+        return moe_fail(err, MOE_ERR_INPUT, "token %" PRIu64 ": step %u follows step %u", at,
+                        x->step[t], x->step[t - 1]);
+    if (x->step[t] == x->step[t - 1] && x->phase[t] != x->phase[t - 1])
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "token %" PRIu64 ": phase %u differs from phase %u of its step %u", at,
+                        x->phase[t], x->phase[t - 1], x->step[t]);
+    return MOE_OK;
+}
+
+/* True when one route keeps the format; seen[] is all zero before and after. */
+static bool route_ok(const moe_expert *e, const float *w, uint32_t top_k, uint32_t n_experts,
+                     uint64_t *seen)
+{
+    uint32_t n = 0;
+    bool ok = true;
+    for (; n < top_k && e[n] < n_experts; n++) {
+        uint64_t bit = UINT64_C(1) << (e[n] % 64);
+        ok &= !(seen[e[n] / 64] & bit);
+        seen[e[n] / 64] |= bit;
+        ok &= !w || isfinite(w[n]);
+    }
+    for (uint32_t k = n; k < top_k; k++)
+        ok &= e[k] == MOE_NO_EXPERT;
+    for (uint32_t k = 0; k < n; k++)
+        seen[e[k] / 64] = 0;
+    return ok;
+}
+
+/* The same with the set in a register: about twice as fast, for most models. */
+static bool route_ok_64(const moe_expert *e, const float *w, uint32_t top_k, uint32_t n_experts)
+{
+    uint64_t seen = 0;
+    uint32_t n = 0;
+    bool ok = true;
+    for (; n < top_k && e[n] < n_experts; n++) {
+        uint64_t bit = UINT64_C(1) << e[n];
+        ok &= !(seen & bit);
+        seen |= bit;
+        ok &= !w || isfinite(w[n]);
+    }
+    for (; n < top_k; n++)
+        ok &= e[n] == MOE_NO_EXPERT;
+    return ok;
+}
+
+/* Names the first fault of a route known to be bad. */
+static enum moe_status explain_route(const moe_expert *e, const float *w,
+                                     const struct moe_trace_info *info, uint64_t token,
+                                     uint32_t layer, struct moe_err *err)
+{
+    char place[64];
+    snprintf(place, sizeof place, "token %" PRIu64 " layer %u", token, layer);
+    for (uint32_t k = 0; k < info->top_k; k++) {
+        if (e[k] == MOE_NO_EXPERT)
+            continue;
+        if (e[k] >= info->n_experts)
+            return moe_fail(err, MOE_ERR_INPUT, "%s: expert %u is outside 0..%u", place, e[k],
+                            info->n_experts - 1);
+        if (k > 0 && e[k - 1] == MOE_NO_EXPERT)
+            return moe_fail(err, MOE_ERR_INPUT, "%s: expert %u follows an absent entry", place,
+                            e[k]);
+        for (uint32_t j = 0; j < k; j++)
+            if (e[j] == e[k])
+                return moe_fail(err, MOE_ERR_INPUT, "%s: expert %u stands twice in the route",
+                                place, e[k]);
+        if (w && !isfinite(w[k]))
+            return moe_fail(err, MOE_ERR_INPUT, "%s: weight %g of expert %u is not finite", place,
+                            isnan(w[k]) ? (double)NAN : (double)w[k], e[k]);
+    }
+    return moe_fail(err, MOE_ERR_INPUT, "%s: route is not valid", place);
+}
+
+/* A row of E scores is all finite, or all NaN where it was not recorded. */
+static bool scores_ok(const float *s, uint32_t n)
+{
+    uint32_t finite = 0, missing = 0;
+    for (uint32_t e = 0; e < n; e++) {
+        finite += isfinite(s[e]) != 0;
+        missing += isnan(s[e]) != 0;
+    }
+    return finite == n || missing == n;
+}
+
+static enum moe_status check_scores(const float *s, const char *what,
+                                    const struct moe_trace_info *info, uint64_t token,
+                                    struct moe_err *err)
+{
+    for (uint32_t l = 0; s && l < info->n_layers; l++)
+        if (!scores_ok(s + (uint64_t)l * info->n_experts, info->n_experts))
+            return moe_fail(err, MOE_ERR_INPUT,
+                            "token %" PRIu64 " layer %u: %s scores are neither all finite nor all "
+                            "absent",
+                            token, l, what);
+    return MOE_OK;
+}
+
+static enum moe_status check_routes(const struct moe_tokens *x, const struct moe_trace_info *info,
+                                    uint64_t t, struct moe_err *err)
+{
+    uint64_t seen[MOE_MAX_EXPERTS / 64] = {0};
+    uint32_t K = info->top_k, E = info->n_experts;
+    for (uint32_t l = 0; l < info->n_layers; l++) {
+        uint64_t at = (t * info->n_layers + l) * K;
+        const moe_expert *e = x->expert + at;
+        const float *w = x->weight ? x->weight + at : NULL;
+        if (!(E <= 64 ? route_ok_64(e, w, K, E) : route_ok(e, w, K, E, seen)))
+            return explain_route(e, w, info, x->first_token + t, l, err);
+    }
+    return MOE_OK;
+}
+
+enum moe_status moe_tokens_check(const struct moe_tokens *tokens, const struct moe_trace_info *info,
+                                 struct moe_err *err)
+{
+    uint64_t row = (uint64_t)info->n_layers * info->n_experts;
+    for (uint64_t t = 0; t < tokens->n_tokens; t++) {
+        uint64_t at = tokens->first_token + t;
+        const float *score = tokens->score ? tokens->score + t * row : NULL;
+        const float *ahead = tokens->lookahead ? tokens->lookahead + t * row : NULL;
+        enum moe_status status = check_order(tokens, t, err);
+        if (!status)
+            status = check_routes(tokens, info, t, err);
+        if (!status)
+            status = check_scores(score, "router", info, at, err);
+        if (!status)
+            status = check_scores(ahead, "lookahead", info, at, err);
+        if (status)
+            return status;
+    }
+    return MOE_OK;
+}
