@@ -1,0 +1,190 @@
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static enum moe_status fail_errno(struct moe_err *err, const char *verb, const char *path)
+{
+    const char *reason = strerror(errno ? errno : EIO);
+    return moe_fail(err, errno == ENOMEM ? MOE_ERR_MEMORY : MOE_ERR_IO, "cannot %s '%.300s': %s",
+                    verb, path, reason);
+}
+
+/* Reads to the end of the file: the size fstat() tells is 0 for files of /proc. */
+static enum moe_status read_all(int fd, const char *path, uint64_t max_bytes, char **out,
+                                size_t *size, struct moe_err *err)
+{
+    char *data = NULL;
+    size_t used = 0, room = 0;
+    for (;;) {
+        if (used == room) {
+            room = room ? 2 * room : 65536;
+            char *more = realloc(data, room + 1);
+            if (!more) {
+                free(data);
+                return moe_fail_memory(err, path);
+            }
+            data = more;
+        }
+        ssize_t n = read(fd, data + used, room - used);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            free(data);
+            return fail_errno(err, "read", path);
+        }
+        if (n == 0)
+            break;
+        used += (size_t)n;
+        if (used > max_bytes) {
+            free(data);
+            return moe_fail(err, MOE_ERR_IO, "cannot read '%.300s': more than %" PRIu64 " bytes",
+                            path, max_bytes);
+        }
+    }
+    data[used] = 0;
+    *out = data;
+    *size = used;
+    return MOE_OK;
+}
+
+enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
+                              struct moe_err *err)
+{
+    /* O_NONBLOCK: opening a FIFO would wait for its writer before we could refuse it. */
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, "open", path);
+    struct stat st;
+    enum moe_status s;
+    if (fstat(fd, &st))
+        s = fail_errno(err, "read", path);
+    else if (!S_ISREG(st.st_mode))
+        s = moe_fail(err, MOE_ERR_IO, "cannot read '%.300s': not a regular file", path);
+    else
+        s = read_all(fd, path, max_bytes, out, size, err);
+    close(fd);
+    return s;
+}
+
+static char *with_suffix(const char *path, const char *suffix)
+{
+    size_t size = strlen(path) + strlen(suffix) + 1;
+    char *text = malloc(size);
+    if (text)
+        snprintf(text, size, "%s%s", path, suffix);
+    return text;
+}
+
+static void release(struct moe_output *out)
+{
+    free(out->path);
+    free(out->temporary);
+    *out = (struct moe_output){0};
+}
+
+enum moe_status moe_output_create(struct moe_output *out, const char *path, struct moe_err *err)
+{
+    if (strcmp(path, "-") == 0) {
+        char *name = strdup(path);
+        if (!name)
+            return moe_fail_memory(err, "an output name");
+        *out = (struct moe_output){.stream = stdout, .path = name};
+        return MOE_OK;
+    }
+    /* Through a link we replace what it points to: "-o /dev/stdout" must not replace the link. */
+    struct stat st;
+    int linked = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+    int exists = stat(path, &st) == 0;
+    /* Devices and FIFOs have no content to protect, and cannot be renamed over. */
+    int direct = exists && !S_ISREG(st.st_mode);
+    errno = 0;
+    struct moe_output made = {.path = linked && !direct ? realpath(path, NULL) : strdup(path)};
+    if (!made.path)
+        return fail_errno(err, "create", path);
+    if (!direct && !(made.temporary = with_suffix(made.path, ".part"))) {
+        release(&made);
+        return moe_fail_memory(err, "an output name");
+    }
+    made.stream = fopen(direct ? made.path : made.temporary, "we");
+    if (!made.stream) {
+        enum moe_status s = fail_errno(err, "create", path);
+        release(&made);
+        return s;
+    }
+    *out = made;
+    return MOE_OK;
+}
+
+/* Flushes and closes; 0 or the errno of the first thing that failed. */
+static int close_stream(struct moe_output *out)
+{
+    errno = 0;
+    int bad = fflush(out->stream) != 0 || ferror(out->stream);
+    int number = bad ? (errno ? errno : EIO) : 0;
+    if (!number && out->temporary && fsync(fileno(out->stream)))
+        number = errno;
+    if (out->stream != stdout && fclose(out->stream) && !number)
+        number = errno;
+    out->stream = NULL;
+    return number;
+}
+
+enum moe_status moe_output_commit(struct moe_output *out, struct moe_err *err)
+{
+    int number = close_stream(out);
+    if (!number && out->temporary && rename(out->temporary, out->path))
+        number = errno;
+    enum moe_status s = MOE_OK;
+    if (number) {
+        errno = number;
+        s = fail_errno(err, "write", strcmp(out->path, "-") ? out->path : "stdout");
+        if (out->temporary)
+            unlink(out->temporary);
+    }
+    release(out);
+    return s;
+}
+
+void moe_output_abandon(struct moe_output *out)
+{
+    if (out->stream && out->stream != stdout)
+        fclose(out->stream);
+    if (out->temporary)
+        unlink(out->temporary);
+    release(out);
+}
+
+static int is_directory(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+enum moe_status moe_make_directories(const char *path, struct moe_err *err)
+{
+    char *copy = strdup(path);
+    if (!copy)
+        return moe_fail_memory(err, "a folder name");
+    enum moe_status s = MOE_OK;
+    for (char *c = copy; !s; c++) {
+        char kept = *c;
+        if ((kept == '/' && c != copy) || !kept) {
+            *c = 0;
+            if (mkdir(copy, 0777) && !is_directory(copy))
+                s = fail_errno(err, "make folder", copy);
+            *c = kept;
+        }
+        if (!kept)
+            break;
+    }
+    free(copy);
+    return s;
+}

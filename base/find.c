@@ -1,0 +1,155 @@
+#include "base/file.h"
+
+#include "base/units.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { N_ROOTS = 7 };
+
+/* The folders that may hold "experiments" and "plots", in order of search: here, the program's
+ * folder and four above it (a build tree), and where it is installed. 0 when there is no i-th. */
+static int search_root(int i, char *buf, size_t size)
+{
+    if (i == 0) {
+        snprintf(buf, size, ".");
+        return 1;
+    }
+    ssize_t n = readlink("/proc/self/exe", buf, size - 1);
+    if (n <= 0 || (size_t)n + sizeof "/../share/moelab" > size)
+        return 0;
+    buf[n] = 0;
+    int up = i == N_ROOTS - 1 ? 1 : i;
+    while (up--) {
+        char *slash = strrchr(buf, '/');
+        if (!slash)
+            return 0;
+        *slash = 0;
+    }
+    if (i == N_ROOTS - 1)
+        strcat(buf, "/../share/moelab");
+    return 1;
+}
+
+struct names {
+    char **items;
+    size_t n;
+};
+
+static void add_name(struct names *names, const char *name, size_t length)
+{
+    for (size_t i = 0; i < names->n; i++)
+        if (strlen(names->items[i]) == length && memcmp(names->items[i], name, length) == 0)
+            return;
+    char **items = realloc(names->items, (names->n + 1) * sizeof *items);
+    if (!items)
+        return; /* a shorter list in a message is no error of its own */
+    names->items = items;
+    items[names->n] = strndup(name, length);
+    names->n += items[names->n] != NULL;
+}
+
+static void list_folder(const char *folder, struct names *names)
+{
+    DIR *dir = opendir(folder);
+    if (!dir)
+        return;
+    for (struct dirent *e; (e = readdir(dir));) {
+        size_t length = strlen(e->d_name);
+        if (e->d_name[0] != '.' && length > 5 && strcmp(e->d_name + length - 5, ".yaml") == 0)
+            add_name(names, e->d_name, length - 5);
+    }
+    closedir(dir);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static struct names list_known(const char *kind)
+{
+    struct names names = {0};
+    char root[PATH_MAX], folder[PATH_MAX + 300];
+    for (int i = 0; i < N_ROOTS; i++) {
+        if (!search_root(i, root, sizeof root))
+            continue;
+        snprintf(folder, sizeof folder, "%s/experiments/%.250s", root, kind);
+        list_folder(folder, &names);
+    }
+    if (names.n)
+        qsort(names.items, names.n, sizeof *names.items, compare_names);
+    return names;
+}
+
+static enum moe_status fail_unknown(const char *kind, const char *name, struct moe_err *err)
+{
+    struct names names = list_known(kind);
+    char known[300] = "";
+    size_t at = 0;
+    for (size_t i = 0; i < names.n && at < sizeof known; i++)
+        at +=
+            (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", names.items[i]);
+    const char *near = moe_nearest_name(name, (const char *const *)names.items, names.n);
+    enum moe_status s =
+        moe_fail(err, MOE_ERR_USAGE, "unknown name '%.60s' in %s (%s%s%sknown: %s)", name, kind,
+                 near ? "did you mean '" : "", near ? near : "", near ? "'? " : "",
+                 names.n ? known : "none; no folder 'experiments' was found");
+    for (size_t i = 0; i < names.n; i++)
+        free(names.items[i]);
+    free(names.items);
+    return s;
+}
+
+static enum moe_status copy_path(const char *path, char *buf, size_t size, struct moe_err *err)
+{
+    size_t length = strlen(path);
+    if (length >= size)
+        return moe_fail(err, MOE_ERR_USAGE, "path '%.60s...' has %zu bytes, at most %zu are kept",
+                        path, length, size - 1);
+    memcpy(buf, path, length + 1);
+    return MOE_OK;
+}
+
+static int is_path(const char *name)
+{
+    size_t length = strlen(name);
+    return strchr(name, '/') || (length >= 5 && strcmp(name + length - 5, ".yaml") == 0);
+}
+
+enum moe_status moe_find_config(const char *kind, const char *name, char *buf, size_t size,
+                                struct moe_err *err)
+{
+    if (is_path(name))
+        return copy_path(name, buf, size, err);
+    char root[PATH_MAX], path[PATH_MAX + 600];
+    struct stat st;
+    for (int i = 0; i < N_ROOTS; i++) {
+        if (!search_root(i, root, sizeof root))
+            continue;
+        snprintf(path, sizeof path, "%s/experiments/%.250s/%.250s.yaml", root, kind, name);
+        if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
+            return copy_path(path, buf, size, err);
+    }
+    return fail_unknown(kind, name, err);
+}
+
+enum moe_status moe_find_folder(const char *name, char *buf, size_t size, struct moe_err *err)
+{
+    char root[PATH_MAX], path[PATH_MAX + 300];
+    struct stat st;
+    for (int i = 0; i < N_ROOTS; i++) {
+        if (!search_root(i, root, sizeof root))
+            continue;
+        snprintf(path, sizeof path, "%s/%.250s", root, name);
+        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            return copy_path(path, buf, size, err);
+    }
+    return moe_fail(err, MOE_ERR_IO,
+                    "cannot find folder '%.60s': neither here nor beside or above the program",
+                    name);
+}
