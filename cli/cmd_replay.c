@@ -1,0 +1,360 @@
+#include "base/file.h"
+#include "cli/input.h"
+#include "cli/output.h"
+#include "policies/geometry.h"
+#include "sim/replay.h"
+#include "traces/hdf5.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    char geometry[1024], policy[256], admission[256], model[CLI_PATH_MAX], output[CLI_PATH_MAX];
+    int contract, order, phase, cold, compare_log, layers, stream, format;
+    double min_agreement;
+    uint64_t seed;
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, geometry, "geometry", "all",
+                    "cache: 32x2, global:56, global:4000MiB, per-layer:2,2,3, none, all"),
+    CLI_OPTION_NAME(struct options, policy, "policy", "lru",
+                    "replacement: lru, fifo, lfu, random, clock, opt, opt:admit=forced, paper-lru, "
+                    "paper-lru:hazards=off"),
+    CLI_OPTION_NAME(struct options, admission, "admission", "always",
+                    "which misses are fetched: always, never, quota:quota=8"),
+    {.name = "contract",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct options, contract),
+     .default_text = "event",
+     .choices = "event|access",
+     .help = "event: all experts of a (step, layer) are looked up before any is evicted; access: "
+             "one expert after another"},
+    {.name = "order",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct options, order),
+     .default_text = "step",
+     .choices = "step|file|token",
+     .help = "order of visit: forward passes as they ran, the imported file's rows, or token by "
+             "token"},
+    {.name = "phase",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct options, phase),
+     .default_text = "both",
+     .choices = "both|decode|prefill",
+     .help = "tokens to replay; the others are skipped altogether"},
+    {.name = "cold",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, cold),
+     .default_text = "off",
+     .help = "every sequence starts with an empty cache"},
+    {.name = "compare_log",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, compare_log),
+     .default_text = "off",
+     .help = "compare each row with the hits that the recorded engine logged; printed last"},
+    {.name = "min_agreement",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct options, min_agreement),
+     .default_text = "99.9",
+     .min = 0,
+     .max = 100,
+     .unit = "%",
+     .help = "exit with 3 when fewer rows agree"},
+    {.name = "layers",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, layers),
+     .default_text = "on",
+     .help = "rows for single layers (--no-layers: totals only)"},
+    {.name = "stream",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, stream),
+     .default_text = "off",
+     .help = "read the file in blocks of constant memory (automatic over 1 GiB of routes)"},
+    {.name = "seed",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, seed),
+     .default_text = "1",
+     .help = "seed of random"},
+    CLI_OPTION_NAME(struct options, model, "model", "",
+                    "model file or name, for expert sizes that the trace does not tell"),
+    CLI_OPTION_FORMAT(struct options),
+    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    {0},
+};
+
+static void add_row(struct moe_table *table, const char *phase, const char *layer,
+                    const struct moe_counts *c)
+{
+    double lookups = c->lookups ? (double)c->lookups : 1,
+           events = c->events ? (double)c->events : 1;
+    moe_table_row(table);
+    moe_table_text(table, "phase", phase);
+    moe_table_text(table, "layer", layer);
+    moe_table_u64(table, "lookups", c->lookups);
+    moe_table_u64(table, "hits", c->hits);
+    moe_table_u64(table, "misses", c->misses);
+    moe_table_f64(table, "hit_rate_percent", 100 * (double)c->hits / lookups);
+    moe_table_u64(table, "events", c->events);
+    moe_table_f64(table, "any_hit_percent", 100 * (double)c->any_hit_events / events);
+    moe_table_f64(table, "all_hit_percent", 100 * (double)c->all_hit_events / events);
+    moe_table_u64(table, "fills", c->fills);
+    moe_table_u64(table, "evictions", c->evictions);
+    moe_table_u64(table, "useless_fills", c->useless_fills);
+    moe_table_u64(table, "bypasses", c->bypasses);
+    moe_table_u64(table, "dropped_fills", c->dropped_fills);
+    moe_table_u64(table, "hazards", c->hazards);
+    moe_table_u64(table, "fill_bytes", c->fill_bytes);
+}
+
+static void add_layers(struct moe_table *table, const struct moe_replay_result *r, int phase)
+{
+    static const char *const names[] = {"prefill", "decode", "both"};
+    char layer[16];
+    for (uint32_t l = 0; l < r->n_layers; l++) {
+        struct moe_counts sum = {0};
+        if (phase != MOE_DECODE)
+            moe_counts_add(&sum, &r->layer[MOE_PREFILL][l]);
+        if (phase != MOE_PREFILL)
+            moe_counts_add(&sum, &r->layer[MOE_DECODE][l]);
+        snprintf(layer, sizeof layer, "%u", l);
+        add_row(table, names[phase], layer, &sum);
+    }
+}
+
+static void fill_table(struct moe_table *table, const struct moe_replay_result *r,
+                       const struct options *o)
+{
+    bool prefill = r->total[MOE_PREFILL].events > 0, decode = r->total[MOE_DECODE].events > 0;
+    enum { BOTH = 2 };
+    if (o->layers && decode)
+        add_layers(table, r, MOE_DECODE);
+    if (o->layers && prefill)
+        add_layers(table, r, MOE_PREFILL);
+    if (o->layers && prefill && decode)
+        add_layers(table, r, BOTH);
+    add_row(table, "decode", "all", &r->total[MOE_DECODE]);
+    add_row(table, "prefill", "all", &r->total[MOE_PREFILL]);
+    add_row(table, "both", "all", &r->both);
+}
+
+struct count_field {
+    const char *name;
+    size_t offset;
+};
+#define COUNT(member)                                                                              \
+    {                                                                                              \
+#member, offsetof(struct moe_counts, member)                                               \
+    }
+static const struct count_field count_fields[] = {
+    COUNT(lookups),       COUNT(hits),           COUNT(misses),         COUNT(fills),
+    COUNT(evictions),     COUNT(any_hit_events), COUNT(all_hit_events), COUNT(events),
+    COUNT(useless_fills), COUNT(late_fills),     COUNT(dropped_fills),  COUNT(bypasses),
+    COUNT(hazards),       COUNT(fill_bytes),
+};
+
+static void json_counts(FILE *out, const char *indent, const struct moe_counts *c)
+{
+    for (size_t i = 0; i < sizeof count_fields / sizeof *count_fields; i++) {
+        uint64_t value;
+        memcpy(&value, (const char *)c + count_fields[i].offset, sizeof value);
+        fprintf(out, "%s%s\"%s\": %" PRIu64, i ? "," : "", indent, count_fields[i].name, value);
+    }
+}
+
+/* Totals over both phases as top-level keys, then each phase, then the layers. */
+static void write_json(FILE *out, const struct moe_replay_result *r, const struct options *o)
+{
+    fprintf(out, "{");
+    json_counts(out, "\n  ", &r->both);
+    fprintf(out, ",\n  \"tokens\": %" PRIu64, r->tokens);
+    if (o->compare_log)
+        fprintf(out, ",\n  \"log_rows\": %" PRIu64 ",\n  \"log_agree\": %" PRIu64, r->log_rows,
+                r->log_agree);
+    fprintf(out, ",\n  \"contract\": \"%s\"", o->contract ? "access" : "event");
+    fprintf(out, ",\n  \"decode\": {");
+    json_counts(out, " ", &r->total[MOE_DECODE]);
+    fprintf(out, "},\n  \"prefill\": {");
+    json_counts(out, " ", &r->total[MOE_PREFILL]);
+    fprintf(out, "}");
+    static const char *const lists[] = {"prefill_layers", "decode_layers"};
+    for (int phase = 0; o->layers && phase < 2; phase++) {
+        fprintf(out, ",\n  \"%s\": [", lists[phase]);
+        for (uint32_t l = 0; l < r->n_layers; l++) {
+            fprintf(out, "%s\n    {\"layer\": %u,", l ? "," : "", l);
+            json_counts(out, " ", &r->layer[phase][l]);
+            fprintf(out, "}");
+        }
+        fprintf(out, "]");
+    }
+    fprintf(out, "\n}\n");
+}
+
+static enum moe_status write_json_file(const struct moe_replay_result *r, const struct options *o,
+                                       struct moe_err *err)
+{
+    struct moe_output out;
+    enum moe_status s = moe_output_create(&out, o->output, err);
+    if (s)
+        return s;
+    write_json(out.stream, r, o);
+    return moe_output_commit(&out, err);
+}
+
+static enum moe_status write_result(const struct cli_call *call, const struct moe_trace_info *info,
+                                    const struct moe_strategy *strategy,
+                                    const struct moe_replay_result *r, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    if (o->format == CLI_JSON)
+        return write_json_file(r, o, err);
+    struct moe_table *table = moe_table_new();
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    cli_note_run(table, call, "replay");
+    cli_note_trace(table, call->args[0], info);
+    moe_table_note(table, "contract", "%s", o->contract ? "access" : "event");
+    moe_table_note(table, "geometry", "%s", strategy->geometry);
+    moe_table_note(table, "policy", "%s", strategy->policy.ops->name);
+    fill_table(table, r, o);
+    enum moe_status s = cli_write_table(table, o->format, o->output, err);
+    moe_table_free(table);
+    return s;
+}
+
+/* Agreement with the engine's own hits: the last line of the output, and the exit code. */
+static enum moe_status check_log(const struct options *o, const struct moe_replay_result *r,
+                                 struct moe_err *err)
+{
+    if (!o->compare_log)
+        return MOE_OK;
+    double share = r->log_rows ? 100.0 * (double)r->log_agree / (double)r->log_rows : 0;
+    if (o->format == CLI_TEXT && strcmp(o->output, "-") == 0)
+        printf("agreement with the engine's log: %" PRIu64 " of %" PRIu64 " rows, %.4f %%\n",
+               r->log_agree, r->log_rows, share);
+    if (share < o->min_agreement)
+        return moe_fail(err, MOE_ERR_CHECK, "agreement %.4f %% is below the limit of %g %%", share,
+                        o->min_agreement);
+    return MOE_OK;
+}
+
+struct inputs {
+    struct moe_trace trace; /* in memory; empty when streaming */
+    struct moe_reader *reader;
+    const struct moe_trace_info *info;
+    struct moe_strategy strategy;
+    struct moe_geometry geometry;
+};
+
+static enum moe_status load_strategy(const struct cli_call *call, struct moe_strategy *strategy,
+                                     struct moe_err *err)
+{
+    const struct options *o = call->options;
+    moe_strategy_default(strategy);
+    enum moe_status s = moe_strategy_set(strategy, "geometry", o->geometry, err);
+    if (!s)
+        s = moe_strategy_set(strategy, "policy", o->policy, err);
+    if (!s)
+        s = moe_strategy_set(strategy, "admission", o->admission, err);
+    for (int i = 0; !s && i < call->n_sets; i++)
+        s = cli_apply_set(call->sets[i], strategy, NULL, err);
+    return s;
+}
+
+enum { STREAM_OVER_BYTES = 1 << 30 };
+
+static enum moe_status open_trace(const struct cli_call *call, const struct moe_model *model,
+                                  struct inputs *in, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    const char *name = call->args[0];
+    unsigned want = o->compare_log ? MOE_HAS_LOG : 0;
+    bool future = in->strategy.policy.ops->needs & MOE_NEEDS_FUTURE;
+    if (cli_trace_is_file(name)) {
+        enum moe_status s = moe_reader_open(&in->reader, name, err);
+        if (s)
+            return s;
+        in->info = moe_reader_info(in->reader);
+        double bytes = (double)moe_reader_n_tokens(in->reader) * in->info->n_layers *
+                       in->info->top_k * sizeof(moe_expert);
+        if (o->stream || (bytes > STREAM_OVER_BYTES && !future))
+            return MOE_OK;
+        moe_reader_close(in->reader);
+        in->reader = NULL;
+    } else if (o->stream) {
+        return moe_fail(err, MOE_ERR_USAGE, "--stream needs a trace file, not '%.60s'", name);
+    }
+    enum moe_status s = cli_load_trace(name, want, model, &in->trace, err);
+    in->info = &in->trace.info;
+    return s;
+}
+
+/* Sizes of experts: the trace's own, or the model's. */
+static enum moe_status make_geometry(const struct options *o, const struct moe_model *model,
+                                     struct inputs *in, struct moe_err *err)
+{
+    const struct moe_trace_info *info = in->info;
+    uint64_t *bytes = NULL;
+    if (!info->expert_bytes && *o->model) {
+        bytes = malloc(info->n_layers * sizeof *bytes);
+        if (!bytes)
+            return moe_fail_memory(err, "expert sizes");
+        for (uint32_t l = 0; l < info->n_layers; l++)
+            bytes[l] = moe_model_expert_bytes(model);
+    }
+    enum moe_status s = moe_geometry_parse(in->strategy.geometry, info->n_layers, info->n_experts,
+                                           bytes ? bytes : info->expert_bytes, &in->geometry, err);
+    free(bytes);
+    return s;
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct inputs in = {0};
+    struct moe_model model = {0};
+    struct moe_replay_result result = {0};
+    enum moe_status s = load_strategy(call, &in.strategy, err);
+    if (!s && *o->model)
+        s = cli_load_model(o->model, &model, err);
+    if (!s)
+        s = open_trace(call, &model, &in, err);
+    if (!s)
+        s = make_geometry(o, &model, &in, err);
+    struct moe_replay_options replay = {.contract = (enum moe_contract)o->contract,
+                                        .order = (enum moe_replay_order)o->order,
+                                        .phases = (enum moe_phases)o->phase,
+                                        .cold = o->cold,
+                                        .compare_log = o->compare_log,
+                                        .seed = o->seed,
+                                        .admission = &in.strategy.admission};
+    if (!s && in.reader)
+        s = moe_replay_stream(in.reader, &in.geometry, &in.strategy.policy, &replay, &result, err);
+    else if (!s)
+        s = moe_replay(&in.trace, &in.geometry, &in.strategy.policy, &replay, &result, err);
+    if (!s)
+        s = write_result(call, in.info, &in.strategy, &result, err);
+    if (!s)
+        s = check_log(o, &result, err);
+    moe_replay_release(&result);
+    moe_geometry_release(&in.geometry);
+    if (in.reader)
+        moe_reader_close(in.reader);
+    moe_trace_release(&in.trace);
+    return s;
+}
+
+const struct cli_command cli_replay = {
+    .name = "replay",
+    .usage = "TRACE [options]",
+    .summary = "hits of a cache geometry and policy on a trace, without time",
+    .description = CLI_TRACE_HELP,
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .takes_sets = true,
+    .run = run,
+};

@@ -1,0 +1,130 @@
+#include "base/progress.h"
+#include "base/units.h"
+#include "base/version.h"
+#include "cli/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *title;
+    const struct cli_command *commands[8];
+} groups[] = {
+    {"traces in and out of HDF5",
+     {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
+      &cli_trace_export, &cli_trace_cat}},
+    {"which cache, how fast", {&cli_replay, &cli_sim, &cli_sweep}},
+    {"the program itself", {&cli_bench, &cli_version}},
+};
+
+enum { N_GROUPS = sizeof groups / sizeof *groups };
+
+static void print_help(void)
+{
+    printf("moelab %s: which experts should live on the GPU, who computes the rest, how fast?\n\n"
+           "usage: moelab COMMAND [arguments] [options]; moelab COMMAND --help\n",
+           MOELAB_VERSION);
+    for (size_t g = 0; g < N_GROUPS; g++) {
+        printf("\n%s:\n", groups[g].title);
+        for (size_t c = 0; c < 8 && groups[g].commands[c]; c++)
+            printf("  %-14s %s\n", groups[g].commands[c]->name, groups[g].commands[c]->summary);
+    }
+    printf("\nexit codes: 0 ok, 1 failed, 2 usage, 3 ran but a check or tolerance failed\n");
+}
+
+/* Matches the words of a command's name; returns how many words it takes, or 0. */
+static int matches(const struct cli_command *command, int argc, char **argv)
+{
+    const char *space = strchr(command->name, ' ');
+    if (!space)
+        return argc >= 1 && strcmp(argv[0], command->name) == 0;
+    size_t n = (size_t)(space - command->name);
+    return argc >= 2 && strlen(argv[0]) == n && strncmp(argv[0], command->name, n) == 0 &&
+                   strcmp(argv[1], space + 1) == 0
+               ? 2
+               : 0;
+}
+
+static const struct cli_command *find_command(int argc, char **argv, int *words)
+{
+    for (size_t g = 0; g < N_GROUPS; g++) {
+        for (size_t c = 0; c < 8 && groups[g].commands[c]; c++) {
+            *words = matches(groups[g].commands[c], argc, argv);
+            if (*words)
+                return groups[g].commands[c];
+        }
+    }
+    return NULL;
+}
+
+static enum moe_status unknown_command(int argc, char **argv, struct moe_err *err)
+{
+    const char *names[32];
+    char given[80];
+    size_t n = 0;
+    bool trace = strcmp(argv[0], "trace") == 0;
+    snprintf(given, sizeof given, "%.30s%s%.30s", argv[0], trace && argc > 1 ? " " : "",
+             trace && argc > 1 ? argv[1] : "");
+    for (size_t g = 0; g < N_GROUPS; g++)
+        for (size_t c = 0; c < 8 && groups[g].commands[c]; c++)
+            names[n++] = groups[g].commands[c]->name;
+    if (trace && argc == 1)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "'trace' needs one of import, info, stats, verify, synth, export, cat");
+    const char *nearest = moe_nearest_name(given, names, n);
+    if (nearest)
+        return moe_fail(err, MOE_ERR_USAGE, "unknown command '%s' (did you mean '%s'?)", given,
+                        nearest);
+    return moe_fail(err, MOE_ERR_USAGE, "unknown command '%s' (see 'moelab help')", given);
+}
+
+static enum moe_status run(int argc, char **argv, struct moe_err *err)
+{
+    int words = 0, help = 0;
+    const struct cli_command *command = find_command(argc, argv, &words);
+    if (!command)
+        return unknown_command(argc, argv, err);
+    struct cli_call call;
+    enum moe_status s = cli_parse(command, argc - words, argv + words, &call, &help, err);
+    if (!s && help)
+        cli_help_command(command);
+    else if (!s)
+        s = command->run(&call, err);
+    cli_call_release(&call);
+    if (!s && fflush(stdout) != 0)
+        s = moe_fail(err, MOE_ERR_IO, "cannot write to standard output");
+    return s;
+}
+
+int main(int argc, char **argv)
+{
+    struct moe_err err = {0};
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help();
+        return argc < 2 ? moe_exit_code(MOE_ERR_USAGE) : 0;
+    }
+    int skip = 1;
+    static char version[] = "version", help_flag[] = "--help";
+    char *helped[3] = {NULL, NULL, help_flag};
+    if (strcmp(argv[1], "--version") == 0) {
+        argv[1] = version;
+    } else if (strcmp(argv[1], "help") == 0) {
+        if (argc == 2) {
+            print_help();
+            return 0;
+        }
+        /* `help trace import` is `trace import --help`. */
+        int n = argc > 3 ? 2 : 1;
+        helped[0] = argv[2];
+        helped[1] = n == 2 ? argv[3] : help_flag;
+        enum moe_status s = run(n + 1, helped, &err);
+        if (s)
+            moe_log("%s", err.text);
+        return moe_exit_code(s);
+    }
+    moe_catch_interrupts();
+    enum moe_status s = run(argc - skip, argv + skip, &err);
+    if (s)
+        moe_log("%s", err.text);
+    return moe_exit_code(s);
+}

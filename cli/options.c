@@ -1,0 +1,183 @@
+#include "cli/command.h"
+
+#include "base/units.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *letter, *name;
+} short_options[] = {{"-o", "output"}};
+
+/* "--name", "--name=value" or a short letter: writes the name, returns the value or NULL. */
+static const char *split_option(const char *word, char *name, size_t size)
+{
+    name[0] = 0;
+    for (size_t i = 0; i < sizeof short_options / sizeof *short_options; i++)
+        if (strcmp(word, short_options[i].letter) == 0)
+            snprintf(name, size, "%s", short_options[i].name);
+    if (strncmp(word, "--", 2) != 0)
+        return NULL;
+    const char *equals = strchr(word, '=');
+    size_t n = equals ? (size_t)(equals - word) : strlen(word);
+    snprintf(name, size, "%.*s", (int)(n - 2), word + 2);
+    return equals ? equals + 1 : NULL;
+}
+
+static enum moe_status unknown_option(const struct cli_command *command, const char *word,
+                                      struct moe_err *err)
+{
+    const char *names[64];
+    size_t n = 0;
+    for (const struct moe_param *p = command->options; p && p->name && n < 63; p++)
+        names[n++] = p->name;
+    if (command->takes_sets)
+        names[n++] = "set";
+    const char *nearest = moe_nearest_name(word + strspn(word, "-"), names, n);
+    if (!nearest)
+        return moe_fail(err, MOE_ERR_USAGE, "unknown option '%.60s' (see 'moelab %s --help')", word,
+                        command->name);
+    char shown[64];
+    snprintf(shown, sizeof shown, "%s", nearest);
+    for (char *c = shown; *c; c++)
+        if (*c == '_')
+            *c = '-';
+    return moe_fail(err, MOE_ERR_USAGE, "unknown option '%.60s' (did you mean '--%s'?)", word,
+                    shown);
+}
+
+struct parser {
+    const struct cli_command *command;
+    int argc, at;
+    char **argv;
+    struct cli_call *call;
+    void *options;
+    const char **args, **sets;
+};
+
+/* The value of the option at p->at: after '=', or the next word. */
+static enum moe_status take_value(struct parser *p, const char *inline_value, const char **value,
+                                  struct moe_err *err)
+{
+    if (inline_value) {
+        *value = inline_value;
+        return MOE_OK;
+    }
+    if (p->at + 1 >= p->argc)
+        return moe_fail(err, MOE_ERR_USAGE, "option '%s' has no value", p->argv[p->at]);
+    *value = p->argv[++p->at];
+    return MOE_OK;
+}
+
+static enum moe_status take_set(struct parser *p, const char *inline_value, struct moe_err *err)
+{
+    const char *value = NULL;
+    enum moe_status s = take_value(p, inline_value, &value, err);
+    if (s)
+        return s;
+    if (!strchr(value, '='))
+        return moe_fail(err, MOE_ERR_USAGE, "--set '%.60s' is not key=value", value);
+    if (p->call->n_sets == CLI_SETS_MAX)
+        return moe_fail(err, MOE_ERR_USAGE, "more than %d --set options", CLI_SETS_MAX);
+    p->sets[p->call->n_sets++] = value;
+    return MOE_OK;
+}
+
+static enum moe_status take_option(struct parser *p, struct moe_err *err)
+{
+    char name[64];
+    const char *word = p->argv[p->at], *value = NULL;
+    const char *inline_value = split_option(word, name, sizeof name);
+    if (p->command->takes_sets && strcmp(name, "set") == 0)
+        return take_set(p, inline_value, err);
+    const struct moe_param *param =
+        p->command->options ? moe_param_find(p->command->options, name) : NULL;
+    if (!param && strncmp(name, "no-", 3) == 0 && !inline_value && p->command->options) {
+        param = moe_param_find(p->command->options, name + 3);
+        if (param && param->type == MOE_PARAM_BOOL)
+            return moe_param_set(param, p->options, "false", err);
+        param = NULL;
+    }
+    if (!param)
+        return unknown_option(p->command, word, err);
+    enum moe_status s = MOE_OK;
+    if (param->type == MOE_PARAM_BOOL && !inline_value)
+        value = "true";
+    else
+        s = take_value(p, inline_value, &value, err);
+    if (!s)
+        s = moe_param_set(param, p->options, value, err);
+    return s;
+}
+
+static enum moe_status parse_words(struct parser *p, int *help, struct moe_err *err)
+{
+    bool only_args = false;
+    for (p->at = 0; p->at < p->argc; p->at++) {
+        const char *word = p->argv[p->at];
+        if (!only_args && strcmp(word, "--") == 0) {
+            only_args = true;
+        } else if (!only_args && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)) {
+            *help = 1;
+            return MOE_OK;
+        } else if (!only_args && word[0] == '-' && word[1]) {
+            enum moe_status s = take_option(p, err);
+            if (s)
+                return s;
+        } else {
+            p->args[p->call->n_args++] = word;
+        }
+    }
+    int n = p->call->n_args;
+    if (n < p->command->min_args)
+        return moe_fail(err, MOE_ERR_USAGE, "missing argument; usage: moelab %s %s",
+                        p->command->name, p->command->usage);
+    if (n > p->command->max_args)
+        return moe_fail(err, MOE_ERR_USAGE, "unexpected argument '%.60s'; usage: moelab %s %s",
+                        p->args[p->command->max_args], p->command->name, p->command->usage);
+    return MOE_OK;
+}
+
+enum moe_status cli_parse(const struct cli_command *command, int argc, char **argv,
+                          struct cli_call *call, int *help, struct moe_err *err)
+{
+    struct parser p = {.command = command, .argc = argc, .argv = argv, .call = call};
+    *call = (struct cli_call){0};
+    *help = 0;
+    p.options = calloc(1, command->options_size + 1);
+    p.args = calloc((size_t)argc + 1, sizeof *p.args);
+    p.sets = calloc(CLI_SETS_MAX, sizeof *p.sets);
+    call->options = p.options;
+    call->args = p.args;
+    call->sets = p.sets;
+    call->argv = (const char *const *)argv;
+    call->argc = argc;
+    if (!p.options || !p.args || !p.sets)
+        return moe_fail_memory(err, "the command line");
+    if (command->options)
+        moe_params_default(command->options, p.options);
+    return parse_words(&p, help, err);
+}
+
+void cli_call_release(struct cli_call *call)
+{
+    free((void *)(uintptr_t)call->options);
+    free((void *)(uintptr_t)call->args);
+    free((void *)(uintptr_t)call->sets);
+    *call = (struct cli_call){0};
+}
+
+void cli_help_command(const struct cli_command *command)
+{
+    printf("moelab %s %s\n\n%s\n", command->name, command->usage, command->summary);
+    if (command->description)
+        printf("\n%s\n", command->description);
+    if (command->options || command->takes_sets)
+        printf("\noptions:\n");
+    if (command->options)
+        moe_params_help(command->options, "--", stdout);
+    if (command->takes_sets)
+        printf("  --set KEY=VALUE      overrides one key of the strategy (geometry, policy.KEY,\n"
+               "                       admission.quota, dispatch.miss, ...), repeatable\n");
+}

@@ -1,0 +1,85 @@
+#include "cli/output.h"
+
+#include "base/file.h"
+#include "base/version.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
+                                struct moe_err *err)
+{
+    struct moe_output out;
+    enum moe_status s = moe_output_create(&out, path, err);
+    if (s)
+        return s;
+    if (format == CLI_JSON)
+        s = moe_table_write_json(table, out.stream, err);
+    else if (format == CLI_TSV)
+        s = moe_table_write_tsv(table, out.stream, err);
+    else
+        s = moe_table_write_text(table, out.stream, err);
+    if (!s)
+        return moe_output_commit(&out, err);
+    moe_output_abandon(&out);
+    return s;
+}
+
+void cli_note_run(struct moe_table *table, const struct cli_call *call, const char *command)
+{
+    char line[2048];
+    size_t at = (size_t)snprintf(line, sizeof line, "moelab %s", command);
+    for (int i = 0; i < call->argc && at < sizeof line; i++)
+        at += (size_t)snprintf(line + at, sizeof line - at, " %s", call->argv[i]);
+    moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
+    moe_table_note(table, "command", "%s", line);
+}
+
+void cli_note_trace(struct moe_table *table, const char *path, const struct moe_trace_info *info)
+{
+    moe_table_note(table, "trace", "%s", path);
+    moe_table_note(table, "trace_model", "%s, %u layers, %u experts, top-%u", info->model,
+                   info->n_layers, info->n_experts, info->top_k);
+    moe_table_note(table, "trace_source", "%s%s", info->synthetic ? "SYNTHETIC: " : "",
+                   info->source);
+    moe_table_note(table, "synthetic", "%s", info->synthetic ? "yes" : "no");
+}
+
+enum moe_status cli_load_model(const char *name, struct moe_model *out, struct moe_err *err)
+{
+    char path[CLI_PATH_MAX];
+    enum moe_status s = moe_find_config("models", name, path, sizeof path, err);
+    return s ? s : moe_model_load(path, out, err);
+}
+
+enum moe_status cli_load_platform(const char *name, struct moe_platform *out, struct moe_err *err)
+{
+    char path[CLI_PATH_MAX];
+    enum moe_status s = moe_find_config("platforms", name, path, sizeof path, err);
+    return s ? s : moe_platform_load(path, out, err);
+}
+
+enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, struct moe_err *err)
+{
+    char path[CLI_PATH_MAX];
+    enum moe_status s = moe_find_config("strategies", name, path, sizeof path, err);
+    return s ? s : moe_strategy_load(path, out, err);
+}
+
+enum moe_status cli_apply_set(const char *key_value, struct moe_strategy *strategy,
+                              struct moe_platform *platform, struct moe_err *err)
+{
+    char key[128];
+    size_t n = strcspn(key_value, "=");
+    if (!key_value[n])
+        return moe_fail(err, MOE_ERR_USAGE, "'%.60s' is not key=value", key_value);
+    if (n >= sizeof key)
+        return moe_fail(err, MOE_ERR_USAGE, "key '%.40s...' is too long", key_value);
+    memcpy(key, key_value, n);
+    key[n] = 0;
+    const char *value = key_value + n + 1;
+    if (platform && strncmp(key, "platform.", 9) == 0)
+        return moe_platform_set(platform, key + 9, value, err);
+    return moe_strategy_set(strategy, key, value, err);
+}

@@ -1,0 +1,50 @@
+/* Where results go: stdout or -o FILE, as text, TSV or JSON; and the inputs that commands share. */
+#ifndef MOELAB_CLI_OUTPUT_H
+#define MOELAB_CLI_OUTPUT_H
+
+#include "base/table.h"
+#include "cli/command.h"
+#include "policies/platform.h"
+#include "policies/strategy.h"
+#include "traces/model.h"
+#include "traces/trace.h"
+
+enum cli_format { CLI_TEXT, CLI_TSV, CLI_JSON };
+
+/* Option records that several commands share; `type` is the options struct. */
+#define CLI_OPTION_FORMAT(type)                                                                    \
+    {                                                                                              \
+        .name = "format", .type = MOE_PARAM_CHOICE, .offset = offsetof(type, format),              \
+        .default_text = "text", .choices = "text|tsv|json", .help = "form of the result"           \
+    }
+#define CLI_OPTION_OUTPUT(type, text)                                                              \
+    {                                                                                              \
+        .name = "output", .type = MOE_PARAM_STRING, .offset = offsetof(type, output),              \
+        .default_text = "-", .size = CLI_PATH_MAX, .help = text                                    \
+    }
+#define CLI_OPTION_NAME(type, field, what, fallback, text)                                         \
+    {                                                                                              \
+        .name = what, .type = MOE_PARAM_STRING, .offset = offsetof(type, field),                   \
+        .default_text = fallback, .size = sizeof(((type *)0)->field), .help = text                 \
+    }
+
+/* Writes the table in the format to path ("-" is stdout); the file appears whole or not at all. */
+enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
+                                struct moe_err *err);
+
+/* Provenance that every result starts with: program, command line, trace, model; marks synthetic
+ * traces. */
+void cli_note_run(struct moe_table *table, const struct cli_call *call, const char *command);
+void cli_note_trace(struct moe_table *table, const char *path, const struct moe_trace_info *info);
+
+/* By name or path (experiments/models, platforms, strategies). */
+enum moe_status cli_load_model(const char *name, struct moe_model *out, struct moe_err *err);
+enum moe_status cli_load_platform(const char *name, struct moe_platform *out, struct moe_err *err);
+enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, struct moe_err *err);
+
+/* Applies key=value: "platform.KEY" to the platform (may be NULL), everything else to the
+ * strategy. */
+enum moe_status cli_apply_set(const char *key_value, struct moe_strategy *strategy,
+                              struct moe_platform *platform, struct moe_err *err);
+
+#endif
