@@ -222,7 +222,7 @@ static enum moe_status node_kind(const struct loader *l, const yaml_event_t *eve
 static enum moe_status build_node(struct loader *l, const yaml_event_t *event, int depth,
                                   struct moe_yaml **out)
 {
-    enum moe_yaml_kind kind;
+    enum moe_yaml_kind kind = MOE_YAML_SCALAR;
     enum moe_status s = node_kind(l, event, &kind);
     if (s)
         return s;
