@@ -1,0 +1,299 @@
+#include "policies/platform.h"
+
+#include "base/units.h"
+#include "base/yaml.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIELD(member) .offset = offsetof(struct moe_platform, member)
+
+/* A constant of the machine: {value, unit, origin} in YAML. The lower limits keep every duration
+ * finite; a rate of zero would be a resource that never finishes. */
+#define CONSTANT(section, key, lowest, highest, units, text)                                       \
+    {                                                                                              \
+        .name = #key, .type = MOE_PARAM_F64, FIELD(section.key), .min = (lowest),                  \
+        .max = (highest), .unit = (units), .help = (text), .flags = MOE_PARAM_CONSTANT             \
+    }
+#define RATE(section, key, text)     CONSTANT(section, key, 1e-3, 1e6, "GB/s", text)
+#define DURATION(section, key, text) CONSTANT(section, key, 0, 1e7, "us", text)
+#define POWER(section, key, text)    CONSTANT(section, key, 0, 1e5, "W", text)
+
+static const struct moe_param head_table[] = {
+    {.name = "platform",
+     .type = MOE_PARAM_STRING,
+     FIELD(name),
+     .size = sizeof((struct moe_platform *)0)->name,
+     .help = "name",
+     .flags = MOE_PARAM_REQUIRED},
+    {.name = "description",
+     .type = MOE_PARAM_STRING,
+     FIELD(description),
+     .size = sizeof((struct moe_platform *)0)->description,
+     .help = "one line",
+     .flags = MOE_PARAM_REQUIRED},
+    {0},
+};
+
+static const struct moe_param link_table[] = {
+    RATE(link, h2d_pinned_gb_per_s, "copy of an expert from pinned host memory"),
+    RATE(link, h2d_pageable_gb_per_s, "copy of an expert from pageable host memory"),
+    DURATION(link, copy_setup_us, "fixed cost of one expert copy"),
+    DURATION(link, state_down_us, "activations of a layer, GPU to CPU"),
+    DURATION(link, state_up_us, "activations of a layer, CPU to GPU"),
+    {0},
+};
+
+static const struct moe_param dram_table[] = {
+    RATE(dram, read_gb_per_s, "usable read bandwidth, all cores and engines together"),
+    {0},
+};
+
+static const struct moe_param cpu_table[] = {
+    {.name = "cores",
+     .type = MOE_PARAM_U64,
+     FIELD(cpu.cores),
+     .min = 1,
+     .max = 4096,
+     .unit = "cores",
+     .help = "cores that can compute experts",
+     .flags = MOE_PARAM_CONSTANT},
+    CONSTANT(cpu, gflops_per_core, 1e-3, 1e6, "GFLOP/s", "one core, many tokens"),
+    {0},
+};
+
+static const struct moe_param gpu_table[] = {
+    {.name = "memory_bytes",
+     .type = MOE_PARAM_BYTES,
+     FIELD(gpu.memory_bytes),
+     .unit = "bytes",
+     .help = "device memory",
+     .flags = MOE_PARAM_CONSTANT},
+    RATE(gpu, read_gb_per_s, "memory bandwidth that matrix-vector kernels reach"),
+    CONSTANT(gpu, tflops, 1e-3, 1e6, "TFLOP/s", "matrix products in the weights' type"),
+    DURATION(gpu, expert_launch_us, "fixed cost of one expert on the GPU"),
+    DURATION(gpu, layer_overhead_us, "fixed cost of a layer's dense part"),
+    DURATION(gpu, token_overhead_us, "fixed cost of a step"),
+    {0},
+};
+
+static const struct moe_param power_table[] = {
+    POWER(power, cpu_idle_w, "CPU package, no expert computing"),
+    POWER(power, cpu_busy_per_thread_w, "added by each thread that computes"),
+    POWER(power, gpu_idle_w, "GPU with a context, nothing running"),
+    POWER(power, gpu_busy_w, "added while the GPU computes"),
+    POWER(power, gpu_copy_w, "added while an expert is copied"),
+    {0},
+};
+
+static const struct section {
+    const char *name;
+    const struct moe_param *table;
+} sections[] = {
+    {"link", link_table}, {"dram", dram_table},   {"cpu", cpu_table},
+    {"gpu", gpu_table},   {"power", power_table},
+};
+
+enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
+
+/* A list item {threads, expert_bytes, ms}. */
+#define POINT(member) .offset = offsetof(struct point_text, member)
+struct point_text {
+    uint64_t threads, expert_bytes;
+    double ms;
+};
+
+static const struct moe_param point_table[] = {
+    {.name = "threads",
+     .type = MOE_PARAM_U64,
+     POINT(threads),
+     .min = 1,
+     .max = 4096,
+     .help = "threads",
+     .flags = MOE_PARAM_REQUIRED},
+    {.name = "expert_bytes",
+     .type = MOE_PARAM_U64,
+     POINT(expert_bytes),
+     .min = 1,
+     .max = 1e12,
+     .unit = "bytes",
+     .help = "bytes of the expert's weights",
+     .flags = MOE_PARAM_REQUIRED},
+    {.name = "ms",
+     .type = MOE_PARAM_F64,
+     POINT(ms),
+     .min = 1e-6,
+     .max = 1e7,
+     .unit = "ms",
+     .help = "time of one expert at batch 1",
+     .flags = MOE_PARAM_REQUIRED},
+    {0},
+};
+
+static int compare_points(const void *a, const void *b)
+{
+    const struct moe_ffn_point *p = a, *q = b;
+    if (p->threads != q->threads)
+        return p->threads < q->threads ? -1 : 1;
+    if (p->expert_bytes != q->expert_bytes)
+        return p->expert_bytes < q->expert_bytes ? -1 : 1;
+    return 0;
+}
+
+static enum moe_status read_point(const struct moe_yaml *item, struct moe_ffn_point *out,
+                                  struct moe_err *err)
+{
+    struct point_text text;
+    if (item->kind != MOE_YAML_MAP)
+        return moe_yaml_fail(item, err, "a point is a mapping {threads, expert_bytes, ms}");
+    enum moe_status s = moe_yaml_check_keys(item, point_table, NULL, 0, err);
+    if (!s)
+        s = moe_yaml_bind(item, point_table, &text, err);
+    if (!s)
+        *out = (struct moe_ffn_point){(uint32_t)text.threads, text.expert_bytes, text.ms};
+    return s;
+}
+
+static enum moe_status read_points(const struct moe_yaml *cpu, struct moe_platform *p,
+                                   struct moe_err *err)
+{
+    const struct moe_yaml *node = moe_yaml_get(cpu, "expert_ffn"), *list;
+    if (!node)
+        return moe_yaml_fail(cpu, err, "missing key 'expert_ffn'");
+    enum moe_status s = moe_yaml_constant(node, "ms", &list, err);
+    if (s)
+        return s;
+    if (list->kind != MOE_YAML_LIST || list->n == 0 || list->n > MOE_MAX_FFN_POINTS)
+        return moe_yaml_fail(list, err, "expert_ffn wants a list of 1 to %d points",
+                             (int)MOE_MAX_FFN_POINTS);
+    for (size_t i = 0; !s && i < list->n; i++)
+        s = read_point(list->item[i], &p->cpu.point[i], err);
+    if (s)
+        return s;
+    p->cpu.n_points = (uint32_t)list->n;
+    qsort(p->cpu.point, list->n, sizeof p->cpu.point[0], compare_points);
+    for (size_t i = 1; i < list->n; i++)
+        if (!compare_points(&p->cpu.point[i - 1], &p->cpu.point[i]))
+            return moe_yaml_fail(list, err, "two points for %u threads and %llu bytes",
+                                 p->cpu.point[i].threads,
+                                 (unsigned long long)p->cpu.point[i].expert_bytes);
+    return MOE_OK;
+}
+
+static enum moe_status read_section(const struct moe_yaml *root, const struct section *section,
+                                    struct moe_platform *p, struct moe_err *err)
+{
+    static const char *const list_key[] = {"expert_ffn"};
+    const struct moe_yaml *map = moe_yaml_get(root, section->name);
+    if (!map)
+        return moe_yaml_fail(root, err, "missing section '%s'", section->name);
+    if (map->kind != MOE_YAML_MAP)
+        return moe_yaml_fail(map, err, "section '%s' is not a mapping", section->name);
+    bool cpu = section->table == cpu_table;
+    enum moe_status s = moe_yaml_check_keys(map, section->table, list_key, cpu ? 1 : 0, err);
+    if (!s)
+        s = moe_yaml_bind(map, section->table, p, err);
+    return !s && cpu ? read_points(map, p, err) : s;
+}
+
+static enum moe_status read_root(const struct moe_yaml *root, struct moe_platform *p,
+                                 struct moe_err *err)
+{
+    const char *names[N_SECTIONS];
+    for (size_t i = 0; i < N_SECTIONS; i++)
+        names[i] = sections[i].name;
+    if (root->kind != MOE_YAML_MAP)
+        return moe_yaml_fail(root, err, "a platform is a mapping of sections");
+    enum moe_status s = moe_yaml_check_keys(root, head_table, names, N_SECTIONS, err);
+    if (!s)
+        s = moe_yaml_bind(root, head_table, p, err);
+    for (size_t i = 0; !s && i < N_SECTIONS; i++)
+        s = read_section(root, &sections[i], p, err);
+    return s;
+}
+
+enum moe_status moe_platform_load(const char *path, struct moe_platform *out, struct moe_err *err)
+{
+    struct moe_yaml *root;
+    enum moe_status s = moe_yaml_load(path, &root, err);
+    if (s)
+        return s;
+    struct moe_platform p = {0};
+    s = read_root(root, &p, err);
+    moe_yaml_free(root);
+    if (!s)
+        *out = p;
+    return s;
+}
+
+enum moe_status moe_platform_set(struct moe_platform *platform, const char *key, const char *text,
+                                 struct moe_err *err)
+{
+    const char *names[N_SECTIONS];
+    size_t length = strcspn(key, ".");
+    for (size_t i = 0; i < N_SECTIONS; i++) {
+        names[i] = sections[i].name;
+        if (key[length] == '.' && strlen(names[i]) == length && !strncmp(key, names[i], length))
+            return moe_params_set(sections[i].table, platform, key + length + 1, text, err);
+    }
+    char section[32];
+    snprintf(section, sizeof section, "%.*s", (int)(length < 31 ? length : 31), key);
+    const char *near = moe_nearest_name(section, names, N_SECTIONS);
+    return moe_fail(err, MOE_ERR_USAGE, "unknown platform constant '%s' (did you mean '%s.%s'?)",
+                    key, near ? near : "link", key[length] ? key + length + 1 : "KEY");
+}
+
+static double point_gb_per_s(const struct moe_ffn_point *p)
+{
+    return (double)p->expert_bytes / (p->ms * 1e6);
+}
+
+/* Bandwidth at the thread count of p[0..n), which share it and are sorted by bytes. */
+static double at_size(const struct moe_ffn_point *p, uint32_t n, uint64_t bytes)
+{
+    uint32_t above = 0;
+    while (above < n && p[above].expert_bytes < bytes)
+        above++;
+    if (above == n)
+        return point_gb_per_s(&p[n - 1]);
+    if (above == 0 || p[above].expert_bytes == bytes)
+        return point_gb_per_s(&p[above]);
+    const struct moe_ffn_point *a = &p[above - 1], *b = &p[above];
+    double share = log((double)bytes / (double)a->expert_bytes) /
+                   log((double)b->expert_bytes / (double)a->expert_bytes);
+    return point_gb_per_s(a) + share * (point_gb_per_s(b) - point_gb_per_s(a));
+}
+
+static uint32_t group_end(const struct moe_platform *p, uint32_t first)
+{
+    uint32_t i = first;
+    while (i < p->cpu.n_points && p->cpu.point[i].threads == p->cpu.point[first].threads)
+        i++;
+    return i;
+}
+
+double moe_platform_expert_gb_per_s(const struct moe_platform *platform, uint64_t threads,
+                                    uint64_t expert_bytes)
+{
+    const struct moe_ffn_point *point = platform->cpu.point;
+    if (threads > platform->cpu.cores)
+        threads = platform->cpu.cores;
+    double below = 0, below_threads = 0;
+    for (uint32_t i = 0; i < platform->cpu.n_points;) {
+        uint32_t end = group_end(platform, i);
+        double speed = at_size(&point[i], end - i, expert_bytes), count = point[i].threads;
+        if (point[i].threads == threads || (point[i].threads > threads && i == 0))
+            return speed;
+        if (point[i].threads > threads)
+            return below +
+                   ((double)threads - below_threads) / (count - below_threads) * (speed - below);
+        below = speed;
+        below_threads = count;
+        i = end;
+    }
+    return below;
+}
