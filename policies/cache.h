@@ -13,14 +13,18 @@
 #include "policies/geometry.h"
 #include "policies/policy.h"
 
-/* Counters of one layer and phase. lookups = hits + inflight_hits + misses. */
+/* Counters of one layer and phase. lookups = hits + inflight_hits + misses. What happens to an
+ * expert counts for its own layer (an eviction: the layer of the expert given up), in the phase of
+ * the latest event; so in every layer, over both phases, fills - evictions = experts present. */
 struct moe_counts {
-    uint64_t events, any_hit_events, all_hit_events;
+    uint64_t events;         /* with at least one expert */
+    uint64_t any_hit_events; /* at least one expert present, resident or in flight */
+    uint64_t all_hit_events; /* all of them */
     uint64_t lookups, hits, inflight_hits, misses;
     uint64_t fills;      /* slots reserved */
     uint64_t fill_bytes; /* their bytes, where expert sizes are known */
     uint64_t evictions;
-    uint64_t useless_fills; /* evicted before any use */
+    uint64_t useless_fills; /* evicted before any lookup found them */
     uint64_t late_fills;    /* asked for at least once while in flight (once a fill) */
     uint64_t dropped_fills; /* wanted, but every slot of the pool was pinned or in flight */
     uint64_t bypasses;      /* the policy declined to give up a slot */
@@ -37,7 +41,7 @@ enum moe_status moe_cache_new(struct moe_cache **out, const struct moe_geometry 
                               struct moe_err *err);
 void moe_cache_free(struct moe_cache *cache);
 
-/* Empties every slot and the policy's state; counters stay. */
+/* Empties every slot and the policy's state; counters stay. No copy may be in flight. */
 void moe_cache_clear(struct moe_cache *cache);
 
 /* A sequence begins (policies with MOE_NEEDS_SEQUENCE). */
@@ -56,12 +60,15 @@ void moe_cache_count_event(struct moe_cache *cache, uint32_t layer, enum moe_pha
 /* As moe_cache_route without counting the event itself. */
 void moe_cache_route_access(struct moe_cache *cache, struct moe_route *route);
 
-/* Recency/frequency update of a present expert. */
+/* Recency/frequency update of an expert that moe_cache_route found in slot. Nothing happens when
+ * the event has handed the slot out anew since (policies that drop experts of the event). */
 void moe_cache_touch(struct moe_cache *cache, moe_slot slot);
 
 /* Reserves a slot for the missed expert route->expert[i], evicting if needed. Returns the slot (in
  * flight, pinned until the event ends), or MOE_NO_SLOT when the layer has none, the policy
- * declined, or all are pinned. *evicted (may be NULL) gets the key given up last, or MOE_NO_KEY. */
+ * declined, or all are pinned; also when the expert is present already. *evicted (may be NULL) gets
+ * the key given up last, or MOE_NO_KEY. A byte-limited pool gives up experts until the newcomer
+ * fits; if the policy declines half-way, those given up stay out. */
 #define MOE_NO_KEY UINT32_MAX
 moe_slot moe_cache_reserve(struct moe_cache *cache, const struct moe_route *route, uint32_t i,
                            moe_key *evicted);
@@ -69,7 +76,8 @@ moe_slot moe_cache_reserve(struct moe_cache *cache, const struct moe_route *rout
 /* As reserve, for a key that no event asks for now (prefetch). */
 moe_slot moe_cache_reserve_key(struct moe_cache *cache, moe_key key, moe_key *evicted);
 
-/* The copy into slot has landed: resident. */
+/* A copy into slot has landed; once a reserve. The slot is resident when all its copies have
+ * landed (more than one only where a policy ignores pins). */
 void moe_cache_ready(struct moe_cache *cache, moe_slot slot);
 
 void moe_cache_end_event(struct moe_cache *cache);

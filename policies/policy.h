@@ -2,7 +2,7 @@
  * a byte or a device. One instance serves one pool; slots are numbered 0..n_slots-1 within it.
  *
  * Order of calls for one event (see cache.h): on_route once, then for its experts in gate order
- * on_hit for those resident, victim/on_evict/on_insert for those admitted.
+ * on_hit for those resident, wants/victim/on_evict/on_insert for those admitted.
  * Adding a policy: one file (start from lru.c), one line in registry.c, one row in the property
  * test. */
 #ifndef MOELAB_POLICIES_POLICY_H
@@ -12,6 +12,7 @@
 #include "base/param.h"
 #include "traces/trace.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -59,10 +60,19 @@ struct moe_policy_env {
     const void *params; /* the struct that ops->params describes */
 };
 
+/* Why a slot must not be chosen; bits of moe_victim_req.pinned. */
+enum moe_pin {
+    MOE_PIN_EVENT = 1,    /* the event under way found its expert here */
+    MOE_PIN_RESERVED = 2, /* handed out by the event under way */
+    MOE_PIN_FLIGHT = 4,   /* its copy has not landed */
+    MOE_PIN_HELD = 8,     /* moe_cache_pin */
+    MOE_PIN_EMPTY = 16,   /* holds nothing (byte-limited pools) */
+};
+
 struct moe_victim_req {
     moe_key key;           /* the expert that wants a slot */
     uint32_t next_use;     /* its next use, MOE_NEVER when unknown */
-    const uint8_t *pinned; /* [n_slots] non-zero: must not be chosen */
+    const uint8_t *pinned; /* [n_slots] enum moe_pin bits; non-zero: must not be chosen */
 };
 
 struct moe_policy_ops {
@@ -79,6 +89,9 @@ struct moe_policy_ops {
     void (*on_hit)(void *state, moe_slot slot, moe_key key);      /* optional */
     void (*on_insert)(void *state, moe_slot slot, moe_key key);
     void (*on_evict)(void *state, moe_slot slot, moe_key key); /* optional */
+    /* Optional; asked once for every newcomer before a slot is looked for, free or not. False: the
+     * newcomer is not worth one. */
+    bool (*wants)(void *state, const struct moe_victim_req *req);
     /* The slot to give up, or MOE_NO_SLOT: every slot is pinned, or the newcomer is not worth one.
      * All slots of the pool are occupied when this is called (in a byte-limited pool: some). */
     moe_slot (*victim)(void *state, const struct moe_victim_req *req);

@@ -1,0 +1,92 @@
+/* The counter that the paper's reference code calls LRU: a hit adds one to the way's counter, a
+ * fill sets it to the largest of the pool plus one, the smallest goes (lowest way on ties). A mix
+ * of recency and frequency without ageing, not true LRU. All experts of a token are looked up, and
+ * counted, before any victim is chosen; and nothing protects a way that hit for the other expert of
+ * the token, or whose copy is still running (hazards=on). */
+#include "policies/registry.h"
+
+struct params {
+    int hazards;
+};
+
+struct state {
+    uint32_t n_slots;
+    bool hazards;
+    uint64_t counter[]; /* [n_slots] 0: empty */
+};
+
+static const struct moe_param table[] = {
+    {.name = "hazards",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct params, hazards),
+     .default_text = "on",
+     .help = "on: as the reference code, pinned ways are overwritten; off: they are passed over"},
+    {0},
+};
+
+static size_t state_size(const struct moe_policy_env *env)
+{
+    return sizeof(struct state) + env->n_slots * sizeof(uint64_t);
+}
+
+static void init(void *state, const struct moe_policy_env *env)
+{
+    struct state *st = state;
+    const struct params *params = env->params;
+    st->n_slots = env->n_slots;
+    st->hazards = params->hazards;
+}
+
+static void on_route(void *state, const struct moe_route *route)
+{
+    struct state *st = state;
+    for (uint32_t i = 0; i < route->n; i++)
+        if (route->slot[i] != MOE_NO_SLOT)
+            st->counter[route->slot[i]]++;
+}
+
+/* The evicted way's counter does not matter for the largest: it was the smallest. */
+static void on_insert(void *state, moe_slot slot, moe_key key)
+{
+    struct state *st = state;
+    uint64_t largest = 0;
+    (void)key;
+    for (uint32_t s = 0; s < st->n_slots; s++)
+        if (st->counter[s] > largest)
+            largest = st->counter[s];
+    st->counter[slot] = largest + 1;
+}
+
+static void on_evict(void *state, moe_slot slot, moe_key key)
+{
+    struct state *st = state;
+    (void)key;
+    st->counter[slot] = 0;
+}
+
+static moe_slot victim(void *state, const struct moe_victim_req *req)
+{
+    const struct state *st = state;
+    moe_slot best = MOE_NO_SLOT;
+    for (uint32_t s = 0; s < st->n_slots; s++) {
+        bool may = st->hazards ? st->counter[s] > 0 : !req->pinned[s];
+        if (may && (best == MOE_NO_SLOT || st->counter[s] < st->counter[best]))
+            best = (moe_slot)s;
+    }
+    return best;
+}
+
+const struct moe_policy_ops moe_policy_paper_lru = {
+    .name = "paper-lru",
+    .summary = "the reference code's counter: +1 on a hit, largest + 1 on a fill, smallest goes",
+    .source = "elsa-lab/MoE-CPU-GPU-Collaborative-Inference src/model.py",
+    .params = table,
+    .params_size = sizeof(struct params),
+    .flags = MOE_POLICY_IGNORES_PINS,
+    .state_size = state_size,
+    .init = init,
+    .on_route = on_route,
+    .on_insert = on_insert,
+    .on_evict = on_evict,
+    .victim = victim,
+};
