@@ -2,6 +2,7 @@
 #ifndef MOELAB_CLI_OUTPUT_H
 #define MOELAB_CLI_OUTPUT_H
 
+#include "base/file.h"
 #include "base/table.h"
 #include "cli/command.h"
 #include "policies/platform.h"
@@ -12,20 +13,20 @@
 enum cli_format { CLI_TEXT, CLI_TSV, CLI_JSON };
 
 /* Option records that several commands share; `type` is the options struct. */
-#define CLI_OPTION_FORMAT(type)                                                                    \
+#define CLI_OPTION_FORMAT(owner)                                                                   \
     {                                                                                              \
-        .name = "format", .type = MOE_PARAM_CHOICE, .offset = offsetof(type, format),              \
+        .name = "format", .type = MOE_PARAM_CHOICE, .offset = offsetof(owner, format),             \
         .default_text = "text", .choices = "text|tsv|json", .help = "form of the result"           \
     }
-#define CLI_OPTION_OUTPUT(type, text)                                                              \
+#define CLI_OPTION_OUTPUT(owner, text)                                                             \
     {                                                                                              \
-        .name = "output", .type = MOE_PARAM_STRING, .offset = offsetof(type, output),              \
+        .name = "output", .type = MOE_PARAM_STRING, .offset = offsetof(owner, output),             \
         .default_text = "-", .size = CLI_PATH_MAX, .help = text                                    \
     }
-#define CLI_OPTION_NAME(type, field, what, fallback, text)                                         \
+#define CLI_OPTION_NAME(owner, field, what, fallback, text)                                        \
     {                                                                                              \
-        .name = what, .type = MOE_PARAM_STRING, .offset = offsetof(type, field),                   \
-        .default_text = fallback, .size = sizeof(((type *)0)->field), .help = text                 \
+        .name = what, .type = MOE_PARAM_STRING, .offset = offsetof(owner, field),                  \
+        .default_text = fallback, .size = sizeof(((owner *)0)->field), .help = text                \
     }
 
 /* Writes the table in the format to path ("-" is stdout); the file appears whole or not at all. */

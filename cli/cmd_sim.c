@@ -1,0 +1,169 @@
+#include "cli/input.h"
+#include "cli/output.h"
+#include "cli/sim_table.h"
+#include "sim/simulate.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct options {
+    char model[CLI_PATH_MAX], platform[CLI_PATH_MAX], strategy[CLI_PATH_MAX];
+    char geometry[1024], policy[256], threads[32];
+    char timeline[CLI_PATH_MAX], output[CLI_PATH_MAX];
+    uint64_t max_tokens, timeline_tokens;
+    int bound, format;
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, model, "model", "",
+                    "model name or file (default: the one that the trace names)"),
+    CLI_OPTION_NAME(struct options, platform, "platform", "paper-4090",
+                    "machine: paper-4090, laptop-4060, desktop-5090, or a file"),
+    CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",
+                    "cpu-only, on-demand, collab, collab-reference, or a file"),
+    CLI_OPTION_NAME(struct options, geometry, "geometry", "", "in place of the strategy's"),
+    CLI_OPTION_NAME(struct options, policy, "policy", "", "in place of the strategy's"),
+    CLI_OPTION_NAME(struct options, threads, "threads", "", "in place of the strategy's"),
+    {.name = "max_tokens",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, max_tokens),
+     .default_text = "0",
+     .unit = "decode tokens",
+     .help = "stop after so many; 0: the whole trace"},
+    {.name = "bound",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, bound),
+     .default_text = "on",
+     .help = "compute the time that no schedule can beat on this platform"},
+    CLI_OPTION_NAME(struct options, timeline, "timeline", "",
+                    "write every operation as Chrome trace JSON (open in ui.perfetto.dev)"),
+    {.name = "timeline_tokens",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, timeline_tokens),
+     .default_text = "16",
+     .min = 1,
+     .max = 100000,
+     .unit = "decode tokens",
+     .help = "with --timeline: how many tokens to simulate and draw, unless --max-tokens"},
+    CLI_OPTION_FORMAT(struct options),
+    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    {0},
+};
+
+struct inputs {
+    struct moe_trace trace;
+    struct moe_model model;
+    struct moe_platform platform;
+    struct moe_strategy strategy;
+};
+
+static enum moe_status load_settings(const struct cli_call *call, struct inputs *in,
+                                     struct moe_err *err)
+{
+    const struct options *o = call->options;
+    const struct {
+        const char *key, *value;
+    } shortcuts[] = {{"geometry", o->geometry}, {"policy", o->policy}, {"threads", o->threads}};
+    enum moe_status s = cli_load_platform(o->platform, &in->platform, err);
+    if (!s)
+        s = cli_load_strategy(o->strategy, &in->strategy, err);
+    for (size_t i = 0; !s && i < sizeof shortcuts / sizeof *shortcuts; i++)
+        if (*shortcuts[i].value)
+            s = moe_strategy_set(&in->strategy, shortcuts[i].key, shortcuts[i].value, err);
+    for (int i = 0; !s && i < call->n_sets; i++)
+        s = cli_apply_set(call->sets[i], &in->strategy, &in->platform, err);
+    return s;
+}
+
+static enum moe_status load_inputs(const struct cli_call *call, struct inputs *in,
+                                   struct moe_err *err)
+{
+    const struct options *o = call->options;
+    enum moe_status s = load_settings(call, in, err);
+    if (!s && *o->model)
+        s = cli_load_model(o->model, &in->model, err);
+    if (!s)
+        s = cli_load_trace(call->args[0], cli_strategy_parts(&in->strategy),
+                           *o->model ? &in->model : NULL, &in->trace, err);
+    if (s || *o->model)
+        return s;
+    s = cli_load_model(in->trace.info.model, &in->model, err);
+    return s ? moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
+                               in->trace.info.model)
+             : MOE_OK;
+}
+
+/* Operations of one token: 32 layers of about ten; generous, and bounded. */
+enum { OPERATIONS_PER_TOKEN = 4096 };
+
+static enum moe_status simulate(const struct options *o, struct inputs *in,
+                                struct moe_sim_result *result, struct moe_err *err)
+{
+    struct moe_sim_input input = {.trace = &in->trace,
+                                  .model = &in->model,
+                                  .platform = &in->platform,
+                                  .strategy = &in->strategy,
+                                  .max_tokens = o->max_tokens,
+                                  .bound = o->bound};
+    if (!*o->timeline)
+        return moe_simulate(&input, result, err);
+    if (!input.max_tokens)
+        input.max_tokens = o->timeline_tokens;
+    uint64_t room = (input.max_tokens + in->trace.tokens.n_tokens) * OPERATIONS_PER_TOKEN;
+    enum moe_status s = moe_timeline_new(&input.timeline, room < 1u << 22 ? room : 1u << 22, err);
+    if (!s)
+        s = moe_simulate(&input, result, err);
+    char title[192];
+    snprintf(title, sizeof title, "moelab sim: %s, %s, %s%s", in->strategy.name, in->model.name,
+             in->platform.name, in->trace.info.synthetic ? " (SYNTHETIC trace)" : "");
+    if (!s)
+        s = moe_timeline_write(input.timeline, title, o->timeline, err);
+    moe_timeline_free(input.timeline);
+    return s;
+}
+
+static enum moe_status write_result(const struct cli_call *call, const struct inputs *in,
+                                    const struct moe_sim_result *result, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_table *table = moe_table_new();
+    char described[2048];
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    moe_strategy_describe(&in->strategy, described, sizeof described);
+    cli_note_run(table, call, "sim");
+    cli_note_trace(table, call->args[0], &in->trace.info);
+    moe_table_note(table, "strategy", "%s", described);
+    moe_table_row(table);
+    cli_sim_labels(table, &in->trace.info, &in->model, &in->platform, &in->strategy);
+    cli_sim_cells(table, result);
+    enum moe_status s = cli_write_table(table, o->format, o->output, err);
+    moe_table_free(table);
+    return s;
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    struct inputs in = {0};
+    struct moe_sim_result result;
+    enum moe_status s = load_inputs(call, &in, err);
+    if (!s)
+        s = simulate(call->options, &in, &result, err);
+    if (!s)
+        s = write_result(call, &in, &result, err);
+    moe_trace_release(&in.trace);
+    return s;
+}
+
+const struct cli_command cli_sim = {
+    .name = "sim",
+    .usage = "TRACE [options]",
+    .summary = "tokens per second of a strategy on a platform, by discrete-event simulation",
+    .description = CLI_TRACE_HELP,
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .takes_sets = true,
+    .run = run,
+};

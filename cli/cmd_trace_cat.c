@@ -1,0 +1,102 @@
+#include "cli/input.h"
+#include "cli/output.h"
+#include "traces/hdf5.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+struct options {
+    uint64_t first, count;
+    uint64_t layer;
+};
+
+enum { ALL_LAYERS = MOE_MAX_LAYERS };
+
+static const struct moe_param options[] = {
+    {.name = "first",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, first),
+     .default_text = "0",
+     .unit = "token",
+     .help = "first token to print"},
+    {.name = "count",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, count),
+     .default_text = "20",
+     .unit = "tokens; 0: all",
+     .help = "how many tokens to print"},
+    {.name = "layer",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, layer),
+     .default_text = "1024",
+     .max = ALL_LAYERS,
+     .help = "only this layer; 1024: every layer"},
+    {0},
+};
+
+static void print_row(const struct moe_trace_info *info, const struct moe_tokens *t, uint64_t i,
+                      uint32_t layer)
+{
+    uint64_t at = (i * info->n_layers + layer) * info->top_k;
+    printf("%" PRIu64 "\t%" PRIu32 "\t%" PRIu32 "\t%" PRId32 "\t%" PRId32 "\t%s\t%" PRIu32 "\t",
+           t->first_token + i, t->sequence[i], t->step[i], t->position[i], t->token_id[i],
+           t->phase[i] == MOE_DECODE ? "decode" : "prefill", layer);
+    for (uint32_t k = 0; k < info->top_k; k++) {
+        if (t->expert[at + k] == MOE_NO_EXPERT)
+            break;
+        printf("%s%u", k ? "," : "", t->expert[at + k]);
+        if (t->weight && !isnan(t->weight[at + k]))
+            printf(":%.4g", (double)t->weight[at + k]);
+    }
+    printf("\n");
+}
+
+static enum moe_status print_tokens(struct moe_reader *reader, const struct options *o,
+                                    struct moe_err *err)
+{
+    const struct moe_trace_info *info = moe_reader_info(reader);
+    const struct moe_tokens *block;
+    uint64_t last = o->count ? o->first + o->count : UINT64_MAX;
+    enum moe_status s;
+    if (o->layer != ALL_LAYERS && o->layer >= info->n_layers)
+        return moe_fail(err, MOE_ERR_USAGE, "layer %" PRIu64 " is outside 0..%u", o->layer,
+                        info->n_layers - 1);
+    printf("token\tsequence\tstep\tposition\ttoken_id\tphase\tlayer\texperts\n");
+    while ((s = moe_reader_next(reader, MOE_HAS_WEIGHT, &block, err)) == MOE_OK && block) {
+        if (block->first_token >= last)
+            break;
+        for (uint64_t i = 0; i < block->n_tokens; i++) {
+            uint64_t token = block->first_token + i;
+            if (token < o->first || token >= last)
+                continue;
+            for (uint32_t l = 0; l < info->n_layers; l++)
+                if (o->layer == ALL_LAYERS || o->layer == l)
+                    print_row(info, block, i, l);
+        }
+    }
+    return s;
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_reader *reader;
+    enum moe_status s = moe_reader_open(&reader, call->args[0], err);
+    if (s)
+        return s;
+    s = print_tokens(reader, o, err);
+    moe_reader_close(reader);
+    return s;
+}
+
+const struct cli_command cli_trace_cat = {
+    .name = "trace cat",
+    .usage = "TRACE.h5 [options]",
+    .summary = "routes as text, one (token, layer) a line",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,51 @@
+#include "cli/input.h"
+#include "cli/output.h"
+#include "traces/import.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct options {
+    char format[32], output[CLI_PATH_MAX];
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, format, "format", "jsonl",
+                    "form to write: expert-choices, route-csv, npy (a folder), jsonl"),
+    CLI_OPTION_NAME(struct options, output, "output", "", "file or folder to write (required)"),
+    {0},
+};
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    const struct moe_format *format;
+    struct moe_trace trace = {0};
+    if (!*o->output)
+        return moe_fail(err, MOE_ERR_USAGE, "option '--output' is required");
+    enum moe_status s = moe_format_find(o->format, &format, err);
+    if (!s && !format->export)
+        s = moe_fail(err, MOE_ERR_USAGE, "format '%s' can be imported only", format->name);
+    unsigned all = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_LOG;
+    if (!s)
+        s = cli_load_trace(call->args[0], all, NULL, &trace, err);
+    if (!s)
+        s = format->export(&trace, o->output, err);
+    if (!s)
+        printf("wrote %s: %" PRIu64 " tokens as %s\n", o->output, trace.tokens.n_tokens,
+               format->name);
+    moe_trace_release(&trace);
+    return s;
+}
+
+const struct cli_command cli_trace_export = {
+    .name = "trace export",
+    .usage = "TRACE --format FORMAT -o OUT",
+    .summary = "a trace to another tool's form; importing it again gives the same bytes",
+    .description = CLI_TRACE_HELP,
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

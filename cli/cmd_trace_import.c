@@ -1,0 +1,109 @@
+#include "base/units.h"
+#include "cli/output.h"
+#include "traces/hdf5.h"
+#include "traces/import.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct options {
+    char format[32], output[CLI_PATH_MAX], weights[CLI_PATH_MAX], sequences[CLI_PATH_MAX];
+    char model[CLI_PATH_MAX], licence[MOE_TEXT_MAX], source[MOE_TEXT_MAX];
+    uint64_t experts;
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, format, "format", "",
+                    "what FILE is: expert-choices, route-csv, npy, jsonl, vllm (required)"),
+    CLI_OPTION_NAME(struct options, output, "output", "", "trace to write, x.h5 (required)"),
+    CLI_OPTION_NAME(struct options, weights, "weights", "", "npy: gate weights [T, L, K]"),
+    CLI_OPTION_NAME(struct options, sequences, "sequences", "",
+                    "npy, vllm: sequences.csv with n_tokens (and more) of every sequence"),
+    CLI_OPTION_NAME(struct options, model, "model", "",
+                    "model name or file: experts, top-k and sizes that FILE does not tell"),
+    {.name = "experts",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, experts),
+     .default_text = "0",
+     .max = MOE_MAX_EXPERTS,
+     .unit = "experts of a layer",
+     .help = "when neither FILE nor --model tells; 0: largest id + 1"},
+    CLI_OPTION_NAME(struct options, licence, "licence", "", "licence of the data, for the record"),
+    CLI_OPTION_NAME(struct options, source, "source", "",
+                    "where the data comes from (default: the format and the content's hash)"),
+    {0},
+};
+
+static const char *given(const char *text)
+{
+    return *text ? text : NULL;
+}
+
+/* The model's sizes and name where the log has none. */
+static enum moe_status add_model(struct moe_trace_info *info, const struct moe_model *model,
+                                 struct moe_err *err)
+{
+    if (info->n_layers != model->n_layers || info->n_experts != model->n_experts ||
+        info->top_k > model->top_k)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "the file has %u layers, %u experts, top-%u, but model '%s' has %" PRIu64
+                        ", %" PRIu64 ", top-%" PRIu64,
+                        info->n_layers, info->n_experts, info->top_k, model->name, model->n_layers,
+                        model->n_experts, model->top_k);
+    if (strcmp(info->model, "unknown") == 0 || !*info->model)
+        snprintf(info->model, sizeof info->model, "%s", model->name);
+    return MOE_OK;
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    const struct moe_format *format;
+    struct moe_model model = {0};
+    struct moe_trace trace = {0};
+    if (!*o->format || !*o->output)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "option '%s' is required; usage: moelab trace import %s",
+                        *o->format ? "--output" : "--format", "--format FORMAT FILE -o OUT.h5");
+    enum moe_status s = moe_format_find(o->format, &format, err);
+    if (!s && *o->model)
+        s = cli_load_model(o->model, &model, err);
+    struct moe_import_options import = {.model = *o->model ? &model : NULL,
+                                        .weights = given(o->weights),
+                                        .sequences = given(o->sequences),
+                                        .licence = given(o->licence),
+                                        .source = given(o->source),
+                                        .n_experts = o->experts};
+    if (!s)
+        s = format->import(call->args[0], &import, &trace, err);
+    if (!s && *o->model)
+        s = add_model(&trace.info, &model, err);
+    if (!s)
+        s = moe_trace_save(o->output, &trace, err);
+    if (!s)
+        printf("wrote %s: %" PRIu64 " sequences, %" PRIu64 " tokens, %u layers, %u experts, "
+               "top-%u\n",
+               o->output, trace.n_sequences, trace.tokens.n_tokens, trace.info.n_layers,
+               trace.info.n_experts, trace.info.top_k);
+    moe_trace_release(&trace);
+    return s;
+}
+
+const struct cli_command cli_trace_import = {
+    .name = "trace import",
+    .usage = "--format FORMAT FILE -o OUT.h5 [options]",
+    .summary = "another tool's routing log to a trace",
+    .description =
+        "formats:\n"
+        "  expert-choices  CSV of the paper's reference implementation (expert_choices.csv)\n"
+        "  route-csv       engine log: turn,phase,step,layer,slot,expert[,weight,residency,...]\n"
+        "  npy             ids.npy [T, L, K] (or a folder with ids, weights, sequences)\n"
+        "  jsonl           one object per token: sequence, position, layers [[ids], ...]\n"
+        "  vllm            return_routed_experts arrays, .npy [T, L, K] or .npz, one a request",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,216 @@
+#include "cli/input.h"
+#include "cli/output.h"
+#include "traces/reuse.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+struct options {
+    char output[CLI_PATH_MAX];
+    int format, layers;
+};
+
+static const struct moe_param options[] = {
+    {.name = "layers",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, layers),
+     .default_text = "on",
+     .help = "rows for single layers (--no-layers: mean and chance only)"},
+    CLI_OPTION_FORMAT(struct options),
+    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    {0},
+};
+
+static void add_lags(struct moe_table *table, const char *what, const double *values)
+{
+    char name[48];
+    for (int i = 0; i < MOE_LAGS; i++) {
+        snprintf(name, sizeof name, "%s_lag%" PRIu32 "_percent", what, moe_lags[i]);
+        moe_table_f64(table, name, 100 * values[i]);
+    }
+}
+
+static void add_row(struct moe_table *table, const char *layer, const struct moe_reuse_layer *r,
+                    const struct moe_reuse *reuse)
+{
+    double most = 0;
+    for (uint32_t e = 0; r->popularity && e < reuse->n_experts; e++)
+        most = fmax(most, r->popularity[e]);
+    moe_table_row(table);
+    moe_table_text(table, "layer", layer);
+    moe_table_u64(table, "routes", r->n_routes);
+    moe_table_f64(table, "entropy_bits", r->entropy);
+    moe_table_f64(table, "most_popular_percent", 100 * most);
+    add_lags(table, "expert_repeat", r->repeat_expert);
+    add_lags(table, "any_repeat", r->repeat_any);
+    add_lags(table, "all_repeat", r->repeat_all);
+    moe_table_f64(table, "first_repeat_percent", 100 * r->repeat_first);
+    moe_table_f64(table, "next_layer_expert_percent", 100 * r->next_layer_expert);
+    moe_table_f64(table, "next_layer_any_percent", 100 * r->next_layer_any);
+    moe_table_f64(table, "next_layer_all_percent", 100 * r->next_layer_all);
+    moe_table_f64(table, "working_set_16_tokens", r->working_set);
+}
+
+/* What uniform random routing would give, in the same columns. */
+static void add_chance(struct moe_table *table, const struct moe_reuse *r)
+{
+    struct moe_reuse_layer chance = {.entropy = r->chance_entropy,
+                                     .repeat_first = r->chance_first,
+                                     .next_layer_expert = r->chance_expert,
+                                     .next_layer_any = r->chance_any,
+                                     .next_layer_all = r->chance_all,
+                                     .working_set = r->chance_working_set};
+    for (int i = 0; i < MOE_LAGS; i++) {
+        chance.repeat_expert[i] = r->chance_expert;
+        chance.repeat_any[i] = r->chance_any;
+        chance.repeat_all[i] = r->chance_all;
+    }
+    add_row(table, "chance", &chance, r);
+    moe_table_f64(table, "most_popular_percent", 100.0 / r->n_experts);
+}
+
+/* The same rows for a reader: layers across would be 20 columns wide, so only lag 1 and the mean.
+ */
+static void print_text(const struct moe_reuse *r, FILE *out)
+{
+    const struct moe_reuse_layer *m = &r->mean;
+    fprintf(out,
+            "%" PRIu64 " sequences, %" PRIu64 " prefill and %" PRIu64
+            " decode tokens, %u layers, %u experts, top-%u\n\n",
+            r->n_sequences, r->n_prefill, r->n_decode, r->n_layers, r->n_experts, r->top_k);
+    fprintf(out, "mean over layers (decode)        measured   chance\n");
+    fprintf(out, "entropy of popularity, bits      %8.3f %8.3f\n", m->entropy, r->chance_entropy);
+    fprintf(out, "different experts in 16 tokens   %8.2f %8.2f\n", m->working_set,
+            r->chance_working_set);
+    fprintf(out, "first choice repeats, %%          %8.1f %8.1f\n", 100 * m->repeat_first,
+            100 * r->chance_first);
+    for (int i = 0; i < MOE_LAGS; i++)
+        fprintf(out,
+                "repeat at lag %-2" PRIu32 ": per expert, %%   %8.1f %8.1f   at least one %5.1f "
+                "(%.1f)   all %5.1f (%.1f)\n",
+                moe_lags[i], 100 * m->repeat_expert[i], 100 * r->chance_expert,
+                100 * m->repeat_any[i], 100 * r->chance_any, 100 * m->repeat_all[i],
+                100 * r->chance_all);
+    fprintf(out,
+            "next layer: per expert, %%        %8.1f %8.1f   at least one %5.1f (%.1f)   all %5.1f "
+            "(%.1f)\n",
+            100 * m->next_layer_expert, 100 * r->chance_expert, 100 * m->next_layer_any,
+            100 * r->chance_any, 100 * m->next_layer_all, 100 * r->chance_all);
+    if (!isnan(r->prompt_common_share))
+        fprintf(out, "share of prompts in common, %%    %8.1f\n", 100 * r->prompt_common_share);
+}
+
+/* Ways to show: all of a small model, a selection by powers of two of a large one. */
+static bool shows_ways(const struct moe_reuse *r, uint32_t ways)
+{
+    return r->n_experts <= 16 || (ways & (ways - 1)) == 0;
+}
+
+static void print_lru(const struct moe_reuse *r, FILE *out)
+{
+    fprintf(out, "\nLRU hit rate by ways, per access, cold start per sequence (mean over layers;"
+                 " an LRU of M ways hits reuse distances < M)\n  ways ");
+    for (uint32_t w = 1; w <= r->n_experts; w++)
+        if (shows_ways(r, w))
+            fprintf(out, " %6u", w);
+    fprintf(out, "\n  hit %%");
+    for (uint32_t w = 1; w <= r->n_experts; w++)
+        if (shows_ways(r, w))
+            fprintf(out, " %6.1f", 100 * r->mean.lru_hit_rate[w]);
+    fprintf(out, "\n  chance");
+    for (uint32_t w = 1; w <= r->n_experts; w++)
+        if (shows_ways(r, w))
+            fprintf(out, "%s%5.1f", w == 1 ? "" : "  ", 100.0 * w / r->n_experts);
+    fprintf(out, "\n");
+}
+
+static void print_layers(const struct moe_reuse *r, FILE *out)
+{
+    fprintf(out, "\nlayer  entropy  most popular  repeat lag 1: expert   any   all   next layer: "
+                 "expert   any\n");
+    for (uint32_t l = 0; l < r->n_layers; l++) {
+        const struct moe_reuse_layer *x = &r->layer[l];
+        double most = 0;
+        for (uint32_t e = 0; e < r->n_experts; e++)
+            most = fmax(most, x->popularity[e]);
+        fprintf(out, "%5u  %7.3f  %10.1f %%  %18.1f %% %5.1f %5.1f  %16.1f %% %5.1f\n", l,
+                x->entropy, 100 * most, 100 * x->repeat_expert[0], 100 * x->repeat_any[0],
+                100 * x->repeat_all[0], 100 * x->next_layer_expert, 100 * x->next_layer_any);
+    }
+}
+
+static enum moe_status write_table(const struct cli_call *call, const struct moe_trace *trace,
+                                   const struct moe_reuse *reuse, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_table *table = moe_table_new();
+    char layer[16], name[48];
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    cli_note_run(table, call, "trace stats");
+    cli_note_trace(table, call->args[0], &trace->info);
+    moe_table_note(table, "prompt_common_share", "%g", reuse->prompt_common_share);
+    for (uint32_t l = 0; o->layers && l < reuse->n_layers; l++) {
+        snprintf(layer, sizeof layer, "%u", l);
+        add_row(table, layer, &reuse->layer[l], reuse);
+        for (uint32_t w = 1; w <= reuse->n_experts; w++) {
+            snprintf(name, sizeof name, "lru_%u_ways_percent", w);
+            moe_table_f64(table, name, 100 * reuse->layer[l].lru_hit_rate[w]);
+        }
+    }
+    add_row(table, "mean", &reuse->mean, reuse);
+    for (uint32_t w = 1; w <= reuse->n_experts; w++) {
+        snprintf(name, sizeof name, "lru_%u_ways_percent", w);
+        moe_table_f64(table, name, 100 * reuse->mean.lru_hit_rate[w]);
+    }
+    add_chance(table, reuse);
+    enum moe_status s = cli_write_table(table, o->format, o->output, err);
+    moe_table_free(table);
+    return s;
+}
+
+static enum moe_status write_text(const struct cli_call *call, const struct moe_trace *trace,
+                                  const struct moe_reuse *reuse, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_output out;
+    enum moe_status s = moe_output_create(&out, o->output, err);
+    if (s)
+        return s;
+    fprintf(out.stream, "%s: %s%s\n", call->args[0], trace->info.synthetic ? "SYNTHETIC, " : "",
+            trace->info.model);
+    print_text(reuse, out.stream);
+    print_lru(reuse, out.stream);
+    if (o->layers)
+        print_layers(reuse, out.stream);
+    return moe_output_commit(&out, err);
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_trace trace = {0};
+    struct moe_reuse reuse = {0};
+    enum moe_status s = cli_load_trace(call->args[0], MOE_HAS_WEIGHT, NULL, &trace, err);
+    if (!s)
+        s = moe_reuse_compute(&trace, &reuse, err);
+    if (!s)
+        s = o->format == CLI_TEXT ? write_text(call, &trace, &reuse, err)
+                                  : write_table(call, &trace, &reuse, err);
+    moe_reuse_release(&reuse);
+    moe_trace_release(&trace);
+    return s;
+}
+
+const struct cli_command cli_trace_stats = {
+    .name = "trace stats",
+    .usage = "TRACE [options]",
+    .summary = "popularity, repeats, reuse distances, always beside chance",
+    .description = CLI_TRACE_HELP,
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

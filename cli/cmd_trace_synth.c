@@ -1,0 +1,51 @@
+#include "cli/output.h"
+#include "traces/hdf5.h"
+#include "traces/synth.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct options {
+    char output[CLI_PATH_MAX];
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, output, "output", "", "trace to write, x.h5 (required)"),
+    {0},
+};
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_trace trace = {0};
+    if (!*o->output)
+        return moe_fail(err, MOE_ERR_USAGE, "option '--output' is required");
+    enum moe_status s = moe_synth_make(call->args[0], &trace, err);
+    if (!s)
+        s = moe_trace_save(o->output, &trace, err);
+    if (!s)
+        printf("wrote %s: SYNTHETIC, %" PRIu64 " sequences, %" PRIu64
+               " tokens, %u layers, %u experts, top-%u\n",
+               o->output, trace.n_sequences, trace.tokens.n_tokens, trace.info.n_layers,
+               trace.info.n_experts, trace.info.top_k);
+    moe_trace_release(&trace);
+    return s;
+}
+
+const struct cli_command cli_trace_synth = {
+    .name = "trace synth",
+    .usage = "KIND:key=value,... -o OUT.h5",
+    .summary = "a synthetic trace from a spec string or measured statistics",
+    .description =
+        "kinds:\n"
+        "  uniform   every route is K different experts at random\n"
+        "  zipf      popularity falls as rank^-alpha, no memory\n"
+        "  sticky    each expert is kept from the previous token with probability `repeat`\n"
+        "  stats     fitted to a statistics file (file=PATH): popularity, repeats, LRU hit rates\n"
+        "keys, with defaults: see `moelab help trace synth` of each kind in CONTRIBUTING.md",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,91 @@
+#include "cli/sim_table.h"
+
+unsigned cli_strategy_parts(const struct moe_strategy *strategy)
+{
+    unsigned needs = strategy->policy.ops->needs | strategy->prefetcher.ops->needs;
+    return (needs & MOE_NEEDS_SCORES ? (unsigned)MOE_HAS_SCORE : 0) |
+           (needs & MOE_NEEDS_LOOKAHEAD ? (unsigned)MOE_HAS_LOOKAHEAD : 0);
+}
+
+void cli_sim_labels(struct moe_table *table, const struct moe_trace_info *info,
+                    const struct moe_model *model, const struct moe_platform *platform,
+                    const struct moe_strategy *strategy)
+{
+    moe_table_text(table, "routing", info->synthetic ? "SYNTHETIC" : "recorded");
+    moe_table_text(table, "model", model->name);
+    moe_table_text(table, "platform", platform->name);
+    moe_table_text(table, "strategy", strategy->name);
+    moe_table_text(table, "geometry", strategy->geometry);
+    moe_table_text(table, "policy", strategy->policy.ops->name);
+    moe_table_u64(table, "threads", strategy->threads);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    return whole ? 100 * (double)part / (double)whole : 0;
+}
+
+static void add_causes(struct moe_table *table, const struct moe_sim_result *r)
+{
+    double tokens = r->decode_tokens ? (double)r->decode_tokens : 1;
+    const struct {
+        const char *name;
+        uint64_t ns;
+    } causes[] = {
+        {"gpu_ms_per_token", r->cause.gpu_ns},
+        {"cpu_ms_per_token", r->cause.cpu_ns},
+        {"cpu_and_gpu_ms_per_token", r->cause.both_ns},
+        {"copy_wait_ms_per_token", r->cause.copy_wait_ns},
+        {"state_transfer_ms_per_token", r->cause.state_ns},
+        {"host_ms_per_token", r->cause.host_ns},
+    };
+    for (size_t i = 0; i < sizeof causes / sizeof *causes; i++)
+        moe_table_f64(table, causes[i].name, (double)causes[i].ns / tokens * 1e-6);
+}
+
+static void add_cache(struct moe_table *table, const struct moe_sim_result *r)
+{
+    const struct moe_counts *c = &r->decode;
+    double tokens = r->decode_tokens ? (double)r->decode_tokens : 1;
+    moe_table_u64(table, "cache_slots", r->cache_slots);
+    moe_table_f64(table, "cache_gb", (double)r->cache_bytes * 1e-9);
+    moe_table_u64(table, "lookups", c->lookups);
+    moe_table_u64(table, "hits", c->hits);
+    moe_table_u64(table, "inflight_hits", c->inflight_hits);
+    moe_table_u64(table, "misses", c->misses);
+    moe_table_f64(table, "hit_rate_percent", percent(c->hits + c->inflight_hits, c->lookups));
+    moe_table_f64(table, "any_hit_percent", percent(c->any_hit_events, c->events));
+    moe_table_f64(table, "all_hit_percent", percent(c->all_hit_events, c->events));
+    moe_table_u64(table, "fills", c->fills);
+    moe_table_u64(table, "evictions", c->evictions);
+    moe_table_u64(table, "useless_fills", c->useless_fills);
+    moe_table_u64(table, "late_fills", c->late_fills);
+    moe_table_u64(table, "dropped_fills", c->dropped_fills);
+    moe_table_u64(table, "hazards", c->hazards);
+    moe_table_f64(table, "cpu_experts_per_token", (double)r->cpu_experts / tokens);
+    moe_table_f64(table, "gpu_experts_per_token", (double)r->gpu_experts / tokens);
+    moe_table_f64(table, "copied_gb_per_token", (double)r->h2d_bytes / tokens * 1e-9);
+}
+
+void cli_sim_cells(struct moe_table *table, const struct moe_sim_result *r)
+{
+    moe_table_u64(table, "prefill_tokens", r->prefill_tokens);
+    moe_table_u64(table, "decode_tokens", r->decode_tokens);
+    moe_table_f64(table, "tokens_per_s", r->tokens_per_s);
+    moe_table_f64(table, "ms_per_token", r->ms_mean);
+    moe_table_f64(table, "ms_p50", r->ms_p50);
+    moe_table_f64(table, "ms_p95", r->ms_p95);
+    moe_table_f64(table, "ms_p99", r->ms_p99);
+    moe_table_f64(table, "prefill_s", (double)r->prefill_ns * 1e-9);
+    add_causes(table, r);
+    add_cache(table, r);
+    moe_table_f64(table, "gpu_busy_percent", 100 * r->gpu_busy);
+    moe_table_f64(table, "cpu_busy_percent", 100 * r->cpu_busy);
+    moe_table_f64(table, "h2d_busy_percent", 100 * r->h2d_busy);
+    moe_table_f64(table, "dram_gb_per_s", r->dram_gb_per_s);
+    moe_table_f64(table, "cpu_w", r->cpu_w);
+    moe_table_f64(table, "gpu_w", r->gpu_w);
+    moe_table_f64(table, "j_per_token", r->j_per_token);
+    moe_table_f64(table, "bound_ms_per_token", r->bound_ms);
+    moe_table_f64(table, "share_of_bound_percent", 100 * r->bound_share);
+}
