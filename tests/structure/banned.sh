@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Functions and words that do not belong here, each with its reason. $1: root of the tree.
+set -euo pipefail
+cd "${1:-.}"
+rc=0
+except=
+
+# ban REASON REGEX FOLDER...: no source file of these folders matches.
+ban() {
+    local reason=$1 regex=$2 d present=()
+    shift 2
+    for d in "$@"; do
+        [[ ! -d $d ]] || present+=("$d")
+    done
+    ((${#present[@]} > 0)) || return 0
+    if grep -rnE --include='*.[ch]' --include='*.cu' --include='*.cuh' --exclude="$except" \
+        "$regex" "${present[@]}"; then
+        echo "^ $reason"
+        rc=1
+    fi
+}
+
+all=(base traces policies sim exec cli tests)
+library=(base traces policies sim exec)
+call='(^|[^A-Za-z0-9_.>])'
+
+ban "writes without a bound: use snprintf" \
+    "$call(strcpy|strcat|stpcpy|sprintf|vsprintf|gets) ?\(" "${all[@]}"
+ban "loses errors and overflow: use base/units.h" \
+    "$call(atoi|atol|atoll|atof) ?\(" "${all[@]}"
+ban "hidden or process-wide state" \
+    "$call(strtok|s?rand|random|drand48|tmpnam|mktemp|asctime|localtime|gmtime) ?\(" "${all[@]}"
+ban "unbounded stack" "$call(alloca|__builtin_alloca) ?\(" "${all[@]}"
+ban "runs a shell with text from outside" "$call(system|popen) ?\(" "${library[@]}"
+ban "no switches through the environment" "$call(getenv|secure_getenv) ?\(" "${library[@]}" cli
+except=progress.c # its handler of a second SIGINT ends the process
+ban "libraries never exit or abort" "$call(exit|_exit|_Exit|abort|quick_exit) ?\(" "${library[@]}"
+except=
+ban "libraries never print (base/progress.h logs)" \
+    "$call(printf|vprintf|puts|putchar|perror) ?\(|${call}stdout|${call}stderr" \
+    traces policies sim exec
+ban "unfinished: finish it or write an issue" "(TODO|FIXME|XXX)" "${all[@]}"
+ban "a path of one person's machine" "\"/(home|root|work|Users|mnt)/" "${all[@]}"
+exit "$rc"
