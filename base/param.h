@@ -38,7 +38,8 @@ struct moe_param {
     unsigned flags;
 };
 
-/* Writes every default into base. Never fails for a well-formed table. */
+/* Writes every default into base, and 0 or "" where there is none. Never fails for a well-formed
+ * table. A table that is NULL is empty, here and below. */
 void moe_params_default(const struct moe_param *table, void *base);
 
 /* The record called name ('-' and '_' are equal), or NULL. */
@@ -64,11 +65,14 @@ const char *moe_param_format(const struct moe_param *param, const void *base, ch
 int moe_choice_index(const char *choices, const char *text);
 const char *moe_choice_name(const char *choices, int index, char *buf, size_t size);
 
-/* "key=value,key=value" into base by the table. An empty string sets nothing. */
+/* "key=value,key=value" into base by the table. An empty string sets nothing; of a key given twice
+ * the last counts; on an error nothing is set. */
 enum moe_status moe_params_parse_list(const struct moe_param *table, void *base, const char *text,
                                       struct moe_err *err);
 
-/* Help lines "  --name VALUE   help (default X, unit)" for the whole table. */
+/* Help lines "  --name VALUE   help (default: X; unit)" for the whole table, wrapped at 100
+ * columns. prefix stands before the name: with "--" the line says --name-of-it VALUE, with anything
+ * else ("" or "admission.") prefix, name_of_it=VALUE. */
 void moe_params_help(const struct moe_param *table, const char *prefix, FILE *out);
 
 #endif

@@ -18,7 +18,8 @@ struct moe_table; /* opaque; grows as needed; single-threaded */
 struct moe_table *moe_table_new(void); /* NULL when out of memory */
 void moe_table_free(struct moe_table *table);
 
-/* Provenance line; the value is formatted; newlines become blanks. */
+/* Provenance line; the value is formatted; control characters become blanks (in cells too). A key
+ * used again replaces its value. */
 void moe_table_note(struct moe_table *table, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

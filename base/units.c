@@ -59,31 +59,59 @@ enum moe_status moe_parse_f64(const char *text, double min, double max, double *
 
 static const struct {
     const char *name;
-    double bytes;
+    uint64_t bytes;
 } byte_units[] = {
-    {"", 1},      {"B", 1},      {"KB", 1e3},      {"MB", 1e6},     {"GB", 1e9},
-    {"TB", 1e12}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
+    {"", 1},
+    {"B", 1},
+    {"KB", 1000},
+    {"MB", 1000000},
+    {"GB", 1000000000},
+    {"TB", 1000000000000},
+    {"KiB", 1u << 10},
+    {"MiB", 1u << 20},
+    {"GiB", 1u << 30},
+    {"TiB", (uint64_t)1 << 40},
 };
+
+/* "12.345" in whole units and millionths: in doubles 4.35GB would come out one byte short. */
+static int parse_decimal(const char *text, size_t length, uint64_t *whole, uint64_t *millionths)
+{
+    uint64_t place = 100000;
+    int point = 0;
+    *whole = *millionths = 0;
+    for (size_t i = 0; i < length; i++) {
+        uint64_t digit = (uint64_t)(text[i] - '0');
+        if (text[i] == '.') {
+            if (point++ || length == 1)
+                return 0;
+        } else if (point) {
+            if (!place)
+                return 0;
+            *millionths += digit * place;
+            place /= 10;
+        } else if (!moe_mul_u64(*whole, 10, whole) || !moe_add_u64(*whole, digit, whole)) {
+            return 0;
+        }
+    }
+    return length > 0;
+}
 
 enum moe_status moe_parse_bytes(const char *text, uint64_t *out, struct moe_err *err)
 {
     size_t digits = strspn(text, "0123456789.");
-    char number[40];
-    double value;
-    if (digits == 0 || digits >= sizeof number)
-        return moe_fail(err, MOE_ERR_USAGE, "'%.40s' is not a size such as 4000MiB or 20GB", text);
-    memcpy(number, text, digits);
-    number[digits] = 0;
-    enum moe_status s = moe_parse_f64(number, 0, 1e18, &value, err);
-    if (s)
-        return s;
+    uint64_t whole, millionths, bytes;
+    if (!parse_decimal(text, digits, &whole, &millionths))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "'%.40s' is not a size such as 4000MiB or 1.5GB (six decimals at most)",
+                        text);
     for (size_t i = 0; i < sizeof byte_units / sizeof *byte_units; i++) {
         if (strcmp(text + digits, byte_units[i].name) != 0)
             continue;
-        double bytes = floor(value * byte_units[i].bytes);
-        if (bytes > 0x1p60)
+        if (!moe_mul_u64(whole, byte_units[i].bytes, &bytes) ||
+            !moe_add_u64(bytes, millionths * byte_units[i].bytes / 1000000, &bytes) ||
+            bytes > (uint64_t)1 << 60)
             return moe_fail(err, MOE_ERR_USAGE, "'%.40s' exceeds 1024 PiB", text);
-        *out = (uint64_t)bytes;
+        *out = bytes;
         return MOE_OK;
     }
     return moe_fail(err, MOE_ERR_USAGE,

@@ -45,13 +45,14 @@ enum moe_status moe_yaml_check_keys(const struct moe_yaml *map, const struct moe
                                     const char *const *also, size_t n_also, struct moe_err *err);
 
 /* Sets each record of the table that the mapping has (constants are {value, unit, origin}, each
- * checked), and fails on a missing REQUIRED one. Keys outside the table are left to check_keys. */
+ * checked), and fails on a missing REQUIRED one. Keys outside the table are left to check_keys.
+ * After an error base may be partly set. */
 enum moe_status moe_yaml_bind(const struct moe_yaml *map, const struct moe_param *table, void *base,
                               struct moe_err *err);
 
 /* The value of a constant node {value, unit, origin}: checks that exactly these keys are there,
- * that unit equals `unit` and that origin starts with measured, paper, datasheet, fitted or guess.
- * *value points to the scalar or list under `value`. */
+ * that unit equals `unit` (NULL: "1", a pure number) and that origin starts with measured, paper,
+ * datasheet, fitted or guess. *value points to the scalar or list under `value`. */
 enum moe_status moe_yaml_constant(const struct moe_yaml *node, const char *unit,
                                   const struct moe_yaml **value, struct moe_err *err);
 
