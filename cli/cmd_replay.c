@@ -1,9 +1,9 @@
 #include "base/file.h"
-#include "cli/input.h"
 #include "cli/output.h"
 #include "policies/geometry.h"
 #include "sim/replay.h"
 #include "traces/hdf5.h"
+#include "traces/source.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -272,7 +272,7 @@ static enum moe_status open_trace(const struct cli_call *call, const struct moe_
     const char *name = call->args[0];
     unsigned want = o->compare_log ? MOE_HAS_LOG : 0;
     bool future = in->strategy.policy.ops->needs & MOE_NEEDS_FUTURE;
-    if (cli_trace_is_file(name)) {
+    if (moe_trace_name_is_file(name)) {
         enum moe_status s = moe_reader_open(&in->reader, name, err);
         if (s)
             return s;
@@ -286,7 +286,7 @@ static enum moe_status open_trace(const struct cli_call *call, const struct moe_
     } else if (o->stream) {
         return moe_fail(err, MOE_ERR_USAGE, "--stream needs a trace file, not '%.60s'", name);
     }
-    enum moe_status s = cli_load_trace(name, want, model, &in->trace, err);
+    enum moe_status s = moe_trace_from_name(name, want, model, &in->trace, err);
     in->info = &in->trace.info;
     return s;
 }
@@ -350,7 +350,7 @@ const struct cli_command cli_replay = {
     .name = "replay",
     .usage = "TRACE [options]",
     .summary = "hits of a cache geometry and policy on a trace, without time",
-    .description = CLI_TRACE_HELP,
+    .description = MOE_TRACE_NAME_HELP,
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

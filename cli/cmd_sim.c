@@ -1,7 +1,7 @@
-#include "cli/input.h"
 #include "cli/output.h"
-#include "cli/sim_table.h"
+#include "sim/result_table.h"
 #include "sim/simulate.h"
+#include "traces/source.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -83,8 +83,8 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
     if (!s && *o->model)
         s = cli_load_model(o->model, &in->model, err);
     if (!s)
-        s = cli_load_trace(call->args[0], cli_strategy_parts(&in->strategy),
-                           *o->model ? &in->model : NULL, &in->trace, err);
+        s = moe_trace_from_name(call->args[0], moe_strategy_parts(&in->strategy),
+                                *o->model ? &in->model : NULL, &in->trace, err);
     if (s || *o->model)
         return s;
     s = cli_load_model(in->trace.info.model, &in->model, err);
@@ -113,7 +113,7 @@ static enum moe_status simulate(const struct options *o, struct inputs *in,
     enum moe_status s = moe_timeline_new(&input.timeline, room < 1u << 22 ? room : 1u << 22, err);
     if (!s)
         s = moe_simulate(&input, result, err);
-    char title[192];
+    char title[320];
     snprintf(title, sizeof title, "moelab sim: %s, %s, %s%s", in->strategy.name, in->model.name,
              in->platform.name, in->trace.info.synthetic ? " (SYNTHETIC trace)" : "");
     if (!s)
@@ -135,8 +135,8 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     cli_note_trace(table, call->args[0], &in->trace.info);
     moe_table_note(table, "strategy", "%s", described);
     moe_table_row(table);
-    cli_sim_labels(table, &in->trace.info, &in->model, &in->platform, &in->strategy);
-    cli_sim_cells(table, result);
+    moe_sim_labels(table, &in->trace.info, &in->model, &in->platform, &in->strategy);
+    moe_sim_cells(table, result);
     enum moe_status s = cli_write_table(table, o->format, o->output, err);
     moe_table_free(table);
     return s;
@@ -159,7 +159,7 @@ const struct cli_command cli_sim = {
     .name = "sim",
     .usage = "TRACE [options]",
     .summary = "tokens per second of a strategy on a platform, by discrete-event simulation",
-    .description = CLI_TRACE_HELP,
+    .description = MOE_TRACE_NAME_HELP,
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -1,6 +1,6 @@
-#include "cli/input.h"
 #include "cli/output.h"
 #include "traces/hdf5.h"
+#include "traces/source.h"
 
 #include <inttypes.h>
 #include <math.h>

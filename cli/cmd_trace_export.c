@@ -1,6 +1,6 @@
-#include "cli/input.h"
 #include "cli/output.h"
 #include "traces/import.h"
+#include "traces/source.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         s = moe_fail(err, MOE_ERR_USAGE, "format '%s' can be imported only", format->name);
     unsigned all = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_LOG;
     if (!s)
-        s = cli_load_trace(call->args[0], all, NULL, &trace, err);
+        s = moe_trace_from_name(call->args[0], all, NULL, &trace, err);
     if (!s)
         s = format->export(&trace, o->output, err);
     if (!s)
@@ -42,7 +42,7 @@ const struct cli_command cli_trace_export = {
     .name = "trace export",
     .usage = "TRACE --format FORMAT -o OUT",
     .summary = "a trace to another tool's form; importing it again gives the same bytes",
-    .description = CLI_TRACE_HELP,
+    .description = MOE_TRACE_NAME_HELP,
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -1,6 +1,6 @@
-#include "cli/input.h"
 #include "cli/output.h"
 #include "traces/reuse.h"
+#include "traces/source.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -192,7 +192,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct options *o = call->options;
     struct moe_trace trace = {0};
     struct moe_reuse reuse = {0};
-    enum moe_status s = cli_load_trace(call->args[0], MOE_HAS_WEIGHT, NULL, &trace, err);
+    enum moe_status s = moe_trace_from_name(call->args[0], MOE_HAS_WEIGHT, NULL, &trace, err);
     if (!s)
         s = moe_reuse_compute(&trace, &reuse, err);
     if (!s)
@@ -207,7 +207,7 @@ const struct cli_command cli_trace_stats = {
     .name = "trace stats",
     .usage = "TRACE [options]",
     .summary = "popularity, repeats, reuse distances, always beside chance",
-    .description = CLI_TRACE_HELP,
+    .description = MOE_TRACE_NAME_HELP,
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -1,19 +1,19 @@
 /* The columns of a simulated result, the same in `sim` and `sweep`. */
-#ifndef MOELAB_CLI_SIM_TABLE_H
-#define MOELAB_CLI_SIM_TABLE_H
+#ifndef MOELAB_SIM_RESULT_TABLE_H
+#define MOELAB_SIM_RESULT_TABLE_H
 
 #include "base/table.h"
 #include "sim/simulate.h"
 
 /* What was simulated: trace kind, model, platform, strategy, geometry, policy, threads. */
-void cli_sim_labels(struct moe_table *table, const struct moe_trace_info *info,
+void moe_sim_labels(struct moe_table *table, const struct moe_trace_info *info,
                     const struct moe_model *model, const struct moe_platform *platform,
                     const struct moe_strategy *strategy);
 
 /* What came out. */
-void cli_sim_cells(struct moe_table *table, const struct moe_sim_result *result);
+void moe_sim_cells(struct moe_table *table, const struct moe_sim_result *result);
 
 /* Optional parts of a trace that the strategy's rules need. */
-unsigned cli_strategy_parts(const struct moe_strategy *strategy);
+unsigned moe_strategy_parts(const struct moe_strategy *strategy);
 
 #endif

@@ -1,4 +1,4 @@
-#include "cli/input.h"
+#include "traces/source.h"
 
 #include "traces/hdf5.h"
 #include "traces/import.h"
@@ -18,14 +18,14 @@ static const struct moe_format *prefix_format(const char *name, const char **res
     return NULL;
 }
 
-int cli_trace_is_file(const char *name)
+int moe_trace_name_is_file(const char *name)
 {
     const char *rest;
     return strncmp(name, "synth:", 6) != 0 && !prefix_format(name, &rest);
 }
 
-enum moe_status cli_load_trace(const char *name, unsigned want, const struct moe_model *model,
-                               struct moe_trace *out, struct moe_err *err)
+enum moe_status moe_trace_from_name(const char *name, unsigned want, const struct moe_model *model,
+                                    struct moe_trace *out, struct moe_err *err)
 {
     const char *rest;
     if (strncmp(name, "synth:", 6) == 0)

@@ -1,13 +1,13 @@
-#include "cli/sim_table.h"
+#include "sim/result_table.h"
 
-unsigned cli_strategy_parts(const struct moe_strategy *strategy)
+unsigned moe_strategy_parts(const struct moe_strategy *strategy)
 {
     unsigned needs = strategy->policy.ops->needs | strategy->prefetcher.ops->needs;
     return (needs & MOE_NEEDS_SCORES ? (unsigned)MOE_HAS_SCORE : 0) |
            (needs & MOE_NEEDS_LOOKAHEAD ? (unsigned)MOE_HAS_LOOKAHEAD : 0);
 }
 
-void cli_sim_labels(struct moe_table *table, const struct moe_trace_info *info,
+void moe_sim_labels(struct moe_table *table, const struct moe_trace_info *info,
                     const struct moe_model *model, const struct moe_platform *platform,
                     const struct moe_strategy *strategy)
 {
@@ -67,7 +67,7 @@ static void add_cache(struct moe_table *table, const struct moe_sim_result *r)
     moe_table_f64(table, "copied_gb_per_token", (double)r->h2d_bytes / tokens * 1e-9);
 }
 
-void cli_sim_cells(struct moe_table *table, const struct moe_sim_result *r)
+void moe_sim_cells(struct moe_table *table, const struct moe_sim_result *r)
 {
     moe_table_u64(table, "prefill_tokens", r->prefill_tokens);
     moe_table_u64(table, "decode_tokens", r->decode_tokens);
