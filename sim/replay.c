@@ -1,0 +1,361 @@
+#include "sim/replay.h"
+
+#include "base/progress.h"
+#include "policies/decide.h"
+#include "sim/replay_fast.h"
+
+#include <stdlib.h>
+
+/* A replay under way: what it asks of a trace, and the engine that decides: either the shared
+ * cache and planner or the specialised path. */
+struct replay {
+    const struct moe_trace_info *info;
+    const struct moe_geometry *geometry;
+    const struct moe_policy_spec *policy;
+    const struct moe_replay_options *options;
+    struct moe_fast *fast; /* NULL: the generic path */
+    struct moe_cache *cache;
+    struct moe_planner *planner;
+    struct moe_admission admission;
+    bool begun;
+    uint32_t sequence; /* the latest one, once begun */
+    uint64_t tokens, log_rows, log_agree;
+};
+
+/* The tokens [begin, end) of one forward pass. */
+struct pass {
+    const struct moe_tokens *tokens;
+    const uint32_t *next_use; /* [T, L, K] or NULL */
+    uint64_t begin, end;
+};
+
+static enum moe_status check_geometry(const struct moe_trace_info *info,
+                                      const struct moe_geometry *geometry, struct moe_err *err)
+{
+    if (geometry->n_layers == info->n_layers && geometry->n_experts == info->n_experts)
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "geometry is for %u layers of %u experts, the trace has %u of %u",
+                    geometry->n_layers, geometry->n_experts, info->n_layers, info->n_experts);
+}
+
+static enum moe_status check_options(const struct moe_trace_info *info,
+                                     const struct moe_policy_spec *policy,
+                                     const struct moe_replay_options *options, unsigned parts,
+                                     struct moe_err *err)
+{
+    if (options->order == MOE_ORDER_FILE && !info->rows_in_order)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "order 'file' refused: the rows of the imported file did not stand in "
+                        "execution order; use order 'step'");
+    if (options->compare_log && options->contract != MOE_CONTRACT_ACCESS)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "the engine's log is compared access by access: needs contract 'access'");
+    if (options->compare_log && !(parts & MOE_HAS_LOG))
+        return moe_fail(err, MOE_ERR_USAGE, "the trace has no engine log to compare with");
+    if ((policy->ops->needs & MOE_NEEDS_SCORES) && !(parts & MOE_HAS_SCORE))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "policy '%s' needs router scores, which the trace does not have",
+                        policy->ops->name);
+    if ((policy->ops->needs & MOE_NEEDS_LOOKAHEAD) && !(parts & MOE_HAS_LOOKAHEAD))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "policy '%s' needs lookahead scores, which the trace does not have",
+                        policy->ops->name);
+    return MOE_OK;
+}
+
+static void replay_end(struct replay *r)
+{
+    moe_fast_free(r->fast);
+    moe_planner_free(r->planner);
+    moe_cache_free(r->cache);
+}
+
+static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
+{
+    const struct moe_trace_info *info = r->info;
+    struct moe_admission_spec always;
+    enum moe_status s = moe_admission_parse("always", &always, err);
+    if (s)
+        return s;
+    moe_admission_init(&r->admission, r->options->admission ? r->options->admission : &always);
+    s = moe_cache_new(&r->cache, r->geometry, info->top_k, r->policy, r->options->seed, err);
+    if (!s)
+        s = moe_planner_new(&r->planner, info->n_experts, info->top_k, err);
+    if (s)
+        replay_end(r);
+    return s;
+}
+
+/* Checks and makes the engine; on failure nothing is left to release. */
+static enum moe_status replay_begin(struct replay *r, unsigned parts, struct moe_err *err)
+{
+    enum moe_status s = check_geometry(r->info, r->geometry, err);
+    if (!s)
+        s = check_options(r->info, r->policy, r->options, parts, err);
+    if (s)
+        return s;
+    if (moe_fast_supports(r->geometry, r->policy, r->options))
+        return moe_fast_new(&r->fast, r->geometry, r->info->top_k, r->options->contract, err);
+    return begin_generic(r, err);
+}
+
+static void enter_sequence(struct replay *r, uint32_t sequence)
+{
+    bool first = !r->begun;
+    if (!first && r->sequence == sequence)
+        return;
+    r->begun = true;
+    r->sequence = sequence;
+    bool clear = r->options->cold && !first;
+    if (r->fast) {
+        if (clear)
+            moe_fast_clear(r->fast);
+        return;
+    }
+    if (clear)
+        moe_cache_clear(r->cache);
+    moe_cache_begin_sequence(r->cache);
+}
+
+static size_t row_of(const struct replay *r, uint64_t t, uint32_t layer)
+{
+    return ((size_t)t * r->info->n_layers + layer) * r->info->top_k;
+}
+
+static const float *scores_of(const struct replay *r, const float *scores, uint64_t t,
+                              uint32_t layer)
+{
+    return scores ? scores + ((size_t)t * r->info->n_layers + layer) * r->info->n_experts : NULL;
+}
+
+static void replay_event(struct replay *r, const struct pass *pass, uint32_t layer)
+{
+    const struct moe_tokens *tokens = pass->tokens;
+    size_t at = row_of(r, pass->begin, layer);
+    bool one = pass->end - pass->begin == 1;
+    struct moe_layer_routes routes = {
+        .layer = layer,
+        .n_tokens = (uint32_t)(pass->end - pass->begin),
+        .phase = tokens->phase[pass->begin],
+        .top_k = r->info->top_k,
+        .n_experts = r->info->n_experts,
+        .expert = tokens->expert + at,
+        .next_use = pass->next_use ? pass->next_use + at : NULL,
+        .stride = row_of(r, 1, 0),
+        .score = one ? scores_of(r, tokens->score, pass->begin, layer) : NULL,
+        .lookahead = one ? scores_of(r, tokens->lookahead, pass->begin, layer) : NULL,
+    };
+    const struct moe_plan *plan = moe_plan_event(r->planner, r->cache, &r->admission, &routes);
+    for (uint32_t i = 0; i < plan->route.n; i++)
+        if (plan->fill[i] != MOE_NO_SLOT)
+            moe_cache_ready(r->cache, plan->fill[i]);
+}
+
+/* Looks one expert up, keeps or inserts it; returns whether it was there. */
+static bool replay_access(struct replay *r, struct moe_route *route)
+{
+    moe_slot slot = MOE_NO_SLOT;
+    uint8_t access = MOE_MISS;
+    route->slot = &slot;
+    route->access = &access;
+    moe_cache_route_access(r->cache, route);
+    if (access != MOE_MISS) {
+        moe_cache_touch(r->cache, slot);
+    } else if (moe_admission_admits(&r->admission, route, 0)) {
+        moe_slot filled = moe_cache_reserve(r->cache, route, 0, NULL);
+        if (filled != MOE_NO_SLOT)
+            moe_cache_ready(r->cache, filled);
+    }
+    moe_cache_end_event(r->cache);
+    return access != MOE_MISS;
+}
+
+static void compare_log(struct replay *r, const struct moe_tokens *tokens, size_t at, bool hit)
+{
+    r->log_rows++;
+    r->log_agree += hit == (tokens->log_bytes[at] == 0);
+}
+
+/* One token's experts in one layer; returns how many were found. */
+static uint32_t replay_row(struct replay *r, const struct pass *pass, uint64_t t, uint32_t layer,
+                           uint32_t *n)
+{
+    const struct moe_tokens *tokens = pass->tokens;
+    bool covered = moe_cache_covers(r->cache, layer);
+    uint32_t n_hits = 0;
+    for (size_t at = row_of(r, t, layer), stop = at + r->info->top_k; at < stop; at++) {
+        if (tokens->expert[at] == MOE_NO_EXPERT)
+            break;
+        struct moe_route route = {
+            .layer = layer,
+            .n = 1,
+            .phase = tokens->phase[t],
+            .expert = tokens->expert + at,
+            .score = scores_of(r, tokens->score, t, layer),
+            .lookahead = scores_of(r, tokens->lookahead, t, layer),
+            .next_use = pass->next_use ? pass->next_use + at : NULL,
+        };
+        bool hit = covered && replay_access(r, &route);
+        if (r->options->compare_log)
+            compare_log(r, tokens, at, hit);
+        n_hits += hit;
+        *n += covered;
+    }
+    return n_hits;
+}
+
+static void replay_accesses(struct replay *r, const struct pass *pass, uint32_t layer)
+{
+    uint32_t n = 0, n_hits = 0;
+    for (uint64_t t = pass->begin; t < pass->end; t++)
+        n_hits += replay_row(r, pass, t, layer, &n);
+    if (n > 0)
+        moe_cache_count_event(r->cache, layer, pass->tokens->phase[pass->begin], n_hits, n);
+}
+
+static void replay_pass(struct replay *r, const struct pass *pass)
+{
+    if (r->fast) {
+        moe_fast_step(r->fast, pass->tokens, pass->begin, pass->end);
+        return;
+    }
+    moe_admission_step(&r->admission);
+    for (uint32_t layer = 0; layer < r->info->n_layers; layer++) {
+        if (r->options->contract == MOE_CONTRACT_EVENT)
+            replay_event(r, pass, layer);
+        else
+            replay_accesses(r, pass, layer);
+    }
+}
+
+static bool phase_wanted(const struct replay *r, uint8_t phase)
+{
+    return r->options->phases == MOE_PHASES_BOTH ||
+           (r->options->phases == MOE_PHASES_DECODE) == (phase == MOE_DECODE);
+}
+
+/* Whole forward passes; may be called for one block after another. */
+static void replay_run(struct replay *r, const struct moe_tokens *tokens, const uint32_t *next_use)
+{
+    struct pass pass = {.tokens = tokens, .next_use = next_use};
+    for (; pass.begin < tokens->n_tokens; pass.begin = pass.end) {
+        pass.end = r->options->order == MOE_ORDER_TOKEN ? pass.begin + 1
+                                                        : moe_step_end(tokens, pass.begin);
+        if (!phase_wanted(r, tokens->phase[pass.begin]))
+            continue;
+        enter_sequence(r, tokens->sequence[pass.begin]);
+        r->tokens += pass.end - pass.begin;
+        replay_pass(r, &pass);
+    }
+}
+
+static struct moe_counts counts_of(const struct replay *r, uint32_t layer, enum moe_phase phase)
+{
+    return r->fast ? moe_fast_counts(r->fast, layer, phase)
+                   : *moe_cache_counts(r->cache, layer, phase);
+}
+
+static enum moe_status replay_result(const struct replay *r, struct moe_replay_result *out,
+                                     struct moe_err *err)
+{
+    uint32_t n_layers = r->info->n_layers;
+    struct moe_replay_result result = {
+        .n_layers = n_layers,
+        .tokens = r->tokens,
+        .log_rows = r->log_rows,
+        .log_agree = r->log_agree,
+    };
+    for (int p = 0; p < 2; p++)
+        result.layer[p] = calloc((size_t)n_layers + 1, sizeof *result.layer[p]);
+    if (!result.layer[0] || !result.layer[1]) {
+        moe_replay_release(&result);
+        return moe_fail_memory(err, "the counters of a replay");
+    }
+    for (int p = 0; p < 2; p++) {
+        for (uint32_t i = 0; i < n_layers; i++) {
+            result.layer[p][i] = counts_of(r, i, (enum moe_phase)p);
+            moe_counts_add(&result.total[p], &result.layer[p][i]);
+        }
+        moe_counts_add(&result.both, &result.total[p]);
+    }
+    *out = result;
+    return MOE_OK;
+}
+
+void moe_replay_release(struct moe_replay_result *result)
+{
+    free(result->layer[0]);
+    free(result->layer[1]);
+    *result = (struct moe_replay_result){0};
+}
+
+enum moe_status moe_replay(const struct moe_trace *trace, const struct moe_geometry *geometry,
+                           const struct moe_policy_spec *policy,
+                           const struct moe_replay_options *options, struct moe_replay_result *out,
+                           struct moe_err *err)
+{
+    const struct moe_trace_info *info = &trace->info;
+    struct replay r = {.info = info, .geometry = geometry, .policy = policy, .options = options};
+    enum moe_status s = replay_begin(&r, moe_tokens_parts(&trace->tokens), err);
+    if (s)
+        return s;
+    uint32_t *next_use = NULL;
+    if (policy->ops->needs & MOE_NEEDS_FUTURE)
+        s = moe_future_build(&trace->tokens, info->n_layers, info->n_experts, info->top_k,
+                             options->contract, options->order, options->phases, &next_use, err);
+    if (!s) {
+        replay_run(&r, &trace->tokens, next_use);
+        s = replay_result(&r, out, err);
+    }
+    free(next_use);
+    replay_end(&r);
+    return s;
+}
+
+/* The optional arrays that a replay looks at. */
+static unsigned wanted_parts(const struct moe_policy_spec *policy,
+                             const struct moe_replay_options *options)
+{
+    return (policy->ops->needs & MOE_NEEDS_SCORES ? MOE_HAS_SCORE : 0u) |
+           (policy->ops->needs & MOE_NEEDS_LOOKAHEAD ? MOE_HAS_LOOKAHEAD : 0u) |
+           (options->compare_log ? MOE_HAS_LOG : 0u);
+}
+
+static enum moe_status run_blocks(struct replay *r, struct moe_reader *reader, struct moe_err *err)
+{
+    unsigned want = wanted_parts(r->policy, r->options);
+    for (;;) {
+        const struct moe_tokens *block;
+        enum moe_status s = moe_reader_next(reader, want, &block, err);
+        if (s || !block)
+            return s;
+        if (moe_interrupted())
+            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu tokens",
+                            (unsigned long long)r->tokens);
+        replay_run(r, block, NULL);
+    }
+}
+
+enum moe_status moe_replay_stream(struct moe_reader *reader, const struct moe_geometry *geometry,
+                                  const struct moe_policy_spec *policy,
+                                  const struct moe_replay_options *options,
+                                  struct moe_replay_result *out, struct moe_err *err)
+{
+    struct replay r = {.info = moe_reader_info(reader),
+                       .geometry = geometry,
+                       .policy = policy,
+                       .options = options};
+    if (policy->ops->needs & MOE_NEEDS_FUTURE)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "policy '%s' knows the future and cannot stream: load the whole trace",
+                        policy->ops->name);
+    enum moe_status s = replay_begin(&r, moe_reader_parts(reader), err);
+    if (s)
+        return s;
+    s = run_blocks(&r, reader, err);
+    if (!s)
+        s = replay_result(&r, out, err);
+    replay_end(&r);
+    return s;
+}

@@ -1,0 +1,331 @@
+#include "sim/replay_fast.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_WAYS = 8, MAX_EXPERTS = 255, MAX_TOP_K = 8, EMPTY = 0xff };
+
+#define ONES  0x0101010101010101u
+#define HIGHS 0x8080808080808080u
+
+/* Counters of one layer and phase. Rows that take the short way only note how many of their K
+ * experts hit and how many evictions were useless; the rest follows from these. */
+struct tally {
+    uint64_t rows_by_hits[MAX_TOP_K + 1]; /* short way */
+    uint64_t useless;                     /* both ways */
+    struct moe_counts counts;             /* long way */
+};
+
+/* A layer with a pool. Byte i of `stack` is the expert used i-th last. The pool holds those in the
+ * lowest `ways` bytes; what lies above is stale and masked out by `highs`. */
+struct lane {
+    uint64_t stack;
+    uint64_t highs; /* high bit of each byte that is a way */
+    uint32_t ways, last_shift;
+    uint32_t layer;
+    struct tally tally[2];
+    uint8_t unused[256]; /* [expert] 1: in the pool and not asked for since its fill */
+};
+
+struct moe_fast {
+    const struct moe_geometry *geometry;
+    uint32_t top_k;
+    enum moe_contract contract;
+    uint32_t n_lanes;
+    struct lane *lane;
+    moe_expert *event; /* [E] different experts of an event with several tokens */
+    uint8_t *seen;     /* [E] */
+};
+
+/* High bit set of the byte of the pool that holds the expert, 0 if none does. Bits above a true one
+ * may be false, so only the lowest counts. */
+static inline uint64_t find(uint64_t stack, uint64_t highs, moe_expert expert)
+{
+    uint64_t x = stack ^ expert * ONES;
+    return (x - ONES) & ~x & highs;
+}
+
+/* Bytes from the front up to the one found; all of them when none was found. */
+static inline uint64_t span(uint64_t found)
+{
+    return found ^ (found - 1);
+}
+
+/* Shifts the bytes of a span up by one and puts the expert in front. */
+static inline uint64_t to_front(uint64_t stack, uint64_t bytes, moe_expert expert)
+{
+    return (stack & ~bytes) | ((stack << 8 | expert) & bytes);
+}
+
+static inline uint32_t last_of(const struct lane *lane)
+{
+    return lane->stack >> lane->last_shift & 0xff;
+}
+
+/* Access contract: one expert after the other. */
+static inline __attribute__((always_inline)) void access_row(struct lane *lane, struct tally *tally,
+                                                             const moe_expert *row, uint32_t top_k)
+{
+    uint64_t stack = lane->stack, highs = lane->highs, useless = 0;
+    uint32_t n_hits = 0, last_shift = lane->last_shift;
+    for (uint32_t k = 0; k < top_k; k++) {
+        uint64_t found = find(stack, highs, row[k]);
+        uint32_t hit = found != 0;
+        useless += lane->unused[stack >> last_shift & 0xff] & (hit ^ 1);
+        lane->unused[row[k]] = (uint8_t)(hit ^ 1);
+        stack = to_front(stack, span(found), row[k]);
+        n_hits += hit;
+    }
+    lane->stack = stack;
+    tally->rows_by_hits[n_hits]++;
+    tally->useless += useless;
+}
+
+/* Of the experts in the pool that the event does not use (their high bits not in `kept`), how many
+ * of the n that were used least recently were never asked for since their fill. */
+static inline __attribute__((always_inline)) uint64_t
+count_useless(const struct lane *lane, uint64_t stack, uint64_t kept, uint32_t n, uint32_t n_max)
+{
+    uint64_t useless = 0;
+    for (uint32_t i = 0; i < n_max; i++) {
+        uint64_t left = ~kept | 0x80; /* never zero, for clz */
+        uint32_t at = 56 - (uint32_t)__builtin_clzll(left);
+        useless += lane->unused[stack >> at & 0xff] & (i < n);
+        kept |= (uint64_t)0x80 << at;
+    }
+    return useless;
+}
+
+/* Event contract in a pool of at least K slots: all experts are looked for in the stack as it is
+ * before the event, so that the searches need not wait for each other. Moving expert i to the
+ * front pushes those of the later ones that lay before it one byte up. */
+static inline __attribute__((always_inline)) void event_row(struct lane *lane, struct tally *tally,
+                                                            const moe_expert *row, uint32_t top_k)
+{
+    uint64_t bytes[MAX_TOP_K], stack = lane->stack, highs = lane->highs, kept = ~highs;
+    uint32_t n_hits = 0, hits[MAX_TOP_K];
+    for (uint32_t k = 0; k < top_k; k++) {
+        uint64_t found = find(stack, highs, row[k]);
+        bytes[k] = span(found);
+        hits[k] = found != 0;
+        n_hits += hits[k];
+        kept |= found & -found;
+    }
+    tally->rows_by_hits[n_hits]++;
+    tally->useless += count_useless(lane, stack, kept, top_k - n_hits, top_k);
+    for (uint32_t k = 0; k < top_k; k++) {
+        lane->unused[row[k]] = (uint8_t)(hits[k] ^ 1);
+        stack = to_front(stack, bytes[k], row[k]);
+        for (uint32_t j = k + 1; j < top_k; j++)
+            bytes[j] |= (bytes[j] << 8 | 0xff) & bytes[k];
+    }
+    lane->stack = stack;
+}
+
+/* One expert: found or inserted, with every counter. Returns whether it was found. */
+static bool place(struct lane *lane, struct moe_counts *counts, moe_expert expert)
+{
+    uint64_t found = find(lane->stack, lane->highs, expert);
+    if (!found) {
+        uint32_t last = last_of(lane);
+        counts->fills++;
+        counts->evictions += last != EMPTY;
+        counts->useless_fills += lane->unused[last];
+    }
+    lane->unused[expert] = !found;
+    lane->stack = to_front(lane->stack, span(found), expert);
+    return found;
+}
+
+static void count_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
+{
+    counts->events += n > 0;
+    counts->any_hit_events += n_hits > 0;
+    counts->all_hit_events += n > 0 && n_hits == n;
+    counts->lookups += n;
+    counts->hits += n_hits;
+    counts->misses += n - n_hits;
+}
+
+/* The n different experts of an event; the pool may be smaller than n or have empty slots. Those
+ * present go to the front first, so that none of them is last when the misses are inserted. */
+static void place_event(struct lane *lane, struct moe_counts *counts, const moe_expert *expert,
+                        uint32_t n)
+{
+    uint32_t n_hits = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t found = find(lane->stack, lane->highs, expert[i]);
+        if (found) {
+            lane->stack = to_front(lane->stack, span(found), expert[i]);
+            n_hits++;
+        }
+    }
+    uint32_t room = lane->ways - n_hits;
+    for (uint32_t i = 0; i < n; i++) {
+        if (room == 0 && !find(lane->stack, lane->highs, expert[i]))
+            counts->dropped_fills++;
+        else
+            room -= !place(lane, counts, expert[i]);
+    }
+    count_event(counts, n_hits, n);
+}
+
+/* Any rows of one layer; stride is the distance between the rows of two tokens. */
+static void long_way(struct moe_fast *f, struct lane *lane, const moe_expert *row, uint64_t n_rows,
+                     size_t stride, uint32_t phase)
+{
+    struct moe_counts *counts = &lane->tally[phase].counts;
+    uint32_t n = 0, n_hits = 0;
+    for (uint64_t t = 0; t < n_rows; t++, row += stride)
+        for (uint32_t k = 0; k < f->top_k && row[k] != MOE_NO_EXPERT; k++) {
+            if (f->contract == MOE_CONTRACT_ACCESS) {
+                n_hits += place(lane, counts, row[k]);
+                n++;
+            } else if (!f->seen[row[k]]) {
+                f->seen[row[k]] = 1;
+                f->event[n++] = row[k];
+            }
+        }
+    if (f->contract == MOE_CONTRACT_ACCESS) {
+        count_event(counts, n_hits, n);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        f->seen[f->event[i]] = 0;
+    place_event(lane, counts, f->event, n);
+}
+
+static inline __attribute__((always_inline)) void token(struct moe_fast *f, const moe_expert *row,
+                                                        uint32_t top_k, uint32_t phase, bool event)
+{
+    for (uint32_t i = 0; i < f->n_lanes; i++) {
+        struct lane *lane = &f->lane[i];
+        const moe_expert *r = row + (size_t)lane->layer * top_k;
+        if (top_k > MAX_TOP_K || last_of(lane) == EMPTY || r[top_k - 1] == MOE_NO_EXPERT ||
+            (event && lane->ways < top_k))
+            long_way(f, lane, r, 1, 0, phase);
+        else if (event)
+            event_row(lane, &lane->tally[phase], r, top_k);
+        else
+            access_row(lane, &lane->tally[phase], r, top_k);
+    }
+}
+
+void moe_fast_step(struct moe_fast *f, const struct moe_tokens *tokens, uint64_t begin,
+                   uint64_t end)
+{
+    size_t stride = (size_t)f->geometry->n_layers * f->top_k;
+    const moe_expert *row = tokens->expert + begin * stride;
+    uint32_t phase = tokens->phase[begin];
+    bool event = f->contract == MOE_CONTRACT_EVENT;
+    if (end - begin > 1) {
+        for (uint32_t i = 0; i < f->n_lanes; i++)
+            long_way(f, &f->lane[i], row + (size_t)f->lane[i].layer * f->top_k, end - begin, stride,
+                     phase);
+        return;
+    }
+    if (f->top_k != 2)
+        token(f, row, f->top_k, phase, event);
+    else if (event)
+        token(f, row, 2, phase, true);
+    else
+        token(f, row, 2, phase, false);
+}
+
+bool moe_fast_supports(const struct moe_geometry *geometry, const struct moe_policy_spec *policy,
+                       const struct moe_replay_options *options)
+{
+    if (strcmp(policy->ops->name, "lru") != 0 || options->generic || options->compare_log ||
+        (options->admission && strcmp(options->admission->ops->name, "always") != 0) ||
+        geometry->n_experts > MAX_EXPERTS)
+        return false;
+    uint32_t n_covered = 0;
+    for (uint32_t i = 0; i < geometry->n_layers; i++)
+        n_covered += geometry->pool_of_layer[i] >= 0;
+    if (n_covered != geometry->n_pools) /* a pool that several layers share */
+        return false;
+    for (uint32_t p = 0; p < geometry->n_pools; p++)
+        if (geometry->pool[p].bytes > 0 || geometry->pool[p].n_slots > MAX_WAYS ||
+            geometry->pool[p].n_slots == 0)
+            return false;
+    return true;
+}
+
+static void set_lane(struct lane *lane, uint32_t layer, uint32_t ways)
+{
+    lane->layer = layer;
+    lane->ways = ways;
+    lane->last_shift = 8 * (ways - 1);
+    lane->highs = HIGHS >> (64 - 8 * ways);
+}
+
+enum moe_status moe_fast_new(struct moe_fast **out, const struct moe_geometry *geometry,
+                             uint32_t top_k, enum moe_contract contract, struct moe_err *err)
+{
+    struct moe_fast *f = calloc(1, sizeof *f);
+    if (!f)
+        return moe_fail_memory(err, "a replay");
+    f->geometry = geometry;
+    f->top_k = top_k;
+    f->contract = contract;
+    f->lane = calloc(geometry->n_pools + 1u, sizeof *f->lane);
+    f->event = calloc(geometry->n_experts + 1u, sizeof *f->event);
+    f->seen = calloc(geometry->n_experts + 1u, sizeof *f->seen);
+    if (!f->lane || !f->event || !f->seen) {
+        moe_fast_free(f);
+        return moe_fail_memory(err, "a replay");
+    }
+    for (uint32_t layer = 0; layer < geometry->n_layers; layer++) {
+        int32_t pool = geometry->pool_of_layer[layer];
+        if (pool >= 0)
+            set_lane(&f->lane[f->n_lanes++], layer, geometry->pool[pool].n_slots);
+    }
+    moe_fast_clear(f);
+    *out = f;
+    return MOE_OK;
+}
+
+void moe_fast_free(struct moe_fast *f)
+{
+    if (!f)
+        return;
+    free(f->lane);
+    free(f->event);
+    free(f->seen);
+    free(f);
+}
+
+void moe_fast_clear(struct moe_fast *f)
+{
+    for (uint32_t i = 0; i < f->n_lanes; i++)
+        f->lane[i].stack = UINT64_MAX; /* EMPTY in every byte */
+}
+
+static void add_short_rows(struct moe_counts *counts, const struct tally *tally, uint32_t top_k)
+{
+    for (uint32_t h = 0; h <= top_k && h <= MAX_TOP_K; h++) {
+        uint64_t rows = tally->rows_by_hits[h], misses = rows * (top_k - h);
+        counts->events += rows;
+        counts->any_hit_events += h > 0 ? rows : 0;
+        counts->all_hit_events += h == top_k ? rows : 0;
+        counts->lookups += rows * top_k;
+        counts->hits += rows * h;
+        counts->misses += misses;
+        counts->fills += misses;
+        counts->evictions += misses; /* the pool was full */
+    }
+    counts->useless_fills += tally->useless;
+}
+
+struct moe_counts moe_fast_counts(const struct moe_fast *f, uint32_t layer, enum moe_phase phase)
+{
+    struct moe_counts counts = {0};
+    for (uint32_t i = 0; i < f->n_lanes; i++)
+        if (f->lane[i].layer == layer) {
+            counts = f->lane[i].tally[phase].counts;
+            add_short_rows(&counts, &f->lane[i].tally[phase], f->top_k);
+        }
+    if (f->geometry->expert_bytes)
+        counts.fill_bytes = counts.fills * f->geometry->expert_bytes[layer];
+    return counts;
+}
