@@ -9,7 +9,8 @@
 enum { STATE_ALIGN = 64, EVENT_PINS = MOE_PIN_EVENT | MOE_PIN_RESERVED };
 
 struct slot {
-    moe_key key; /* MOE_NO_KEY: empty */
+    moe_key key;    /* MOE_NO_KEY: empty */
+    uint32_t layer; /* of key */
     uint32_t pool;
     uint32_t copies; /* that have not landed */
     uint32_t holds;  /* moe_cache_pin without moe_cache_unpin */
@@ -207,46 +208,53 @@ const struct moe_counts *moe_cache_counts(const struct moe_cache *c, uint32_t la
     return &c->counts[(size_t)phase * c->geometry->n_layers + layer];
 }
 
-/* Notes a lookup that found slot s; returns enum moe_access. */
-static uint8_t find_in(struct moe_cache *c, moe_slot s, struct moe_counts *counts)
+/* A lookup found an expert whose copy has not landed. */
+static void note_late(struct slot *slot, struct moe_counts *counts)
 {
-    struct slot *slot = &c->slot[s];
-    slot->used = true;
-    if (!(c->pinned[s] & EVENT_PINS))
-        c->event_slot[c->n_event_slots++] = s;
-    c->pinned[s] |= MOE_PIN_EVENT;
-    if (!(c->pinned[s] & MOE_PIN_FLIGHT))
-        return MOE_HIT;
+    counts->inflight_hits++;
     counts->late_fills += !slot->late;
     slot->late = true;
-    return MOE_HIT_IN_FLIGHT;
 }
 
-/* Looks all experts up; returns how many are present. */
-static uint32_t classify(struct moe_cache *c, struct moe_route *route, struct moe_counts *counts)
+/* Looks all experts up, pins those present, and returns how many are. The arrays are held in
+ * locals: through c and route the compiler would load them anew after each byte written. */
+static uint32_t classify(struct moe_cache *c, const struct moe_route *route,
+                         struct moe_counts *counts)
 {
     const moe_slot *slot_of = c->slot_of + (size_t)route->layer * c->geometry->n_experts;
-    uint32_t n_found = 0, n_flying = 0;
-    for (uint32_t i = 0; i < route->n; i++) {
-        moe_slot s = slot_of[route->expert[i]];
-        uint8_t access = s == MOE_NO_SLOT ? MOE_MISS : find_in(c, s, counts);
-        route->slot[i] = s;
-        route->access[i] = access;
-        n_found += access != MOE_MISS;
-        n_flying += access == MOE_HIT_IN_FLIGHT;
+    const moe_expert *expert = route->expert;
+    struct slot *slot = c->slot;
+    uint8_t *pinned = c->pinned, *access = route->access;
+    moe_slot *out = route->slot, *listed = c->event_slot + c->n_event_slots;
+    uint32_t n = route->n, n_found = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        moe_slot s = slot_of[expert[i]];
+        out[i] = s;
+        access[i] = MOE_MISS;
+        if (s == MOE_NO_SLOT)
+            continue;
+        uint8_t pins = pinned[s];
+        slot[s].used = true;
+        pinned[s] = pins | MOE_PIN_EVENT;
+        if (!(pins & EVENT_PINS))
+            *listed++ = s;
+        access[i] = pins & MOE_PIN_FLIGHT ? MOE_HIT_IN_FLIGHT : MOE_HIT;
+        if (pins & MOE_PIN_FLIGHT)
+            note_late(&slot[s], counts);
+        n_found++;
     }
-    counts->lookups += route->n;
-    counts->hits += n_found - n_flying;
-    counts->inflight_hits += n_flying;
-    counts->misses += route->n - n_found;
+    c->n_event_slots = (uint32_t)(listed - c->event_slot);
+    counts->lookups += n;
+    counts->misses += n - n_found;
+    counts->hits = counts->lookups - counts->misses - counts->inflight_hits;
     return n_found;
 }
 
 /* Policies see the slots of their own pool, numbered from 0. */
-static void tell_policy(struct moe_cache *c, struct moe_route *route)
+static void tell_policy(const struct moe_cache *c, const struct moe_route *route)
 {
     int32_t p = c->geometry->pool_of_layer[route->layer];
-    if (!c->ops->on_route || p < 0)
+    if (p < 0)
         return;
     moe_slot first = (moe_slot)c->pool[p].first_slot;
     for (uint32_t i = 0; i < route->n; i++)
@@ -268,14 +276,16 @@ void moe_cache_route(struct moe_cache *c, struct moe_route *route)
     c->phase = route->phase;
     struct moe_counts *counts = counts_of(c, route->layer);
     count_event(counts, classify(c, route, counts), route->n);
-    tell_policy(c, route);
+    if (c->ops->on_route)
+        tell_policy(c, route);
 }
 
 void moe_cache_route_access(struct moe_cache *c, struct moe_route *route)
 {
     c->phase = route->phase;
     classify(c, route, counts_of(c, route->layer));
-    tell_policy(c, route);
+    if (c->ops->on_route)
+        tell_policy(c, route);
 }
 
 void moe_cache_count_event(struct moe_cache *c, uint32_t layer, enum moe_phase phase,
@@ -293,22 +303,21 @@ void moe_cache_touch(struct moe_cache *c, moe_slot s)
     c->ops->on_hit(pool->state, s - (moe_slot)pool->first_slot, slot->key);
 }
 
-static uint64_t bytes_of(const struct moe_cache *c, moe_key key)
+static uint64_t bytes_of(const struct moe_cache *c, uint32_t layer)
 {
-    const struct moe_geometry *g = c->geometry;
-    return g->expert_bytes ? g->expert_bytes[key / g->n_experts] : 0;
+    return c->geometry->expert_bytes ? c->geometry->expert_bytes[layer] : 0;
 }
 
 static void evict(struct moe_cache *c, struct pool *pool, moe_slot local)
 {
     moe_slot s = (moe_slot)pool->first_slot + local;
     struct slot *slot = &c->slot[s];
-    struct moe_counts *counts = counts_of(c, slot->key / c->geometry->n_experts);
+    struct moe_counts *counts = counts_of(c, slot->layer);
     counts->evictions++;
     counts->useless_fills += !slot->used;
     if (c->ops->on_evict)
         c->ops->on_evict(pool->state, local, slot->key);
-    pool->used_bytes -= bytes_of(c, slot->key);
+    pool->used_bytes -= bytes_of(c, slot->layer);
     if (pool->n_empty++ == 0 || (uint32_t)local < pool->lowest_empty)
         pool->lowest_empty = (uint32_t)local;
     c->slot_of[slot->key] = MOE_NO_SLOT;
@@ -373,66 +382,72 @@ static moe_slot take_lowest_empty(struct moe_cache *c, struct pool *pool)
     return (moe_slot)s;
 }
 
-/* Puts key into an empty slot, in flight; pin: MOE_PIN_RESERVED, or 0 outside an event. */
-static moe_slot fill(struct moe_cache *c, struct pool *pool, moe_key key, uint64_t bytes,
-                     uint8_t pin)
+/* An expert that wants a slot. */
+struct newcomer {
+    uint32_t layer;
+    uint64_t bytes;
+    uint8_t pin; /* MOE_PIN_RESERVED, or 0 outside an event */
+    struct moe_victim_req req;
+};
+
+/* Puts the newcomer into an empty slot, in flight. */
+static moe_slot fill(struct moe_cache *c, struct pool *pool, const struct newcomer *new)
 {
     moe_slot local = take_lowest_empty(c, pool), s = (moe_slot)pool->first_slot + local;
     struct slot *slot = &c->slot[s];
-    if (pin && !(c->pinned[s] & EVENT_PINS))
+    if (new->pin && !(c->pinned[s] & EVENT_PINS))
         c->event_slot[c->n_event_slots++] = s;
-    slot->key = key;
+    slot->key = new->req.key;
+    slot->layer = new->layer;
     slot->copies++;
     slot->used = slot->late = false;
-    c->pinned[s] = (uint8_t)((c->pinned[s] & ~MOE_PIN_EMPTY) | MOE_PIN_FLIGHT | pin);
-    c->slot_of[key] = s;
-    pool->used_bytes += bytes;
-    c->ops->on_insert(pool->state, local, key);
+    c->pinned[s] = (uint8_t)((c->pinned[s] & ~MOE_PIN_EMPTY) | MOE_PIN_FLIGHT | new->pin);
+    c->slot_of[slot->key] = s;
+    pool->used_bytes += new->bytes;
+    c->ops->on_insert(pool->state, local, slot->key);
     return s;
 }
 
-static moe_slot reserve(struct moe_cache *c, moe_key key, uint32_t next_use, uint8_t pin,
-                        moe_key *evicted)
+static moe_slot reserve(struct moe_cache *c, struct newcomer *new, moe_key *evicted)
 {
-    uint32_t layer = key / c->geometry->n_experts;
-    int32_t p = c->geometry->pool_of_layer[layer];
-    if (p < 0 || c->slot_of[key] != MOE_NO_SLOT)
-        return MOE_NO_SLOT;
-    struct pool *pool = &c->pool[p];
-    struct moe_counts *counts = counts_of(c, layer);
-    struct moe_victim_req req = {
-        .key = key, .next_use = next_use, .pinned = c->pinned + pool->first_slot};
-    uint64_t bytes = bytes_of(c, key);
-    if (c->ops->wants && !c->ops->wants(pool->state, &req)) {
-        counts->bypasses++;
-        return MOE_NO_SLOT;
+    int32_t p = c->geometry->pool_of_layer[new->layer];
+    moe_key last = MOE_NO_KEY;
+    moe_slot s = MOE_NO_SLOT;
+    if (p >= 0 && c->slot_of[new->req.key] == MOE_NO_SLOT) {
+        struct pool *pool = &c->pool[p];
+        struct moe_counts *counts = counts_of(c, new->layer);
+        new->bytes = bytes_of(c, new->layer);
+        new->req.pinned = c->pinned + pool->first_slot;
+        if (c->ops->wants && !c->ops->wants(pool->state, &new->req)) {
+            counts->bypasses++;
+        } else if (make_room(c, pool, &new->req, new->bytes, counts, &last)) {
+            counts->fills++;
+            counts->fill_bytes += new->bytes;
+            s = fill(c, pool, new);
+        }
     }
-    if (!make_room(c, pool, &req, bytes, counts, evicted))
-        return MOE_NO_SLOT;
-    counts->fills++;
-    counts->fill_bytes += bytes;
-    return fill(c, pool, key, bytes, pin);
+    if (evicted)
+        *evicted = last;
+    return s;
 }
 
 moe_slot moe_cache_reserve(struct moe_cache *c, const struct moe_route *route, uint32_t i,
                            moe_key *evicted)
 {
-    moe_key last = MOE_NO_KEY;
-    uint32_t next_use = route->next_use ? route->next_use[i] : MOE_NEVER;
-    moe_key key = route->layer * c->geometry->n_experts + route->expert[i];
-    moe_slot s = reserve(c, key, next_use, MOE_PIN_RESERVED, &last);
-    if (evicted)
-        *evicted = last;
-    return s;
+    struct newcomer new = {
+        .layer = route->layer,
+        .pin = MOE_PIN_RESERVED,
+        .req = {.key = route->layer * c->geometry->n_experts + route->expert[i],
+                .next_use = route->next_use ? route->next_use[i] : MOE_NEVER},
+    };
+    return reserve(c, &new, evicted);
 }
 
 moe_slot moe_cache_reserve_key(struct moe_cache *c, moe_key key, moe_key *evicted)
 {
-    moe_key last = MOE_NO_KEY;
-    moe_slot s = reserve(c, key, MOE_NEVER, 0, &last);
-    if (evicted)
-        *evicted = last;
-    return s;
+    struct newcomer new = {.layer = key / c->geometry->n_experts,
+                           .req = {.key = key, .next_use = MOE_NEVER}};
+    return reserve(c, &new, evicted);
 }
 
 void moe_cache_ready(struct moe_cache *c, moe_slot s)
