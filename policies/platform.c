@@ -5,7 +5,6 @@
 
 #include <math.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,18 +215,31 @@ static enum moe_status read_root(const struct moe_yaml *root, struct moe_platfor
     return s;
 }
 
-enum moe_status moe_platform_load(const char *path, struct moe_platform *out, struct moe_err *err)
+/* Takes root. */
+static enum moe_status read_tree(struct moe_yaml *root, struct moe_platform *out,
+                                 struct moe_err *err)
 {
-    struct moe_yaml *root;
-    enum moe_status s = moe_yaml_load(path, &root, err);
-    if (s)
-        return s;
     struct moe_platform p = {0};
-    s = read_root(root, &p, err);
+    enum moe_status s = read_root(root, &p, err);
     moe_yaml_free(root);
     if (!s)
         *out = p;
     return s;
+}
+
+enum moe_status moe_platform_load(const char *path, struct moe_platform *out, struct moe_err *err)
+{
+    struct moe_yaml *root;
+    enum moe_status s = moe_yaml_load(path, &root, err);
+    return s ? s : read_tree(root, out, err);
+}
+
+enum moe_status moe_platform_parse(const char *name, const void *data, size_t size,
+                                   struct moe_platform *out, struct moe_err *err)
+{
+    struct moe_yaml *root;
+    enum moe_status s = moe_yaml_parse(name, data, size, &root, err);
+    return s ? s : read_tree(root, out, err);
 }
 
 enum moe_status moe_platform_set(struct moe_platform *platform, const char *key, const char *text,

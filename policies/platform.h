@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { MOE_MAX_FFN_POINTS = 256 };
@@ -46,7 +47,13 @@ struct moe_platform {
     } power;
 };
 
+/* Errors: MOE_ERR_IO; MOE_ERR_USAGE with 'file':line (unknown key and the nearest one, missing key,
+ * wrong unit, value outside its limits, origin of no known kind). */
 enum moe_status moe_platform_load(const char *path, struct moe_platform *out, struct moe_err *err);
+
+/* The same from memory; name stands for the file in messages. */
+enum moe_status moe_platform_parse(const char *name, const void *data, size_t size,
+                                   struct moe_platform *out, struct moe_err *err);
 
 /* Sets one constant by "section.key", e.g. "link.h2d_pinned_gb_per_s" (what-if sweeps). */
 enum moe_status moe_platform_set(struct moe_platform *platform, const char *key, const char *text,

@@ -1,0 +1,96 @@
+#include "sim/bound.h"
+
+#include "policies/geometry.h"
+#include "sim/replay.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+/* How many of `ns` long operations fit in time; no limit when they take none. */
+static double fits(double time, uint64_t ns, double most)
+{
+    return ns ? time / (double)ns : most;
+}
+
+static bool feasible(const struct moe_bound_case *bound, uint64_t time_ns)
+{
+    const struct moe_costs *costs = bound->costs;
+    double uses = (double)bound->uses, time = (double)time_ns;
+    double beside = (double)(time_ns - bound->dense_ns);
+    uint64_t copy_ns = costs->copy_ns[costs->copy_ns[1] < costs->copy_ns[0]];
+    double gpu = fits(beside, costs->gpu_expert_ns, uses);
+    double dram = time * costs->platform->dram.read_gb_per_s / (double)costs->expert_bytes;
+    double x = fmin(fits(beside, costs->cpu_expert_ns, uses), dram);
+    double y = fmin((double)bound->max_hits, gpu);
+    double z = fmin(fits(time, copy_ns, uses), fmin(gpu - y, dram - x));
+    double rounding = 1e-6;
+    return x + y + z + rounding >= uses;
+}
+
+uint64_t moe_bound_ns(const struct moe_bound_case *bound)
+{
+    const struct moe_costs *costs = bound->costs;
+    double uses = (double)bound->uses;
+    double on_cpu = (double)bound->dense_ns + uses * (double)costs->cpu_expert_ns;
+    double read = uses * (double)costs->expert_bytes / costs->platform->dram.read_gb_per_s;
+    /* Everything on the CPU is a schedule, so this much is enough; the margin covers rounding. */
+    double enough = fmax(on_cpu, read) * (1 + 1e-9) + 2;
+    uint64_t low = bound->dense_ns, high = enough < 0x1p63 ? (uint64_t)enough : INT64_MAX;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (feasible(bound, middle))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+static uint64_t count_prompts(const struct moe_tokens *tokens)
+{
+    uint64_t n = 0;
+    for (uint64_t t = 1; t < tokens->n_tokens; t++)
+        n += tokens->phase[t] == MOE_DECODE && tokens->phase[t - 1] == MOE_PREFILL;
+    return n;
+}
+
+static enum moe_status pooled_hits(const struct moe_trace *trace, uint32_t slots, uint64_t *hits,
+                                   struct moe_err *err)
+{
+    char text[32];
+    struct moe_geometry geometry;
+    struct moe_policy_spec opt;
+    struct moe_replay_options options = {
+        .contract = MOE_CONTRACT_EVENT, .order = MOE_ORDER_STEP, .phases = MOE_PHASES_DECODE};
+    struct moe_replay_result result;
+    enum moe_status s = moe_policy_parse("opt", &opt, err);
+    snprintf(text, sizeof text, "global:%" PRIu32, slots);
+    if (!s)
+        s = moe_geometry_parse(text, trace->info.n_layers, trace->info.n_experts, NULL, &geometry,
+                               err);
+    if (s)
+        return s;
+    s = moe_replay(trace, &geometry, &opt, &options, &result, err);
+    moe_geometry_release(&geometry);
+    if (s)
+        return s;
+    *hits = result.total[MOE_DECODE].hits;
+    moe_replay_release(&result);
+    return MOE_OK;
+}
+
+enum moe_status moe_bound_hits(const struct moe_trace *trace, uint64_t n_tokens, uint32_t slots,
+                               uint64_t *max_hits, struct moe_err *err)
+{
+    uint64_t hits = 0;
+    struct moe_trace part = *trace; /* a view: nothing in it is released */
+    part.tokens.n_tokens = n_tokens;
+    if (slots) {
+        enum moe_status s = pooled_hits(&part, slots, &hits, err);
+        if (s)
+            return s;
+    }
+    *max_hits = hits + slots * count_prompts(&part.tokens);
+    return MOE_OK;
+}

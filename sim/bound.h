@@ -1,0 +1,47 @@
+/* The decode time that no schedule can beat on a platform, given the model, the number of slots,
+ * the CPU threads and the routes. Schedule means: which experts run where, what is copied when, any
+ * replacement and any prefetching, with the future known.
+ *
+ * Let U be the expert uses of decode (different experts of each step and layer), of which
+ *   x run on the CPU,
+ *   z run on the GPU as the first use after a copy of the expert into device memory,
+ *   y run on the GPU otherwise: resident since an earlier use,             x + y + z = U.
+ * c, g, k are the times of one expert on the CPU and on the GPU at batch 1 and of one copy (the
+ * faster kind of memory), b its bytes, B the DRAM bandwidth, D the dense parts of all layers and
+ * steps with their overheads. Then, for the decode time T: T >= D + max(c x, g (y + z))   the
+ * experts of a layer need its routing, and the next layer needs their sum: their time adds to the
+ * dense parts; each pool of the layer computes one expert at a time; more tokens cost no less T >=
+ * k z                       the link carries one copy at a time T B >= b (x + z) weights that the
+ * CPU reads, and those copied, come from DRAM y <= H + S P                   see below T's smallest
+ * value over x, y, z >= 0 is the bound: a linear program, solved by bisection over T, where the
+ * largest x + y + z is found greedily (x and y first: each is in one constraint that z is in too,
+ * so taking z for them gains nothing).
+ *
+ * H: y is the number of uses whose expert stayed in a slot since a use before. At most S experts
+ * stay from one event to the next, whatever their layer, so y is at most what Belady's rule reaches
+ * that keeps, after each event, the S experts used again soonest: the registered policy `opt` with
+ * bypass on geometry global:S, contract `event`, cold start, decode only. S P: copies that land
+ * during the prompt take no decode time; a prompt can leave each slot with one expert that saves
+ * one copy. P counts the prompts that are followed by decode steps. */
+#ifndef MOELAB_SIM_BOUND_H
+#define MOELAB_SIM_BOUND_H
+
+#include "sim/cost.h"
+#include "traces/trace.h"
+
+struct moe_bound_case {
+    const struct moe_costs *costs;
+    uint64_t dense_ns; /* D */
+    uint64_t uses;     /* U */
+    uint64_t max_hits; /* H + S P */
+};
+
+/* T in ns. */
+uint64_t moe_bound_ns(const struct moe_bound_case *bound);
+
+/* H + S P for the first n_tokens tokens of the trace (the end of a step).
+ * Errors: MOE_ERR_MEMORY, MOE_ERR_UNSUPPORTED (more events than ordinals). */
+enum moe_status moe_bound_hits(const struct moe_trace *trace, uint64_t n_tokens, uint32_t slots,
+                               uint64_t *max_hits, struct moe_err *err);
+
+#endif

@@ -1,0 +1,56 @@
+/* Durations of operations on a platform for a model, and what they read from host DRAM.
+ *
+ * All are rounded to whole nanoseconds; bytes over GB/s gives ns. Sources of the rates are the
+ * platform file's origins; batch 1 is bound by bytes, many tokens by flops (roofline, Williams,
+ * Waterman, Patterson 2009). n is the number of tokens of the step that use the operation.
+ *
+ *   attend       layer_overhead_us + max(dense + KV bytes / gpu.read, 2 weights n / gpu.tflops)
+ *   head         max(head bytes / gpu.read, 2 weights n / gpu.tflops) + token_overhead_us
+ *   GPU expert   expert_launch_us + max(bytes / gpu.read, 2 weights n / gpu.tflops)
+ *   CPU expert   n = 1: bytes / expert_gb_per_s(threads, bytes)  (the measured time itself)
+ *                n > 1: the same, or 2 weights n / (threads gflops_per_core) where that is longer
+ *   copy         copy_setup_us + bytes / h2d (pinned or pageable)
+ *   state        state_down_us or state_up_us, which hold one token's vector, and for each further
+ *                token 2 D bytes / h2d_pinned
+ *
+ * Left out, because each is below 5 % at contexts up to 2000 tokens: flops of attention scores, and
+ * the device memory bandwidth that a landing copy takes from kernels. A pageable copy is charged to
+ * host DRAM once, though staging reads and writes more. */
+#ifndef MOELAB_SIM_COST_H
+#define MOELAB_SIM_COST_H
+
+#include "policies/platform.h"
+#include "traces/model.h"
+
+#include <stdint.h>
+
+/* What one expert costs at batch 1, and the model's and platform's parts of the formulas. */
+struct moe_costs {
+    const struct moe_model *model;       /* not owned */
+    const struct moe_platform *platform; /* not owned */
+    uint32_t threads;                    /* at most the cores */
+    uint64_t expert_bytes;
+    uint64_t cpu_expert_ns, gpu_expert_ns;
+    uint64_t copy_ns[2]; /* pinned, pageable */
+    uint64_t layer_overhead_ns, token_overhead_ns;
+};
+
+void moe_costs_init(struct moe_costs *costs, const struct moe_model *model,
+                    const struct moe_platform *platform, uint64_t threads);
+
+/* Without the overheads, which the host spends. context: tokens already in the KV cache. */
+uint64_t moe_cost_attend_ns(const struct moe_costs *costs, uint64_t n, uint64_t context);
+uint64_t moe_cost_head_ns(const struct moe_costs *costs, uint64_t n);
+
+uint64_t moe_cost_gpu_expert_ns(const struct moe_costs *costs, uint64_t n);
+uint64_t moe_cost_cpu_expert_ns(const struct moe_costs *costs, uint64_t n);
+uint64_t moe_cost_state_down_ns(const struct moe_costs *costs, uint64_t n);
+uint64_t moe_cost_state_up_ns(const struct moe_costs *costs, uint64_t n);
+
+/* GB/s that an operation reads which moves the expert's bytes in ns. */
+double moe_cost_expert_dram(const struct moe_costs *costs, uint64_t ns);
+
+/* Device memory that the weights outside the experts take. */
+uint64_t moe_cost_dense_bytes(const struct moe_model *model);
+
+#endif

@@ -1,0 +1,228 @@
+#include "sim/engine.h"
+
+#include <stdlib.h>
+
+enum { SPEED_BITS = 20, QUEUE_BITS = 3 };
+#define FULL_SPEED ((uint64_t)1 << SPEED_BITS)
+
+_Static_assert(MOE_N_QUEUES <= 1 << QUEUE_BITS, "a handle has room for the queue's number");
+
+static const struct lane_queues {
+    uint8_t first, n;
+} queues_of[MOE_N_LANES] = {
+    [MOE_LANE_GPU] = {MOE_QUEUE_GPU, 1},    [MOE_LANE_CPU] = {MOE_QUEUE_CPU, 1},
+    [MOE_LANE_H2D] = {MOE_QUEUE_DEMAND, 3}, [MOE_LANE_DOWN] = {MOE_QUEUE_DOWN, 1},
+    [MOE_LANE_UP] = {MOE_QUEUE_UP, 1},
+};
+
+static const uint8_t lane_of[MOE_N_QUEUES] = {
+    [MOE_QUEUE_GPU] = MOE_LANE_GPU,      [MOE_QUEUE_CPU] = MOE_LANE_CPU,
+    [MOE_QUEUE_DEMAND] = MOE_LANE_H2D,   [MOE_QUEUE_FILL] = MOE_LANE_H2D,
+    [MOE_QUEUE_PREFETCH] = MOE_LANE_H2D, [MOE_QUEUE_DOWN] = MOE_LANE_DOWN,
+    [MOE_QUEUE_UP] = MOE_LANE_UP,
+};
+
+/* Operations leave a queue in the order they came, so an operation is done exactly when its number
+ * is not above n_done, and a handle is that number beside the queue's. */
+struct queue {
+    struct moe_op_spec *ring;
+    uint64_t n_submitted, n_started, n_done;
+};
+
+struct lane {
+    uint64_t end_ns; /* of the running operation at its present speed */
+    uint64_t start_ns;
+    uint64_t rated_ns; /* when `left` was true; only for operations that use the DRAM */
+    uint64_t left;     /* work left then, in 2^-20 ns */
+    double dram_gb_per_s;
+    uint8_t queue; /* it came from */
+};
+
+struct moe_engine {
+    uint64_t now_ns;
+    uint64_t *busy_ns;
+    unsigned busy;    /* lanes that run an operation */
+    unsigned waiting; /* queues with operations not started */
+    uint64_t speed;   /* of operations that use the DRAM */
+    double dram_gb_per_s;
+    uint32_t mask; /* ring size - 1 */
+    unsigned observed;
+    moe_op_observer *observer;
+    void *user;
+    struct lane lane[MOE_N_LANES];
+    struct queue queue[MOE_N_QUEUES];
+    uint64_t own_busy_ns[1 << MOE_N_LANES]; /* until the caller gives a table */
+};
+
+enum moe_status moe_engine_new(struct moe_engine **out, double dram_gb_per_s, uint32_t capacity,
+                               struct moe_err *err)
+{
+    struct moe_engine *e = calloc(1, sizeof *e);
+    uint32_t size = 16;
+    while (size < capacity)
+        size *= 2;
+    if (!e)
+        return moe_fail_memory(err, "the event engine");
+    e->busy_ns = e->own_busy_ns;
+    e->dram_gb_per_s = dram_gb_per_s;
+    e->speed = FULL_SPEED;
+    e->mask = size - 1;
+    for (int q = 0; q < MOE_N_QUEUES; q++) {
+        e->queue[q].ring = calloc(size, sizeof *e->queue[q].ring);
+        if (!e->queue[q].ring) {
+            moe_engine_free(e);
+            return moe_fail_memory(err, "the event engine");
+        }
+    }
+    *out = e;
+    return MOE_OK;
+}
+
+void moe_engine_free(struct moe_engine *e)
+{
+    if (!e)
+        return;
+    for (int q = 0; q < MOE_N_QUEUES; q++)
+        free(e->queue[q].ring);
+    free(e);
+}
+
+void moe_engine_observe(struct moe_engine *e, unsigned queues, moe_op_observer *observer,
+                        void *user)
+{
+    e->observed = queues;
+    e->observer = observer;
+    e->user = user;
+}
+
+void moe_engine_count_into(struct moe_engine *e, uint64_t *busy_ns)
+{
+    e->busy_ns = busy_ns;
+}
+
+uint64_t moe_engine_now(const struct moe_engine *e)
+{
+    return e->now_ns;
+}
+
+bool moe_engine_done(const struct moe_engine *e, moe_op op)
+{
+    return op >> QUEUE_BITS <= e->queue[op & ((1 << QUEUE_BITS) - 1)].n_done;
+}
+
+/* The common speed of the running operations that read DRAM. */
+static uint64_t shared_speed(const struct moe_engine *e)
+{
+    double wanted = 0;
+    for (unsigned l = 0; l < MOE_N_LANES; l++)
+        if (e->busy >> l & 1)
+            wanted += e->lane[l].dram_gb_per_s;
+    if (wanted <= e->dram_gb_per_s)
+        return FULL_SPEED;
+    uint64_t speed = (uint64_t)(e->dram_gb_per_s / wanted * (double)FULL_SPEED);
+    return speed ? speed : 1;
+}
+
+/* Sets the speed anew after a sharer began or ended, and with it the ends of all sharers. */
+static void share_dram(struct moe_engine *e)
+{
+    uint64_t old = e->speed, speed = shared_speed(e);
+    e->speed = speed;
+    for (unsigned l = 0; l < MOE_N_LANES; l++) {
+        struct lane *lane = &e->lane[l];
+        if (!(e->busy >> l & 1) || lane->dram_gb_per_s <= 0)
+            continue;
+        uint64_t done = (e->now_ns - lane->rated_ns) * old;
+        lane->left -= done < lane->left ? done : lane->left;
+        lane->rated_ns = e->now_ns;
+        lane->end_ns = e->now_ns + (lane->left + speed - 1) / speed;
+    }
+}
+
+static void start(struct moe_engine *e, unsigned l, unsigned q)
+{
+    struct queue *queue = &e->queue[q];
+    struct lane *lane = &e->lane[l];
+    const struct moe_op_spec *spec = &queue->ring[queue->n_started++ & e->mask];
+    if (queue->n_started == queue->n_submitted)
+        e->waiting &= ~(1u << q);
+    e->busy |= 1u << l;
+    lane->queue = (uint8_t)q;
+    lane->start_ns = e->now_ns;
+    lane->end_ns = e->now_ns + spec->work_ns;
+    lane->dram_gb_per_s = spec->dram_gb_per_s;
+    if (spec->dram_gb_per_s > 0) {
+        lane->rated_ns = e->now_ns;
+        lane->left = spec->work_ns << SPEED_BITS;
+        share_dram(e);
+    }
+}
+
+/* Starts on idle lane l the first queue's head that is ready. */
+static void feed(struct moe_engine *e, unsigned l)
+{
+    unsigned end = (unsigned)queues_of[l].first + queues_of[l].n;
+    for (unsigned q = queues_of[l].first; q < end; q++) {
+        if (!(e->waiting >> q & 1))
+            continue;
+        const struct moe_op_spec *spec = &e->queue[q].ring[e->queue[q].n_started & e->mask];
+        if (moe_engine_done(e, spec->after[0]) && moe_engine_done(e, spec->after[1])) {
+            start(e, l, q);
+            return;
+        }
+    }
+}
+
+static void finish(struct moe_engine *e, unsigned l)
+{
+    struct lane *lane = &e->lane[l];
+    unsigned q = lane->queue;
+    struct queue *queue = &e->queue[q];
+    const struct moe_op_spec *spec = &queue->ring[queue->n_done++ & e->mask];
+    e->busy &= ~(1u << l);
+    if (lane->dram_gb_per_s > 0)
+        share_dram(e);
+    if (e->observed >> q & 1)
+        e->observer(e->user, queue->n_done << QUEUE_BITS | q, spec, lane->start_ns, e->now_ns);
+}
+
+/* Moves time to the next end of an operation, and starts what that end allows. */
+static void advance(struct moe_engine *e)
+{
+    unsigned first = 0;
+    uint64_t end = UINT64_MAX;
+    for (unsigned l = 0; l < MOE_N_LANES; l++) {
+        if (e->busy >> l & 1 && e->lane[l].end_ns < end) {
+            end = e->lane[l].end_ns;
+            first = l;
+        }
+    }
+    e->busy_ns[e->busy] += end - e->now_ns;
+    e->now_ns = end;
+    finish(e, first);
+    for (unsigned l = 0; e->waiting && l < MOE_N_LANES; l++)
+        if (!(e->busy >> l & 1))
+            feed(e, l);
+}
+
+moe_op moe_engine_submit(struct moe_engine *e, enum moe_queue q, const struct moe_op_spec *spec)
+{
+    struct queue *queue = &e->queue[q];
+    while (queue->n_submitted - queue->n_done > e->mask)
+        advance(e);
+    struct moe_op_spec *place = &queue->ring[queue->n_submitted++ & e->mask];
+    *place = *spec;
+    if (place->work_ns > MOE_MAX_WORK_NS)
+        place->work_ns = MOE_MAX_WORK_NS;
+    e->waiting |= 1u << q;
+    unsigned lane = lane_of[q];
+    if (!(e->busy >> lane & 1))
+        feed(e, lane);
+    return queue->n_submitted << QUEUE_BITS | (uint64_t)q;
+}
+
+void moe_engine_run_until(struct moe_engine *e, moe_op op)
+{
+    while (!moe_engine_done(e, op))
+        advance(e);
+}

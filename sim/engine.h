@@ -1,0 +1,94 @@
+/* The event engine: operations on lanes in virtual time, integer nanoseconds.
+ *
+ * A lane is a resource that runs one operation at a time. Each lane is fed by one or more in-order
+ * queues; an idle lane takes the first queue (in the order below) whose head has its dependencies
+ * done, so a queued demand copy passes fills that have not started, and a running copy is never
+ * broken off. There is no deadlock: the unfinished operation that was submitted first has all its
+ * dependencies done and heads its queue.
+ *
+ * Operations that read host DRAM say how much they read a second at full speed. When the running
+ * ones together want more than the DRAM gives, all of them slow down by the same factor
+ * dram / wanted (proportional sharing), until one of them ends or another begins. Progress is kept
+ * in units of 2^-20 ns, speeds are rounded down to 2^-20: no floating-point sum builds up, the DRAM
+ * is never read faster than it can be, and two equal sharers of a saturated DRAM get exactly half.
+ *
+ * Time moves only inside moe_engine_run_until and inside a submit to a full queue (which waits as a
+ * launch into a full CUDA stream does). Events at one time are handled in lane order, and nothing
+ * reads a clock: the same submissions give the same times everywhere. */
+#ifndef MOELAB_SIM_ENGINE_H
+#define MOELAB_SIM_ENGINE_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum moe_lane {
+    MOE_LANE_GPU,  /* compute stream */
+    MOE_LANE_CPU,  /* pool of threads, one expert at a time */
+    MOE_LANE_H2D,  /* expert copies */
+    MOE_LANE_DOWN, /* activations GPU -> CPU */
+    MOE_LANE_UP,   /* activations CPU -> GPU */
+    MOE_N_LANES
+};
+
+enum moe_queue {
+    MOE_QUEUE_GPU,
+    MOE_QUEUE_CPU,
+    MOE_QUEUE_DEMAND, /* these three feed MOE_LANE_H2D, the first first */
+    MOE_QUEUE_FILL,
+    MOE_QUEUE_PREFETCH,
+    MOE_QUEUE_DOWN,
+    MOE_QUEUE_UP,
+    MOE_N_QUEUES
+};
+
+/* Longest operation at full speed (2.4 hours); longer work is cut to it. */
+#define MOE_MAX_WORK_NS ((uint64_t)1 << 43)
+
+/* Handle of a submitted operation; 0 is an operation that was always done. */
+typedef uint64_t moe_op;
+
+struct moe_op_spec {
+    moe_op after[2];      /* starts when both are done */
+    uint64_t work_ns;     /* at full speed */
+    double dram_gb_per_s; /* read from host DRAM at full speed; 0: does not use it */
+    /* for the observer, untouched by the engine */
+    int32_t slot;
+    uint16_t layer, expert;
+    uint8_t kind, cause;
+};
+
+/* Called when an operation of an observed queue is done. */
+typedef void moe_op_observer(void *user, moe_op op, const struct moe_op_spec *spec,
+                             uint64_t start_ns, uint64_t end_ns);
+
+struct moe_engine; /* opaque; single-threaded */
+
+/* dram_gb_per_s > 0. Each queue holds `capacity` waiting operations. Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_engine_new(struct moe_engine **out, double dram_gb_per_s, uint32_t capacity,
+                               struct moe_err *err);
+void moe_engine_free(struct moe_engine *engine);
+
+/* observer gets the operations of the queues in the mask (1 << MOE_QUEUE_x). */
+void moe_engine_observe(struct moe_engine *engine, unsigned queues, moe_op_observer *observer,
+                        void *user);
+
+/* Queues an operation; it starts at once if it can. */
+moe_op moe_engine_submit(struct moe_engine *engine, enum moe_queue queue,
+                         const struct moe_op_spec *spec);
+
+bool moe_engine_done(const struct moe_engine *engine, moe_op op);
+
+/* Moves time forward until op is done; does not move it when op is done already. */
+void moe_engine_run_until(struct moe_engine *engine, moe_op op);
+
+uint64_t moe_engine_now(const struct moe_engine *engine);
+
+/* busy_ns[mask] grows by every stretch of time during which exactly the lanes of the mask (bits
+ * 1 << MOE_LANE_x) were busy; [1 << MOE_N_LANES]. The sum of all entries is the time that passed
+ * while this table was set. The caller owns it; it must be set before time moves. */
+void moe_engine_count_into(struct moe_engine *engine, uint64_t *busy_ns);
+
+#endif

@@ -1,0 +1,351 @@
+#include "sim/machine.h"
+
+#include <stdlib.h>
+
+enum op_kind { ATTEND, HEAD, EXPERT, COPY, STATE_DOWN, STATE_UP, MARK, N_KINDS };
+enum op_cause { NO_CAUSE, HIT, LATE_FILL, MISS, ON_DEMAND, FILL, PREFETCH, N_CAUSES };
+
+static const char *const kind_names[N_KINDS] = {"attend",     "head",     "expert", "fill",
+                                                "state down", "state up", NULL};
+static const char *const cause_names[N_CAUSES] = {NULL,        "hit",  "late fill", "miss",
+                                                  "on demand", "miss", "prefetch"};
+
+static const enum moe_track track_of[MOE_N_QUEUES] = {
+    [MOE_QUEUE_GPU] = MOE_TRACK_GPU,      [MOE_QUEUE_CPU] = MOE_TRACK_CPU,
+    [MOE_QUEUE_DEMAND] = MOE_TRACK_H2D,   [MOE_QUEUE_FILL] = MOE_TRACK_H2D,
+    [MOE_QUEUE_PREFETCH] = MOE_TRACK_H2D, [MOE_QUEUE_DOWN] = MOE_TRACK_STATE,
+    [MOE_QUEUE_UP] = MOE_TRACK_STATE,
+};
+
+enum { COPY_QUEUES = 1 << MOE_QUEUE_DEMAND | 1 << MOE_QUEUE_FILL | 1 << MOE_QUEUE_PREFETCH };
+
+/* The last operations that touched a slot (or staging buffer). */
+struct buffer {
+    moe_op copy, use;
+};
+
+enum { N_STAGING = 2 };
+
+struct moe_sim_machine {
+    struct moe_sim_setup setup;
+    struct moe_engine *engine;
+    struct buffer *slot; /* [n_slots] */
+    struct buffer staging[N_STAGING];
+    uint64_t n_staged, n_unstaged; /* experts copied to, and computed from, staging buffers */
+    moe_op pending[2];             /* what the next GPU operation waits for */
+    unsigned n_pending;
+    bool late;       /* one of them is a copy into a slot */
+    moe_op cpu_tail; /* last CPU operation of the layer; 0: the CPU takes no part so far */
+    struct moe_step step;
+    uint64_t step_start_ns;
+    uint64_t attend_ns;      /* dense part of a layer in this step, overhead included */
+    uint64_t cpu_ns, gpu_ns; /* one token's expert */
+    double cpu_dram, copy_dram[2];
+    struct moe_usage usage[2]; /* by enum moe_phase */
+    struct moe_usage *now;     /* of the phase under way */
+};
+
+uint64_t moe_usage_ns(const struct moe_usage *usage)
+{
+    uint64_t sum = 0;
+    for (unsigned mask = 0; mask < 1u << MOE_N_LANES; mask++)
+        sum += usage->busy_ns[mask];
+    return sum;
+}
+
+uint64_t moe_usage_lane_ns(const struct moe_usage *usage, enum moe_lane lane)
+{
+    uint64_t sum = 0;
+    for (unsigned mask = 0; mask < 1u << MOE_N_LANES; mask++)
+        if (mask >> lane & 1)
+            sum += usage->busy_ns[mask];
+    return lane == MOE_LANE_GPU ? sum - usage->host_ns : sum;
+}
+
+static void show(struct moe_sim_machine *m, moe_op op, const struct moe_op_spec *spec,
+                 uint64_t start_ns, uint64_t end_ns)
+{
+    if (spec->kind == MARK)
+        return;
+    bool routed = spec->kind == EXPERT || spec->kind == COPY;
+    struct moe_operation shown = {.track = track_of[op & 7],
+                                  .name = kind_names[spec->kind],
+                                  .cause = cause_names[spec->cause],
+                                  .layer = spec->kind == HEAD ? -1 : (int32_t)spec->layer,
+                                  .expert = routed ? (int32_t)spec->expert : -1,
+                                  .slot = spec->slot,
+                                  .start_ns = start_ns,
+                                  .end_ns = end_ns};
+    moe_timeline_add(m->setup.timeline, &shown);
+}
+
+static void on_done(void *user, moe_op op, const struct moe_op_spec *spec, uint64_t start_ns,
+                    uint64_t end_ns)
+{
+    struct moe_sim_machine *m = user;
+    if (spec->kind == COPY) {
+        m->now->h2d_copies++;
+        /* A copy that a later one overwrites leaves the slot in flight. */
+        if (spec->slot >= 0 && m->slot[spec->slot].copy == op)
+            moe_cache_ready(m->setup.cache, spec->slot);
+    }
+    if (m->setup.timeline)
+        show(m, op, spec, start_ns, end_ns);
+}
+
+enum moe_status moe_sim_machine_new(struct moe_sim_machine **out, const struct moe_sim_setup *setup,
+                                    struct moe_err *err)
+{
+    enum { QUEUE_DEPTH = 1024 }; /* operations that a CUDA stream takes before it blocks the host */
+    const struct moe_costs *costs = setup->costs;
+    struct moe_sim_machine *m = calloc(1, sizeof *m);
+    if (!m)
+        return moe_fail_memory(err, "the simulated machine");
+    m->setup = *setup;
+    m->now = &m->usage[MOE_PREFILL];
+    m->cpu_ns = costs->cpu_expert_ns;
+    m->gpu_ns = costs->gpu_expert_ns;
+    m->cpu_dram = moe_cost_expert_dram(costs, m->cpu_ns);
+    for (int i = 0; i < 2; i++)
+        m->copy_dram[i] = moe_cost_expert_dram(costs, costs->copy_ns[i]);
+    m->slot = calloc((size_t)setup->n_slots + 1, sizeof *m->slot);
+    enum moe_status s =
+        m->slot ? moe_engine_new(&m->engine, costs->platform->dram.read_gb_per_s, capacity, err)
+                : moe_fail_memory(err, "the simulated machine's slots");
+    if (s) {
+        moe_sim_machine_free(m);
+        return s;
+    }
+    moe_engine_observe(m->engine, setup->timeline ? ~0u : COPY_QUEUES, on_done, m);
+    moe_engine_count_into(m->engine, m->now->busy_ns);
+    *out = m;
+    return MOE_OK;
+}
+
+void moe_sim_machine_free(struct moe_sim_machine *m)
+{
+    if (!m)
+        return;
+    moe_engine_free(m->engine);
+    free(m->slot);
+    free(m);
+}
+
+const struct moe_usage *moe_sim_machine_usage(const struct moe_sim_machine *m, enum moe_phase phase)
+{
+    return &m->usage[phase];
+}
+
+static moe_op submit_gpu(struct moe_sim_machine *m, struct moe_op_spec *spec)
+{
+    spec->after[0] = m->n_pending > 0 ? m->pending[0] : 0;
+    spec->after[1] = m->n_pending > 1 ? m->pending[1] : 0;
+    m->n_pending = 0;
+    return moe_engine_submit(m->engine, MOE_QUEUE_GPU, spec);
+}
+
+/* The next GPU operation, and with it all later ones, waits for op. */
+static void gpu_after(struct moe_sim_machine *m, moe_op op)
+{
+    if (moe_engine_done(m->engine, op))
+        return;
+    if (m->n_pending == 2)
+        submit_gpu(m, &(struct moe_op_spec){.kind = MARK, .slot = -1});
+    m->pending[m->n_pending++] = op;
+}
+
+static enum moe_status begin_step(void *machine, const struct moe_step *step, struct moe_err *err)
+{
+    struct moe_sim_machine *m = machine;
+    if (!step->tokens)
+        return moe_fail(err, MOE_ERR_USAGE, "the simulated machine needs routes to replay");
+    const struct moe_costs *costs = m->setup.costs;
+    m->step = *step;
+    m->now = &m->usage[step->phase];
+    moe_engine_count_into(m->engine, m->now->busy_ns);
+    m->attend_ns =
+        costs->layer_overhead_ns + moe_cost_attend_ns(costs, step->n_tokens, step->context);
+    m->step_start_ns = moe_engine_now(m->engine);
+    return MOE_OK;
+}
+
+static void fill_routes(const struct moe_sim_machine *m, uint32_t layer,
+                        struct moe_layer_routes *out)
+{
+    const struct moe_model *model = m->setup.costs->model;
+    const struct moe_tokens *tokens = m->step.tokens;
+    size_t row = m->step.first * model->n_layers + layer;
+    size_t at = row * model->top_k, scores = row * model->n_experts;
+    bool one = m->step.n_tokens == 1;
+    *out = (struct moe_layer_routes){
+        .layer = layer,
+        .n_tokens = (uint32_t)m->step.n_tokens,
+        .phase = m->step.phase,
+        .top_k = (uint32_t)model->top_k,
+        .n_experts = (uint32_t)model->n_experts,
+        .expert = tokens->expert + at,
+        .weight = tokens->weight ? tokens->weight + at : NULL,
+        .next_use = m->setup.next_use ? m->setup.next_use + at : NULL,
+        .stride = (size_t)(model->n_layers * model->top_k),
+        .score = one && tokens->score ? tokens->score + scores : NULL,
+        .lookahead = one && tokens->lookahead ? tokens->lookahead + scores : NULL,
+    };
+}
+
+static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_routes *out,
+                              struct moe_err *err)
+{
+    struct moe_sim_machine *m = machine;
+    (void)err;
+    struct moe_op_spec spec = {
+        .work_ns = m->attend_ns, .kind = ATTEND, .layer = (uint16_t)layer, .slot = -1};
+    m->now->host_ns += m->setup.costs->layer_overhead_ns;
+    moe_engine_run_until(m->engine, submit_gpu(m, &spec));
+    m->late = false;
+    fill_routes(m, layer, out);
+    return MOE_OK;
+}
+
+static struct buffer *next_unstaged(struct moe_sim_machine *m)
+{
+    return &m->staging[m->n_unstaged++ % N_STAGING];
+}
+
+static void gpu_ffn(void *machine, const struct moe_ffn *ffn)
+{
+    struct moe_sim_machine *m = machine;
+    bool one = ffn->n_tokens == 1;
+    struct buffer *buffer = ffn->slot >= 0 ? &m->slot[ffn->slot] : next_unstaged(m);
+    if (ffn->slot < 0)
+        gpu_after(m, buffer->copy);
+    struct moe_op_spec spec = {
+        .work_ns = one ? m->gpu_ns : moe_cost_gpu_expert_ns(m->setup.costs, ffn->n_tokens),
+        .kind = EXPERT,
+        .cause = ffn->slot < 0 ? MISS
+                 : m->late     ? LATE_FILL
+                               : HIT,
+        .layer = (uint16_t)ffn->layer,
+        .expert = ffn->expert,
+        .slot = ffn->slot};
+    m->late = false;
+    m->now->gpu_experts++;
+    buffer->use = submit_gpu(m, &spec);
+}
+
+static void cpu_ffn(void *machine, const struct moe_ffn *ffn)
+{
+    struct moe_sim_machine *m = machine;
+    const struct moe_costs *costs = m->setup.costs;
+    bool one = ffn->n_tokens == 1;
+    uint64_t ns = one ? m->cpu_ns : moe_cost_cpu_expert_ns(costs, ffn->n_tokens);
+    struct moe_op_spec spec = {.work_ns = ns,
+                               .dram_gb_per_s = one ? m->cpu_dram : moe_cost_expert_dram(costs, ns),
+                               .kind = EXPERT,
+                               .cause = MISS,
+                               .layer = (uint16_t)ffn->layer,
+                               .expert = ffn->expert,
+                               .slot = -1};
+    if (!m->cpu_tail) {
+        struct moe_op_spec down = {.work_ns = moe_cost_state_down_ns(costs, m->step.n_tokens),
+                                   .kind = STATE_DOWN,
+                                   .layer = (uint16_t)ffn->layer,
+                                   .slot = -1};
+        spec.after[0] = moe_engine_submit(m->engine, MOE_QUEUE_DOWN, &down);
+    }
+    m->now->cpu_experts++;
+    m->cpu_tail = moe_engine_submit(m->engine, MOE_QUEUE_CPU, &spec);
+}
+
+static void cpu_wait(void *machine)
+{
+    struct moe_sim_machine *m = machine;
+    moe_engine_run_until(m->engine, m->cpu_tail);
+}
+
+static void fetch(void *machine, const struct moe_fetch *f)
+{
+    static const uint8_t cause_of[] = {
+        [MOE_FETCH_DEMAND] = ON_DEMAND, [MOE_FETCH_FILL] = FILL, [MOE_FETCH_PREFETCH] = PREFETCH};
+    struct moe_sim_machine *m = machine;
+    struct buffer *buffer =
+        f->slot >= 0 ? &m->slot[f->slot] : &m->staging[m->n_staged++ % N_STAGING];
+    struct moe_op_spec spec = {.after = {buffer->copy, buffer->use},
+                               .work_ns = m->setup.costs->copy_ns[f->pageable],
+                               .dram_gb_per_s = m->copy_dram[f->pageable],
+                               .kind = COPY,
+                               .cause = cause_of[f->priority],
+                               .layer = (uint16_t)f->layer,
+                               .expert = f->expert,
+                               .slot = f->slot};
+    enum moe_queue queue = (enum moe_queue)(MOE_QUEUE_DEMAND + (int)f->priority);
+    buffer->copy = moe_engine_submit(m->engine, queue, &spec);
+    if (f->pageable)
+        moe_engine_run_until(m->engine, buffer->copy);
+}
+
+static void slot_wait(void *machine, moe_slot slot, bool host)
+{
+    struct moe_sim_machine *m = machine;
+    moe_op copy = m->slot[slot].copy;
+    m->late = !moe_engine_done(m->engine, copy);
+    if (host)
+        moe_engine_run_until(m->engine, copy);
+    gpu_after(m, copy);
+}
+
+static void combine(void *machine, uint32_t layer)
+{
+    struct moe_sim_machine *m = machine;
+    if (!m->cpu_tail)
+        return;
+    struct moe_op_spec up = {.after = {m->cpu_tail, 0},
+                             .work_ns = moe_cost_state_up_ns(m->setup.costs, m->step.n_tokens),
+                             .kind = STATE_UP,
+                             .layer = (uint16_t)layer,
+                             .slot = -1};
+    gpu_after(m, moe_engine_submit(m->engine, MOE_QUEUE_UP, &up));
+    m->cpu_tail = 0;
+}
+
+static enum moe_status end_step(void *machine, struct moe_err *err)
+{
+    struct moe_sim_machine *m = machine;
+    const struct moe_costs *costs = m->setup.costs;
+    (void)err;
+    /* Only the last token of a prompt needs logits. */
+    uint64_t n = m->step.phase == MOE_PREFILL ? 1 : m->step.n_tokens;
+    struct moe_op_spec spec = {
+        .work_ns = costs->token_overhead_ns + moe_cost_head_ns(costs, n), .kind = HEAD, .slot = -1};
+    m->now->host_ns += costs->token_overhead_ns;
+    moe_engine_run_until(m->engine, submit_gpu(m, &spec));
+    if (m->setup.timeline) {
+        struct moe_operation token = {.track = MOE_TRACK_TOKEN,
+                                      .name = m->step.phase == MOE_PREFILL ? "prefill" : "token",
+                                      .layer = -1,
+                                      .expert = -1,
+                                      .slot = -1,
+                                      .start_ns = m->step_start_ns,
+                                      .end_ns = moe_engine_now(m->engine)};
+        moe_timeline_add(m->setup.timeline, &token);
+    }
+    return MOE_OK;
+}
+
+static moe_ns now(void *machine)
+{
+    return moe_engine_now(((const struct moe_sim_machine *)machine)->engine);
+}
+
+const struct moe_machine_ops moe_sim_machine_ops = {
+    .name = "sim",
+    .begin_step = begin_step,
+    .attend = attend,
+    .gpu_ffn = gpu_ffn,
+    .cpu_ffn = cpu_ffn,
+    .cpu_wait = cpu_wait,
+    .fetch = fetch,
+    .slot_wait = slot_wait,
+    .combine = combine,
+    .end_step = end_step,
+    .now = now,
+};

@@ -1,0 +1,53 @@
+/* The `sim` machine: carries the step loop's operations out in virtual time (policies/machine.h).
+ *
+ * Waiting calls move time; every other call queues an operation and returns. What it models:
+ *   attend    waits for everything queued on the GPU before it, and for the CPU's part if any
+ *   fetch     waits for the last use of the slot on the GPU (no overwriting under a kernel) and for
+ *             an earlier copy into it; a pageable copy blocks the host until it has landed
+ *   cpu_ffn   the first of a layer waits for the activations (state down)
+ *   combine   sends the CPU's part up; the sum itself is in the next dense part
+ *   slot -1   an expert that is kept nowhere: two staging buffers taken in turns, so that a copy
+ *             runs while the expert before it computes */
+#ifndef MOELAB_SIM_MACHINE_H
+#define MOELAB_SIM_MACHINE_H
+
+#include "policies/machine.h"
+#include "sim/cost.h"
+#include "sim/engine.h"
+#include "sim/timeline.h"
+
+struct moe_sim_setup {
+    const struct moe_costs *costs; /* outlives the machine, like all pointers here */
+    struct moe_cache *cache;
+    uint32_t n_slots;
+    const uint32_t *next_use;      /* [T, L, K] of the tokens replayed, or NULL */
+    struct moe_timeline *timeline; /* or NULL */
+};
+
+/* What was done during the steps of one phase. */
+struct moe_usage {
+    uint64_t busy_ns[1 << MOE_N_LANES]; /* time by set of busy lanes (engine.h) */
+    uint64_t host_ns; /* launch and framework overhead; lies inside the GPU lane's busy time,
+                         with the CPU lane idle */
+    uint64_t cpu_experts, gpu_experts; /* expert uses computed there, counted once an event */
+    uint64_t h2d_copies;               /* landed */
+};
+
+/* Time that passed, and time during which a lane was busy (the GPU's without host_ns). */
+uint64_t moe_usage_ns(const struct moe_usage *usage);
+uint64_t moe_usage_lane_ns(const struct moe_usage *usage, enum moe_lane lane);
+
+struct moe_sim_machine; /* opaque */
+
+extern const struct moe_machine_ops moe_sim_machine_ops;
+
+/* Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_sim_machine_new(struct moe_sim_machine **out, const struct moe_sim_setup *setup,
+                                    struct moe_err *err);
+void moe_sim_machine_free(struct moe_sim_machine *machine);
+
+/* Valid until the machine is freed. */
+const struct moe_usage *moe_sim_machine_usage(const struct moe_sim_machine *machine,
+                                              enum moe_phase phase);
+
+#endif
