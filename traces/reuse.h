@@ -45,7 +45,8 @@ struct moe_reuse {
     double prompt_common_share;
 };
 
-/* Statistics of the decode tokens (of all tokens where there are none). Release after use. */
+/* Statistics of the decode tokens (of all tokens where there are none). The trace holds what
+ * moe_tokens_check promises. In `mean`, the counts are sums. Release after use. */
 enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reuse *out,
                                   struct moe_err *err);
 void moe_reuse_release(struct moe_reuse *reuse);
