@@ -363,6 +363,8 @@ enum moe_status moe_experiment_from_yaml(const struct moe_yaml *root, struct moe
         moe_yaml_check_keys(root, header_table, top_keys, sizeof top_keys / sizeof *top_keys, err);
     if (!s)
         s = moe_yaml_bind(root, header_table, &header, err);
+    if (!s && (strchr(header.name, '/') || header.name[0] == '.' || !*header.name))
+        s = moe_yaml_fail(root, err, "experiment '%s' is no file name", header.name);
     if (!s)
         s = read_plots(root, &x, err);
     if (!s) {

@@ -1,0 +1,13 @@
+/* Plots: runs gnuplot on a script of plots/ and a result file. */
+#ifndef MOELAB_CLI_PLOT_H
+#define MOELAB_CLI_PLOT_H
+
+#include "base/error.h"
+
+/* Draws plots/SCRIPT.gp from the TSV into STEM.svg and STEM.png; title stands on the plot. The
+ * script gets the variables tsv, out (STEM), title. Errors: MOE_ERR_UNSUPPORTED when gnuplot is not
+ * installed (with what to install), MOE_ERR_IO when the script failed. */
+enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, const char *title,
+                         struct moe_err *err);
+
+#endif

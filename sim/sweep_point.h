@@ -1,0 +1,51 @@
+/* One point of a sweep: its inputs, its identity and its row. */
+#ifndef MOELAB_SIM_SWEEP_POINT_H
+#define MOELAB_SIM_SWEEP_POINT_H
+
+#include "base/table.h"
+#include "policies/platform.h"
+#include "policies/strategy.h"
+#include "sim/experiment.h"
+#include "sim/replay.h"
+#include "traces/model.h"
+#include "traces/trace.h"
+
+/* A trace that several points share; read-only while points run. */
+struct moe_sweep_trace {
+    const char *name;
+    struct moe_trace trace;
+    uint64_t hash; /* of the routes */
+};
+
+/* Everything a point needs, resolved. */
+struct moe_sweep_inputs {
+    const struct moe_sweep_trace *trace; /* NULL while only checking */
+    bool has_model;
+    struct moe_model model;
+    struct moe_platform platform;
+    struct moe_strategy strategy;
+    int contract; /* enum moe_contract: replay */
+    int phases;   /* enum moe_phases: replay */
+    uint64_t hash; /* of model file, platform file and every setting */
+};
+
+/* Loads the point's files and applies its settings. Errors: MOE_ERR_IO, MOE_ERR_USAGE. */
+enum moe_status moe_sweep_resolve(const struct moe_experiment *experiment,
+                                  const struct moe_point *point, struct moe_sweep_inputs *out,
+                                  struct moe_err *err);
+
+/* Identity of the point once its trace is known. */
+uint64_t moe_sweep_identity(const struct moe_experiment *experiment,
+                            const struct moe_sweep_inputs *inputs);
+
+/* Runs the point and appends its row. A point that cannot run gets a row with its reason; only
+ * memory running out is an error. *failed says which. */
+enum moe_status moe_sweep_point(const struct moe_experiment *experiment,
+                                const struct moe_point *point,
+                                const struct moe_sweep_inputs *inputs, struct moe_table *table,
+                                bool *failed, struct moe_err *err);
+
+/* The columns of every row, as an empty row of the table. */
+void moe_sweep_columns(const struct moe_experiment *experiment, struct moe_table *table);
+
+#endif
