@@ -1,0 +1,570 @@
+/* The writer keeps two files: PATH, complete and closed, and PATH.part, which it works on.
+ *
+ * A commit closes PATH.part and exchanges the two names in one step; what was PATH, one commit
+ * behind, becomes the next PATH.part and first gets the rows that it lacks. Those rows are kept in
+ * memory; when there are too many, PATH is copied instead. So PATH is whole at every moment, and a
+ * commit costs the new rows, not the file. */
+#define _GNU_SOURCE /* renameat2, copy_file_range */
+#include "traces/hdf5.h"
+#include "traces/hdf5_schema.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Bytes of rows kept in memory before they are written out, or for the lagging file. */
+enum { BUFFER_BYTES = 32 << 20, FIRST_ROWS = 64 };
+
+struct place {
+    uint64_t tokens, sequences;
+};
+
+struct moe_writer {
+    char *path, *part;
+    struct moe_trace_info info;
+    unsigned parts;
+    struct moe_h5_file file; /* PATH.part while it is open */
+    bool published;          /* PATH is this trace */
+    bool has_part;           /* PATH.part is there and is this trace up to `in_part` */
+    struct place in_part, committed;
+
+    /* Rows from `base` on: those PATH.part lacks, and those the next one will lack. */
+    struct place base;
+    struct moe_tokens buffer; /* n_tokens in use */
+    uint64_t capacity, max_rows;
+    struct moe_sequence *sequences;
+    uint64_t n_sequences, sequences_capacity;
+
+    uint64_t under_way; /* tokens of the sequence not ended yet */
+    uint32_t last_step;
+    uint8_t last_phase;
+    struct moe_err failed; /* the first failure; nothing works after it */
+};
+
+static struct place end_of(const struct moe_writer *w)
+{
+    return (struct place){w->base.tokens + w->buffer.n_tokens, w->base.sequences + w->n_sequences};
+}
+
+static void drop_sequences(struct moe_writer *w, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        free(w->sequences[i].label);
+        free(w->sequences[i].category);
+    }
+    memmove(w->sequences, w->sequences + n, (w->n_sequences - n) * sizeof *w->sequences);
+    w->n_sequences -= n;
+    w->base.sequences += n;
+}
+
+/* Forgets the first n rows of the buffer. */
+static void drop_tokens(struct moe_writer *w, uint64_t n)
+{
+    uint64_t left = w->buffer.n_tokens - n;
+    for (int i = 0; n > 0 && i < MOE_H5_COLUMNS; i++) {
+        const struct moe_h5_column *c = &moe_h5_columns[i];
+        if (moe_h5_array(c, &w->buffer))
+            memmove(moe_h5_array(c, &w->buffer), moe_h5_at(c, &w->info, &w->buffer, n),
+                    left * moe_h5_row(c, &w->info) * moe_h5_size(c->kind));
+    }
+    w->buffer.n_tokens = left;
+    w->base.tokens += n;
+}
+
+static void drop_before(struct moe_writer *w, struct place p)
+{
+    drop_tokens(w, p.tokens - w->base.tokens);
+    drop_sequences(w, p.sequences - w->base.sequences);
+}
+
+static void remove_part(struct moe_writer *w)
+{
+    moe_h5_abandon(&w->file);
+    if (w->has_part)
+        unlink(w->part);
+    w->has_part = false;
+}
+
+/* Remembers the failure and takes PATH.part away; what is committed stays. */
+static enum moe_status fail_writer(struct moe_writer *w, enum moe_status status,
+                                   struct moe_err *err)
+{
+    moe_fail_prefix(&w->failed, "cannot write '%s'", w->path);
+    remove_part(w);
+    if (err)
+        *err = w->failed;
+    return status;
+}
+
+static bool write_all(int fd, const char *data, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(fd, data, n);
+        if (done < 0 && errno != EINTR)
+            return false;
+        if (done > 0) {
+            data += done;
+            n -= (size_t)done;
+        }
+    }
+    return true;
+}
+
+static bool copy_by_hand(int from, int to)
+{
+    enum { PIECE = 1 << 20 };
+    char *piece = malloc(PIECE);
+    ssize_t n = -1;
+    while (piece && (n = read(from, piece, PIECE)) > 0)
+        if (!write_all(to, piece, (size_t)n)) {
+            n = -1;
+            break;
+        }
+    free(piece);
+    return n == 0;
+}
+
+/* Copies in the kernel (shares blocks where the file system can), else by hand. */
+static bool copy_fd(int from, int to)
+{
+    ssize_t n;
+    while ((n = copy_file_range(from, NULL, to, NULL, (size_t)1 << 30, 0)) > 0)
+        continue;
+    if (n == 0)
+        return true;
+    bool unable = errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP;
+    return unable && copy_by_hand(from, to);
+}
+
+static enum moe_status copy_file(struct moe_writer *w)
+{
+    int from = open(w->path, O_RDONLY | O_CLOEXEC);
+    int to = from < 0 ? -1 : open(w->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    w->has_part |= to >= 0;
+    bool ok = to >= 0 && copy_fd(from, to);
+    int cause = errno;
+    if (to >= 0)
+        close(to);
+    if (from >= 0)
+        close(from);
+    return ok ? MOE_OK : moe_fail(&w->failed, MOE_ERR_IO, "%s", strerror(cause));
+}
+
+/* True when another process has the file open: a reader that got it before the names were
+ * exchanged, or another writer. HDF5 holds such a lock while a file is open. */
+static bool is_locked(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool locked = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return locked;
+}
+
+static enum moe_status reopen_part(struct moe_writer *w)
+{
+    struct moe_trace_info info;
+    struct place found;
+    enum moe_status status =
+        moe_h5_open(w->part, true, &w->file, &info, &found.tokens, &found.sequences, &w->failed);
+    if (status)
+        return status;
+    moe_trace_info_release(&info);
+    if (found.tokens != w->in_part.tokens || found.sequences != w->in_part.sequences)
+        return moe_fail(&w->failed, MOE_ERR_IO, "'%s' was changed by another program", w->part);
+    return MOE_OK;
+}
+
+/* PATH.part, open and ready for the rows from `in_part` on. */
+static enum moe_status open_part(struct moe_writer *w)
+{
+    enum moe_status status = MOE_OK;
+    if (w->file.file >= 0)
+        return MOE_OK;
+    if (w->has_part && is_locked(w->part)) {
+        unlink(w->part); /* its reader keeps what it sees */
+        w->has_part = false;
+    }
+    if (w->has_part)
+        return reopen_part(w);
+    w->in_part = w->committed;
+    if (w->published)
+        return (status = copy_file(w)) ? status : reopen_part(w);
+    status = moe_h5_create(w->part, &w->info, w->parts, &w->file, &w->failed);
+    w->has_part = !status;
+    return status;
+}
+
+/* Writes everything in the buffer that PATH.part lacks. */
+static enum moe_status flush(struct moe_writer *w)
+{
+    enum moe_status status = open_part(w);
+    struct place end = end_of(w);
+    if (!status)
+        status = moe_h5_append_tokens(&w->file, &w->info, w->in_part.tokens, &w->buffer,
+                                      w->in_part.tokens - w->base.tokens,
+                                      end.tokens - w->in_part.tokens, &w->failed);
+    if (!status)
+        status = moe_h5_append_sequences(&w->file, w->in_part.sequences,
+                                         w->sequences + (w->in_part.sequences - w->base.sequences),
+                                         end.sequences - w->in_part.sequences, &w->failed);
+    if (!status)
+        w->in_part = end;
+    return status;
+}
+
+static enum moe_status check_target(const char *path, struct moe_err *err)
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return moe_fail(err, MOE_ERR_IO, "%s",
+                        S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file");
+    return MOE_OK;
+}
+
+static enum moe_status resume(struct moe_writer *w, struct moe_err *err)
+{
+    struct moe_h5_file f;
+    struct moe_trace_info found;
+    enum moe_status status =
+        moe_h5_open(w->path, false, &f, &found, &w->committed.tokens, &w->committed.sequences, err);
+    if (status)
+        return status;
+    unsigned parts = moe_h5_parts(&f);
+    moe_h5_abandon(&f);
+    if (found.n_layers != w->info.n_layers || found.n_experts != w->info.n_experts ||
+        found.top_k != w->info.top_k || parts != w->parts || found.synthetic != w->info.synthetic)
+        status = moe_fail(err, MOE_ERR_INPUT,
+                          "cannot continue '%s': it has %u layers, %u experts, top-k %u, parts "
+                          "%#x, synthetic %d; wanted are %u, %u, %u, %#x, %d",
+                          w->path, found.n_layers, found.n_experts, found.top_k, parts,
+                          found.synthetic, w->info.n_layers, w->info.n_experts, w->info.top_k,
+                          w->parts, w->info.synthetic);
+    moe_trace_info_release(&found);
+    w->published = !status;
+    w->base = w->committed;
+    return status;
+}
+
+/* An unfinished file of a writer that was killed is replaced, that of a living one is not. */
+static enum moe_status clear_part(struct moe_writer *w)
+{
+    if (is_locked(w->part))
+        return moe_fail(&w->failed, MOE_ERR_IO, "another writer is at work on '%s'", w->part);
+    if (unlink(w->part) != 0 && errno != ENOENT)
+        return moe_fail(&w->failed, MOE_ERR_IO, "cannot remove '%s': %s", w->part, strerror(errno));
+    return MOE_OK;
+}
+
+static uint64_t rows_in(const struct moe_trace_info *info, unsigned parts, uint64_t bytes)
+{
+    uint64_t row = 0;
+    for (int i = 0; i < MOE_H5_COLUMNS; i++)
+        if ((moe_h5_columns[i].part & parts) == moe_h5_columns[i].part)
+            row += moe_h5_row(&moe_h5_columns[i], info) * moe_h5_size(moe_h5_columns[i].kind);
+    return bytes / row ? bytes / row : 1;
+}
+
+static enum moe_status check_info(const struct moe_trace_info *info, struct moe_err *err)
+{
+    if (info->n_layers < 1 || info->n_experts < 1 || info->top_k < 1 ||
+        info->top_k > info->n_experts)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "a trace of %u layers, %u experts and top-k %u cannot be", info->n_layers,
+                        info->n_experts, info->top_k);
+    if (info->header && strlen(info->header) > MOE_HEADER_MAX)
+        return moe_fail(err, MOE_ERR_INPUT, "header of %zu bytes exceeds %d", strlen(info->header),
+                        MOE_HEADER_MAX);
+    return MOE_OK;
+}
+
+static struct moe_writer *new_writer(const char *path)
+{
+    size_t n = strlen(path) + sizeof ".part";
+    struct moe_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->file = (struct moe_h5_file)MOE_H5_FILE_NONE;
+    w->path = strdup(path);
+    w->part = malloc(n);
+    if (!w->path || !w->part) {
+        moe_writer_close(w);
+        return NULL;
+    }
+    snprintf(w->part, n, "%s.part", path);
+    return w;
+}
+
+static enum moe_status start(struct moe_writer *w, const struct moe_trace_info *info,
+                             unsigned parts, bool continue_file, struct moe_err *err)
+{
+    enum moe_status status = check_target(w->path, &w->failed);
+    if (!status)
+        status = check_info(info, &w->failed);
+    if (!status)
+        status = moe_trace_info_copy(&w->info, info, &w->failed);
+    if (status)
+        return fail_writer(w, status, err);
+    w->parts = parts;
+    w->max_rows = rows_in(info, parts, BUFFER_BYTES);
+    if (continue_file && access(w->path, F_OK) == 0 && (status = resume(w, err)))
+        return status;
+    status = clear_part(w);
+    if (!status) /* at once, so that an unwritable place shows before any work is done */
+        status = open_part(w);
+    return status ? fail_writer(w, status, err) : MOE_OK;
+}
+
+enum moe_status moe_writer_open(struct moe_writer **out, const char *path,
+                                const struct moe_trace_info *info, unsigned parts, bool resume_file,
+                                struct moe_err *err)
+{
+    moe_h5_begin();
+    struct moe_writer *w = new_writer(path);
+    if (!w)
+        return moe_fail_memory(err, "a trace writer");
+    enum moe_status status = start(w, info, parts, resume_file, err);
+    if (status)
+        moe_writer_close(w);
+    else
+        *out = w;
+    return status;
+}
+
+uint64_t moe_writer_n_sequences(const struct moe_writer *writer)
+{
+    return writer->committed.sequences;
+}
+
+/* Room for n more rows, n <= max_rows; writes the buffer out first where that is needed. */
+static enum moe_status make_room(struct moe_writer *w, uint64_t n)
+{
+    uint64_t need = w->buffer.n_tokens + n;
+    if (need <= w->capacity)
+        return MOE_OK;
+    if (need > w->max_rows) {
+        enum moe_status status = flush(w);
+        if (status)
+            return status;
+        drop_before(w, w->in_part);
+        need = n;
+    }
+    uint64_t capacity = w->capacity ? w->capacity : FIRST_ROWS;
+    while (capacity < need)
+        capacity *= 2;
+    if (capacity > w->max_rows)
+        capacity = w->max_rows;
+    if (capacity <= w->capacity)
+        return MOE_OK;
+    struct moe_tokens bigger;
+    enum moe_status status = moe_tokens_init(&bigger, &w->info, capacity, w->parts, &w->failed);
+    if (status)
+        return status;
+    for (int i = 0; w->capacity > 0 && i < MOE_H5_COLUMNS; i++) {
+        const struct moe_h5_column *c = &moe_h5_columns[i];
+        if (moe_h5_array(c, &bigger))
+            memcpy(moe_h5_array(c, &bigger), moe_h5_array(c, &w->buffer),
+                   w->buffer.n_tokens * moe_h5_row(c, &w->info) * moe_h5_size(c->kind));
+    }
+    bigger.n_tokens = w->buffer.n_tokens;
+    moe_tokens_release(&w->buffer);
+    w->buffer = bigger;
+    w->capacity = capacity;
+    return MOE_OK;
+}
+
+static void take_rows(struct moe_writer *w, const struct moe_tokens *from, uint64_t at, uint64_t n)
+{
+    for (int i = 0; i < MOE_H5_COLUMNS; i++) {
+        const struct moe_h5_column *c = &moe_h5_columns[i];
+        if ((c->part & w->parts) == c->part)
+            memcpy(moe_h5_at(c, &w->info, &w->buffer, w->buffer.n_tokens),
+                   moe_h5_at(c, &w->info, from, at),
+                   n * moe_h5_row(c, &w->info) * moe_h5_size(c->kind));
+    }
+    w->buffer.n_tokens += n;
+}
+
+/* Tokens must keep the format, also across the calls that append to one sequence. */
+static enum moe_status check_append(struct moe_writer *w, const struct moe_tokens *tokens)
+{
+    struct moe_tokens x = *tokens;
+    x.sequence = NULL;
+    x.first_token = end_of(w).tokens;
+    if ((moe_tokens_parts(tokens) & w->parts) != w->parts)
+        return moe_fail(&w->failed, MOE_ERR_INPUT,
+                        "tokens have the parts %#x, the trace was opened with %#x",
+                        moe_tokens_parts(tokens), w->parts);
+    if (w->under_way > 0 && x.step[0] < w->last_step)
+        return moe_fail(&w->failed, MOE_ERR_INPUT, "token %" PRIu64 ": step %u follows step %u",
+                        x.first_token, x.step[0], w->last_step);
+    if (w->under_way > 0 && x.step[0] == w->last_step && x.phase[0] != w->last_phase)
+        return moe_fail(&w->failed, MOE_ERR_INPUT,
+                        "token %" PRIu64 ": phase %u differs from phase %u of its step %u",
+                        x.first_token, x.phase[0], w->last_phase, x.step[0]);
+    return moe_tokens_check(&x, &w->info, &w->failed);
+}
+
+enum moe_status moe_writer_append(struct moe_writer *writer, const struct moe_tokens *tokens,
+                                  struct moe_err *err)
+{
+    struct moe_writer *w = writer;
+    uint64_t n = tokens->n_tokens;
+    if (w->failed.status) {
+        if (err)
+            *err = w->failed;
+        return w->failed.status;
+    }
+    if (n == 0)
+        return MOE_OK;
+    enum moe_status status = check_append(w, tokens);
+    for (uint64_t at = 0; !status && at < n;) {
+        uint64_t slice = n - at < w->max_rows ? n - at : w->max_rows;
+        if (!(status = make_room(w, slice)))
+            take_rows(w, tokens, at, slice);
+        at += slice;
+    }
+    if (status)
+        return fail_writer(w, status, err);
+    w->under_way += n;
+    w->last_step = tokens->step[n - 1];
+    w->last_phase = tokens->phase[n - 1];
+    return MOE_OK;
+}
+
+static enum moe_status add_sequence(struct moe_writer *w, const struct moe_sequence *seq)
+{
+    if (w->n_sequences == w->sequences_capacity) {
+        uint64_t more = w->sequences_capacity ? 2 * w->sequences_capacity : 16;
+        struct moe_sequence *p = realloc(w->sequences, more * sizeof *p);
+        if (!p)
+            return moe_fail_memory(&w->failed, "sequences");
+        w->sequences = p;
+        w->sequences_capacity = more;
+    }
+    struct moe_sequence s = {w->under_way, seq->text_hash, NULL, NULL};
+    const char *const texts[] = {seq->label ? seq->label : "", seq->category ? seq->category : ""};
+    for (int i = 0; i < 2; i++)
+        if (strlen(texts[i]) > MOE_H5_LABEL_MAX)
+            return moe_fail(&w->failed, MOE_ERR_INPUT,
+                            "sequence %" PRIu64 ": %s of %zu bytes exceeds %d", end_of(w).sequences,
+                            i ? "category" : "label", strlen(texts[i]), MOE_H5_LABEL_MAX);
+    s.label = strdup(texts[0]);
+    s.category = strdup(texts[1]);
+    if (!s.label || !s.category) {
+        free(s.label);
+        free(s.category);
+        return moe_fail_memory(&w->failed, "a label");
+    }
+    w->sequences[w->n_sequences++] = s;
+    return MOE_OK;
+}
+
+enum moe_status moe_writer_end_sequence(struct moe_writer *writer, const struct moe_sequence *seq,
+                                        struct moe_err *err)
+{
+    struct moe_writer *w = writer;
+    if (w->failed.status) {
+        if (err)
+            *err = w->failed;
+        return w->failed.status;
+    }
+    enum moe_status status = add_sequence(w, seq);
+    if (status)
+        return fail_writer(w, status, err);
+    w->under_way = 0;
+    return MOE_OK;
+}
+
+static enum moe_status sync_path(const char *path, int flags, struct moe_err *err)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    bool ok = fd >= 0 && fsync(fd) == 0;
+    int cause = errno;
+    if (fd >= 0)
+        close(fd);
+    return ok ? MOE_OK : moe_fail(err, MOE_ERR_IO, "%s", strerror(cause));
+}
+
+static enum moe_status sync_folder(const struct moe_writer *w, struct moe_err *err)
+{
+    const char *slash = strrchr(w->path, '/');
+    char *folder = slash ? strndup(w->path, (size_t)(slash - w->path) + 1) : strdup(".");
+    enum moe_status status =
+        folder ? sync_path(folder, O_RDONLY | O_DIRECTORY, err) : moe_fail_memory(err, "a path");
+    free(folder);
+    return status;
+}
+
+/* Gives PATH.part the name PATH; afterwards PATH.part is the version before, or nothing. */
+static enum moe_status publish(struct moe_writer *w)
+{
+    bool exchanged =
+        w->published && renameat2(AT_FDCWD, w->part, AT_FDCWD, w->path, RENAME_EXCHANGE) == 0;
+    /* Not every file system can exchange; then the next flush copies PATH. */
+    if (!exchanged && rename(w->part, w->path) != 0)
+        return moe_fail(&w->failed, MOE_ERR_IO, "%s", strerror(errno));
+    w->has_part = exchanged;
+    w->in_part = w->committed;
+    w->committed = end_of(w);
+    w->published = true;
+    return sync_folder(w, &w->failed);
+}
+
+/* Keeps the rows that the lagging PATH.part lacks; without them it is of no use. */
+static void keep_lag(struct moe_writer *w)
+{
+    bool lost = w->in_part.tokens < w->base.tokens || w->in_part.sequences < w->base.sequences;
+    if (w->has_part && lost)
+        remove_part(w);
+    drop_before(w, w->has_part ? w->in_part : w->committed);
+}
+
+enum moe_status moe_writer_commit(struct moe_writer *writer, struct moe_err *err)
+{
+    struct moe_writer *w = writer;
+    if (w->failed.status) {
+        if (err)
+            *err = w->failed;
+        return w->failed.status;
+    }
+    if (w->under_way > 0)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "'%s': commit inside a sequence (%" PRIu64 " tokens of it)", w->path,
+                        w->under_way);
+    if (w->published && end_of(w).sequences == w->committed.sequences)
+        return MOE_OK;
+    enum moe_status status = flush(w);
+    if (!status)
+        status = moe_h5_close(&w->file, &w->failed);
+    if (!status)
+        status = sync_path(w->part, O_RDONLY, &w->failed);
+    if (!status)
+        status = publish(w);
+    if (status)
+        return fail_writer(w, status, err);
+    keep_lag(w);
+    return MOE_OK;
+}
+
+void moe_writer_close(struct moe_writer *writer)
+{
+    if (!writer)
+        return;
+    struct moe_writer *w = writer;
+    remove_part(w);
+    drop_sequences(w, w->n_sequences);
+    free(w->sequences);
+    moe_tokens_release(&w->buffer);
+    moe_trace_info_release(&w->info);
+    free(w->path);
+    free(w->part);
+    free(w);
+}
