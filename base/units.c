@@ -165,7 +165,7 @@ static size_t edit_distance(const char *a, const char *b)
     size_t row[CAP + 1];
     size_t n = strlen(a), m = strlen(b);
     if (n > CAP || m > CAP)
-        return CAP;
+        return SIZE_MAX;
     for (size_t j = 0; j <= m; j++)
         row[j] = j;
     for (size_t i = 1; i <= n; i++) {
@@ -187,7 +187,7 @@ static size_t edit_distance(const char *a, const char *b)
 const char *moe_nearest_name(const char *text, const char *const *names, size_t n)
 {
     const char *best = NULL;
-    size_t limit = strlen(text) / 2 + 1;
+    size_t limit = strlen(text) / 3 + 1;
     for (size_t i = 0; i < n; i++) {
         size_t d = edit_distance(text, names[i]);
         if (d <= limit && (!best || d < limit)) {
