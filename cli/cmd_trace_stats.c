@@ -1,4 +1,5 @@
 #include "cli/output.h"
+#include "cli/plot.h"
 #include "traces/reuse.h"
 #include "traces/source.h"
 
@@ -7,7 +8,7 @@
 #include <stdio.h>
 
 struct options {
-    char output[CLI_PATH_MAX];
+    char output[CLI_PATH_MAX], plot[CLI_PATH_MAX];
     int format, layers;
 };
 
@@ -17,6 +18,8 @@ static const struct moe_param options[] = {
      .offset = offsetof(struct options, layers),
      .default_text = "on",
      .help = "rows for single layers (--no-layers: mean and chance only)"},
+    CLI_OPTION_NAME(struct options, plot, "plot", "",
+                    "stem of a heat map of popularity: STEM.tsv, STEM.svg, STEM.png"),
     CLI_OPTION_FORMAT(struct options),
     CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
     {0},
@@ -187,6 +190,32 @@ static enum moe_status write_text(const struct cli_call *call, const struct moe_
     return moe_output_commit(&out, err);
 }
 
+/* Popularity of every (layer, expert) as rows, and the heat map of them. */
+static enum moe_status draw_heatmap(const struct cli_call *call, const struct moe_trace *trace,
+                                    const struct moe_reuse *reuse, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    char tsv[CLI_PATH_MAX + 8], title[MOE_TEXT_MAX + 64];
+    struct moe_table *table = moe_table_new();
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    cli_note_run(table, call, "trace stats");
+    cli_note_trace(table, call->args[0], &trace->info);
+    for (uint32_t l = 0; l < reuse->n_layers; l++) {
+        for (uint32_t e = 0; e < reuse->n_experts; e++) {
+            moe_table_row(table);
+            moe_table_u64(table, "layer", l);
+            moe_table_u64(table, "expert", e);
+            moe_table_f64(table, "share_percent", 100 * reuse->layer[l].popularity[e]);
+        }
+    }
+    snprintf(tsv, sizeof tsv, "%s.tsv", o->plot);
+    snprintf(title, sizeof title, "%s: popularity of experts", trace->info.model);
+    enum moe_status s = cli_write_table(table, CLI_TSV, tsv, err);
+    moe_table_free(table);
+    return s ? s : moe_plot("routing-heatmap", tsv, o->plot, title, err);
+}
+
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
@@ -198,6 +227,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         s = o->format == CLI_TEXT ? write_text(call, &trace, &reuse, err)
                                   : write_table(call, &trace, &reuse, err);
+    if (!s && *o->plot)
+        s = draw_heatmap(call, &trace, &reuse, err);
     moe_reuse_release(&reuse);
     moe_trace_release(&trace);
     return s;

@@ -252,9 +252,10 @@ static void run_points(struct sweep *w, uint32_t jobs)
                 w->first_error = err;
             if (!s)
                 finish_point(w, i, row, failed);
-            int now = w->first_error.status != MOE_OK;
+            if (w->first_error.status) {
 #pragma omp atomic write
-            w->stop = now;
+                w->stop = 1;
+            }
             moe_progress_update(&progress, w->summary.n_run);
         }
     }

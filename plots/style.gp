@@ -1,0 +1,28 @@
+# One style for every plot: Okabe-Ito colours (distinguishable by colour-blind readers), units on the
+# axes, legible at column width. A script draws inside two passes: SVG and PNG.
+#     load plots.'/style.gp'
+#     do for [form in forms] { eval begin(form); plot ...; eval done }
+forms = 'svg png'
+width = exists('width') ? width : 900
+height = exists('height') ? height : 480
+set encoding utf8
+begin(form) = form eq 'svg' ? \
+    sprintf("set terminal svg size %d,%d font 'DejaVu Sans,14' background rgb 'white'; set output '%s.svg'", width, height, out) : \
+    sprintf("set terminal pngcairo size %d,%d font 'DejaVu Sans,12' background rgb 'white'; set output '%s.png'", width, height, out)
+done = 'unset output'
+
+colour(i) = word('#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00 #F0E442 #999999 #000000', (i - 1) % 9 + 1)
+grey = '#777777'
+set grid ytics lc rgb '#dddddd' lw 1
+set border 3 lc rgb '#555555'
+set tics nomirror out textcolor rgb '#333333'
+set key outside right top vertical samplen 2 spacing 1.15 textcolor rgb '#333333'
+set style fill solid 0.9 noborder
+set title title noenhanced font ',15' offset 0,0.3
+
+# Awk programs that read the TSV by column name; the first line without '#' holds the names.
+head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"status\"]!=\"ok\"{next} "
+awk(program) = sprintf("< awk -F'\\t' '%s%s' '%s'", head, program, tsv)
+# 1 when some row of the file is of a synthetic trace: plots say so.
+synthetic = system(sprintf("grep -q '^# synthetic: yes' '%s' && echo 1 || echo 0", tsv)) + 0
+if (synthetic) set label 900 'SYNTHETIC routing' at graph 1, graph 1.03 right font ',11' textcolor rgb '#D55E00' noenhanced
