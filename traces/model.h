@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -31,6 +32,10 @@ struct moe_model {
 /* Reads a description. Errors: MOE_ERR_IO, MOE_ERR_USAGE (unknown key with line and nearest name,
  * missing key, value outside limits, top_k > n_experts). */
 enum moe_status moe_model_load(const char *path, struct moe_model *out, struct moe_err *err);
+
+/* The same from memory; name stands for the file in messages. */
+enum moe_status moe_model_parse(const char *name, const void *data, size_t size,
+                                struct moe_model *out, struct moe_err *err);
 
 /* Bytes of one expert: 3 D F weights. */
 uint64_t moe_model_expert_bytes(const struct moe_model *model);
