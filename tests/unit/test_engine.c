@@ -1,0 +1,386 @@
+/* The event engine against the ladder of design section 7.4: exact ends, formula when alone, peak
+ * when saturated, half each for two sharers, work conserved, order, priorities, determinism. */
+#include "base/rng.h"
+#include "sim/engine.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct moe_engine *new_engine(double dram, uint32_t capacity)
+{
+    struct moe_engine *e;
+    ck_assert_int_eq(moe_engine_new(&e, dram, capacity, NULL), MOE_OK);
+    return e;
+}
+
+static moe_op submit(struct moe_engine *e, enum moe_queue q, uint64_t work, double dram)
+{
+    struct moe_op_spec spec = {.work_ns = work, .dram_gb_per_s = dram};
+    return moe_engine_submit(e, q, &spec);
+}
+
+static moe_op submit_after(struct moe_engine *e, enum moe_queue q, uint64_t work, moe_op a,
+                           moe_op b)
+{
+    struct moe_op_spec spec = {.work_ns = work, .after = {a, b}};
+    return moe_engine_submit(e, q, &spec);
+}
+
+static uint64_t end_of(struct moe_engine *e, moe_op op)
+{
+    moe_engine_run_until(e, op);
+    return moe_engine_now(e);
+}
+
+START_TEST(not_done_just_before_done_at_its_time)
+{
+    struct moe_engine *e = new_engine(100, 16);
+    moe_op op = submit(e, MOE_QUEUE_CPU, 1000, 50);
+    moe_op before = submit(e, MOE_QUEUE_DOWN, 999, 0);
+    ck_assert(!moe_engine_done(e, op));
+    ck_assert_uint_eq(end_of(e, before), 999);
+    ck_assert(!moe_engine_done(e, op));
+    ck_assert_uint_eq(end_of(e, op), 1000);
+    ck_assert(moe_engine_done(e, op));
+    moe_engine_run_until(e, op);
+    ck_assert_uint_eq(moe_engine_now(e), 1000);
+    moe_engine_free(e);
+}
+END_TEST
+
+START_TEST(alone_takes_its_work)
+{
+    static const uint64_t works[] = {0, 1, 7, 12345, 1000000007};
+    for (size_t i = 0; i < sizeof works / sizeof works[0]; i++) {
+        struct moe_engine *e = new_engine(96, 16);
+        ck_assert_uint_eq(end_of(e, submit(e, MOE_QUEUE_FILL, works[i], 25.15)), works[i]);
+        ck_assert_uint_eq(end_of(e, submit(e, MOE_QUEUE_GPU, works[i], 0)), 2 * works[i]);
+        moe_engine_free(e);
+    }
+}
+END_TEST
+
+START_TEST(two_equal_sharers_get_half_each)
+{
+    struct moe_engine *e = new_engine(100, 16);
+    moe_op a = submit(e, MOE_QUEUE_CPU, 1000, 100);
+    moe_op b = submit(e, MOE_QUEUE_FILL, 1000, 100);
+    moe_op probe = submit(e, MOE_QUEUE_GPU, 1999, 0);
+    ck_assert_uint_eq(end_of(e, probe), 1999);
+    ck_assert(!moe_engine_done(e, a) && !moe_engine_done(e, b));
+    ck_assert_uint_eq(end_of(e, a), 2000);
+    ck_assert_uint_eq(end_of(e, b), 2000);
+    moe_engine_free(e);
+}
+END_TEST
+
+START_TEST(one_alone_wants_more_than_there_is)
+{
+    struct moe_engine *e = new_engine(50, 16);
+    ck_assert_uint_eq(end_of(e, submit(e, MOE_QUEUE_CPU, 1000, 100)), 2000);
+    moe_engine_free(e);
+}
+END_TEST
+
+/* Both want 90 + 30 = 120 of 60: speed 1/2 until one ends, then the other alone is below 60. */
+START_TEST(slowed_by_one_factor_then_free)
+{
+    struct moe_engine *e = new_engine(60, 16);
+    moe_op a = submit(e, MOE_QUEUE_CPU, 1000, 90);
+    moe_op b = submit(e, MOE_QUEUE_FILL, 3000, 30);
+    ck_assert_uint_eq(end_of(e, a), 2000);
+    ck_assert_uint_eq(end_of(e, b), 2000 + (3000 - 1000));
+    moe_engine_free(e);
+}
+END_TEST
+
+/* A newcomer slows the one that runs: 400 of 1000 done alone, 600 left at half speed. */
+START_TEST(newcomer_slows_the_running_one)
+{
+    struct moe_engine *e = new_engine(100, 16);
+    moe_op a = submit(e, MOE_QUEUE_CPU, 1000, 100);
+    moe_op later = submit(e, MOE_QUEUE_DOWN, 400, 0);
+    moe_engine_run_until(e, later);
+    moe_op b = submit(e, MOE_QUEUE_FILL, 1000, 100);
+    ck_assert_uint_eq(end_of(e, a), 400 + 1200);
+    ck_assert_uint_eq(end_of(e, b), 1600 + 400);
+    moe_engine_free(e);
+}
+END_TEST
+
+/* 64 jobs a side, 80 + 40 GB/s of 100: all bytes pass at the peak while both sides are at work. */
+START_TEST(saturated_is_peak)
+{
+    struct moe_engine *e = new_engine(100, 128);
+    moe_op cpu = 0, copy = 0;
+    for (int i = 0; i < 64; i++) {
+        cpu = submit(e, MOE_QUEUE_CPU, 1000000, 80);
+        copy = submit(e, MOE_QUEUE_FILL, 1000000, 40);
+    }
+    moe_engine_run_until(e, cpu);
+    moe_engine_run_until(e, copy);
+    double bytes = 64 * 1e6 * (80 + 40);
+    ck_assert_double_eq_tol(bytes / (double)moe_engine_now(e), 100, 1e-4);
+    ck_assert_double_le(bytes / (double)moe_engine_now(e), 100);
+    moe_engine_free(e);
+}
+END_TEST
+
+START_TEST(lane_is_in_order)
+{
+    struct moe_engine *e = new_engine(100, 16);
+    moe_op slow = submit(e, MOE_QUEUE_DOWN, 500, 0);
+    moe_op a = submit_after(e, MOE_QUEUE_GPU, 10, slow, 0);
+    moe_op b = submit(e, MOE_QUEUE_GPU, 10, 0); /* ready at once, but behind a */
+    ck_assert_uint_eq(end_of(e, b), 520);
+    ck_assert(moe_engine_done(e, a));
+    moe_engine_free(e);
+}
+END_TEST
+
+START_TEST(waits_for_both_dependencies)
+{
+    struct moe_engine *e = new_engine(100, 16);
+    moe_op a = submit(e, MOE_QUEUE_DOWN, 300, 0), b = submit(e, MOE_QUEUE_UP, 200, 0);
+    ck_assert_uint_eq(end_of(e, submit_after(e, MOE_QUEUE_GPU, 5, a, b)), 305);
+    ck_assert_uint_eq(end_of(e, submit_after(e, MOE_QUEUE_GPU, 5, a, b)), 310);
+    moe_engine_free(e);
+}
+END_TEST
+
+/* The running fill ends, then demand, then the other fill, then the prefetch. */
+START_TEST(demand_passes_queued_fills)
+{
+    struct moe_engine *e = new_engine(1000, 16);
+    moe_op prefetch0 = submit(e, MOE_QUEUE_PREFETCH, 100, 25);
+    moe_op prefetch1 = submit(e, MOE_QUEUE_PREFETCH, 100, 25);
+    moe_op fill = submit(e, MOE_QUEUE_FILL, 100, 25);
+    moe_op demand = submit(e, MOE_QUEUE_DEMAND, 100, 25);
+    ck_assert_uint_eq(end_of(e, prefetch0), 100);
+    ck_assert_uint_eq(end_of(e, demand), 200);
+    ck_assert_uint_eq(end_of(e, fill), 300);
+    ck_assert_uint_eq(end_of(e, prefetch1), 400);
+    moe_engine_free(e);
+}
+END_TEST
+
+/* A demand copy that must wait for a kernel, which waits for a queued fill: the fill goes first. */
+START_TEST(blocked_demand_does_not_hold_the_link)
+{
+    struct moe_engine *e = new_engine(1000, 16);
+    moe_op running = submit(e, MOE_QUEUE_FILL, 100, 25);
+    moe_op fill = submit(e, MOE_QUEUE_FILL, 100, 25);
+    moe_op kernel = submit_after(e, MOE_QUEUE_GPU, 10, fill, 0);
+    moe_op demand = submit_after(e, MOE_QUEUE_DEMAND, 100, kernel, 0);
+    ck_assert_uint_eq(end_of(e, demand), 310);
+    ck_assert(moe_engine_done(e, running));
+    moe_engine_free(e);
+}
+END_TEST
+
+START_TEST(full_queue_blocks_the_host)
+{
+    struct moe_engine *e = new_engine(1000, 16);
+    for (int i = 0; i < 16; i++)
+        submit(e, MOE_QUEUE_GPU, 10, 0);
+    ck_assert_uint_eq(moe_engine_now(e), 0);
+    moe_op last = submit(e, MOE_QUEUE_GPU, 10, 0);
+    ck_assert_uint_eq(moe_engine_now(e), 10);
+    ck_assert_uint_eq(end_of(e, last), 170);
+    moe_engine_free(e);
+}
+END_TEST
+
+START_TEST(busy_time_by_set_of_lanes)
+{
+    struct moe_engine *e = new_engine(1000, 16);
+    uint64_t busy[1 << MOE_N_LANES] = {0};
+    moe_engine_count_into(e, busy);
+    submit(e, MOE_QUEUE_GPU, 300, 0);
+    moe_op cpu = submit(e, MOE_QUEUE_CPU, 1000, 1);
+    moe_engine_run_until(e, cpu);
+    ck_assert_uint_eq(busy[1 << MOE_LANE_GPU | 1 << MOE_LANE_CPU], 300);
+    ck_assert_uint_eq(busy[1 << MOE_LANE_CPU], 700);
+    moe_engine_free(e);
+}
+END_TEST
+
+/* Random schedules. */
+
+enum { MAX_OPS = 400 };
+
+struct record {
+    moe_op op, after[2];
+    unsigned queue;
+    uint64_t number; /* of submission */
+    uint64_t work, start, end;
+    double dram;
+};
+
+struct log {
+    size_t n;
+    struct record done[MAX_OPS];
+};
+
+static void keep(void *user, moe_op op, const struct moe_op_spec *spec, uint64_t start,
+                 uint64_t end)
+{
+    struct log *log = user;
+    log->done[log->n++] = (struct record){.op = op,
+                                          .after = {spec->after[0], spec->after[1]},
+                                          .queue = (unsigned)(op & 7),
+                                          .number = (uint64_t)spec->slot,
+                                          .work = spec->work_ns,
+                                          .start = start,
+                                          .end = end,
+                                          .dram = spec->dram_gb_per_s};
+}
+
+static void random_run(uint64_t seed, double dram, struct log *log, uint64_t *busy, uint64_t *end)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, seed);
+    struct moe_engine *e = new_engine(dram, 16);
+    moe_op ops[MAX_OPS];
+    size_t n = 20 + moe_rng_below(&rng, MAX_OPS - 20);
+    log->n = 0;
+    moe_engine_observe(e, ~0u, keep, log);
+    moe_engine_count_into(e, busy);
+    for (size_t i = 0; i < n; i++) {
+        enum moe_queue q = (enum moe_queue)moe_rng_below(&rng, MOE_N_QUEUES);
+        bool reads = q == MOE_QUEUE_CPU || (q >= MOE_QUEUE_DEMAND && q <= MOE_QUEUE_PREFETCH);
+        struct moe_op_spec spec = {.work_ns = moe_rng_below(&rng, 5000),
+                                   .slot = (int32_t)i,
+                                   .dram_gb_per_s = reads ? 120 * moe_rng_unit(&rng) : 0};
+        for (int d = 0; d < 2; d++)
+            if (i > 0 && moe_rng_below(&rng, 3) == 0)
+                spec.after[d] = ops[moe_rng_below(&rng, i)];
+        ops[i] = moe_engine_submit(e, q, &spec);
+        if (moe_rng_below(&rng, 8) == 0)
+            moe_engine_run_until(e, ops[moe_rng_below(&rng, i + 1)]);
+    }
+    for (size_t i = 0; i < n; i++)
+        moe_engine_run_until(e, ops[i]);
+    ck_assert_uint_eq(log->n, n);
+    *end = moe_engine_now(e);
+    moe_engine_free(e);
+}
+
+static unsigned lane_of_queue(unsigned q)
+{
+    return q >= MOE_QUEUE_DEMAND && q <= MOE_QUEUE_PREFETCH ? 99 : q;
+}
+
+/* Work that the op got done, from the starts and ends alone: the sum over all stretches between
+ * events of their length times min(1, dram / wanted). Stretches are cut at every event. */
+static double work_done(const struct log *log, const struct record *op, double dram)
+{
+    double done = 0;
+    for (uint64_t at = op->start; at < op->end;) {
+        uint64_t next = op->end;
+        double wanted = 0;
+        for (size_t i = 0; i < log->n; i++) {
+            const struct record *o = &log->done[i];
+            if (o->start <= at && at < o->end)
+                wanted += o->dram;
+            if (o->start > at && o->start < next)
+                next = o->start;
+            if (o->end > at && o->end < next)
+                next = o->end;
+        }
+        done += (double)(next - at) * (op->dram > 0 && wanted > dram ? dram / wanted : 1);
+        at = next;
+    }
+    return done;
+}
+
+static const struct record *find(const struct log *log, moe_op op)
+{
+    for (size_t i = 0; i < log->n; i++)
+        if (log->done[i].op == op)
+            return &log->done[i];
+    return NULL;
+}
+
+static void check_schedule(const struct log *log, double dram)
+{
+    for (size_t i = 0; i < log->n; i++) {
+        const struct record *a = &log->done[i];
+        double done = work_done(log, a, dram);
+        /* An end is the first whole ns at which the work is done; speeds are cut to 2^-20. */
+        ck_assert_double_ge(done, (double)a->work - 1e-6);
+        ck_assert_double_le(done, (double)a->work + 1 + 1e-6 * (double)(a->end - a->start));
+        if (a->dram == 0)
+            ck_assert_uint_eq(a->end - a->start, a->work);
+        for (int d = 0; d < 2; d++)
+            if (a->after[d])
+                ck_assert_uint_le(find(log, a->after[d])->end, a->start);
+        for (size_t j = 0; j < i; j++) {
+            const struct record *b = &log->done[j];
+            if (lane_of_queue(a->queue) == lane_of_queue(b->queue))
+                ck_assert_uint_le(b->end, a->start); /* one at a time */
+            if (a->queue == b->queue)
+                ck_assert_uint_lt(b->number, a->number); /* in order */
+        }
+    }
+}
+
+START_TEST(random_schedules_conserve_work)
+{
+    static struct log log;
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        uint64_t busy[1 << MOE_N_LANES] = {0}, end, sum = 0;
+        double dram = 20 + (double)(seed % 10) * 20;
+        random_run(seed, dram, &log, busy, &end);
+        check_schedule(&log, dram);
+        for (size_t i = 0; i < sizeof busy / sizeof busy[0]; i++)
+            sum += busy[i];
+        ck_assert_uint_eq(sum, end);
+    }
+}
+END_TEST
+
+START_TEST(same_submissions_same_times)
+{
+    static struct log a, b;
+    uint64_t busy_a[1 << MOE_N_LANES] = {0}, busy_b[1 << MOE_N_LANES] = {0}, end_a, end_b;
+    random_run(42, 60, &a, busy_a, &end_a);
+    random_run(42, 60, &b, busy_b, &end_b);
+    ck_assert_uint_eq(end_a, end_b);
+    ck_assert_uint_eq(a.n, b.n);
+    for (size_t i = 0; i < a.n; i++) {
+        ck_assert_uint_eq(a.done[i].op, b.done[i].op);
+        ck_assert_uint_eq(a.done[i].start, b.done[i].start);
+        ck_assert_uint_eq(a.done[i].end, b.done[i].end);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("engine");
+    TCase *tests = tcase_create("engine");
+    tcase_add_test(tests, not_done_just_before_done_at_its_time);
+    tcase_add_test(tests, alone_takes_its_work);
+    tcase_add_test(tests, two_equal_sharers_get_half_each);
+    tcase_add_test(tests, one_alone_wants_more_than_there_is);
+    tcase_add_test(tests, slowed_by_one_factor_then_free);
+    tcase_add_test(tests, newcomer_slows_the_running_one);
+    tcase_add_test(tests, saturated_is_peak);
+    tcase_add_test(tests, lane_is_in_order);
+    tcase_add_test(tests, waits_for_both_dependencies);
+    tcase_add_test(tests, demand_passes_queued_fills);
+    tcase_add_test(tests, blocked_demand_does_not_hold_the_link);
+    tcase_add_test(tests, full_queue_blocks_the_host);
+    tcase_add_test(tests, busy_time_by_set_of_lanes);
+    tcase_add_test(tests, random_schedules_conserve_work);
+    tcase_add_test(tests, same_submissions_same_times);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
