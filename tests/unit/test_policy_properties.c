@@ -1,0 +1,672 @@
+/* What must hold for every registered policy on every trace: conservation, capacity, pins, bounds.
+ * A new policy is covered by its line in registry.c; add a row to `traits` if it may decline. */
+#include "tests/unit/event_trace.h"
+
+#include "base/param.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { MAX_POLICIES = 32, N_OPT_CASES = 100000, N_SPY_CASES = 4000, N_BRUTE_CASES = 3000 };
+
+/* A registered policy in one of its variants. */
+struct variant {
+    char text[96];
+    struct moe_policy_spec spec;
+    bool admits_all; /* never declines a newcomer while an unpinned slot is left */
+};
+
+static struct variant variants[MAX_POLICIES];
+static uint32_t n_variants;
+
+/* Variants that may decline a newcomer, or that overwrite pinned slots: the claims about policies
+ * that admit all do not hold for them. */
+static const char *const exempt[] = {"opt:admit=bypass", "paper-lru:hazards=on"};
+
+static void add_variant(const char *text)
+{
+    struct variant *v = &variants[n_variants++];
+    ck_assert_uint_le(n_variants, MAX_POLICIES);
+    snprintf(v->text, sizeof v->text, "%s", text);
+    v->spec = policy(text);
+    v->admits_all = true;
+    for (size_t i = 0; i < sizeof exempt / sizeof *exempt; i++)
+        v->admits_all &= strcmp(text, exempt[i]) != 0;
+}
+
+/* Every value of a policy's first parameter, if that is a choice or a switch. */
+static void add_variants(const struct moe_policy_ops *ops)
+{
+    const struct moe_param *p = ops->params;
+    const char *words = NULL;
+    char text[96], word[32];
+    if (p && p->type == MOE_PARAM_CHOICE)
+        words = p->choices;
+    if (p && p->type == MOE_PARAM_BOOL)
+        words = "on|off";
+    if (!words)
+        add_variant(ops->name);
+    for (int i = 0; words && *moe_choice_name(words, i, word, sizeof word); i++) {
+        snprintf(text, sizeof text, "%s:%s=%s", ops->name, p->name, word);
+        add_variant(text);
+    }
+}
+
+static void list_variants(void)
+{
+    for (const struct moe_policy_ops *const *ops = moe_policies; *ops; ops++)
+        add_variants(*ops);
+}
+
+static const struct moe_policy_spec *find_variant(const char *text)
+{
+    for (uint32_t i = 0; i < n_variants; i++)
+        if (strcmp(variants[i].text, text) == 0)
+            return &variants[i].spec;
+    ck_abort_msg("no variant '%s'", text);
+    return NULL;
+}
+
+/* --- random cases ------------------------------------------------------------------------- */
+
+struct test_case {
+    struct event_trace trace;
+    struct moe_geometry geometry;
+    char text[64];          /* the geometry's */
+    uint32_t largest_event; /* most different experts of an event */
+    uint32_t smallest_pool;
+};
+
+static void random_geometry(struct moe_rng *rng, struct test_case *c)
+{
+    const struct event_trace *t = &c->trace;
+    uint32_t ways = 1 + (uint32_t)moe_rng_below(rng, t->n_experts);
+    uint32_t slots = 1 + (uint32_t)moe_rng_below(rng, t->n_layers * t->n_experts);
+    if (moe_rng_below(rng, 2))
+        snprintf(c->text, sizeof c->text, "global:%u", slots);
+    else if (moe_rng_below(rng, 2))
+        snprintf(c->text, sizeof c->text, "%ux%u", 1 + (uint32_t)moe_rng_below(rng, t->n_layers),
+                 ways);
+    else
+        snprintf(c->text, sizeof c->text, "per-layer:%u", ways);
+    c->geometry = geometry(c->text, t, NULL);
+    c->smallest_pool = UINT32_MAX;
+    for (uint32_t p = 0; p < c->geometry.n_pools; p++)
+        if (c->geometry.pool[p].n_slots < c->smallest_pool)
+            c->smallest_pool = c->geometry.pool[p].n_slots;
+}
+
+static uint32_t count_different(const struct event *e, uint32_t top_k)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->n_tokens * top_k; i++) {
+        bool seen = false;
+        for (uint32_t j = 0; j < i; j++)
+            seen |= e->expert[j] == e->expert[i];
+        n += !seen;
+    }
+    return n;
+}
+
+static void draw_case(struct moe_rng *rng, struct test_case *c, uint32_t max_experts,
+                      uint32_t max_events)
+{
+    struct event_trace *t = &c->trace;
+    t->n_layers = 1 + (uint32_t)moe_rng_below(rng, 3);
+    t->n_experts = 2 + (uint32_t)moe_rng_below(rng, max_experts - 1);
+    t->top_k = 1 + (uint32_t)moe_rng_below(rng, t->n_experts < 3 ? t->n_experts : 3);
+    t->n_events = 1 + (uint32_t)moe_rng_below(rng, max_events);
+    random_events(rng, t);
+    random_geometry(rng, c);
+    c->largest_event = 0;
+    for (uint32_t i = 0; i < t->n_events; i++) {
+        uint32_t n = count_different(&t->event[i], t->top_k);
+        c->largest_event = n > c->largest_event ? n : c->largest_event;
+    }
+}
+
+/* --- OPT is the bound ---------------------------------------------------------------------- */
+
+static uint64_t hits_of(const struct test_case *c, const struct moe_policy_spec *spec, bool access)
+{
+    struct run run = {.trace = &c->trace, .geometry = &c->geometry, .access = access, .seed = 1};
+    return run_trace(&run, spec).hits;
+}
+
+static void check_bounds(const struct test_case *c, uint64_t number, bool access)
+{
+    uint64_t bypass = hits_of(c, find_variant("opt:admit=bypass"), access);
+    uint64_t forced = hits_of(c, find_variant("opt:admit=forced"), access);
+    /* Where an event may exceed the pool, what a forced policy keeps of it follows the gate order
+     * and not the policy, and its choice is no longer the best one. */
+    bool forced_is_bound = access || c->smallest_pool >= c->largest_event;
+    ck_assert_msg(forced <= bypass, "case %" PRIu64 ": forced %" PRIu64 " bypass %" PRIu64, number,
+                  forced, bypass);
+    for (uint32_t i = 0; i < n_variants; i++) {
+        uint64_t hits = hits_of(c, &variants[i].spec, access);
+        ck_assert_msg(hits <= bypass, "case %" PRIu64 " %s %s: %s %" PRIu64 " > opt %" PRIu64,
+                      number, c->text, access ? "access" : "event", variants[i].text, hits, bypass);
+        if (forced_is_bound && variants[i].admits_all)
+            ck_assert_msg(hits <= forced, "case %" PRIu64 " %s %s: %s %" PRIu64 " > %" PRIu64,
+                          number, c->text, access ? "access" : "event", variants[i].text, hits,
+                          forced);
+    }
+}
+
+START_TEST(opt_is_the_bound)
+{
+    struct moe_rng rng;
+    struct test_case c;
+    moe_rng_init(&rng, 20240601);
+    for (uint64_t i = 0; i < N_OPT_CASES; i++) {
+        draw_case(&rng, &c, 6, 24);
+        check_bounds(&c, i, i % 2);
+        moe_geometry_release(&c.geometry);
+    }
+}
+END_TEST
+
+/* --- OPT against exhaustive search --------------------------------------------------------- */
+
+/* Contents are bit sets over keys; best[r]: most hits so far with contents r, -1 unreachable. */
+enum { MAX_KEYS = 8 };
+
+struct search {
+    const struct moe_geometry *geometry;
+    bool forced;
+    int best[1 << MAX_KEYS];
+};
+
+static bool fits(const struct moe_geometry *g, unsigned contents)
+{
+    for (uint32_t p = 0; p < g->n_pools; p++) {
+        uint32_t n = 0;
+        for (uint32_t l = 0; l < g->n_layers; l++)
+            if (g->pool_of_layer[l] == (int32_t)p)
+                n += (uint32_t)__builtin_popcount(contents >> (l * g->n_experts) &
+                                                  ((1u << g->n_experts) - 1));
+        if (n > g->pool[p].n_slots)
+            return false;
+    }
+    for (uint32_t l = 0; l < g->n_layers; l++)
+        if (g->pool_of_layer[l] < 0 && contents >> (l * g->n_experts) & ((1u << g->n_experts) - 1))
+            return false;
+    return true;
+}
+
+/* One event that uses the keys `used`: every subset of contents and used that fits may remain; a
+ * forced policy must keep all of used. */
+static void search_event(struct search *s, unsigned n_keys, unsigned used, bool covered)
+{
+    int after[1 << MAX_KEYS];
+    for (unsigned r = 0; r < 1u << n_keys; r++)
+        after[r] = -1;
+    for (unsigned r = 0; r < 1u << n_keys; r++) {
+        if (s->best[r] < 0)
+            continue;
+        int hits = s->best[r] + __builtin_popcount(r & used);
+        unsigned all = r | used, must = s->forced && covered ? used : 0;
+        for (unsigned keep = all;; keep = (keep - 1) & all) {
+            if ((keep & must) == must && hits > after[keep] && fits(s->geometry, keep))
+                after[keep] = hits;
+            if (keep == 0)
+                break;
+        }
+    }
+    memcpy(s->best, after, sizeof after);
+}
+
+static int search_trace(const struct test_case *c, bool access, bool forced)
+{
+    const struct event_trace *t = &c->trace;
+    static struct search s;
+    unsigned n_keys = t->n_layers * t->n_experts;
+    int best = -1;
+    s = (struct search){.geometry = &c->geometry, .forced = forced};
+    for (unsigned r = 1; r < 1u << n_keys; r++)
+        s.best[r] = -1;
+    for (uint32_t i = 0; i < t->n_events; i++) {
+        const struct event *e = &t->event[i];
+        bool covered = c->geometry.pool_of_layer[e->layer] >= 0;
+        unsigned used = 0;
+        for (uint32_t a = 0; a < e->n_tokens * t->top_k; a++) {
+            unsigned key = 1u << (e->layer * t->n_experts + e->expert[a]);
+            used |= key;
+            if (access)
+                search_event(&s, n_keys, key, covered);
+        }
+        if (!access)
+            search_event(&s, n_keys, used, covered);
+    }
+    for (unsigned r = 0; r < 1u << n_keys; r++)
+        best = s.best[r] > best ? s.best[r] : best;
+    return best;
+}
+
+START_TEST(opt_equals_exhaustive_search)
+{
+    struct moe_rng rng;
+    struct test_case c;
+    uint32_t n_forced = 0;
+    moe_rng_init(&rng, 7);
+    for (int i = 0; i < N_BRUTE_CASES;) {
+        draw_case(&rng, &c, 4, 14);
+        if (c.trace.n_layers * c.trace.n_experts <= MAX_KEYS) {
+            bool access = i % 2;
+            int got = (int)hits_of(&c, find_variant("opt:admit=bypass"), access);
+            ck_assert_msg(got == search_trace(&c, access, false), "case %d %s: bypass %d, best %d",
+                          i, c.text, got, search_trace(&c, access, false));
+            if (access || c.smallest_pool >= c.largest_event) {
+                got = (int)hits_of(&c, find_variant("opt:admit=forced"), access);
+                ck_assert_msg(got == search_trace(&c, access, true),
+                              "case %d %s: forced %d, best %d", i, c.text, got,
+                              search_trace(&c, access, true));
+                n_forced++;
+            }
+            i++;
+        }
+        moe_geometry_release(&c.geometry);
+    }
+    ck_assert_uint_gt(n_forced, N_BRUTE_CASES / 2);
+}
+END_TEST
+
+/* --- a spy around any policy: the contract's calls, and what it may name -------------------- */
+
+struct spy {
+    uint32_t n_slots;
+    _Alignas(16) moe_key key[64]; /* what the policy was told is in each slot */
+    _Alignas(16) unsigned char inner[];
+};
+
+static const struct moe_policy_ops *spied;
+static uint64_t n_overwritten; /* pinned slots named by a policy that may */
+
+static size_t spy_size(const struct moe_policy_env *env)
+{
+    return sizeof(struct spy) + spied->state_size(env);
+}
+
+static void spy_init(void *state, const struct moe_policy_env *env)
+{
+    struct spy *spy = state;
+    ck_assert_uint_le(env->n_slots, 64);
+    spy->n_slots = env->n_slots;
+    for (uint32_t s = 0; s < 64; s++)
+        spy->key[s] = MOE_NO_KEY;
+    spied->init(spy->inner, env);
+}
+
+static void spy_on_route(void *state, const struct moe_route *route)
+{
+    struct spy *spy = state;
+    for (uint32_t i = 0; i < route->n; i++) {
+        ck_assert_int_eq(route->slot[i] == MOE_NO_SLOT, route->access[i] == MOE_MISS);
+        ck_assert_int_lt(route->slot[i], (int)spy->n_slots);
+    }
+    if (spied->on_route)
+        spied->on_route(spy->inner, route);
+}
+
+static void spy_on_hit(void *state, moe_slot slot, moe_key key)
+{
+    struct spy *spy = state;
+    ck_assert_uint_eq(spy->key[slot], key);
+    if (spied->on_hit)
+        spied->on_hit(spy->inner, slot, key);
+}
+
+static void spy_on_insert(void *state, moe_slot slot, moe_key key)
+{
+    struct spy *spy = state;
+    ck_assert_uint_eq(spy->key[slot], MOE_NO_KEY);
+    spy->key[slot] = key;
+    spied->on_insert(spy->inner, slot, key);
+}
+
+static void spy_on_evict(void *state, moe_slot slot, moe_key key)
+{
+    struct spy *spy = state;
+    ck_assert_uint_eq(spy->key[slot], key);
+    spy->key[slot] = MOE_NO_KEY;
+    if (spied->on_evict)
+        spied->on_evict(spy->inner, slot, key);
+}
+
+static bool spy_wants(void *state, const struct moe_victim_req *req)
+{
+    struct spy *spy = state;
+    return !spied->wants || spied->wants(spy->inner, req);
+}
+
+static moe_slot spy_victim(void *state, const struct moe_victim_req *req)
+{
+    struct spy *spy = state;
+    moe_slot v = spied->victim(spy->inner, req);
+    if (v == MOE_NO_SLOT)
+        return v;
+    ck_assert_int_lt(v, (int)spy->n_slots);
+    ck_assert_uint_ne(spy->key[v], MOE_NO_KEY);
+    if (spied->flags & MOE_POLICY_IGNORES_PINS)
+        n_overwritten += req->pinned[v] != 0;
+    else if (spied->flags & MOE_POLICY_MAY_DROP_EVENT)
+        ck_assert_int_eq(req->pinned[v] & ~MOE_PIN_EVENT, 0);
+    else
+        ck_assert_int_eq(req->pinned[v], 0);
+    return v;
+}
+
+static struct moe_policy_spec spy_on(const struct moe_policy_spec *spec, struct moe_policy_ops *ops)
+{
+    struct moe_policy_spec out = *spec;
+    spied = spec->ops;
+    *ops = *spied;
+    ops->state_size = spy_size;
+    ops->init = spy_init;
+    ops->on_route = spy_on_route;
+    ops->on_hit = spy_on_hit;
+    ops->on_insert = spy_on_insert;
+    ops->on_evict = spy_on_evict;
+    ops->wants = spy_wants;
+    ops->victim = spy_victim;
+    out.ops = ops;
+    return out;
+}
+
+/* --- a run with late copies, holds and prefetches ------------------------------------------- */
+
+struct late_run {
+    const struct event_trace *trace;
+    const struct moe_geometry *geometry;
+    struct moe_cache *cache;
+    struct moe_rng rng;
+    moe_slot flying[256]; /* copies that have not landed */
+    uint32_t n_flying;
+    moe_slot held; /* or MOE_NO_SLOT */
+};
+
+static void land_some(struct late_run *r, uint64_t one_in)
+{
+    for (uint32_t i = 0; i < r->n_flying;) {
+        if (moe_rng_below(&r->rng, one_in) == 0) {
+            moe_cache_ready(r->cache, r->flying[i]);
+            r->flying[i] = r->flying[--r->n_flying];
+        } else {
+            i++;
+        }
+    }
+}
+
+static void prefetch_some(struct late_run *r)
+{
+    uint32_t n_keys = r->trace->n_layers * r->trace->n_experts;
+    moe_key key = (moe_key)moe_rng_below(&r->rng, n_keys), evicted;
+    moe_slot s = moe_cache_reserve_key(r->cache, key, &evicted);
+    if (s == MOE_NO_SLOT)
+        return;
+    ck_assert_int_eq(moe_cache_find(r->cache, key), s);
+    r->flying[r->n_flying++] = s;
+}
+
+static void move_hold(struct late_run *r)
+{
+    uint32_t n_keys = r->trace->n_layers * r->trace->n_experts;
+    if (r->held != MOE_NO_SLOT)
+        moe_cache_unpin(r->cache, r->held);
+    r->held = moe_cache_find(r->cache, (moe_key)moe_rng_below(&r->rng, n_keys));
+    if (r->held != MOE_NO_SLOT)
+        moe_cache_pin(r->cache, r->held);
+}
+
+/* Present experts of every pool: each in its own slot of the right pool, not more than fit. */
+static uint64_t check_contents(const struct late_run *r)
+{
+    const struct moe_geometry *g = r->geometry;
+    uint64_t present = 0;
+    bool taken[256] = {false};
+    for (uint32_t p = 0; p < g->n_pools; p++) {
+        uint64_t bytes = 0;
+        for (moe_key k = 0; k < g->n_layers * g->n_experts; k++) {
+            moe_slot s = moe_cache_find(r->cache, k);
+            uint32_t layer = k / g->n_experts;
+            if (s == MOE_NO_SLOT || g->pool_of_layer[layer] != (int32_t)p)
+                continue;
+            ck_assert(!taken[s]);
+            taken[s] = true;
+            ck_assert_uint_ge((uint32_t)s, g->pool[p].first_slot);
+            ck_assert_uint_lt((uint32_t)s, g->pool[p].first_slot + g->pool[p].n_slots);
+            bytes += g->expert_bytes ? g->expert_bytes[layer] : 0;
+            present++;
+        }
+        if (g->pool[p].bytes)
+            ck_assert_uint_le(bytes, g->pool[p].bytes);
+    }
+    for (moe_key k = 0; k < g->n_layers * g->n_experts; k++)
+        if (g->pool_of_layer[k / g->n_experts] < 0)
+            ck_assert_int_eq(moe_cache_find(r->cache, k), MOE_NO_SLOT);
+    return present;
+}
+
+static void check_counts(const struct late_run *r, uint64_t lookups)
+{
+    struct moe_counts c = total_counts(r->cache, r->trace->n_layers);
+    ck_assert_uint_eq(c.lookups, lookups);
+    ck_assert_uint_eq(c.hits + c.inflight_hits + c.misses, c.lookups);
+    ck_assert_uint_eq(c.fills - c.evictions, check_contents(r));
+    ck_assert_uint_le(c.useless_fills, c.evictions);
+    ck_assert_uint_le(c.late_fills, c.inflight_hits);
+    ck_assert_uint_le(c.late_fills, c.fills);
+    ck_assert_uint_le(c.all_hit_events, c.any_hit_events);
+    ck_assert_uint_le(c.any_hit_events, c.events);
+    ck_assert_uint_eq(c.hazards, n_overwritten);
+}
+
+static struct moe_counts run_late(struct late_run *r, const struct moe_policy_spec *spec,
+                                  uint64_t seed)
+{
+    const struct event_trace *t = r->trace;
+    struct moe_admission_spec always;
+    struct moe_admission admission;
+    struct moe_planner *planner;
+    struct moe_err err;
+    uint64_t lookups = 0;
+    n_overwritten = 0;
+    r->n_flying = 0;
+    r->held = MOE_NO_SLOT;
+    moe_rng_init(&r->rng, seed);
+    ck_assert_int_eq(moe_admission_parse("always", &always, &err), MOE_OK);
+    moe_admission_init(&admission, &always);
+    ck_assert_int_eq(moe_planner_new(&planner, t->n_experts, t->top_k, &err), MOE_OK);
+    ck_assert_int_eq(moe_cache_new(&r->cache, r->geometry, t->top_k, spec, seed, &err), MOE_OK);
+    for (uint32_t i = 0; i < t->n_events; i++) {
+        const struct event *e = &t->event[i];
+        struct moe_layer_routes routes = {.layer = e->layer,
+                                          .n_tokens = e->n_tokens,
+                                          .phase = e->phase,
+                                          .top_k = t->top_k,
+                                          .n_experts = t->n_experts,
+                                          .expert = e->expert,
+                                          .next_use = e->event_next,
+                                          .stride = t->top_k};
+        const struct moe_plan *plan = moe_plan_event(planner, r->cache, &admission, &routes);
+        for (uint32_t k = 0; k < plan->route.n; k++)
+            if (plan->fill[k] != MOE_NO_SLOT)
+                r->flying[r->n_flying++] = plan->fill[k];
+        lookups += moe_cache_covers(r->cache, e->layer) ? plan->route.n : 0;
+        prefetch_some(r);
+        move_hold(r);
+        land_some(r, 3);
+        check_counts(r, lookups);
+    }
+    struct moe_counts sum = total_counts(r->cache, t->n_layers);
+    moe_cache_free(r->cache);
+    moe_planner_free(planner);
+    return sum;
+}
+
+/* Experts of unequal size in a pool of bytes, from one expert's worth to all. */
+static void use_bytes(struct moe_rng *rng, struct test_case *c)
+{
+    uint64_t bytes[MAX_LAYERS], largest = 0, all = 0;
+    for (uint32_t l = 0; l < c->trace.n_layers; l++) {
+        bytes[l] = 3 + moe_rng_below(rng, 8);
+        largest = bytes[l] > largest ? bytes[l] : largest;
+        all += bytes[l] * c->trace.n_experts;
+    }
+    uint64_t size = largest + moe_rng_below(rng, all - largest + 1);
+    moe_geometry_release(&c->geometry);
+    snprintf(c->text, sizeof c->text, "global:%" PRIu64 "B", size);
+    c->geometry = geometry(c->text, &c->trace, bytes);
+}
+
+START_TEST(every_policy_keeps_the_contract)
+{
+    struct moe_rng rng;
+    struct test_case c;
+    struct moe_counts seen = {0};
+    moe_rng_init(&rng, 99);
+    for (int i = 0; i < N_SPY_CASES; i++) {
+        draw_case(&rng, &c, 6, 24);
+        if (i % 2)
+            use_bytes(&rng, &c);
+        const struct variant *v = &variants[(uint32_t)(i / 2) % n_variants];
+        struct moe_policy_ops ops;
+        struct moe_policy_spec spec = spy_on(&v->spec, &ops);
+        struct late_run run = {.trace = &c.trace, .geometry = &c.geometry};
+        struct moe_counts first = run_late(&run, &spec, (uint64_t)i);
+        struct moe_counts second = run_late(&run, &spec, (uint64_t)i);
+        ck_assert_mem_eq(&first, &second, sizeof first);
+        if (strcmp(v->text, "paper-lru:hazards=off") == 0)
+            ck_assert_uint_eq(first.hazards, 0);
+        moe_counts_add(&seen, &first);
+        moe_geometry_release(&c.geometry);
+    }
+    /* the cases reach everything that is counted */
+    ck_assert_uint_gt(seen.useless_fills, 100);
+    ck_assert_uint_gt(seen.late_fills, 100);
+    ck_assert_uint_gt(seen.dropped_fills, 100);
+    ck_assert_uint_gt(seen.bypasses, 100);
+    ck_assert_uint_gt(seen.hazards, 100);
+}
+END_TEST
+
+/* --- full capacity, inclusion, seeds -------------------------------------------------------- */
+
+START_TEST(full_capacity_misses_are_compulsory)
+{
+    struct moe_rng rng;
+    struct test_case c;
+    moe_rng_init(&rng, 5);
+    for (uint32_t i = 0; i < 2000; i++) {
+        draw_case(&rng, &c, 6, 24);
+        moe_geometry_release(&c.geometry);
+        c.geometry = geometry("all", &c.trace, NULL);
+        uint64_t different = 0;
+        bool seen[MAX_LAYERS * 8] = {false};
+        for (uint32_t e = 0; e < c.trace.n_events; e++)
+            for (uint32_t a = 0; a < c.trace.event[e].n_tokens * c.trace.top_k; a++) {
+                bool *s = &seen[c.trace.event[e].layer * 8 + c.trace.event[e].expert[a]];
+                different += !*s;
+                *s = true;
+            }
+        struct run run = {.trace = &c.trace, .geometry = &c.geometry, .access = i % 2, .seed = 1};
+        struct moe_counts sum = run_trace(&run, &variants[i / 2 % n_variants].spec);
+        ck_assert_uint_eq(sum.misses, different);
+        ck_assert_uint_eq(sum.evictions, 0);
+        moe_geometry_release(&c.geometry);
+    }
+}
+END_TEST
+
+/* Hit or miss of every lookup, in order. */
+struct hit_log {
+    uint8_t hit[MAX_EVENTS * MAX_IDS];
+    uint32_t n;
+};
+
+static void log_hits(void *ctx, struct moe_cache *cache, const struct moe_route *route)
+{
+    struct hit_log *log = ctx;
+    (void)cache;
+    for (uint32_t i = 0; i < route->n; i++)
+        log->hit[log->n++] = route->access[i] != MOE_MISS;
+}
+
+START_TEST(lru_inclusion)
+{
+    struct moe_rng rng;
+    struct test_case c;
+    uint32_t n_event = 0;
+    moe_rng_init(&rng, 6);
+    for (int i = 0; i < 4000; i++) {
+        draw_case(&rng, &c, 6, 24);
+        bool access = i % 2, global = moe_rng_below(&rng, 2);
+        uint32_t most = global ? c.trace.n_layers * c.trace.n_experts : c.trace.n_experts;
+        struct hit_log before = {.n = 0};
+        for (uint32_t n = access ? 1 : c.largest_event; n <= most; n++) {
+            struct hit_log log = {.n = 0};
+            moe_geometry_release(&c.geometry);
+            snprintf(c.text, sizeof c.text, global ? "global:%u" : "1x%u", n);
+            c.geometry = geometry(c.text, &c.trace, NULL);
+            struct run run = {.trace = &c.trace,
+                              .geometry = &c.geometry,
+                              .access = access,
+                              .watch = log_hits,
+                              .ctx = &log};
+            run_trace(&run, find_variant("lru"));
+            for (uint32_t k = 0; k < before.n; k++)
+                ck_assert_msg(log.hit[k] >= before.hit[k], "case %d %s lookup %u", i, c.text, k);
+            before = log;
+            n_event += !access;
+        }
+        moe_geometry_release(&c.geometry);
+    }
+    ck_assert_uint_gt(n_event, 4000);
+}
+END_TEST
+
+START_TEST(random_differs_by_seed_and_pool)
+{
+    struct moe_rng rng;
+    struct test_case c;
+    uint32_t n_differ = 0;
+    moe_rng_init(&rng, 8);
+    for (int i = 0; i < 200; i++) {
+        draw_case(&rng, &c, 6, 24);
+        struct hit_log a = {.n = 0}, b = {.n = 0};
+        struct run run = {.trace = &c.trace,
+                          .geometry = &c.geometry,
+                          .access = true,
+                          .seed = 1,
+                          .watch = log_hits,
+                          .ctx = &a};
+        run_trace(&run, find_variant("random"));
+        run.seed = 2;
+        run.ctx = &b;
+        run_trace(&run, find_variant("random"));
+        n_differ += memcmp(&a, &b, sizeof a) != 0;
+        moe_geometry_release(&c.geometry);
+    }
+    ck_assert_uint_gt(n_differ, 20);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = tcase_create("properties");
+    tcase_add_unchecked_fixture(tc, list_variants, NULL);
+    tcase_add_test(tc, every_policy_keeps_the_contract);
+    tcase_add_test(tc, full_capacity_misses_are_compulsory);
+    tcase_add_test(tc, lru_inclusion);
+    tcase_add_test(tc, random_differs_by_seed_and_pool);
+    tcase_add_test(tc, opt_equals_exhaustive_search);
+    tcase_add_test(tc, opt_is_the_bound);
+    Suite *suite = suite_create("policy_properties");
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? 1 : 0;
+}
