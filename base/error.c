@@ -10,7 +10,8 @@ static void clean_line(char *text)
             *c = '?';
 }
 
-enum moe_status moe_fail(struct moe_err *err, enum moe_status status, const char *format, ...)
+/* Names in parentheses: functions, not the macros that the header gives to clang-tidy. */
+enum moe_status(moe_fail)(struct moe_err *err, enum moe_status status, const char *format, ...)
 {
     if (!err)
         return status;
@@ -23,7 +24,7 @@ enum moe_status moe_fail(struct moe_err *err, enum moe_status status, const char
     return status;
 }
 
-enum moe_status moe_fail_prefix(struct moe_err *err, const char *format, ...)
+enum moe_status(moe_fail_prefix)(struct moe_err *err, const char *format, ...)
 {
     if (!err)
         return MOE_ERR_INPUT;
@@ -44,7 +45,7 @@ enum moe_status moe_fail_prefix(struct moe_err *err, const char *format, ...)
     return err->status;
 }
 
-enum moe_status moe_fail_memory(struct moe_err *err, const char *what)
+enum moe_status(moe_fail_memory)(struct moe_err *err, const char *what)
 {
     return moe_fail(err, MOE_ERR_MEMORY, "out of memory for %s", what);
 }
