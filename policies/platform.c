@@ -23,7 +23,7 @@
 #define POWER(section, key, text)    CONSTANT(section, key, 0, 1e5, "W", text)
 
 static const struct moe_param head_table[] = {
-    {.name = "platform",
+    {.name = "name",
      .type = MOE_PARAM_STRING,
      FIELD(name),
      .size = sizeof((struct moe_platform *)0)->name,

@@ -110,7 +110,7 @@ enum moe_status moe_sim_machine_new(struct moe_sim_machine **out, const struct m
         m->copy_dram[i] = moe_cost_expert_dram(costs, costs->copy_ns[i]);
     m->slot = calloc((size_t)setup->n_slots + 1, sizeof *m->slot);
     enum moe_status s =
-        m->slot ? moe_engine_new(&m->engine, costs->platform->dram.read_gb_per_s, capacity, err)
+        m->slot ? moe_engine_new(&m->engine, costs->platform->dram.read_gb_per_s, QUEUE_DEPTH, err)
                 : moe_fail_memory(err, "the simulated machine's slots");
     if (s) {
         moe_sim_machine_free(m);
