@@ -99,6 +99,10 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
         *out = (struct moe_output){.stream = stdout, .path = name};
         return MOE_OK;
     }
+    if (!*path) {
+        errno = ENOENT; /* else ".part" would be made, and only the rename would fail */
+        return fail_errno(err, "create", path);
+    }
     /* Through a link we replace what it points to: "-o /dev/stdout" must not replace the link. */
     struct stat st;
     int linked = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);

@@ -95,10 +95,9 @@ static enum moe_status fail_unknown(const char *kind, const char *name, struct m
         at +=
             (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", names.items[i]);
     const char *near = moe_nearest_name(name, (const char *const *)names.items, names.n);
-    enum moe_status s =
-        moe_fail(err, MOE_ERR_USAGE, "unknown name '%.60s' in %s (%s%s%sknown: %s)", name, kind,
-                 near ? "did you mean '" : "", near ? near : "", near ? "'? " : "",
-                 names.n ? known : "none; no folder 'experiments' was found");
+    enum moe_status s = moe_fail(err, MOE_ERR_USAGE, "unknown name '%.60s' in %s (%s%s%sknown: %s)",
+                                 name, kind, near ? "did you mean '" : "", near ? near : "",
+                                 near ? "'? " : "", names.n ? known : "none");
     for (size_t i = 0; i < names.n; i++)
         free(names.items[i]);
     free(names.items);

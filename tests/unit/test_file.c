@@ -1,0 +1,411 @@
+/* base/file.h and base/progress.h: outputs appear complete or not at all; a full disk is told. */
+#define _GNU_SOURCE /* posix_openpt */
+
+#include "base/file.h"
+#include "base/progress.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct moe_err err;
+static char folder[256];
+
+static const char *in_folder(const char *name)
+{
+    static char path[400];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static int exists(const char *name)
+{
+    struct stat st;
+    return lstat(in_folder(name), &st) == 0;
+}
+
+static void write_text(const char *name, const char *text)
+{
+    FILE *f = fopen(in_folder(name), "w");
+    ck_assert_ptr_nonnull(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void expect_text(const char *name, const char *text)
+{
+    char *data;
+    size_t size;
+    ck_assert_int_eq(moe_file_read(in_folder(name), 1000, &data, &size, &err), MOE_OK);
+    ck_assert_str_eq(data, text);
+    ck_assert_uint_eq(size, strlen(text));
+    free(data);
+}
+
+START_TEST(reading)
+{
+    char *data = NULL;
+    size_t size = 7;
+    ck_assert_int_eq(moe_file_read(in_folder("none"), 9, &data, &size, &err), MOE_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(err.text, "/none': No such file or directory"));
+    ck_assert_int_eq(strncmp(err.text, "cannot open '", 13), 0);
+    ck_assert_int_eq(moe_file_read(folder, 9, &data, &size, &err), MOE_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(err.text, "not a regular file"));
+    ck_assert_int_eq(moe_file_read("/dev/zero", 9, &data, &size, &err), MOE_ERR_IO);
+    ck_assert_int_eq(mkfifo(in_folder("fifo"), 0600), 0);
+    ck_assert_int_eq(moe_file_read(in_folder("fifo"), 9, &data, &size, &err), MOE_ERR_IO);
+    unlink(in_folder("fifo"));
+
+    write_text("f", "123456789");
+    ck_assert_int_eq(moe_file_read(in_folder("f"), 8, &data, &size, &err), MOE_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(err.text, "more than 8 bytes"));
+    ck_assert_ptr_null(data);
+    ck_assert_uint_eq(size, 7);
+    ck_assert_int_eq(moe_file_read(in_folder("f"), 9, &data, &size, &err), MOE_OK);
+    ck_assert_str_eq(data, "123456789");
+    ck_assert_uint_eq(size, 9);
+    free(data);
+    write_text("f", "");
+    expect_text("f", "");
+    unlink(in_folder("f"));
+
+    /* More than one buffer, and a file whose size is told as 0. */
+    enum { BIG = 200000 };
+    FILE *f = fopen(in_folder("big"), "w");
+    for (int i = 0; i < BIG; i++)
+        fputc('a' + i % 26, f);
+    fclose(f);
+    ck_assert_int_eq(moe_file_read(in_folder("big"), BIG, &data, &size, &err), MOE_OK);
+    ck_assert_uint_eq(size, BIG);
+    for (int i = 0; i < BIG; i++)
+        ck_assert_int_eq(data[i], 'a' + i % 26);
+    free(data);
+    unlink(in_folder("big"));
+    ck_assert_int_eq(moe_file_read("/proc/self/status", 100000, &data, &size, &err), MOE_OK);
+    ck_assert_uint_gt(size, 0);
+    free(data);
+}
+END_TEST
+
+START_TEST(output_commit)
+{
+    struct moe_output out;
+    write_text("o", "old");
+    ck_assert_int_eq(moe_output_create(&out, in_folder("o"), &err), MOE_OK);
+    fputs("new", out.stream);
+    fflush(out.stream);
+    expect_text("o", "old"); /* until the commit */
+    expect_text("o.part", "new");
+    ck_assert_int_eq(moe_output_commit(&out, &err), MOE_OK);
+    expect_text("o", "new");
+    ck_assert(!exists("o.part"));
+    moe_output_abandon(&out); /* harmless after a commit */
+    expect_text("o", "new");
+
+    ck_assert_int_eq(moe_output_create(&out, in_folder("o"), &err), MOE_OK);
+    fputs("third", out.stream);
+    moe_output_abandon(&out);
+    expect_text("o", "new");
+    ck_assert(!exists("o.part"));
+    unlink(in_folder("o"));
+}
+END_TEST
+
+START_TEST(output_refusals)
+{
+    struct moe_output out;
+    memset(&out, 0x55, sizeof out);
+    struct moe_output before = out;
+    ck_assert_int_eq(moe_output_create(&out, in_folder("no/o"), &err), MOE_ERR_IO);
+    ck_assert_int_eq(strncmp(err.text, "cannot create '", 15), 0);
+    ck_assert_ptr_nonnull(strstr(err.text, "/no/o': No such file or directory"));
+    ck_assert_int_eq(moe_output_create(&out, folder, &err), MOE_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(err.text, "': Is a directory"));
+    ck_assert_int_eq(moe_output_create(&out, "", &err), MOE_ERR_IO);
+    ck_assert_mem_eq(&out, &before, sizeof out);
+}
+END_TEST
+
+START_TEST(output_link)
+{
+    struct moe_output out;
+    write_text("target", "old");
+    ck_assert_int_eq(symlink("target", in_folder("link")), 0);
+    ck_assert_int_eq(moe_output_create(&out, in_folder("link"), &err), MOE_OK);
+    fputs("new", out.stream);
+    ck_assert_int_eq(moe_output_commit(&out, &err), MOE_OK);
+    struct stat st;
+    ck_assert_int_eq(lstat(in_folder("link"), &st), 0);
+    ck_assert(S_ISLNK(st.st_mode));
+    expect_text("target", "new");
+    unlink(in_folder("target"));
+    ck_assert_int_eq(moe_output_create(&out, in_folder("link"), &err), MOE_ERR_IO);
+    unlink(in_folder("link"));
+}
+END_TEST
+
+START_TEST(devices)
+{
+    struct moe_output out;
+    ck_assert_int_eq(moe_output_create(&out, "/dev/null", &err), MOE_OK);
+    fputs("x", out.stream);
+    ck_assert_int_eq(moe_output_commit(&out, &err), MOE_OK);
+    struct stat st;
+    ck_assert_int_eq(stat("/dev/null", &st), 0);
+    ck_assert(S_ISCHR(st.st_mode));
+
+    /* The disk is full: found at the end for little output, on the way for much. */
+    for (int n = 1; n <= 100000; n += 99999) {
+        ck_assert_int_eq(moe_output_create(&out, "/dev/full", &err), MOE_OK);
+        for (int i = 0; i < n; i++)
+            fputc('x', out.stream);
+        ck_assert_int_eq(moe_output_commit(&out, &err), MOE_ERR_IO);
+        ck_assert_str_eq(err.text, "cannot write '/dev/full': No space left on device");
+    }
+}
+END_TEST
+
+/* A disk that fills up under a regular file: its temporary is deleted, and the old content
+ * stays. The descriptor is swapped for that of a full device. */
+START_TEST(failed_commit)
+{
+    struct moe_output out;
+    write_text("o", "old");
+    ck_assert_int_eq(moe_output_create(&out, in_folder("o"), &err), MOE_OK);
+    fputs("new", out.stream);
+    int full = open("/dev/full", O_WRONLY);
+    ck_assert_int_ge(full, 0);
+    ck_assert_int_ge(dup2(full, fileno(out.stream)), 0);
+    close(full);
+    ck_assert_int_eq(moe_output_commit(&out, &err), MOE_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(err.text, "/o': No space left on device"));
+    ck_assert_int_eq(strncmp(err.text, "cannot write '", 14), 0);
+    expect_text("o", "old");
+    ck_assert(!exists("o.part"));
+    unlink(in_folder("o"));
+}
+END_TEST
+
+START_TEST(standard_output)
+{
+    struct moe_output out;
+    ck_assert_int_eq(moe_output_create(&out, "-", &err), MOE_OK);
+    ck_assert_ptr_eq(out.stream, stdout);
+    ck_assert_ptr_null(out.temporary);
+    ck_assert_int_eq(moe_output_commit(&out, &err), MOE_OK);
+    ck_assert_int_eq(moe_output_create(&out, "-", &err), MOE_OK);
+    moe_output_abandon(&out);
+    ck_assert_int_eq(fflush(stdout), 0); /* still open */
+
+    fflush(stdout);
+    int saved = dup(STDOUT_FILENO), full = open("/dev/full", O_WRONLY);
+    dup2(full, STDOUT_FILENO);
+    ck_assert_int_eq(moe_output_create(&out, "-", &err), MOE_OK);
+    fputs("lost\n", out.stream);
+    enum moe_status s = moe_output_commit(&out, &err);
+    dup2(saved, STDOUT_FILENO);
+    clearerr(stdout);
+    close(saved);
+    close(full);
+    ck_assert_int_eq(s, MOE_ERR_IO);
+    ck_assert_str_eq(err.text, "cannot write 'stdout': No space left on device");
+}
+END_TEST
+
+START_TEST(directories)
+{
+    struct stat st;
+    ck_assert_int_eq(moe_make_directories(in_folder("a/b//c/"), &err), MOE_OK);
+    ck_assert_int_eq(moe_make_directories(in_folder("a/b/c"), &err), MOE_OK);
+    ck_assert_int_eq(stat(in_folder("a/b/c"), &st), 0);
+    ck_assert(S_ISDIR(st.st_mode));
+    write_text("a/file", "");
+    ck_assert_int_eq(moe_make_directories(in_folder("a/file"), &err), MOE_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(err.text, "/a/file': File exists"));
+    ck_assert_int_eq(moe_make_directories(in_folder("a/file/x"), &err), MOE_ERR_IO);
+    ck_assert_int_eq(moe_make_directories("", &err), MOE_ERR_IO);
+    ck_assert_int_eq(moe_make_directories("/", &err), MOE_OK);
+    unlink(in_folder("a/file"));
+    rmdir(in_folder("a/b/c"));
+    rmdir(in_folder("a/b"));
+    rmdir(in_folder("a"));
+}
+END_TEST
+
+START_TEST(finding)
+{
+    char buf[600], here[400];
+    ck_assert_int_eq(moe_find_config("zoo", "./x", buf, sizeof buf, &err), MOE_OK);
+    ck_assert_str_eq(buf, "./x");
+    ck_assert_int_eq(moe_find_config("zoo", "x.yaml", buf, sizeof buf, &err), MOE_OK);
+    ck_assert_str_eq(buf, "x.yaml");
+    ck_assert_int_eq(moe_find_config("zoo", "long.yaml", buf, 9, &err), MOE_ERR_USAGE);
+    ck_assert_int_eq(moe_find_config("zoo", "lion", buf, sizeof buf, &err), MOE_ERR_USAGE);
+    ck_assert_str_eq(err.text, "unknown name 'lion' in zoo (known: none)");
+
+    ck_assert_ptr_nonnull(getcwd(here, sizeof here));
+    ck_assert_int_eq(moe_make_directories(in_folder("experiments/zoo"), &err), MOE_OK);
+    ck_assert_int_eq(chdir(folder), 0);
+    write_text("experiments/zoo/tiger.yaml", "");
+    write_text("experiments/zoo/lion.yaml", "");
+    write_text("experiments/zoo/notes.txt", "");
+    enum moe_status found = moe_find_config("zoo", "lion", buf, sizeof buf, &err);
+    struct moe_err misspelt, unlike;
+    char other[100];
+    moe_find_config("zoo", "tigre", other, sizeof other, &misspelt);
+    moe_find_config("zoo", "crocodile", other, sizeof other, &unlike);
+    char plots[100];
+    enum moe_status folder_found = moe_find_folder("experiments", plots, sizeof plots, &err);
+    ck_assert_int_eq(chdir(here), 0);
+    unlink(in_folder("experiments/zoo/tiger.yaml"));
+    unlink(in_folder("experiments/zoo/lion.yaml"));
+    unlink(in_folder("experiments/zoo/notes.txt"));
+    rmdir(in_folder("experiments/zoo"));
+    rmdir(in_folder("experiments"));
+    ck_assert_int_eq(found, MOE_OK);
+    ck_assert_str_eq(buf, "./experiments/zoo/lion.yaml");
+    ck_assert_str_eq(misspelt.text,
+                     "unknown name 'tigre' in zoo (did you mean 'tiger'? known: lion, tiger)");
+    ck_assert_str_eq(unlike.text, "unknown name 'crocodile' in zoo (known: lion, tiger)");
+    ck_assert_int_eq(folder_found, MOE_OK);
+    ck_assert_str_eq(plots, "./experiments");
+    ck_assert_int_eq(moe_find_folder("no such folder", buf, sizeof buf, &err), MOE_ERR_IO);
+}
+END_TEST
+
+/* From elsewhere the folder is found above the program: the test lies in build/ of the source. */
+START_TEST(finding_from_elsewhere)
+{
+    char here[400], buf[600] = "";
+    struct stat st;
+    ck_assert_ptr_nonnull(getcwd(here, sizeof here));
+    if (stat("tests/unit/test_file.c", &st))
+        return;
+    ck_assert_int_eq(chdir("/"), 0);
+    enum moe_status s = moe_find_folder("tests", buf, sizeof buf, &err);
+    ck_assert_int_eq(chdir(here), 0);
+    if (s == MOE_OK)
+        ck_assert_int_eq(buf[0], '/');
+    else
+        printf("# program not under the source: search above it not tested\n");
+}
+END_TEST
+
+START_TEST(progress_is_silent_off_a_terminal)
+{
+    fflush(stderr);
+    int saved = dup(STDERR_FILENO);
+    int file = open(in_folder("log"), O_CREAT | O_RDWR | O_TRUNC, 0600);
+    dup2(file, STDERR_FILENO);
+    struct moe_progress p;
+    moe_progress_begin(&p, "testing", "tokens", 10);
+    p.last_ns -= 1000000000u; /* as if a second had passed */
+    moe_progress_update(&p, 5);
+    moe_progress_end(&p);
+    moe_log("hello %d", 5);
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(file);
+    expect_text("log", "moelab: hello 5\n");
+    unlink(in_folder("log"));
+    ck_assert(!p.shown);
+}
+END_TEST
+
+START_TEST(progress_on_a_terminal)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    if (master < 0 || grantpt(master) || unlockpt(master)) {
+        printf("# no pseudo-terminals here: progress line not tested\n");
+        return;
+    }
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    ck_assert_int_ge(slave, 0);
+    fflush(stderr);
+    int saved = dup(STDERR_FILENO);
+    dup2(slave, STDERR_FILENO);
+    struct moe_progress p;
+    moe_progress_begin(&p, "testing", "tokens", 400);
+    moe_progress_update(&p, 1); /* too early to draw */
+    bool early = p.shown;
+    p.last_ns -= 1000000000u;
+    p.start_ns -= 100000000000u; /* 100 seconds for 100 tokens */
+    moe_progress_update(&p, 100);
+    bool late = p.shown;
+    moe_progress_end(&p);
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    char text[200] = "";
+    ssize_t n = read(master, text, sizeof text - 1);
+    close(saved);
+    close(slave);
+    close(master);
+    ck_assert_int_gt(n, 0);
+    ck_assert(!early && late);
+    /* Rate and time left vary with the clock by a moment. */
+    ck_assert_int_eq(strncmp(text, "\r\033[Ktesting  25 %  1.0 tokens/s  5:0", 35), 0);
+}
+END_TEST
+
+START_TEST(interrupts)
+{
+    /* In a child: the second signal must kill it. */
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        moe_catch_interrupts();
+        if (moe_interrupted())
+            _exit(1);
+        raise(SIGTERM);
+        if (!moe_interrupted())
+            _exit(2);
+        raise(SIGINT);
+        _exit(3);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), SIGINT);
+    ck_assert(!moe_interrupted());
+    uint64_t before = moe_clock_ns();
+    ck_assert_uint_ge(moe_clock_ns(), before);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {reading,
+                                  output_commit,
+                                  output_refusals,
+                                  output_link,
+                                  devices,
+                                  failed_commit,
+                                  standard_output,
+                                  directories,
+                                  finding,
+                                  finding_from_elsewhere,
+                                  progress_is_silent_off_a_terminal,
+                                  progress_on_a_terminal,
+                                  interrupts};
+    const char *tmp = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/moelab_file_XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(folder))
+        return 1;
+    Suite *suite = suite_create("file");
+    TCase *tcase = tcase_create("all");
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        tcase_add_test(tcase, tests[i]);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return rmdir(folder) != 0 || failed != 0; /* nothing may be left behind */
+}
