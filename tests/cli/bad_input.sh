@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Bad input is normal input: one clear line, the right exit code, nothing left half-written.
+. tests/cli/lib/check.bash
+spec=uniform:layers=4,experts=8,top_k=2,tokens=64,sequences=2
+t=$folder/t.h5
+expect 0 "SYNTHETIC" "$moelab" trace synth "$spec" -o "$t"
+
+# names and options
+expect 2 "usage: moelab" "$moelab"
+expect 2 "did you mean 'replay'" "$moelab" repaly "$t"
+expect 2 "did you mean 'trace import'" "$moelab" trace imprt
+expect 2 "did you mean '--geometry'" "$moelab" replay "$t" --geometri 4x2
+expect 2 "did you mean 'clock'" "$moelab" replay "$t" --policy clok
+expect 2 "access" "$moelab" replay "$t" --contract acces
+expect 2 "missing argument" "$moelab" replay
+expect 2 "unexpected argument" "$moelab" replay "$t" "$t"
+expect 2 "has no value" "$moelab" replay "$t" --geometry
+expect 2 "is not key=value" "$moelab" replay "$t" --set geometry
+expect 2 "did you mean 'admission'" "$moelab" replay "$t" --set admision=never
+expect 2 "paper-4090" "$moelab" sim "$t" --platform papr-4090 --model mixtral-8x7b
+expect 2 "mixtral-8x7b" "$moelab" sim "$t" --model mixtral-8x77b
+expect 2 "layers" "$moelab" sim "$t" --model mixtral-8x7b
+one_line "$moelab" replay "$t" --policy clok
+
+# geometries
+expect 2 "4" "$moelab" replay "$t" --geometry 5x2
+expect 2 "8 experts" "$moelab" replay "$t" --geometry 4x9
+expect 2 "global:33" "$moelab" replay "$t" --geometry global:33
+expect 2 "geometry" "$moelab" replay "$t" --geometry global:4000MiB
+expect 2 "geometry" "$moelab" replay "$t" --geometry 99999999999999999999x2
+expect 2 "geometry" "$moelab" replay "$t" --geometry per-layer:2,,2
+
+# files
+expect 1 "$folder/none.h5" "$moelab" replay "$folder/none.h5"
+printf 'not a trace\n' >"$folder/text.h5"
+expect 1 "not an HDF5 file" "$moelab" trace info "$folder/text.h5"
+: >"$folder/empty.h5"
+expect 1 "empty.h5" "$moelab" trace info "$folder/empty.h5"
+head -c 3000 "$t" >"$folder/short.h5"
+expect 1 "short.h5" "$moelab" trace verify "$folder/short.h5"
+expect 1 "" "$moelab" trace info "$folder"
+expect 1 "cannot" "$moelab" trace synth "$spec" -o "$folder/no/such/folder/x.h5"
+expect 1 "" "$moelab" trace synth "$spec" -o /dev/full
+expect 1 "No space left" "$moelab" replay "$t" -o /dev/full
+expect 1 "cannot" "$moelab" replay "$t" -o "$folder/no/such/folder/x.tsv"
+one_line "$moelab" trace info "$folder/text.h5"
+
+# imports
+log=$folder/log.csv
+header='turn,phase,step,layer,slot,expert,weight'
+printf '%s\n0,1,0,0,0,9,0.5\n' "# n_expert=8 n_layer=1 n_expert_used=2
+$header" >"$log"
+expect 1 "log.csv" "$moelab" trace import --format route-csv "$log" -o "$folder/x.h5"
+absent "$folder/x.h5"
+absent "$folder/x.h5.part"
+printf '%s\n0,1,0,0,0,1,nan\n' "$header" >"$log"
+expect 1 "log.csv" "$moelab" trace import --format route-csv "$log" -o "$folder/x.h5"
+printf '%s\n0,1,0,0,0,1,0.5\n0,1,0,0,0,2,0.5\n' "$header" >"$log"
+expect 1 "log.csv" "$moelab" trace import --format route-csv "$log" -o "$folder/x.h5"
+expect 2 "did you mean 'route-csv'" "$moelab" trace import --format route-cvs "$log" -o "$folder/x.h5"
+expect 2 "--output" "$moelab" trace import --format route-csv "$log"
+
+# configuration files
+sed 's/^policy:/polcy:/' experiments/strategies/collab.yaml >"$folder/s.yaml"
+expect 2 "did you mean 'policy'" "$moelab" sim "$t" --strategy "$folder/s.yaml"
+expect 2 "s.yaml':" "$moelab" sim "$t" --strategy "$folder/s.yaml"
+printf 'strategy: [unclosed\n' >"$folder/s.yaml"
+expect 2 "s.yaml':" "$moelab" sim "$t" --strategy "$folder/s.yaml"
+sed '/^dram:/,/^[a-z]*:/{/^dram:/d;/^  /d}' experiments/platforms/paper-4090.yaml >"$folder/p.yaml"
+expect 2 "dram" "$moelab" sim "$t" --platform "$folder/p.yaml"
+finish

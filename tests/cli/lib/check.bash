@@ -1,0 +1,54 @@
+# Helpers of the command-line tests. A test is `bash tests/cli/NAME.sh path/to/moelab`, run from the
+# repository root; it prints what failed and exits 1, or 77 when it has to be skipped.
+set -u
+moelab=$1
+folder=$(mktemp -d "${TMPDIR:-/tmp}/moelab-test.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+n_passed=0
+n_failed=0
+shared=../shared/data
+
+passed() { n_passed=$((n_passed + 1)); }
+failed() {
+    n_failed=$((n_failed + 1))
+    echo "FAILED: $*"
+}
+
+# expect CODE TEXT COMMAND...: exit code, and a line of stdout or stderr that holds TEXT.
+expect() {
+    local code=$1 text=$2 got output
+    shift 2
+    output=$("$@" 2>&1 </dev/null)
+    got=$?
+    if [ "$got" != "$code" ]; then
+        failed "exit $got, expected $code: $* -> $output"
+    elif [ -n "$text" ] && ! grep -qF -e "$text" <<<"$output"; then
+        failed "no '$text' in: $* -> $output"
+    else
+        passed
+    fi
+}
+
+# one_line COMMAND...: fails with exactly one line on stderr and nothing on stdout.
+one_line() {
+    local out err
+    out=$("$@" 2>"$folder/stderr" </dev/null)
+    err=$(wc -l <"$folder/stderr")
+    if [ -z "$out" ] && [ "$err" = 1 ]; then passed; else failed "not one clear line: $* -> $out $(cat "$folder/stderr")"; fi
+}
+
+same() { if cmp -s "$1" "$2"; then passed; else failed "$1 and $2 differ"; fi; }
+absent() { if [ -e "$1" ]; then failed "$1 was left behind"; else passed; fi; }
+
+skip_without() {
+    if [ ! -e "$1" ]; then
+        echo "skipped: $1 is not here"
+        exit 77
+    fi
+}
+
+finish() {
+    echo "$n_passed passed, $n_failed failed"
+    [ "$n_failed" = 0 ] && [ "$n_passed" -gt 0 ]
+    exit
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Sweeps: same bytes for any number of threads, finished points are not run again, a kill keeps them.
+. tests/cli/lib/check.bash
+x=$folder/x.yaml
+cat >"$x" <<'YAML'
+experiment: x
+kind: replay
+trace: "synth:sticky:layers=8,experts=8,top_k=2,tokens=400,sequences=4"
+strategy: collab
+axes:
+  geometry: [none, 8x1, 8x2, 4x4, "global:16"]
+  policy: [lru, fifo, opt, random]
+  seed: 1..3
+YAML
+expect 0 "60 points (60 run, 0 taken over), SYNTHETIC" "$moelab" sweep "$x" -o "$folder/one.tsv" --jobs 1
+expect 0 "60 points (60 run" "$moelab" sweep "$x" -o "$folder/many.tsv" --jobs 7
+same "$folder/one.tsv" "$folder/many.tsv"
+absent "$folder/one.tsv.journal"
+cp "$folder/one.tsv" "$folder/again.tsv"
+expect 0 "60 points (0 run, 60 taken over)" "$moelab" sweep "$x" -o "$folder/again.tsv"
+same "$folder/one.tsv" "$folder/again.tsv"
+
+# A journal cut in the middle of a line, as a kill leaves it: whole lines count, the rest is run.
+grep -v '^#' "$folder/one.tsv" | head -n 31 >"$folder/cut.tsv.journal"
+grep -v '^#' "$folder/one.tsv" | sed -n 32p | head -c 40 >>"$folder/cut.tsv.journal"
+expect 0 "60 points (30 run, 30 taken over)" "$moelab" sweep "$x" -o "$folder/cut.tsv"
+same "$folder/one.tsv" "$folder/cut.tsv"
+
+# A changed key changes the identity of its points only.
+sed 's/1..3/1..4/' "$x" >"$folder/y.yaml"
+cp "$folder/one.tsv" "$folder/y.tsv"
+expect 0 "80 points (20 run, 60 taken over)" "$moelab" sweep "$folder/y.yaml" -o "$folder/y.tsv"
+
+# Killed for real while it runs: the result does not exist, the journal is good, the rest is run.
+sed 's/tokens=400/tokens=40000/' "$x" >"$folder/z.yaml"
+"$moelab" sweep "$folder/z.yaml" -o "$folder/z.tsv" --jobs 1 >/dev/null 2>&1 &
+child=$!
+while [ "$(wc -l <"$folder/z.tsv.journal" 2>/dev/null || echo 0)" -lt 4 ] && kill -0 $child 2>/dev/null; do :; done
+kill -9 $child 2>/dev/null
+wait $child 2>/dev/null
+absent "$folder/z.tsv"
+expect 0 "60 points (" "$moelab" sweep "$folder/z.yaml" -o "$folder/z.tsv"
+"$moelab" sweep "$folder/z.yaml" -o "$folder/fresh.tsv" >/dev/null 2>&1
+same "$folder/z.tsv" "$folder/fresh.tsv"
+
+# Errors of any point are found before anything runs; points that cannot run say why.
+sed 's/policy: .*/policy: [lru, lruu]/' "$x" >"$folder/bad.yaml"
+expect 2 "did you mean 'lru'" "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
+absent "$folder/bad.tsv"
+absent "$folder/bad.tsv.journal"
+sed 's/seed: .*/seeed: 1..3/' "$x" >"$folder/bad.yaml"
+expect 2 "did you mean 'seed'" "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
+sed 's/seed: .*/seed: 1..99999999/' "$x" >"$folder/bad.yaml"
+expect 2 "" "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
+expect 1 "" "$moelab" sweep "$x" -o "$folder/no/such/x.tsv"
+expect 1 "none.yaml" "$moelab" sweep "$folder/none.yaml"
+sed 's/none, 8x1/9x9, 8x1/' "$x" >"$folder/part.yaml"
+expect 0 "12 points could not run" "$moelab" sweep "$folder/part.yaml" -o "$folder/part.tsv"
+finish
