@@ -24,17 +24,17 @@ if(NOT newest)
     message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of sm 80, 86, 89, 90, 120")
 endif()
 list(APPEND MOELAB_CUDA_ARCHS ${newest}-virtual)
+set(CMAKE_CUDA_ARCHITECTURES "${MOELAB_CUDA_ARCHS}") # for the targets still to come
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/exec/cuda/*.cu)
 add_library(moe_cuda STATIC ${cuda_sources})
-set_target_properties(moe_cuda PROPERTIES
-    CUDA_ARCHITECTURES "${MOELAB_CUDA_ARCHS}"
-    CUDA_RUNTIME_LIBRARY Static)
+set_target_properties(moe_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 target_include_directories(moe_cuda PRIVATE ${CMAKE_SOURCE_DIR})
 target_compile_options(moe_cuda PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow>
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOELAB_WERROR}>>:-Werror=all-warnings>)
 
 target_link_libraries(moe_exec PUBLIC moe_cuda)
+set_target_properties(moe_exec PROPERTIES CUDA_ARCHITECTURES "${MOELAB_CUDA_ARCHS}")
 target_compile_definitions(moe_exec PUBLIC MOELAB_HAVE_CUDA)
 message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${MOELAB_CUDA_ARCHS}")

@@ -27,7 +27,7 @@ call='(^|[^A-Za-z0-9_.>])'
 ban "writes without a bound: use snprintf" \
     "$call(strcpy|strcat|stpcpy|sprintf|vsprintf|gets) ?\(" "${all[@]}"
 ban "loses errors and overflow: use base/units.h" \
-    "$call(atoi|atol|atoll|atof) ?\(" "${all[@]}"
+    "$call(atoi|atol|atoll|atof) ?\(" "${library[@]}" cli
 ban "hidden or process-wide state" \
     "$call(strtok|s?rand|random|drand48|tmpnam|mktemp|asctime|localtime|gmtime) ?\(" "${all[@]}"
 ban "unbounded stack" "$call(alloca|__builtin_alloca) ?\(" "${all[@]}"
@@ -39,6 +39,6 @@ except=
 ban "libraries never print (base/progress.h logs)" \
     "$call(printf|vprintf|puts|putchar|perror) ?\(|${call}stdout|${call}stderr" \
     traces policies sim exec
-ban "unfinished: finish it or write an issue" "(TODO|FIXME|XXX)" "${all[@]}"
+ban "unfinished: finish it or write an issue" '\b(TODO|FIXME|XXX)\b' "${all[@]}"
 ban "a path of one person's machine" "\"/(home|root|work|Users|mnt)/" "${all[@]}"
 exit "$rc"

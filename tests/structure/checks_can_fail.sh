@@ -16,7 +16,7 @@ plant() { # a tree that keeps every rule
     printf '#include <cuda_runtime.h>\n' >"$tree/exec/cuda/a.cu"
     printf 'text\n\n- `base/` - ground floor\n- `traces/hdf5_a.c` - HDF5\n' >"$tree/FILES.md"
     printf -- '- `exec/cuda/a.cu` - device\n- `sim/a.c` - machine\n' >>"$tree/FILES.md"
-    printf '#include "base/a.h"\n\nint f(void);\n\nint f(void)\n{\n    return 1;\n}\n' >"$tree/sim/a.c"
+    printf '#include "base/a.h"\n\nint f(void)\n{\n    return 1;\n}\n' >"$tree/sim/a.c"
 }
 
 # breaks CHECK FILE TEXT: after adding TEXT (printf's format) to FILE the check fails and names it.

@@ -24,7 +24,7 @@ BEGIN {
     header["yaml"] = "^yaml\\.h$"
     where["yaml"] = "^base/.*\\.c$"
     header["jansson"] = "^jansson\\.h$"
-    where["jansson"] = "^(traces|exec|tests)/.*\\.c$"
+    where["jansson"] = "^(traces|exec|tests)/.*\\.[ch]$"
     header["omp"] = "^omp\\.h$"
     where["omp"] = "^(sim|exec|tests)/.*\\.c$"
     header["check"] = "^check\\.h$"
