@@ -438,13 +438,32 @@ static int column_width(const struct moe_table *table, size_t j)
     return text ? -width : width;
 }
 
+/* One row of many columns reads better downwards: a line a column. */
+static void put_downwards(const struct moe_table *table, FILE *out)
+{
+    char buf[40];
+    size_t width = 0;
+    for (size_t j = 0; j < table->n_columns; j++)
+        if (strlen(table->columns[j]) > width)
+            width = strlen(table->columns[j]);
+    for (size_t j = 0; j < table->n_columns; j++)
+        fprintf(out, "%-*s  %s\n", (int)width, table->columns[j],
+                show_cell(get_cell(table, 0, j), buf, sizeof buf));
+}
+
+enum { WIDE_COLUMNS = 8 };
+
 enum moe_status moe_table_write_text(const struct moe_table *table, FILE *out, struct moe_err *err)
 {
     char buf[40];
+    errno = 0;
+    if (table->n_rows == 1 && table->n_columns > WIDE_COLUMNS) {
+        put_downwards(table, out);
+        return finish(table, out, err);
+    }
     int *widths = calloc(table->n_columns + 1, sizeof *widths);
     if (!widths)
         return moe_fail_memory(err, "a result table");
-    errno = 0;
     for (size_t j = 0; j < table->n_columns; j++) {
         widths[j] = column_width(table, j);
         put_padded(table->columns[j], abs(widths[j]), widths[j] > 0, j + 1 == table->n_columns,

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct options {
@@ -53,6 +54,13 @@ static enum moe_status add_model(struct moe_trace_info *info, const struct moe_m
                         model->n_experts, model->top_k);
     if (strcmp(info->model, "unknown") == 0 || !*info->model)
         snprintf(info->model, sizeof info->model, "%s", model->name);
+    if (info->expert_bytes)
+        return MOE_OK;
+    info->expert_bytes = malloc(info->n_layers * sizeof *info->expert_bytes);
+    if (!info->expert_bytes)
+        return moe_fail_memory(err, "expert sizes");
+    for (uint32_t l = 0; l < info->n_layers; l++)
+        info->expert_bytes[l] = moe_model_expert_bytes(model);
     return MOE_OK;
 }
 
