@@ -332,11 +332,16 @@ enum moe_status moe_reader_next(struct moe_reader *reader, unsigned want,
     return MOE_OK;
 }
 
+void moe_h5_seek(struct moe_reader *reader, uint64_t token, uint64_t sequence)
+{
+    reader->at = (struct cursor){token, sequence, 0};
+    reader->follows = false;
+}
+
 enum moe_status moe_reader_rewind(struct moe_reader *reader, struct moe_err *err)
 {
     (void)err;
-    reader->at = (struct cursor){0};
-    reader->follows = false;
+    moe_h5_seek(reader, 0, 0);
     return MOE_OK;
 }
 

@@ -111,6 +111,10 @@ enum moe_status moe_h5_open(const char *path, bool writable, struct moe_h5_file 
                             struct moe_err *err);
 unsigned moe_h5_parts(const struct moe_h5_file *f);
 
+/* hdf5_reader.c: the next block starts at this token, the first of this sequence. */
+struct moe_reader;
+void moe_h5_seek(struct moe_reader *reader, uint64_t token, uint64_t sequence);
+
 /* hdf5_store.c: an empty file, and appending to one: rows [from, from + n) of tokens become rows
  * [at, at + n) of the file. Messages are the bare cause. */
 enum moe_status moe_h5_create(const char *path, const struct moe_trace_info *info, unsigned parts,

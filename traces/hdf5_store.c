@@ -33,8 +33,7 @@ static hid_t create_growing(hid_t file, const char *name, hid_t type, int rank,
     hid_t space = H5Screate_simple(rank, extent, max);
     hid_t plist = chunked(rank, chunk, compress), access = cached(bytes);
     hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, plist, access);
-    int saved = set < 0; /* closing the lists would forget the cause */
-    if (!saved) {
+    if (set >= 0) { /* otherwise closing these would make HDF5 forget the cause */
         H5Pclose(access);
         H5Pclose(plist);
         H5Sclose(space);
@@ -80,9 +79,6 @@ static hid_t create_file(const char *path)
 {
     hid_t fcpl = H5Pcreate(H5P_FILE_CREATE), fapl = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_obj_track_times(fcpl, false);
-    /* A growing file rewrites its last chunks at every commit; their old places are kept in a
-     * list in the file and used again, or a thousand commits would leave a thousand holes. */
-    H5Pset_file_space_strategy(fcpl, H5F_FSPACE_STRATEGY_FSM_AGGR, true, 1);
     /* Checksums on all metadata, and the compact index of chunks; read by HDF5 1.10 and later. */
     H5Pset_libver_bounds(fapl, H5F_LIBVER_V110, H5F_LIBVER_V110);
     hid_t file = H5Fcreate(path, H5F_ACC_EXCL, fcpl, fapl);
@@ -197,8 +193,9 @@ static void fill_list(enum moe_h5_list list, const struct moe_sequence *s, uint6
             texts[i] = s[i].label;
             break;
         case MOE_H5_CATEGORY:
-        case MOE_H5_LISTS:
             texts[i] = s[i].category;
+            break;
+        case MOE_H5_LISTS:
             break;
         }
     }

@@ -1,10 +1,11 @@
 /* The writer keeps two files: PATH, complete and closed, and PATH.part, which it works on.
  *
- * A commit closes PATH.part and exchanges the two names in one step; what was PATH, one commit
- * behind, becomes the next PATH.part and first gets the rows that it lacks. Those rows are kept in
- * memory; when there are too many, PATH is copied instead. So PATH is whole at every moment, and a
- * commit costs the new rows, not the file. */
-#define _GNU_SOURCE /* renameat2, copy_file_range */
+ * A commit closes PATH.part and exchanges the two names in one step. What was PATH, one commit
+ * behind, becomes the next PATH.part and first gets from PATH the rows that it lacks. So PATH is
+ * whole at every moment, and a commit costs the new rows, not the file. Where there is no such
+ * PATH.part (start, resume, no exchange, in use by a reader, too many holes) it is made anew from
+ * PATH. */
+#define _GNU_SOURCE /* renameat2 */
 #include "traces/hdf5.h"
 #include "traces/hdf5_schema.h"
 
@@ -18,8 +19,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Bytes of rows kept in memory before they are written out, or for the lagging file. */
-enum { BUFFER_BYTES = 32 << 20, FIRST_ROWS = 64 };
+enum {
+    BUFFER_BYTES = 32 << 20, /* of rows in memory before they are written out */
+    FIRST_ROWS = 64,
+    HOLES_BYTES = 1 << 20, /* that nobody minds; beyond, half of a file may be holes */
+};
 
 struct place {
     uint64_t tokens, sequences;
@@ -31,11 +35,11 @@ struct moe_writer {
     unsigned parts;
     struct moe_h5_file file; /* PATH.part while it is open */
     bool published;          /* PATH is this trace */
-    bool has_part;           /* PATH.part is there and is this trace up to `in_part` */
-    struct place in_part, committed;
+    bool has_part;           /* PATH.part is ours */
+    struct place lag;        /* rows of PATH.part while it is closed */
+    struct place committed;  /* rows of PATH */
 
-    /* Rows from `base` on: those PATH.part lacks, and those the next one will lack. */
-    struct place base;
+    struct place written;     /* rows before the buffer */
     struct moe_tokens buffer; /* n_tokens in use */
     uint64_t capacity, max_rows;
     struct moe_sequence *sequences;
@@ -49,38 +53,17 @@ struct moe_writer {
 
 static struct place end_of(const struct moe_writer *w)
 {
-    return (struct place){w->base.tokens + w->buffer.n_tokens, w->base.sequences + w->n_sequences};
+    return (struct place){w->written.tokens + w->buffer.n_tokens,
+                          w->written.sequences + w->n_sequences};
 }
 
-static void drop_sequences(struct moe_writer *w, uint64_t n)
+static void drop_sequences(struct moe_writer *w)
 {
-    for (uint64_t i = 0; i < n; i++) {
+    for (uint64_t i = 0; i < w->n_sequences; i++) {
         free(w->sequences[i].label);
         free(w->sequences[i].category);
     }
-    memmove(w->sequences, w->sequences + n, (w->n_sequences - n) * sizeof *w->sequences);
-    w->n_sequences -= n;
-    w->base.sequences += n;
-}
-
-/* Forgets the first n rows of the buffer. */
-static void drop_tokens(struct moe_writer *w, uint64_t n)
-{
-    uint64_t left = w->buffer.n_tokens - n;
-    for (int i = 0; n > 0 && i < MOE_H5_COLUMNS; i++) {
-        const struct moe_h5_column *c = &moe_h5_columns[i];
-        if (moe_h5_array(c, &w->buffer))
-            memmove(moe_h5_array(c, &w->buffer), moe_h5_at(c, &w->info, &w->buffer, n),
-                    left * moe_h5_row(c, &w->info) * moe_h5_size(c->kind));
-    }
-    w->buffer.n_tokens = left;
-    w->base.tokens += n;
-}
-
-static void drop_before(struct moe_writer *w, struct place p)
-{
-    drop_tokens(w, p.tokens - w->base.tokens);
-    drop_sequences(w, p.sequences - w->base.sequences);
+    w->n_sequences = 0;
 }
 
 static void remove_part(struct moe_writer *w)
@@ -102,60 +85,6 @@ static enum moe_status fail_writer(struct moe_writer *w, enum moe_status status,
     return status;
 }
 
-static bool write_all(int fd, const char *data, size_t n)
-{
-    while (n > 0) {
-        ssize_t done = write(fd, data, n);
-        if (done < 0 && errno != EINTR)
-            return false;
-        if (done > 0) {
-            data += done;
-            n -= (size_t)done;
-        }
-    }
-    return true;
-}
-
-static bool copy_by_hand(int from, int to)
-{
-    enum { PIECE = 1 << 20 };
-    char *piece = malloc(PIECE);
-    ssize_t n = -1;
-    while (piece && (n = read(from, piece, PIECE)) > 0)
-        if (!write_all(to, piece, (size_t)n)) {
-            n = -1;
-            break;
-        }
-    free(piece);
-    return n == 0;
-}
-
-/* Copies in the kernel (shares blocks where the file system can), else by hand. */
-static bool copy_fd(int from, int to)
-{
-    ssize_t n;
-    while ((n = copy_file_range(from, NULL, to, NULL, (size_t)1 << 30, 0)) > 0)
-        continue;
-    if (n == 0)
-        return true;
-    bool unable = errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP;
-    return unable && copy_by_hand(from, to);
-}
-
-static enum moe_status copy_file(struct moe_writer *w)
-{
-    int from = open(w->path, O_RDONLY | O_CLOEXEC);
-    int to = from < 0 ? -1 : open(w->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    w->has_part |= to >= 0;
-    bool ok = to >= 0 && copy_fd(from, to);
-    int cause = errno;
-    if (to >= 0)
-        close(to);
-    if (from >= 0)
-        close(from);
-    return ok ? MOE_OK : moe_fail(&w->failed, MOE_ERR_IO, "%s", strerror(cause));
-}
-
 /* True when another process has the file open: a reader that got it before the names were
  * exchanged, or another writer. HDF5 holds such a lock while a file is open. */
 static bool is_locked(const char *path)
@@ -168,56 +97,111 @@ static bool is_locked(const char *path)
     return locked;
 }
 
-static enum moe_status reopen_part(struct moe_writer *w)
+/* Tail chunks that grew and moved leave holes, and HDF5 forgets holes when it closes a file. */
+static bool has_many_holes(const struct moe_h5_file *f, uint64_t n_sequences)
+{
+    enum { TEXT_BYTES = 256 }; /* about what a sequence's strings take outside the datasets */
+    hsize_t size = 0, used = n_sequences * TEXT_BYTES + HOLES_BYTES / 2;
+    for (int i = 0; i < MOE_H5_COLUMNS; i++)
+        used += f->column[i] < 0 ? 0 : H5Dget_storage_size(f->column[i]);
+    return H5Fget_filesize(f->file, &size) >= 0 && size > 2 * used;
+}
+
+/* Opens the lagging PATH.part if it is worth it; otherwise takes it away. */
+static void reopen_part(struct moe_writer *w)
 {
     struct moe_trace_info info;
     struct place found;
-    enum moe_status status =
-        moe_h5_open(w->part, true, &w->file, &info, &found.tokens, &found.sequences, &w->failed);
-    if (status)
-        return status;
+    struct moe_err ignored;
+    if (is_locked(w->part) ||
+        moe_h5_open(w->part, true, &w->file, &info, &found.tokens, &found.sequences, &ignored)) {
+        remove_part(w); /* a reader keeps what it has open */
+        return;
+    }
     moe_trace_info_release(&info);
-    if (found.tokens != w->in_part.tokens || found.sequences != w->in_part.sequences)
-        return moe_fail(&w->failed, MOE_ERR_IO, "'%s' was changed by another program", w->part);
-    return MOE_OK;
+    if (found.tokens != w->lag.tokens || found.sequences != w->lag.sequences ||
+        has_many_holes(&w->file, found.sequences))
+        remove_part(w);
 }
 
-/* PATH.part, open and ready for the rows from `in_part` on. */
-static enum moe_status open_part(struct moe_writer *w)
+/* Records of sequences [first, end) from PATH into PATH.part. */
+static enum moe_status copy_sequences(struct moe_writer *w, struct moe_reader *r, uint64_t first,
+                                      uint64_t end)
 {
+    enum { BATCH = 256 };
+    struct moe_sequence batch[BATCH];
     enum moe_status status = MOE_OK;
-    if (w->file.file >= 0)
-        return MOE_OK;
-    if (w->has_part && is_locked(w->part)) {
-        unlink(w->part); /* its reader keeps what it sees */
-        w->has_part = false;
+    for (uint64_t i = first; !status && i < end;) {
+        uint64_t n = 0;
+        while (!status && n < BATCH && i + n < end)
+            if (!(status = moe_reader_sequence(r, i + n, &batch[n], &w->failed)))
+                n++;
+        if (!status)
+            status = moe_h5_append_sequences(&w->file, i, batch, n, &w->failed);
+        i += n;
+        while (n-- > 0) {
+            free(batch[n].label);
+            free(batch[n].category);
+        }
     }
-    if (w->has_part)
-        return reopen_part(w);
-    w->in_part = w->committed;
-    if (w->published)
-        return (status = copy_file(w)) ? status : reopen_part(w);
-    status = moe_h5_create(w->part, &w->info, w->parts, &w->file, &w->failed);
-    w->has_part = !status;
     return status;
 }
 
-/* Writes everything in the buffer that PATH.part lacks. */
+/* Gives PATH.part, open with the rows up to `from`, the further ones of PATH. */
+static enum moe_status catch_up(struct moe_writer *w, struct place from)
+{
+    struct moe_reader *r;
+    const struct moe_tokens *block;
+    enum moe_status status = moe_reader_open(&r, w->path, &w->failed);
+    if (status)
+        return status;
+    moe_h5_seek(r, from.tokens, from.sequences);
+    for (;;) {
+        if ((status = moe_reader_next(r, w->parts, &block, &w->failed)) || !block)
+            break;
+        if ((status = moe_h5_append_tokens(&w->file, &w->info, block->first_token, block, 0,
+                                           block->n_tokens, &w->failed)))
+            break;
+    }
+    if (!status)
+        status = copy_sequences(w, r, from.sequences, w->committed.sequences);
+    moe_reader_close(r);
+    return status;
+}
+
+/* PATH.part, open and with all rows of PATH. */
+static enum moe_status open_part(struct moe_writer *w)
+{
+    if (w->file.file >= 0)
+        return MOE_OK;
+    if (w->has_part)
+        reopen_part(w);
+    if (!w->has_part) {
+        enum moe_status status = moe_h5_create(w->part, &w->info, w->parts, &w->file, &w->failed);
+        if (status)
+            return status;
+        w->has_part = true;
+        w->lag = (struct place){0, 0};
+    }
+    return w->published ? catch_up(w, w->lag) : MOE_OK;
+}
+
+/* Writes the buffer into PATH.part and empties it. */
 static enum moe_status flush(struct moe_writer *w)
 {
     enum moe_status status = open_part(w);
-    struct place end = end_of(w);
     if (!status)
-        status = moe_h5_append_tokens(&w->file, &w->info, w->in_part.tokens, &w->buffer,
-                                      w->in_part.tokens - w->base.tokens,
-                                      end.tokens - w->in_part.tokens, &w->failed);
+        status = moe_h5_append_tokens(&w->file, &w->info, w->written.tokens, &w->buffer, 0,
+                                      w->buffer.n_tokens, &w->failed);
     if (!status)
-        status = moe_h5_append_sequences(&w->file, w->in_part.sequences,
-                                         w->sequences + (w->in_part.sequences - w->base.sequences),
-                                         end.sequences - w->in_part.sequences, &w->failed);
-    if (!status)
-        w->in_part = end;
-    return status;
+        status = moe_h5_append_sequences(&w->file, w->written.sequences, w->sequences,
+                                         w->n_sequences, &w->failed);
+    if (status)
+        return status;
+    w->written = end_of(w);
+    w->buffer.n_tokens = 0;
+    drop_sequences(w);
+    return MOE_OK;
 }
 
 static enum moe_status check_target(const char *path, struct moe_err *err)
@@ -247,9 +231,10 @@ static enum moe_status resume(struct moe_writer *w, struct moe_err *err)
                           w->path, found.n_layers, found.n_experts, found.top_k, parts,
                           found.synthetic, w->info.n_layers, w->info.n_experts, w->info.top_k,
                           w->parts, w->info.synthetic);
-    moe_trace_info_release(&found);
+    moe_trace_info_release(&w->info);
+    w->info = found; /* the file keeps its description */
     w->published = !status;
-    w->base = w->committed;
+    w->written = w->committed;
     return status;
 }
 
@@ -343,26 +328,8 @@ uint64_t moe_writer_n_sequences(const struct moe_writer *writer)
     return writer->committed.sequences;
 }
 
-/* Room for n more rows, n <= max_rows; writes the buffer out first where that is needed. */
-static enum moe_status make_room(struct moe_writer *w, uint64_t n)
+static enum moe_status grow_buffer(struct moe_writer *w, uint64_t capacity)
 {
-    uint64_t need = w->buffer.n_tokens + n;
-    if (need <= w->capacity)
-        return MOE_OK;
-    if (need > w->max_rows) {
-        enum moe_status status = flush(w);
-        if (status)
-            return status;
-        drop_before(w, w->in_part);
-        need = n;
-    }
-    uint64_t capacity = w->capacity ? w->capacity : FIRST_ROWS;
-    while (capacity < need)
-        capacity *= 2;
-    if (capacity > w->max_rows)
-        capacity = w->max_rows;
-    if (capacity <= w->capacity)
-        return MOE_OK;
     struct moe_tokens bigger;
     enum moe_status status = moe_tokens_init(&bigger, &w->info, capacity, w->parts, &w->failed);
     if (status)
@@ -378,6 +345,25 @@ static enum moe_status make_room(struct moe_writer *w, uint64_t n)
     w->buffer = bigger;
     w->capacity = capacity;
     return MOE_OK;
+}
+
+/* Room for at least one more row; *n is cut to what fits. The buffer is always filled before it is
+ * written out, so that the file does not depend on how the rows came. */
+static enum moe_status make_room(struct moe_writer *w, uint64_t *n)
+{
+    if (w->buffer.n_tokens == w->max_rows) {
+        enum moe_status status = flush(w);
+        if (status)
+            return status;
+    }
+    if (*n > w->max_rows - w->buffer.n_tokens)
+        *n = w->max_rows - w->buffer.n_tokens;
+    uint64_t need = w->buffer.n_tokens + *n, capacity = w->capacity ? w->capacity : FIRST_ROWS;
+    while (capacity < need)
+        capacity *= 2;
+    if (capacity > w->max_rows)
+        capacity = w->max_rows;
+    return capacity > w->capacity ? grow_buffer(w, capacity) : MOE_OK;
 }
 
 static void take_rows(struct moe_writer *w, const struct moe_tokens *from, uint64_t at, uint64_t n)
@@ -426,8 +412,8 @@ enum moe_status moe_writer_append(struct moe_writer *writer, const struct moe_to
         return MOE_OK;
     enum moe_status status = check_append(w, tokens);
     for (uint64_t at = 0; !status && at < n;) {
-        uint64_t slice = n - at < w->max_rows ? n - at : w->max_rows;
-        if (!(status = make_room(w, slice)))
+        uint64_t slice = n - at;
+        if (!(status = make_room(w, &slice)))
             take_rows(w, tokens, at, slice);
         at += slice;
     }
@@ -508,23 +494,13 @@ static enum moe_status publish(struct moe_writer *w)
 {
     bool exchanged =
         w->published && renameat2(AT_FDCWD, w->part, AT_FDCWD, w->path, RENAME_EXCHANGE) == 0;
-    /* Not every file system can exchange; then the next flush copies PATH. */
-    if (!exchanged && rename(w->part, w->path) != 0)
+    if (!exchanged && rename(w->part, w->path) != 0) /* not every file system can exchange */
         return moe_fail(&w->failed, MOE_ERR_IO, "%s", strerror(errno));
     w->has_part = exchanged;
-    w->in_part = w->committed;
-    w->committed = end_of(w);
+    w->lag = w->committed;
+    w->committed = w->written;
     w->published = true;
     return sync_folder(w, &w->failed);
-}
-
-/* Keeps the rows that the lagging PATH.part lacks; without them it is of no use. */
-static void keep_lag(struct moe_writer *w)
-{
-    bool lost = w->in_part.tokens < w->base.tokens || w->in_part.sequences < w->base.sequences;
-    if (w->has_part && lost)
-        remove_part(w);
-    drop_before(w, w->has_part ? w->in_part : w->committed);
 }
 
 enum moe_status moe_writer_commit(struct moe_writer *writer, struct moe_err *err)
@@ -548,10 +524,7 @@ enum moe_status moe_writer_commit(struct moe_writer *writer, struct moe_err *err
         status = sync_path(w->part, O_RDONLY, &w->failed);
     if (!status)
         status = publish(w);
-    if (status)
-        return fail_writer(w, status, err);
-    keep_lag(w);
-    return MOE_OK;
+    return status ? fail_writer(w, status, err) : MOE_OK;
 }
 
 void moe_writer_close(struct moe_writer *writer)
@@ -560,7 +533,7 @@ void moe_writer_close(struct moe_writer *writer)
         return;
     struct moe_writer *w = writer;
     remove_part(w);
-    drop_sequences(w, w->n_sequences);
+    drop_sequences(w);
     free(w->sequences);
     moe_tokens_release(&w->buffer);
     moe_trace_info_release(&w->info);

@@ -1,0 +1,396 @@
+/* HDF5 traces: what is written is read, whole and in blocks, in every shape; same trace, same
+ * bytes; growing, resuming, full disks. Files of other programs and damage: test_hdf5_hostile.c. */
+#include "tests/unit/hdf5_traces.h"
+
+#include <check.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static char folder[256], path[300], other[300];
+
+static void must(enum moe_status status, const struct moe_err *err)
+{
+    ck_assert_msg(status == MOE_OK, "%s", err->text);
+}
+
+static void check_equal(const struct moe_trace *a, const struct moe_trace *b)
+{
+    ck_assert_uint_eq(a->tokens.n_tokens, b->tokens.n_tokens);
+    ck_assert_uint_eq(a->n_sequences, b->n_sequences);
+    ck_assert_uint_eq(moe_tokens_parts(&a->tokens), moe_tokens_parts(&b->tokens));
+    ck_assert(same_rows(&a->tokens, 0, &b->tokens, 0, a->tokens.n_tokens, &a->info));
+    for (uint64_t i = 0; i < a->n_sequences; i++) {
+        ck_assert_uint_eq(a->sequences[i].n_tokens, b->sequences[i].n_tokens);
+        ck_assert_uint_eq(a->sequences[i].text_hash, b->sequences[i].text_hash);
+        ck_assert_str_eq(a->sequences[i].label, b->sequences[i].label);
+        ck_assert_str_eq(a->sequences[i].category, b->sequences[i].category);
+    }
+}
+
+static void check_info(const struct moe_trace_info *a, const struct moe_trace_info *b)
+{
+    ck_assert_str_eq(a->model, b->model);
+    ck_assert_str_eq(a->source, b->source);
+    ck_assert_str_eq(a->licence, b->licence);
+    ck_assert_str_eq(a->tool, b->tool);
+    ck_assert_str_eq(a->created, b->created);
+    ck_assert_str_eq(a->note, b->note);
+    ck_assert_str_eq(a->dialect, b->dialect);
+    ck_assert_str_eq(a->header, b->header);
+    ck_assert(a->n_layers == b->n_layers && a->n_experts == b->n_experts && a->top_k == b->top_k);
+    ck_assert(a->synthetic == b->synthetic && a->rows_in_order == b->rows_in_order);
+    ck_assert_mem_eq(a->expert_bytes, b->expert_bytes, a->n_layers * sizeof *a->expert_bytes);
+    ck_assert_ptr_null(b->dense_bytes);
+}
+
+/* Reads in blocks and compares each with the rows it stands for. */
+static uint64_t check_blocks(const char *file, const struct moe_trace *want, unsigned parts)
+{
+    struct moe_reader *r;
+    struct moe_err err = {0};
+    const struct moe_tokens *b;
+    uint64_t at = 0, blocks = 0;
+    must(moe_reader_open(&r, file, &err), &err);
+    for (;; at += b->n_tokens, blocks++) {
+        must(moe_reader_next(r, parts, &b, &err), &err);
+        if (!b)
+            break;
+        ck_assert_uint_eq(b->first_token, at);
+        ck_assert_uint_eq(moe_tokens_parts(b), parts & moe_tokens_parts(&want->tokens));
+        ck_assert(same_rows(b, 0, &want->tokens, at, b->n_tokens, &want->info));
+        uint64_t end = at + b->n_tokens; /* a block ends where a pass ends */
+        ck_assert(moe_step_end(&want->tokens, end - 1) == end);
+    }
+    ck_assert_uint_eq(at, want->tokens.n_tokens);
+    moe_reader_close(r);
+    return blocks;
+}
+
+START_TEST(every_shape_comes_back)
+{
+    static const struct {
+        uint32_t L, E, K;
+        uint64_t n, length;
+        unsigned parts;
+    } cases[] = {
+        {1, 1, 1, 1, 1, 0},
+        {2, 8, 2, 5, 40, ALL_PARTS},
+        {3, 254, 4, 9, 30, 0},
+        {3, 255, 4, 9, 30, 0},
+        {3, 256, 4, 9, 30, ALL_PARTS},
+        {1, 4096, 64, 3, 20, 0},
+        {1024, 4, 4, 3, 9, MOE_HAS_LOG},
+        {32, 8, 2, 60, 80, MOE_HAS_WEIGHT},
+        {4, 16, 2, 0, 0, ALL_PARTS},
+        {4, 16, 2, 3, 0, 0},
+        {64, 128, 8, 4, 60, ALL_PARTS},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct moe_err err = {0};
+        struct moe_trace back, x = make_trace(cases[i].L, cases[i].E, cases[i].K, cases[i].n,
+                                              cases[i].length, cases[i].parts, i);
+        must(moe_trace_save(path, &x, &err), &err);
+        must(moe_trace_load(path, ALL_PARTS, &back, &err), &err);
+        check_equal(&x, &back);
+        check_info(&x.info, &back.info);
+        check_blocks(path, &x, ALL_PARTS);
+        check_blocks(path, &x, MOE_HAS_WEIGHT);
+        must(moe_trace_save(other, &back, &err), &err);
+        moe_trace_release(&back);
+        must(moe_trace_load(path, 0, &back, &err), &err);
+        ck_assert_uint_eq(moe_tokens_parts(&back.tokens), 0);
+        moe_trace_release(&back);
+        moe_trace_release(&x);
+        char command[700];
+        snprintf(command, sizeof command, "cmp -s '%s' '%s'", path, other);
+        ck_assert_msg(system(command) == 0, "case %zu: not the same bytes", i);
+    }
+}
+END_TEST
+
+/* Enough tokens for many blocks; one pass is larger than a block. */
+START_TEST(blocks_hold_whole_passes)
+{
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(8, 8, 2, 40, 60000, 0, 4);
+    ck_assert_uint_gt(x.tokens.n_tokens, 500000);
+    must(moe_trace_save(path, &x, &err), &err);
+    ck_assert_uint_gt(check_blocks(path, &x, ALL_PARTS), 8);
+    struct moe_reader *r;
+    const struct moe_tokens *b;
+    must(moe_reader_open(&r, path, &err), &err);
+    for (int round = 0; round < 2; round++) {
+        must(moe_reader_next(r, 0, &b, &err), &err);
+        ck_assert_uint_eq(b->first_token, 0);
+        must(moe_reader_rewind(r, &err), &err);
+    }
+    moe_reader_close(r);
+    moe_trace_release(&x);
+}
+END_TEST
+
+START_TEST(a_pass_larger_than_a_block_comes_whole)
+{
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(8, 8, 2, 1, 200000, 0, 5);
+    for (uint64_t t = 0; t < x.sequences[0].n_tokens; t++) {
+        x.tokens.step[t] = t < 1000 ? 0 : 1;
+        x.tokens.phase[t] = MOE_PREFILL;
+    }
+    must(moe_trace_save(path, &x, &err), &err);
+    check_blocks(path, &x, 0);
+    moe_trace_release(&x);
+}
+END_TEST
+
+START_TEST(small_traces_make_small_files)
+{
+    struct moe_err err = {0};
+    struct stat st;
+    struct moe_trace x = make_trace(32, 8, 2, 5, 10, 0, 6);
+    must(moe_trace_save(path, &x, &err), &err);
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_int_lt(st.st_size, 24 << 10);
+    moe_trace_release(&x);
+}
+END_TEST
+
+static bool exists(const char *file)
+{
+    return access(file, F_OK) == 0;
+}
+
+static void append_sequence(struct moe_writer *w, const struct moe_trace *x, uint64_t i,
+                            uint64_t from)
+{
+    struct moe_err err = {0};
+    struct moe_tokens rows;
+    uint64_t n = x->sequences[i].n_tokens;
+    must(moe_tokens_init(&rows, &x->info, n, 0, &err), &err);
+    uint64_t r = (uint64_t)x->info.n_layers * x->info.top_k;
+    memcpy(rows.step, x->tokens.step + from, n * sizeof *rows.step);
+    memcpy(rows.position, x->tokens.position + from, n * sizeof *rows.position);
+    memcpy(rows.token_id, x->tokens.token_id + from, n * sizeof *rows.token_id);
+    memcpy(rows.phase, x->tokens.phase + from, n);
+    memcpy(rows.expert, x->tokens.expert + from * r, n * r * sizeof *rows.expert);
+    must(moe_writer_append(w, &rows, &err), &err);
+    must(moe_writer_end_sequence(w, &x->sequences[i], &err), &err);
+    moe_tokens_release(&rows);
+}
+
+/* A commit after every sequence, with a resume now and then; a reader that opened an old version
+ * keeps reading just that, while the writer goes on. */
+START_TEST(growing_file_is_whole_after_every_commit)
+{
+    struct moe_err err = {0};
+    struct moe_trace back, x = make_trace(4, 8, 2, 30, 50, 0, 7);
+    struct moe_writer *w;
+    struct moe_reader *old = NULL;
+    char part[320];
+    snprintf(part, sizeof part, "%s.part", path);
+    unlink(path);
+    must(moe_writer_open(&w, path, &x.info, 0, false, &err), &err);
+    ck_assert(!exists(path));
+    uint64_t at = 0;
+    for (uint64_t i = 0; i < x.n_sequences; i++) {
+        append_sequence(w, &x, i, at);
+        at += x.sequences[i].n_tokens;
+        must(moe_writer_commit(w, &err), &err);
+        must(moe_writer_commit(w, &err), &err); /* nothing new: nothing happens */
+        must(moe_trace_load(path, 0, &back, &err), &err);
+        ck_assert_uint_eq(back.n_sequences, i + 1);
+        ck_assert_uint_eq(back.tokens.n_tokens, at);
+        ck_assert(same_rows(&back.tokens, 0, &x.tokens, 0, at, &x.info));
+        ck_assert_str_eq(back.sequences[i].label, x.sequences[i].label);
+        moe_trace_release(&back);
+        if (i == 10)
+            must(moe_reader_open(&old, path, &err), &err);
+        if (i % 7 == 6) {
+            moe_writer_close(w);
+            ck_assert(!exists(part));
+            must(moe_writer_open(&w, path, &x.info, 0, true, &err), &err);
+            ck_assert_uint_eq(moe_writer_n_sequences(w), i + 1);
+        }
+    }
+    const struct moe_tokens *b;
+    must(moe_reader_next(old, 0, &b, &err), &err);
+    ck_assert_uint_eq(moe_reader_n_sequences(old), 11);
+    ck_assert_uint_eq(b->n_tokens, moe_reader_n_tokens(old));
+    ck_assert(same_rows(b, 0, &x.tokens, 0, b->n_tokens, &x.info));
+    moe_reader_close(old);
+    append_sequence(w, &x, 0, 0); /* not committed: not there */
+    moe_writer_close(w);
+    ck_assert(!exists(part));
+    must(moe_trace_load(path, 0, &back, &err), &err);
+    check_equal(&x, &back);
+    moe_trace_release(&back);
+    moe_trace_release(&x);
+}
+END_TEST
+
+/* More rows between commits than the writer keeps: it must copy, and still be right. */
+START_TEST(commits_larger_than_the_buffer)
+{
+    struct moe_err err = {0};
+    struct moe_trace back, x = make_trace(1024, 2, 1, 2, 18000, 0, 8);
+    struct moe_writer *w;
+    uint64_t at = 0;
+    ck_assert_uint_gt(x.sequences[0].n_tokens * 1024 * 2, 34 << 20);
+    must(moe_writer_open(&w, path, &x.info, 0, false, &err), &err);
+    for (uint64_t i = 0; i < x.n_sequences; at += x.sequences[i].n_tokens, i++) {
+        append_sequence(w, &x, i, at);
+        must(moe_writer_commit(w, &err), &err);
+    }
+    moe_writer_close(w);
+    must(moe_trace_load(path, 0, &back, &err), &err);
+    check_equal(&x, &back);
+    moe_trace_release(&back);
+    moe_trace_release(&x);
+}
+END_TEST
+
+START_TEST(resume_wants_the_same_shape)
+{
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(4, 8, 2, 2, 5, 0, 9);
+    struct moe_writer *w;
+    char message[600];
+    must(moe_trace_save(path, &x, &err), &err);
+    x.info.n_experts = 9;
+    ck_assert_int_eq(moe_writer_open(&w, path, &x.info, 0, true, &err), MOE_ERR_INPUT);
+    snprintf(message, sizeof message,
+             "cannot continue '%s': it has 4 layers, 8 experts, top-k 2, parts 0, synthetic 1; "
+             "wanted are 4, 9, 2, 0, 1",
+             path);
+    ck_assert_str_eq(err.text, message);
+    moe_trace_release(&x);
+}
+END_TEST
+
+START_TEST(bad_tokens_are_not_written)
+{
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(4, 8, 2, 2, 9, 0, 10);
+    char message[600];
+    unlink(path);
+    x.tokens.expert[(3 * 4 + 2) * 2] = 9;
+    ck_assert_int_eq(moe_trace_save(path, &x, &err), MOE_ERR_INPUT);
+    snprintf(message, sizeof message,
+             "cannot write '%s': token 3 layer 2: expert 9 is outside 0..7", path);
+    ck_assert_str_eq(err.text, message);
+    snprintf(message, sizeof message, "%s.part", path);
+    ck_assert(!exists(path) && !exists(message));
+    moe_trace_release(&x);
+}
+END_TEST
+
+START_TEST(places_that_cannot_be_written)
+{
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(1, 2, 1, 1, 1, 0, 11);
+    char message[600];
+    ck_assert_int_eq(moe_trace_save(folder, &x, &err), MOE_ERR_IO);
+    snprintf(message, sizeof message, "cannot write '%s': is a directory", folder);
+    ck_assert_str_eq(err.text, message);
+    ck_assert_int_eq(moe_trace_save("/nonexistent/x.h5", &x, &err), MOE_ERR_IO);
+    ck_assert_str_eq(err.text, "cannot write '/nonexistent/x.h5': No such file or directory");
+    ck_assert_int_eq(moe_trace_save("/dev/null", &x, &err), MOE_ERR_IO);
+    ck_assert_str_eq(err.text, "cannot write '/dev/null': not a regular file");
+    moe_trace_release(&x);
+}
+END_TEST
+
+/* In a child that may write files of `limit` bytes only. 0: the one line was as expected, what was
+ * committed opens, nothing else is left. */
+static int write_on_full_disk(rlim_t limit)
+{
+    struct rlimit small = {limit, RLIM_INFINITY};
+    struct moe_err err = {0}, wanted = {0};
+    struct moe_trace back, x = make_trace(8, 64, 4, 40, 60, MOE_HAS_WEIGHT, 12);
+    struct moe_writer *w;
+    uint64_t committed = 0, at = 0;
+    char part[320];
+    snprintf(part, sizeof part, "%s.part", path);
+    unlink(path);
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    enum moe_status status = moe_writer_open(&w, path, &x.info, 0, false, &err);
+    for (uint64_t i = 0; !status && i < x.n_sequences; at += x.sequences[i].n_tokens, i++) {
+        struct moe_tokens rows = x.tokens;
+        uint64_t row = (uint64_t)x.info.n_layers * x.info.top_k;
+        rows.n_tokens = x.sequences[i].n_tokens;
+        rows.step += at, rows.position += at, rows.token_id += at, rows.phase += at;
+        rows.expert += at * row;
+        rows.weight += at * row;
+        status = moe_writer_append(w, &rows, &err);
+        if (!status)
+            status = moe_writer_end_sequence(w, &x.sequences[i], &err);
+        if (!status && !(status = moe_writer_commit(w, &err)))
+            committed = i + 1;
+    }
+    if (status != MOE_ERR_IO)
+        return 10;
+    moe_fail(&wanted, MOE_ERR_IO, "cannot write '%s': File too large", path);
+    if (strcmp(err.text, wanted.text) != 0)
+        return 11;
+    if (exists(part)) /* gone already at the failure: its room is free again */
+        return 12;
+    moe_writer_close(w);
+    if (committed == 0)
+        return exists(path) ? 13 : 0;
+    if (moe_trace_load(path, 0, &back, &err))
+        return 14;
+    return back.n_sequences != committed || exists(part) ? 15 : 0;
+}
+
+START_TEST(a_full_disk_costs_only_what_was_not_committed)
+{
+    for (rlim_t limit = 12000; limit < 40000; limit += 1777) {
+        pid_t child = fork();
+        if (child == 0) /* _exit: what HDF5 could not write it does not free either */
+            _exit(write_on_full_disk(limit));
+        int status;
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "limit %lu: status %#x",
+                      (unsigned long)limit, (unsigned)status);
+    }
+}
+END_TEST
+
+START_TEST(version_has_three_numbers)
+{
+    unsigned a, b, c;
+    char tail;
+    ck_assert_int_eq(sscanf(moe_hdf5_version(), "%u.%u.%u%c", &a, &b, &c, &tail), 3);
+}
+END_TEST
+
+int main(void)
+{
+    temporary_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/x.h5", folder);
+    snprintf(other, sizeof other, "%s/y.h5", folder);
+    Suite *suite = suite_create("hdf5");
+    TCase *tc = tcase_create("hdf5");
+    tcase_add_test(tc, every_shape_comes_back);
+    tcase_add_test(tc, blocks_hold_whole_passes);
+    tcase_add_test(tc, a_pass_larger_than_a_block_comes_whole);
+    tcase_add_test(tc, small_traces_make_small_files);
+    tcase_add_test(tc, growing_file_is_whole_after_every_commit);
+    tcase_add_test(tc, commits_larger_than_the_buffer);
+    tcase_add_test(tc, resume_wants_the_same_shape);
+    tcase_add_test(tc, bad_tokens_are_not_written);
+    tcase_add_test(tc, places_that_cannot_be_written);
+    tcase_add_test(tc, a_full_disk_costs_only_what_was_not_committed);
+    tcase_add_test(tc, version_has_three_numbers);
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    remove_folder(folder);
+    return failed != 0;
+}
