@@ -90,6 +90,19 @@ START_TEST(one_row)
 }
 END_TEST
 
+START_TEST(one_wide_row)
+{
+    struct moe_table *t = new_table();
+    const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "long_name", "i"};
+    for (uint64_t j = 0; j < 9; j++)
+        moe_table_u64(t, names[j], j);
+    expect(t, moe_table_write_text,
+           "a          0\nb          1\nc          2\nd          3\ne          4\n"
+           "f          5\ng          6\nlong_name  7\ni          8\n");
+    moe_table_free(t);
+}
+END_TEST
+
 START_TEST(no_rows)
 {
     struct moe_table *t = new_table();
