@@ -218,7 +218,7 @@ static uint32_t real_to_half(double value)
     if (isnan(value) || size >= 65520)
         return sign | (isnan(value) ? 0x7e00u : 0x7c00u);
     frexp(size, &exponent);
-    int scale = exponent < -13 ? -24 : exponent - 11;
+    int scale = size < 0x1p-14 ? -24 : exponent - 11;
     uint32_t steps = (uint32_t)nearbyint(ldexp(size, -scale));
     /* A carry out of the fraction moves into the exponent by itself. */
     return sign | (scale == -24 ? steps : ((uint32_t)(scale + 24) << 10) + steps);

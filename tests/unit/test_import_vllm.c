@@ -1,0 +1,138 @@
+#include "import_help.h"
+
+static const struct moe_import_options no_options;
+
+START_TEST(one_request)
+{
+    struct moe_trace trace;
+    struct moe_err err = {0};
+    help_ok(moe_vllm_import(GOLDEN "vllm.npy", &no_options, &trace, &err), &err);
+    ck_assert_uint_eq(trace.info.n_layers, 3);
+    ck_assert_uint_eq(trace.info.top_k, 2);
+    ck_assert_uint_eq(trace.info.n_experts, 4);
+    ck_assert_uint_eq(trace.tokens.n_tokens, 4);
+    ck_assert_uint_eq(trace.tokens.expert[0], MOE_NO_EXPERT);
+    ck_assert_uint_eq(trace.tokens.phase[0], MOE_DECODE);
+    ck_assert_int_eq(trace.tokens.position[3], 3);
+    ck_assert_ptr_nonnull(strstr(trace.info.note, "every token is called a decode token"));
+    moe_trace_release(&trace);
+}
+END_TEST
+
+START_TEST(several_requests)
+{
+    struct moe_import_options options = {.sequences = GOLDEN "vllm.csv"};
+    struct moe_trace trace;
+    struct moe_err err = {0};
+    help_ok(moe_vllm_import(GOLDEN "vllm.npz", &options, &trace, &err), &err);
+    ck_assert_uint_eq(trace.n_sequences, 2);
+    ck_assert_str_eq(trace.sequences[0].label, "arr_2"); /* natural order: before arr_10 */
+    ck_assert_str_eq(trace.sequences[1].label, "arr_10");
+    ck_assert_uint_eq(trace.sequences[0].n_tokens, 4); /* the file says 5: the last is not routed */
+    ck_assert_uint_eq(trace.sequences[1].n_tokens, 3);
+    const uint8_t phase[] = {0, 0, 1, 1, 0, 1, 1};
+    const int32_t position[] = {0, 1, 2, 3, 0, 1, 2};
+    for (int t = 0; t < 7; t++) {
+        ck_assert_uint_eq(trace.tokens.phase[t], phase[t]);
+        ck_assert_int_eq(trace.tokens.position[t], position[t]);
+    }
+    ck_assert_str_eq(trace.info.note, "");
+    moe_trace_release(&trace);
+    help_import("vllm", GOLDEN "vllm.npz", &options, "a.h5");
+    help_export("jsonl", "a.h5", help_path("a.jsonl"));
+    help_import("jsonl", help_path("a.jsonl"), &no_options, "b.h5");
+    help_same_file(help_path("a.h5"), help_path("b.h5"));
+}
+END_TEST
+
+static void refused(const char *data, size_t size, const char *csv, const char *expected)
+{
+    struct moe_blob arrays = {"x", data, size}, sequences = {"s", csv, csv ? strlen(csv) : 0};
+    struct moe_trace trace;
+    struct moe_err err = {0};
+    ck_assert_msg(moe_vllm_parse(&arrays, &sequences, &no_options, &trace, &err) != MOE_OK,
+                  "not refused; expected: %s", expected);
+    ck_assert_msg(strstr(err.text, expected) != NULL, "'%s' instead of '%s'", err.text, expected);
+}
+
+START_TEST(hostile)
+{
+    char *data = NULL;
+    size_t n = 0;
+    struct moe_err err = {0};
+    help_ok(moe_file_read(GOLDEN "vllm.npz", 1 << 20, &data, &n, &err), &err);
+    refused("", 0, NULL, "'x': not a npy file");
+    refused("PK\3\4", 4, NULL, "no end record");
+    refused(data, n - 1, NULL, "no end record");
+    refused(data, n, "n_prompt\n1\n", "'s': 1 sequences, 'x' has 2 arrays");
+    refused(data, n, "n_prompt\n5\n1\n", "'s':2: prompt of 5 tokens exceeds the 4");
+    refused(data, n, "n_tokens\n6\n3\n", "'s':2: n_tokens 6, but");
+    /* every truncation and every changed byte is refused or gives a sound trace */
+    char *bad = malloc(n);
+    for (size_t i = 0; i < n; i++) {
+        struct moe_blob arrays = {"x", bad, n}, none = {0};
+        struct moe_trace trace;
+        memcpy(bad, data, n);
+        bad[i] = (char)(bad[i] ^ 0x55);
+        if (moe_vllm_parse(&arrays, &none, &no_options, &trace, &err) == MOE_OK)
+            moe_trace_release(&trace);
+    }
+    memcpy(bad, data, n);
+    bad[n / 4] = (char)(bad[n / 4] ^ 1); /* within the first array */
+    refused(bad, n, NULL, "CRC of an entry");
+    free(bad);
+    free(data);
+    help_ok(moe_file_read(GOLDEN "vllm-compressed.npz", 1 << 20, &data, &n, &err), &err);
+    refused(data, n, NULL, "compressed npz is not supported: np.savez, not np.savez_compressed");
+    free(data);
+    help_ok(moe_file_read(GOLDEN "npy/ids.npy", 1 << 20, &data, &n, &err), &err);
+    data[n - 1] = data[n - 2];
+    refused(data, n, NULL, "stands twice in the route");
+    free(data);
+}
+END_TEST
+
+START_TEST(registry)
+{
+    const struct moe_format *format = NULL;
+    struct moe_err err = {0};
+    for (const struct moe_format *f = moe_formats; f->name; f++) {
+        help_ok(moe_format_find(f->name, &format, &err), &err);
+        ck_assert_ptr_eq(format, f);
+        struct moe_trace trace;
+        ck_assert_int_ne(f->import("/nonexistent/x", &no_options, &trace, &err), MOE_OK);
+        ck_assert_msg(strstr(err.text, "/nonexistent/x") != NULL, "%s", err.text);
+        if (f->export)
+            ck_assert_int_ne(f->import(GOLDEN, &no_options, &trace, &err), MOE_OK);
+    }
+    ck_assert_int_eq(moe_format_find("route-cvs", &format, &err), MOE_ERR_USAGE);
+    ck_assert_str_eq(err.text, "unknown format 'route-cvs' (did you mean 'route-csv'?)");
+}
+END_TEST
+
+/* An unwritable place: an error, and nothing left behind. */
+START_TEST(unwritable)
+{
+    struct moe_trace trace;
+    struct moe_err err = {0};
+    help_ok(moe_npy_routes_import(GOLDEN "npy", &no_options, &trace, &err), &err);
+    for (const struct moe_format *f = moe_formats; f->name; f++)
+        if (f->export)
+            ck_assert_int_eq(f->export(&trace, help_path("no/such/folder"), &err), MOE_ERR_IO);
+    moe_trace_release(&trace);
+}
+END_TEST
+
+static void add(TCase *tcase)
+{
+    tcase_add_test(tcase, one_request);
+    tcase_add_test(tcase, several_requests);
+    tcase_add_test(tcase, hostile);
+    tcase_add_test(tcase, registry);
+    tcase_add_test(tcase, unwritable);
+}
+
+int main(void)
+{
+    return help_run("import_vllm", add);
+}

@@ -1,0 +1,141 @@
+#include "traces/model.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char good[] = "name: m\nsource: a test\nn_layers: 4\nn_experts: 8\ntop_k: 2\n"
+                           "d_model: 64\nd_ffn: 128\nn_heads: 8\nn_kv_heads: 2\nhead_dim: 8\n"
+                           "n_vocab: 1000\ndense_ffn: 16\nexpert_weight_bits: 4.25\n"
+                           "dense_weight_bits: 16\n";
+
+static struct moe_model load(const char *name)
+{
+    char path[128];
+    struct moe_model model;
+    struct moe_err err = {0};
+    snprintf(path, sizeof path, "experiments/models/%s.yaml", name);
+    ck_assert_msg(moe_model_load(path, &model, &err) == MOE_OK, "%s", err.text);
+    ck_assert_str_eq(model.name, name);
+    ck_assert_msg(strncmp(model.source, "config.json of ", 15) == 0, "%s", model.source);
+    return model;
+}
+
+static double dense_gb(const struct moe_model *m)
+{
+    uint64_t layers = m->n_layers * moe_model_dense_layer_bytes(m);
+    return (double)(layers + moe_model_head_bytes(m)) / 1e9;
+}
+
+static double experts_gb(const struct moe_model *m)
+{
+    return (double)(m->n_layers * m->n_experts * moe_model_expert_bytes(m)) / 1e9;
+}
+
+START_TEST(published_models)
+{
+    struct moe_model m = load("mixtral-8x7b");
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 352321536);
+    /* (2 * 4096 * 4096 + 2 * 4096 * 1024 + 4096 * 8) * 2 */
+    ck_assert_uint_eq(moe_model_dense_layer_bytes(&m), 83951616);
+    ck_assert_uint_eq(moe_model_head_bytes(&m), 262144000);
+    ck_assert_double_eq_tol(dense_gb(&m), 2.95, 0.005);
+    ck_assert_double_eq_tol(experts_gb(&m), 90.19, 0.005);
+    ck_assert_uint_eq(moe_model_kv_bytes(&m, 100), 100 * 4096);
+    m = load("phi-3.5-moe");
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 157286400);
+    m = load("qwen3-30b-a3b");
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 3 * 2048 * 768 * 2);
+    ck_assert_double_eq_tol(experts_gb(&m), 57.98, 0.005); /* 29.0 of the 30.5 B parameters */
+    m = load("gpt-oss-20b");
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 13219200); /* 3 * 2880^2 * 4.25 / 8 */
+    m = load("minicpm-moe-8x2b");
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 3 * 2304 * 5760 * 2);
+    ck_assert_uint_eq(m.n_layers, 40);
+}
+END_TEST
+
+START_TEST(formulas)
+{
+    struct moe_model m;
+    struct moe_err err = {0};
+    ck_assert_int_eq(moe_model_parse("m", good, sizeof good - 1, &m, &err), MOE_OK);
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 13056); /* 3 * 64 * 128 * 4.25 / 8 */
+    /* (2 * 64 * 64 + 2 * 64 * 16 + 64 * 8 + 3 * 64 * 16) * 2 */
+    ck_assert_uint_eq(moe_model_dense_layer_bytes(&m), 27648);
+    ck_assert_uint_eq(moe_model_head_bytes(&m), 128000);
+    ck_assert_uint_eq(moe_model_kv_bytes(&m, 10), 2 * 10 * 2 * 8 * 2);
+    m.d_ffn = 1; /* a part of a byte counts whole: 192 * 4.25 / 8 = 102; 3 * 1 * 1 * 4.25 / 8 */
+    m.d_model = 1;
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 2);
+}
+END_TEST
+
+/* good[] with the line that starts with `key` replaced by `line` must be refused. */
+static void refused(const char *key, const char *line, const char *expected)
+{
+    char text[1024];
+    const char *at = strstr(good, key), *end = strchr(at, '\n');
+    struct moe_model m = {.top_k = 77};
+    struct moe_err err = {0};
+    int n = snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, line, end);
+    ck_assert_int_eq(moe_model_parse("m", text, (size_t)n, &m, &err), MOE_ERR_USAGE);
+    ck_assert_msg(strstr(err.text, expected) != NULL, "'%s' instead of '%s'", err.text, expected);
+    ck_assert_uint_eq(m.top_k, 77); /* out-parameters only on success */
+}
+
+START_TEST(bad_descriptions)
+{
+    refused("top_k", "top_kk: 2", "'m':5: ");
+    refused("top_k", "top_kk: 2", "did you mean 'top_k'?");
+    refused("top_k", "top_k: 9", "'m':5: top_k 9 exceeds the 8 experts of a layer");
+    refused("n_kv_heads", "n_kv_heads: 3", "'m':9: n_kv_heads 3 does not divide n_heads 8");
+    refused("n_layers", "n_layers: 0", "0");
+    refused("n_layers", "n_layers: 1025", "1025 is outside 1..1024");
+    refused("n_layers", "n_layers: -1", "n_layers");
+    refused("n_layers", "n_layers: 18446744073709551616", "n_layers");
+    refused("n_layers", "n_layers: [1]", "'m':3: ");
+    refused("n_experts", "n_experts: 5000", "5000 is outside 1..4096");
+    refused("expert_weight_bits", "expert_weight_bits: nan", "expert_weight_bits");
+    refused("expert_weight_bits", "expert_weight_bits: 0.5", "0.5 is outside 1..64");
+    refused("name", "name: &a m", "'m':1");
+    const char *const keys[] = {"name",
+                                "source",
+                                "n_layers",
+                                "n_experts",
+                                "top_k",
+                                "d_model",
+                                "d_ffn",
+                                "n_heads",
+                                "n_kv_heads",
+                                "head_dim",
+                                "n_vocab",
+                                "dense_ffn",
+                                "expert_weight_bits",
+                                "dense_weight_bits"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        refused(keys[i], "", keys[i]);
+    struct moe_model m;
+    struct moe_err err = {0};
+    ck_assert_int_eq(moe_model_parse("m", "[]", 2, &m, &err), MOE_ERR_USAGE);
+    ck_assert_int_ne(moe_model_parse("m", "", 0, &m, &err), MOE_OK);
+    ck_assert_int_eq(moe_model_load("nowhere.yaml", &m, &err), MOE_ERR_IO);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("model");
+    TCase *tcase = tcase_create("model");
+    tcase_add_test(tcase, published_models);
+    tcase_add_test(tcase, formulas);
+    tcase_add_test(tcase, bad_descriptions);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
