@@ -110,49 +110,46 @@ static enum moe_status parse_per_layer(const char *list, struct moe_geometry *g,
 }
 
 /* Smallest and largest expert and the bytes of all; layers of size 0 have no experts to keep. */
-static enum moe_status size_range(const struct moe_geometry *g, uint64_t *min, uint64_t *max,
-                                  uint64_t *total, struct moe_err *err)
+struct sizes {
+    uint64_t min, max, total;
+};
+
+static struct sizes measure(const struct moe_geometry *g)
 {
-    *min = UINT64_MAX;
-    *max = 0;
-    *total = 0;
+    struct sizes sizes = {.min = UINT64_MAX};
     for (uint32_t l = 0; l < g->n_layers; l++) {
-        uint64_t bytes = g->expert_bytes[l], layer;
-        if (bytes && bytes < *min)
-            *min = bytes;
-        if (bytes > *max)
-            *max = bytes;
-        if (!moe_mul_u64(bytes, g->n_experts, &layer) || !moe_add_u64(*total, layer, total))
-            return moe_fail(err, MOE_ERR_USAGE, "layer %" PRIu32 ": the bytes of all experts %s", l,
-                            "do not fit 64 bits");
+        uint64_t bytes = g->expert_bytes[l];
+        if (bytes && bytes < sizes.min)
+            sizes.min = bytes;
+        if (bytes > sizes.max)
+            sizes.max = bytes;
+        sizes.total += bytes * g->n_experts;
     }
-    if (*max == 0)
-        return moe_fail(err, MOE_ERR_USAGE, "no layer has an expert with a size");
-    return MOE_OK;
+    return sizes;
 }
 
 static enum moe_status parse_global_bytes(const char *text, struct moe_geometry *g,
                                           struct moe_err *err)
 {
-    uint64_t bytes, min, max, total;
+    uint64_t bytes;
     enum moe_status s = moe_parse_bytes(text, &bytes, err);
     if (s)
         return s;
     if (!g->expert_bytes)
         return moe_fail(err, MOE_ERR_USAGE,
                         "the sizes of the experts are unknown; give slots, as in global:56");
-    s = size_range(g, &min, &max, &total, err);
-    if (s)
-        return s;
-    if (bytes < max)
+    struct sizes sizes = measure(g);
+    if (sizes.max == 0)
+        return moe_fail(err, MOE_ERR_USAGE, "no layer has an expert with a size");
+    if (bytes < sizes.max)
         return moe_fail(err, MOE_ERR_USAGE,
                         "%" PRIu64 " bytes are less than one expert of %" PRIu64 " bytes", bytes,
-                        max);
-    if (bytes > total)
+                        sizes.max);
+    if (bytes > sizes.total)
         return moe_fail(err, MOE_ERR_USAGE,
                         "%" PRIu64 " bytes exceed the %" PRIu64 " bytes of all experts", bytes,
-                        total);
-    uint64_t slots = bytes / min, model = (uint64_t)g->n_layers * g->n_experts;
+                        sizes.total);
+    uint64_t slots = bytes / sizes.min, model = (uint64_t)g->n_layers * g->n_experts;
     add_global_pool(g, (uint32_t)(slots < model ? slots : model), bytes);
     return MOE_OK;
 }
@@ -228,16 +225,32 @@ static enum moe_status alloc(struct moe_geometry *g, const uint64_t *expert_byte
     return MOE_OK;
 }
 
+/* Slots and bytes of any geometry of the model can be numbered. */
+static enum moe_status check_model(uint32_t n_layers, uint32_t n_experts,
+                                   const uint64_t *expert_bytes, struct moe_err *err)
+{
+    uint64_t model = (uint64_t)n_layers * n_experts, bytes;
+    if (model > INT32_MAX)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "%" PRIu32 " layers of %" PRIu32 " experts exceed the limit of %d experts",
+                        n_layers, n_experts, INT32_MAX);
+    for (uint32_t l = 0; l < n_layers && expert_bytes; l++)
+        if (!moe_mul_u64(expert_bytes[l], model, &bytes))
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "layer %" PRIu32 ": %" PRIu64 " experts of %" PRIu64
+                            " bytes do not fit 64 bits",
+                            l, model, expert_bytes[l]);
+    return MOE_OK;
+}
+
 enum moe_status moe_geometry_parse(const char *text, uint32_t n_layers, uint32_t n_experts,
                                    const uint64_t *expert_bytes, struct moe_geometry *out,
                                    struct moe_err *err)
 {
     struct moe_geometry g = {.n_layers = n_layers, .n_experts = n_experts};
-    if ((uint64_t)n_layers * n_experts > INT32_MAX)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "%" PRIu32 " layers of %" PRIu32 " experts exceed the limit of %d experts",
-                        n_layers, n_experts, INT32_MAX);
-    enum moe_status s = alloc(&g, expert_bytes, err);
+    enum moe_status s = check_model(n_layers, n_experts, expert_bytes, err);
+    if (!s)
+        s = alloc(&g, expert_bytes, err);
     if (s)
         return s;
     s = parse_form(text, &g, err);
