@@ -246,8 +246,9 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {several_rows,      one_row, no_rows,   notes_replace,
-                                  text_of_any_bytes, many,    full_disk, shortest_numbers};
+    const TTest *const tests[] = {several_rows, one_row,       one_wide_row,
+                                  no_rows,      notes_replace, text_of_any_bytes,
+                                  many,         full_disk,     shortest_numbers};
     Suite *suite = suite_create("table");
     TCase *tcase = tcase_create("all");
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
