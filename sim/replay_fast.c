@@ -9,11 +9,14 @@ enum { MAX_WAYS = 8, MAX_EXPERTS = 255, MAX_TOP_K = 8, EMPTY = 0xff };
 #define HIGHS 0x8080808080808080u
 
 /* Counters of one layer and phase. Rows that take the short way only note how many of their K
- * experts hit and how many evictions were useless; the rest follows from these. */
+ * experts hit; the rest follows, because their pool was full. Useless fills follow from
+ * `first_hits`: of the experts evicted, as many had a use as had a first hit and are not in the
+ * pool any more. */
 struct tally {
     uint64_t rows_by_hits[MAX_TOP_K + 1]; /* short way */
-    uint64_t useless;                     /* both ways */
-    struct moe_counts counts;             /* long way */
+    uint64_t
+        first_hits; /* both ways; plus those in the pool when the phase came, minus when it went */
+    struct moe_counts counts; /* long way */
 };
 
 /* A layer with a pool. Byte i of `stack` is the expert used i-th last. The pool holds those in the
@@ -21,16 +24,17 @@ struct tally {
 struct lane {
     uint64_t stack;
     uint64_t highs; /* high bit of each byte that is a way */
-    uint32_t ways, last_shift;
-    uint32_t layer;
+    uint32_t layer, ways;
+    bool full;
     struct tally tally[2];
-    uint8_t unused[256]; /* [expert] 1: in the pool and not asked for since its fill */
+    uint8_t unused[256]; /* [expert] 1: not asked for since its fill */
 };
 
 struct moe_fast {
     const struct moe_geometry *geometry;
     uint32_t top_k;
     enum moe_contract contract;
+    uint32_t phase; /* of the step under way */
     uint32_t n_lanes;
     struct lane *lane;
     moe_expert *event; /* [E] different experts of an event with several tokens */
@@ -54,86 +58,82 @@ static inline uint64_t span(uint64_t found)
 /* Shifts the bytes of a span up by one and puts the expert in front. */
 static inline uint64_t to_front(uint64_t stack, uint64_t bytes, moe_expert expert)
 {
-    return (stack & ~bytes) | ((stack << 8 | expert) & bytes);
-}
-
-static inline uint32_t last_of(const struct lane *lane)
-{
-    return lane->stack >> lane->last_shift & 0xff;
+    return stack ^ ((stack ^ (stack << 8 | expert)) & bytes);
 }
 
 /* Access contract: one expert after the other. */
 static inline __attribute__((always_inline)) void access_row(struct lane *lane, struct tally *tally,
                                                              const moe_expert *row, uint32_t top_k)
 {
-    uint64_t stack = lane->stack, highs = lane->highs, useless = 0;
-    uint32_t n_hits = 0, last_shift = lane->last_shift;
+    uint64_t stack = lane->stack, highs = lane->highs;
+    uint32_t n_hits = 0, first_hits = 0;
     for (uint32_t k = 0; k < top_k; k++) {
         uint64_t found = find(stack, highs, row[k]);
         uint32_t hit = found != 0;
-        useless += lane->unused[stack >> last_shift & 0xff] & (hit ^ 1);
+        first_hits += lane->unused[row[k]] & hit;
         lane->unused[row[k]] = (uint8_t)(hit ^ 1);
         stack = to_front(stack, span(found), row[k]);
         n_hits += hit;
     }
     lane->stack = stack;
     tally->rows_by_hits[n_hits]++;
-    tally->useless += useless;
+    tally->first_hits += first_hits;
 }
 
-/* Of the experts in the pool that the event does not use (their high bits not in `kept`), how many
- * of the n that were used least recently were never asked for since their fill. */
-static inline __attribute__((always_inline)) uint64_t
-count_useless(const struct lane *lane, uint64_t stack, uint64_t kept, uint32_t n, uint32_t n_max)
-{
-    uint64_t useless = 0;
-    for (uint32_t i = 0; i < n_max; i++) {
-        uint64_t left = ~kept | 0x80; /* never zero, for clz */
-        uint32_t at = 56 - (uint32_t)__builtin_clzll(left);
-        useless += lane->unused[stack >> at & 0xff] & (i < n);
-        kept |= (uint64_t)0x80 << at;
-    }
-    return useless;
-}
-
-/* Event contract in a pool of at least K slots: all experts are looked for in the stack as it is
- * before the event, so that the searches need not wait for each other. Moving expert i to the
- * front pushes those of the later ones that lay before it one byte up. */
+/* Event contract: all experts are looked for in the stack as it is before the event, so that the
+ * searches need not wait for each other. Moving expert i to the front pushes those of the later
+ * ones that lay before it one byte up. narrow: the pool is smaller than K; the misses that find
+ * no room besides the hits are not kept. */
 static inline __attribute__((always_inline)) void event_row(struct lane *lane, struct tally *tally,
-                                                            const moe_expert *row, uint32_t top_k)
+                                                            const moe_expert *row, uint32_t top_k,
+                                                            bool narrow)
 {
-    uint64_t bytes[MAX_TOP_K], stack = lane->stack, highs = lane->highs, kept = ~highs;
-    uint32_t n_hits = 0, hits[MAX_TOP_K];
+    uint64_t bytes[MAX_TOP_K], keep[MAX_TOP_K], stack = lane->stack;
+    uint32_t hit[MAX_TOP_K], n_hits = 0, first_hits = 0;
     for (uint32_t k = 0; k < top_k; k++) {
-        uint64_t found = find(stack, highs, row[k]);
+        uint64_t found = find(stack, lane->highs, row[k]);
         bytes[k] = span(found);
-        hits[k] = found != 0;
-        n_hits += hits[k];
-        kept |= found & -found;
+        hit[k] = found != 0;
+        n_hits += hit[k];
     }
-    tally->rows_by_hits[n_hits]++;
-    tally->useless += count_useless(lane, stack, kept, top_k - n_hits, top_k);
+    for (uint32_t k = 0, room = lane->ways - n_hits; k < top_k; k++) {
+        keep[k] = !narrow || hit[k] || room > 0 ? UINT64_MAX : 0;
+        room -= keep[k] && !hit[k];
+    }
     for (uint32_t k = 0; k < top_k; k++) {
-        lane->unused[row[k]] = (uint8_t)(hits[k] ^ 1);
+        first_hits += lane->unused[row[k]] & hit[k];
+        lane->unused[row[k]] = (uint8_t)(hit[k] ^ 1);
+        bytes[k] &= keep[k];
         stack = to_front(stack, bytes[k], row[k]);
         for (uint32_t j = k + 1; j < top_k; j++)
             bytes[j] |= (bytes[j] << 8 | 0xff) & bytes[k];
     }
     lane->stack = stack;
+    tally->rows_by_hits[n_hits]++;
+    tally->first_hits += first_hits;
+}
+
+/* Experts in the pool that were asked for since their fill. */
+static uint32_t count_used(const struct lane *lane)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < lane->ways; i++) {
+        uint32_t expert = lane->stack >> 8 * i & 0xff;
+        n += expert != EMPTY && !lane->unused[expert];
+    }
+    return n;
 }
 
 /* One expert: found or inserted, with every counter. Returns whether it was found. */
-static bool place(struct lane *lane, struct moe_counts *counts, moe_expert expert)
+static bool place(struct lane *lane, struct tally *tally, moe_expert expert)
 {
     uint64_t found = find(lane->stack, lane->highs, expert);
-    if (!found) {
-        uint32_t last = last_of(lane);
-        counts->fills++;
-        counts->evictions += last != EMPTY;
-        counts->useless_fills += lane->unused[last];
-    }
+    tally->counts.fills += !found;
+    tally->counts.evictions += !found && lane->full;
+    tally->first_hits += found && lane->unused[expert];
     lane->unused[expert] = !found;
     lane->stack = to_front(lane->stack, span(found), expert);
+    lane->full = (lane->stack >> 8 * (lane->ways - 1) & 0xff) != EMPTY;
     return found;
 }
 
@@ -149,7 +149,7 @@ static void count_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
 
 /* The n different experts of an event; the pool may be smaller than n or have empty slots. Those
  * present go to the front first, so that none of them is last when the misses are inserted. */
-static void place_event(struct lane *lane, struct moe_counts *counts, const moe_expert *expert,
+static void place_event(struct lane *lane, struct tally *tally, const moe_expert *expert,
                         uint32_t n)
 {
     uint32_t n_hits = 0;
@@ -163,23 +163,23 @@ static void place_event(struct lane *lane, struct moe_counts *counts, const moe_
     uint32_t room = lane->ways - n_hits;
     for (uint32_t i = 0; i < n; i++) {
         if (room == 0 && !find(lane->stack, lane->highs, expert[i]))
-            counts->dropped_fills++;
+            tally->counts.dropped_fills++;
         else
-            room -= !place(lane, counts, expert[i]);
+            room -= !place(lane, tally, expert[i]);
     }
-    count_event(counts, n_hits, n);
+    count_event(&tally->counts, n_hits, n);
 }
 
 /* Any rows of one layer; stride is the distance between the rows of two tokens. */
 static void long_way(struct moe_fast *f, struct lane *lane, const moe_expert *row, uint64_t n_rows,
-                     size_t stride, uint32_t phase)
+                     size_t stride)
 {
-    struct moe_counts *counts = &lane->tally[phase].counts;
+    struct tally *tally = &lane->tally[f->phase];
     uint32_t n = 0, n_hits = 0;
     for (uint64_t t = 0; t < n_rows; t++, row += stride)
         for (uint32_t k = 0; k < f->top_k && row[k] != MOE_NO_EXPERT; k++) {
             if (f->contract == MOE_CONTRACT_ACCESS) {
-                n_hits += place(lane, counts, row[k]);
+                n_hits += place(lane, tally, row[k]);
                 n++;
             } else if (!f->seen[row[k]]) {
                 f->seen[row[k]] = 1;
@@ -187,49 +187,62 @@ static void long_way(struct moe_fast *f, struct lane *lane, const moe_expert *ro
             }
         }
     if (f->contract == MOE_CONTRACT_ACCESS) {
-        count_event(counts, n_hits, n);
+        count_event(&tally->counts, n_hits, n);
         return;
     }
     for (uint32_t i = 0; i < n; i++)
         f->seen[f->event[i]] = 0;
-    place_event(lane, counts, f->event, n);
+    place_event(lane, tally, f->event, n);
 }
 
-static inline __attribute__((always_inline)) void token(struct moe_fast *f, const moe_expert *row,
-                                                        uint32_t top_k, uint32_t phase, bool event)
+/* One token through all layers; inlined with a constant top_k and event where that pays. */
+static inline __attribute__((always_inline)) void token(struct moe_fast *f, const moe_expert *rows,
+                                                        uint32_t top_k, bool event)
+{
+    uint32_t phase = f->phase;
+    struct lane *stop = f->lane + f->n_lanes;
+    for (struct lane *lane = f->lane; lane < stop; lane++) {
+        const moe_expert *row = rows + (size_t)lane->layer * top_k;
+        if (!lane->full || row[top_k - 1] == MOE_NO_EXPERT)
+            long_way(f, lane, row, 1, 0);
+        else if (!event)
+            access_row(lane, &lane->tally[phase], row, top_k);
+        else if (lane->ways >= top_k)
+            event_row(lane, &lane->tally[phase], row, top_k, false);
+        else
+            event_row(lane, &lane->tally[phase], row, top_k, true);
+    }
+}
+
+/* Experts used in one phase may be evicted in the other. */
+static void change_phase(struct moe_fast *f, uint32_t phase)
 {
     for (uint32_t i = 0; i < f->n_lanes; i++) {
-        struct lane *lane = &f->lane[i];
-        const moe_expert *r = row + (size_t)lane->layer * top_k;
-        if (top_k > MAX_TOP_K || last_of(lane) == EMPTY || r[top_k - 1] == MOE_NO_EXPERT ||
-            (event && lane->ways < top_k))
-            long_way(f, lane, r, 1, 0, phase);
-        else if (event)
-            event_row(lane, &lane->tally[phase], r, top_k);
-        else
-            access_row(lane, &lane->tally[phase], r, top_k);
+        uint32_t n = count_used(&f->lane[i]);
+        f->lane[i].tally[f->phase].first_hits -= n;
+        f->lane[i].tally[phase].first_hits += n;
     }
+    f->phase = phase;
 }
 
 void moe_fast_step(struct moe_fast *f, const struct moe_tokens *tokens, uint64_t begin,
                    uint64_t end)
 {
     size_t stride = (size_t)f->geometry->n_layers * f->top_k;
-    const moe_expert *row = tokens->expert + begin * stride;
-    uint32_t phase = tokens->phase[begin];
+    const moe_expert *rows = tokens->expert + begin * stride;
     bool event = f->contract == MOE_CONTRACT_EVENT;
-    if (end - begin > 1) {
+    if (tokens->phase[begin] != f->phase)
+        change_phase(f, tokens->phase[begin]);
+    if (end - begin > 1 || f->top_k > MAX_TOP_K)
         for (uint32_t i = 0; i < f->n_lanes; i++)
-            long_way(f, &f->lane[i], row + (size_t)f->lane[i].layer * f->top_k, end - begin, stride,
-                     phase);
-        return;
-    }
-    if (f->top_k != 2)
-        token(f, row, f->top_k, phase, event);
+            long_way(f, &f->lane[i], rows + (size_t)f->lane[i].layer * f->top_k, end - begin,
+                     stride);
+    else if (f->top_k != 2)
+        token(f, rows, f->top_k, event);
     else if (event)
-        token(f, row, 2, phase, true);
+        token(f, rows, 2, true);
     else
-        token(f, row, 2, phase, false);
+        token(f, rows, 2, false);
 }
 
 bool moe_fast_supports(const struct moe_geometry *geometry, const struct moe_policy_spec *policy,
@@ -255,8 +268,8 @@ static void set_lane(struct lane *lane, uint32_t layer, uint32_t ways)
 {
     lane->layer = layer;
     lane->ways = ways;
-    lane->last_shift = 8 * (ways - 1);
     lane->highs = HIGHS >> (64 - 8 * ways);
+    lane->stack = UINT64_MAX; /* EMPTY in every byte */
 }
 
 enum moe_status moe_fast_new(struct moe_fast **out, const struct moe_geometry *geometry,
@@ -280,7 +293,6 @@ enum moe_status moe_fast_new(struct moe_fast **out, const struct moe_geometry *g
         if (pool >= 0)
             set_lane(&f->lane[f->n_lanes++], layer, geometry->pool[pool].n_slots);
     }
-    moe_fast_clear(f);
     *out = f;
     return MOE_OK;
 }
@@ -297,35 +309,51 @@ void moe_fast_free(struct moe_fast *f)
 
 void moe_fast_clear(struct moe_fast *f)
 {
-    for (uint32_t i = 0; i < f->n_lanes; i++)
-        f->lane[i].stack = UINT64_MAX; /* EMPTY in every byte */
+    for (uint32_t i = 0; i < f->n_lanes; i++) {
+        struct lane *lane = &f->lane[i];
+        lane->tally[f->phase].first_hits -= count_used(lane);
+        lane->stack = UINT64_MAX; /* EMPTY in every byte */
+        lane->full = false;
+    }
 }
 
-static void add_short_rows(struct moe_counts *counts, const struct tally *tally, uint32_t top_k)
+/* Counters of the rows that took the short way. */
+static void add_short_rows(struct moe_counts *counts, const struct moe_fast *f,
+                           const struct lane *lane, const struct tally *tally)
 {
-    for (uint32_t h = 0; h <= top_k && h <= MAX_TOP_K; h++) {
-        uint64_t rows = tally->rows_by_hits[h], misses = rows * (top_k - h);
+    uint32_t k = f->top_k;
+    uint32_t n_kept = f->contract == MOE_CONTRACT_EVENT && lane->ways < k ? lane->ways : k;
+    for (uint32_t h = 0; h <= n_kept && h <= MAX_TOP_K; h++) {
+        uint64_t rows = tally->rows_by_hits[h];
         counts->events += rows;
         counts->any_hit_events += h > 0 ? rows : 0;
-        counts->all_hit_events += h == top_k ? rows : 0;
-        counts->lookups += rows * top_k;
+        counts->all_hit_events += h == k ? rows : 0;
+        counts->lookups += rows * k;
         counts->hits += rows * h;
-        counts->misses += misses;
-        counts->fills += misses;
-        counts->evictions += misses; /* the pool was full */
+        counts->misses += rows * (k - h);
+        counts->fills += rows * (n_kept - h);
+        counts->evictions += rows * (n_kept - h); /* the pool was full */
+        counts->dropped_fills += rows * (k - n_kept);
     }
-    counts->useless_fills += tally->useless;
+}
+
+static struct moe_counts lane_counts(const struct moe_fast *f, const struct lane *lane,
+                                     uint32_t phase)
+{
+    const struct tally *tally = &lane->tally[phase];
+    struct moe_counts counts = tally->counts;
+    add_short_rows(&counts, f, lane, tally);
+    uint64_t used_evictions = tally->first_hits - (phase == f->phase ? count_used(lane) : 0);
+    counts.useless_fills = counts.evictions - used_evictions;
+    if (f->geometry->expert_bytes)
+        counts.fill_bytes = counts.fills * f->geometry->expert_bytes[lane->layer];
+    return counts;
 }
 
 struct moe_counts moe_fast_counts(const struct moe_fast *f, uint32_t layer, enum moe_phase phase)
 {
-    struct moe_counts counts = {0};
     for (uint32_t i = 0; i < f->n_lanes; i++)
-        if (f->lane[i].layer == layer) {
-            counts = f->lane[i].tally[phase].counts;
-            add_short_rows(&counts, &f->lane[i].tally[phase], f->top_k);
-        }
-    if (f->geometry->expert_bytes)
-        counts.fill_bytes = counts.fills * f->geometry->expert_bytes[layer];
-    return counts;
+        if (f->lane[i].layer == layer)
+            return lane_counts(f, &f->lane[i], phase);
+    return (struct moe_counts){0};
 }
