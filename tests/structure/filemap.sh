@@ -27,8 +27,7 @@ NR == FNR {
         next
     split($0, part, "`")
     path = part[2]
-    text = part[3]
-    if (text !~ /^ - .../)
+    if (!/^- `[^`]+` - .../)
         fail(path, "has no \" - what it is\"")
     if (path in mapped)
         fail(path, "is named twice")
