@@ -89,9 +89,14 @@ uint64_t moe_cost_state_up_ns(const struct moe_costs *c, uint64_t n)
     return state_ns(c, c->platform->link.state_up_us, n);
 }
 
-double moe_cost_expert_dram(const struct moe_costs *c, uint64_t ns)
+uint64_t moe_cost_expert_dram_kb_per_s(const struct moe_costs *c, uint64_t ns)
 {
-    return ns ? (double)c->expert_bytes / (double)ns : 0;
+    return ns ? (uint64_t)ceil((double)c->expert_bytes * 1e6 / (double)ns) : 0;
+}
+
+uint64_t moe_cost_dram_kb_per_s(const struct moe_costs *c)
+{
+    return (uint64_t)(c->platform->dram.read_gb_per_s * 1e6);
 }
 
 uint64_t moe_cost_dense_bytes(const struct moe_model *model)

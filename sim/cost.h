@@ -47,8 +47,10 @@ uint64_t moe_cost_cpu_expert_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_state_down_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_state_up_ns(const struct moe_costs *costs, uint64_t n);
 
-/* GB/s that an operation reads which moves the expert's bytes in ns. */
-double moe_cost_expert_dram(const struct moe_costs *costs, uint64_t ns);
+/* kB/s that an operation reads which moves the expert's bytes in ns; rounded up. And what the DRAM
+ * gives, rounded down. */
+uint64_t moe_cost_expert_dram_kb_per_s(const struct moe_costs *costs, uint64_t ns);
+uint64_t moe_cost_dram_kb_per_s(const struct moe_costs *costs);
 
 /* Device memory that the weights outside the experts take. */
 uint64_t moe_cost_dense_bytes(const struct moe_model *model);

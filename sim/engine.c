@@ -7,12 +7,17 @@ enum { SPEED_BITS = 20, QUEUE_BITS = 3 };
 
 _Static_assert(MOE_N_QUEUES <= 1 << QUEUE_BITS, "a handle has room for the queue's number");
 
-static const struct lane_queues {
-    uint8_t first, n;
-} queues_of[MOE_N_LANES] = {
-    [MOE_LANE_GPU] = {MOE_QUEUE_GPU, 1},    [MOE_LANE_CPU] = {MOE_QUEUE_CPU, 1},
-    [MOE_LANE_H2D] = {MOE_QUEUE_DEMAND, 3}, [MOE_LANE_DOWN] = {MOE_QUEUE_DOWN, 1},
-    [MOE_LANE_UP] = {MOE_QUEUE_UP, 1},
+enum {
+    COPY_QUEUES = 1 << MOE_QUEUE_DEMAND | 1 << MOE_QUEUE_FILL | 1 << MOE_QUEUE_PREFETCH,
+    ALL_QUEUES = (1 << MOE_N_QUEUES) - 1
+};
+
+/* The queues that feed the same lane as this one, itself included. */
+static const uint8_t siblings[MOE_N_QUEUES] = {
+    [MOE_QUEUE_GPU] = 1 << MOE_QUEUE_GPU, [MOE_QUEUE_CPU] = 1 << MOE_QUEUE_CPU,
+    [MOE_QUEUE_DEMAND] = COPY_QUEUES,     [MOE_QUEUE_FILL] = COPY_QUEUES,
+    [MOE_QUEUE_PREFETCH] = COPY_QUEUES,   [MOE_QUEUE_DOWN] = 1 << MOE_QUEUE_DOWN,
+    [MOE_QUEUE_UP] = 1 << MOE_QUEUE_UP,
 };
 
 static const uint8_t lane_of[MOE_N_QUEUES] = {
@@ -34,7 +39,7 @@ struct lane {
     uint64_t start_ns;
     uint64_t rated_ns; /* when `left` was true; only for operations that use the DRAM */
     uint64_t left;     /* work left then, in 2^-20 ns */
-    double dram_gb_per_s;
+    uint64_t dram_kb_per_s;
     uint8_t queue; /* it came from */
 };
 
@@ -42,9 +47,10 @@ struct moe_engine {
     uint64_t now_ns;
     uint64_t *busy_ns;
     unsigned busy;    /* lanes that run an operation */
+    unsigned open;    /* queues whose lane is idle */
     unsigned waiting; /* queues with operations not started */
     uint64_t speed;   /* of operations that use the DRAM */
-    double dram_gb_per_s;
+    uint64_t dram_kb_per_s, wanted_kb_per_s;
     uint32_t mask; /* ring size - 1 */
     unsigned observed;
     moe_op_observer *observer;
@@ -54,7 +60,7 @@ struct moe_engine {
     uint64_t own_busy_ns[1 << MOE_N_LANES]; /* until the caller gives a table */
 };
 
-enum moe_status moe_engine_new(struct moe_engine **out, double dram_gb_per_s, uint32_t capacity,
+enum moe_status moe_engine_new(struct moe_engine **out, uint64_t dram_kb_per_s, uint32_t capacity,
                                struct moe_err *err)
 {
     struct moe_engine *e = calloc(1, sizeof *e);
@@ -64,7 +70,10 @@ enum moe_status moe_engine_new(struct moe_engine **out, double dram_gb_per_s, ui
     if (!e)
         return moe_fail_memory(err, "the event engine");
     e->busy_ns = e->own_busy_ns;
-    e->dram_gb_per_s = dram_gb_per_s;
+    e->dram_kb_per_s = dram_kb_per_s;
+    e->open = ALL_QUEUES;
+    for (unsigned l = 0; l < MOE_N_LANES; l++)
+        e->lane[l].end_ns = UINT64_MAX;
     e->speed = FULL_SPEED;
     e->mask = size - 1;
     for (int q = 0; q < MOE_N_QUEUES; q++) {
@@ -110,27 +119,16 @@ bool moe_engine_done(const struct moe_engine *e, moe_op op)
     return op >> QUEUE_BITS <= e->queue[op & ((1 << QUEUE_BITS) - 1)].n_done;
 }
 
-/* The common speed of the running operations that read DRAM. */
-static uint64_t shared_speed(const struct moe_engine *e)
-{
-    double wanted = 0;
-    for (unsigned l = 0; l < MOE_N_LANES; l++)
-        if (e->busy >> l & 1)
-            wanted += e->lane[l].dram_gb_per_s;
-    if (wanted <= e->dram_gb_per_s)
-        return FULL_SPEED;
-    uint64_t speed = (uint64_t)(e->dram_gb_per_s / wanted * (double)FULL_SPEED);
-    return speed ? speed : 1;
-}
-
-/* Sets the speed anew after a sharer began or ended, and with it the ends of all sharers. */
+/* Gives the running operations that read DRAM the speed that it allows them, and new ends. */
 static void share_dram(struct moe_engine *e)
 {
-    uint64_t old = e->speed, speed = shared_speed(e);
-    e->speed = speed;
+    uint64_t old = e->speed, speed = FULL_SPEED;
+    if (e->wanted_kb_per_s > e->dram_kb_per_s)
+        speed = (e->dram_kb_per_s << SPEED_BITS) / e->wanted_kb_per_s;
+    e->speed = speed = speed ? speed : 1;
     for (unsigned l = 0; l < MOE_N_LANES; l++) {
         struct lane *lane = &e->lane[l];
-        if (!(e->busy >> l & 1) || lane->dram_gb_per_s <= 0)
+        if (!(e->busy >> l & 1) || lane->dram_kb_per_s == 0)
             continue;
         uint64_t done = (e->now_ns - lane->rated_ns) * old;
         lane->left -= done < lane->left ? done : lane->left;
@@ -139,37 +137,38 @@ static void share_dram(struct moe_engine *e)
     }
 }
 
-static void start(struct moe_engine *e, unsigned l, unsigned q)
+/* Enough DRAM for all before and now: nobody's end changes. */
+static bool is_shared(const struct moe_engine *e)
+{
+    return e->speed != FULL_SPEED || e->wanted_kb_per_s > e->dram_kb_per_s;
+}
+
+static bool head_is_ready(const struct moe_engine *e, unsigned q)
+{
+    const struct moe_op_spec *spec = &e->queue[q].ring[e->queue[q].n_started & e->mask];
+    return moe_engine_done(e, spec->after[0]) && moe_engine_done(e, spec->after[1]);
+}
+
+static void start_head(struct moe_engine *e, unsigned q)
 {
     struct queue *queue = &e->queue[q];
+    unsigned l = lane_of[q];
     struct lane *lane = &e->lane[l];
     const struct moe_op_spec *spec = &queue->ring[queue->n_started++ & e->mask];
     if (queue->n_started == queue->n_submitted)
         e->waiting &= ~(1u << q);
     e->busy |= 1u << l;
+    e->open &= ~(unsigned)siblings[q];
     lane->queue = (uint8_t)q;
     lane->start_ns = e->now_ns;
     lane->end_ns = e->now_ns + spec->work_ns;
-    lane->dram_gb_per_s = spec->dram_gb_per_s;
-    if (spec->dram_gb_per_s > 0) {
+    lane->dram_kb_per_s = spec->dram_kb_per_s;
+    if (spec->dram_kb_per_s) {
         lane->rated_ns = e->now_ns;
         lane->left = spec->work_ns << SPEED_BITS;
-        share_dram(e);
-    }
-}
-
-/* Starts on idle lane l the first queue's head that is ready. */
-static void feed(struct moe_engine *e, unsigned l)
-{
-    unsigned end = (unsigned)queues_of[l].first + queues_of[l].n;
-    for (unsigned q = queues_of[l].first; q < end; q++) {
-        if (!(e->waiting >> q & 1))
-            continue;
-        const struct moe_op_spec *spec = &e->queue[q].ring[e->queue[q].n_started & e->mask];
-        if (moe_engine_done(e, spec->after[0]) && moe_engine_done(e, spec->after[1])) {
-            start(e, l, q);
-            return;
-        }
+        e->wanted_kb_per_s += spec->dram_kb_per_s;
+        if (is_shared(e))
+            share_dram(e);
     }
 }
 
@@ -180,8 +179,13 @@ static void finish(struct moe_engine *e, unsigned l)
     struct queue *queue = &e->queue[q];
     const struct moe_op_spec *spec = &queue->ring[queue->n_done++ & e->mask];
     e->busy &= ~(1u << l);
-    if (lane->dram_gb_per_s > 0)
-        share_dram(e);
+    e->open |= siblings[q];
+    lane->end_ns = UINT64_MAX;
+    if (lane->dram_kb_per_s) {
+        e->wanted_kb_per_s -= lane->dram_kb_per_s;
+        if (is_shared(e))
+            share_dram(e);
+    }
     if (e->observed >> q & 1)
         e->observer(e->user, queue->n_done << QUEUE_BITS | q, spec, lane->start_ns, e->now_ns);
 }
@@ -190,19 +194,23 @@ static void finish(struct moe_engine *e, unsigned l)
 static void advance(struct moe_engine *e)
 {
     unsigned first = 0;
-    uint64_t end = UINT64_MAX;
-    for (unsigned l = 0; l < MOE_N_LANES; l++) {
-        if (e->busy >> l & 1 && e->lane[l].end_ns < end) {
-            end = e->lane[l].end_ns;
-            first = l;
-        }
+    uint64_t end = e->lane[0].end_ns;
+    for (unsigned l = 1; l < MOE_N_LANES; l++) {
+        bool sooner = e->lane[l].end_ns < end;
+        end = sooner ? e->lane[l].end_ns : end;
+        first = sooner ? l : first;
     }
     e->busy_ns[e->busy] += end - e->now_ns;
     e->now_ns = end;
     finish(e, first);
-    for (unsigned l = 0; e->waiting && l < MOE_N_LANES; l++)
-        if (!(e->busy >> l & 1))
-            feed(e, l);
+    for (unsigned ready = e->waiting & e->open; ready;) {
+        unsigned q = (unsigned)__builtin_ctz(ready);
+        ready &= ready - 1;
+        if (head_is_ready(e, q)) {
+            start_head(e, q);
+            ready &= e->open;
+        }
+    }
 }
 
 moe_op moe_engine_submit(struct moe_engine *e, enum moe_queue q, const struct moe_op_spec *spec)
@@ -214,10 +222,10 @@ moe_op moe_engine_submit(struct moe_engine *e, enum moe_queue q, const struct mo
     *place = *spec;
     if (place->work_ns > MOE_MAX_WORK_NS)
         place->work_ns = MOE_MAX_WORK_NS;
+    bool is_head = !(e->waiting >> q & 1);
     e->waiting |= 1u << q;
-    unsigned lane = lane_of[q];
-    if (!(e->busy >> lane & 1))
-        feed(e, lane);
+    if (is_head && e->open >> q & 1 && head_is_ready(e, q))
+        start_head(e, q);
     return queue->n_submitted << QUEUE_BITS | (uint64_t)q;
 }
 

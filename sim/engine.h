@@ -51,9 +51,9 @@ enum moe_queue {
 typedef uint64_t moe_op;
 
 struct moe_op_spec {
-    moe_op after[2];      /* starts when both are done */
-    uint64_t work_ns;     /* at full speed */
-    double dram_gb_per_s; /* read from host DRAM at full speed; 0: does not use it */
+    moe_op after[2];        /* starts when both are done */
+    uint64_t work_ns;       /* at full speed */
+    uint64_t dram_kb_per_s; /* 1000 bytes a second, read from host DRAM at full speed; 0: none */
     /* for the observer, untouched by the engine */
     int32_t slot;
     uint16_t layer, expert;
@@ -66,8 +66,9 @@ typedef void moe_op_observer(void *user, moe_op op, const struct moe_op_spec *sp
 
 struct moe_engine; /* opaque; single-threaded */
 
-/* dram_gb_per_s > 0. Each queue holds `capacity` waiting operations. Errors: MOE_ERR_MEMORY. */
-enum moe_status moe_engine_new(struct moe_engine **out, double dram_gb_per_s, uint32_t capacity,
+/* dram_kb_per_s in 1..2^40. Each queue holds `capacity` waiting operations. Errors: MOE_ERR_MEMORY.
+ */
+enum moe_status moe_engine_new(struct moe_engine **out, uint64_t dram_kb_per_s, uint32_t capacity,
                                struct moe_err *err);
 void moe_engine_free(struct moe_engine *engine);
 

@@ -38,11 +38,12 @@ struct moe_sim_machine {
     moe_op cpu_tail; /* last CPU operation of the layer; 0: the CPU takes no part so far */
     struct moe_step step;
     uint64_t step_start_ns;
-    uint64_t attend_ns;      /* dense part of a layer in this step, overhead included */
-    uint64_t cpu_ns, gpu_ns; /* one token's expert */
-    double cpu_dram, copy_dram[2];
-    struct moe_usage usage[2]; /* by enum moe_phase */
-    struct moe_usage *now;     /* of the phase under way */
+    uint64_t down_ns, up_ns;         /* activations of this step */
+    uint64_t attend_ns;              /* dense part of a layer in this step, overhead included */
+    uint64_t cpu_ns, gpu_ns;         /* one token's expert */
+    uint64_t cpu_dram, copy_dram[2]; /* kB/s */
+    struct moe_usage usage[2];       /* by enum moe_phase */
+    struct moe_usage *now;           /* of the phase under way */
 };
 
 uint64_t moe_usage_ns(const struct moe_usage *usage)
@@ -105,12 +106,12 @@ enum moe_status moe_sim_machine_new(struct moe_sim_machine **out, const struct m
     m->now = &m->usage[MOE_PREFILL];
     m->cpu_ns = costs->cpu_expert_ns;
     m->gpu_ns = costs->gpu_expert_ns;
-    m->cpu_dram = moe_cost_expert_dram(costs, m->cpu_ns);
+    m->cpu_dram = moe_cost_expert_dram_kb_per_s(costs, m->cpu_ns);
     for (int i = 0; i < 2; i++)
-        m->copy_dram[i] = moe_cost_expert_dram(costs, costs->copy_ns[i]);
+        m->copy_dram[i] = moe_cost_expert_dram_kb_per_s(costs, costs->copy_ns[i]);
     m->slot = calloc((size_t)setup->n_slots + 1, sizeof *m->slot);
     enum moe_status s =
-        m->slot ? moe_engine_new(&m->engine, costs->platform->dram.read_gb_per_s, QUEUE_DEPTH, err)
+        m->slot ? moe_engine_new(&m->engine, moe_cost_dram_kb_per_s(costs), QUEUE_DEPTH, err)
                 : moe_fail_memory(err, "the simulated machine's slots");
     if (s) {
         moe_sim_machine_free(m);
@@ -165,6 +166,8 @@ static enum moe_status begin_step(void *machine, const struct moe_step *step, st
     moe_engine_count_into(m->engine, m->now->busy_ns);
     m->attend_ns =
         costs->layer_overhead_ns + moe_cost_attend_ns(costs, step->n_tokens, step->context);
+    m->down_ns = moe_cost_state_down_ns(costs, step->n_tokens);
+    m->up_ns = moe_cost_state_up_ns(costs, step->n_tokens);
     m->step_start_ns = moe_engine_now(m->engine);
     return MOE_OK;
 }
@@ -239,17 +242,16 @@ static void cpu_ffn(void *machine, const struct moe_ffn *ffn)
     bool one = ffn->n_tokens == 1;
     uint64_t ns = one ? m->cpu_ns : moe_cost_cpu_expert_ns(costs, ffn->n_tokens);
     struct moe_op_spec spec = {.work_ns = ns,
-                               .dram_gb_per_s = one ? m->cpu_dram : moe_cost_expert_dram(costs, ns),
+                               .dram_kb_per_s =
+                                   one ? m->cpu_dram : moe_cost_expert_dram_kb_per_s(costs, ns),
                                .kind = EXPERT,
                                .cause = MISS,
                                .layer = (uint16_t)ffn->layer,
                                .expert = ffn->expert,
                                .slot = -1};
     if (!m->cpu_tail) {
-        struct moe_op_spec down = {.work_ns = moe_cost_state_down_ns(costs, m->step.n_tokens),
-                                   .kind = STATE_DOWN,
-                                   .layer = (uint16_t)ffn->layer,
-                                   .slot = -1};
+        struct moe_op_spec down = {
+            .work_ns = m->down_ns, .kind = STATE_DOWN, .layer = (uint16_t)ffn->layer, .slot = -1};
         spec.after[0] = moe_engine_submit(m->engine, MOE_QUEUE_DOWN, &down);
     }
     m->now->cpu_experts++;
@@ -271,7 +273,7 @@ static void fetch(void *machine, const struct moe_fetch *f)
         f->slot >= 0 ? &m->slot[f->slot] : &m->staging[m->n_staged++ % N_STAGING];
     struct moe_op_spec spec = {.after = {buffer->copy, buffer->use},
                                .work_ns = m->setup.costs->copy_ns[f->pageable],
-                               .dram_gb_per_s = m->copy_dram[f->pageable],
+                               .dram_kb_per_s = m->copy_dram[f->pageable],
                                .kind = COPY,
                                .cause = cause_of[f->priority],
                                .layer = (uint16_t)f->layer,
@@ -299,7 +301,7 @@ static void combine(void *machine, uint32_t layer)
     if (!m->cpu_tail)
         return;
     struct moe_op_spec up = {.after = {m->cpu_tail, 0},
-                             .work_ns = moe_cost_state_up_ns(m->setup.costs, m->step.n_tokens),
+                             .work_ns = m->up_ns,
                              .kind = STATE_UP,
                              .layer = (uint16_t)layer,
                              .slot = -1};

@@ -7,16 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct moe_engine *new_engine(double dram, uint32_t capacity)
+static struct moe_engine *new_engine(uint64_t dram, uint32_t capacity)
 {
     struct moe_engine *e;
-    ck_assert_int_eq(moe_engine_new(&e, dram, capacity, NULL), MOE_OK);
+    ck_assert_int_eq(moe_engine_new(&e, dram * 1000000, capacity, NULL), MOE_OK);
     return e;
 }
 
-static moe_op submit(struct moe_engine *e, enum moe_queue q, uint64_t work, double dram)
+static moe_op submit(struct moe_engine *e, enum moe_queue q, uint64_t work, uint64_t dram)
 {
-    struct moe_op_spec spec = {.work_ns = work, .dram_gb_per_s = dram};
+    struct moe_op_spec spec = {.work_ns = work, .dram_kb_per_s = dram * 1000000};
     return moe_engine_submit(e, q, &spec);
 }
 
@@ -54,7 +54,7 @@ START_TEST(alone_takes_its_work)
     static const uint64_t works[] = {0, 1, 7, 12345, 1000000007};
     for (size_t i = 0; i < sizeof works / sizeof works[0]; i++) {
         struct moe_engine *e = new_engine(96, 16);
-        ck_assert_uint_eq(end_of(e, submit(e, MOE_QUEUE_FILL, works[i], 25.15)), works[i]);
+        ck_assert_uint_eq(end_of(e, submit(e, MOE_QUEUE_FILL, works[i], 25)), works[i]);
         ck_assert_uint_eq(end_of(e, submit(e, MOE_QUEUE_GPU, works[i], 0)), 2 * works[i]);
         moe_engine_free(e);
     }
@@ -234,10 +234,10 @@ static void keep(void *user, moe_op op, const struct moe_op_spec *spec, uint64_t
                                           .work = spec->work_ns,
                                           .start = start,
                                           .end = end,
-                                          .dram = spec->dram_gb_per_s};
+                                          .dram = (double)spec->dram_kb_per_s * 1e-6};
 }
 
-static void random_run(uint64_t seed, double dram, struct log *log, uint64_t *busy, uint64_t *end)
+static void random_run(uint64_t seed, uint64_t dram, struct log *log, uint64_t *busy, uint64_t *end)
 {
     struct moe_rng rng;
     moe_rng_init(&rng, seed);
@@ -252,7 +252,7 @@ static void random_run(uint64_t seed, double dram, struct log *log, uint64_t *bu
         bool reads = q == MOE_QUEUE_CPU || (q >= MOE_QUEUE_DEMAND && q <= MOE_QUEUE_PREFETCH);
         struct moe_op_spec spec = {.work_ns = moe_rng_below(&rng, 5000),
                                    .slot = (int32_t)i,
-                                   .dram_gb_per_s = reads ? 120 * moe_rng_unit(&rng) : 0};
+                                   .dram_kb_per_s = reads ? moe_rng_below(&rng, 120000000) : 0};
         for (int d = 0; d < 2; d++)
             if (i > 0 && moe_rng_below(&rng, 3) == 0)
                 spec.after[d] = ops[moe_rng_below(&rng, i)];
@@ -331,9 +331,9 @@ START_TEST(random_schedules_conserve_work)
     static struct log log;
     for (uint64_t seed = 0; seed < 150; seed++) {
         uint64_t busy[1 << MOE_N_LANES] = {0}, end, sum = 0;
-        double dram = 20 + (double)(seed % 10) * 20;
+        uint64_t dram = 20 + seed % 10 * 20;
         random_run(seed, dram, &log, busy, &end);
-        check_schedule(&log, dram);
+        check_schedule(&log, (double)dram);
         for (size_t i = 0; i < sizeof busy / sizeof busy[0]; i++)
             sum += busy[i];
         ck_assert_uint_eq(sum, end);
