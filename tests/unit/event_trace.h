@@ -27,7 +27,7 @@ struct event_trace {
 };
 
 /* Fills the next uses from the experts; the plain way, for each id a search ahead. */
-static void find_next_uses(struct event_trace *t)
+static inline void find_next_uses(struct event_trace *t)
 {
     uint32_t first[MAX_EVENTS + 1] = {0};
     for (uint32_t i = 0; i < t->n_events; i++)
