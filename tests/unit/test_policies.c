@@ -1,0 +1,263 @@
+/* Every policy on short streams, counted by hand, in both replay contracts; and the names. */
+#include "tests/unit/event_trace.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- streams of one layer ----------------------------------------------------------------------
+ */
+
+/* "12 13": two events of two experts each; one character an expert, 0..9. */
+static void parse_events(const char *text, struct event_trace *t)
+{
+    *t = (struct event_trace){.n_layers = 1, .n_experts = 10};
+    t->top_k = (uint32_t)strcspn(text, " ");
+    for (const char *at = text; *at; at += at[t->top_k] ? t->top_k + 1 : t->top_k) {
+        struct event *e = &t->event[t->n_events++];
+        *e = (struct event){.n_tokens = 1, .phase = MOE_DECODE};
+        for (uint32_t k = 0; k < t->top_k; k++)
+            e->expert[k] = (moe_expert)(at[k] - '0');
+    }
+    find_next_uses(t);
+}
+
+/* What a run did, in the notation of the tables below. */
+struct outcome {
+    char hits[2 * MAX_EVENTS + 1]; /* h or -, gate order, without blanks */
+    char slots[16];                /* the experts in the slots at the end */
+    uint32_t n, n_slots;
+};
+
+static void note(void *ctx, struct moe_cache *cache, const struct moe_route *route)
+{
+    struct outcome *o = ctx;
+    for (uint32_t i = 0; i < route->n; i++)
+        o->hits[o->n++] = route->access[i] == MOE_HIT ? 'h' : '-';
+    memset(o->slots, '.', o->n_slots);
+    for (moe_key k = 0; k < 10; k++)
+        if (moe_cache_find(cache, k) != MOE_NO_SLOT)
+            o->slots[moe_cache_find(cache, k)] = (char)('0' + k);
+}
+
+struct hand_case {
+    const char *policy, *events, *hits, *slots;
+};
+
+static void check_cases(const struct hand_case *cases, size_t n, bool access)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct event_trace t;
+        char text[16], want[2 * MAX_EVENTS + 1];
+        uint32_t at = 0;
+        parse_events(cases[i].events, &t);
+        struct outcome o = {.n_slots = (uint32_t)strlen(cases[i].slots)};
+        snprintf(text, sizeof text, "1x%u", o.n_slots);
+        struct moe_geometry g = geometry(text, &t, NULL);
+        struct run run = {.trace = &t, .geometry = &g, .access = access, .watch = note, .ctx = &o};
+        struct moe_policy_spec spec = policy(cases[i].policy);
+        struct moe_counts c = run_trace(&run, &spec);
+        for (const char *h = cases[i].hits; *h; h++)
+            if (*h != ' ')
+                want[at++] = *h;
+        want[at] = 0;
+        ck_assert_msg(strcmp(o.hits, want) == 0 && strcmp(o.slots, cases[i].slots) == 0,
+                      "%s on %s: %s [%s], by hand %s [%s]", cases[i].policy, cases[i].events,
+                      o.hits, o.slots, want, cases[i].slots);
+        ck_assert_uint_eq(c.misses, c.fills + c.bypasses + c.dropped_fills);
+        moe_geometry_release(&g);
+    }
+}
+
+/* Three streams with three slots tell the policies apart:
+ *   A  1 2 3 1 4 1 2 5 2 1 3     recency matters
+ *   B  1 2 3 3 2 1 4 1           all have been hit once: clock clears every bit and takes slot 0
+ *   C  1 1 1 2 3 2 3 4 1         1 is used most, and longest ago
+ *   D  (two slots) 1 1 2 2 2 3 1 3   counts start anew with each stay
+ * "4>s1(2)": 4 takes slot 1 and 2 leaves. */
+#define STREAM_A "1 2 3 1 4 1 2 5 2 1 3"
+#define STREAM_B "1 2 3 3 2 1 4 1"
+#define STREAM_C "1 1 1 2 3 2 3 4 1"
+#define STREAM_D "1 1 2 2 2 3 1 3"
+
+START_TEST(access_contract)
+{
+    static const struct hand_case cases[] = {
+        /* 4>s1(2) 2>s2(3) 5>s1(4) 3>s1(5) */
+        {"lru", STREAM_A, "---h-h--hh-", "132"},
+        {"lru", STREAM_B, "---hhh-h", "124"},  /* 4>s2(3) */
+        {"lru", STREAM_C, "-hh--hh--", "413"}, /* 4>s0(1) 1>s1(2) */
+        /* 4>s0(1) 1>s1(2) 2>s2(3) 5>s0(4) 3>s1(1) */
+        {"fifo", STREAM_A, "---h----hh-", "532"},
+        {"fifo", STREAM_B, "---hhh--", "413"}, /* 4>s0(1) 1>s1(2) */
+        {"fifo", STREAM_C, "-hh--hh--", "413"},
+        /* 4: s0's bit is cleared, 4>s1(2), hand at 2; 2>s2(3); 5: s0 cleared again, 5>s1(4);
+         * 3: s2 and s0 cleared, 3>s1(5) */
+        {"clock", STREAM_A, "---h-h--hh-", "132"},
+        {"clock", STREAM_B, "---hhh--", "413"}, /* 4: all cleared, 4>s0(1); 1>s1(2) */
+        {"clock", STREAM_C, "-hh--hh--", "413"},
+        /* 4>s1(2) 2>s2(3) 5>s1(4): one use each, the older goes; 3>s1(5): 2 has two, 1 has four */
+        {"lfu", STREAM_A, "---h-h--hh-", "132"},
+        {"lfu", STREAM_B, "---hhh-h", "124"},
+        {"lfu", STREAM_C, "-hh--hh-h", "143"}, /* 1 has three uses; of 2 and 3 the older: 4>s1(2) */
+        {"lfu", STREAM_D, "-h-hh---", "32"},   /* 3>s0(1) 1>s0(3); 1 counts from one: 3>s0(1) */
+        /* 4 never comes back: declined; so is 5 */
+        {"opt", STREAM_A, "---h-hh-hhh", "123"},
+        /* 4>s2(3), 3's next use is the last; 5>s2(4); 3: none comes back, the lowest: 3>s0(1) */
+        {"opt:admit=forced", STREAM_A, "---h-hh-hh-", "325"},
+        {"opt", STREAM_C, "-hh--hh-h", "123"},
+        {"opt:admit=forced", STREAM_C, "-hh--hh-h", "143"}, /* 4>s1(2), first of those never used */
+        /* counters of s0 s1 s2: 1 2 3, 1 hits 2 2 3, 4>s0(1) 4 2 3, 1>s1(2) 4 5 3, 2>s2(3) 4 5 6,
+         * 5>s0(4) 7 5 6, 2 and 1 hit 7 6 7, 3>s1(1) 7 8 7 */
+        {"paper-lru", STREAM_A, "---h----hh-", "532"},
+        /* 1 2 3, hits of 3 2 1: 2 3 4, 4>s0(1) 5 3 4, 1>s1(2) */
+        {"paper-lru", STREAM_B, "---hhh--", "413"},
+        /* 1, hits 2 3; 2: 3 4; 3: 3 4 5; hits 3 5 6; 4>s0(1) 7 5 6; 1>s1(2) */
+        {"paper-lru:hazards=off", STREAM_C, "-hh--hh--", "413"},
+        /* events of several experts go one after another */
+        {"lru", "12 31 12", "-- -- h-", "21"}, /* 3>s0(1) 1>s1(2); 2>s0(3) */
+        {"lru", "12 21 12", "-- h- h-", "2"},  /* 2>(1), 2 hits, 1>(2), 1 hits, 2>(1) */
+        {"opt", "12 31 12", "-- -h hh", "12"}, /* 3 never comes back */
+    };
+    check_cases(cases, sizeof cases / sizeof *cases, true);
+}
+END_TEST
+
+/* Events of two experts:
+ *   F  12 31 12           a miss in front of the hit of the same event
+ *   G  12 13 41 23 56     three slots
+ *   H  12 23 31 21        one slot, less than an event */
+#define STREAM_F "12 31 12"
+#define STREAM_G "12 13 41 23 56"
+#define STREAM_H "12 23 31 21"
+
+START_TEST(event_contract)
+{
+    static const struct hand_case cases[] = {
+        {"lru", STREAM_F, "-- -h h-", "12"}, /* 1 is older than 2 but of the event: 3>s1(2) */
+        {"fifo", STREAM_F, "-- -h h-", "12"},
+        {"lfu", STREAM_F, "-- -h h-", "12"},
+        {"clock", STREAM_F, "-- -h h-", "12"},
+        {"random", STREAM_F, "-- -h h-", "12"}, /* one slot only is not pinned */
+        {"opt", STREAM_F, "-- -h hh", "12"},
+        {"opt:admit=forced", STREAM_F, "-- -h h-", "12"},
+        /* counters 1 2; 1 hits 2 2, 3>s0(1) although 1 is of the event: 3 2; 2 hits 3 3, 1>s0(3) */
+        {"paper-lru", STREAM_F, "-- -h -h", "12"},
+        /* 2 2, s0 is pinned: 3>s1(2) 2 3; 1 hits 3 3, s0 is pinned: 2>s1(3) */
+        {"paper-lru:hazards=off", STREAM_F, "-- -h h-", "12"},
+        /* 4>s1(2), 2>s1(4), then the oldest of 1 2 3 by use: 5>s0(1) 6>s1(2) */
+        {"lru", STREAM_G, "-- h- -h -h --", "563"},
+        /* 4: 1 is oldest but pinned, 4>s1(2); 2>s0(1); 5>s2(3) 6>s1(4) */
+        {"fifo", STREAM_G, "-- h- -h -h --", "265"},
+        /* 4: s0 pinned, 4>s1(2), hand at 2; 2: s2 pinned, s0 cleared, 2>s1(4), hand at 2; then 3's
+         * bit is set; 5: s2 cleared, 5>s0(1), 6>s1(2) */
+        {"clock", STREAM_G, "-- h- -h -h --", "563"},
+        /* 4>s1(2): one use, older than 3; 2>s1(4); 5>s1(2): uses are 3 1 2; 6: 5 pinned, 6>s2(3) */
+        {"lfu", STREAM_G, "-- h- -h -h --", "156"},
+        {"opt", STREAM_G, "-- h- -h hh --", "123"}, /* 4, 5 and 6 never come back */
+        /* 4: 2 and 3 are needed next both, 4>s1(2); 2>s0(1): never again, as 4; 5>s0(2) 6>s1(4) */
+        {"opt:admit=forced", STREAM_G, "-- h- -h -h --", "563"},
+        /* the first miss gets the slot, the second finds it pinned; a hit keeps it */
+        {"lru", STREAM_H, "-- -- -- --", "2"},
+        {"lru", "12 21 12", "-- -h h-", "1"},
+        /* keeps of each event and the slot what is used next: 2, then 3 for 2, then 1 for 3 */
+        {"opt", STREAM_H, "-- h- h- -h", "1"},
+        {"opt:admit=forced", STREAM_H, "-- -- -- --", "2"},
+        /* in 21 the newcomer 2 takes the slot of the event's own hit: 1 is not used again */
+        {"opt", "13 21 24", "-- -h h-", "2"},
+    };
+    check_cases(cases, sizeof cases / sizeof *cases, false);
+}
+END_TEST
+
+/* --- random ------------------------------------------------------------------------------------
+ */
+
+/* Four slots full of experts 0..3 in a pool; every newcomer is asked a victim with slot `pinned`
+ * held. Counts of the victims: fair within 4 standard deviations (the seed is fixed). */
+START_TEST(random_is_fair_and_spares_pinned)
+{
+    enum { N = 30000, SLOTS = 4 };
+    const struct moe_policy_spec spec = policy("random");
+    const struct moe_policy_env env = {.n_slots = SLOTS, .seed = 3, .params = spec.params};
+    void *state = calloc(1, spec.ops->state_size(&env));
+    for (uint32_t n_pinned = 0; n_pinned < SLOTS; n_pinned++) {
+        uint8_t pinned[SLOTS] = {0};
+        int seen[SLOTS] = {0}, fair = N / (int)(SLOTS - n_pinned);
+        for (uint32_t s = 0; s < n_pinned; s++)
+            pinned[(2 * s + 1) % 5 % SLOTS] = MOE_PIN_HELD;
+        const struct moe_victim_req req = {.next_use = MOE_NEVER, .pinned = pinned};
+        spec.ops->init(state, &env);
+        for (int i = 0; i < N; i++)
+            seen[spec.ops->victim(state, &req)]++;
+        for (uint32_t s = 0; s < SLOTS; s++) {
+            if (pinned[s])
+                ck_assert_int_eq(seen[s], 0);
+            else
+                ck_assert_int_le(abs(seen[s] - fair), 350);
+        }
+    }
+    const uint8_t all[SLOTS] = {1, 1, 1, 1};
+    const struct moe_victim_req req = {.next_use = MOE_NEVER, .pinned = all};
+    ck_assert_int_eq(spec.ops->victim(state, &req), MOE_NO_SLOT);
+    free(state);
+}
+END_TEST
+
+/* --- names -------------------------------------------------------------------------------------
+ */
+
+START_TEST(names_and_parameters)
+{
+    for (const struct moe_policy_ops *const *ops = moe_policies; *ops; ops++) {
+        struct moe_policy_spec spec = policy((*ops)->name);
+        ck_assert_ptr_eq(spec.ops, *ops);
+        ck_assert_ptr_nonnull((*ops)->summary);
+        ck_assert_ptr_nonnull((*ops)->source);
+        ck_assert_uint_le((*ops)->params_size, MOE_POLICY_PARAMS_MAX);
+        ck_assert_int_eq((*ops)->params != NULL, (*ops)->params_size > 0);
+    }
+    static const struct {
+        const char *text, *message;
+    } faults[] = {
+        {"", "empty policy name"},
+        {":", "empty policy name"},
+        {"lr", "unknown policy 'lr' (did you mean 'lru'?); known: lru fifo lfu random clock opt "
+               "paper-lru"},
+        {"lru:a=1", "policy 'lru' has no parameters, but 'a=1' was given"},
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        struct moe_policy_spec spec = {.ops = NULL};
+        struct moe_err err;
+        ck_assert_int_eq(moe_policy_parse(faults[i].text, &spec, &err), MOE_ERR_USAGE);
+        ck_assert_str_eq(err.text, faults[i].message);
+        ck_assert_ptr_null(spec.ops);
+    }
+    static const char *const wrong[] = {"opt:admit=never", "opt:amit=bypass", "opt:admit",
+                                        "paper-lru:hazards=2", "paper-lru:hazards=on,x=1"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct moe_policy_spec spec = {.ops = NULL};
+        struct moe_err err;
+        ck_assert_int_eq(moe_policy_parse(wrong[i], &spec, &err), MOE_ERR_USAGE);
+        ck_assert_ptr_null(spec.ops);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = tcase_create("policies");
+    tcase_add_test(tc, access_contract);
+    tcase_add_test(tc, event_contract);
+    tcase_add_test(tc, random_is_fair_and_spares_pinned);
+    tcase_add_test(tc, names_and_parameters);
+    Suite *suite = suite_create("policies");
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? 1 : 0;
+}
