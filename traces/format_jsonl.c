@@ -320,8 +320,11 @@ static enum moe_status parse_line(struct moe_jsonl *p, const char *text, size_t 
                                   struct moe_err *err)
 {
     json_error_t error;
-    if (strspn(text, " \t\r") >= n)
-        return MOE_OK; /* an empty line */
+    size_t blank = 0;
+    while (blank < n && strchr(" \t\r", text[blank]) && text[blank])
+        blank++;
+    if (blank == n)
+        return MOE_OK;
     json_t *object = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
     if (!object)
         return moe_jsonl_fail(p, err, "column %d: %s", error.column, error.text);

@@ -180,7 +180,7 @@ static enum moe_status header_flag(const struct moe_jsonl *p, const json_t *obje
     const json_t *value = json_object_get(object, key);
     if (value && !json_is_boolean(value))
         return moe_jsonl_fail(p, err, "%s is neither true nor false", key);
-    *out = value && json_is_true(value);
+    *out = json_is_true(value);
     return MOE_OK;
 }
 

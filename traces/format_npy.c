@@ -87,7 +87,8 @@ static enum moe_status count_experts(const struct moe_npy *ids, const char *name
                                      struct moe_err *err)
 {
     uint64_t limit = options->model ? options->model->n_experts : options->n_experts;
-    int64_t largest = -1, most = (int64_t)(limit ? limit : MOE_MAX_EXPERTS) - 1;
+    int64_t largest = -1,
+            most = (int64_t)(limit && limit < MOE_MAX_EXPERTS ? limit : MOE_MAX_EXPERTS) - 1;
     uint64_t row = ids->shape[1] * ids->shape[2];
     for (uint64_t i = 0; i < ids->n_items; i++) {
         int64_t id = moe_npy_integer(ids, i);

@@ -13,8 +13,6 @@ struct cursor {
     const char *at, *end;
 };
 
-enum { HAS_DESCR = 1, HAS_ORDER = 2, HAS_SHAPE = 4, HAS_ALL = 7 };
-
 static enum moe_status bad_header(const struct cursor *c, struct moe_err *err, const char *what)
 {
     return moe_fail(err, MOE_ERR_INPUT, "'%s': npy header: %s", c->name, what);
@@ -76,8 +74,9 @@ static enum moe_status parse_descr(struct cursor *c, struct moe_npy *npy, struct
                     c->name, descr);
 }
 
-static enum moe_status parse_order(struct cursor *c, struct moe_err *err)
+static enum moe_status parse_order(struct cursor *c, struct moe_npy *npy, struct moe_err *err)
 {
+    (void)npy; /* only C order is read */
     if (take(c, "False"))
         return MOE_OK;
     if (take(c, "True"))
@@ -104,25 +103,26 @@ static enum moe_status parse_shape(struct cursor *c, struct moe_npy *npy, struct
 static enum moe_status parse_entry(struct cursor *c, struct moe_npy *npy, unsigned *seen,
                                    struct moe_err *err)
 {
+    static const struct {
+        const char *key;
+        enum moe_status (*parse)(struct cursor *c, struct moe_npy *npy, struct moe_err *err);
+    } entries[] = {{"descr", parse_descr}, {"fortran_order", parse_order}, {"shape", parse_shape}};
     char key[16];
+    unsigned i = 0;
     if (!take_string(c, key, sizeof key) || !take(c, ":"))
         return bad_header(c, err, "not a dictionary of descr, fortran_order and shape");
-    unsigned bit = strcmp(key, "descr") == 0           ? HAS_DESCR
-                   : strcmp(key, "fortran_order") == 0 ? HAS_ORDER
-                   : strcmp(key, "shape") == 0         ? HAS_SHAPE
-                                                       : 0u;
-    if (!bit || *seen & bit)
+    while (i < 3 && strcmp(key, entries[i].key) != 0)
+        i++;
+    if (i == 3 || *seen >> i & 1)
         return moe_fail(err, MOE_ERR_INPUT, "'%s': npy header: key '%s' is unknown or twice",
                         c->name, key);
-    *seen |= bit;
-    return bit == HAS_DESCR   ? parse_descr(c, npy, err)
-           : bit == HAS_ORDER ? parse_order(c, err)
-                              : parse_shape(c, npy, err);
+    *seen |= 1u << i;
+    return entries[i].parse(c, npy, err);
 }
 
 static enum moe_status parse_dictionary(struct cursor *c, struct moe_npy *npy, struct moe_err *err)
 {
-    unsigned seen = 0;
+    unsigned seen = 0; /* one bit an entry */
     if (!take(c, "{"))
         return bad_header(c, err, "not a dictionary");
     while (!take(c, "}")) {
@@ -133,7 +133,7 @@ static enum moe_status parse_dictionary(struct cursor *c, struct moe_npy *npy, s
             return bad_header(c, err, "dictionary is not closed");
     }
     take(c, "");
-    if (seen != HAS_ALL || c->at != c->end)
+    if (seen != 7 || c->at != c->end)
         return bad_header(c, err, "descr, fortran_order or shape is missing, or text follows");
     return MOE_OK;
 }

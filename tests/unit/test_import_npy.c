@@ -12,10 +12,11 @@ static const struct moe_import_options no_options;
 static size_t make_npy(unsigned char *buf, const char *header, const void *items, size_t n)
 {
     size_t length = strlen(header);
-    memcpy(buf, "\x93NUMPY\x01\x00", 8);
-    buf[8] = (unsigned char)length;
-    buf[9] = (unsigned char)(length >> 8);
-    memcpy(buf + 10, header, length);
+    const unsigned char start[10] = {
+        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)length, (unsigned char)(length >> 8)};
+    memcpy(buf, start, sizeof start);
+    for (size_t i = 0; i < length; i++)
+        buf[10 + i] = (unsigned char)header[i];
     if (n)
         memcpy(buf + 10 + length, items, n);
     return 10 + length + n;

@@ -1,0 +1,7 @@
+#include "import_fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_parse(moe_expert_choices_parse, data, size);
+    return 0;
+}
