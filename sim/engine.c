@@ -213,15 +213,20 @@ static void advance(struct moe_engine *e)
     }
 }
 
-moe_op moe_engine_submit(struct moe_engine *e, enum moe_queue q, const struct moe_op_spec *spec)
+struct moe_op_spec *moe_engine_place(struct moe_engine *e, enum moe_queue q)
 {
     struct queue *queue = &e->queue[q];
     while (queue->n_submitted - queue->n_done > e->mask)
         advance(e);
-    struct moe_op_spec *place = &queue->ring[queue->n_submitted++ & e->mask];
-    *place = *spec;
-    if (place->work_ns > MOE_MAX_WORK_NS)
-        place->work_ns = MOE_MAX_WORK_NS;
+    return &queue->ring[queue->n_submitted & e->mask];
+}
+
+moe_op moe_engine_submit(struct moe_engine *e, enum moe_queue q)
+{
+    struct queue *queue = &e->queue[q];
+    struct moe_op_spec *spec = &queue->ring[queue->n_submitted++ & e->mask];
+    if (spec->work_ns > MOE_MAX_WORK_NS)
+        spec->work_ns = MOE_MAX_WORK_NS;
     bool is_head = !(e->waiting >> q & 1);
     e->waiting |= 1u << q;
     if (is_head && e->open >> q & 1 && head_is_ready(e, q))

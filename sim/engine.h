@@ -76,9 +76,13 @@ void moe_engine_free(struct moe_engine *engine);
 void moe_engine_observe(struct moe_engine *engine, unsigned queues, moe_op_observer *observer,
                         void *user);
 
-/* Queues an operation; it starts at once if it can. */
-moe_op moe_engine_submit(struct moe_engine *engine, enum moe_queue queue,
-                         const struct moe_op_spec *spec);
+/* Where the queue's next operation is to be written: every member, before the next call to the
+ * engine. Waits when the queue is full. */
+struct moe_op_spec *moe_engine_place(struct moe_engine *engine, enum moe_queue queue);
+
+/* Submits the operation written there; it starts at once if it can. (Two calls: copying a
+ * spec just written waits for its stores, a tenth of a simulation's time.) */
+moe_op moe_engine_submit(struct moe_engine *engine, enum moe_queue queue);
 
 bool moe_engine_done(const struct moe_engine *engine, moe_op op);
 

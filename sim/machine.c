@@ -137,12 +137,18 @@ const struct moe_usage *moe_sim_machine_usage(const struct moe_sim_machine *m, e
     return &m->usage[phase];
 }
 
+static struct moe_op_spec *place(struct moe_sim_machine *m, enum moe_queue queue)
+{
+    return moe_engine_place(m->engine, queue);
+}
+
+/* Submits the GPU operation written in its place, behind all that it has to wait for. */
 static moe_op submit_gpu(struct moe_sim_machine *m, struct moe_op_spec *spec)
 {
     spec->after[0] = m->n_pending > 0 ? m->pending[0] : 0;
     spec->after[1] = m->n_pending > 1 ? m->pending[1] : 0;
     m->n_pending = 0;
-    return moe_engine_submit(m->engine, MOE_QUEUE_GPU, spec);
+    return moe_engine_submit(m->engine, MOE_QUEUE_GPU);
 }
 
 /* The next GPU operation, and with it all later ones, waits for op. */
@@ -150,8 +156,11 @@ static void gpu_after(struct moe_sim_machine *m, moe_op op)
 {
     if (moe_engine_done(m->engine, op))
         return;
-    if (m->n_pending == 2)
-        submit_gpu(m, &(struct moe_op_spec){.kind = MARK, .slot = -1});
+    if (m->n_pending == 2) {
+        struct moe_op_spec *mark = place(m, MOE_QUEUE_GPU);
+        *mark = (struct moe_op_spec){.kind = MARK, .slot = -1};
+        submit_gpu(m, mark);
+    }
     m->pending[m->n_pending++] = op;
 }
 
@@ -200,10 +209,11 @@ static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_ro
 {
     struct moe_sim_machine *m = machine;
     (void)err;
-    struct moe_op_spec spec = {
+    struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
+    *spec = (struct moe_op_spec){
         .work_ns = m->attend_ns, .kind = ATTEND, .layer = (uint16_t)layer, .slot = -1};
     m->now->host_ns += m->setup.costs->layer_overhead_ns;
-    moe_engine_run_until(m->engine, submit_gpu(m, &spec));
+    moe_engine_run_until(m->engine, submit_gpu(m, spec));
     m->late = false;
     fill_routes(m, layer, out);
     return MOE_OK;
@@ -221,7 +231,8 @@ static void gpu_ffn(void *machine, const struct moe_ffn *ffn)
     struct buffer *buffer = ffn->slot >= 0 ? &m->slot[ffn->slot] : next_unstaged(m);
     if (ffn->slot < 0)
         gpu_after(m, buffer->copy);
-    struct moe_op_spec spec = {
+    struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
+    *spec = (struct moe_op_spec){
         .work_ns = one ? m->gpu_ns : moe_cost_gpu_expert_ns(m->setup.costs, ffn->n_tokens),
         .kind = EXPERT,
         .cause = ffn->slot < 0 ? MISS
@@ -232,7 +243,7 @@ static void gpu_ffn(void *machine, const struct moe_ffn *ffn)
         .slot = ffn->slot};
     m->late = false;
     m->now->gpu_experts++;
-    buffer->use = submit_gpu(m, &spec);
+    buffer->use = submit_gpu(m, spec);
 }
 
 static void cpu_ffn(void *machine, const struct moe_ffn *ffn)
@@ -241,21 +252,23 @@ static void cpu_ffn(void *machine, const struct moe_ffn *ffn)
     const struct moe_costs *costs = m->setup.costs;
     bool one = ffn->n_tokens == 1;
     uint64_t ns = one ? m->cpu_ns : moe_cost_cpu_expert_ns(costs, ffn->n_tokens);
-    struct moe_op_spec spec = {.work_ns = ns,
-                               .dram_kb_per_s =
-                                   one ? m->cpu_dram : moe_cost_expert_dram_kb_per_s(costs, ns),
-                               .kind = EXPERT,
-                               .cause = MISS,
-                               .layer = (uint16_t)ffn->layer,
-                               .expert = ffn->expert,
-                               .slot = -1};
+    moe_op down = 0;
     if (!m->cpu_tail) {
-        struct moe_op_spec down = {
+        *place(m, MOE_QUEUE_DOWN) = (struct moe_op_spec){
             .work_ns = m->down_ns, .kind = STATE_DOWN, .layer = (uint16_t)ffn->layer, .slot = -1};
-        spec.after[0] = moe_engine_submit(m->engine, MOE_QUEUE_DOWN, &down);
+        down = moe_engine_submit(m->engine, MOE_QUEUE_DOWN);
     }
+    *place(m, MOE_QUEUE_CPU) = (struct moe_op_spec){
+        .after = {down, 0},
+        .work_ns = ns,
+        .dram_kb_per_s = one ? m->cpu_dram : moe_cost_expert_dram_kb_per_s(costs, ns),
+        .kind = EXPERT,
+        .cause = MISS,
+        .layer = (uint16_t)ffn->layer,
+        .expert = ffn->expert,
+        .slot = -1};
     m->now->cpu_experts++;
-    m->cpu_tail = moe_engine_submit(m->engine, MOE_QUEUE_CPU, &spec);
+    m->cpu_tail = moe_engine_submit(m->engine, MOE_QUEUE_CPU);
 }
 
 static void cpu_wait(void *machine)
@@ -271,16 +284,16 @@ static void fetch(void *machine, const struct moe_fetch *f)
     struct moe_sim_machine *m = machine;
     struct buffer *buffer =
         f->slot >= 0 ? &m->slot[f->slot] : &m->staging[m->n_staged++ % N_STAGING];
-    struct moe_op_spec spec = {.after = {buffer->copy, buffer->use},
-                               .work_ns = m->setup.costs->copy_ns[f->pageable],
-                               .dram_kb_per_s = m->copy_dram[f->pageable],
-                               .kind = COPY,
-                               .cause = cause_of[f->priority],
-                               .layer = (uint16_t)f->layer,
-                               .expert = f->expert,
-                               .slot = f->slot};
     enum moe_queue queue = (enum moe_queue)(MOE_QUEUE_DEMAND + (int)f->priority);
-    buffer->copy = moe_engine_submit(m->engine, queue, &spec);
+    *place(m, queue) = (struct moe_op_spec){.after = {buffer->copy, buffer->use},
+                                            .work_ns = m->setup.costs->copy_ns[f->pageable],
+                                            .dram_kb_per_s = m->copy_dram[f->pageable],
+                                            .kind = COPY,
+                                            .cause = cause_of[f->priority],
+                                            .layer = (uint16_t)f->layer,
+                                            .expert = f->expert,
+                                            .slot = f->slot};
+    buffer->copy = moe_engine_submit(m->engine, queue);
     if (f->pageable)
         moe_engine_run_until(m->engine, buffer->copy);
 }
@@ -300,12 +313,12 @@ static void combine(void *machine, uint32_t layer)
     struct moe_sim_machine *m = machine;
     if (!m->cpu_tail)
         return;
-    struct moe_op_spec up = {.after = {m->cpu_tail, 0},
-                             .work_ns = m->up_ns,
-                             .kind = STATE_UP,
-                             .layer = (uint16_t)layer,
-                             .slot = -1};
-    gpu_after(m, moe_engine_submit(m->engine, MOE_QUEUE_UP, &up));
+    *place(m, MOE_QUEUE_UP) = (struct moe_op_spec){.after = {m->cpu_tail, 0},
+                                                   .work_ns = m->up_ns,
+                                                   .kind = STATE_UP,
+                                                   .layer = (uint16_t)layer,
+                                                   .slot = -1};
+    gpu_after(m, moe_engine_submit(m->engine, MOE_QUEUE_UP));
     m->cpu_tail = 0;
 }
 
@@ -316,10 +329,11 @@ static enum moe_status end_step(void *machine, struct moe_err *err)
     (void)err;
     /* Only the last token of a prompt needs logits. */
     uint64_t n = m->step.phase == MOE_PREFILL ? 1 : m->step.n_tokens;
-    struct moe_op_spec spec = {
+    struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
+    *spec = (struct moe_op_spec){
         .work_ns = costs->token_overhead_ns + moe_cost_head_ns(costs, n), .kind = HEAD, .slot = -1};
     m->now->host_ns += costs->token_overhead_ns;
-    moe_engine_run_until(m->engine, submit_gpu(m, &spec));
+    moe_engine_run_until(m->engine, submit_gpu(m, spec));
     if (m->setup.timeline) {
         struct moe_operation token = {.track = MOE_TRACK_TOKEN,
                                       .name = m->step.phase == MOE_PREFILL ? "prefill" : "token",

@@ -14,17 +14,23 @@ static struct moe_engine *new_engine(uint64_t dram, uint32_t capacity)
     return e;
 }
 
+static moe_op submit_spec(struct moe_engine *e, enum moe_queue q, const struct moe_op_spec *spec)
+{
+    *moe_engine_place(e, q) = *spec;
+    return moe_engine_submit(e, q);
+}
+
 static moe_op submit(struct moe_engine *e, enum moe_queue q, uint64_t work, uint64_t dram)
 {
     struct moe_op_spec spec = {.work_ns = work, .dram_kb_per_s = dram * 1000000};
-    return moe_engine_submit(e, q, &spec);
+    return submit_spec(e, q, &spec);
 }
 
 static moe_op submit_after(struct moe_engine *e, enum moe_queue q, uint64_t work, moe_op a,
                            moe_op b)
 {
     struct moe_op_spec spec = {.work_ns = work, .after = {a, b}};
-    return moe_engine_submit(e, q, &spec);
+    return submit_spec(e, q, &spec);
 }
 
 static uint64_t end_of(struct moe_engine *e, moe_op op)
@@ -256,7 +262,7 @@ static void random_run(uint64_t seed, uint64_t dram, struct log *log, uint64_t *
         for (int d = 0; d < 2; d++)
             if (i > 0 && moe_rng_below(&rng, 3) == 0)
                 spec.after[d] = ops[moe_rng_below(&rng, i)];
-        ops[i] = moe_engine_submit(e, q, &spec);
+        ops[i] = submit_spec(e, q, &spec);
         if (moe_rng_below(&rng, 8) == 0)
             moe_engine_run_until(e, ops[moe_rng_below(&rng, i + 1)]);
     }
