@@ -35,8 +35,8 @@ size_t moe_table_rows(const struct moe_table *table);
 /* Out-of-memory while adding is remembered and reported here. */
 enum moe_status moe_table_write_tsv(const struct moe_table *table, FILE *out, struct moe_err *err);
 enum moe_status moe_table_write_json(const struct moe_table *table, FILE *out, struct moe_err *err);
-/* Aligned columns for a terminal, without provenance; numbers with four significant digits. A single
- * row of more than eight columns is written downwards, a line a column. */
+/* Aligned columns for a terminal, without provenance; numbers with four significant digits. A
+ * single row of more than eight columns is written downwards, a line a column. */
 enum moe_status moe_table_write_text(const struct moe_table *table, FILE *out, struct moe_err *err);
 
 /* Shortest decimal text that strtod reads back to the same double; "nan" for NaN. */
