@@ -1,0 +1,140 @@
+#include "base/progress.h"
+#include "base/units.h"
+#include "cli/bench_peer.h"
+#include "cli/output.h"
+#include "sim/bench.h"
+#include "traces/source.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct options {
+    char stream[CLI_PATH_MAX], model[CLI_PATH_MAX], platform[CLI_PATH_MAX];
+    char strategy[CLI_PATH_MAX], geometry[64], output[CLI_PATH_MAX];
+    uint64_t tokens, repeats;
+    int peers, format;
+};
+
+static const struct moe_param options[] = {
+    {.name = "tokens",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, tokens),
+     .default_text = "100000",
+     .min = 100,
+     .max = 1e8,
+     .unit = "tokens",
+     .help = "length of the synthetic Mixtral-shaped trace (64 accesses a token)"},
+    {.name = "repeats",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, repeats),
+     .default_text = "7",
+     .min = 1,
+     .max = 99,
+     .unit = "runs",
+     .help = "of each case, after one that is not counted; the median is shown"},
+    CLI_OPTION_NAME(struct options, stream, "stream", "",
+                    "trace file for the streaming case (default: left out)"),
+    CLI_OPTION_NAME(struct options, model, "model", "mixtral-8x7b", "of the timed case"),
+    CLI_OPTION_NAME(struct options, platform, "platform", "paper-4090", "of the timed case"),
+    CLI_OPTION_NAME(struct options, strategy, "strategy", "collab", "of the timed case"),
+    CLI_OPTION_NAME(struct options, geometry, "geometry", "14x4", "of the timed case"),
+    {.name = "peers",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, peers),
+     .default_text = "on",
+     .help = "run libCacheSim in turn with moelab where its `cachesim` is installed"},
+    CLI_OPTION_FORMAT(struct options),
+    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    {0},
+};
+
+struct subject {
+    struct moe_trace trace;
+    struct moe_model model;
+    struct moe_platform platform;
+    struct moe_strategy strategy;
+};
+
+static enum moe_status load(const struct options *o, struct subject *x, struct moe_err *err)
+{
+    char name[256];
+    snprintf(name, sizeof name,
+             "synth:sticky:layers=32,experts=8,top_k=2,repeat=0.4,sequences=4,tokens=%llu",
+             (unsigned long long)(o->tokens < 20000 ? o->tokens : 20000));
+    enum moe_status s = cli_load_model(o->model, &x->model, err);
+    if (!s)
+        s = cli_load_platform(o->platform, &x->platform, err);
+    if (!s)
+        s = cli_load_strategy(o->strategy, &x->strategy, err);
+    if (!s)
+        s = moe_strategy_set(&x->strategy, "geometry", o->geometry, err);
+    return s ? s : moe_trace_from_name(name, 0, NULL, &x->trace, err);
+}
+
+static void add_rows(struct moe_table *table, const struct moe_bench_row *rows, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        moe_table_row(table);
+        moe_table_text(table, "case", rows[i].name);
+        moe_table_f64(table, "value", rows[i].value);
+        moe_table_text(table, "unit", strcmp(rows[i].unit, "M/s") ? rows[i].unit : "M accesses/s");
+        moe_table_u64(table, "repeats", rows[i].repeats);
+        moe_table_f64(table, "spread_percent", 100 * rows[i].spread);
+        moe_table_f64(table, "share_of_read_rate_percent", 100 * rows[i].read_share);
+    }
+}
+
+static enum moe_status measure(const struct options *o, const struct subject *x,
+                               struct moe_table *table, struct moe_err *err)
+{
+    struct moe_bench_row rows[MOE_BENCH_ROWS_MAX];
+    uint32_t n_rows = 0;
+    struct moe_sim_input timed = {
+        .trace = &x->trace, .model = &x->model, .platform = &x->platform, .strategy = &x->strategy};
+    struct moe_bench_options bench = {.tokens = o->tokens,
+                                      .repeats = (uint32_t)o->repeats,
+                                      .stream_path = *o->stream ? o->stream : NULL,
+                                      .simulate = &timed};
+    enum moe_status s = moe_bench_sim(&bench, rows, &n_rows, err);
+    if (s)
+        return s;
+    add_rows(table, rows, n_rows);
+    if (!o->peers)
+        return MOE_OK;
+    if (cli_peer_present())
+        return cli_bench_peer(table, o->tokens, (uint32_t)o->repeats, err);
+    moe_log("libCacheSim's `cachesim` is not on the PATH: no peer in this table");
+    return MOE_OK;
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct subject x = {0};
+    if (strcmp(call->args[0], "sim") != 0)
+        return moe_fail(err, MOE_ERR_USAGE, "unknown benchmark '%.40s'; known: sim", call->args[0]);
+    struct moe_table *table = moe_table_new();
+    enum moe_status s = table ? load(o, &x, err) : moe_fail_memory(err, "the result");
+    if (!s) {
+        cli_note_run(table, call, "bench");
+        moe_table_note(table, "synthetic", "yes");
+        s = measure(o, &x, table, err);
+    }
+    if (!s)
+        s = cli_write_table(table, o->format, o->output, err);
+    moe_trace_release(&x.trace);
+    moe_table_free(table);
+    return s;
+}
+
+const struct cli_command cli_bench = {
+    .name = "bench",
+    .usage = "sim [options]",
+    .summary = "speed of replay and simulation on this machine, one core, beside its limit",
+    .description = "The first row is the limit: one core reads the trace and does nothing with it.",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};
