@@ -1,0 +1,451 @@
+/* Simulated strategies against times worked out by hand, and what must hold of every result. */
+#include "base/rng.h"
+#include "random_trace.h"
+#include "sim_case.h"
+
+#include <math.h>
+#include <unistd.h>
+
+struct world {
+    struct moe_model model;
+    struct moe_platform platform;
+    struct moe_strategy strategy;
+    struct moe_trace trace;
+    struct moe_timeline *timeline;
+};
+
+static struct world world_of(const char *strategy, const char *geometry, uint64_t n_tokens,
+                             const moe_expert *experts)
+{
+    struct world w = {.model = tiny_model(2, 4, 2),
+                      .platform = tiny_platform(),
+                      .strategy = load_strategy(strategy),
+                      .trace = tiny_trace(2, 4, 2, n_tokens, experts)};
+    set_key(&w.strategy, "geometry", geometry);
+    return w;
+}
+
+static enum moe_status try(const struct world *w, struct moe_sim_result *r, struct moe_err *err)
+{
+    struct moe_sim_input in = {.trace = &w->trace,
+                               .model = &w->model,
+                               .platform = &w->platform,
+                               .strategy = &w->strategy,
+                               .timeline = w->timeline};
+    return moe_simulate(&in, r, err);
+}
+
+static struct moe_sim_result run(struct world *w)
+{
+    struct moe_sim_result r;
+    struct moe_err err = {0};
+    if (try(w, &r, &err))
+        ck_abort_msg("%s", err.text);
+    moe_trace_release(&w->trace);
+    return r;
+}
+
+/* Layer 0 uses 0 and 1 both times, layer 1 anything. */
+static const moe_expert same[] = {0, 1, 2, 3, 0, 1, 2, 3};
+
+/* A layer: 10000 + 410 dense, 3000 down, 2 x 30000, 4000 up; 22000 at the end. */
+START_TEST(cpu_only_by_hand)
+{
+    struct world w = world_of("cpu-only", "none", 1, same);
+    struct moe_sim_result r = run(&w);
+    ck_assert_uint_eq(r.decode_ns, 2 * (10410 + 3000 + 60000 + 4000) + 22000);
+    ck_assert_uint_eq(r.cause.gpu_ns, 2 * 410 + 2000);
+    ck_assert_uint_eq(r.cause.cpu_ns, 120000);
+    ck_assert_uint_eq(r.cause.both_ns, 0);
+    ck_assert_uint_eq(r.cause.state_ns, 14000);
+    ck_assert_uint_eq(r.cause.copy_wait_ns, 0);
+    ck_assert_uint_eq(r.cause.host_ns, 40000);
+    ck_assert_uint_eq(r.cpu_experts, 4);
+    ck_assert_uint_eq(r.gpu_experts, 0);
+    ck_assert_uint_eq(r.h2d_bytes, 0);
+    ck_assert_double_eq_tol(r.tokens_per_s, 1e9 / 176820, 1e-6);
+}
+END_TEST
+
+/* DRAM gives 15 of the 20 GB/s that the CPU wants: every expert takes 40000. */
+START_TEST(cpu_only_on_slow_dram)
+{
+    struct world w = world_of("cpu-only", "none", 1, same);
+    w.platform.dram.read_gb_per_s = 15;
+    struct moe_sim_result r = run(&w);
+    ck_assert_uint_eq(r.decode_ns, 2 * (10410 + 3000 + 80000 + 4000) + 22000);
+    ck_assert_double_le(r.dram_gb_per_s, 15);
+}
+END_TEST
+
+/* A layer: dense, copies of both one after the other (the first expert computes meanwhile), the
+ * second expert. */
+START_TEST(on_demand_by_hand)
+{
+    struct world w = world_of("on-demand", "none", 1, same);
+    struct moe_sim_result r = run(&w);
+    ck_assert_uint_eq(r.decode_ns, 2 * (10410 + 2 * 61000 + 7000) + 22000);
+    ck_assert_uint_eq(r.cause.gpu_ns, 2 * (410 + 2 * 7000) + 2000);
+    ck_assert_uint_eq(r.cause.copy_wait_ns, 2 * (2 * 61000 - 7000));
+    ck_assert_uint_eq(r.cause.host_ns, 40000);
+    ck_assert_uint_eq(r.h2d_bytes, 4 * 600000);
+    ck_assert_uint_eq(r.gpu_experts, 4);
+    ck_assert_double_eq(r.h2d_busy, 4 * 61000.0 / 300820);
+}
+END_TEST
+
+/* Token 0 is cpu-only (176820); its copies are queued when layer 0's experts are computed, at
+ * 73410, and land at 134410 and 195410. Token 1, layer 0: dense until 187232, expert 0 until
+ * 194232, expert 1 waits for its copy and ends at 202410; layer 1 and the end take another 99412.
+ */
+START_TEST(collab_by_hand)
+{
+    struct world w = world_of("collab", "1x2", 2, same);
+    struct moe_sim_result r = run(&w);
+    uint64_t layer1 = 10412 + 3000 + 60000 + 4000;
+    ck_assert_uint_eq(r.decode_ns, 202410 + layer1 + 22000);
+    ck_assert_uint_eq(r.cause.copy_wait_ns, 195410 - 194232);
+    ck_assert_uint_eq(r.cause.cpu_ns, 180000);
+    ck_assert_uint_eq(r.cause.state_ns, 21000);
+    ck_assert_uint_eq(r.cause.host_ns, 80000);
+    ck_assert_uint_eq(r.cause.gpu_ns, 2 * 410 + 2 * 412 + 4000 + 14000);
+    ck_assert_uint_eq(r.decode.hits, 1);
+    ck_assert_uint_eq(r.decode.inflight_hits, 1);
+    ck_assert_uint_eq(r.decode.misses, 2);
+    ck_assert_double_eq_tol(r.ms_p50 * 2e6, (double)r.decode_ns, 1e-3);
+}
+END_TEST
+
+/* An expert asked for while in flight may go to the CPU instead. */
+START_TEST(collab_in_flight_on_cpu)
+{
+    struct world w = world_of("collab", "1x2", 2, same);
+    set_key(&w.strategy, "dispatch.in_flight", "cpu");
+    struct moe_sim_result r = run(&w);
+    /* layer 0 of token 1: expert 0 on the GPU beside 3000 down, 30000, 4000 up */
+    ck_assert_uint_eq(r.decode_ns, 187232 + 37000 + 10412 + 67000 + 22000);
+    ck_assert_uint_eq(r.cpu_experts, 7);
+    ck_assert_uint_eq(r.gpu_experts, 1);
+    ck_assert_uint_eq(r.cause.both_ns, 4000);
+}
+END_TEST
+
+/* Hit and miss of one layer at the same time: 3000 down beside the GPU, 4000 both, the rest CPU. */
+START_TEST(collab_overlaps_hit_and_miss)
+{
+    static const moe_expert experts[] = {0, 1, 2, 3, 0, 2, 2, 3};
+    struct world w = world_of("collab", "1x2", 2, experts);
+    struct moe_sim_result r = run(&w);
+    ck_assert_uint_eq(r.decode_ns, 187232 + 37000 + 10412 + 67000 + 22000);
+    ck_assert_uint_eq(r.cause.both_ns, 4000);
+    ck_assert_uint_eq(r.cause.cpu_ns, 60000 * 3 + 30000 - 4000);
+    ck_assert_uint_eq(r.cause.gpu_ns, 2 * 410 + 2 * 412 + 4000 + 3000);
+    /* The miss finds one slot pinned by the hit and the other in flight. */
+    ck_assert_uint_eq(r.decode.dropped_fills, 1);
+    ck_assert_uint_eq(sum_of_causes(&r.cause), r.decode_ns);
+}
+END_TEST
+
+/* Pageable copies hold the host: both are done before layer 0's part goes up. */
+START_TEST(collab_pageable_blocks)
+{
+    struct world w = world_of("collab", "1x2", 1, same);
+    set_key(&w.strategy, "fill.memory", "pageable");
+    struct moe_sim_result r = run(&w);
+    ck_assert_uint_eq(r.decode_ns, 176820 + 2 * 121000);
+    ck_assert_uint_eq(r.cause.copy_wait_ns, 2 * 121000);
+}
+END_TEST
+
+/* Link and CPU together want 20 + 9.836 GB/s of 15: while both work, both are slowed. */
+START_TEST(copies_slow_the_cpu)
+{
+    struct world w = world_of("collab", "1x2", 2, same);
+    set_key(&w.strategy, "geometry", "1x2");
+    w.platform.dram.read_gb_per_s = 25;
+    struct moe_sim_result slow = run(&w);
+    /* Token 0: copies run from 73410; layer 1's experts from 90820 take longer by 29.836/25, and so
+     * do copies: 17410 of the first copy done, 43590 left -> 52022. */
+    ck_assert_uint_gt(slow.decode_ns, 202410 + 77412 + 22000);
+    ck_assert_uint_eq(slow.cause.cpu_ns / 1000, 60 + 71 + 60); /* 60000 * 29.836 / 25 = 71607 */
+    ck_assert_uint_eq(sum_of_causes(&slow.cause), slow.decode_ns);
+}
+END_TEST
+
+START_TEST(energy_by_hand)
+{
+    struct world w = world_of("cpu-only", "none", 1, same);
+    struct moe_sim_result r = run(&w);
+    double cpu = 50 + 10 * 4 * (120000. / 176820), gpu = 20 + 100 * (2820. / 176820);
+    ck_assert_double_eq_tol(r.cpu_w, cpu, 1e-9);
+    ck_assert_double_eq_tol(r.gpu_w, gpu, 1e-9);
+    ck_assert_double_eq_tol(r.j_per_token, (cpu + gpu) * 176820e-9, 1e-12);
+}
+END_TEST
+
+static void expect_refusal(const struct world *w, const char *a, const char *b)
+{
+    struct moe_sim_result r = {.decode_ns = 77};
+    struct moe_err err = {0};
+    ck_assert_int_eq(try(w, &r, &err), MOE_ERR_USAGE);
+    ck_assert_msg(strstr(err.text, a) && strstr(err.text, b), "%s", err.text);
+    ck_assert_uint_eq(r.decode_ns, 77);
+}
+
+START_TEST(refusals_name_both_sides)
+{
+    struct world w = world_of("collab", "2x4", 1, same);
+    w.platform.gpu.memory_bytes = 1000000;
+    expect_refusal(&w, "2x4", "tiny");
+    w.platform.gpu.memory_bytes = 281600 + 8 * 600000; /* dense part and eight experts: fits */
+    struct moe_sim_result r;
+    ck_assert_int_eq(try(&w, &r, NULL), MOE_OK);
+    w.platform.gpu.memory_bytes--;
+    expect_refusal(&w, "2x4", "tiny");
+    w.platform = tiny_platform();
+    w.model.n_experts = 5;
+    expect_refusal(&w, "4 experts", "5");
+    w.model = tiny_model(3, 4, 2);
+    expect_refusal(&w, "2 layers", "3");
+    w.model = tiny_model(2, 4, 2);
+    w.trace.tokens.phase[0] = MOE_PREFILL;
+    expect_refusal(&w, "decode", "trace");
+    w.trace.tokens.phase[0] = MOE_DECODE;
+    set_key(&w.strategy, "geometry", "3x2");
+    expect_refusal(&w, "3", "2");
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+START_TEST(stops_after_max_tokens)
+{
+    struct world w = world_of("cpu-only", "none", 2, same);
+    struct moe_sim_input in = {.trace = &w.trace,
+                               .model = &w.model,
+                               .platform = &w.platform,
+                               .strategy = &w.strategy,
+                               .max_tokens = 1};
+    struct moe_sim_result r;
+    ck_assert_int_eq(moe_simulate(&in, &r, NULL), MOE_OK);
+    ck_assert_uint_eq(r.decode_tokens, 1);
+    ck_assert_uint_eq(r.decode_ns, 176820);
+    ck_assert(isnan(r.bound_ms));
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+/* A prompt of two tokens in one pass, then one token: the prompt's time is kept apart. Its layers:
+ * dense 10000 + 412, state 3000 + 20 and 4000 + 20, experts on the CPU (two tokens: 30000). */
+START_TEST(prompt_is_timed_apart)
+{
+    static const moe_expert experts[] = {0, 1, 2, 3, 0, 1, 3, 2, 0, 1, 2, 3};
+    struct world w = world_of("cpu-only", "none", 3, experts);
+    for (int t = 0; t < 2; t++) {
+        w.trace.tokens.phase[t] = MOE_PREFILL;
+        w.trace.tokens.step[t] = 0;
+    }
+    w.trace.tokens.step[2] = 1;
+    w.trace.tokens.position[2] = 0; /* as in the case alone */
+    struct moe_sim_result r = run(&w);
+    ck_assert_uint_eq(r.prefill_tokens, 2);
+    ck_assert_uint_eq(r.decode_tokens, 1);
+    ck_assert_uint_eq(r.decode_ns, 176820);
+    ck_assert_uint_eq(r.prefill_ns, 2 * (10412 + 3020 + 60000 + 4020) + 22000);
+}
+END_TEST
+
+/* Random worlds. */
+
+static const char *pick(struct moe_rng *rng, const char *const *words, size_t n)
+{
+    return words[moe_rng_below(rng, n)];
+}
+
+#define PICK(rng, ...)                                                                             \
+    pick(rng, (const char *const[]){__VA_ARGS__},                                                  \
+         sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+
+static struct world random_world(struct moe_rng *rng)
+{
+    struct random_shape shape = {.n_layers = 1 + (uint32_t)moe_rng_below(rng, 5),
+                                 .n_experts = 4 + (uint32_t)moe_rng_below(rng, 6),
+                                 .top_k = 1 + (uint32_t)moe_rng_below(rng, 3),
+                                 .n_tokens = 5 + (uint32_t)moe_rng_below(rng, 60),
+                                 .absent = moe_rng_below(rng, 4) == 0,
+                                 .many = moe_rng_below(rng, 2) == 0};
+    struct world w = {.model = tiny_model(shape.n_layers, shape.n_experts, shape.top_k),
+                      .platform = tiny_platform()};
+    w.strategy = load_strategy(PICK(rng, "collab", "collab-reference", "on-demand", "cpu-only"));
+    char geometry[32];
+    snprintf(geometry, sizeof geometry, "%ux%u", 1 + (unsigned)moe_rng_below(rng, shape.n_layers),
+             1 + (unsigned)moe_rng_below(rng, 4));
+    set_key(&w.strategy, "geometry", PICK(rng, geometry, geometry, "global:3", "none", "all"));
+    set_key(&w.strategy, "prefill", PICK(rng, "cpu", "cache", "stream"));
+    set_key(&w.strategy, "dispatch.miss", PICK(rng, "cpu", "wait"));
+    set_key(&w.strategy, "dispatch.in_flight", PICK(rng, "cpu", "wait"));
+    set_key(&w.strategy, "dispatch.order", PICK(rng, "gate", "hits-first"));
+    set_key(&w.strategy, "dispatch.overlap", PICK(rng, "true", "false"));
+    set_key(&w.strategy, "fill.when", PICK(rng, "after-compute", "at-once"));
+    set_key(&w.strategy, "fill.memory", PICK(rng, "pinned", "pinned", "pageable"));
+    set_key(&w.strategy, "prefetcher", PICK(rng, "none", "previous-token"));
+    set_key(&w.strategy, "policy",
+            PICK(rng, "lru", "fifo", "lfu", "random", "clock", "opt", "paper-lru",
+                 "paper-lru:hazards=on"));
+    set_key(&w.strategy, "admission", PICK(rng, "always", "always", "never", "quota:quota=3"));
+    w.platform.dram.read_gb_per_s = 10 + 30 * moe_rng_unit(rng);
+    w.platform.link.h2d_pinned_gb_per_s = 2 + 60 * moe_rng_unit(rng);
+    w.platform.cpu.point[0].ms = 0.002 + 0.06 * moe_rng_unit(rng);
+    w.platform.gpu.layer_overhead_us = 10 * moe_rng_unit(rng);
+    random_trace(rng, &shape, &w.trace);
+    w.trace.tokens.phase[shape.n_tokens - 1] = MOE_DECODE; /* at least one */
+    w.trace.tokens.step[shape.n_tokens - 1]++;
+    return w;
+}
+
+static void check_result(const struct world *w, const struct moe_sim_result *r)
+{
+    uint64_t tokens = 0;
+    for (uint64_t t = 0; t < w->trace.tokens.n_tokens; t++)
+        tokens += w->trace.tokens.phase[t] == MOE_DECODE;
+    ck_assert_uint_eq(r->decode_tokens, tokens);
+    ck_assert_uint_eq(sum_of_causes(&r->cause), r->decode_ns);
+    ck_assert_uint_eq(r->routed_experts, r->cpu_experts + r->gpu_experts);
+    ck_assert_uint_eq(r->decode.lookups,
+                      r->decode.hits + r->decode.inflight_hits + r->decode.misses);
+    ck_assert(r->gpu_busy >= 0 && r->gpu_busy <= 1 && r->cpu_busy <= 1 && r->h2d_busy <= 1);
+    ck_assert(r->ms_p50 <= r->ms_p95 && r->ms_p95 <= r->ms_p99);
+    ck_assert_double_eq_tol(r->j_per_token * (double)r->decode_tokens, r->energy_j, 1e-9);
+    ck_assert_double_eq_tol((r->cpu_w + r->gpu_w) * (double)r->decode_ns * 1e-9, r->energy_j, 1e-9);
+}
+
+/* The bound of bound.h, whatever the strategy does: the test that matters. */
+START_TEST(no_schedule_beats_the_bound)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, 7);
+    double nearest = 0;
+    for (int i = 0; i < 4000; i++) {
+        struct world w = random_world(&rng);
+        struct moe_sim_input in = {.trace = &w.trace,
+                                   .model = &w.model,
+                                   .platform = &w.platform,
+                                   .strategy = &w.strategy,
+                                   .bound = true};
+        struct moe_sim_result a, b;
+        struct moe_err err = {0};
+        if (moe_simulate(&in, &a, &err))
+            ck_abort_msg("case %d: %s", i, err.text);
+        check_result(&w, &a);
+        ck_assert_msg(a.bound_share > 0 && a.bound_share <= 1 + 1e-9,
+                      "case %d: share of the bound is %.9f", i, a.bound_share);
+        nearest = fmax(nearest, a.bound_share);
+        memset(&b, 0, sizeof b);
+        ck_assert_int_eq(moe_simulate(&in, &b, &err), MOE_OK);
+        ck_assert_uint_eq(a.decode_ns, b.decode_ns); /* same input, same time */
+        ck_assert_mem_eq(&a.cause, &b.cause, sizeof a.cause);
+        moe_trace_release(&w.trace);
+    }
+    ck_assert_double_gt(nearest, 0.9); /* and it is not idle: some schedules come near */
+}
+END_TEST
+
+static void check_timeline(const struct moe_timeline *t, const struct moe_sim_result *r)
+{
+    uint64_t last[MOE_N_TRACKS] = {0}, tokens = 0, experts = 0, end = 0;
+    for (uint64_t i = 0; i < moe_timeline_count(t); i++) {
+        const struct moe_operation *op = moe_timeline_at(t, i);
+        ck_assert_uint_le(op->start_ns, op->end_ns);
+        if (op->track != MOE_TRACK_STATE) /* two engines, down and up */
+            ck_assert_uint_ge(op->start_ns, last[op->track]);
+        last[op->track] = op->end_ns;
+        tokens += op->track == MOE_TRACK_TOKEN;
+        experts += !strcmp(op->name, "expert");
+        end = op->end_ns > end ? op->end_ns : end;
+    }
+    ck_assert_uint_eq(moe_timeline_dropped(t), 0);
+    ck_assert_uint_gt(tokens, 0);
+    ck_assert_uint_ge(experts, r->routed_experts);
+    ck_assert_uint_eq(last[MOE_TRACK_TOKEN], r->prefill_ns + r->decode_ns);
+    ck_assert_uint_eq(end, r->prefill_ns + r->decode_ns);
+}
+
+START_TEST(timeline_is_consistent)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, 9);
+    for (int i = 0; i < 300; i++) {
+        struct world w = random_world(&rng);
+        struct moe_sim_result with, without;
+        ck_assert_int_eq(try(&w, &without, NULL), MOE_OK);
+        ck_assert_int_eq(moe_timeline_new(&w.timeline, UINT64_MAX, NULL), MOE_OK);
+        ck_assert_int_eq(try(&w, &with, NULL), MOE_OK);
+        ck_assert_uint_eq(with.decode_ns, without.decode_ns); /* looking changes nothing */
+        check_timeline(w.timeline, &with);
+        moe_timeline_free(w.timeline);
+        moe_trace_release(&w.trace);
+    }
+}
+END_TEST
+
+START_TEST(timeline_file)
+{
+    char folder[] = "/tmp/moelab-sim-XXXXXX", path[64], text[8192];
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/t.json", folder);
+    struct moe_timeline *t;
+    ck_assert_int_eq(moe_timeline_new(&t, 1, NULL), MOE_OK);
+    struct moe_operation op = {.track = MOE_TRACK_CPU,
+                               .name = "expert",
+                               .cause = "miss",
+                               .layer = 3,
+                               .expert = 7,
+                               .slot = -1,
+                               .start_ns = 1002,
+                               .end_ns = 3005};
+    moe_timeline_add(t, &op);
+    moe_timeline_add(t, &op);
+    ck_assert_uint_eq(moe_timeline_count(t), 1);
+    ck_assert_uint_eq(moe_timeline_dropped(t), 1);
+    ck_assert_int_eq(moe_timeline_write(t, "a \"b\"\\\n", path, NULL), MOE_OK);
+    moe_timeline_free(t);
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    ck_assert_ptr_nonnull(strstr(text,
+                                 "{\"name\":\"expert\",\"cat\":\"miss\",\"ph\":\"X\",\"pid\":1,"
+                                 "\"tid\":1,\"ts\":1.002,\"dur\":2.003,"
+                                 "\"args\":{\"layer\":3,\"expert\":7}}"));
+    ck_assert_ptr_nonnull(strstr(text, "\"a \\\"b\\\"\\\\\\u000a\""));
+    unlink(path);
+    rmdir(folder);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("sim");
+    TCase *tests = tcase_create("sim");
+    tcase_add_test(tests, cpu_only_by_hand);
+    tcase_add_test(tests, cpu_only_on_slow_dram);
+    tcase_add_test(tests, on_demand_by_hand);
+    tcase_add_test(tests, collab_by_hand);
+    tcase_add_test(tests, collab_in_flight_on_cpu);
+    tcase_add_test(tests, collab_overlaps_hit_and_miss);
+    tcase_add_test(tests, collab_pageable_blocks);
+    tcase_add_test(tests, copies_slow_the_cpu);
+    tcase_add_test(tests, energy_by_hand);
+    tcase_add_test(tests, refusals_name_both_sides);
+    tcase_add_test(tests, stops_after_max_tokens);
+    tcase_add_test(tests, prompt_is_timed_apart);
+    tcase_add_test(tests, no_schedule_beats_the_bound);
+    tcase_add_test(tests, timeline_is_consistent);
+    tcase_add_test(tests, timeline_file);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
