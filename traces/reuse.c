@@ -13,8 +13,10 @@ const uint32_t moe_lags[MOE_LAGS] = {1, 2, 3, 4, 8, 16};
 /* What the layer passes share: the trace, the tokens that count, and scratch for one layer. */
 struct scan {
     const struct moe_trace *trace;
-    bool every_phase;       /* there are no decode tokens: all count */
-    moe_expert *recent;     /* [E] experts in LRU order, last used first */
+    bool every_phase;   /* there are no decode tokens: all count */
+    moe_expert *route;  /* [T, K] of the layer under way */
+    uint32_t *size;     /* [T] of its routes; 0 where there is none or the token does not count */
+    moe_expert *recent; /* [E] experts in LRU order, last used first */
     uint32_t *window_count; /* [E] uses in the window of WORKING_SET_TOKENS */
     uint64_t *distance;     /* [E] accesses by stack distance */
 };
@@ -25,7 +27,8 @@ struct mean {
 };
 
 struct overlap {
-    struct mean expert, any, all;
+    double expert;
+    uint64_t n, any, all;
 };
 
 static double mean_value(struct mean m)
@@ -39,32 +42,33 @@ static void mean_add(struct mean *m, double value)
     m->n++;
 }
 
-static const moe_expert *route_of(const struct moe_trace *trace, uint64_t t, uint32_t layer)
-{
-    const struct moe_trace_info *info = &trace->info;
-    return trace->tokens.expert + (t * info->n_layers + layer) * info->top_k;
-}
-
-static uint32_t route_size(const moe_expert *route, uint32_t top_k)
-{
-    uint32_t n = 0;
-    while (n < top_k && route[n] != MOE_NO_EXPERT)
-        n++;
-    return n;
-}
-
-static bool counts(const struct scan *s, uint64_t t)
-{
-    return s->every_phase || s->trace->tokens.phase[t] == MOE_DECODE;
-}
-
 /* The route of a token that counts, and its size; size 0 where there is none. */
-static const moe_expert *counted_route(const struct scan *s, uint64_t t, uint32_t layer,
-                                       uint32_t *size)
+static const moe_expert *find_route(const struct scan *s, uint64_t t, uint32_t layer,
+                                    uint32_t *size)
 {
-    const moe_expert *route = route_of(s->trace, t, layer);
-    *size = counts(s, t) ? route_size(route, s->trace->info.top_k) : 0;
+    const struct moe_trace_info *info = &s->trace->info;
+    const moe_expert *route = s->trace->tokens.expert + (t * info->n_layers + layer) * info->top_k;
+    uint32_t n = 0;
+    if (s->every_phase || s->trace->tokens.phase[t] == MOE_DECODE)
+        while (n < info->top_k && route[n] != MOE_NO_EXPERT)
+            n++;
+    *size = n;
     return route;
+}
+
+/* Gathers the layer's routes: the passes then run over neighbours in memory. */
+static void load_layer(struct scan *s, uint32_t layer)
+{
+    uint32_t top_k = s->trace->info.top_k;
+    for (uint64_t t = 0; t < s->trace->tokens.n_tokens; t++) {
+        const moe_expert *route = find_route(s, t, layer, &s->size[t]);
+        memcpy(s->route + t * top_k, route, top_k * sizeof *route);
+    }
+}
+
+static const moe_expert *route_at(const struct scan *s, uint64_t t)
+{
+    return s->route + t * s->trace->info.top_k;
 }
 
 static void overlap_add(struct overlap *o, const moe_expert *a, uint32_t na, const moe_expert *b,
@@ -74,40 +78,41 @@ static void overlap_add(struct overlap *o, const moe_expert *a, uint32_t na, con
     for (uint32_t i = 0; i < nb; i++)
         for (uint32_t j = 0; j < na; j++)
             common += a[j] == b[i];
-    mean_add(&o->expert, (double)common / (double)nb);
-    mean_add(&o->any, common > 0);
-    mean_add(&o->all, common == na && common == nb);
+    o->expert += (double)common / (double)nb;
+    o->any += common > 0;
+    o->all += common == na && common == nb;
+    o->n++;
 }
 
-static void lag_pass(const struct scan *s, uint32_t layer, struct moe_reuse_layer *out)
+static double share(double part, uint64_t all)
+{
+    return all ? part / (double)all : NAN;
+}
+
+static void lag_pass(const struct scan *s, struct moe_reuse_layer *out)
 {
     const struct moe_tokens *tokens = &s->trace->tokens;
     struct overlap o[MOE_LAGS] = {0};
-    struct mean first = {0};
+    uint64_t first = 0;
     for (uint64_t t = 1; t < tokens->n_tokens; t++) {
-        uint32_t nb;
-        const moe_expert *b = counted_route(s, t, layer, &nb);
-        if (!nb)
-            continue;
-        for (int i = 0; i < MOE_LAGS && moe_lags[i] <= t; i++) {
+        const moe_expert *b = route_at(s, t);
+        for (int i = 0; s->size[t] && i < MOE_LAGS && moe_lags[i] <= t; i++) {
             uint64_t from = t - moe_lags[i];
-            uint32_t na;
             if (tokens->sequence[from] != tokens->sequence[t])
                 break;
-            const moe_expert *a = counted_route(s, from, layer, &na);
-            if (!na)
+            if (!s->size[from])
                 continue;
-            overlap_add(&o[i], a, na, b, nb);
-            if (i == 0)
-                mean_add(&first, a[0] == b[0]);
+            const moe_expert *a = route_at(s, from);
+            overlap_add(&o[i], a, s->size[from], b, s->size[t]);
+            first += i == 0 && a[0] == b[0];
         }
     }
     for (int i = 0; i < MOE_LAGS; i++) {
-        out->repeat_expert[i] = mean_value(o[i].expert);
-        out->repeat_any[i] = mean_value(o[i].any);
-        out->repeat_all[i] = mean_value(o[i].all);
+        out->repeat_expert[i] = share(o[i].expert, o[i].n);
+        out->repeat_any[i] = share((double)o[i].any, o[i].n);
+        out->repeat_all[i] = share((double)o[i].all, o[i].n);
     }
-    out->repeat_first = mean_value(first);
+    out->repeat_first = share((double)first, o[0].n);
 }
 
 static void next_layer_pass(const struct scan *s, uint32_t layer, struct moe_reuse_layer *out)
@@ -115,15 +120,14 @@ static void next_layer_pass(const struct scan *s, uint32_t layer, struct moe_reu
     struct overlap o = {0};
     if (layer + 1 < s->trace->info.n_layers)
         for (uint64_t t = 0; t < s->trace->tokens.n_tokens; t++) {
-            uint32_t na, nb;
-            const moe_expert *a = counted_route(s, t, layer, &na);
-            const moe_expert *b = counted_route(s, t, layer + 1, &nb);
-            if (na && nb)
-                overlap_add(&o, a, na, b, nb);
+            uint32_t n;
+            const moe_expert *next = find_route(s, t, layer + 1, &n);
+            if (s->size[t] && n)
+                overlap_add(&o, route_at(s, t), s->size[t], next, n);
         }
-    out->next_layer_expert = mean_value(o.expert);
-    out->next_layer_any = mean_value(o.any);
-    out->next_layer_all = mean_value(o.all);
+    out->next_layer_expert = share(o.expert, o.n);
+    out->next_layer_any = share((double)o.any, o.n);
+    out->next_layer_all = share((double)o.all, o.n);
 }
 
 static double entropy_bits(const double *share, uint32_t n)
@@ -135,12 +139,12 @@ static double entropy_bits(const double *share, uint32_t n)
     return bits;
 }
 
-static void popularity_pass(const struct scan *s, uint32_t layer, struct moe_reuse_layer *out)
+static void popularity_pass(const struct scan *s, struct moe_reuse_layer *out)
 {
     uint32_t n_experts = s->trace->info.n_experts;
     for (uint64_t t = 0; t < s->trace->tokens.n_tokens; t++) {
-        uint32_t n;
-        const moe_expert *route = counted_route(s, t, layer, &n);
+        uint32_t n = s->size[t];
+        const moe_expert *route = route_at(s, t);
         for (uint32_t k = 0; k < n; k++)
             out->popularity[route[k]]++;
         if (n)
@@ -149,9 +153,8 @@ static void popularity_pass(const struct scan *s, uint32_t layer, struct moe_reu
         out->n_accesses += n;
     }
     for (uint32_t e = 0; e < n_experts; e++) {
-        out->popularity[e] = out->n_accesses ? out->popularity[e] / (double)out->n_accesses : NAN;
-        out->first_popularity[e] =
-            out->n_routes ? out->first_popularity[e] / (double)out->n_routes : NAN;
+        out->popularity[e] = share(out->popularity[e], out->n_accesses);
+        out->first_popularity[e] = share(out->first_popularity[e], out->n_routes);
     }
     out->entropy = out->n_accesses ? entropy_bits(out->popularity, n_experts) : NAN;
 }
@@ -170,14 +173,14 @@ static uint32_t touch(moe_expert *recent, uint32_t *n, moe_expert expert)
     return distance;
 }
 
-static void lru_pass(const struct scan *s, uint32_t layer, struct moe_reuse_layer *out)
+static void lru_pass(const struct scan *s, struct moe_reuse_layer *out)
 {
     const struct moe_tokens *tokens = &s->trace->tokens;
     uint32_t n_experts = s->trace->info.n_experts, n_recent = 0;
     memset(s->distance, 0, n_experts * sizeof *s->distance);
     for (uint64_t t = 0; t < tokens->n_tokens; t++) {
-        uint32_t n;
-        const moe_expert *route = counted_route(s, t, layer, &n);
+        uint32_t n = s->size[t];
+        const moe_expert *route = route_at(s, t);
         if (t && tokens->sequence[t] != tokens->sequence[t - 1])
             n_recent = 0;
         for (uint32_t k = 0; k < n; k++) {
@@ -189,28 +192,28 @@ static void lru_pass(const struct scan *s, uint32_t layer, struct moe_reuse_laye
     }
     uint64_t hits = 0;
     for (uint32_t m = 0; m <= n_experts; m++) {
-        out->lru_hit_rate[m] = out->n_accesses ? (double)hits / (double)out->n_accesses : NAN;
+        out->lru_hit_rate[m] = share((double)hits, out->n_accesses);
         if (m < n_experts)
             hits += s->distance[m];
     }
 }
 
 /* Sliding window: tokens join at t and leave WORKING_SET_TOKENS later; a gap empties it. */
-static void working_set_pass(const struct scan *s, uint32_t layer, struct moe_reuse_layer *out)
+static void working_set_pass(const struct scan *s, struct moe_reuse_layer *out)
 {
     const struct moe_tokens *tokens = &s->trace->tokens;
-    uint32_t different = 0, length = 0, n;
+    uint32_t different = 0, length = 0;
     struct mean m = {0};
     memset(s->window_count, 0, s->trace->info.n_experts * sizeof *s->window_count);
     for (uint64_t t = 0; t < tokens->n_tokens; t++) {
-        const moe_expert *route = counted_route(s, t, layer, &n);
+        uint32_t n = s->size[t];
+        const moe_expert *route = route_at(s, t);
         uint32_t keep = WORKING_SET_TOKENS - 1;
         if (!n || (t && tokens->sequence[t] != tokens->sequence[t - 1]))
             keep = 0;
         for (; length > keep; length--) {
-            uint32_t n_old;
-            const moe_expert *old = counted_route(s, t - length, layer, &n_old);
-            for (uint32_t k = 0; k < n_old; k++)
+            const moe_expert *old = route_at(s, t - length);
+            for (uint32_t k = 0; k < s->size[t - length]; k++)
                 different -= --s->window_count[old[k]] == 0;
         }
         for (uint32_t k = 0; k < n; k++)
@@ -235,16 +238,20 @@ static enum moe_status scan_init(struct scan *s, const struct moe_trace *trace, 
     size_t n = trace->info.n_experts;
     *s = (struct scan){.trace = trace};
     s->every_phase = !has_decode(&trace->tokens);
+    s->route = calloc(trace->tokens.n_tokens + 1, trace->info.top_k * sizeof *s->route);
+    s->size = calloc(trace->tokens.n_tokens + 1, sizeof *s->size);
     s->recent = calloc(n, sizeof *s->recent);
     s->window_count = calloc(n, sizeof *s->window_count);
     s->distance = calloc(n, sizeof *s->distance);
-    if (n && (!s->recent || !s->window_count || !s->distance))
+    if (!s->route || !s->size || !s->recent || !s->window_count || !s->distance)
         return moe_fail_memory(err, "reuse statistics");
     return MOE_OK;
 }
 
 static void scan_release(struct scan *s)
 {
+    free(s->route);
+    free(s->size);
     free(s->recent);
     free(s->window_count);
     free(s->distance);
@@ -349,11 +356,12 @@ static enum moe_status compute_layers(const struct moe_trace *trace, struct moe_
         status = layer_init(&r->layer[l], r->n_experts, err);
         if (status)
             break;
-        popularity_pass(&s, l, &r->layer[l]);
-        lag_pass(&s, l, &r->layer[l]);
+        load_layer(&s, l);
+        popularity_pass(&s, &r->layer[l]);
+        lag_pass(&s, &r->layer[l]);
         next_layer_pass(&s, l, &r->layer[l]);
-        lru_pass(&s, l, &r->layer[l]);
-        working_set_pass(&s, l, &r->layer[l]);
+        lru_pass(&s, &r->layer[l]);
+        working_set_pass(&s, &r->layer[l]);
     }
     scan_release(&s);
     return status;

@@ -35,24 +35,34 @@ static bool knows_prompt_ids(const struct moe_tokens *tokens)
     return true;
 }
 
+/* Some logs have a row for the prefill but nothing in it: such rows would all seem the same. */
+static bool has_route(const struct moe_trace *trace, uint64_t t)
+{
+    uint64_t n = (uint64_t)trace->info.n_layers * trace->info.top_k;
+    for (uint64_t i = 0; i < n; i++)
+        if (trace->tokens.expert[t * n + i] != MOE_NO_EXPERT)
+            return true;
+    return false;
+}
+
 static size_t collect_prompts(const struct moe_trace *trace, struct prompt *prompts, size_t *unit)
 {
-    const struct moe_tokens *tokens = &trace->tokens;
-    const void *base = tokens->token_id;
+    const struct moe_tokens *x = &trace->tokens;
+    bool by_id = knows_prompt_ids(x);
+    const unsigned char *base = (const unsigned char *)x->token_id;
     size_t n = 0;
-    *unit = sizeof *tokens->token_id;
-    if (!knows_prompt_ids(tokens)) {
-        base = tokens->expert;
-        *unit = (size_t)trace->info.n_layers * trace->info.top_k * sizeof(moe_expert);
+    *unit = sizeof *x->token_id;
+    if (!by_id) {
+        base = (const unsigned char *)x->expert;
+        *unit = (size_t)trace->info.n_layers * trace->info.top_k * sizeof *x->expert;
     }
-    for (uint64_t t = 0, end; t < tokens->n_tokens; t = end) {
-        uint64_t prefill = t;
-        for (end = t; end < tokens->n_tokens && tokens->sequence[end] == tokens->sequence[t]; end++)
-            if (prefill == end && tokens->phase[end] == MOE_PREFILL)
-                prefill++;
-        if (prefill > t && n < trace->n_sequences)
-            prompts[n++] = (struct prompt){(const unsigned char *)base + t * *unit,
-                                           (size_t)(prefill - t) * *unit};
+    for (uint64_t t = 0, end; t < x->n_tokens && n < trace->n_sequences; t = end) {
+        uint64_t known = t;
+        for (end = t; end < x->n_tokens && x->sequence[end] == x->sequence[t]; end++)
+            if (known == end && x->phase[end] == MOE_PREFILL && (by_id || has_route(trace, end)))
+                known++;
+        if (known > t)
+            prompts[n++] = (struct prompt){base + t * *unit, (size_t)(known - t) * *unit};
     }
     return n;
 }

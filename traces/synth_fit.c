@@ -7,10 +7,10 @@
 /* Stochastic approximation: every round simulates new sequences, measures them with
  * moe_reuse_compute, and corrects each parameter by its own error; the gain falls, so that the
  * sampling noise averages out. Numbers found by trial on the committed Mixtral statistics. */
-enum { ROUNDS = 40, ROUND_TOKENS = 2400, DESCENT_STEPS = 30 };
+enum { ROUNDS = 40, ROUND_TOKENS = 1200, DESCENT_STEPS = 30 };
 
 static const double first_gain = 0.6;   /* of the correction in the first round */
-static const double gain_half_time = 8; /* rounds until the gain is half */
+static const double gain_half_time = 4; /* rounds until the gain is half */
 static const double share_floor = 1e-3; /* keeps quotients of shares finite */
 static const double bias_limit = 20;    /* scores have unit variance: beyond it nothing changes */
 static const double least_noise = 0.02; /* share of the memoryless process */
