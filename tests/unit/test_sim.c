@@ -389,7 +389,9 @@ END_TEST
 
 START_TEST(timeline_file)
 {
-    char folder[] = "/tmp/moelab-sim-XXXXXX", path[64], text[8192];
+    const char *base = getenv("TMPDIR");
+    char folder[512], path[600], text[8192];
+    snprintf(folder, sizeof folder, "%s/moelab-sim-XXXXXX", base ? base : "/tmp");
     ck_assert_ptr_nonnull(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/t.json", folder);
     struct moe_timeline *t;
