@@ -31,7 +31,7 @@ static int search_root(int i, char *buf, size_t size)
         *slash = 0;
     }
     if (i == N_ROOTS - 1)
-        strcat(buf, "/../share/moelab");
+        snprintf(buf + strlen(buf), size - strlen(buf), "%s", "/../share/moelab");
     return 1;
 }
 

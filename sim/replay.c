@@ -273,6 +273,7 @@ static enum moe_status replay_result(const struct replay *r, struct moe_replay_r
         return moe_fail_memory(err, "the counters of a replay");
     }
     for (int p = 0; p < 2; p++) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): loses track of pointers in an array */
         for (uint32_t i = 0; i < n_layers; i++) {
             result.layer[p][i] = counts_of(r, i, (enum moe_phase)p);
             moe_counts_add(&result.total[p], &result.layer[p][i]);

@@ -60,7 +60,7 @@ static enum moe_status resolve_geometry(struct run *run, struct moe_err *err)
         return moe_fail_memory(err, "the experts' sizes");
     for (uint32_t l = 0; l < n_layers; l++)
         run->layer_bytes[l] = run->costs.expert_bytes;
-    enum moe_status s =
+    enum moe_status s = /* NOLINT(clang-analyzer-unix.Malloc): the caller releases the run */
         moe_geometry_parse(in->strategy->geometry, n_layers, (uint32_t)in->model->n_experts,
                            run->layer_bytes, &run->geometry, err);
     if (s)

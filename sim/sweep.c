@@ -233,6 +233,7 @@ static void run_points(struct sweep *w, uint32_t jobs)
 {
     struct moe_progress progress;
     size_t n = w->x->n_points;
+    /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
     int threads = jobs ? (int)jobs : omp_get_max_threads();
     moe_progress_begin(&progress, "sweeping", "points", n - w->summary.n_reused);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)

@@ -198,7 +198,7 @@ enum moe_status moe_csv_u64(const struct moe_csv *csv, struct moe_text field, co
         fits = fits && moe_mul_u64(value, 10, &value) &&
                moe_add_u64(value, (uint64_t)(field.at[i] - '0'), &value);
     }
-    char text[64];
+    char text[64] = "";
     if (digits && fits && value >= min && value <= max) {
         *out = value;
         return MOE_OK;
