@@ -54,37 +54,16 @@ static enum moe_status read_integer(hid_t file, const char *at, const char *name
     return MOE_OK;
 }
 
-/* A string of known size, without its padding; heap, or NULL when it cannot be read. */
-static char *read_fixed(hid_t attribute, hid_t type, size_t max)
+/* Heap text, or NULL. */
+static char *read_string(hid_t attribute, hid_t type)
 {
-    size_t size = H5Tget_size(type);
-    if (size > max + 1)
-        return NULL;
-    char *text = calloc(size + 1, 1);
-    hid_t memory = H5Tcopy(type);
-    bool ok = text && memory >= 0 && H5Aread(attribute, memory, text) >= 0;
-    if (memory >= 0)
-        H5Tclose(memory);
-    if (!ok) {
+    char *text = malloc(H5Tget_size(type) + 1);
+    if (!text || H5Aread(attribute, type, text) < 0) {
         free(text);
         return NULL;
     }
-    size_t n = strlen(text);
-    while (H5Tget_strpad(type) == H5T_STR_SPACEPAD && n > 0 && text[n - 1] == ' ')
-        text[--n] = '\0';
+    moe_h5_trim(type, text);
     return text;
-}
-
-static char *read_variable(hid_t attribute, hid_t type)
-{
-    char *text = NULL, *copy = NULL;
-    hid_t memory = moe_h5_string_type(H5Tget_cset(type));
-    if (H5Aread(attribute, memory, &text) >= 0) {
-        copy = strdup(text ? text : "");
-        H5free_memory(text);
-    }
-    H5Tclose(memory);
-    return copy;
 }
 
 /* *out is heap text of at most max bytes, or NULL when there is no such attribute. */
@@ -97,21 +76,15 @@ static enum moe_status read_text(hid_t file, const char *at, const char *name, s
         return MOE_OK;
     hid_t type = H5Aget_type(attribute);
     char *text = NULL;
-    bool string = type >= 0 && H5Tget_class(type) == H5T_STRING && is_scalar(attribute);
-    if (string)
-        text = H5Tis_variable_str(type) > 0 ? read_variable(attribute, type)
-                                            : read_fixed(attribute, type, max);
+    if (moe_h5_is_text(type, max) && is_scalar(attribute))
+        text = read_string(attribute, type);
     if (type >= 0)
         H5Tclose(type);
     H5Aclose(attribute);
-    if (!string)
-        return moe_fail(err, MOE_ERR_INPUT, "attribute '%s' of '%s' is not one string", name, at);
-    if (!text || strlen(text) > max) {
-        free(text);
+    if (!text)
         return moe_fail(err, MOE_ERR_INPUT,
-                        "attribute '%s' of '%s' cannot be read or exceeds %zu bytes", name, at,
-                        max);
-    }
+                        "attribute '%s' of '%s' is not one string of fixed length up to %zu", name,
+                        at, max);
     *out = text;
     return MOE_OK;
 }
@@ -242,9 +215,10 @@ static bool write_integer(hid_t file, const char *at, const char *name, uint32_t
 
 static bool write_text(hid_t file, const char *at, const char *name, const char *text)
 {
-    hid_t type = moe_h5_string_type(H5T_CSET_UTF8);
-    bool ok = write_attribute(file, at, name, type, type, &text);
-    H5Tclose(type);
+    hid_t type = moe_h5_string_type(strlen(text) + 1);
+    bool ok = write_attribute(file, at, name, type, type, text);
+    if (ok) /* otherwise HDF5 would forget the cause */
+        H5Tclose(type);
     return ok;
 }
 

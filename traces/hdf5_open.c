@@ -56,10 +56,19 @@ static bool type_is(hid_t set, enum moe_h5_kind kind)
 static bool is_text(hid_t set)
 {
     hid_t type = H5Dget_type(set);
-    bool text = type >= 0 && H5Tis_variable_str(type) > 0;
+    bool text = moe_h5_is_text(type, MOE_H5_LABEL_MAX);
     if (type >= 0)
         H5Tclose(type);
     return text;
+}
+
+static size_t item_size(hid_t set)
+{
+    hid_t type = H5Dget_type(set);
+    size_t size = type < 0 ? 0 : H5Tget_size(type);
+    if (type >= 0)
+        H5Tclose(type);
+    return size;
 }
 
 static enum moe_status check_extent(hid_t set, const char *name, const struct wanted *want,
@@ -269,10 +278,13 @@ static enum moe_status open_lists(struct moe_h5_file *f, uint64_t file_bytes, ui
         if ((status = open_dataset(f->file, name, H5P_DEFAULT, &f->list[i], err)))
             return status;
         if (!(text ? is_text(f->list[i]) : type_is(f->list[i], MOE_H5_U64)))
-            return fail_set(err, name, "has the wrong type");
+            return fail_set(err, name,
+                            text ? "is not of strings of fixed length up to 255 bytes"
+                                 : "has the wrong type");
         status = check_extent(f->list[i], name, &want, extent, err);
         if (!status)
-            status = check_storage(f->list[i], name, 1, extent, text ? 16 : 8, file_bytes, err);
+            status =
+                check_storage(f->list[i], name, 1, extent, item_size(f->list[i]), file_bytes, err);
         *rows = extent[0];
     }
     if (!status && *rows > UINT32_MAX)

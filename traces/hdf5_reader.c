@@ -105,22 +105,20 @@ static enum moe_status read_number(struct moe_reader *r, enum moe_h5_list list, 
 static enum moe_status read_text(struct moe_reader *r, enum moe_h5_list list, uint64_t i,
                                  char **out, struct moe_err *err)
 {
+    char text[MOE_H5_LABEL_MAX + 2]; /* the type has at most one byte more than the text */
     hid_t set = r->file.list[list], type = H5Dget_type(set);
-    hid_t memory = moe_h5_string_type(H5Tget_cset(type));
-    char *text = NULL;
-    H5Tclose(type);
-    enum moe_status status = moe_h5_read_rows(set, memory, i, 1, &text, err);
-    H5Tclose(memory);
-    if (status)
+    enum moe_status status = moe_h5_read_rows(set, type, i, 1, text, err);
+    if (status) {
+        H5Tclose(type);
         return name_dataset(r, moe_h5_lists[list], status, err);
-    size_t n = text ? strlen(text) : 0;
-    *out = n <= MOE_H5_LABEL_MAX ? strdup(text ? text : "") : NULL;
-    H5free_memory(text);
-    if (n > MOE_H5_LABEL_MAX)
-        return moe_fail(err, MOE_ERR_INPUT,
-                        "'%s': dataset '%s': string %" PRIu64 " has %zu bytes, limit %d", r->path,
-                        moe_h5_lists[list], i, n, MOE_H5_LABEL_MAX);
-    return *out ? MOE_OK : moe_fail_memory(err, "a label");
+    }
+    moe_h5_trim(type, text);
+    H5Tclose(type);
+    char *copy = strdup(text);
+    if (!copy)
+        return moe_fail_memory(err, "a label");
+    *out = copy;
+    return MOE_OK;
 }
 
 enum moe_status moe_reader_sequence(struct moe_reader *reader, uint64_t i, struct moe_sequence *out,

@@ -122,12 +122,27 @@ enum moe_status moe_h5_fail(struct moe_err *err, enum moe_status status)
     return moe_fail(err, status, "%s", text);
 }
 
-hid_t moe_h5_string_type(H5T_cset_t cset)
+hid_t moe_h5_string_type(size_t size)
 {
     hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, H5T_VARIABLE);
-    H5Tset_cset(type, cset);
+    H5Tset_size(type, size);
+    H5Tset_cset(type, H5T_CSET_UTF8);
     return type;
+}
+
+bool moe_h5_is_text(hid_t type, size_t max)
+{
+    return type >= 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 &&
+           H5Tget_size(type) <= max + (H5Tget_strpad(type) == H5T_STR_NULLTERM);
+}
+
+void moe_h5_trim(hid_t type, char *text)
+{
+    size_t n = H5Tget_size(type);
+    text[H5Tget_strpad(type) == H5T_STR_NULLTERM ? n - 1 : n] = '\0';
+    n = strlen(text);
+    while (H5Tget_strpad(type) == H5T_STR_SPACEPAD && n > 0 && text[n - 1] == ' ')
+        text[--n] = '\0';
 }
 
 enum moe_status moe_h5_close(struct moe_h5_file *f, struct moe_err *err)

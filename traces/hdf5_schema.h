@@ -15,12 +15,12 @@ enum {
      * cached, large enough that the index and the calls vanish beside the inflating. */
     MOE_H5_CHUNK_BYTES = 512 << 10,
     MOE_H5_CHUNK_TOKENS = 64 << 10, /* of the columns with one value a token */
-    MOE_H5_CHUNK_SEQUENCES = 4 << 10,
+    MOE_H5_CHUNK_SEQUENCES = 1 << 10,
     /* A chunk is inflated whole, so foreign files may not have them of any size. One row of the
      * largest shape (1024 x 4096 scores) has 16 MiB. */
     MOE_H5_CHUNK_MAX = 32 << 20,
-    MOE_H5_DEFLATE = 4,      /* measured, see format.md */
-    MOE_H5_LABEL_MAX = 4096, /* bytes of a label or category */
+    MOE_H5_DEFLATE = 4,     /* measured, see format.md */
+    MOE_H5_LABEL_MAX = 255, /* bytes of a label or category */
 };
 
 enum moe_h5_kind { MOE_H5_U8, MOE_H5_U16, MOE_H5_U32, MOE_H5_I32, MOE_H5_U64, MOE_H5_F32 };
@@ -71,8 +71,15 @@ void moe_h5_begin(void);
  * Must come before any other HDF5 function, as those forget the cause. */
 enum moe_status moe_h5_fail(struct moe_err *err, enum moe_status status);
 
-/* Variable-length string type with the character set (H5T_CSET_*). */
-hid_t moe_h5_string_type(H5T_cset_t cset);
+/* Strings have a fixed length in the file. HDF5 keeps those of variable length in a heap without
+ * checksums, and 1.10.8 reads past its buffers when that heap is damaged. */
+hid_t moe_h5_string_type(size_t size);
+
+/* True for a string type of fixed length, up to max bytes without the final NUL. */
+bool moe_h5_is_text(hid_t type, size_t max);
+
+/* Ends text of a type, read as it stands into size + 1 bytes, at its padding. */
+void moe_h5_trim(hid_t type, char *text);
 
 /* An open trace file: all its datasets. Ids are -1 where absent. */
 struct moe_h5_file {

@@ -1,6 +1,7 @@
 #include "traces/hdf5_schema.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Creation list of a chunked, compressed dataset that can grow in its first extent. */
 static hid_t chunked(int rank, const hsize_t *chunk, bool compress)
@@ -58,7 +59,7 @@ static hid_t create_list(hid_t file, int i)
 {
     bool text = i == MOE_H5_LABEL || i == MOE_H5_CATEGORY;
     hsize_t chunk[3] = {MOE_H5_CHUNK_SEQUENCES, 0, 0};
-    hid_t type = text ? moe_h5_string_type(H5T_CSET_UTF8) : H5Tcopy(H5T_STD_U64LE);
+    hid_t type = text ? moe_h5_string_type(MOE_H5_LABEL_MAX + 1) : H5Tcopy(H5T_STD_U64LE);
     hid_t set = create_growing(file, moe_h5_lists[i], type, 1, chunk, true);
     if (set >= 0)
         H5Tclose(type);
@@ -178,8 +179,9 @@ enum moe_status moe_h5_append_tokens(struct moe_h5_file *f, const struct moe_tra
     return status;
 }
 
+/* texts: rows of MOE_H5_LABEL_MAX + 1 bytes; labels are not longer. */
 static void fill_list(enum moe_h5_list list, const struct moe_sequence *s, uint64_t n,
-                      uint64_t *numbers, const char **texts)
+                      uint64_t *numbers, char *texts)
 {
     for (uint64_t i = 0; i < n; i++) {
         switch (list) {
@@ -190,10 +192,10 @@ static void fill_list(enum moe_h5_list list, const struct moe_sequence *s, uint6
             numbers[i] = s[i].text_hash;
             break;
         case MOE_H5_LABEL:
-            texts[i] = s[i].label;
+            memcpy(texts + i * (MOE_H5_LABEL_MAX + 1), s[i].label, strlen(s[i].label));
             break;
         case MOE_H5_CATEGORY:
-            texts[i] = s[i].category;
+            memcpy(texts + i * (MOE_H5_LABEL_MAX + 1), s[i].category, strlen(s[i].category));
             break;
         case MOE_H5_LISTS:
             break;
@@ -206,11 +208,13 @@ enum moe_status moe_h5_append_sequences(struct moe_h5_file *f, uint64_t at,
                                         struct moe_err *err)
 {
     uint64_t *numbers = malloc(n ? n * sizeof *numbers : 1);
-    const char **texts = malloc(n ? n * sizeof *texts : 1);
-    hid_t text = moe_h5_string_type(H5T_CSET_UTF8);
+    char *texts = calloc(n ? n : 1, MOE_H5_LABEL_MAX + 1);
+    hid_t text = moe_h5_string_type(MOE_H5_LABEL_MAX + 1);
     enum moe_status status = numbers && texts ? MOE_OK : moe_fail_memory(err, "sequences");
     for (int i = 0; !status && n > 0 && i < MOE_H5_LISTS; i++) {
         bool is_text = i == MOE_H5_LABEL || i == MOE_H5_CATEGORY;
+        if (is_text)
+            memset(texts, 0, n * (MOE_H5_LABEL_MAX + 1));
         fill_list((enum moe_h5_list)i, sequences, n, numbers, texts);
         if (!grow(f->list[i], at + n))
             status = moe_h5_fail(err, MOE_ERR_IO);

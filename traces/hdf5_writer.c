@@ -98,12 +98,13 @@ static bool is_locked(const char *path)
 }
 
 /* Tail chunks that grew and moved leave holes, and HDF5 forgets holes when it closes a file. */
-static bool has_many_holes(const struct moe_h5_file *f, uint64_t n_sequences)
+static bool has_many_holes(const struct moe_h5_file *f)
 {
-    enum { TEXT_BYTES = 256 }; /* about what a sequence's strings take outside the datasets */
-    hsize_t size = 0, used = n_sequences * TEXT_BYTES + HOLES_BYTES / 2;
+    hsize_t size = 0, used = HOLES_BYTES / 2;
     for (int i = 0; i < MOE_H5_COLUMNS; i++)
         used += f->column[i] < 0 ? 0 : H5Dget_storage_size(f->column[i]);
+    for (int i = 0; i < MOE_H5_LISTS; i++)
+        used += H5Dget_storage_size(f->list[i]);
     return H5Fget_filesize(f->file, &size) >= 0 && size > 2 * used;
 }
 
@@ -120,7 +121,7 @@ static void reopen_part(struct moe_writer *w)
     }
     moe_trace_info_release(&info);
     if (found.tokens != w->lag.tokens || found.sequences != w->lag.sequences ||
-        has_many_holes(&w->file, found.sequences))
+        has_many_holes(&w->file))
         remove_part(w);
 }
 

@@ -145,6 +145,38 @@ START_TEST(a_pass_larger_than_a_block_comes_whole)
 }
 END_TEST
 
+/* Text of every length up to the limit, the header beyond HDF5's own limit of a plain attribute. */
+START_TEST(long_texts_come_back)
+{
+    struct moe_err err = {0};
+    char message[600];
+    struct moe_trace back, x = make_trace(1, 2, 1, 1, 1, 0, 13);
+    free(x.info.header);
+    x.info.header = calloc(MOE_HEADER_MAX + 2, 1);
+    memset(x.info.header, 'h', MOE_HEADER_MAX);
+    memset(x.info.note, 'n', MOE_TEXT_MAX - 1);
+    free(x.sequences[0].label);
+    x.sequences[0].label = calloc(257, 1);
+    memset(x.sequences[0].label, 'l', 255);
+    must(moe_trace_save(path, &x, &err), &err);
+    must(moe_trace_load(path, 0, &back, &err), &err);
+    check_equal(&x, &back);
+    check_info(&x.info, &back.info);
+    moe_trace_release(&back);
+    x.sequences[0].label[255] = 'l';
+    ck_assert_int_eq(moe_trace_save(path, &x, &err), MOE_ERR_INPUT);
+    snprintf(message, sizeof message,
+             "cannot write '%s': sequence 0: label of 256 bytes exceeds 255", path);
+    ck_assert_str_eq(err.text, message);
+    x.info.header[MOE_HEADER_MAX] = 'h';
+    ck_assert_int_eq(moe_trace_save(path, &x, &err), MOE_ERR_INPUT);
+    snprintf(message, sizeof message, "cannot write '%s': header of 65537 bytes exceeds 65536",
+             path);
+    ck_assert_str_eq(err.text, message);
+    moe_trace_release(&x);
+}
+END_TEST
+
 START_TEST(small_traces_make_small_files)
 {
     struct moe_err err = {0};
@@ -377,6 +409,7 @@ int main(void)
     tcase_add_test(tc, every_shape_comes_back);
     tcase_add_test(tc, blocks_hold_whole_passes);
     tcase_add_test(tc, a_pass_larger_than_a_block_comes_whole);
+    tcase_add_test(tc, long_texts_come_back);
     tcase_add_test(tc, small_traces_make_small_files);
     tcase_add_test(tc, growing_file_is_whole_after_every_commit);
     tcase_add_test(tc, commits_larger_than_the_buffer);
