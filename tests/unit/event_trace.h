@@ -83,30 +83,40 @@ static inline void run_event(const struct run *run, struct moe_cache *cache,
         run->watch(run->ctx, cache, &plan->route);
 }
 
+/* One expert under the access contract: looked up, fetched and landed on a miss. Did it hit? */
+static inline bool run_access(struct moe_cache *cache, struct moe_route *route)
+{
+    moe_slot slot;
+    uint8_t access;
+    route->slot = &slot;
+    route->access = &access;
+    moe_cache_route_access(cache, route);
+    if (access != MOE_MISS) {
+        moe_cache_touch(cache, slot);
+    } else {
+        moe_slot filled = moe_cache_reserve(cache, route, 0, NULL);
+        if (filled != MOE_NO_SLOT)
+            moe_cache_ready(cache, filled);
+    }
+    moe_cache_end_event(cache);
+    return access != MOE_MISS;
+}
+
 static inline void run_accesses(const struct run *run, struct moe_cache *cache,
                                 const struct event *e)
 {
     uint32_t n = e->n_tokens * run->trace->top_k, hits = 0;
     for (uint32_t i = 0; i < n; i++) {
-        moe_slot slot;
-        uint8_t access;
         struct moe_route route = {.layer = e->layer,
                                   .n = 1,
                                   .phase = e->phase,
                                   .expert = e->expert + i,
-                                  .next_use = e->access_next + i,
-                                  .slot = &slot,
-                                  .access = &access};
-        moe_cache_route_access(cache, &route);
-        if (access != MOE_MISS) {
-            moe_cache_touch(cache, slot);
-            hits++;
-        } else {
-            moe_slot filled = moe_cache_reserve(cache, &route, 0, NULL);
-            if (filled != MOE_NO_SLOT)
-                moe_cache_ready(cache, filled);
-        }
-        moe_cache_end_event(cache);
+                                  .next_use = e->access_next + i};
+        bool hit = run_access(cache, &route);
+        uint8_t access = hit ? MOE_HIT : MOE_MISS;
+        hits += hit;
+        route.access = &access;
+        route.slot = NULL; /* was local to the access */
         if (run->watch)
             run->watch(run->ctx, cache, &route);
     }
