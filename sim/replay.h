@@ -2,7 +2,8 @@
  *
  * Contract `event`: all experts of a (step, layer) are classified against the contents at its
  * start; none of them can be evicted by the event; misses are admitted and recency updated in gate
- * order. Contract `access`: experts one after another, each evicts and is inserted at once. */
+ * order. Contract `access`: experts one after another, each evicts and is inserted at once.
+ * Layers without a pool are not counted in either. */
 #ifndef MOELAB_SIM_REPLAY_H
 #define MOELAB_SIM_REPLAY_H
 

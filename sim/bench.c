@@ -1,0 +1,223 @@
+#include "sim/bench.h"
+
+#include "base/numbers.h"
+#include "base/progress.h"
+#include "sim/replay.h"
+#include "traces/synth.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { DEFAULT_TOKENS = 100000, GRID_TOKENS = 10000, DEFAULT_REPEATS = 7, MAX_REPEATS = 1000 };
+
+/* What a case works on; each uses what it needs. */
+struct subject {
+    const struct moe_trace *trace;
+    struct moe_geometry geometry;
+    struct moe_policy_spec lru;
+    struct moe_replay_options replay;
+    const char *stream_path;
+    const struct moe_sim_input *simulate;
+    volatile uint64_t sink; /* keeps the read loop from being left out */
+};
+
+/* Does the work once; *amount is in the row's unit per second times 1e6, or 0 for seconds. */
+typedef enum moe_status case_fn(struct subject *subject, uint64_t *amount, struct moe_err *err);
+
+struct bench {
+    uint32_t repeats, n_rows;
+    struct moe_bench_row *rows;
+};
+
+static enum moe_status measure(struct bench *bench, const char *name, case_fn *run,
+                               struct subject *subject, struct moe_err *err)
+{
+    double value[MAX_REPEATS];
+    uint64_t amount = 0;
+    for (uint32_t i = 0; i <= bench->repeats; i++) { /* the first run warms up and is not counted */
+        uint64_t start = moe_clock_ns();
+        enum moe_status s = run(subject, &amount, err);
+        uint64_t ns = moe_clock_ns() - start;
+        if (s)
+            return s;
+        if (moe_interrupted())
+            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted in case '%s'", name);
+        double seconds = (double)(ns ? ns : 1) * 1e-9;
+        if (i > 0)
+            value[i - 1] = amount ? (double)amount / seconds * 1e-6 : seconds;
+    }
+    moe_sort_f64(value, bench->repeats);
+    double median = moe_quantile(value, bench->repeats, 0.5);
+    struct moe_bench_row *row = &bench->rows[bench->n_rows++];
+    *row = (struct moe_bench_row){.unit = amount ? "M/s" : "s",
+                                  .value = median,
+                                  .repeats = bench->repeats,
+                                  .spread = (value[bench->repeats - 1] - value[0]) / median};
+    row->read_share = amount ? median / bench->rows[0].value : NAN;
+    snprintf(row->name, sizeof row->name, "%s", name);
+    return MOE_OK;
+}
+
+static enum moe_status run_read(struct subject *subject, uint64_t *amount, struct moe_err *err)
+{
+    const struct moe_trace *trace = subject->trace;
+    size_t n = (size_t)trace->tokens.n_tokens * trace->info.n_layers * trace->info.top_k;
+    uint64_t sum = 0;
+    (void)err;
+    for (size_t i = 0; i < n; i++)
+        sum += trace->tokens.expert[i];
+    subject->sink = sum;
+    *amount = n;
+    return MOE_OK;
+}
+
+static enum moe_status run_replay(struct subject *subject, uint64_t *amount, struct moe_err *err)
+{
+    struct moe_replay_result result;
+    enum moe_status s = moe_replay(subject->trace, &subject->geometry, &subject->lru,
+                                   &subject->replay, &result, err);
+    if (s)
+        return s;
+    *amount = result.both.lookups;
+    moe_replay_release(&result);
+    return MOE_OK;
+}
+
+static enum moe_status run_grid(struct subject *subject, uint64_t *amount, struct moe_err *err)
+{
+    uint64_t *hits;
+    enum moe_status s = moe_replay_grid(subject->trace, &subject->lru, &subject->replay,
+                                        subject->trace->info.n_experts, &hits, err);
+    if (s)
+        return s;
+    free(hits);
+    *amount = 0;
+    return MOE_OK;
+}
+
+static enum moe_status stream_with(struct moe_reader *reader, struct subject *subject,
+                                   uint64_t *amount, struct moe_err *err)
+{
+    const struct moe_trace_info *info = moe_reader_info(reader);
+    struct moe_geometry geometry;
+    struct moe_replay_result result;
+    char text[32];
+    snprintf(text, sizeof text, "%" PRIu32 "x%" PRIu32, info->n_layers,
+             info->n_experts < 4 ? info->n_experts : 4);
+    enum moe_status s =
+        moe_geometry_parse(text, info->n_layers, info->n_experts, NULL, &geometry, err);
+    if (s)
+        return s;
+    s = moe_replay_stream(reader, &geometry, &subject->lru, &subject->replay, &result, err);
+    moe_geometry_release(&geometry);
+    if (s)
+        return s;
+    *amount = result.both.lookups;
+    moe_replay_release(&result);
+    return MOE_OK;
+}
+
+static enum moe_status run_stream(struct subject *subject, uint64_t *amount, struct moe_err *err)
+{
+    struct moe_reader *reader;
+    enum moe_status s = moe_reader_open(&reader, subject->stream_path, err);
+    if (s)
+        return s;
+    s = stream_with(reader, subject, amount, err);
+    moe_reader_close(reader);
+    return s;
+}
+
+static enum moe_status run_simulate(struct subject *subject, uint64_t *amount, struct moe_err *err)
+{
+    struct moe_sim_result result;
+    enum moe_status s = moe_simulate(subject->simulate, &result, err);
+    if (!s)
+        *amount = result.routed_experts;
+    return s;
+}
+
+static enum moe_status bench_replay(struct bench *bench, struct subject *subject, uint32_t ways,
+                                    struct moe_err *err)
+{
+    const struct moe_trace_info *info = &subject->trace->info;
+    char geometry[32], name[64];
+    snprintf(geometry, sizeof geometry, "%" PRIu32 "x%" PRIu32, info->n_layers, ways);
+    enum moe_status s = moe_geometry_parse(geometry, info->n_layers, info->n_experts, NULL,
+                                           &subject->geometry, err);
+    if (s)
+        return s;
+    for (int i = 0; i < 4 && !s; i++) {
+        subject->replay = (struct moe_replay_options){
+            .contract = i % 2 ? MOE_CONTRACT_ACCESS : MOE_CONTRACT_EVENT, .generic = i >= 2};
+        snprintf(name, sizeof name, "replay lru %s %s%s", geometry, i % 2 ? "access" : "event",
+                 i >= 2 ? " (generic)" : "");
+        s = measure(bench, name, run_replay, subject, err);
+    }
+    moe_geometry_release(&subject->geometry);
+    return s;
+}
+
+/* Mixtral's shape. repeat: measured, mean over layers of expert_repeat_by_lag 1 in
+ * routing-stats/mixtral-8x7b-decode.json (chance: 0.25). */
+static enum moe_status make_trace(uint64_t tokens, struct moe_trace *trace, struct moe_err *err)
+{
+    char spec[128];
+    snprintf(spec, sizeof spec,
+             "sticky:layers=32,experts=8,top_k=2,tokens=%" PRIu64 ",repeat=0.376", tokens);
+    return moe_synth_make(spec, trace, err);
+}
+
+static enum moe_status bench_memory(struct bench *bench, struct subject *subject, uint64_t tokens,
+                                    struct moe_err *err)
+{
+    static const uint32_t ways[] = {1, 2, 4, 8};
+    struct moe_trace trace;
+    enum moe_status s = make_trace(tokens, &trace, err);
+    if (s)
+        return s;
+    subject->trace = &trace;
+    s = measure(bench, "read the trace", run_read, subject, err);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways && !s; i++)
+        s = bench_replay(bench, subject, ways[i], err);
+    moe_trace_release(&trace);
+    return s;
+}
+
+static enum moe_status bench_grid(struct bench *bench, struct subject *subject, struct moe_err *err)
+{
+    struct moe_trace trace;
+    enum moe_status s = make_trace(GRID_TOKENS, &trace, err);
+    if (s)
+        return s;
+    subject->trace = &trace;
+    subject->replay = (struct moe_replay_options){.contract = MOE_CONTRACT_EVENT};
+    s = measure(bench, "grid lru 0..32 x 0..8 event, 10000 tokens", run_grid, subject, err);
+    moe_trace_release(&trace);
+    return s;
+}
+
+enum moe_status moe_bench_sim(const struct moe_bench_options *options, struct moe_bench_row *rows,
+                              uint32_t *n_rows, struct moe_err *err)
+{
+    struct subject subject = {.stream_path = options->stream_path, .simulate = options->simulate};
+    struct bench bench = {.repeats = options->repeats ? options->repeats : DEFAULT_REPEATS,
+                          .rows = rows};
+    if (bench.repeats > MAX_REPEATS)
+        return moe_fail(err, MOE_ERR_USAGE, "repeats %" PRIu32 " exceeds %d", bench.repeats,
+                        MAX_REPEATS);
+    enum moe_status s = moe_policy_parse("lru", &subject.lru, err);
+    if (!s)
+        s = bench_memory(&bench, &subject, options->tokens ? options->tokens : DEFAULT_TOKENS, err);
+    if (!s)
+        s = bench_grid(&bench, &subject, err);
+    if (!s && options->stream_path)
+        s = measure(&bench, "replay lru streamed from HDF5, event", run_stream, &subject, err);
+    if (!s && options->simulate)
+        s = measure(&bench, "timed simulation", run_simulate, &subject, err);
+    if (!s)
+        *n_rows = bench.n_rows;
+    return s;
+}

@@ -1,0 +1,33 @@
+/* Speed of replay and simulation on this machine, for `moelab bench sim`. Wall-clock results: the
+ * only ones that differ from run to run. One core. */
+#ifndef MOELAB_SIM_BENCH_H
+#define MOELAB_SIM_BENCH_H
+
+#include "sim/simulate.h"
+
+struct moe_bench_options {
+    uint64_t tokens;                      /* of the synthetic Mixtral-shaped trace; 0: 100,000 */
+    uint32_t repeats;                     /* of each case; 0: 7 */
+    const char *stream_path;              /* HDF5 trace for the streaming case, or NULL: left out */
+    const struct moe_sim_input *simulate; /* the timed case, or NULL: left out */
+};
+
+struct moe_bench_row {
+    char name[64];
+    const char *unit; /* "M/s": million accesses (routed experts) a second; "s": seconds */
+    double value;     /* median over the repeats */
+    uint32_t repeats;
+    double spread;     /* (largest - smallest) / median */
+    double read_share; /* of the rate at which one core reads the trace and does nothing with it;
+                          NaN where that is no limit */
+};
+
+enum { MOE_BENCH_ROWS_MAX = 32 };
+
+/* Runs every case; rows[MOE_BENCH_ROWS_MAX], *n_rows of them are filled. The first row is the read
+ * rate. Errors: those of moe_synth_make, moe_replay*, moe_reader_open and moe_simulate;
+ * MOE_ERR_INTERRUPTED. */
+enum moe_status moe_bench_sim(const struct moe_bench_options *options, struct moe_bench_row *rows,
+                              uint32_t *n_rows, struct moe_err *err);
+
+#endif

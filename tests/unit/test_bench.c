@@ -1,0 +1,54 @@
+/* The bench's cases run and say what they measured; how fast is no matter of a test. */
+#include "sim/bench.h"
+
+#include <check.h>
+
+START_TEST(every_case_gives_a_row)
+{
+    struct moe_bench_row rows[MOE_BENCH_ROWS_MAX];
+    struct moe_err err;
+    uint32_t n = 0;
+    struct moe_bench_options options = {.tokens = 50, .repeats = 3};
+    ck_assert_msg(!moe_bench_sim(&options, rows, &n, &err), "%s", err.text);
+    ck_assert_uint_eq(n, 1 + 4 * 4 + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        ck_assert_uint_eq(rows[i].repeats, 3);
+        ck_assert(rows[i].value > 0 && rows[i].spread >= 0);
+        for (uint32_t j = 0; j < i; j++)
+            ck_assert_str_ne(rows[i].name, rows[j].name);
+    }
+    ck_assert_str_eq(rows[0].name, "read the trace");
+    ck_assert(rows[0].read_share == 1);
+    ck_assert_str_eq(rows[1].unit, "M/s");
+    ck_assert_str_eq(rows[n - 1].unit, "s");
+}
+END_TEST
+
+START_TEST(refuses_with_the_reason)
+{
+    struct moe_bench_row rows[MOE_BENCH_ROWS_MAX];
+    struct moe_err err;
+    uint32_t n;
+    struct moe_bench_options options = {.tokens = 50, .repeats = 1001};
+    ck_assert_int_eq(moe_bench_sim(&options, rows, &n, &err), MOE_ERR_USAGE);
+    ck_assert_str_eq(err.text, "repeats 1001 exceeds 1000");
+    options = (struct moe_bench_options){.tokens = 50, .repeats = 1, .stream_path = "/nowhere.h5"};
+    ck_assert_int_eq(moe_bench_sim(&options, rows, &n, &err), MOE_ERR_IO);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("bench");
+    TCase *tc = tcase_create("bench");
+    tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, every_case_gives_a_row);
+    tcase_add_test(tc, refuses_with_the_reason);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
