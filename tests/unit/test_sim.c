@@ -172,6 +172,55 @@ START_TEST(copies_slow_the_cpu)
 }
 END_TEST
 
+/* Two staging buffers: the third copy of a layer waits until the first expert is computed. GPU at
+ * 1 GB/s: dense 41000, expert 601000. */
+START_TEST(staging_is_not_overwritten_early)
+{
+    static const moe_expert experts[] = {0, 1, 2};
+    struct world w = {.model = tiny_model(1, 4, 3),
+                      .platform = tiny_platform(),
+                      .strategy = load_strategy("on-demand"),
+                      .trace = tiny_trace(1, 4, 3, 1, experts)};
+    w.platform.gpu.read_gb_per_s = 1;
+    ck_assert_int_eq(moe_timeline_new(&w.timeline, 100, NULL), MOE_OK);
+    struct moe_sim_result r = run(&w);
+    uint64_t start[3], n = 0;
+    for (uint64_t i = 0; i < moe_timeline_count(w.timeline); i++) {
+        const struct moe_operation *op = moe_timeline_at(w.timeline, i);
+        if (op->track == MOE_TRACK_H2D)
+            start[n++] = op->start_ns;
+    }
+    ck_assert_uint_eq(n, 3);
+    ck_assert_uint_eq(start[0], 51000);
+    ck_assert_uint_eq(start[1], 112000);
+    ck_assert_uint_eq(start[2], 112000 + 601000);
+    ck_assert_uint_eq(r.decode_ns, 112000 + 3 * 601000 + 220000);
+    moe_timeline_free(w.timeline);
+}
+END_TEST
+
+/* The reference code's hazard: expert 1's copy is queued into the slot that expert 0's is still on
+ * its way to. Copy 0 runs 38410..99410, copy 1 until 160410; token 2 asks for expert 1 at 121236,
+ * and must wait although a copy has landed in the slot. */
+START_TEST(overwritten_copy_leaves_the_slot_in_flight)
+{
+    static const moe_expert experts[] = {0, 1, 1};
+    struct world w = {.model = tiny_model(1, 4, 1),
+                      .platform = tiny_platform(),
+                      .strategy = load_strategy("collab-reference"),
+                      .trace = tiny_trace(1, 4, 1, 3, experts)};
+    set_key(&w.strategy, "geometry", "1x1");
+    w.platform.dram.read_gb_per_s = 1000;
+    w.platform.cpu.point[0].ms = 0.005;
+    w.platform.gpu.layer_overhead_us = 30;
+    w.platform.gpu.token_overhead_us = 1;
+    struct moe_sim_result r = run(&w);
+    ck_assert_uint_eq(r.decode.hazards, 1);
+    ck_assert_uint_eq(r.decode.inflight_hits, 1);
+    ck_assert_uint_eq(r.decode_ns, 160410 + 7000 + 3000);
+}
+END_TEST
+
 START_TEST(energy_by_hand)
 {
     struct world w = world_of("cpu-only", "none", 1, same);
@@ -349,6 +398,85 @@ START_TEST(no_schedule_beats_the_bound)
 }
 END_TEST
 
+/* Worlds where the link is all that counts, and one pooled OPT cache that uses it well: here a
+ * bound that is a little too high is passed. */
+START_TEST(bound_is_sharp_on_the_link)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, 11);
+    double mean = 0;
+    for (int i = 0; i < 300; i++) {
+        struct random_shape shape = {.n_layers = 1 + (uint32_t)moe_rng_below(&rng, 4),
+                                     .n_experts = 4 + (uint32_t)moe_rng_below(&rng, 6),
+                                     .top_k = 1 + (uint32_t)moe_rng_below(&rng, 3),
+                                     .n_tokens = 100};
+        struct world w = {.model = tiny_model(shape.n_layers, shape.n_experts, shape.top_k),
+                          .platform = tiny_platform(),
+                          .strategy = load_strategy("on-demand")};
+        char geometry[32];
+        snprintf(geometry, sizeof geometry, "global:%u", 1 + (unsigned)moe_rng_below(&rng, 6));
+        if (shape.n_layers == 1)
+            snprintf(geometry, sizeof geometry, "1x%u", 1 + (unsigned)moe_rng_below(&rng, 4));
+        set_key(&w.strategy, "geometry", geometry);
+        set_key(&w.strategy, "policy", "opt");
+        set_key(&w.strategy, "admission", "always");
+        if (moe_rng_below(&rng, 2))
+            set_key(&w.strategy, "fill.memory", "pageable");
+        w.platform.cpu.point[0].ms = 1e5;
+        w.platform.gpu.read_gb_per_s = 1e4;
+        w.platform.gpu.layer_overhead_us = w.platform.gpu.token_overhead_us = 0;
+        w.platform.gpu.expert_launch_us = 0;
+        w.platform.link.h2d_pageable_gb_per_s = 0.1;
+        w.platform.link.h2d_pinned_gb_per_s = moe_rng_below(&rng, 2) ? 0.01 : 0.1;
+        random_trace(&rng, &shape, &w.trace);
+        struct moe_sim_input in = {.trace = &w.trace,
+                                   .model = &w.model,
+                                   .platform = &w.platform,
+                                   .strategy = &w.strategy,
+                                   .bound = true};
+        struct moe_sim_result r;
+        ck_assert_int_eq(moe_simulate(&in, &r, NULL), MOE_OK);
+        ck_assert_msg(r.bound_share <= 1 + 1e-9, "case %d: share %.9f", i, r.bound_share);
+        mean += r.bound_share / 300;
+        moe_trace_release(&w.trace);
+    }
+    ck_assert_double_gt(mean, 0.6); /* slow pinned copies reach a tenth */
+}
+END_TEST
+
+/* Copies hidden under the dense parts: two pools' worth of slots, taken in turns by eight layers,
+ * and a prefetcher that is always right. The link's constraint must not be beside the dense parts.
+ */
+START_TEST(bound_allows_hidden_copies)
+{
+    enum { L = 8, T = 50 };
+    moe_expert experts[T * L];
+    for (int i = 0; i < T * L; i++)
+        experts[i] = (moe_expert)(i % L % 4);
+    struct world w = {.model = tiny_model(L, 4, 1),
+                      .platform = tiny_platform(),
+                      .strategy = load_strategy("on-demand"),
+                      .trace = tiny_trace(L, 4, 1, T, experts)};
+    set_key(&w.strategy, "geometry", "global:2");
+    set_key(&w.strategy, "admission", "always");
+    set_key(&w.strategy, "policy", "lru");
+    set_key(&w.strategy, "prefetcher", "previous-token");
+    w.platform.gpu.layer_overhead_us = 100;
+    w.platform.cpu.point[0].ms = 1e5;
+    struct moe_sim_input in = {.trace = &w.trace,
+                               .model = &w.model,
+                               .platform = &w.platform,
+                               .strategy = &w.strategy,
+                               .bound = true};
+    struct moe_sim_result r;
+    ck_assert_int_eq(moe_simulate(&in, &r, NULL), MOE_OK);
+    ck_assert_uint_gt(r.h2d_bytes, 300 * 600000); /* nearly every use needs its copy */
+    ck_assert_double_le(r.bound_share, 1 + 1e-9);
+    ck_assert_double_gt(r.bound_share, 0.8);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
 static void check_timeline(const struct moe_timeline *t, const struct moe_sim_result *r)
 {
     uint64_t last[MOE_N_TRACKS] = {0}, tokens = 0, experts = 0, end = 0;
@@ -436,11 +564,15 @@ int main(void)
     tcase_add_test(tests, collab_overlaps_hit_and_miss);
     tcase_add_test(tests, collab_pageable_blocks);
     tcase_add_test(tests, copies_slow_the_cpu);
+    tcase_add_test(tests, staging_is_not_overwritten_early);
+    tcase_add_test(tests, overwritten_copy_leaves_the_slot_in_flight);
     tcase_add_test(tests, energy_by_hand);
     tcase_add_test(tests, refusals_name_both_sides);
     tcase_add_test(tests, stops_after_max_tokens);
     tcase_add_test(tests, prompt_is_timed_apart);
     tcase_add_test(tests, no_schedule_beats_the_bound);
+    tcase_add_test(tests, bound_is_sharp_on_the_link);
+    tcase_add_test(tests, bound_allows_hidden_copies);
     tcase_add_test(tests, timeline_is_consistent);
     tcase_add_test(tests, timeline_file);
     suite_add_tcase(suite, tests);
