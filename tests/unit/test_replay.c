@@ -174,6 +174,64 @@ START_TEST(admission_is_asked)
 }
 END_TEST
 
+/* What a policy that asks for it is told. */
+static struct {
+    uint32_t sequences, routes;
+    float first_score[16];
+} told;
+
+static void hear_sequence(void *state)
+{
+    (void)state;
+    told.sequences++;
+}
+
+static void hear_route(void *state, const struct moe_route *route)
+{
+    (void)state;
+    told.first_score[told.routes++] = route->score[0];
+}
+
+START_TEST(policies_are_told)
+{
+    struct moe_trace trace = small_trace(MOE_HAS_SCORE);
+    for (uint32_t t = 0; t < 4; t++) {
+        trace.tokens.sequence[t] = t / 2;
+        trace.tokens.step[t] = t % 2;
+        trace.tokens.score[t * 4] = (float)t;
+    }
+    struct moe_policy_spec policy;
+    struct moe_geometry geometry;
+    struct moe_replay_result got;
+    ck_assert_int_eq(moe_policy_parse("fifo", &policy, &err), MOE_OK);
+    ck_assert_int_eq(moe_geometry_parse("1x2", 1, 4, NULL, &geometry, &err), MOE_OK);
+    struct moe_policy_ops ops = *policy.ops;
+    ops.needs |= MOE_NEEDS_SEQUENCE | MOE_NEEDS_SCORES;
+    ops.on_sequence = hear_sequence;
+    ops.on_route = hear_route;
+    policy.ops = &ops;
+    for (uint32_t access = 0; access < 2; access++) {
+        struct moe_replay_options options = {.contract =
+                                                 access ? MOE_CONTRACT_ACCESS : MOE_CONTRACT_EVENT};
+        memset(&told, 0, sizeof told);
+        ck_assert_msg(!moe_replay(&trace, &geometry, &policy, &options, &got, &err), "%s",
+                      err.text);
+        moe_replay_release(&got);
+        ck_assert_uint_eq(told.sequences, 2);
+        ck_assert_uint_eq(told.routes, access ? 8 : 4);
+        for (uint32_t i = 0; i < told.routes; i++)
+            ck_assert(told.first_score[i] == (float)(access ? i / 2 : i));
+    }
+    ops.needs |= MOE_NEEDS_LOOKAHEAD;
+    ck_assert_int_eq(
+        moe_replay(&trace, &geometry, &policy, &(struct moe_replay_options){0}, &got, &err),
+        MOE_ERR_USAGE);
+    ck_assert_msg(strstr(err.text, "lookahead") != NULL, "%s", err.text);
+    moe_geometry_release(&geometry);
+    moe_trace_release(&trace);
+}
+END_TEST
+
 START_TEST(compares_with_the_log)
 {
     static const uint8_t hit[] = {0, 0, 1, 0, 0, 0, 0, 0}; /* counts_by_hand, access */
@@ -375,6 +433,7 @@ int main(void)
     tcase_add_test(tc, a_pass_of_several_tokens);
     tcase_add_test(tc, cold_forgets_at_each_sequence);
     tcase_add_test(tc, admission_is_asked);
+    tcase_add_test(tc, policies_are_told);
     tcase_add_test(tc, compares_with_the_log);
     tcase_add_test(tc, refuses_with_the_reason);
     tcase_add_test(tc, grid_equals_each_geometry);
