@@ -23,7 +23,7 @@ ci    shellcheck       command:shellcheck
 "
 
 setup_say() {
-    printf '%s: %s\n' "$(basename "$0")" "$*"
+    printf '%s: %s\n' "$(basename "$(dirname "$0")")/$(basename "$0")" "$*"
 }
 
 setup_present() {

@@ -25,7 +25,7 @@ struct moe_strategy {
     int in_flight;    /* enum moe_dispatch_in_flight: an expert asked for while its copy runs */
     int order;        /* enum moe_dispatch_order */
     int overlap;      /* bool: the host queues GPU work while the CPU pool computes; false: each
-                         expert of a layer ends on the CPU before the host goes on (reference code) */
+                         expert of a layer ends on the CPU before the host goes on, as in V2 */
     int fill_when;    /* enum moe_fill_when */
     int fill_memory;  /* enum moe_fill_memory */
     int prefill;      /* enum moe_prefill_place */

@@ -1,10 +1,11 @@
 /* Sweeps: runs every point of an experiment in parallel and writes one TSV.
  *
- * Rows stand in the order of the points and are the same bytes for any number of threads. A finished
- * point is written at once to OUT.journal and is not run again when the sweep is repeated: rows of
- * OUT and OUT.journal are taken over by their `point` column, a hash of everything that decides a
- * result (trace content, model, platform, strategy with every key, program version). A point that
- * cannot run (a cache larger than the GPU's memory) has its reason in the `status` column. */
+ * Rows stand in the order of the points and are the same bytes for any number of threads. A
+ * finished point is written at once to OUT.journal and is not run again when the sweep is repeated:
+ * rows of OUT and OUT.journal are taken over by their `point` column, a hash of everything that
+ * decides a result (trace content, model, platform, strategy with every key, program version). A
+ * point that cannot run (a cache larger than the GPU's memory) has its reason in the `status`
+ * column. */
 #ifndef MOELAB_SIM_SWEEP_H
 #define MOELAB_SIM_SWEEP_H
 

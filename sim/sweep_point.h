@@ -24,8 +24,8 @@ struct moe_sweep_inputs {
     struct moe_model model;
     struct moe_platform platform;
     struct moe_strategy strategy;
-    int contract; /* enum moe_contract: replay */
-    int phases;   /* enum moe_phases: replay */
+    int contract;  /* enum moe_contract: replay */
+    int phases;    /* enum moe_phases: replay */
     uint64_t hash; /* of model file, platform file and every setting */
 };
 

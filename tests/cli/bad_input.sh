@@ -57,7 +57,8 @@ printf '%s\n0,1,0,0,0,1,nan\n' "$header" >"$log"
 expect 1 "log.csv" "$moelab" trace import --format route-csv "$log" -o "$folder/x.h5"
 printf '%s\n0,1,0,0,0,1,0.5\n0,1,0,0,0,2,0.5\n' "$header" >"$log"
 expect 1 "log.csv" "$moelab" trace import --format route-csv "$log" -o "$folder/x.h5"
-expect 2 "did you mean 'route-csv'" "$moelab" trace import --format route-cvs "$log" -o "$folder/x.h5"
+expect 2 "did you mean 'route-csv'" \
+    "$moelab" trace import --format route-cvs "$log" -o "$folder/x.h5"
 expect 2 "--output" "$moelab" trace import --format route-csv "$log"
 
 # configuration files

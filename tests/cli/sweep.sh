@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sweeps: same bytes for any number of threads, finished points are not run again, a kill keeps them.
+# Sweeps: same bytes for any number of threads; finished points are not run again; a kill keeps
+# them.
 . tests/cli/lib/check.bash
 x=$folder/x.yaml
 cat >"$x" <<'YAML'
@@ -12,7 +13,8 @@ axes:
   policy: [lru, fifo, opt, random]
   seed: 1..3
 YAML
-expect 0 "60 points (60 run, 0 taken over), SYNTHETIC" "$moelab" sweep "$x" -o "$folder/one.tsv" --jobs 1
+expect 0 "60 points (60 run, 0 taken over), SYNTHETIC" \
+    "$moelab" sweep "$x" -o "$folder/one.tsv" --jobs 1
 expect 0 "60 points (60 run" "$moelab" sweep "$x" -o "$folder/many.tsv" --jobs 7
 same "$folder/one.tsv" "$folder/many.tsv"
 absent "$folder/one.tsv.journal"
@@ -35,7 +37,8 @@ expect 0 "80 points (20 run, 60 taken over)" "$moelab" sweep "$folder/y.yaml" -o
 sed 's/tokens=400/tokens=40000/' "$x" >"$folder/z.yaml"
 "$moelab" sweep "$folder/z.yaml" -o "$folder/z.tsv" --jobs 1 >/dev/null 2>&1 &
 child=$!
-while [ "$(wc -l <"$folder/z.tsv.journal" 2>/dev/null || echo 0)" -lt 4 ] && kill -0 $child 2>/dev/null; do :; done
+while [ "$(wc -l <"$folder/z.tsv.journal" 2>/dev/null || echo 0)" -lt 4 ] &&
+    kill -0 $child 2>/dev/null; do :; done
 kill -9 $child 2>/dev/null
 wait $child 2>/dev/null
 absent "$folder/z.tsv"

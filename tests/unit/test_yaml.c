@@ -114,7 +114,7 @@ START_TEST(limits)
     refused(big, size - 1, "'f':1048576: more than 1048576 values"); /* the list is one itself */
     size_t used = 0;
     for (int i = 0; i < 1025; i++)
-        used += (size_t)sprintf(big + used, "k%d: 1\n", i);
+        used += (size_t)snprintf(big + used, size - used, "k%d: 1\n", i);
     refused(big, used, "'f':1025: more than 1024 keys in one mapping");
     free(big);
 }
