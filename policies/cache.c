@@ -31,7 +31,6 @@ struct moe_cache {
     const struct moe_policy_ops *ops;
     uint64_t seed, clears;
     uint32_t top_k;
-    enum moe_phase phase; /* of the latest event */
     moe_slot *slot_of;    /* [L * E] */
     struct slot *slot;    /* [S] */
     uint8_t *pinned;      /* [S] enum moe_pin bits */
@@ -39,6 +38,7 @@ struct moe_cache {
     uint32_t n_event_slots;
     struct pool *pool;         /* [n_pools] */
     struct moe_counts *counts; /* [2, L] */
+    struct moe_counts *now;    /* [L] those of the latest event's phase */
     void *states;              /* the policy's, pool after pool */
 };
 
@@ -161,6 +161,7 @@ enum moe_status moe_cache_new(struct moe_cache **out, const struct moe_geometry 
         c->pool[p].n_slots = geometry->pool[p].n_slots;
         c->pool[p].bytes = geometry->pool[p].bytes;
     }
+    c->now = c->counts;
     empty_all(c);
     *out = c;
     return MOE_OK;
@@ -197,15 +198,15 @@ bool moe_cache_covers(const struct moe_cache *c, uint32_t layer)
     return c->geometry->pool_of_layer[layer] >= 0;
 }
 
-static struct moe_counts *counts_of(const struct moe_cache *c, uint32_t layer)
+static struct moe_counts *counts_in(const struct moe_cache *c, enum moe_phase phase)
 {
-    return &c->counts[(size_t)c->phase * c->geometry->n_layers + layer];
+    return c->counts + (size_t)phase * c->geometry->n_layers;
 }
 
 const struct moe_counts *moe_cache_counts(const struct moe_cache *c, uint32_t layer,
                                           enum moe_phase phase)
 {
-    return &c->counts[(size_t)phase * c->geometry->n_layers + layer];
+    return counts_in(c, phase) + layer;
 }
 
 /* A lookup found an expert whose copy has not landed. */
@@ -273,8 +274,8 @@ static void count_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
 
 void moe_cache_route(struct moe_cache *c, struct moe_route *route)
 {
-    c->phase = route->phase;
-    struct moe_counts *counts = counts_of(c, route->layer);
+    c->now = counts_in(c, route->phase);
+    struct moe_counts *counts = &c->now[route->layer];
     count_event(counts, classify(c, route, counts), route->n);
     if (c->ops->on_route)
         tell_policy(c, route);
@@ -282,8 +283,8 @@ void moe_cache_route(struct moe_cache *c, struct moe_route *route)
 
 void moe_cache_route_access(struct moe_cache *c, struct moe_route *route)
 {
-    c->phase = route->phase;
-    classify(c, route, counts_of(c, route->layer));
+    c->now = counts_in(c, route->phase);
+    classify(c, route, &c->now[route->layer]);
     if (c->ops->on_route)
         tell_policy(c, route);
 }
@@ -291,7 +292,7 @@ void moe_cache_route_access(struct moe_cache *c, struct moe_route *route)
 void moe_cache_count_event(struct moe_cache *c, uint32_t layer, enum moe_phase phase,
                            uint32_t n_hits, uint32_t n)
 {
-    count_event(&c->counts[(size_t)phase * c->geometry->n_layers + layer], n_hits, n);
+    count_event(counts_in(c, phase) + layer, n_hits, n);
 }
 
 void moe_cache_touch(struct moe_cache *c, moe_slot s)
@@ -312,7 +313,7 @@ static void evict(struct moe_cache *c, struct pool *pool, moe_slot local)
 {
     moe_slot s = (moe_slot)pool->first_slot + local;
     struct slot *slot = &c->slot[s];
-    struct moe_counts *counts = counts_of(c, slot->layer);
+    struct moe_counts *counts = &c->now[slot->layer];
     counts->evictions++;
     counts->useless_fills += !slot->used;
     if (c->ops->on_evict)
@@ -415,7 +416,7 @@ static moe_slot reserve(struct moe_cache *c, struct newcomer *new, moe_key *evic
     moe_slot s = MOE_NO_SLOT;
     if (p >= 0 && c->slot_of[new->req.key] == MOE_NO_SLOT) {
         struct pool *pool = &c->pool[p];
-        struct moe_counts *counts = counts_of(c, new->layer);
+        struct moe_counts *counts = &c->now[new->layer];
         new->bytes = bytes_of(c, new->layer);
         new->req.pinned = c->pinned + pool->first_slot;
         if (c->ops->wants && !c->ops->wants(pool->state, &new->req)) {
