@@ -1,5 +1,5 @@
 /* What must hold for every registered policy on every trace: conservation, capacity, pins, bounds.
- * A new policy is covered by its line in registry.c; add a row to `traits` if it may decline. */
+ * A new policy is covered by its line in registry.c; add it to `exempt` if it may decline. */
 #include "tests/unit/event_trace.h"
 
 #include "base/param.h"
