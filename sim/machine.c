@@ -86,8 +86,7 @@ static void on_done(void *user, moe_op op, const struct moe_op_spec *spec, uint6
     struct moe_sim_machine *m = user;
     if (spec->kind == COPY) {
         m->now->h2d_copies++;
-        /* A copy that a later one overwrites leaves the slot in flight. */
-        if (spec->slot >= 0 && m->slot[spec->slot].copy == op)
+        if (spec->slot >= 0)
             moe_cache_ready(m->setup.cache, spec->slot);
     }
     if (m->setup.timeline)

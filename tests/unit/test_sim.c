@@ -1,6 +1,7 @@
 /* Simulated strategies against times worked out by hand, and what must hold of every result. */
 #include "base/rng.h"
 #include "random_trace.h"
+#include "sim/machine.h"
 #include "sim_case.h"
 
 #include <math.h>
@@ -201,14 +202,14 @@ END_TEST
 
 /* The reference code's hazard: expert 1's copy is queued into the slot that expert 0's is still on
  * its way to. Copy 0 runs 38410..99410, copy 1 until 160410; token 2 asks for expert 1 at 121236,
- * and must wait although a copy has landed in the slot. */
+ * and must wait although a copy has landed in the slot. Token 3 finds it there. */
 START_TEST(overwritten_copy_leaves_the_slot_in_flight)
 {
-    static const moe_expert experts[] = {0, 1, 1};
+    static const moe_expert experts[] = {0, 1, 1, 1};
     struct world w = {.model = tiny_model(1, 4, 1),
                       .platform = tiny_platform(),
                       .strategy = load_strategy("collab-reference"),
-                      .trace = tiny_trace(1, 4, 1, 3, experts)};
+                      .trace = tiny_trace(1, 4, 1, 4, experts)};
     set_key(&w.strategy, "geometry", "1x1");
     w.platform.dram.read_gb_per_s = 1000;
     w.platform.cpu.point[0].ms = 0.005;
@@ -217,7 +218,58 @@ START_TEST(overwritten_copy_leaves_the_slot_in_flight)
     struct moe_sim_result r = run(&w);
     ck_assert_uint_eq(r.decode.hazards, 1);
     ck_assert_uint_eq(r.decode.inflight_hits, 1);
-    ck_assert_uint_eq(r.decode_ns, 160410 + 7000 + 3000);
+    ck_assert_uint_eq(r.decode.hits, 1);
+    ck_assert_uint_eq(r.decode_ns, 160410 + 7000 + 3000 + 30416 + 7000 + 3000);
+}
+END_TEST
+
+/* The machine by itself: one kernel behind three copies. */
+START_TEST(kernel_waits_for_all_copies_named)
+{
+    static const moe_expert experts[] = {0, 1, 2};
+    struct world w = {.model = tiny_model(1, 4, 3),
+                      .platform = tiny_platform(),
+                      .strategy = load_strategy("collab"),
+                      .trace = tiny_trace(1, 4, 3, 1, experts)};
+    struct moe_costs costs;
+    struct moe_geometry geometry;
+    struct moe_cache *cache;
+    struct moe_sim_machine *m;
+    struct moe_layer_routes routes;
+    const struct moe_machine_ops *ops = &moe_sim_machine_ops;
+    moe_costs_init(&costs, &w.model, &w.platform, 4);
+    ck_assert_int_eq(moe_geometry_parse("1x3", 1, 4, NULL, &geometry, NULL), MOE_OK);
+    ck_assert_int_eq(moe_cache_new(&cache, &geometry, 3, &w.strategy.policy, 1, NULL), MOE_OK);
+    struct moe_sim_setup setup = {.costs = &costs, .cache = cache, .n_slots = 3};
+    ck_assert_int_eq(moe_sim_machine_new(&m, &setup, NULL), MOE_OK);
+    struct moe_step step = {.tokens = &w.trace.tokens, .n_tokens = 1, .phase = MOE_DECODE};
+    ck_assert_int_eq(ops->begin_step(m, &step, NULL), MOE_OK);
+    ck_assert_int_eq(ops->attend(m, 0, &routes, NULL), MOE_OK);
+    ck_assert_uint_eq(ops->now(m), 10410);
+    ck_assert_uint_eq(routes.expert[2], 2);
+    for (moe_slot s = 0; s < 3; s++) {
+        moe_slot slot = moe_cache_reserve_key(cache, (moe_key)s, NULL);
+        /* The prefetch starts at once, then the demand copy passes the fill. */
+        ops->fetch(m, &(struct moe_fetch){0, (moe_expert)s, slot, (enum moe_fetch_priority)(2 - s),
+                                          false});
+        ck_assert(moe_cache_in_flight(cache, slot));
+    }
+    ops->slot_wait(m, 2, false);
+    ops->slot_wait(m, 1, false); /* the last to land, behind the demand copy */
+    ops->slot_wait(m, 0, false);
+    ck_assert_uint_eq(ops->now(m), 10410);
+    ops->gpu_ffn(m, &(struct moe_ffn){0, 0, 0, 1});
+    ops->combine(m, 0);
+    ck_assert_int_eq(ops->end_step(m, NULL), MOE_OK);
+    ck_assert_uint_eq(ops->now(m), 10410 + 3 * 61000 + 7000 + 22000);
+    for (moe_slot s = 0; s < 3; s++)
+        ck_assert(!moe_cache_in_flight(cache, s));
+    ops->slot_wait(m, 0, true); /* landed long ago: no time passes */
+    ck_assert_uint_eq(ops->now(m), 10410 + 3 * 61000 + 7000 + 22000);
+    moe_sim_machine_free(m);
+    moe_cache_free(cache);
+    moe_geometry_release(&geometry);
+    moe_trace_release(&w.trace);
 }
 END_TEST
 
@@ -566,6 +618,7 @@ int main(void)
     tcase_add_test(tests, copies_slow_the_cpu);
     tcase_add_test(tests, staging_is_not_overwritten_early);
     tcase_add_test(tests, overwritten_copy_leaves_the_slot_in_flight);
+    tcase_add_test(tests, kernel_waits_for_all_copies_named);
     tcase_add_test(tests, energy_by_hand);
     tcase_add_test(tests, refusals_name_both_sides);
     tcase_add_test(tests, stops_after_max_tokens);
