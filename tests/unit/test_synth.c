@@ -274,6 +274,39 @@ START_TEST(stats_match_in_long_sequences)
 }
 END_TEST
 
+static double shared(const moe_expert a[2], const moe_expert b[2])
+{
+    return ((a[0] == b[0]) + (a[0] == b[1]) + (a[1] == b[0]) + (a[1] == b[1])) / 2.0;
+}
+
+/* The process with the longest memory alone: tokens of a sequence are alike, its first token owes
+ * nothing to the sequence before. 4000 pairs: five standard errors are under 0.03. */
+START_TEST(sequences_are_independent)
+{
+    enum { PAIRS = 4000 };
+    struct moe_latent_params params;
+    struct moe_latent latent;
+    struct moe_rng rng;
+    double within = 0, across = 0;
+    moe_expert last[2] = {0, 1}, first[2], second[2];
+    moe_rng_init(&rng, 5);
+    ck_assert(!moe_latent_params_init(&params, 8, &err) && !moe_latent_init(&latent, 8, 2, &err));
+    memcpy(params.share, (double[MOE_LATENT_PROCESSES]){0, 0, 0, 1}, sizeof params.share);
+    for (int i = 0; i < PAIRS; i++) {
+        moe_latent_restart(&latent);
+        moe_latent_next(&latent, &params, &rng, first);
+        moe_latent_next(&latent, &params, &rng, second);
+        across += shared(last, first) / PAIRS;
+        within += shared(first, second) / PAIRS;
+        memcpy(last, second, sizeof last);
+    }
+    ck_assert_double_eq_tol(across, 0.25, 0.03);
+    ck_assert_double_ge(within, 0.8);
+    moe_latent_params_release(&params);
+    moe_latent_release(&latent);
+}
+END_TEST
+
 START_TEST(stats_take_the_files_shape_and_length)
 {
     struct moe_trace trace = make("stats:file=" MIXTRAL ",tokens=1000");
@@ -416,6 +449,7 @@ int main(void)
     tcase_add_test(tests, stats_match_the_measured);
     tcase_add_test(tests, stats_match_with_another_seed);
     tcase_add_test(tests, stats_match_in_long_sequences);
+    tcase_add_test(tests, sequences_are_independent);
     tcase_add_test(tests, stats_take_the_files_shape_and_length);
     tcase_add_loop_test(tests, refused_specs, 0, sizeof refused / sizeof *refused);
     tcase_add_test(tests, missing_or_too_large);
