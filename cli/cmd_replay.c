@@ -165,11 +165,16 @@ static void json_counts(FILE *out, const char *indent, const struct moe_counts *
 }
 
 /* Totals over both phases as top-level keys, then each phase, then the layers. */
-static void write_json(FILE *out, const struct moe_replay_result *r, const struct options *o)
+static void write_json(FILE *out, const struct moe_replay_result *r,
+                       const struct moe_geometry *geometry, const struct options *o)
 {
+    uint32_t covered = 0;
+    for (uint32_t l = 0; l < r->n_layers; l++)
+        covered += geometry->pool_of_layer[l] >= 0;
     fprintf(out, "{");
     json_counts(out, "\n  ", &r->both);
     fprintf(out, ",\n  \"tokens\": %" PRIu64, r->tokens);
+    fprintf(out, ",\n  \"layers\": %u,\n  \"covered_layers\": %u", r->n_layers, covered);
     if (o->compare_log)
         fprintf(out, ",\n  \"log_rows\": %" PRIu64 ",\n  \"log_agree\": %" PRIu64, r->log_rows,
                 r->log_agree);
@@ -192,32 +197,40 @@ static void write_json(FILE *out, const struct moe_replay_result *r, const struc
     fprintf(out, "\n}\n");
 }
 
-static enum moe_status write_json_file(const struct moe_replay_result *r, const struct options *o,
+static enum moe_status write_json_file(const struct moe_replay_result *r,
+                                       const struct moe_geometry *geometry, const struct options *o,
                                        struct moe_err *err)
 {
     struct moe_output out;
     enum moe_status s = moe_output_create(&out, o->output, err);
     if (s)
         return s;
-    write_json(out.stream, r, o);
+    write_json(out.stream, r, geometry, o);
     return moe_output_commit(&out, err);
 }
 
-static enum moe_status write_result(const struct cli_call *call, const struct moe_trace_info *info,
-                                    const struct moe_strategy *strategy,
+struct inputs {
+    struct moe_trace trace; /* in memory; empty when streaming */
+    struct moe_reader *reader;
+    const struct moe_trace_info *info;
+    struct moe_strategy strategy;
+    struct moe_geometry geometry;
+};
+
+static enum moe_status write_result(const struct cli_call *call, const struct inputs *in,
                                     const struct moe_replay_result *r, struct moe_err *err)
 {
     const struct options *o = call->options;
     if (o->format == CLI_JSON)
-        return write_json_file(r, o, err);
+        return write_json_file(r, &in->geometry, o, err);
     struct moe_table *table = moe_table_new();
     if (!table)
         return moe_fail_memory(err, "the result");
     cli_note_run(table, call, "replay");
-    cli_note_trace(table, call->args[0], info);
+    cli_note_trace(table, call->args[0], in->info);
     moe_table_note(table, "contract", "%s", o->contract ? "access" : "event");
-    moe_table_note(table, "geometry", "%s", strategy->geometry);
-    moe_table_note(table, "policy", "%s", strategy->policy.ops->name);
+    moe_table_note(table, "geometry", "%s", in->strategy.geometry);
+    moe_table_note(table, "policy", "%s", in->strategy.policy.ops->name);
     fill_table(table, r, o);
     enum moe_status s = cli_write_table(table, o->format, o->output, err);
     moe_table_free(table);
@@ -239,14 +252,6 @@ static enum moe_status check_log(const struct options *o, const struct moe_repla
                         o->min_agreement);
     return MOE_OK;
 }
-
-struct inputs {
-    struct moe_trace trace; /* in memory; empty when streaming */
-    struct moe_reader *reader;
-    const struct moe_trace_info *info;
-    struct moe_strategy strategy;
-    struct moe_geometry geometry;
-};
 
 static enum moe_status load_strategy(const struct cli_call *call, struct moe_strategy *strategy,
                                      struct moe_err *err)
@@ -335,7 +340,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     else if (!s)
         s = moe_replay(&in.trace, &in.geometry, &in.strategy.policy, &replay, &result, err);
     if (!s)
-        s = write_result(call, in.info, &in.strategy, &result, err);
+        s = write_result(call, &in, &result, err);
     if (!s)
         s = check_log(o, &result, err);
     moe_replay_release(&result);
@@ -350,7 +355,9 @@ const struct cli_command cli_replay = {
     .name = "replay",
     .usage = "TRACE [options]",
     .summary = "hits of a cache geometry and policy on a trace, without time",
-    .description = MOE_TRACE_NAME_HELP,
+    .description =
+        MOE_TRACE_NAME_HELP "\nLayers without slots are not counted: lookups are those of "
+                            "covered layers.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

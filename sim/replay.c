@@ -20,6 +20,7 @@ struct replay {
     bool begun;
     uint32_t sequence; /* the latest one, once begun */
     uint64_t tokens, log_rows, log_agree;
+    struct moe_progress progress;
 };
 
 /* The tokens [begin, end) of one forward pass. */
@@ -235,11 +236,24 @@ static bool phase_wanted(const struct replay *r, uint8_t phase)
            (r->options->phases == MOE_PHASES_DECODE) == (phase == MOE_DECODE);
 }
 
+enum { PASSES_BETWEEN_LOOKS = 1 << 14 };
+
+/* Now and then: shows progress, and tells whether to stop. */
+static bool stopped(struct replay *r, uint64_t done)
+{
+    moe_progress_update(&r->progress, done);
+    return moe_interrupted();
+}
+
 /* Whole forward passes; may be called for one block after another. */
-static void replay_run(struct replay *r, const struct moe_tokens *tokens, const uint32_t *next_use)
+static enum moe_status replay_run(struct replay *r, const struct moe_tokens *tokens,
+                                  const uint32_t *next_use, struct moe_err *err)
 {
     struct pass pass = {.tokens = tokens, .next_use = next_use};
-    for (; pass.begin < tokens->n_tokens; pass.begin = pass.end) {
+    for (uint64_t n = 0; pass.begin < tokens->n_tokens; pass.begin = pass.end, n++) {
+        if (n % PASSES_BETWEEN_LOOKS == 0 && stopped(r, tokens->first_token + pass.begin))
+            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu tokens",
+                            (unsigned long long)r->tokens);
         pass.end = r->options->order == MOE_ORDER_TOKEN ? pass.begin + 1
                                                         : moe_step_end(tokens, pass.begin);
         if (!phase_wanted(r, tokens->phase[pass.begin]))
@@ -248,6 +262,7 @@ static void replay_run(struct replay *r, const struct moe_tokens *tokens, const 
         r->tokens += pass.end - pass.begin;
         replay_pass(r, &pass);
     }
+    return MOE_OK;
 }
 
 static struct moe_counts counts_of(const struct replay *r, uint32_t layer, enum moe_phase phase)
@@ -305,10 +320,12 @@ enum moe_status moe_replay(const struct moe_trace *trace, const struct moe_geome
     if (policy->ops->needs & MOE_NEEDS_FUTURE)
         s = moe_future_build(&trace->tokens, info->n_layers, info->n_experts, info->top_k,
                              options->contract, options->order, options->phases, &next_use, err);
-    if (!s) {
-        replay_run(&r, &trace->tokens, next_use);
+    moe_progress_begin(&r.progress, "replaying", "tokens", trace->tokens.n_tokens);
+    if (!s)
+        s = replay_run(&r, &trace->tokens, next_use, err);
+    moe_progress_end(&r.progress);
+    if (!s)
         s = replay_result(&r, out, err);
-    }
     free(next_use);
     replay_end(&r);
     return s;
@@ -331,10 +348,9 @@ static enum moe_status run_blocks(struct replay *r, struct moe_reader *reader, s
         enum moe_status s = moe_reader_next(reader, want, &block, err);
         if (s || !block)
             return s;
-        if (moe_interrupted())
-            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu tokens",
-                            (unsigned long long)r->tokens);
-        replay_run(r, block, NULL);
+        s = replay_run(r, block, NULL, err);
+        if (s)
+            return s;
     }
 }
 
@@ -354,7 +370,9 @@ enum moe_status moe_replay_stream(struct moe_reader *reader, const struct moe_ge
     enum moe_status s = replay_begin(&r, moe_reader_parts(reader), err);
     if (s)
         return s;
+    moe_progress_begin(&r.progress, "replaying", "tokens", moe_reader_n_tokens(reader));
     s = run_blocks(&r, reader, err);
+    moe_progress_end(&r.progress);
     if (!s)
         s = replay_result(&r, out, err);
     replay_end(&r);
