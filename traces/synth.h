@@ -4,8 +4,10 @@
  *   uniform      every route is K different experts at random
  *   zipf         popularity falls as rank^-alpha, ranks shuffled per layer, no memory
  *   sticky       each expert is kept from the previous token with probability `repeat`
- *   stats        fitted to a statistics file (file=PATH, JSON as mixtral-8x7b-decode.json)
- * Same spec and seed, same trace. */
+ *   stats        fitted to a statistics file (file=PATH, JSON: synth_stats.h); its LRU hit rates
+ *                are met by sequences of the measured length, as each starts with a cold cache
+ * Layers are independent of each other. Gate weights fall and sum to 1 and are a stand-in: uniform
+ * draws, sorted, over their sum. Same spec and seed, same trace. */
 #ifndef MOELAB_TRACES_SYNTH_H
 #define MOELAB_TRACES_SYNTH_H
 
