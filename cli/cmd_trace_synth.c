@@ -41,8 +41,8 @@ const struct cli_command cli_trace_synth = {
         "  uniform   every route is K different experts at random\n"
         "  zipf      popularity falls as rank^-alpha, no memory\n"
         "  sticky    each expert is kept from the previous token with probability `repeat`\n"
-        "  stats     fitted to a statistics file (file=PATH): popularity, repeats, LRU hit rates\n"
-        "keys, with defaults: see `moelab help trace synth` of each kind in CONTRIBUTING.md",
+        "  stats     fitted to a statistics file (file=PATH): popularity, repeats, LRU hit rates",
+    .spec = moe_synth_params,
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

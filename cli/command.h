@@ -31,7 +31,8 @@ struct cli_command {
     const struct moe_param *options; /* NULL: none */
     size_t options_size;
     int min_args, max_args;
-    bool takes_sets; /* --set key=value, repeatable */
+    bool takes_sets;              /* --set key=value, repeatable */
+    const struct moe_param *spec; /* keys inside an argument ("KIND:key=value"), or NULL */
     enum moe_status (*run)(const struct cli_call *call, struct moe_err *err);
 };
 

@@ -14,7 +14,7 @@ static const struct {
      {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
       &cli_trace_export, &cli_trace_cat}},
     {"which cache, how fast", {&cli_replay, &cli_sim, &cli_sweep}},
-    {"the program itself", {&cli_bench, &cli_version}},
+    {"the program itself", {&cli_list, &cli_bench, &cli_version}},
 };
 
 enum { N_GROUPS = sizeof groups / sizeof *groups };

@@ -173,11 +173,15 @@ void cli_help_command(const struct cli_command *command)
     printf("moelab %s %s\n\n%s\n", command->name, command->usage, command->summary);
     if (command->description)
         printf("\n%s\n", command->description);
+    if (command->spec) {
+        printf("\nkeys:\n");
+        moe_params_help(command->spec, "", stdout);
+    }
     if (command->options || command->takes_sets)
         printf("\noptions:\n");
     if (command->options)
         moe_params_help(command->options, "--", stdout);
     if (command->takes_sets)
-        printf("  --set KEY=VALUE      overrides one key of the strategy (geometry, policy.KEY,\n"
-               "                       admission.quota, dispatch.miss, ...), repeatable\n");
+        printf("  --set KEY=VALUE              overrides one key of the strategy (geometry, policy.KEY,\n"
+               "                               admission.quota, dispatch.miss, ...), repeatable\n");
 }

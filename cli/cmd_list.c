@@ -1,0 +1,86 @@
+#include "base/units.h"
+#include "cli/command.h"
+#include "policies/admission.h"
+#include "policies/policy.h"
+#include "policies/prefetcher.h"
+#include "traces/import.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_entry(const char *name, const char *summary, const char *source,
+                        const struct moe_param *params)
+{
+    printf("  %-16s %s\n", name, summary);
+    if (source)
+        printf("  %-16s source: %s\n", "", source);
+    if (params)
+        moe_params_help(params, "    ", stdout);
+}
+
+static void list_policies(void)
+{
+    for (size_t i = 0; moe_policies[i]; i++)
+        print_entry(moe_policies[i]->name, moe_policies[i]->summary, moe_policies[i]->source,
+                    moe_policies[i]->params);
+}
+
+static void list_admissions(void)
+{
+    for (size_t i = 0; moe_admissions[i]; i++)
+        print_entry(moe_admissions[i]->name, moe_admissions[i]->summary, moe_admissions[i]->source,
+                    moe_admissions[i]->params);
+}
+
+static void list_prefetchers(void)
+{
+    for (size_t i = 0; moe_prefetchers[i]; i++)
+        print_entry(moe_prefetchers[i]->name, moe_prefetchers[i]->summary,
+                    moe_prefetchers[i]->source, moe_prefetchers[i]->params);
+}
+
+static void list_formats(void)
+{
+    for (const struct moe_format *f = moe_formats; f->name; f++)
+        print_entry(f->name, f->summary, f->source, NULL);
+}
+
+static const struct {
+    const char *name, *title;
+    void (*print)(void);
+} kinds[] = {
+    {"policies", "replacement policies (policy: NAME or NAME:key=value)", list_policies},
+    {"admissions", "admission rules (admission: NAME or NAME:key=value)", list_admissions},
+    {"prefetchers", "prefetchers (prefetcher: NAME)", list_prefetchers},
+    {"formats", "formats of `moelab trace import`", list_formats},
+};
+
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const char *names[N_KINDS];
+    bool found = call->n_args == 0;
+    for (size_t i = 0; i < N_KINDS; i++) {
+        names[i] = kinds[i].name;
+        if (call->n_args > 0 && strcmp(call->args[0], kinds[i].name) != 0)
+            continue;
+        printf("%s%s:\n", found && i > 0 ? "\n" : "", kinds[i].title);
+        kinds[i].print();
+        found = true;
+    }
+    if (found)
+        return MOE_OK;
+    const char *nearest = moe_nearest_name(call->args[0], names, N_KINDS);
+    return moe_fail(err, MOE_ERR_USAGE, "nothing to list called '%.40s'%s%s%s", call->args[0],
+                    nearest ? " (did you mean '" : "", nearest ? nearest : "",
+                    nearest ? "'?)" : "");
+}
+
+const struct cli_command cli_list = {
+    .name = "list",
+    .usage = "[policies|admissions|prefetchers|formats]",
+    .summary = "policies, rules and formats with their sources and parameters",
+    .max_args = 1,
+    .run = run,
+};
