@@ -1,3 +1,4 @@
+#include "base/progress.h"
 #include "base/units.h"
 #include "cli/output.h"
 #include "traces/hdf5.h"
@@ -94,6 +95,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                "top-%u\n",
                o->output, trace.n_sequences, trace.tokens.n_tokens, trace.info.n_layers,
                trace.info.n_experts, trace.info.top_k);
+    if (!s && *trace.info.note)
+        moe_log("note: %s", trace.info.note);
     moe_trace_release(&trace);
     return s;
 }
