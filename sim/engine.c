@@ -191,7 +191,7 @@ static void finish(struct moe_engine *e, unsigned l)
 }
 
 /* Moves time to the next end of an operation, and starts what that end allows. */
-static void advance(struct moe_engine *e)
+static inline void advance(struct moe_engine *e)
 {
     unsigned first = 0;
     uint64_t end = e->lane[0].end_ns;
@@ -216,8 +216,8 @@ static void advance(struct moe_engine *e)
 struct moe_op_spec *moe_engine_place(struct moe_engine *e, enum moe_queue q)
 {
     struct queue *queue = &e->queue[q];
-    while (queue->n_submitted - queue->n_done > e->mask)
-        advance(e);
+    if (queue->n_submitted - queue->n_done > e->mask)
+        moe_engine_run_until(e, (queue->n_done + 1) << QUEUE_BITS | (uint64_t)q);
     return &queue->ring[queue->n_submitted & e->mask];
 }
 
