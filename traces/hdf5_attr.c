@@ -6,14 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool has_attribute(hid_t file, const char *at, const char *name)
+{
+    return (strcmp(at, "/") == 0 || H5Lexists(file, at, H5P_DEFAULT) > 0) &&
+           H5Aexists_by_name(file, at, name, H5P_DEFAULT) > 0;
+}
+
 /* Attribute `name` of object `at` ("/" or a group); -1 when there is none. */
 static hid_t open_attribute(hid_t file, const char *at, const char *name)
 {
-    if (strcmp(at, "/") != 0 && H5Lexists(file, at, H5P_DEFAULT) <= 0)
-        return -1;
-    if (H5Aexists_by_name(file, at, name, H5P_DEFAULT) <= 0)
-        return -1;
-    return H5Aopen_by_name(file, at, name, H5P_DEFAULT, H5P_DEFAULT);
+    return has_attribute(file, at, name) ? H5Aopen_by_name(file, at, name, H5P_DEFAULT, H5P_DEFAULT)
+                                         : -1;
 }
 
 static bool is_scalar(hid_t attribute)
@@ -138,7 +141,7 @@ static enum moe_status read_shape(hid_t file, struct moe_trace_info *info, struc
             moe_fail(err, MOE_ERR_INPUT, "top_k %" PRId64 " exceeds the %" PRId64 " experts", K, E);
     if (!status)
         status = read_integer(file, "/", "synthetic", 0, 1, &synthetic, err);
-    if (!status)
+    if (!status && has_attribute(file, "provenance", "rows_in_order"))
         status = read_integer(file, "provenance", "rows_in_order", 0, 1, &in_order, err);
     if (status)
         return status;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-    BLOCK_BYTES = 4 << 20, /* of memory a block; larger ones gain nothing (format.md) */
+    BLOCK_BYTES = 4 << 20, /* of memory a block; other sizes gain nothing (format.md) */
     WINDOW = 4096,         /* sequence lengths held at a time */
 };
 

@@ -125,6 +125,58 @@ START_TEST(the_good_file_is_good)
 }
 END_TEST
 
+/* As a script of another program writes it: contiguous, nothing optional. */
+START_TEST(a_minimal_file)
+{
+    const hsize_t T[1] = {trace.tokens.n_tokens};
+    struct moe_trace x;
+    struct moe_err err = {0};
+    hid_t file = open_copy();
+    for (int i = 0; i < 3; i++)
+        H5Ldelete(file, (const char *[]){"provenance", "log", "model/expert_bytes"}[i],
+                  H5P_DEFAULT);
+    for (int i = 5; i < 8; i++)
+        H5Ldelete(file, sets[i], H5P_DEFAULT);
+    replace(file, "tokens/step", H5T_STD_U32BE, 1, T, H5P_DEFAULT, NULL);
+    poke(file, "tokens/step", H5T_NATIVE_UINT32, T[0], trace.tokens.step);
+    H5Fclose(file);
+    expect(MOE_OK, "");
+    ck_assert_int_eq(moe_trace_load(path, ALL_PARTS, &x, &err), MOE_OK);
+    ck_assert_uint_eq(moe_tokens_parts(&x.tokens), 0);
+    ck_assert_mem_eq(x.tokens.step, trace.tokens.step, T[0] * sizeof *x.tokens.step);
+    ck_assert_str_eq(x.info.licence, "unknown");
+    ck_assert_str_eq(x.info.note, "");
+    ck_assert_ptr_null(x.info.header);
+    ck_assert_ptr_null(x.info.expert_bytes);
+    moe_trace_release(&x);
+}
+END_TEST
+
+static hsize_t open_ids(void)
+{
+    static const H5I_type_t types[] = {H5I_FILE,    H5I_GROUP, H5I_DATATYPE,   H5I_DATASPACE,
+                                       H5I_DATASET, H5I_ATTR,  H5I_GENPROP_LST};
+    hsize_t sum = 0, n;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        sum += H5Inmembers(types[i], &n) >= 0 ? n : 0;
+    return sum;
+}
+
+START_TEST(nothing_stays_open)
+{
+    struct moe_err err = {0};
+    H5Fclose(open_copy());
+    expect(MOE_OK, "");
+    ck_assert_int_eq(moe_trace_save(path, &trace, &err), MOE_OK);
+    hsize_t before = open_ids();
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(moe_trace_save(path, &trace, &err), MOE_OK);
+        expect(MOE_OK, "");
+    }
+    ck_assert_uint_eq(open_ids(), before);
+}
+END_TEST
+
 START_TEST(things_that_are_not_files_of_ours)
 {
     FILE *f = fopen(path, "w");
@@ -553,6 +605,8 @@ int main(void)
     Suite *suite = suite_create("hdf5_hostile");
     TCase *tc = tcase_create("hdf5_hostile");
     tcase_add_test(tc, the_good_file_is_good);
+    tcase_add_test(tc, a_minimal_file);
+    tcase_add_test(tc, nothing_stays_open);
     tcase_add_test(tc, things_that_are_not_files_of_ours);
     tcase_add_test(tc, values_that_cannot_be);
     tcase_add_test(tc, sequences_that_do_not_add_up);
