@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "base/progress.h"
 #include "cli/output.h"
 #include "policies/geometry.h"
 #include "sim/replay.h"
@@ -321,6 +322,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     struct inputs in = {0};
     struct moe_model model = {0};
     struct moe_replay_result result = {0};
+    struct moe_progress progress = {0};
     enum moe_status s = load_strategy(call, &in.strategy, err);
     if (!s && *o->model)
         s = cli_load_model(o->model, &model, err);
@@ -334,11 +336,16 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                                         .cold = o->cold,
                                         .compare_log = o->compare_log,
                                         .seed = o->seed,
+                                        .progress = &progress,
                                         .admission = &in.strategy.admission};
+    if (!s)
+        moe_progress_begin(&progress, "replaying", "tokens",
+                           in.reader ? moe_reader_n_tokens(in.reader) : in.trace.tokens.n_tokens);
     if (!s && in.reader)
         s = moe_replay_stream(in.reader, &in.geometry, &in.strategy.policy, &replay, &result, err);
     else if (!s)
         s = moe_replay(&in.trace, &in.geometry, &in.strategy.policy, &replay, &result, err);
+    moe_progress_end(&progress);
     if (!s)
         s = write_result(call, &in, &result, err);
     if (!s)

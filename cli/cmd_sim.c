@@ -1,3 +1,4 @@
+#include "base/progress.h"
 #include "cli/output.h"
 #include "sim/result_table.h"
 #include "sim/simulate.h"
@@ -96,6 +97,21 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
 /* Operations of one token: 32 layers of about ten; generous, and bounded. */
 enum { OPERATIONS_PER_TOKEN = 4096 };
 
+static enum moe_status simulate_with_progress(struct moe_sim_input *input,
+                                              struct moe_sim_result *result, struct moe_err *err)
+{
+    struct moe_progress progress;
+    const struct moe_trace_info *info = &input->trace->info;
+    if (info->top_k < input->model->top_k)
+        moe_log("the trace routes to %u experts, model '%s' to %" PRIu64 ": simulated with %u",
+                info->top_k, input->model->name, input->model->top_k, info->top_k);
+    moe_progress_begin(&progress, "simulating", "tokens", input->trace->tokens.n_tokens);
+    input->progress = &progress;
+    enum moe_status s = moe_simulate(input, result, err);
+    moe_progress_end(&progress);
+    return s;
+}
+
 static enum moe_status simulate(const struct options *o, struct inputs *in,
                                 struct moe_sim_result *result, struct moe_err *err)
 {
@@ -106,7 +122,7 @@ static enum moe_status simulate(const struct options *o, struct inputs *in,
                                   .max_tokens = o->max_tokens,
                                   .bound = o->bound};
     if (!*o->timeline)
-        return moe_simulate(&input, result, err);
+        return simulate_with_progress(&input, result, err);
     if (!input.max_tokens)
         input.max_tokens = o->timeline_tokens;
     uint64_t room = (input.max_tokens + in->trace.tokens.n_tokens) * OPERATIONS_PER_TOKEN;

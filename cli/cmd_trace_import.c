@@ -111,7 +111,8 @@ const struct cli_command cli_trace_import = {
         "  route-csv       engine log: turn,phase,step,layer,slot,expert[,weight,residency,...]\n"
         "  npy             ids.npy [T, L, K] (or a folder with ids, weights, sequences)\n"
         "  jsonl           one object per token: sequence, position, layers [[ids], ...]\n"
-        "  vllm            return_routed_experts arrays, .npy [T, L, K] or .npz, one a request",
+        "  vllm            return_routed_experts arrays [T, L, K], one a request: .npy, .npz or a\n"
+        "                  folder of .npy",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -20,7 +20,6 @@ struct replay {
     bool begun;
     uint32_t sequence; /* the latest one, once begun */
     uint64_t tokens, log_rows, log_agree;
-    struct moe_progress progress;
 };
 
 /* The tokens [begin, end) of one forward pass. */
@@ -239,9 +238,10 @@ static bool phase_wanted(const struct replay *r, uint8_t phase)
 enum { PASSES_BETWEEN_LOOKS = 1 << 14 };
 
 /* Now and then: shows progress, and tells whether to stop. */
-static bool stopped(struct replay *r, uint64_t done)
+static bool stopped(const struct replay *r, uint64_t done)
 {
-    moe_progress_update(&r->progress, done);
+    if (r->options->progress)
+        moe_progress_update(r->options->progress, done);
     return moe_interrupted();
 }
 
@@ -320,10 +320,8 @@ enum moe_status moe_replay(const struct moe_trace *trace, const struct moe_geome
     if (policy->ops->needs & MOE_NEEDS_FUTURE)
         s = moe_future_build(&trace->tokens, info->n_layers, info->n_experts, info->top_k,
                              options->contract, options->order, options->phases, &next_use, err);
-    moe_progress_begin(&r.progress, "replaying", "tokens", trace->tokens.n_tokens);
     if (!s)
         s = replay_run(&r, &trace->tokens, next_use, err);
-    moe_progress_end(&r.progress);
     if (!s)
         s = replay_result(&r, out, err);
     free(next_use);
@@ -370,9 +368,7 @@ enum moe_status moe_replay_stream(struct moe_reader *reader, const struct moe_ge
     enum moe_status s = replay_begin(&r, moe_reader_parts(reader), err);
     if (s)
         return s;
-    moe_progress_begin(&r.progress, "replaying", "tokens", moe_reader_n_tokens(reader));
     s = run_blocks(&r, reader, err);
-    moe_progress_end(&r.progress);
     if (!s)
         s = replay_result(&r, out, err);
     replay_end(&r);

@@ -7,6 +7,7 @@
 #ifndef MOELAB_SIM_REPLAY_H
 #define MOELAB_SIM_REPLAY_H
 
+#include "base/progress.h"
 #include "policies/admission.h"
 #include "policies/cache.h"
 #include "sim/future.h"
@@ -21,6 +22,7 @@ struct moe_replay_options {
     bool compare_log;       /* compare each access with the engine's log (access contract) */
     bool generic;           /* never take a specialised path (tests, bench) */
     uint64_t seed;
+    struct moe_progress *progress;              /* updated with tokens done, or NULL */
     const struct moe_admission_spec *admission; /* NULL: always */
 };
 

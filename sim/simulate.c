@@ -1,6 +1,7 @@
 #include "sim/simulate.h"
 
 #include "base/numbers.h"
+#include "base/progress.h"
 #include "base/units.h"
 #include "policies/step.h"
 #include "sim/bound.h"
@@ -12,9 +13,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Everything that a run owns. */
+/* Everything that a run owns. The model of a run routes to as many experts as the trace has:
+ * engines can be told to use fewer than the model was trained with. */
 struct run {
     const struct moe_sim_input *input;
+    struct moe_model model; /* with the trace's top-k */
     struct moe_costs costs;
     uint64_t *layer_bytes; /* [L] of one expert */
     struct moe_geometry geometry;
@@ -34,7 +37,7 @@ static enum moe_status check_shape(const struct moe_sim_input *in, struct moe_er
     const struct moe_trace_info *info = &in->trace->info;
     const struct moe_model *model = in->model;
     if (info->n_layers == model->n_layers && info->n_experts == model->n_experts &&
-        info->top_k == model->top_k)
+        info->top_k <= model->top_k)
         return MOE_OK;
     return moe_fail(err, MOE_ERR_USAGE,
                     "trace of '%s' has %" PRIu32 " layers, %" PRIu32 " experts, top %" PRIu32
@@ -102,10 +105,12 @@ static uint64_t count_decode(const struct moe_tokens *tokens)
 static enum moe_status prepare(struct run *run, struct moe_err *err)
 {
     const struct moe_sim_input *in = run->input;
-    const struct moe_model *model = in->model;
+    const struct moe_model *model = &run->model;
     enum moe_status s = check_shape(in, err);
     if (s)
         return s;
+    run->model = *in->model;
+    run->model.top_k = in->trace->info.top_k;
     uint64_t n_decode = count_decode(&in->trace->tokens);
     if (n_decode == 0)
         return moe_fail(err, MOE_ERR_USAGE, "the trace has no decode tokens to time");
@@ -167,6 +172,10 @@ static enum moe_status run_steps(struct run *run, struct moe_err *err)
     uint64_t most = run->input->max_tokens ? run->input->max_tokens : UINT64_MAX;
     uint64_t sequence_start = 0;
     for (uint64_t t = 0; t < tokens->n_tokens && run->n_decode < most;) {
+        if (run->input->progress)
+            moe_progress_update(run->input->progress, t);
+        if (moe_interrupted())
+            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %" PRIu64 " tokens", t);
         if (t == 0 || tokens->sequence[t] != tokens->sequence[t - 1]) {
             moe_cache_begin_sequence(run->cache);
             sequence_start = t;

@@ -2,6 +2,7 @@
 #ifndef MOELAB_SIM_SIMULATE_H
 #define MOELAB_SIM_SIMULATE_H
 
+#include "base/progress.h"
 #include "policies/cache.h"
 #include "policies/platform.h"
 #include "policies/strategy.h"
@@ -17,6 +18,7 @@ struct moe_sim_input {
     struct moe_timeline *timeline; /* receives every operation, or NULL */
     uint64_t max_tokens;           /* stop after that many decode tokens; 0: all */
     bool bound;                    /* compute the lower bound (costs a pooled OPT replay) */
+    struct moe_progress *progress; /* updated with tokens done, or NULL */
 };
 
 /* Where the time of the decode tokens went; the parts sum to decode_ns. */
@@ -48,7 +50,8 @@ struct moe_sim_result {
 };
 
 /* Errors: MOE_ERR_USAGE (geometry against model, cache larger than GPU memory, trace shape against
- * model, no decode tokens), MOE_ERR_MEMORY. */
+ * model; a smaller top-k than the model's is taken from the trace, no decode tokens),
+ * MOE_ERR_MEMORY. */
 enum moe_status moe_simulate(const struct moe_sim_input *input, struct moe_sim_result *out,
                              struct moe_err *err);
 

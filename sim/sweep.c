@@ -249,7 +249,7 @@ static void run_points(struct sweep *w, uint32_t jobs)
         enum moe_status s = run_point(w, i, &row, &failed, &err);
 #pragma omp critical(sweep)
         {
-            if (s && !w->first_error.status)
+            if (s && s != MOE_ERR_INTERRUPTED && !w->first_error.status)
                 w->first_error = err;
             if (!s)
                 finish_point(w, i, row, failed);
