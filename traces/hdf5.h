@@ -51,11 +51,14 @@ uint64_t moe_writer_n_sequences(const struct moe_writer *writer);
 enum moe_status moe_writer_append(struct moe_writer *writer, const struct moe_tokens *tokens,
                                   struct moe_err *err);
 
-/* Ends the sequence under way: label, category, text_hash from seq (n_tokens is counted). */
+/* Ends the sequence under way: label, category (up to 255 bytes each), text_hash from seq (n_tokens
+ * is counted). */
 enum moe_status moe_writer_end_sequence(struct moe_writer *writer, const struct moe_sequence *seq,
                                         struct moe_err *err);
 
-/* Makes everything ended so far durable under the final name. */
+/* Makes everything ended so far durable under the final name. Inside a sequence: MOE_ERR_USAGE,
+ * and nothing changes. After any other failure of a writer's function PATH.part is gone and every
+ * further call gives the same error; what was committed stays. */
 enum moe_status moe_writer_commit(struct moe_writer *writer, struct moe_err *err);
 
 /* Frees the writer; what was not committed is dropped and leaves no file behind. */

@@ -85,18 +85,6 @@ static enum moe_status fail_writer(struct moe_writer *w, enum moe_status status,
     return status;
 }
 
-/* True when another process has the file open: a reader that got it before the names were
- * exchanged, or another writer. HDF5 holds such a lock while a file is open. */
-static bool is_locked(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool locked = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    close(fd);
-    return locked;
-}
-
 /* Tail chunks that grew and moved leave holes, and HDF5 forgets holes when it closes a file. */
 static bool has_many_holes(const struct moe_h5_file *f)
 {
@@ -108,15 +96,15 @@ static bool has_many_holes(const struct moe_h5_file *f)
     return H5Fget_filesize(f->file, &size) >= 0 && size > 2 * used;
 }
 
-/* Opens the lagging PATH.part if it is worth it; otherwise takes it away. */
+/* Opens the lagging PATH.part if it is worth it; otherwise takes it away. HDF5's locks keep it from
+ * being changed under a reader that opened it when it was PATH. */
 static void reopen_part(struct moe_writer *w)
 {
     struct moe_trace_info info;
     struct place found;
     struct moe_err ignored;
-    if (is_locked(w->part) ||
-        moe_h5_open(w->part, true, &w->file, &info, &found.tokens, &found.sequences, &ignored)) {
-        remove_part(w); /* a reader keeps what it has open */
+    if (moe_h5_open(w->part, true, &w->file, &info, &found.tokens, &found.sequences, &ignored)) {
+        remove_part(w); /* a reader has it open, and keeps it */
         return;
     }
     moe_trace_info_release(&info);
@@ -237,6 +225,17 @@ static enum moe_status resume(struct moe_writer *w, struct moe_err *err)
     w->published = !status;
     w->written = w->committed;
     return status;
+}
+
+/* True when someone has the file open: HDF5 holds such a lock as long. */
+static bool is_locked(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool locked = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return locked;
 }
 
 /* An unfinished file of a writer that was killed is replaced, that of a living one is not. */

@@ -334,6 +334,44 @@ START_TEST(places_that_cannot_be_written)
 }
 END_TEST
 
+START_TEST(one_writer_at_a_time)
+{
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(1, 2, 1, 1, 1, 0, 14);
+    struct moe_writer *w, *second;
+    char message[700];
+    unlink(path);
+    must(moe_writer_open(&w, path, &x.info, 0, false, &err), &err);
+    ck_assert_int_eq(moe_writer_open(&second, path, &x.info, 0, false, &err), MOE_ERR_IO);
+    snprintf(message, sizeof message, "cannot write '%s': another writer is at work on '%s.part'",
+             path, path);
+    ck_assert_str_eq(err.text, message);
+    append_sequence(w, &x, 0, 0);
+    must(moe_writer_commit(w, &err), &err);
+    moe_writer_close(w);
+    moe_trace_release(&x);
+}
+END_TEST
+
+/* A commit inside a sequence is refused and harms nothing. */
+START_TEST(commits_stand_between_sequences)
+{
+    struct moe_err err = {0};
+    struct moe_trace back, x = make_trace(1, 2, 1, 1, 4, 0, 15);
+    struct moe_writer *w;
+    must(moe_writer_open(&w, path, &x.info, 0, false, &err), &err);
+    must(moe_writer_append(w, &x.tokens, &err), &err);
+    ck_assert_int_eq(moe_writer_commit(w, &err), MOE_ERR_USAGE);
+    must(moe_writer_end_sequence(w, &x.sequences[0], &err), &err);
+    must(moe_writer_commit(w, &err), &err);
+    moe_writer_close(w);
+    must(moe_trace_load(path, 0, &back, &err), &err);
+    check_equal(&x, &back);
+    moe_trace_release(&back);
+    moe_trace_release(&x);
+}
+END_TEST
+
 /* In a child that may write files of `limit` bytes only. 0: the one line was as expected, what was
  * committed opens, nothing else is left. */
 static int write_on_full_disk(rlim_t limit)
@@ -416,6 +454,8 @@ int main(void)
     tcase_add_test(tc, resume_wants_the_same_shape);
     tcase_add_test(tc, bad_tokens_are_not_written);
     tcase_add_test(tc, places_that_cannot_be_written);
+    tcase_add_test(tc, one_writer_at_a_time);
+    tcase_add_test(tc, commits_stand_between_sequences);
     tcase_add_test(tc, a_full_disk_costs_only_what_was_not_committed);
     tcase_add_test(tc, version_has_three_numbers);
     suite_add_tcase(suite, tc);

@@ -227,6 +227,36 @@ START_TEST(values_that_cannot_be)
 }
 END_TEST
 
+/* Where one block ends and the next begins: no block alone shows that the steps fall. */
+START_TEST(steps_that_fall_between_blocks)
+{
+    enum { T = 400000 };
+    const hsize_t extent[1] = {T};
+    const struct moe_tokens *b;
+    struct moe_reader *r;
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(1, 2, 1, 1, T, 0, 2);
+    for (uint32_t t = 0; t < T; t++) {
+        x.tokens.step[t] = t;
+        x.tokens.phase[t] = MOE_DECODE;
+    }
+    ck_assert_int_eq(moe_trace_save(path, &x, &err), MOE_OK);
+    ck_assert_int_eq(moe_reader_open(&r, path, &err), MOE_OK);
+    ck_assert_int_eq(moe_reader_next(r, 0, &b, &err), MOE_OK);
+    uint64_t seam = b->n_tokens;
+    ck_assert_uint_lt(seam, T);
+    moe_reader_close(r);
+    x.tokens.step[seam] = 0;
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    replace(file, "tokens/step", H5T_STD_U32LE, 1, extent, H5P_DEFAULT, x.tokens.step);
+    char message[100];
+    snprintf(message, sizeof message, "'%%s': token %lu: step 0 follows step %lu",
+             (unsigned long)seam, (unsigned long)seam - 1);
+    refuse(file, MOE_ERR_INPUT, message);
+    moe_trace_release(&x);
+}
+END_TEST
+
 START_TEST(sequences_that_do_not_add_up)
 {
     static const uint64_t lengths[] = {1000000000000000000u, UINT64_MAX, 8};
@@ -609,6 +639,7 @@ int main(void)
     tcase_add_test(tc, nothing_stays_open);
     tcase_add_test(tc, things_that_are_not_files_of_ours);
     tcase_add_test(tc, values_that_cannot_be);
+    tcase_add_test(tc, steps_that_fall_between_blocks);
     tcase_add_test(tc, sequences_that_do_not_add_up);
     tcase_add_test(tc, attributes_that_cannot_be);
     tcase_add_test(tc, datasets_of_another_kind);
