@@ -1,52 +1,10 @@
 /* Simulated strategies against times worked out by hand, and what must hold of every result. */
-#include "base/rng.h"
-#include "random_trace.h"
 #include "sim/machine.h"
-#include "sim_case.h"
+#include "sim_world.h"
 
 #include <math.h>
 #include <unistd.h>
 
-struct world {
-    struct moe_model model;
-    struct moe_platform platform;
-    struct moe_strategy strategy;
-    struct moe_trace trace;
-    struct moe_timeline *timeline;
-};
-
-static struct world world_of(const char *strategy, const char *geometry, uint64_t n_tokens,
-                             const moe_expert *experts)
-{
-    struct world w = {.model = tiny_model(2, 4, 2),
-                      .platform = tiny_platform(),
-                      .strategy = load_strategy(strategy),
-                      .trace = tiny_trace(2, 4, 2, n_tokens, experts)};
-    set_key(&w.strategy, "geometry", geometry);
-    return w;
-}
-
-static enum moe_status try(const struct world *w, struct moe_sim_result *r, struct moe_err *err)
-{
-    struct moe_sim_input in = {.trace = &w->trace,
-                               .model = &w->model,
-                               .platform = &w->platform,
-                               .strategy = &w->strategy,
-                               .timeline = w->timeline};
-    return moe_simulate(&in, r, err);
-}
-
-static struct moe_sim_result run(struct world *w)
-{
-    struct moe_sim_result r;
-    struct moe_err err = {0};
-    if (try(w, &r, &err))
-        ck_abort_msg("%s", err.text);
-    moe_trace_release(&w->trace);
-    return r;
-}
-
-/* Layer 0 uses 0 and 1 both times, layer 1 anything. */
 static const moe_expert same[] = {0, 1, 2, 3, 0, 1, 2, 3};
 
 /* A layer: 10000 + 410 dense, 3000 down, 2 x 30000, 4000 up; 22000 at the end. */
@@ -355,54 +313,6 @@ START_TEST(prompt_is_timed_apart)
 }
 END_TEST
 
-/* Random worlds. */
-
-static const char *pick(struct moe_rng *rng, const char *const *words, size_t n)
-{
-    return words[moe_rng_below(rng, n)];
-}
-
-#define PICK(rng, ...)                                                                             \
-    pick(rng, (const char *const[]){__VA_ARGS__},                                                  \
-         sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
-
-static struct world random_world(struct moe_rng *rng)
-{
-    struct random_shape shape = {.n_layers = 1 + (uint32_t)moe_rng_below(rng, 5),
-                                 .n_experts = 4 + (uint32_t)moe_rng_below(rng, 6),
-                                 .top_k = 1 + (uint32_t)moe_rng_below(rng, 3),
-                                 .n_tokens = 5 + (uint32_t)moe_rng_below(rng, 60),
-                                 .absent = moe_rng_below(rng, 4) == 0,
-                                 .many = moe_rng_below(rng, 2) == 0};
-    struct world w = {.model = tiny_model(shape.n_layers, shape.n_experts, shape.top_k),
-                      .platform = tiny_platform()};
-    w.strategy = load_strategy(PICK(rng, "collab", "collab-reference", "on-demand", "cpu-only"));
-    char geometry[32];
-    snprintf(geometry, sizeof geometry, "%ux%u", 1 + (unsigned)moe_rng_below(rng, shape.n_layers),
-             1 + (unsigned)moe_rng_below(rng, 4));
-    set_key(&w.strategy, "geometry", PICK(rng, geometry, geometry, "global:3", "none", "all"));
-    set_key(&w.strategy, "prefill", PICK(rng, "cpu", "cache", "stream"));
-    set_key(&w.strategy, "dispatch.miss", PICK(rng, "cpu", "wait"));
-    set_key(&w.strategy, "dispatch.in_flight", PICK(rng, "cpu", "wait"));
-    set_key(&w.strategy, "dispatch.order", PICK(rng, "gate", "hits-first"));
-    set_key(&w.strategy, "dispatch.overlap", PICK(rng, "true", "false"));
-    set_key(&w.strategy, "fill.when", PICK(rng, "after-compute", "at-once"));
-    set_key(&w.strategy, "fill.memory", PICK(rng, "pinned", "pinned", "pageable"));
-    set_key(&w.strategy, "prefetcher", PICK(rng, "none", "previous-token"));
-    set_key(&w.strategy, "policy",
-            PICK(rng, "lru", "fifo", "lfu", "random", "clock", "opt", "paper-lru",
-                 "paper-lru:hazards=on"));
-    set_key(&w.strategy, "admission", PICK(rng, "always", "always", "never", "quota:quota=3"));
-    w.platform.dram.read_gb_per_s = 10 + 30 * moe_rng_unit(rng);
-    w.platform.link.h2d_pinned_gb_per_s = 2 + 60 * moe_rng_unit(rng);
-    w.platform.cpu.point[0].ms = 0.002 + 0.06 * moe_rng_unit(rng);
-    w.platform.gpu.layer_overhead_us = 10 * moe_rng_unit(rng);
-    random_trace(rng, &shape, &w.trace);
-    w.trace.tokens.phase[shape.n_tokens - 1] = MOE_DECODE; /* at least one */
-    w.trace.tokens.step[shape.n_tokens - 1]++;
-    return w;
-}
-
 static void check_result(const struct world *w, const struct moe_sim_result *r)
 {
     uint64_t tokens = 0;
@@ -529,81 +439,6 @@ START_TEST(bound_allows_hidden_copies)
 }
 END_TEST
 
-static void check_timeline(const struct moe_timeline *t, const struct moe_sim_result *r)
-{
-    uint64_t last[MOE_N_TRACKS] = {0}, tokens = 0, experts = 0, end = 0;
-    for (uint64_t i = 0; i < moe_timeline_count(t); i++) {
-        const struct moe_operation *op = moe_timeline_at(t, i);
-        ck_assert_uint_le(op->start_ns, op->end_ns);
-        if (op->track != MOE_TRACK_STATE) /* two engines, down and up */
-            ck_assert_uint_ge(op->start_ns, last[op->track]);
-        last[op->track] = op->end_ns;
-        tokens += op->track == MOE_TRACK_TOKEN;
-        experts += !strcmp(op->name, "expert");
-        end = op->end_ns > end ? op->end_ns : end;
-    }
-    ck_assert_uint_eq(moe_timeline_dropped(t), 0);
-    ck_assert_uint_gt(tokens, 0);
-    ck_assert_uint_ge(experts, r->routed_experts);
-    ck_assert_uint_eq(last[MOE_TRACK_TOKEN], r->prefill_ns + r->decode_ns);
-    ck_assert_uint_eq(end, r->prefill_ns + r->decode_ns);
-}
-
-START_TEST(timeline_is_consistent)
-{
-    struct moe_rng rng;
-    moe_rng_init(&rng, 9);
-    for (int i = 0; i < 300; i++) {
-        struct world w = random_world(&rng);
-        struct moe_sim_result with, without;
-        ck_assert_int_eq(try(&w, &without, NULL), MOE_OK);
-        ck_assert_int_eq(moe_timeline_new(&w.timeline, UINT64_MAX, NULL), MOE_OK);
-        ck_assert_int_eq(try(&w, &with, NULL), MOE_OK);
-        ck_assert_uint_eq(with.decode_ns, without.decode_ns); /* looking changes nothing */
-        check_timeline(w.timeline, &with);
-        moe_timeline_free(w.timeline);
-        moe_trace_release(&w.trace);
-    }
-}
-END_TEST
-
-START_TEST(timeline_file)
-{
-    const char *base = getenv("TMPDIR");
-    char folder[512], path[600], text[8192];
-    snprintf(folder, sizeof folder, "%s/moelab-sim-XXXXXX", base ? base : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/t.json", folder);
-    struct moe_timeline *t;
-    ck_assert_int_eq(moe_timeline_new(&t, 1, NULL), MOE_OK);
-    struct moe_operation op = {.track = MOE_TRACK_CPU,
-                               .name = "expert",
-                               .cause = "miss",
-                               .layer = 3,
-                               .expert = 7,
-                               .slot = -1,
-                               .start_ns = 1002,
-                               .end_ns = 3005};
-    moe_timeline_add(t, &op);
-    moe_timeline_add(t, &op);
-    ck_assert_uint_eq(moe_timeline_count(t), 1);
-    ck_assert_uint_eq(moe_timeline_dropped(t), 1);
-    ck_assert_int_eq(moe_timeline_write(t, "a \"b\"\\\n", path, NULL), MOE_OK);
-    moe_timeline_free(t);
-    FILE *f = fopen(path, "r");
-    ck_assert_ptr_nonnull(f);
-    text[fread(text, 1, sizeof text - 1, f)] = 0;
-    fclose(f);
-    ck_assert_ptr_nonnull(strstr(text,
-                                 "{\"name\":\"expert\",\"cat\":\"miss\",\"ph\":\"X\",\"pid\":1,"
-                                 "\"tid\":1,\"ts\":1.002,\"dur\":2.003,"
-                                 "\"args\":{\"layer\":3,\"expert\":7}}"));
-    ck_assert_ptr_nonnull(strstr(text, "\"a \\\"b\\\"\\\\\\u000a\""));
-    unlink(path);
-    rmdir(folder);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("sim");
@@ -626,8 +461,6 @@ int main(void)
     tcase_add_test(tests, no_schedule_beats_the_bound);
     tcase_add_test(tests, bound_is_sharp_on_the_link);
     tcase_add_test(tests, bound_allows_hidden_copies);
-    tcase_add_test(tests, timeline_is_consistent);
-    tcase_add_test(tests, timeline_file);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);

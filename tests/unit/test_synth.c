@@ -115,9 +115,9 @@ END_TEST
 /* The spec in the provenance makes the same trace again (the file, for stats, is named apart). */
 START_TEST(provenance_is_a_spec)
 {
-    char spec[256];
+    char spec[512];
     struct moe_trace a = make(one_of_each[_i]);
-    snprintf(spec, sizeof spec, "%s%s", a.info.source + strlen("synthetic: "),
+    snprintf(spec, sizeof spec, "%.256s%s", a.info.source + strlen("synthetic: "),
              _i == MOE_SYNTH_STATS ? ",file=" SMALL : "");
     struct moe_trace b = make(spec);
     ck_assert(same_routes(&a, &b));
