@@ -86,8 +86,9 @@ static enum moe_status read_text(hid_t file, const char *at, const char *name, s
     H5Aclose(attribute);
     if (!text)
         return moe_fail(err, MOE_ERR_INPUT,
-                        "attribute '%s' of '%s' is not one string of fixed length up to %zu", name,
-                        at, max);
+                        "attribute '%s' of '%s' is not one string of fixed length up to %zu "
+                        "(h5py: numpy.bytes_)",
+                        name, at, max);
     *out = text;
     return MOE_OK;
 }

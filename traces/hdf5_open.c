@@ -278,9 +278,10 @@ static enum moe_status open_lists(struct moe_h5_file *f, uint64_t file_bytes, ui
         if ((status = open_dataset(f->file, name, H5P_DEFAULT, &f->list[i], err)))
             return status;
         if (!(text ? is_text(f->list[i]) : type_is(f->list[i], MOE_H5_U64)))
-            return fail_set(err, name,
-                            text ? "is not of strings of fixed length up to 255 bytes"
-                                 : "has the wrong type");
+            return fail_set(
+                err, name,
+                text ? "is not of strings of fixed length up to 255 bytes (h5py: dtype S)"
+                     : "has the wrong type");
         status = check_extent(f->list[i], name, &want, extent, err);
         if (!status)
             status =

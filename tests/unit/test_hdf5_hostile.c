@@ -303,7 +303,8 @@ START_TEST(attributes_that_cannot_be)
         {"model", "top_k", 3, MOE_ERR_INPUT,
          "'%s': dataset 'routes/expert' has rows of 2 x 2, not 2 x 3"},
         {"model", "name", 7, MOE_ERR_INPUT,
-         "'%s': attribute 'name' of 'model' is not one string of fixed length up to 255"},
+         "'%s': attribute 'name' of 'model' is not one string of fixed length up to 255 (h5py: "
+         "numpy.bytes_)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         hid_t file = open_copy();
@@ -323,7 +324,8 @@ START_TEST(attributes_that_cannot_be)
     memset(long_text, 'x', sizeof long_text);
     set_attribute(file, "provenance", "note", text, long_text);
     refuse(file, MOE_ERR_INPUT,
-           "'%s': attribute 'note' of 'provenance' is not one string of fixed length up to 255");
+           "'%s': attribute 'note' of 'provenance' is not one string of fixed length up to 255 "
+           "(h5py: numpy.bytes_)");
     H5Tclose(text);
 }
 END_TEST
@@ -373,7 +375,7 @@ START_TEST(datasets_of_another_kind)
             replace(file, sets[i], types[k], 1, flat, H5P_DEFAULT, NULL);
             snprintf(message, sizeof message, "'%%s': dataset '%s' %s", sets[i],
                      i < 12 ? "has the wrong type"
-                            : "is not of strings of fixed length up to 255 bytes");
+                            : "is not of strings of fixed length up to 255 bytes (h5py: dtype S)");
             refuse(file, MOE_ERR_INPUT, message);
         }
         H5Tclose(type);
@@ -506,8 +508,8 @@ START_TEST(strings_of_other_kinds)
 {
     const hsize_t S[1] = {3};
     char text[3 * 300] = "x";
-    const char *const message =
-        "'%s': dataset 'sequences/label' is not of strings of fixed length up to 255 bytes";
+    const char *const message = "'%s': dataset 'sequences/label' is not of strings of fixed length "
+                                "up to 255 bytes (h5py: dtype S)";
     hid_t file = open_copy(), type = H5Tcopy(H5T_C_S1);
     H5Tset_size(type, 257);
     replace(file, "sequences/label", type, 1, S, H5P_DEFAULT, text);
@@ -521,7 +523,8 @@ START_TEST(strings_of_other_kinds)
     file = open_copy();
     set_attribute(file, "model", "name", type, &(char *){"m"});
     refuse(file, MOE_ERR_INPUT,
-           "'%s': attribute 'name' of 'model' is not one string of fixed length up to 255");
+           "'%s': attribute 'name' of 'model' is not one string of fixed length up to 255 (h5py: "
+           "numpy.bytes_)");
 
     H5Tclose(type);
     type = H5Tcopy(H5T_C_S1);
