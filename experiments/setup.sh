@@ -10,6 +10,7 @@ build ninja-build      command:ninja
 build pkg-config       command:pkg-config
 build libhdf5-dev      command:h5cc
 build libyaml-dev      library:yaml-0.1
+build zlib1g-dev       library:zlib
 build libjansson-dev   library:jansson
 plot  gnuplot-nox      command:gnuplot
 test  check            library:check

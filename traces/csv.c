@@ -81,8 +81,13 @@ enum moe_status moe_csv_next(struct moe_csv *csv, bool *got, struct moe_err *err
     const char *start = csv->next;
     const char *stop = memchr(start, '\n', (size_t)(csv->end - start));
     csv->line++;
+    if (csv->line == 1 && csv->end - start >= 3 && memcmp(start, "\xef\xbb\xbf", 3) == 0)
+        return moe_csv_fail(csv, err,
+                            "file starts with a byte order mark: save it as UTF-8 without one");
     if (!stop)
-        return moe_csv_fail(csv, err, "last line does not end: the file is cut short");
+        return moe_csv_fail(csv, err,
+                            "last line does not end: the file is cut short (if it is whole, add a "
+                            "line end)");
     csv->next = stop + 1;
     bool crlf = stop > start && stop[-1] == '\r';
     csv->text = (struct moe_text){start, (size_t)(stop - start) - crlf};
@@ -139,39 +144,82 @@ bool moe_text_equal(struct moe_text text, const char *word)
     return strlen(word) == text.n && memcmp(text.at, word, text.n) == 0;
 }
 
-static enum moe_status unknown_column(const struct moe_csv *csv, struct moe_text field,
-                                      const char *const *known, size_t n_known, struct moe_err *err)
+static enum moe_status take_unknown(const struct moe_csv *csv, const char *const *known,
+                                    uint32_t same, const int *column, size_t n_known,
+                                    struct moe_ignored *ignored, struct moe_err *err)
 {
-    char name[64];
-    snprintf(name, sizeof name, "%.*s", field.n < 63 ? (int)field.n : 63, field.at);
-    const char *near = moe_nearest_name(name, known, n_known);
-    if (near)
-        return moe_csv_fail(csv, err, "unknown column '%s' (did you mean '%s'?)", name, near);
-    return moe_csv_fail(csv, err, "unknown column '%s'", name);
+    bool present[32];
+    struct moe_text rest = csv->text, field;
+    bool any = false;
+    for (size_t i = 0; i < n_known; i++)
+        any = any || (column[i] >= 0 && same >> i & 1);
+    for (size_t i = 0; i < n_known; i++)
+        present[i] = column[i] >= 0 || (any && same >> i & 1);
+    while (moe_csv_field(&rest, &field)) {
+        size_t i = 0;
+        while (i < n_known && !moe_text_equal(field, known[i]))
+            i++;
+        const char *meant =
+            i < n_known ? NULL
+                        : moe_ignored_take(ignored, field.at, field.n, known, present, n_known);
+        if (meant)
+            return moe_csv_fail(csv, err, "unknown column '%.*s' (did you mean '%s'?)",
+                                field.n < 63 ? (int)field.n : 63, field.at, meant);
+    }
+    return MOE_OK;
 }
 
 enum moe_status moe_csv_columns(const struct moe_csv *csv, const char *const *known, size_t n_known,
-                                uint32_t required, int *column, size_t *n_columns,
-                                struct moe_err *err)
+                                uint32_t required, uint32_t same, int *column, size_t *n_columns,
+                                struct moe_ignored *ignored, struct moe_err *err)
 {
     struct moe_text rest = csv->text, field;
     int at = 0;
     for (size_t i = 0; i < n_known; i++)
         column[i] = -1;
-    while (moe_csv_field(&rest, &field)) {
+    for (; moe_csv_field(&rest, &field); at++) {
         size_t i = 0;
         while (i < n_known && !moe_text_equal(field, known[i]))
             i++;
-        if (i == n_known)
-            return unknown_column(csv, field, known, n_known, err);
-        if (column[i] >= 0)
+        if (i < n_known && column[i] >= 0)
             return moe_csv_fail(csv, err, "column '%s' stands twice", known[i]);
-        column[i] = at++;
+        if (i < n_known)
+            column[i] = at;
     }
+    if (at > MOE_CSV_MAX_COLUMNS)
+        return moe_csv_fail(csv, err, "%d columns exceed %d", at, MOE_CSV_MAX_COLUMNS);
+    enum moe_status status = take_unknown(csv, known, same, column, n_known, ignored, err);
+    if (status != MOE_OK)
+        return status;
     for (size_t i = 0; i < n_known; i++)
         if (column[i] < 0 && required >> i & 1)
-            return moe_csv_fail(csv, err, "column '%s' is missing", known[i]);
+            return moe_csv_fail(csv, err, "column '%s' is missing%s", known[i],
+                                at == 1 ? ": fields are separated by commas" : "");
     *n_columns = (size_t)at;
+    return MOE_OK;
+}
+
+enum moe_status moe_csv_kept_columns(const struct moe_csv *csv, const int *column, size_t n_known,
+                                     char **out, struct moe_err *err)
+{
+    struct moe_text rest = csv->text, field;
+    char *text = malloc(csv->text.n + 1);
+    size_t n = 0;
+    if (!text)
+        return moe_fail_memory(err, "a column line");
+    for (int at = 0; moe_csv_field(&rest, &field); at++) {
+        size_t i = 0;
+        while (i < n_known && column[i] != at)
+            i++;
+        if (i == n_known)
+            continue;
+        if (n)
+            text[n++] = ',';
+        memcpy(text + n, field.at, field.n);
+        n += field.n;
+    }
+    text[n] = '\0';
+    *out = text;
     return MOE_OK;
 }
 

@@ -4,10 +4,13 @@
 #define MOELAB_TRACES_CSV_H
 
 #include "base/error.h"
+#include "traces/ignored.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+enum { MOE_CSV_MAX_COLUMNS = 256 };
 
 /* A piece of the file, not NUL-terminated. */
 struct moe_text {
@@ -28,7 +31,8 @@ struct moe_csv {
 void moe_csv_start(struct moe_csv *csv, const char *name, const char *data, size_t size);
 
 /* The next line; *got is false at the end. Errors: MOE_ERR_INPUT for a last line without an end
- * (the file is cut short), a NUL byte, text that is not UTF-8, LF and CRLF mixed. */
+ * (the file is cut short), a NUL byte, text that is not UTF-8 or starts with a byte order mark, LF
+ * and CRLF mixed. */
 enum moe_status moe_csv_next(struct moe_csv *csv, bool *got, struct moe_err *err);
 
 /* MOE_ERR_INPUT with "'name':line: " in front. */
@@ -43,11 +47,18 @@ bool moe_csv_field(struct moe_text *rest, struct moe_text *field);
 enum moe_status moe_csv_row(const struct moe_csv *csv, struct moe_text *fields, size_t n,
                             struct moe_err *err);
 
-/* Reads the column line: column[i] is the place of known[i] or -1; *n_columns the line's fields.
- * Errors: a name not known (with the nearest), a name twice, one of required (bit i) missing. */
+/* Reads the column line: column[i] is the place of known[i] or -1; *n_columns the line's fields, up
+ * to MOE_CSV_MAX_COLUMNS. Columns that are not known are skipped and named in `ignored`. Names of
+ * `same` (bit i) mean the same: with one of them none of them is absent. Errors: an unknown name
+ * like a known one that is absent, a known name twice, one of required (bit i) missing. */
 enum moe_status moe_csv_columns(const struct moe_csv *csv, const char *const *known, size_t n_known,
-                                uint32_t required, int *column, size_t *n_columns,
-                                struct moe_err *err);
+                                uint32_t required, uint32_t same, int *column, size_t *n_columns,
+                                struct moe_ignored *ignored, struct moe_err *err);
+
+/* The column line without the columns that moe_csv_columns skipped, and without its end: a heap
+ * string in *out. */
+enum moe_status moe_csv_kept_columns(const struct moe_csv *csv, const int *column, size_t n_known,
+                                     char **out, struct moe_err *err);
 
 /* Numbers; what names the field in messages: "'x.csv':17: expert 130 is outside 0..127". */
 enum moe_status moe_csv_u64(const struct moe_csv *csv, struct moe_text field, const char *what,

@@ -30,9 +30,11 @@ static enum moe_status enter_sequence(struct moe_jsonl *p, const json_t *object,
     if (p->n_sequences && (uint64_t)sequence == p->n_sequences - 1)
         return MOE_OK;
     if ((uint64_t)sequence != p->n_sequences)
-        return moe_jsonl_fail(
-            p, err, "sequence %" PRId64 " where %" PRIu64 " is due: they are numbered without gaps",
-            sequence, p->n_sequences);
+        return moe_jsonl_fail(p, err,
+                              "sequence %" PRId64 " where %" PRIu64
+                              " is due: lines of a sequence stand together, "
+                              "numbered 0, 1, 2, ...",
+                              sequence, p->n_sequences);
     p->n_sequences++;
     p->open = false;
     return MOE_OK;
@@ -327,7 +329,8 @@ static enum moe_status parse_line(struct moe_jsonl *p, const char *text, size_t 
         return MOE_OK;
     json_t *object = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
     if (!object)
-        return moe_jsonl_fail(p, err, "column %d: %s", error.column, error.text);
+        return moe_jsonl_fail(p, err, "column %d: %s (each line is one JSON object)", error.column,
+                              error.text);
     enum moe_status status = parse_object(p, object, err);
     json_decref(object);
     return status;
@@ -340,6 +343,10 @@ static enum moe_status parse_lines(struct moe_jsonl *p, const struct moe_blob *f
     p->end = file->data + file->size;
     p->line = p->n_tokens = p->n_sequences = 0;
     p->open = false;
+    if (file->size >= 3 && memcmp(file->data, "\xef\xbb\xbf", 3) == 0)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "'%s': file starts with a byte order mark: save it as UTF-8 without one",
+                        p->name);
     while (p->next < p->end) {
         const char *stop = memchr(p->next, '\n', (size_t)(p->end - p->next));
         const char *text = p->next;
@@ -398,8 +405,10 @@ enum moe_status moe_jsonl_parse(const char *name, const char *data, size_t size,
         trace.info.rows_in_order = moe_import_single_passes(&trace.tokens);
         snprintf(trace.info.dialect, sizeof trace.info.dialect, "format=jsonl");
     }
-    if (status == MOE_OK)
+    if (status == MOE_OK) {
         apply_options(&trace.info, options);
+        moe_ignored_note(&p.ignored, "keys", &trace.info);
+    }
     return moe_import_finish(&trace, name, status, out, err);
 }
 

@@ -52,17 +52,45 @@ enum moe_status moe_jsonl_text(const struct moe_jsonl *p, const json_t *object, 
     return MOE_OK;
 }
 
-enum moe_status moe_jsonl_keys(const struct moe_jsonl *p, const json_t *object,
-                               const char *const *known, size_t n, struct moe_err *err)
+static bool is_known(const char *key, const char *const *known, size_t n)
+{
+    size_t i = 0;
+    while (i < n && strcmp(key, known[i]) != 0)
+        i++;
+    return i < n;
+}
+
+enum moe_status moe_jsonl_keys(struct moe_jsonl *p, const json_t *object, const char *const *known,
+                               size_t n, struct moe_err *err)
+{
+    bool present[32];
+    const char *key;
+    json_t *value;
+    /* "layers" and "experts" mean the same: with one of them the other is not missed. */
+    bool routes = json_object_get(object, "layers") || json_object_get(object, "experts");
+    for (size_t i = 0; i < n; i++)
+        present[i] = json_object_get(object, known[i]) ||
+                     (routes && (!strcmp(known[i], "layers") || !strcmp(known[i], "experts")));
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        if (is_known(key, known, n))
+            continue;
+        const char *meant = moe_ignored_take(&p->ignored, key, strlen(key), known, present, n);
+        if (meant)
+            return moe_jsonl_fail(p, err, "unknown key '%s' (did you mean '%s'?)", key, meant);
+    }
+    return MOE_OK;
+}
+
+/* The first line is of our own making: a key that is not known is an error. */
+static enum moe_status header_only_known(const struct moe_jsonl *p, const json_t *object,
+                                         const char *const *known, size_t n, struct moe_err *err)
 {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, key, value)
     {
-        size_t i = 0;
-        while (i < n && strcmp(key, known[i]) != 0)
-            i++;
-        if (i < n)
+        if (is_known(key, known, n))
             continue;
         const char *near = moe_nearest_name(key, known, n);
         return near ? moe_jsonl_fail(p, err, "unknown key '%s' (did you mean '%s'?)", key, near)
@@ -190,7 +218,7 @@ enum moe_status moe_jsonl_header(struct moe_jsonl *p, const json_t *object, stru
     if (p->line != 1)
         return moe_jsonl_fail(p, err, "moelab_trace stands on the first line only");
     enum moe_status status =
-        moe_jsonl_keys(p, object, header_keys, sizeof header_keys / sizeof *header_keys, err);
+        header_only_known(p, object, header_keys, sizeof header_keys / sizeof *header_keys, err);
     if (status == MOE_OK)
         status = moe_jsonl_integer(p, object, "moelab_trace", 1, 1, 0, &version, err);
     if (status == MOE_OK)

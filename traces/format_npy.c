@@ -132,7 +132,8 @@ static enum moe_status keep_dialect(const struct arrays *a, struct moe_trace *tr
                                                 : "lf");
     if (!a->has_sequences)
         return MOE_OK;
-    return moe_import_header(trace, name, a->sequences.header.at, a->sequences.header.n, err);
+    moe_ignored_note(&a->sequences.ignored, "columns", info);
+    return moe_import_header(trace, name, a->sequences.header, strlen(a->sequences.header), err);
 }
 
 static enum moe_status build(struct arrays *a, const struct moe_blob *ids,

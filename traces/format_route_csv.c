@@ -55,7 +55,9 @@ struct parser {
     char model[MOE_TEXT_MAX];
     uint64_t sizes[2][MOE_MAX_LAYERS]; /* expert_bytes, dense_bytes */
     uint8_t has_size[2][MOE_MAX_LAYERS];
-    size_t header_bytes;
+    size_t header_bytes; /* of the lines above the column line */
+    char *columns;       /* the column line, without what was skipped */
+    struct moe_ignored ignored;
     struct row *rows;
     size_t n_rows, room;
     uint64_t used_layers, used_experts, used_slots; /* largest + 1 */
@@ -153,15 +155,17 @@ static enum moe_status parse_header(struct parser *p, const char *data, struct m
             return moe_fail(err, MOE_ERR_INPUT, "'%s': no column line", p->csv.name);
         if (status != MOE_OK)
             return status;
-        p->header_bytes = (size_t)(p->csv.next - data);
         if (p->csv.text.n == 0 || p->csv.text.at[0] != '#')
             break;
+        p->header_bytes = (size_t)(p->csv.next - data);
         status = parse_header_line(p, err);
         if (status != MOE_OK)
             return status;
     }
-    enum moe_status status =
-        moe_csv_columns(&p->csv, names, N_COLUMNS, required, p->column, &p->n_columns, err);
+    enum moe_status status = moe_csv_columns(&p->csv, names, N_COLUMNS, required, 0, p->column,
+                                             &p->n_columns, &p->ignored, err);
+    if (status == MOE_OK)
+        status = moe_csv_kept_columns(&p->csv, p->column, N_COLUMNS, &p->columns, err);
     if (status == MOE_OK && p->column[COL_RESIDENCY] >= 0 && p->column[COL_BYTES] < 0)
         return moe_csv_fail(&p->csv, err, "column 'residency' needs column 'expert_bytes'");
     return status;
@@ -186,8 +190,9 @@ static enum moe_status parse_numbers(struct parser *p, const struct moe_text *fi
         value[c] = 0;
         if (p->column[c] < 0 || c == COL_WEIGHT)
             continue;
+        const char *what = c == COL_PHASE ? "phase (0: prefill, 1: decode)" : names[c];
         enum moe_status status =
-            moe_csv_u64(&p->csv, fields[p->column[c]], names[c], 0, max[c], &value[c], err);
+            moe_csv_u64(&p->csv, fields[p->column[c]], what, 0, max[c], &value[c], err);
         if (status != MOE_OK)
             return status;
     }
@@ -216,7 +221,7 @@ static enum moe_status append_row(struct parser *p, const struct row *row, struc
 
 static enum moe_status parse_row(struct parser *p, struct moe_err *err)
 {
-    struct moe_text fields[N_COLUMNS];
+    struct moe_text fields[MOE_CSV_MAX_COLUMNS];
     uint64_t value[N_COLUMNS];
     float weight = 0;
     if (p->csv.line > UINT32_MAX)
@@ -285,8 +290,7 @@ static size_t find_token(const struct parser *p, const struct pass *pass, int32_
     return low < p->n_tokens && p->tokens[low].position == position ? low : p->n_tokens;
 }
 
-/* Starts a new sequence when the turn rises or, in a log without turns, when a prefill goes back.
- */
+/* Starts a new sequence when the turn rises or, in a log without turns, when positions go back. */
 static uint32_t sequence_of(const struct parser *p, const struct row *row)
 {
     if (p->n_tokens == 0)
@@ -294,7 +298,7 @@ static uint32_t sequence_of(const struct parser *p, const struct row *row)
     const struct token *last = &p->tokens[p->n_tokens - 1];
     bool next = row > p->rows && row->turn != row[-1].turn;
     if (p->column[COL_TURN] < 0)
-        next = row->phase == MOE_PREFILL && row->position <= last->position;
+        next = row->position <= last->position;
     return last->sequence + next;
 }
 
@@ -344,7 +348,8 @@ static enum moe_status place_row(struct parser *p, struct pass *pass, size_t i, 
     const struct row *row = &p->rows[i], *before = i ? row - 1 : NULL;
     size_t token = i ? find_token(p, pass, row->position) : 0;
     if (before && row->turn < before->turn)
-        return row_fail(p, row, err, "turns must rise: turn", (long)row->turn);
+        return row_fail(p, row, err, "turns must rise, the rows of one together: turn",
+                        (long)row->turn);
     bool new_pass = starts_pass(p, pass, row, token);
     if (new_pass || token == p->n_tokens) {
         enum moe_status status = append_token(p, pass, row, new_pass, err);
@@ -468,6 +473,21 @@ static enum moe_status fill(const struct parser *p, struct moe_trace *trace, str
     return status;
 }
 
+/* The header lines and the column line, with the line ends of the file. */
+static enum moe_status keep_header(const struct parser *p, const char *data,
+                                   struct moe_trace *trace, struct moe_err *err)
+{
+    size_t n = p->header_bytes, size = n + strlen(p->columns) + sizeof "\r\n";
+    char *text = malloc(size);
+    if (!text)
+        return moe_fail_memory(err, "header lines");
+    memcpy(text, data, n);
+    snprintf(text + n, size - n, "%s%s", p->columns, p->csv.eol == MOE_EOL_CRLF ? "\r\n" : "\n");
+    enum moe_status status = moe_import_header(trace, p->csv.name, text, strlen(text), err);
+    free(text);
+    return status;
+}
+
 /* Turns are kept when they run 0, 1, 2, ... from the first one; else a re-import renumbers them. */
 static void keep_dialect(const struct parser *p, struct moe_trace *trace,
                          const struct moe_import_options *options)
@@ -476,6 +496,7 @@ static void keep_dialect(const struct parser *p, struct moe_trace *trace,
     snprintf(info->dialect, sizeof info->dialect, "format=route-csv eol=%s turn=%" PRIu32,
              p->csv.eol == MOE_EOL_CRLF ? "crlf" : "lf", p->rows[0].turn);
     info->rows_in_order = p->in_order;
+    moe_ignored_note(&p->ignored, "columns", info);
     if (!options->model && p->model[0])
         snprintf(info->model, sizeof info->model, "%s", p->model);
 }
@@ -494,7 +515,7 @@ static enum moe_status parse_all(struct parser *p, const char *data, size_t size
     if (status == MOE_OK)
         status = fill(p, trace, err);
     if (status == MOE_OK)
-        status = moe_import_header(trace, p->csv.name, data, p->header_bytes, err);
+        status = keep_header(p, data, trace, err);
     if (status == MOE_OK)
         keep_dialect(p, trace, options);
     return status;
@@ -514,6 +535,7 @@ enum moe_status moe_route_csv_parse(const char *name, const char *data, size_t s
     free(p->rows);
     free(p->tokens);
     free(p->token_of);
+    free(p->columns);
     free(p);
     return moe_import_finish(&trace, name, status, out, err);
 }

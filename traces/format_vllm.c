@@ -10,9 +10,13 @@
 #include "traces/trace.h"
 #include "traces/zip.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct request {
     struct moe_npy ids;
@@ -26,6 +30,8 @@ struct batch {
     uint64_t n_tokens;
     struct moe_sequence_rows rows;
     bool has_rows;
+    struct moe_zip_entry *entries; /* of a npz, or NULL */
+    size_t n_entries;
 };
 
 static enum moe_status add_array(struct batch *b, struct request *r, const char *data, size_t size,
@@ -54,43 +60,60 @@ static enum moe_status add_array(struct batch *b, struct request *r, const char 
     return MOE_OK;
 }
 
+/* The label of a request: the name of its array or file without the ending. */
+static enum moe_status set_label(struct request *r, const char *name, struct moe_err *err)
+{
+    size_t n = strlen(name);
+    bool npy = n > 4 && strcmp(name + n - 4, ".npy") == 0;
+    n -= npy ? 4 : 0;
+    if (n >= sizeof r->label || !moe_text_is_utf8(name, n))
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': name is not UTF-8 or has over %zu bytes",
+                        r->name, sizeof r->label - 1);
+    memcpy(r->label, name, n);
+    r->label[n] = '\0';
+    return MOE_OK;
+}
+
+static enum moe_status alloc_requests(struct batch *b, size_t n, struct moe_err *err)
+{
+    b->requests = calloc(n ? n : 1, sizeof *b->requests);
+    return b->requests ? MOE_OK : moe_fail_memory(err, "requests");
+}
+
 static enum moe_status open_npz(struct batch *b, const struct moe_blob *file, struct moe_err *err)
 {
-    struct moe_zip_entry *entries = NULL;
-    size_t n = 0;
-    enum moe_status status = moe_zip_list(file->name, file->data, file->size, &entries, &n, err);
-    if (status != MOE_OK)
-        return status;
-    b->requests = calloc(n ? n : 1, sizeof *b->requests);
-    if (!b->requests)
-        status = moe_fail_memory(err, "requests");
-    else if (n == 0)
+    enum moe_status status =
+        moe_zip_list(file->name, file->data, file->size, &b->entries, &b->n_entries, err);
+    if (status == MOE_OK && b->n_entries == 0)
         status = moe_fail(err, MOE_ERR_INPUT, "'%s': no arrays", file->name);
-    for (size_t i = 0; status == MOE_OK && i < n; i++) {
+    if (status == MOE_OK)
+        status = alloc_requests(b, b->n_entries, err);
+    for (size_t i = 0; status == MOE_OK && i < b->n_entries; i++) {
         struct request *r = &b->requests[i];
-        size_t length = strlen(entries[i].name);
-        bool npy = length > 4 && strcmp(entries[i].name + length - 4, ".npy") == 0;
-        snprintf(r->name, sizeof r->name, "%.28s:%s", file->name, entries[i].name);
-        snprintf(r->label, sizeof r->label, "%.*s", (int)(length - (npy ? 4 : 0)), entries[i].name);
-        if (!moe_text_is_utf8(r->label, strlen(r->label)))
-            status = moe_fail(err, MOE_ERR_INPUT, "'%s': name is not UTF-8", r->name);
-        else
-            status = add_array(b, r, entries[i].data, entries[i].size, err);
+        snprintf(r->name, sizeof r->name, "%.28s:%s", file->name, b->entries[i].name);
+        status = set_label(r, b->entries[i].name, err);
+        if (status == MOE_OK)
+            status = add_array(b, r, b->entries[i].data, b->entries[i].size, err);
     }
-    free(entries);
     return status;
 }
 
-static enum moe_status open_arrays(struct batch *b, const struct moe_blob *file,
+static enum moe_status open_arrays(struct batch *b, const struct moe_blob *files, size_t n,
                                    struct moe_err *err)
 {
-    if (file->size >= 4 && memcmp(file->data, "PK", 2) == 0)
-        return open_npz(b, file, err);
-    b->requests = calloc(1, sizeof *b->requests);
-    if (!b->requests)
-        return moe_fail_memory(err, "requests");
-    snprintf(b->requests[0].name, sizeof b->requests[0].name, "%s", file->name);
-    return add_array(b, &b->requests[0], file->data, file->size, err);
+    if (n == 1 && files->size >= 4 && memcmp(files->data, "PK", 2) == 0)
+        return open_npz(b, files, err);
+    enum moe_status status = alloc_requests(b, n, err);
+    for (size_t i = 0; status == MOE_OK && i < n; i++) {
+        struct request *r = &b->requests[i];
+        const char *slash = strrchr(files[i].name, '/');
+        snprintf(r->name, sizeof r->name, "%s", files[i].name);
+        if (n > 1) /* one file is one request, whatever its name */
+            status = set_label(r, slash ? slash + 1 : files[i].name, err);
+        if (status == MOE_OK)
+            status = add_array(b, r, files[i].data, files[i].size, err);
+    }
+    return status;
 }
 
 /* The rows of sequences.csv against the arrays. */
@@ -200,45 +223,141 @@ static enum moe_status build(struct batch *b, const struct moe_blob *file,
     if (!b->rows.has_prompt)
         snprintf(trace->info.note, sizeof trace->info.note,
                  "prompt lengths not told: every token is called a decode token");
+    moe_ignored_note(&b->rows.ignored, "columns", &trace->info);
     return MOE_OK;
 }
 
-enum moe_status moe_vllm_parse(const struct moe_blob *arrays, const struct moe_blob *sequences,
+enum moe_status moe_vllm_parse(const struct moe_blob *files, size_t n_files,
+                               const struct moe_blob *sequences,
                                const struct moe_import_options *options, struct moe_trace *out,
                                struct moe_err *err)
 {
     struct batch b = {0};
     struct moe_trace trace;
-    uint64_t hash = moe_hash_bytes(MOE_HASH_SEED, arrays->data, arrays->size), size = arrays->size;
+    struct moe_blob all = {.name = files->name};
+    uint64_t hash = MOE_HASH_SEED;
+    for (size_t i = 0; i < n_files; i++) {
+        hash = moe_hash_bytes(hash, files[i].data, files[i].size);
+        all.size += files[i].size;
+    }
     if (sequences->data) {
         hash = moe_hash_bytes(hash, sequences->data, sequences->size);
-        size += sequences->size;
+        all.size += sequences->size;
     }
-    moe_import_start(&trace, "vllm", options, size, hash);
+    moe_import_start(&trace, "vllm", options, all.size, hash);
     snprintf(trace.info.tool, sizeof trace.info.tool, "vLLM");
-    enum moe_status status = open_arrays(&b, arrays, err);
+    enum moe_status status = open_arrays(&b, files, n_files, err);
     if (status == MOE_OK)
-        status = match_rows(&b, arrays, sequences, err);
+        status = match_rows(&b, files, sequences, err);
     if (status == MOE_OK)
-        status = build(&b, arrays, options, &trace, err);
+        status = build(&b, &all, options, &trace, err);
     free(b.requests);
+    moe_zip_release(b.entries, b.n_entries);
     moe_sequences_release(&b.rows);
-    return moe_import_finish(&trace, arrays->name, status, out, err);
+    return moe_import_finish(&trace, files->name, status, out, err);
+}
+
+/* ---- files ---- */
+
+struct folder {
+    struct moe_blob *files; /* names and bytes are heap copies */
+    size_t n, room;
+};
+
+static void release_folder(struct folder *f)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        free((void *)(uintptr_t)f->files[i].name);
+        free((void *)(uintptr_t)f->files[i].data);
+    }
+    free(f->files);
+}
+
+static enum moe_status add_file(struct folder *f, const char *folder, const char *name,
+                                struct moe_err *err)
+{
+    if (f->n == f->room) {
+        size_t wanted = f->room ? 2 * f->room : 16;
+        struct moe_blob *grown = realloc(f->files, wanted * sizeof *grown);
+        if (!grown)
+            return moe_fail_memory(err, "a folder");
+        f->files = grown;
+        f->room = wanted;
+    }
+    size_t size = strlen(folder) + strlen(name) + 2;
+    char *path = malloc(size);
+    if (!path)
+        return moe_fail_memory(err, "a folder");
+    snprintf(path, size, "%s/%s", folder, name);
+    f->files[f->n++] = (struct moe_blob){.name = path};
+    return MOE_OK;
+}
+
+static int compare_files(const void *left, const void *right)
+{
+    return moe_natural_order(((const struct moe_blob *)left)->name,
+                             ((const struct moe_blob *)right)->name);
+}
+
+/* The .npy files of a folder in natural order of their names. */
+static enum moe_status list_folder(struct folder *f, const char *path, struct moe_err *err)
+{
+    DIR *folder = opendir(path);
+    if (!folder)
+        return moe_fail(err, MOE_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    enum moe_status status = MOE_OK;
+    for (struct dirent *e; status == MOE_OK && (e = readdir(folder));) {
+        size_t n = strlen(e->d_name);
+        if (e->d_name[0] != '.' && n > 4 && strcmp(e->d_name + n - 4, ".npy") == 0)
+            status = add_file(f, path, e->d_name, err);
+    }
+    closedir(folder);
+    if (status == MOE_OK && f->n == 0)
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': folder has no .npy file", path);
+    qsort(f->files, f->n, sizeof *f->files, compare_files);
+    return status;
+}
+
+static enum moe_status add_lone_file(struct folder *f, const char *path, struct moe_err *err)
+{
+    f->files = calloc(1, sizeof *f->files);
+    char *name = strdup(path);
+    if (!f->files || !name) {
+        free(name);
+        return moe_fail_memory(err, "a file name");
+    }
+    f->files[f->n++].name = name;
+    return MOE_OK;
+}
+
+static enum moe_status read_blob(struct moe_blob *blob, struct moe_err *err)
+{
+    char *data = NULL;
+    enum moe_status status =
+        moe_file_read(blob->name, MOE_IMPORT_MAX_BYTES, &data, &blob->size, err);
+    blob->data = data;
+    return status;
 }
 
 enum moe_status moe_vllm_import(const char *path, const struct moe_import_options *options,
                                 struct moe_trace *out, struct moe_err *err)
 {
-    struct moe_blob arrays = {.name = path}, sequences = {.name = options->sequences};
-    char *data = NULL, *csv = NULL;
-    enum moe_status status = moe_file_read(path, MOE_IMPORT_MAX_BYTES, &data, &arrays.size, err);
+    struct stat st;
+    struct folder f = {0};
+    char inside[4096];
+    struct moe_blob sequences = {.name = options->sequences};
+    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    enum moe_status status = folder ? list_folder(&f, path, err) : add_lone_file(&f, path, err);
+    snprintf(inside, sizeof inside, "%s/sequences.csv", path);
+    if (folder && !sequences.name && access(inside, F_OK) == 0)
+        sequences.name = inside;
+    for (size_t i = 0; status == MOE_OK && i < f.n; i++)
+        status = read_blob(&f.files[i], err);
     if (status == MOE_OK && sequences.name)
-        status = moe_file_read(sequences.name, MOE_IMPORT_MAX_BYTES, &csv, &sequences.size, err);
-    arrays.data = data;
-    sequences.data = csv;
+        status = read_blob(&sequences, err);
     if (status == MOE_OK)
-        status = moe_vllm_parse(&arrays, &sequences, options, out, err);
-    free(data);
-    free(csv);
+        status = moe_vllm_parse(f.files, f.n, &sequences, options, out, err);
+    release_folder(&f);
+    free((void *)(uintptr_t)sequences.data);
     return status;
 }

@@ -18,7 +18,7 @@ const struct moe_format moe_formats[] = {
      moe_npy_routes_export},
     {"jsonl", "one JSON object a token; lossless for any trace", "moelab", moe_jsonl_import,
      moe_jsonl_export},
-    {"vllm", "return_routed_experts arrays: .npy of one request or .npz of several",
+    {"vllm", "return_routed_experts arrays: .npy of one request, .npz or folder of several",
      "vLLM, return_routed_experts", moe_vllm_import, NULL},
     {.name = NULL},
 };

@@ -62,9 +62,11 @@ enum moe_status moe_jsonl_import(const char *path, const struct moe_import_optio
 enum moe_status moe_jsonl_export(const struct moe_trace *trace, const char *path,
                                  struct moe_err *err);
 
-/* vllm: return_routed_experts arrays [tokens, layers, k]: one .npy, or an uncompressed .npz with
- * one array a request, in natural order of their names. Import only: export npy. */
-enum moe_status moe_vllm_parse(const struct moe_blob *arrays, const struct moe_blob *sequences,
+/* vllm: return_routed_experts arrays [tokens, layers, k]: one .npy, a .npz with one array a
+ * request, or a folder with one .npy a request (and sequences.csv), in natural order of their
+ * names; files has that many. Import only: export npy. */
+enum moe_status moe_vllm_parse(const struct moe_blob *files, size_t n_files,
+                               const struct moe_blob *sequences,
                                const struct moe_import_options *options, struct moe_trace *out,
                                struct moe_err *err);
 enum moe_status moe_vllm_import(const char *path, const struct moe_import_options *options,

@@ -3,6 +3,7 @@
 #define MOELAB_TRACES_JSONL_H
 
 #include "base/error.h"
+#include "traces/ignored.h"
 #include "traces/trace.h"
 
 #include <jansson.h>
@@ -19,6 +20,7 @@ struct moe_jsonl {
     uint64_t used_layers, used_top_k, used_experts;
     uint64_t n_tokens, n_sequences;
     unsigned parts;
+    struct moe_ignored ignored;
     /* the token before */
     uint32_t sequence;
     int64_t step;
@@ -39,9 +41,10 @@ enum moe_status moe_jsonl_integer(const struct moe_jsonl *p, const json_t *objec
 enum moe_status moe_jsonl_text(const struct moe_jsonl *p, const json_t *object, const char *key,
                                const char **out, struct moe_err *err);
 
-/* Fails on a key that is not among the n known ones. */
-enum moe_status moe_jsonl_keys(const struct moe_jsonl *p, const json_t *object,
-                               const char *const *known, size_t n, struct moe_err *err);
+/* Looks for keys that are not among the n known ones: skips and notes them, or fails where a known
+ * one that is absent was probably meant. */
+enum moe_status moe_jsonl_keys(struct moe_jsonl *p, const json_t *object, const char *const *known,
+                               size_t n, struct moe_err *err);
 
 /* The line {"moelab_trace": 1, ...}: shape in the first pass, everything else in the second. */
 enum moe_status moe_jsonl_header(struct moe_jsonl *p, const json_t *object, struct moe_err *err);

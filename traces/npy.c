@@ -70,7 +70,7 @@ static enum moe_status parse_descr(struct cursor *c, struct moe_npy *npy, struct
     }
     return moe_fail(err, MOE_ERR_UNSUPPORTED,
                     "'%s': dtype '%s' is not one of u1 i1 u2 i2 f2 u4 i4 f4 u8 i8 f8, "
-                    "little-endian",
+                    "little-endian: save a.astype('<i4') or the like",
                     c->name, descr);
 }
 
@@ -80,7 +80,9 @@ static enum moe_status parse_order(struct cursor *c, struct moe_npy *npy, struct
     if (take(c, "False"))
         return MOE_OK;
     if (take(c, "True"))
-        return moe_fail(err, MOE_ERR_UNSUPPORTED, "'%s': fortran_order True: not C order", c->name);
+        return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                        "'%s': fortran_order True, not C order: save numpy.ascontiguousarray(a)",
+                        c->name);
     return bad_header(c, err, "fortran_order is neither True nor False");
 }
 

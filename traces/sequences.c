@@ -29,7 +29,7 @@ struct parser {
     struct moe_csv csv;
     int column[N_COLUMNS];
     size_t n_columns;
-    struct moe_text field[N_COLUMNS];
+    struct moe_text field[MOE_CSV_MAX_COLUMNS];
     struct moe_sequence_rows rows;
     uint64_t capacity;
 };
@@ -41,6 +41,7 @@ void moe_sequences_release(struct moe_sequence_rows *rows)
         free(rows->row[i].category);
     }
     free(rows->row);
+    free(rows->header);
     *rows = (struct moe_sequence_rows){0};
 }
 
@@ -130,8 +131,21 @@ static enum moe_status append_row(struct parser *p, struct moe_err *err)
     return MOE_OK;
 }
 
-static enum moe_status parse_columns(struct parser *p, const char *data, bool optional_tokens,
-                                     struct moe_err *err)
+static enum moe_status keep_header(struct parser *p, struct moe_err *err)
+{
+    char *kept = NULL;
+    enum moe_status status = moe_csv_kept_columns(&p->csv, p->column, N_COLUMNS, &kept, err);
+    if (status != MOE_OK)
+        return status;
+    size_t n = strlen(kept) + sizeof "\r\n";
+    p->rows.header = malloc(n);
+    if (p->rows.header)
+        snprintf(p->rows.header, n, "%s%s", kept, p->csv.eol == MOE_EOL_CRLF ? "\r\n" : "\n");
+    free(kept);
+    return p->rows.header ? MOE_OK : moe_fail_memory(err, "a column line");
+}
+
+static enum moe_status parse_columns(struct parser *p, bool optional_tokens, struct moe_err *err)
 {
     bool got = false;
     enum moe_status status = moe_csv_next(&p->csv, &got, err);
@@ -140,13 +154,13 @@ static enum moe_status parse_columns(struct parser *p, const char *data, bool op
     if (status == MOE_OK)
         status =
             moe_csv_columns(&p->csv, names, N_COLUMNS, optional_tokens ? 0 : 1u << COL_N_TOKENS,
-                            p->column, &p->n_columns, err);
+                            1u << COL_N_PROMPT | 1u << COL_PROMPT_TOKENS, p->column, &p->n_columns,
+                            &p->rows.ignored, err);
     if (status == MOE_OK && p->column[COL_N_PROMPT] >= 0 && p->column[COL_PROMPT_TOKENS] >= 0)
         return moe_csv_fail(&p->csv, err, "columns 'n_prompt' and 'prompt_tokens' mean the same");
     p->rows.has_n_tokens = p->column[COL_N_TOKENS] >= 0;
     p->rows.has_prompt = p->column[COL_N_PROMPT] >= 0 || p->column[COL_PROMPT_TOKENS] >= 0;
-    p->rows.header = (struct moe_text){data, (size_t)(p->csv.next - data)};
-    return status;
+    return status == MOE_OK ? keep_header(p, err) : status;
 }
 
 enum moe_status moe_sequences_parse(const char *name, const char *data, size_t size,
@@ -155,7 +169,7 @@ enum moe_status moe_sequences_parse(const char *name, const char *data, size_t s
 {
     struct parser p = {0};
     moe_csv_start(&p.csv, name, data, size);
-    enum moe_status status = parse_columns(&p, data, optional_tokens, err);
+    enum moe_status status = parse_columns(&p, optional_tokens, err);
     bool got = false;
     while (status == MOE_OK) {
         got = false;
@@ -249,23 +263,38 @@ static void default_columns(const struct moe_trace *trace, char *buf, size_t siz
              position ? "first_position," : "", prompt ? "n_prompt," : "");
 }
 
+/* Which columns stand where; a column line that is not of our own making is refused. */
+static enum moe_status find_columns(const struct moe_csv *csv, int order[N_COLUMNS],
+                                    size_t *n_columns, struct moe_err *err)
+{
+    int column[N_COLUMNS];
+    struct moe_ignored ignored = {0};
+    enum moe_status status =
+        moe_csv_columns(csv, names, N_COLUMNS, 0, 0, column, n_columns, &ignored, err);
+    if (status != MOE_OK)
+        return status;
+    if (ignored.names[0])
+        return moe_csv_fail(csv, err, "unknown column '%s'", ignored.names);
+    for (int c = 0; c < N_COLUMNS; c++)
+        if (column[c] >= 0)
+            order[column[c]] = c;
+    return MOE_OK;
+}
+
 enum moe_status moe_sequences_write(FILE *out, const struct moe_trace *trace, const char *header,
                                     bool crlf, struct moe_err *err)
 {
     char line[128];
-    int column[N_COLUMNS], order[N_COLUMNS];
+    int order[N_COLUMNS];
     size_t n_columns = 0;
     const char *end = crlf ? "\r\n" : "\n";
     default_columns(trace, line, sizeof line);
     struct moe_csv csv = {.name = "header", .line = 1, .text = {line, strlen(line)}};
     if (header)
         csv.text = (struct moe_text){header, strcspn(header, "\r\n")};
-    enum moe_status status = moe_csv_columns(&csv, names, N_COLUMNS, 0, column, &n_columns, err);
+    enum moe_status status = find_columns(&csv, order, &n_columns, err);
     if (status != MOE_OK)
         return status;
-    for (int c = 0; c < N_COLUMNS; c++)
-        if (column[c] >= 0)
-            order[column[c]] = c;
     fprintf(out, "%.*s%s", (int)csv.text.n, csv.text.at, end);
     uint64_t first = 0;
     for (uint64_t i = 0; i < trace->n_sequences; i++) {

@@ -6,7 +6,7 @@
  *   n_prompt or prompt_tokens   how many of its first tokens are the prompt
  *   dataset         becomes the sequence's label
  *   category        becomes its category
- * Another column is an error: it would be lost. */
+ * Other columns are skipped and named in `ignored`. */
 #ifndef MOELAB_TRACES_SEQUENCES_H
 #define MOELAB_TRACES_SEQUENCES_H
 
@@ -30,12 +30,13 @@ struct moe_sequence_rows {
     struct moe_sequence_row *row;
     uint64_t n_tokens; /* sum */
     bool has_n_tokens, has_prompt;
-    struct moe_text header; /* the column line with its end, within the parsed text */
+    char *header; /* the column line with its end, without what was skipped */
+    struct moe_ignored ignored;
     enum moe_eol eol;
 };
 
-/* Reads a whole file from memory; out->header points into data. n_tokens may be left out only where
- * optional_tokens is true (vllm: the arrays tell). */
+/* Reads a whole file from memory. n_tokens may be left out only where optional_tokens is true
+ * (vllm: the arrays tell). */
 enum moe_status moe_sequences_parse(const char *name, const char *data, size_t size,
                                     bool optional_tokens, struct moe_sequence_rows *out,
                                     struct moe_err *err);

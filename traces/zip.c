@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 /* Sizes and signatures of the records: PKWARE APPNOTE 6.3, sections 4.3.7, 4.3.12, 4.3.16. */
+enum { STORED = 0, DEFLATED = 8, DEFLATE_MOST = 1032 }; /* most bytes out of one: zlib's manual */
 enum { LOCAL_BYTES = 30, CENTRAL_BYTES = 46, END_BYTES = 22, MAX_COMMENT = 65535 };
 enum { LOCAL_MAGIC = 0x04034b50, CENTRAL_MAGIC = 0x02014b50, END_MAGIC = 0x06054b50 };
 
@@ -29,26 +31,8 @@ static enum moe_status bad(const struct zip *z, struct moe_err *err, const char 
     return moe_fail(err, MOE_ERR_INPUT, "'%s': zip: %s", z->name, what);
 }
 
-/* CRC-32 of zip: reflected polynomial 0xedb88320. */
-static uint32_t crc32_of(const unsigned char *data, size_t n)
+int moe_natural_order(const char *a, const char *b)
 {
-    uint32_t table[256], crc = 0xffffffffu;
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t c = i;
-        for (int bit = 0; bit < 8; bit++)
-            c = c & 1 ? c >> 1 ^ 0xedb88320u : c >> 1;
-        table[i] = c;
-    }
-    for (size_t i = 0; i < n; i++)
-        crc = crc >> 8 ^ table[(crc ^ data[i]) & 0xff];
-    return ~crc;
-}
-
-/* Compares digits as numbers, other bytes as they are. */
-static int natural_order(const void *left, const void *right)
-{
-    const char *a = ((const struct moe_zip_entry *)left)->name;
-    const char *b = ((const struct moe_zip_entry *)right)->name;
     while (*a && *b) {
         size_t na = strspn(a, "0123456789"), nb = strspn(b, "0123456789");
         if (na && nb) {
@@ -72,6 +56,12 @@ static int natural_order(const void *left, const void *right)
     return (*a != 0) - (*b != 0);
 }
 
+static int compare_entries(const void *left, const void *right)
+{
+    return moe_natural_order(((const struct moe_zip_entry *)left)->name,
+                             ((const struct moe_zip_entry *)right)->name);
+}
+
 static enum moe_status find_end(const struct zip *z, const unsigned char **out, struct moe_err *err)
 {
     size_t least = z->size > END_BYTES + MAX_COMMENT ? z->size - END_BYTES - MAX_COMMENT : 0;
@@ -85,29 +75,56 @@ static enum moe_status find_end(const struct zip *z, const unsigned char **out, 
     return bad(z, err, "no end record: not a zip file, or cut short");
 }
 
+/* Inflates n bytes to exactly entry->size. */
+static enum moe_status inflate_entry(const struct zip *z, const unsigned char *data, size_t n,
+                                     struct moe_zip_entry *entry, struct moe_err *err)
+{
+    z_stream stream = {.next_in = (unsigned char *)(uintptr_t)data, .avail_in = (uInt)n};
+    if (entry->size / DEFLATE_MOST > n)
+        return bad(z, err, "an entry promises more bytes than its compressed ones can hold");
+    entry->owned = malloc(entry->size + 1);
+    if (!entry->owned || inflateInit2(&stream, -MAX_WBITS) != Z_OK)
+        return moe_fail_memory(err, "a compressed array");
+    stream.next_out = (unsigned char *)entry->owned;
+    stream.avail_out = (uInt)entry->size;
+    int end = inflate(&stream, Z_FINISH);
+    size_t left = stream.avail_out;
+    inflateEnd(&stream);
+    entry->data = entry->owned;
+    return end == Z_STREAM_END && left == 0
+               ? MOE_OK
+               : bad(z, err, "a compressed entry is broken, or not of the promised size");
+}
+
 /* The bytes of one entry, from its central record. */
 static enum moe_status read_entry(struct zip *z, const unsigned char *central,
                                   struct moe_zip_entry *entry, struct moe_err *err)
 {
     uint32_t flags = get(central + 8, 2), method = get(central + 10, 2);
-    uint32_t size = get(central + 24, 4), at = get(central + 42, 4);
-    if (method != 0 || flags & 1 || get(central + 20, 4) != size)
+    uint32_t packed = get(central + 20, 4), size = get(central + 24, 4), at = get(central + 42, 4);
+    if ((method != STORED && method != DEFLATED) || flags & 1)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
-                        "'%s': compressed npz is not supported: np.savez, not np.savez_compressed",
+                        "'%s': an entry is encrypted or packed in another way than np.savez and "
+                        "np.savez_compressed do",
                         z->name);
-    if (size == UINT32_MAX || at == UINT32_MAX)
-        return moe_fail(err, MOE_ERR_UNSUPPORTED, "'%s': zip entries over 4 GiB", z->name);
+    if (packed == UINT32_MAX || size == UINT32_MAX || at == UINT32_MAX)
+        return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                        "'%s': zip entries over 4 GiB: save a folder of .npy files", z->name);
     if (at > z->size || z->size - at < LOCAL_BYTES || get(z->data + at, 4) != LOCAL_MAGIC)
         return bad(z, err, "an entry has no local header");
     size_t start = (size_t)at + LOCAL_BYTES + get(z->data + at + 26, 2) + get(z->data + at + 28, 2);
-    if (start > z->size || size > z->size - start || size > z->size - z->used)
+    if (start > z->size || packed > z->size - start || packed > z->size - z->used ||
+        (method == STORED && packed != size))
         return bad(z, err, "an entry lies outside the file, or entries overlap");
-    if (crc32_of(z->data + start, size) != get(central + 16, 4))
-        return bad(z, err, "CRC of an entry does not match its bytes");
-    z->used += size;
+    z->used += packed;
     entry->data = (const char *)z->data + start;
     entry->size = size;
-    return MOE_OK;
+    enum moe_status status =
+        method == DEFLATED ? inflate_entry(z, z->data + start, packed, entry, err) : MOE_OK;
+    if (status == MOE_OK &&
+        crc32_z(0, (const unsigned char *)entry->data, size) != get(central + 16, 4))
+        return bad(z, err, "CRC of an entry does not match its bytes");
+    return status;
 }
 
 static enum moe_status read_name(const struct zip *z, const unsigned char *central, size_t length,
@@ -142,6 +159,13 @@ static enum moe_status read_directory(struct zip *z, const unsigned char *end,
     return MOE_OK;
 }
 
+void moe_zip_release(struct moe_zip_entry *entries, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(entries[i].owned);
+    free(entries);
+}
+
 enum moe_status moe_zip_list(const char *name, const char *data, size_t size,
                              struct moe_zip_entry **out, size_t *n, struct moe_err *err)
 {
@@ -159,10 +183,10 @@ enum moe_status moe_zip_list(const char *name, const char *data, size_t size,
         return moe_fail_memory(err, "a zip directory");
     status = read_directory(&z, end, entries, count, err);
     if (status != MOE_OK) {
-        free(entries);
+        moe_zip_release(entries, count);
         return status;
     }
-    qsort(entries, count, sizeof *entries, natural_order);
+    qsort(entries, count, sizeof *entries, compare_entries);
     *out = entries;
     *n = count;
     return MOE_OK;

@@ -1,4 +1,4 @@
-/* Uncompressed zip files (np.savez): the entries and where their bytes lie. */
+/* Zip files as NumPy writes them (np.savez, np.savez_compressed): the entries and their bytes. */
 #ifndef MOELAB_TRACES_ZIP_H
 #define MOELAB_TRACES_ZIP_H
 
@@ -9,14 +9,20 @@
 
 struct moe_zip_entry {
     char name[128];
-    const char *data; /* within the parsed buffer */
+    const char *data; /* within the parsed buffer, or owned */
+    char *owned;      /* the bytes of a compressed entry, else NULL */
     size_t size;
 };
 
 /* Lists the files of a zip in memory, in natural order of their names (a2 before a10); *out is
- * freed by the caller. Every CRC is checked. Errors: MOE_ERR_INPUT (also for entries that overlap),
- * MOE_ERR_UNSUPPORTED (compressed, encrypted, over 4 GiB or several disks). */
+ * released with moe_zip_release. Every CRC is checked. Errors: MOE_ERR_INPUT (also for entries that
+ * overlap or promise more bytes than deflate can hold), MOE_ERR_UNSUPPORTED (another compression
+ * than deflate, encrypted, over 4 GiB or several disks). */
 enum moe_status moe_zip_list(const char *name, const char *data, size_t size,
                              struct moe_zip_entry **out, size_t *n, struct moe_err *err);
+void moe_zip_release(struct moe_zip_entry *entries, size_t n);
+
+/* -1, 0, 1: compares digits as numbers and other bytes as they are. */
+int moe_natural_order(const char *a, const char *b);
 
 #endif

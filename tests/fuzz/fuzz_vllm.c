@@ -8,7 +8,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct moe_import_options options = {0};
     struct moe_trace trace;
     struct moe_err err = {0};
-    if (moe_vllm_parse(&arrays, &sequences, &options, &trace, &err) == MOE_OK)
+    if (moe_vllm_parse(&arrays, 1, &sequences, &options, &trace, &err) == MOE_OK)
         fuzz_accept(&trace);
     return 0;
 }

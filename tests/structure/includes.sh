@@ -18,7 +18,7 @@ BEGIN {
     may["cli"] = " base traces policies sim exec cli "
     may["tests"] = " base traces policies sim exec cli tests "
     # A header of a library, and the files that may include it.
-    n = split("hdf5 yaml jansson omp check cuda cblas mpi", libraries, " ")
+    n = split("hdf5 yaml jansson omp check cuda cblas mpi zlib", libraries, " ")
     header["hdf5"] = "^(hdf5|H5[A-Za-z]*)\\.h$"
     where["hdf5"] = "^(traces/hdf5_[a-z0-9_]*\\.[ch]|tests/.*)$"
     header["yaml"] = "^yaml\\.h$"
@@ -35,6 +35,8 @@ BEGIN {
     where["cblas"] = "^exec/gemm\\.c$"
     header["mpi"] = "^mpi\\.h$"
     where["mpi"] = "^cli/.*\\.c$"
+    header["zlib"] = "^zlib\\.h$"
+    where["zlib"] = "^traces/zip\\.c$"
 }
 function fail(why) { print FILENAME ":" FNR ": " why; bad = 1 }
 FNR == 1 { folder = FILENAME; sub(/\/.*/, "", folder) }

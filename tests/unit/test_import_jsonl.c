@@ -149,6 +149,67 @@ START_TEST(not_utf8)
 }
 END_TEST
 
+static void parsed(const char *text, struct moe_trace *trace)
+{
+    struct moe_err err = {0};
+    help_ok(moe_jsonl_parse("x", text, strlen(text), &no_options, trace, &err), &err);
+}
+
+/* Another tool's keys are skipped and named once, in the order in which they come. */
+START_TEST(foreign_keys)
+{
+    struct moe_trace trace;
+    parsed("{\"position\": 3, \"layers\": [[1]], \"ms\": [{}], \"request id\": null}\n"
+           "{\"text\": \"x\", \"layers\": [[0]], \"ms\": 2, \"expert\": 1}\n",
+           &trace);
+    ck_assert_str_eq(trace.info.note, "ignored keys: ms request_id text expert");
+    ck_assert_int_eq(trace.tokens.position[0], 3);
+    ck_assert_uint_eq(trace.tokens.expert[1], 0);
+    moe_trace_release(&trace);
+    parsed("{\"label\": \"a\", \"prompt\": \"b\"}\n{\"layers\": [[0]]}\n", &trace);
+    ck_assert_str_eq(trace.info.note, "ignored keys: prompt");
+    ck_assert_str_eq(trace.sequences[0].label, "a");
+    moe_trace_release(&trace);
+    parsed("{\"moelab_trace\": 1, \"note\": \"n\"}\n{\"layers\": [[0]], \"ms\": 1}\n", &trace);
+    ck_assert_str_eq(trace.info.note, "n; ignored keys: ms");
+    moe_trace_release(&trace);
+    /* the same key means something else where the known one is not beside it */
+    parsed("{\"layers\": [[0]], \"token\": 1, \"tokens\": 2}\n", &trace);
+    ck_assert_str_eq(trace.info.note, "ignored keys: tokens");
+    moe_trace_release(&trace);
+    refused(
+        "{\"layers\": [[0]], \"token\": 1, \"tokens\": 2}\n{\"layers\": [[0]], \"tokens\": 2}\n",
+        "'x':2: unknown key 'tokens' (did you mean 'token'?)");
+    refused("{\"moelab_trace\": 1, \"temperature\": 1}\n", "'x':1: unknown key 'temperature'");
+}
+END_TEST
+
+/* A note of the file's own that leaves little room, or none. */
+START_TEST(foreign_keys_cut)
+{
+    struct moe_trace trace;
+    for (int own = 220; own < MOE_TEXT_MAX; own++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "{\"moelab_trace\": 1, \"note\": \"%0*d\"}\n{\"layers\": [[0]], "
+                 "\"\xc3\xa9\xc3\xa9\xc3\xa9\": 1, \"\xc3\xa9\xc3\xa9\": 1}\n",
+                 own, 0);
+        parsed(text, &trace);
+        size_t n = strlen(trace.info.note);
+        ck_assert_uint_lt(n, MOE_TEXT_MAX);
+        ck_assert_uint_ge(n, (size_t)own);
+        if (own <= MOE_TEXT_MAX - 1 - 27)
+            ck_assert_str_eq(trace.info.note + own,
+                             "; ignored keys: \xc3\xa9\xc3\xa9\xc3\xa9 \xc3\xa9\xc3\xa9");
+        else if (n > (size_t)own)
+            ck_assert_str_eq(trace.info.note + n - 4, " ...");
+        help_ok(moe_jsonl_export(&trace, help_path("x.jsonl"), &(struct moe_err){0}),
+                &(struct moe_err){0});
+        moe_trace_release(&trace);
+    }
+}
+END_TEST
+
 START_TEST(hostile)
 {
     refused("", "'x': no tokens");
@@ -173,6 +234,11 @@ START_TEST(hostile)
     refused("{\"layers\": [[1]], \"weights\": [[1, 2]]}\n", "is not a list of up to 1 values");
     refused("{\"layers\": [[1]], \"scores\": [[1]]}\n", "is not a list of 2 values");
     refused("{\"layers\": [[1]], \"sequence\": 1}\n", "sequence 1 where 0 is due");
+    refused("{\"layers\": [[1]]}\n{\"layers\": [[1]], \"sequence\": 1}\n{\"layers\": [[1]], "
+            "\"sequence\": 0}\n",
+            "'x':3: sequence 0 where 2 is due: lines of a sequence stand together");
+    refused("[\n{\"layers\": [[1]]}]\n", "(each line is one JSON object)");
+    refused("\xef\xbb\xbf{\"layers\": [[1]]}\n", "starts with a byte order mark");
     refused("{\"layers\": [[1]], \"sequence\": 4294967295}\n", "is outside 0..4294967294");
     refused("{\"layers\": [[1]], \"phase\": \"x\"}\n", "phase is neither");
     refused("{\"layers\": [[1]], \"step\": 2}\n{\"layers\": [[1]], \"step\": 1}\n",
@@ -216,6 +282,8 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, golden_content);
     tcase_add_test(tcase, lossless);
     tcase_add_test(tcase, not_utf8);
+    tcase_add_test(tcase, foreign_keys);
+    tcase_add_test(tcase, foreign_keys_cut);
     tcase_add_test(tcase, hostile);
     tcase_add_test(tcase, deep_and_long);
 }

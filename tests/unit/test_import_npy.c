@@ -238,6 +238,35 @@ static void refused(const char *header, const void *items, size_t n, const char 
     ck_assert_msg(strstr(err.text, expected) != NULL, "'%s' instead of '%s'", err.text, expected);
 }
 
+START_TEST(foreign_columns)
+{
+    unsigned char ids[512];
+    struct moe_trace trace;
+    struct moe_err err = {0};
+    const char *csv = "prompt_text,n_tokens,prompt,n_prompt,dataset\n\"a,b\",1,c,1,\"d,e\"\n";
+    struct moe_blob blobs[3] = {
+        {"i", (char *)ids, make_npy(ids, HEADER("|u1", "(1, 1, 2)"), "\0\1", 2)},
+        {"w", NULL, 0},
+        {"s", csv, strlen(csv)}};
+    help_ok(moe_npy_routes_parse(&blobs[0], &blobs[1], &blobs[2], &no_options, &trace, &err), &err);
+    ck_assert_str_eq(trace.info.note, "ignored columns: prompt_text prompt");
+    ck_assert_str_eq(trace.info.header, "n_tokens,n_prompt,dataset\n");
+    ck_assert_str_eq(trace.sequences[0].label, "d,e");
+    ck_assert_uint_eq(trace.tokens.phase[0], MOE_PREFILL);
+    help_ok(moe_npy_routes_export(&trace, help_path("x"), &err), &err);
+    char *text = NULL;
+    size_t n = 0;
+    help_ok(moe_file_read(help_path("x/sequences.csv"), 1 << 20, &text, &n, &err), &err);
+    ck_assert_str_eq(text, "n_tokens,n_prompt,dataset\n1,1,\"d,e\"\n");
+    free(text);
+    /* a header that was tampered with is not written */
+    trace.info.header[0] = 'm';
+    ck_assert_int_eq(moe_npy_routes_export(&trace, help_path("y"), &err), MOE_ERR_INPUT);
+    ck_assert_int_ne(access(help_path("y"), F_OK), 0);
+    moe_trace_release(&trace);
+}
+END_TEST
+
 START_TEST(hostile_traces)
 {
     const unsigned char two[2] = {0, 1};
@@ -256,7 +285,7 @@ START_TEST(hostile_traces)
     refused(u1, two, 2, NULL, nan_weight, "weight nan of expert 0 is not finite");
     refused(HEADER("|u1", "(1, 2, 1)"), two, 2, NULL, nan_weight, "shape of weights differs");
     refused(u1, two, 2, "n_tokens\n2\n", NULL, "'s': n_tokens sum to 2, 'i' has 1");
-    refused(u1, two, 2, "tokens\n1\n", NULL, "unknown column 'tokens'");
+    refused(u1, two, 2, "tokens\n1\n", NULL, "unknown column 'tokens' (did you mean 'n_tokens'?)");
     refused(u1, two, 2, "dataset\n1\n", NULL, "'s':1: column 'n_tokens' is missing");
     refused(u1, two, 2, "n_tokens,sequence\n1,1\n", NULL,
             "'s':2: sequence 1 is not the expected 0");
@@ -277,6 +306,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, golden_round_trip);
     tcase_add_test(tcase, shared_round_trip);
     tcase_add_test(tcase, absent_and_prompt);
+    tcase_add_test(tcase, foreign_columns);
     tcase_add_test(tcase, hostile_traces);
 }
 

@@ -102,6 +102,68 @@ START_TEST(rows_out_of_order_and_turns)
 }
 END_TEST
 
+/* Another tool's columns are skipped, named, and not written back. */
+START_TEST(foreign_columns)
+{
+    struct moe_trace trace, again;
+    struct moe_err err = {0};
+    char *text = NULL;
+    size_t n = 0;
+    parsed("# n_expert=8\r\n,time,phase,step,layer,text,slot,expert,steps,time\r\n"
+           "0,1.5,1,7,0,\"a,b\",0,5,x,y\r\n1,,1,7,0,,1,2,,\r\n",
+           &trace);
+    ck_assert_str_eq(trace.info.note, "ignored columns: \"\" time text steps");
+    ck_assert_str_eq(trace.info.header, "# n_expert=8\r\nphase,step,layer,slot,expert\r\n");
+    ck_assert_uint_eq(trace.tokens.expert[0], 5);
+    ck_assert_uint_eq(trace.tokens.expert[1], 2);
+    help_ok(moe_route_csv_export(&trace, help_path("x.csv"), &err), &err);
+    help_ok(moe_file_read(help_path("x.csv"), 1 << 20, &text, &n, &err), &err);
+    ck_assert_str_eq(text, "# n_expert=8\r\nphase,step,layer,slot,expert\r\n"
+                           "1,7,0,0,5\r\n1,7,0,1,2\r\n");
+    parsed(text, &again);
+    ck_assert_str_eq(again.info.note, "");
+    ck_assert_mem_eq(again.tokens.expert, trace.tokens.expert, 2 * sizeof(moe_expert));
+    moe_trace_release(&again);
+    moe_trace_release(&trace);
+    free(text);
+}
+END_TEST
+
+/* Columns beyond the note's room: names stay whole. */
+START_TEST(many_foreign_columns)
+{
+    struct moe_trace trace;
+    char text[8192] = "phase,step,layer,slot,expert", row[4096] = "1,0,0,0,1";
+    for (int i = 0; i < 251; i++) {
+        snprintf(text + strlen(text), 16, ",column%d", i);
+        snprintf(row + strlen(row), 16, ",%d", i);
+    }
+    snprintf(text + strlen(text), sizeof text - strlen(text), "\n%s\n", row);
+    parsed(text, &trace);
+    ck_assert_uint_lt(strlen(trace.info.note), MOE_TEXT_MAX);
+    ck_assert_msg(strncmp(trace.info.note, "ignored columns: column0 column1 ", 33) == 0 &&
+                      strstr(trace.info.note, " column24 column25 ...") ==
+                          trace.info.note + strlen(trace.info.note) - 22,
+                  "%s", trace.info.note);
+    moe_trace_release(&trace);
+    memmove(text + 2, text, strlen(text) + 1);
+    memcpy(text, "a,", 2);
+    refused(text, "'x':1: 257 columns exceed 256");
+}
+END_TEST
+
+START_TEST(decode_positions_go_back)
+{
+    struct moe_trace trace;
+    parsed("phase,step,layer,slot,expert\n1,7,0,0,1\n1,8,0,0,2\n1,7,0,0,3\n1,8,0,0,0\n", &trace);
+    ck_assert_uint_eq(trace.n_sequences, 2);
+    ck_assert_uint_eq(trace.tokens.sequence[1], 0);
+    ck_assert_uint_eq(trace.tokens.sequence[2], 1);
+    ck_assert_uint_eq(trace.tokens.step[2], 0);
+    moe_trace_release(&trace);
+}
+END_TEST
+
 START_TEST(hostile)
 {
     refused("", "'x': no column line");
@@ -110,6 +172,12 @@ START_TEST(hostile)
     refused("phase,step,layer,slot\n", "'x':1: column 'expert' is missing");
     refused("phase,step,layer,slot,expret\n", "unknown column 'expret' (did you mean 'expert'?)");
     refused("phase,phase,layer,slot,expert\n", "column 'phase' stands twice");
+    refused("phase,step,layer,slot,expert,weigth\n", "(did you mean 'weight'?)");
+    refused("phase;step;layer;slot;expert\n", "is missing: fields are separated by commas");
+    refused("\xef\xbb\xbfphase,step,layer,slot,expert\n", "starts with a byte order mark");
+    refused("phase,step,layer,slot,expert\nprefill,0,0,0,1\n",
+            "phase (0: prefill, 1: decode) 'prefill' is not a whole number");
+    refused("phase,step,layer,slot,expert\n1,0,0,0,1", "(if it is whole, add a line end)");
     refused("phase,step,layer,slot,expert,residency\n", "'residency' needs column 'expert_bytes'");
     refused("# n_expert=128\n" COLUMNS "0,0,0,0,0,130,1,0,0\n",
             "'x':3: expert 130 is outside 0..127");
@@ -126,14 +194,16 @@ START_TEST(hostile)
     refused(COLUMNS "0,0,0,0,0,1,1e99,0,0\n", "'x':2: weight '1e99' is not a finite number");
     refused(COLUMNS "0,0,0,0,0,1,0.5,0,18446744073709551616\n",
             "expert_bytes 18446744073709551616");
-    refused(COLUMNS "0,2,0,0,0,1,0.5,0,0\n", "'x':2: phase 2 is outside 0..1");
+    refused(COLUMNS "0,2,0,0,0,1,0.5,0,0\n",
+            "'x':2: phase (0: prefill, 1: decode) 2 is outside 0..1");
     refused(COLUMNS "0,0,0,0,0,1,0.5,0\n", "'x':2: line has 8 fields, the column line has 9");
     refused(COLUMNS "0,1,0,0,0,1,0.5,0,0\n0,1,0,0,0,2,0.5,0,0\n",
             "'x':3: step 0 layer 0 slot 0 stands twice");
     refused(COLUMNS "0,1,0,0,1,1,0.5,0,0\n", "expert 1 follows an absent entry");
     refused(COLUMNS "0,1,0,1,0,1,0.5,0,0\n0,1,0,0,0,1,0.5,0,0\n", "'x':3: rows of a forward pass");
     refused(COLUMNS "0,0,5,0,0,1,0.5,0,0\n0,0,4,0,0,1,0.5,0,0\n", "positions of a prefill pass");
-    refused(COLUMNS "1,0,5,0,0,1,0.5,0,0\n0,0,4,0,0,1,0.5,0,0\n", "'x':3: turns must rise: turn 0");
+    refused(COLUMNS "1,0,5,0,0,1,0.5,0,0\n0,0,4,0,0,1,0.5,0,0\n",
+            "'x':3: turns must rise, the rows of one together: turn 0");
     refused(COLUMNS "0,0,0,0,0,1,0.5,0,0\n0,1,1,0,0,1,0.5", "'x':3: last line does not end");
 }
 END_TEST
@@ -158,6 +228,9 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, passes_layer_major);
     tcase_add_test(tcase, passes_token_major);
     tcase_add_test(tcase, rows_out_of_order_and_turns);
+    tcase_add_test(tcase, foreign_columns);
+    tcase_add_test(tcase, many_foreign_columns);
+    tcase_add_test(tcase, decode_positions_go_back);
     tcase_add_test(tcase, hostile);
     tcase_add_test(tcase, far_apart_rows);
 }

@@ -1,5 +1,9 @@
 #include "import_help.h"
 
+#include "traces/npy.h"
+
+#include <sys/stat.h>
+
 static const struct moe_import_options no_options;
 
 START_TEST(one_request)
@@ -50,10 +54,70 @@ static void refused(const char *data, size_t size, const char *csv, const char *
     struct moe_blob arrays = {"x", data, size}, sequences = {"s", csv, csv ? strlen(csv) : 0};
     struct moe_trace trace;
     struct moe_err err = {0};
-    ck_assert_msg(moe_vllm_parse(&arrays, &sequences, &no_options, &trace, &err) != MOE_OK,
+    ck_assert_msg(moe_vllm_parse(&arrays, 1, &sequences, &no_options, &trace, &err) != MOE_OK,
                   "not refused; expected: %s", expected);
     ck_assert_msg(strstr(err.text, expected) != NULL, "'%s' instead of '%s'", err.text, expected);
 }
+
+/* np.savez_compressed and a folder of files give the routes of the plain npz. */
+START_TEST(other_containers)
+{
+    struct moe_trace plain, packed, folder;
+    struct moe_err err = {0};
+    char *data = NULL;
+    size_t n = 0;
+    const size_t at[2][2] = {{0, 4}, {4, 3}}; /* tokens of the requests */
+    help_ok(moe_vllm_import(GOLDEN "vllm.npz", &no_options, &plain, &err), &err);
+    help_ok(moe_vllm_import(GOLDEN "vllm-compressed.npz", &no_options, &packed, &err), &err);
+    ck_assert_uint_eq(packed.tokens.n_tokens, 7);
+    ck_assert_mem_eq(packed.tokens.expert, plain.tokens.expert, 7 * 3 * 2 * sizeof(moe_expert));
+    ck_assert_str_eq(packed.sequences[1].label, "arr_10");
+    ck_assert_int_eq(mkdir(help_path("f"), 0777), 0);
+    for (int i = 0; i < 2; i++) {
+        FILE *out = fopen(help_path(i ? "f/r10.npy" : "f/r9.npy"), "wb");
+        uint64_t shape[3] = {at[i][1], 3, 2};
+        moe_npy_write_header(out, 'i', 4, shape, 3);
+        for (size_t k = 0; k < at[i][1] * 6; k++) {
+            moe_expert e = plain.tokens.expert[at[i][0] * 6 + k];
+            moe_npy_write_integer(out, 4, e == MOE_NO_EXPERT ? -1 : e);
+        }
+        ck_assert_int_eq(fclose(out), 0);
+    }
+    FILE *csv = fopen(help_path("f/sequences.csv"), "wb");
+    fputs("n_prompt,seconds\n2,1\n1,1\n", csv);
+    fclose(csv);
+    help_ok(moe_vllm_import(help_path("f"), &no_options, &folder, &err), &err);
+    ck_assert_mem_eq(folder.tokens.expert, plain.tokens.expert, 7 * 3 * 2 * sizeof(moe_expert));
+    ck_assert_str_eq(folder.sequences[0].label, "r9");
+    ck_assert_str_eq(folder.sequences[1].label, "r10");
+    ck_assert_uint_eq(folder.tokens.phase[1], MOE_PREFILL);
+    ck_assert_uint_eq(folder.tokens.phase[5], MOE_DECODE);
+    ck_assert_str_eq(folder.info.note, "ignored columns: seconds");
+    moe_trace_release(&folder);
+    moe_trace_release(&packed);
+    moe_trace_release(&plain);
+    /* a broken stream, and a promise beyond what deflate can do */
+    help_ok(moe_file_read(GOLDEN "vllm-compressed.npz", 1 << 20, &data, &n, &err), &err);
+    char *size = data; /* the first central record */
+    while (memcmp(size, "PK\1\2", 4) != 0 && size < data + n - 46)
+        size++;
+    ck_assert(size < data + n - 46);
+    size[24 + 3] = 0x7f;
+    refused(data, n, NULL, "promises more bytes than its compressed ones can hold");
+    size[24 + 3] = 0;
+    size[24]++;
+    refused(data, n, NULL, "broken, or not of the promised size");
+    size[24] -= 2;
+    refused(data, n, NULL, "broken, or not of the promised size");
+    size[24]++;
+    size[10] = 12; /* bzip2 */
+    refused(data, n, NULL, "packed in another way than np.savez");
+    free(data);
+    ck_assert_int_eq(mkdir(help_path("e"), 0777), 0);
+    ck_assert_int_eq(moe_vllm_import(help_path("e"), &no_options, &plain, &err), MOE_ERR_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "folder has no .npy file"));
+}
+END_TEST
 
 START_TEST(hostile)
 {
@@ -74,16 +138,13 @@ START_TEST(hostile)
         struct moe_trace trace;
         memcpy(bad, data, n);
         bad[i] = (char)(bad[i] ^ 0x55);
-        if (moe_vllm_parse(&arrays, &none, &no_options, &trace, &err) == MOE_OK)
+        if (moe_vllm_parse(&arrays, 1, &none, &no_options, &trace, &err) == MOE_OK)
             moe_trace_release(&trace);
     }
     memcpy(bad, data, n);
     bad[n / 4] = (char)(bad[n / 4] ^ 1); /* within the first array */
     refused(bad, n, NULL, "CRC of an entry");
     free(bad);
-    free(data);
-    help_ok(moe_file_read(GOLDEN "vllm-compressed.npz", 1 << 20, &data, &n, &err), &err);
-    refused(data, n, NULL, "compressed npz is not supported: np.savez, not np.savez_compressed");
     free(data);
     help_ok(moe_file_read(GOLDEN "npy/ids.npy", 1 << 20, &data, &n, &err), &err);
     data[n - 1] = data[n - 2];
@@ -127,6 +188,7 @@ static void add(TCase *tcase)
 {
     tcase_add_test(tcase, one_request);
     tcase_add_test(tcase, several_requests);
+    tcase_add_test(tcase, other_containers);
     tcase_add_test(tcase, hostile);
     tcase_add_test(tcase, registry);
     tcase_add_test(tcase, unwritable);
