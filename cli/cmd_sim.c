@@ -109,6 +109,7 @@ static enum moe_status simulate_with_progress(struct moe_sim_input *input,
     input->progress = &progress;
     enum moe_status s = moe_simulate(input, result, err);
     moe_progress_end(&progress);
+    input->progress = NULL;
     return s;
 }
 

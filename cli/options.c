@@ -182,6 +182,7 @@ void cli_help_command(const struct cli_command *command)
     if (command->options)
         moe_params_help(command->options, "--", stdout);
     if (command->takes_sets)
-        printf("  --set KEY=VALUE              overrides one key of the strategy (geometry, policy.KEY,\n"
+        printf("  --set KEY=VALUE              overrides one key of the strategy (geometry, "
+               "policy.KEY,\n"
                "                               admission.quota, dispatch.miss, ...), repeatable\n");
 }

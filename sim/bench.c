@@ -182,6 +182,7 @@ static enum moe_status bench_memory(struct bench *bench, struct subject *subject
     s = measure(bench, "read the trace", run_read, subject, err);
     for (size_t i = 0; i < sizeof ways / sizeof *ways && !s; i++)
         s = bench_replay(bench, subject, ways[i], err);
+    subject->trace = NULL;
     moe_trace_release(&trace);
     return s;
 }
