@@ -327,7 +327,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s && *o->model)
         s = cli_load_model(o->model, &model, err);
     if (!s)
-        s = open_trace(call, &model, &in, err);
+        s = open_trace(call, *o->model ? &model : NULL, &in, err);
     if (!s)
         s = make_geometry(o, &model, &in, err);
     struct moe_replay_options replay = {.contract = (enum moe_contract)o->contract,

@@ -3,7 +3,9 @@
  * admit=bypass decides for each event which of the pool's experts and the event's own stay: the
  * n_slots with the nearest next use. No way to retain has more hits (equal sizes; both contracts:
  * an expert kept from one use to its next is an interval, and dropping the one that ends last
- * whenever too many overlap keeps the most intervals).
+ * whenever too many overlap keeps the most intervals). An expert that is never used again is not
+ * taken, not even into a free slot: no hit is lost and a copy is saved. Among equals the resident
+ * stays; of equal residents the lowest slot goes.
  * admit=forced must take every missed expert and gives up the unpinned one used furthest ahead:
  * the best of all policies that never decline, where an event fits the pool. */
 #include "policies/registry.h"

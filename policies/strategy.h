@@ -26,7 +26,8 @@ struct moe_strategy {
     int order;        /* enum moe_dispatch_order */
     int overlap;      /* bool: the host queues GPU work while the CPU pool computes; false: each
                          expert of a layer ends on the CPU before the host goes on, as in V2 */
-    int fill_when;    /* enum moe_fill_when */
+    int fill_when;    /* enum moe_fill_when; after-compute: with overlap, when the CPU has computed
+                         all misses of the layer; without, each miss when it is computed itself */
     int fill_memory;  /* enum moe_fill_memory */
     int prefill;      /* enum moe_prefill_place */
     uint64_t threads; /* CPU threads for experts */

@@ -5,6 +5,10 @@ spec=uniform:layers=4,experts=8,top_k=2,tokens=64,sequences=2
 t=$folder/t.h5
 expect 0 "SYNTHETIC" "$moelab" trace synth "$spec" -o "$t"
 
+# another tool's log, shape and all, without a model
+expect 0 '"lookups": 7,' "$moelab" replay jsonl:tests/fuzz/corpus/jsonl/valid --geometry 1x2 \
+    --format json
+
 # names and options
 expect 2 "usage: moelab" "$moelab"
 expect 2 "did you mean 'replay'" "$moelab" repaly "$t"

@@ -75,6 +75,21 @@ START_TEST(collab_by_hand)
 }
 END_TEST
 
+/* As collab, but the host stands still while the CPU computes, and each copy is queued when its own
+ * expert is computed, not when the layer's last one is: at 43410 and 73410, so the copies land at
+ * 104410 and 165410, before token 1 asks at 187232; both of its experts are hits of 7000. */
+START_TEST(reference_by_hand)
+{
+    struct world w = world_of("collab-reference", "1x2", 2, same);
+    struct moe_sim_result r = run(&w);
+    uint64_t layer1 = 10412 + 3000 + 60000 + 4000;
+    ck_assert_uint_eq(r.decode_ns, 187232 + 2 * 7000 + layer1 + 22000);
+    ck_assert_uint_eq(r.cause.copy_wait_ns, 0);
+    ck_assert_uint_eq(r.decode.hits, 2);
+    ck_assert_uint_eq(r.decode.inflight_hits, 0);
+}
+END_TEST
+
 /* An expert asked for while in flight may go to the CPU instead. */
 START_TEST(collab_in_flight_on_cpu)
 {
@@ -447,6 +462,7 @@ int main(void)
     tcase_add_test(tests, cpu_only_on_slow_dram);
     tcase_add_test(tests, on_demand_by_hand);
     tcase_add_test(tests, collab_by_hand);
+    tcase_add_test(tests, reference_by_hand);
     tcase_add_test(tests, collab_in_flight_on_cpu);
     tcase_add_test(tests, collab_overlaps_hit_and_miss);
     tcase_add_test(tests, collab_pageable_blocks);
