@@ -71,6 +71,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct moe_format *format;
     struct moe_model model = {0};
     struct moe_trace trace = {0};
+    struct moe_progress progress;
     if (!*o->format || !*o->output)
         return moe_fail(err, MOE_ERR_USAGE,
                         "option '%s' is required; usage: moelab trace import %s",
@@ -83,13 +84,18 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                                         .sequences = given(o->sequences),
                                         .licence = given(o->licence),
                                         .source = given(o->source),
-                                        .n_experts = o->experts};
+                                        .n_experts = o->experts,
+                                        .progress = &progress};
+    moe_progress_begin(&progress, "importing", "bytes", 0);
     if (!s)
         s = format->import(call->args[0], &import, &trace, err);
+    moe_progress_end(&progress);
     if (!s && *o->model)
         s = add_model(&trace.info, &model, err);
+    moe_progress_begin(&progress, "writing", "tokens", trace.tokens.n_tokens);
     if (!s)
-        s = moe_trace_save(o->output, &trace, err);
+        s = moe_trace_save_watched(o->output, &trace, &progress, err);
+    moe_progress_end(&progress);
     if (!s)
         printf("wrote %s: %" PRIu64 " sequences, %" PRIu64 " tokens, %u layers, %u experts, "
                "top-%u\n",

@@ -1,5 +1,6 @@
 #include "traces/build.h"
 
+#include "base/progress.h"
 #include "base/units.h"
 
 #include <math.h>
@@ -26,6 +27,18 @@ void moe_import_start(struct moe_trace *trace, const char *format,
     else
         snprintf(info->source, sizeof info->source, "%s, %llu bytes, fnv1a64 %016llx", format,
                  (unsigned long long)n_bytes, (unsigned long long)hash);
+}
+
+enum moe_status moe_import_tick(const struct moe_import_options *options, uint64_t done,
+                                uint64_t total, struct moe_err *err)
+{
+    if (moe_interrupted())
+        return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
+    if (options->progress) {
+        options->progress->total = total;
+        moe_progress_update(options->progress, done);
+    }
+    return MOE_OK;
 }
 
 enum moe_status moe_import_header(struct moe_trace *trace, const char *name, const char *text,

@@ -18,6 +18,11 @@
 void moe_import_start(struct moe_trace *trace, const char *format,
                       const struct moe_import_options *options, uint64_t n_bytes, uint64_t hash);
 
+/* For loops over a file, once in a thousand rows: shows that `done` bytes of `total` were read.
+ * MOE_ERR_INTERRUPTED when the user wants to stop. */
+enum moe_status moe_import_tick(const struct moe_import_options *options, uint64_t done,
+                                uint64_t total, struct moe_err *err);
+
 /* Keeps text verbatim as info.header; at most MOE_HEADER_MAX bytes. name is the file's. */
 enum moe_status moe_import_header(struct moe_trace *trace, const char *name, const char *text,
                                   size_t n, struct moe_err *err);

@@ -336,8 +336,9 @@ static enum moe_status parse_line(struct moe_jsonl *p, const char *text, size_t 
     return status;
 }
 
+/* Both passes; the progress shows them as the halves of the file. */
 static enum moe_status parse_lines(struct moe_jsonl *p, const struct moe_blob *file,
-                                   struct moe_err *err)
+                                   const struct moe_import_options *options, struct moe_err *err)
 {
     p->next = file->data;
     p->end = file->data + file->size;
@@ -353,6 +354,9 @@ static enum moe_status parse_lines(struct moe_jsonl *p, const struct moe_blob *f
         p->line++;
         p->next = stop ? stop + 1 : p->end;
         enum moe_status status = parse_line(p, text, (size_t)((stop ? stop : p->end) - text), err);
+        uint64_t done = (uint64_t)(p->next - file->data) / 2 + (p->trace ? file->size / 2 : 0);
+        if (status == MOE_OK && p->line % 256 == 0)
+            status = moe_import_tick(options, done, file->size, err);
         if (status != MOE_OK)
             return status;
     }
@@ -393,14 +397,14 @@ enum moe_status moe_jsonl_parse(const char *name, const char *data, size_t size,
     struct moe_jsonl p = {.name = name};
     struct moe_trace trace;
     moe_import_start(&trace, "jsonl", options, size, moe_hash_bytes(MOE_HASH_SEED, data, size));
-    enum moe_status status = parse_lines(&p, &file, err);
+    enum moe_status status = parse_lines(&p, &file, options, err);
     if (status == MOE_OK && p.n_tokens == 0)
         status = moe_fail(err, MOE_ERR_INPUT, "'%s': no tokens", name);
     if (status == MOE_OK)
         status = settle_shape(&p, &file, options, &trace, err);
     p.trace = &trace;
     if (status == MOE_OK)
-        status = parse_lines(&p, &file, err);
+        status = parse_lines(&p, &file, options, err);
     if (status == MOE_OK && !p.has_header) {
         trace.info.rows_in_order = moe_import_single_passes(&trace.tokens);
         snprintf(trace.info.dialect, sizeof trace.info.dialect, "format=jsonl");

@@ -248,7 +248,8 @@ static enum moe_status parse_row(struct parser *p, struct moe_err *err)
     return append_row(p, &row, err);
 }
 
-static enum moe_status parse_rows(struct parser *p, struct moe_err *err)
+static enum moe_status parse_rows(struct parser *p, const char *data,
+                                  const struct moe_import_options *options, struct moe_err *err)
 {
     for (;;) {
         bool got = false;
@@ -256,6 +257,9 @@ static enum moe_status parse_rows(struct parser *p, struct moe_err *err)
         if (status != MOE_OK || !got)
             return status;
         status = parse_row(p, err);
+        if (status == MOE_OK && p->n_rows % 4096 == 0)
+            status = moe_import_tick(options, (uint64_t)(p->csv.next - data),
+                                     (uint64_t)(p->csv.end - data), err);
         if (status != MOE_OK)
             return status;
     }
@@ -507,7 +511,7 @@ static enum moe_status parse_all(struct parser *p, const char *data, size_t size
 {
     enum moe_status status = parse_header(p, data, err);
     if (status == MOE_OK)
-        status = parse_rows(p, err);
+        status = parse_rows(p, data, options, err);
     if (status == MOE_OK)
         status = find_tokens(p, err);
     if (status == MOE_OK)

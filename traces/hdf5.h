@@ -6,6 +6,7 @@
 #ifndef MOELAB_TRACES_HDF5_H
 #define MOELAB_TRACES_HDF5_H
 
+#include "base/progress.h"
 #include "traces/trace.h"
 
 struct moe_reader; /* opaque; not thread-safe */
@@ -64,7 +65,12 @@ enum moe_status moe_writer_commit(struct moe_writer *writer, struct moe_err *err
 /* Frees the writer; what was not committed is dropped and leaves no file behind. */
 void moe_writer_close(struct moe_writer *writer);
 
-/* Writes a whole trace: open, append, commit, close. */
+/* Writes a whole trace: open, append, commit, close. progress (may be NULL) is told the tokens
+ * written; MOE_ERR_INTERRUPTED, and no file, when the user wants to stop. */
+enum moe_status moe_trace_save_watched(const char *path, const struct moe_trace *trace,
+                                       struct moe_progress *progress, struct moe_err *err);
+
+/* The same, unwatched. */
 enum moe_status moe_trace_save(const char *path, const struct moe_trace *trace,
                                struct moe_err *err);
 

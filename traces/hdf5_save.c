@@ -1,5 +1,7 @@
 #include "traces/hdf5.h"
 
+#include "base/progress.h"
+
 #include <inttypes.h>
 #include <stddef.h>
 
@@ -24,8 +26,28 @@ static struct moe_tokens rows_of(const struct moe_trace *trace, uint64_t from, u
     return x;
 }
 
+enum { TOKENS_BETWEEN_LOOKS = 1 << 16 };
+
+/* Tokens [from, from + n), in pieces: writing takes the longest of an import. */
+static enum moe_status append_rows(struct moe_writer *w, const struct moe_trace *trace,
+                                   uint64_t from, uint64_t n, struct moe_progress *progress,
+                                   struct moe_err *err)
+{
+    enum moe_status status = MOE_OK;
+    for (uint64_t done = 0; !status && done < n; done += TOKENS_BETWEEN_LOOKS) {
+        uint64_t piece = n - done < TOKENS_BETWEEN_LOOKS ? n - done : TOKENS_BETWEEN_LOOKS;
+        struct moe_tokens rows = rows_of(trace, from + done, piece);
+        status = moe_writer_append(w, &rows, err);
+        if (progress)
+            moe_progress_update(progress, from + done + piece);
+        if (!status && progress && moe_interrupted())
+            status = moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
+    }
+    return status;
+}
+
 static enum moe_status write_sequences(struct moe_writer *w, const struct moe_trace *trace,
-                                       struct moe_err *err)
+                                       struct moe_progress *progress, struct moe_err *err)
 {
     uint64_t at = 0;
     for (uint64_t i = 0; i < trace->n_sequences; i++) {
@@ -35,8 +57,7 @@ static enum moe_status write_sequences(struct moe_writer *w, const struct moe_tr
                             "sequence %" PRIu64 " of %" PRIu64 " tokens ends beyond the %" PRIu64
                             " tokens of the trace",
                             i, n, trace->tokens.n_tokens);
-        struct moe_tokens rows = rows_of(trace, at, n);
-        enum moe_status status = moe_writer_append(w, &rows, err);
+        enum moe_status status = append_rows(w, trace, at, n, progress, err);
         if (!status)
             status = moe_writer_end_sequence(w, &trace->sequences[i], err);
         if (status)
@@ -50,16 +71,22 @@ static enum moe_status write_sequences(struct moe_writer *w, const struct moe_tr
     return MOE_OK;
 }
 
-enum moe_status moe_trace_save(const char *path, const struct moe_trace *trace, struct moe_err *err)
+enum moe_status moe_trace_save_watched(const char *path, const struct moe_trace *trace,
+                                       struct moe_progress *progress, struct moe_err *err)
 {
     struct moe_writer *w;
     enum moe_status status =
         moe_writer_open(&w, path, &trace->info, moe_tokens_parts(&trace->tokens), false, err);
     if (status)
         return status;
-    status = write_sequences(w, trace, err);
+    status = write_sequences(w, trace, progress, err);
     if (!status)
         status = moe_writer_commit(w, err);
     moe_writer_close(w);
     return status;
+}
+
+enum moe_status moe_trace_save(const char *path, const struct moe_trace *trace, struct moe_err *err)
+{
+    return moe_trace_save_watched(path, trace, NULL, err);
 }

@@ -6,6 +6,7 @@
 #ifndef MOELAB_TRACES_IMPORT_H
 #define MOELAB_TRACES_IMPORT_H
 
+#include "base/progress.h"
 #include "traces/model.h"
 #include "traces/trace.h"
 
@@ -16,6 +17,7 @@ struct moe_import_options {
     const char *licence;           /* provenance, or NULL */
     const char *source;            /* provenance, or NULL: format and content hash */
     uint64_t n_experts;            /* E when neither file nor model tells; 0: largest id + 1 */
+    struct moe_progress *progress; /* told how much was read, in bytes of the file, or NULL */
 };
 
 struct moe_format {

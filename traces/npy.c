@@ -184,13 +184,21 @@ enum moe_status moe_npy_parse(const char *name, const void *data, size_t size, s
     return MOE_OK;
 }
 
+/* One case a width: each becomes a single load. */
 static uint64_t load(const struct moe_npy *array, uint64_t i)
 {
-    uint64_t value = 0;
     const unsigned char *p = array->items + i * array->width;
-    for (unsigned b = 0; b < array->width; b++)
-        value |= (uint64_t)p[b] << 8 * b;
-    return value;
+    uint64_t low = p[0];
+    if (array->width == 1)
+        return low;
+    low |= (uint64_t)p[1] << 8;
+    if (array->width == 2)
+        return low;
+    low |= (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24;
+    if (array->width == 4)
+        return low;
+    return low | (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 |
+           (uint64_t)p[7] << 56;
 }
 
 int64_t moe_npy_integer(const struct moe_npy *array, uint64_t i)
