@@ -12,7 +12,7 @@ struct params {
 struct state {
     uint32_t n_slots;
     bool hazards;
-    uint64_t counter[]; /* [n_slots] 0: empty */
+    uint64_t counter[]; /* [n_slots] outlives the expert that was counted */
 };
 
 static const struct moe_param table[] = {
@@ -45,7 +45,8 @@ static void on_route(void *state, const struct moe_route *route)
             st->counter[route->slot[i]]++;
 }
 
-/* The evicted way's counter does not matter for the largest: it was the smallest. */
+/* The way given up still counts for the largest, as in the reference code; with hazards=off it may
+ * have been the largest, when the smaller ones were pinned. */
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
@@ -57,19 +58,13 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     st->counter[slot] = largest + 1;
 }
 
-static void on_evict(void *state, moe_slot slot, moe_key key)
-{
-    struct state *st = state;
-    (void)key;
-    st->counter[slot] = 0;
-}
-
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     const struct state *st = state;
     moe_slot best = MOE_NO_SLOT;
+    uint8_t forbids = st->hazards ? MOE_PIN_EMPTY : UINT8_MAX;
     for (uint32_t s = 0; s < st->n_slots; s++) {
-        bool may = st->hazards ? st->counter[s] > 0 : !req->pinned[s];
+        bool may = !(req->pinned[s] & forbids);
         if (may && (best == MOE_NO_SLOT || st->counter[s] < st->counter[best]))
             best = (moe_slot)s;
     }
@@ -87,6 +82,5 @@ const struct moe_policy_ops moe_policy_paper_lru = {
     .init = init,
     .on_route = on_route,
     .on_insert = on_insert,
-    .on_evict = on_evict,
     .victim = victim,
 };

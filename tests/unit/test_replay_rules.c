@@ -81,6 +81,32 @@ START_TEST(paper_lru_counts_before_it_chooses)
 }
 END_TEST
 
+/* A fill gets the largest counter of all plus one, that of the way it takes among them. Two ways:
+ *   (0 1)    1, 2
+ *   (1) (1)  1, 4
+ *   (0 2)    hit on 0: 2, 4; the event protects it, so 1 goes though it is the largest: 2, 5
+ *   (0) (0)  4, 5
+ *   (3)      0 goes: 6, 5. Had 2 got the largest of the rest plus one, 3, it would go instead.
+ *   (0)      a miss; 2 goes, never found */
+START_TEST(paper_lru_counts_the_way_given_up)
+{
+    static const moe_expert expert[] = {0, 1,    1, NONE, 1, NONE, 0, 2,
+                                        0, NONE, 0, NONE, 3, NONE, 0, NONE};
+    static const struct moe_counts want = {.events = 8,
+                                           .any_hit_events = 5,
+                                           .all_hit_events = 4,
+                                           .lookups = 10,
+                                           .hits = 5,
+                                           .misses = 5,
+                                           .fills = 5,
+                                           .evictions = 3,
+                                           .useless_fills = 1};
+    struct moe_trace trace = decode_trace(1, 8, expert);
+    expect(&trace, "1x2", "paper-lru:hazards=off", &want);
+    moe_trace_release(&trace);
+}
+END_TEST
+
 /* (0 1) (1 2) (0 1) (2 3) and a slot for each: 3 is never used again, so a bypassing OPT does not
  * take it, though a slot is free. Forced, it does. Hits: 1; 0 and 1; 2. */
 START_TEST(opt_takes_nothing_useless)
@@ -133,6 +159,7 @@ int main(void)
     Suite *suite = suite_create("replay_rules");
     TCase *tests = tcase_create("replay_rules");
     tcase_add_test(tests, paper_lru_counts_before_it_chooses);
+    tcase_add_test(tests, paper_lru_counts_the_way_given_up);
     tcase_add_test(tests, opt_takes_nothing_useless);
     tcase_add_test(tests, bytes_given_up_in_vain_stay_out);
     suite_add_tcase(suite, tests);
