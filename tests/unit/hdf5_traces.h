@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "traces/hdf5.h"
 
+#include <check.h>
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>
@@ -56,7 +57,7 @@ static inline void fill_route(struct moe_tokens *x, const struct moe_trace_info 
             x->log_bytes[at + k] = moe_rng_next(rng) >> 1;
         }
     }
-    for (uint32_t e = 0; e < E; e++) {
+    for (uint32_t e = 0; e < E && (x->score || x->lookahead); e++) {
         if (x->score)
             x->score[row + e] = shape == 0 ? NAN : (float)moe_rng_unit(rng);
         if (x->lookahead)
@@ -145,6 +146,34 @@ static inline bool same_rows(const struct moe_tokens *a, uint64_t at, const stru
            SAME(phase, 1) && SAME(expert, r) && SAME(weight, r) && SAME(score, s) &&
            SAME(lookahead, s) && SAME(log_residency, r) && SAME(log_bytes, r);
 #undef SAME
+}
+
+/* Opens and reads everything, in blocks and whole; both must tell the same. */
+static inline enum moe_status read_all(const char *path, struct moe_err *err)
+{
+    struct moe_reader *r;
+    struct moe_trace x;
+    struct moe_err whole = {0};
+    const struct moe_tokens *b = NULL;
+    memset(err, 0, sizeof *err);
+    enum moe_status status = moe_reader_open(&r, path, err);
+    if (status)
+        return status;
+    do
+        status = moe_reader_next(r, ALL_PARTS, &b, err);
+    while (!status && b);
+    for (uint64_t i = 0; !status && i < moe_reader_n_sequences(r); i++) {
+        struct moe_sequence s;
+        if (!(status = moe_reader_sequence(r, i, &s, err))) {
+            free(s.label);
+            free(s.category);
+        }
+    }
+    moe_reader_close(r);
+    if (!moe_trace_load(path, ALL_PARTS, &x, &whole))
+        moe_trace_release(&x);
+    ck_assert_msg(whole.status == err->status, "streamed '%s', loaded '%s'", err->text, whole.text);
+    return status;
 }
 
 #endif

@@ -110,12 +110,12 @@ START_TEST(every_shape_comes_back)
 }
 END_TEST
 
-/* Enough tokens for many blocks; one pass is larger than a block. */
+/* Enough tokens for many blocks; one pass is larger than a block. Rows are wide rather than many.
+ */
 START_TEST(blocks_hold_whole_passes)
 {
     struct moe_err err = {0};
-    struct moe_trace x = make_trace(8, 8, 2, 40, 60000, 0, 4);
-    ck_assert_uint_gt(x.tokens.n_tokens, 500000);
+    struct moe_trace x = make_trace(4, 64, 64, 6, 30000, 0, 4);
     must(moe_trace_save(path, &x, &err), &err);
     ck_assert_uint_gt(check_blocks(path, &x, ALL_PARTS), 8);
     struct moe_reader *r;
@@ -266,10 +266,10 @@ END_TEST
 START_TEST(commits_larger_than_the_buffer)
 {
     struct moe_err err = {0};
-    struct moe_trace back, x = make_trace(1024, 2, 1, 2, 18000, 0, 8);
+    struct moe_trace back, x = make_trace(64, 64, 64, 2, 4500, 0, 8);
     struct moe_writer *w;
     uint64_t at = 0;
-    ck_assert_uint_gt(x.sequences[0].n_tokens * 1024 * 2, 34 << 20);
+    ck_assert_uint_gt(x.sequences[0].n_tokens * 64 * 64 * sizeof *x.tokens.expert, 34 << 20);
     must(moe_writer_open(&w, path, &x.info, 0, false, &err), &err);
     for (uint64_t i = 0; i < x.n_sequences; at += x.sequences[i].n_tokens, i++) {
         append_sequence(w, &x, i, at);
@@ -374,11 +374,11 @@ END_TEST
 
 /* In a child that may write files of `limit` bytes only. 0: the one line was as expected, what was
  * committed opens, nothing else is left. */
-static int write_on_full_disk(rlim_t limit)
+static int write_on_full_disk(const struct moe_trace *trace, rlim_t limit)
 {
     struct rlimit small = {limit, RLIM_INFINITY};
     struct moe_err err = {0}, wanted = {0};
-    struct moe_trace back, x = make_trace(8, 64, 4, 40, 60, MOE_HAS_WEIGHT, 12);
+    struct moe_trace back, x = *trace;
     struct moe_writer *w;
     uint64_t committed = 0, at = 0;
     char part[320];
@@ -417,15 +417,17 @@ static int write_on_full_disk(rlim_t limit)
 
 START_TEST(a_full_disk_costs_only_what_was_not_committed)
 {
+    struct moe_trace x = make_trace(8, 64, 4, 40, 60, MOE_HAS_WEIGHT, 12);
     for (rlim_t limit = 12000; limit < 40000; limit += 1777) {
         pid_t child = fork();
         if (child == 0) /* _exit: what HDF5 could not write it does not free either */
-            _exit(write_on_full_disk(limit));
+            _exit(write_on_full_disk(&x, limit));
         int status;
         ck_assert_int_eq(waitpid(child, &status, 0), child);
         ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "limit %lu: status %#x",
                       (unsigned long)limit, (unsigned)status);
     }
+    moe_trace_release(&x);
 }
 END_TEST
 

@@ -10,6 +10,7 @@ static void refused(const char *text, const char *expected)
 START_TEST(golden_round_trip)
 {
     help_round_trip("expert-choices", GOLDEN "expert_choices.csv", &no_options);
+    help_jsonl_trip("a.h5");
     help_same_file(GOLDEN "expert_choices.csv", help_path("exported"));
 }
 END_TEST
@@ -25,6 +26,7 @@ START_TEST(shared_round_trip)
     help_ok(moe_model_load("experiments/models/minicpm-moe-8x2b.yaml", &model, &err), &err);
     struct moe_import_options options = {.model = &model};
     help_round_trip("expert-choices", path, &options);
+    help_jsonl_trip("a.h5");
     help_same_file(path, help_path("exported"));
     help_ok(moe_expert_choices_import(path, &no_options, &trace, &err), &err);
     ck_assert_uint_eq(trace.info.n_layers, 40);

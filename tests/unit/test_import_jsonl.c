@@ -36,6 +36,7 @@ START_TEST(golden_content)
     ck_assert(!trace.info.rows_in_order);
     moe_trace_release(&trace);
     help_round_trip("jsonl", GOLDEN "tokens.jsonl", &no_options);
+    help_jsonl_trip("a.h5");
 }
 END_TEST
 

@@ -18,6 +18,7 @@ static void parsed(const char *text, struct moe_trace *trace)
 START_TEST(golden_round_trip)
 {
     help_round_trip("route-csv", GOLDEN "route.csv", &no_options);
+    help_jsonl_trip("a.h5");
     help_same_file(GOLDEN "route.csv", help_path("exported"));
 }
 END_TEST
@@ -30,6 +31,7 @@ START_TEST(shared_round_trip)
     if (!help_shared(path))
         return;
     help_round_trip("route-csv", path, &no_options);
+    help_jsonl_trip("a.h5");
     help_same_file(path, help_path("exported"));
     help_ok(moe_route_csv_import(path, &no_options, &trace, &err), &err);
     ck_assert_uint_eq(trace.info.n_layers, 48);
