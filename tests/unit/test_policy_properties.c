@@ -34,8 +34,8 @@ static void spy_on_route(void *state, const struct moe_route *route)
 {
     struct spy *spy = state;
     for (uint32_t i = 0; i < route->n; i++) {
-        ck_assert_int_eq(route->slot[i] == MOE_NO_SLOT, route->access[i] == MOE_MISS);
-        ck_assert_int_lt(route->slot[i], (int)spy->n_slots);
+        REQUIRE((route->slot[i] == MOE_NO_SLOT) == (route->access[i] == MOE_MISS));
+        REQUIRE(route->slot[i] < (int)spy->n_slots);
     }
     if (spied->on_route)
         spied->on_route(spy->inner, route);
@@ -44,7 +44,7 @@ static void spy_on_route(void *state, const struct moe_route *route)
 static void spy_on_hit(void *state, moe_slot slot, moe_key key)
 {
     struct spy *spy = state;
-    ck_assert_uint_eq(spy->key[slot], key);
+    REQUIRE(spy->key[slot] == key);
     if (spied->on_hit)
         spied->on_hit(spy->inner, slot, key);
 }
@@ -52,7 +52,7 @@ static void spy_on_hit(void *state, moe_slot slot, moe_key key)
 static void spy_on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct spy *spy = state;
-    ck_assert_uint_eq(spy->key[slot], MOE_NO_KEY);
+    REQUIRE(spy->key[slot] == MOE_NO_KEY);
     spy->key[slot] = key;
     spied->on_insert(spy->inner, slot, key);
 }
@@ -60,7 +60,7 @@ static void spy_on_insert(void *state, moe_slot slot, moe_key key)
 static void spy_on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct spy *spy = state;
-    ck_assert_uint_eq(spy->key[slot], key);
+    REQUIRE(spy->key[slot] == key);
     spy->key[slot] = MOE_NO_KEY;
     if (spied->on_evict)
         spied->on_evict(spy->inner, slot, key);
@@ -78,14 +78,14 @@ static moe_slot spy_victim(void *state, const struct moe_victim_req *req)
     moe_slot v = spied->victim(spy->inner, req);
     if (v == MOE_NO_SLOT)
         return v;
-    ck_assert_int_lt(v, (int)spy->n_slots);
-    ck_assert_uint_ne(spy->key[v], MOE_NO_KEY);
+    REQUIRE(v < (int)spy->n_slots);
+    REQUIRE(spy->key[v] != MOE_NO_KEY);
     if (spied->flags & MOE_POLICY_IGNORES_PINS)
         n_overwritten += req->pinned[v] != 0;
     else if (spied->flags & MOE_POLICY_MAY_DROP_EVENT)
-        ck_assert_int_eq(req->pinned[v] & ~MOE_PIN_EVENT, 0);
+        REQUIRE((req->pinned[v] & ~MOE_PIN_EVENT) == 0);
     else
-        ck_assert_int_eq(req->pinned[v], 0);
+        REQUIRE(req->pinned[v] == 0);
     return v;
 }
 
@@ -137,7 +137,7 @@ static void prefetch_some(struct late_run *r)
     moe_slot s = moe_cache_reserve_key(r->cache, key, &evicted);
     if (s == MOE_NO_SLOT)
         return;
-    ck_assert_int_eq(moe_cache_find(r->cache, key), s);
+    REQUIRE(moe_cache_find(r->cache, key) == s);
     r->flying[r->n_flying++] = s;
 }
 
@@ -164,34 +164,34 @@ static uint64_t check_contents(const struct late_run *r)
             uint32_t layer = k / g->n_experts;
             if (s == MOE_NO_SLOT || g->pool_of_layer[layer] != (int32_t)p)
                 continue;
-            ck_assert(!taken[s]);
+            REQUIRE(!taken[s]);
             taken[s] = true;
-            ck_assert_uint_ge((uint32_t)s, g->pool[p].first_slot);
-            ck_assert_uint_lt((uint32_t)s, g->pool[p].first_slot + g->pool[p].n_slots);
+            REQUIRE((uint32_t)s >= g->pool[p].first_slot);
+            REQUIRE((uint32_t)s < g->pool[p].first_slot + g->pool[p].n_slots);
             bytes += g->expert_bytes ? g->expert_bytes[layer] : 0;
             present++;
         }
         if (g->pool[p].bytes)
-            ck_assert_uint_le(bytes, g->pool[p].bytes);
+            REQUIRE(bytes <= g->pool[p].bytes);
     }
     for (moe_key k = 0; k < g->n_layers * g->n_experts; k++)
         if (g->pool_of_layer[k / g->n_experts] < 0)
-            ck_assert_int_eq(moe_cache_find(r->cache, k), MOE_NO_SLOT);
+            REQUIRE(moe_cache_find(r->cache, k) == MOE_NO_SLOT);
     return present;
 }
 
 static void check_counts(const struct late_run *r, uint64_t lookups)
 {
     struct moe_counts c = total_counts(r->cache, r->trace->n_layers);
-    ck_assert_uint_eq(c.lookups, lookups);
-    ck_assert_uint_eq(c.hits + c.inflight_hits + c.misses, c.lookups);
-    ck_assert_uint_eq(c.fills - c.evictions, check_contents(r));
-    ck_assert_uint_le(c.useless_fills, c.evictions);
-    ck_assert_uint_le(c.late_fills, c.inflight_hits);
-    ck_assert_uint_le(c.late_fills, c.fills);
-    ck_assert_uint_le(c.all_hit_events, c.any_hit_events);
-    ck_assert_uint_le(c.any_hit_events, c.events);
-    ck_assert_uint_eq(c.hazards, n_overwritten);
+    REQUIRE(c.lookups == lookups);
+    REQUIRE(c.hits + c.inflight_hits + c.misses == c.lookups);
+    REQUIRE(c.fills - c.evictions == check_contents(r));
+    REQUIRE(c.useless_fills <= c.evictions);
+    REQUIRE(c.late_fills <= c.inflight_hits);
+    REQUIRE(c.late_fills <= c.fills);
+    REQUIRE(c.all_hit_events <= c.any_hit_events);
+    REQUIRE(c.any_hit_events <= c.events);
+    REQUIRE(c.hazards == n_overwritten);
 }
 
 static struct moe_counts run_late(struct late_run *r, const struct moe_policy_spec *spec,
@@ -207,10 +207,10 @@ static struct moe_counts run_late(struct late_run *r, const struct moe_policy_sp
     r->n_flying = 0;
     r->held = MOE_NO_SLOT;
     moe_rng_init(&r->rng, seed);
-    ck_assert_int_eq(moe_admission_parse("always", &always, &err), MOE_OK);
+    REQUIRE(moe_admission_parse("always", &always, &err) == MOE_OK);
     moe_admission_init(&admission, &always);
-    ck_assert_int_eq(moe_planner_new(&planner, t->n_experts, t->top_k, &err), MOE_OK);
-    ck_assert_int_eq(moe_cache_new(&r->cache, r->geometry, t->top_k, spec, seed, &err), MOE_OK);
+    REQUIRE(moe_planner_new(&planner, t->n_experts, t->top_k, &err) == MOE_OK);
+    REQUIRE(moe_cache_new(&r->cache, r->geometry, t->top_k, spec, seed, &err) == MOE_OK);
     for (uint32_t i = 0; i < t->n_events; i++) {
         const struct event *e = &t->event[i];
         struct moe_layer_routes routes = {.layer = e->layer,
@@ -348,7 +348,8 @@ START_TEST(lru_inclusion)
                               .ctx = &log};
             run_trace(&run, find_variant("lru"));
             for (uint32_t k = 0; k < before.n; k++)
-                ck_assert_msg(log.hit[k] >= before.hit[k], "case %d %s lookup %u", i, c.text, k);
+                if (log.hit[k] < before.hit[k])
+                    ck_abort_msg("case %d %s lookup %u", i, c.text, k);
             before = log;
             n_event += !access;
         }
