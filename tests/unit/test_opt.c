@@ -1,13 +1,6 @@
 /* OPT: no policy beats it on any of many random traces, and exhaustive search agrees with it. */
 #include "tests/unit/policy_variants.h"
-
-#ifdef __has_feature
-#define ADDRESS_SANITIZER __has_feature(address_sanitizer)
-#elif defined(__SANITIZE_ADDRESS__)
-#define ADDRESS_SANITIZER 1
-#else
-#define ADDRESS_SANITIZER 0
-#endif
+#include "tests/unit/sanitizer.h"
 
 /* Sanitizers look for bad memory, for which a tenth of the cases is as good and ten times faster;
  * the claim about OPT is the plain build's. */

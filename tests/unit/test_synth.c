@@ -1,5 +1,6 @@
 /* Synthetic traces: shape, determinism, each kind's promise, and the fit to measured statistics. */
 #include "base/version.h"
+#include "tests/unit/sanitizer.h"
 #include "traces/reuse.h"
 #include "traces/synth.h"
 #include "traces/synth_spec.h"
@@ -447,8 +448,10 @@ int main(void)
     tcase_add_test(tests, sticky_repeats_as_told);
     tcase_add_test(tests, zipf_first_choices);
     tcase_add_test(tests, stats_match_the_measured);
-    tcase_add_test(tests, stats_match_with_another_seed);
-    tcase_add_test(tests, stats_match_in_long_sequences);
+    if (!ADDRESS_SANITIZER) { /* the same code as the fit above, half a minute each */
+        tcase_add_test(tests, stats_match_with_another_seed);
+        tcase_add_test(tests, stats_match_in_long_sequences);
+    }
     tcase_add_test(tests, sequences_are_independent);
     tcase_add_test(tests, stats_take_the_files_shape_and_length);
     tcase_add_loop_test(tests, refused_specs, 0, sizeof refused / sizeof *refused);
