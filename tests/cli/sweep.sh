@@ -34,7 +34,7 @@ cp "$folder/one.tsv" "$folder/y.tsv"
 expect 0 "80 points (20 run, 60 taken over)" "$moelab" sweep "$folder/y.yaml" -o "$folder/y.tsv"
 
 # Killed for real while it runs: the result does not exist, the journal is good, the rest is run.
-sed 's/tokens=400/tokens=40000/' "$x" >"$folder/z.yaml"
+sed 's/tokens=400/tokens=12000/' "$x" >"$folder/z.yaml"
 "$moelab" sweep "$folder/z.yaml" -o "$folder/z.tsv" --jobs 1 >/dev/null 2>&1 &
 child=$!
 while [ "$(wc -l <"$folder/z.tsv.journal" 2>/dev/null || echo 0)" -lt 4 ] &&

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The program finds its models, platforms, strategies, statistics and plots from any folder, and
+# every command explains itself.
+. tests/cli/lib/check.bash
+moelab=$(realpath "$moelab")
+stats="synth:stats:file=experiments/data/mixtral-8x7b-decode-stats.json,tokens=64,model=mixtral-8x7b"
+commands=("trace import" "trace info" "trace stats" "trace verify" "trace synth" "trace export"
+    "trace cat" replay sim sweep list bench version)
+cd "$folder" || exit 1
+expect 0 "SYNTHETIC" "$moelab" sim "$stats"
+expect 0 "lookups" "$moelab" replay "$stats" --geometry 14x4
+expect 1 "experiments/data/none.json" "$moelab" replay "synth:stats:file=experiments/data/none.json"
+expect 0 "moelab" "$moelab" help
+for command in "${commands[@]}"; do
+    read -ra words <<<"$command"
+    expect 0 "moelab $command" "$moelab" "${words[@]}" --help
+    expect 0 "moelab $command" "$moelab" help "${words[@]}"
+done
+printf 'experiment: x\ntrace: "%s"\nmodel: mixtral-8x7b\nplatform: paper-4090\nstrategy: collab\naxes: {threads: [1, 24]}\nplot: throughput-bars\n' \
+    "$stats" >x.yaml
+if command -v gnuplot >/dev/null; then
+    expect 0 "results/x.svg" "$moelab" sweep x.yaml
+    for plot in results/x.svg results/x.png; do
+        if [ -s "$plot" ]; then passed; else failed "$plot is missing or empty"; fi
+    done
+else
+    expect 0 "results/x.tsv" "$moelab" sweep x.yaml
+fi
+expect 2 "nothing to list" "$moelab" list everything
+finish
