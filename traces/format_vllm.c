@@ -312,10 +312,12 @@ static enum moe_status list_folder(struct folder *f, const char *path, struct mo
             status = add_file(f, path, e->d_name, err);
     }
     closedir(folder);
-    if (status == MOE_OK && f->n == 0)
+    if (status)
+        return status;
+    if (f->n == 0)
         return moe_fail(err, MOE_ERR_INPUT, "'%s': folder has no .npy file", path);
     qsort(f->files, f->n, sizeof *f->files, compare_files);
-    return status;
+    return MOE_OK;
 }
 
 static enum moe_status add_lone_file(struct folder *f, const char *path, struct moe_err *err)
