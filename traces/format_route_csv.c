@@ -309,7 +309,7 @@ static uint32_t sequence_of(const struct parser *p, const struct row *row)
 static enum moe_status append_token(struct parser *p, struct pass *pass, const struct row *row,
                                     bool new_pass, struct moe_err *err)
 {
-    if (p->n_tokens == p->token_room) {
+    if (!p->tokens || p->n_tokens == p->token_room) {
         size_t wanted = p->token_room ? 2 * p->token_room : 256;
         struct token *grown = realloc(p->tokens, wanted * sizeof *grown);
         if (!grown)
@@ -317,14 +317,15 @@ static enum moe_status append_token(struct parser *p, struct pass *pass, const s
         p->tokens = grown;
         p->token_room = wanted;
     }
-    const struct token *last = p->n_tokens ? &p->tokens[p->n_tokens - 1] : NULL;
-    struct token token = {.position = row->position, .phase = row->phase};
-    token.sequence = new_pass ? sequence_of(p, row) : last->sequence;
-    if (last && last->sequence == token.sequence)
-        token.pass = last->pass + new_pass;
+    struct token last = {0}, token = {.position = row->position, .phase = row->phase};
+    if (p->n_tokens > 0)
+        last = p->tokens[p->n_tokens - 1];
+    token.sequence = new_pass ? sequence_of(p, row) : last.sequence;
+    if (p->n_tokens > 0 && last.sequence == token.sequence)
+        token.pass = last.pass + new_pass;
     if (new_pass)
         pass->first = p->n_tokens;
-    else if (row->position < last->position)
+    else if (row->position < last.position)
         return row_fail(p, row, err, "positions of a prefill pass must rise: step",
                         (long)row->position);
     p->tokens[p->n_tokens++] = token;

@@ -285,7 +285,7 @@ enum moe_status moe_sequences_write(FILE *out, const struct moe_trace *trace, co
                                     bool crlf, struct moe_err *err)
 {
     char line[128];
-    int order[N_COLUMNS];
+    int order[N_COLUMNS] = {0};
     size_t n_columns = 0;
     const char *end = crlf ? "\r\n" : "\n";
     default_columns(trace, line, sizeof line);
