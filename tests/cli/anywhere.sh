@@ -3,7 +3,8 @@
 # every command explains itself.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
-stats="synth:stats:file=experiments/data/mixtral-8x7b-decode-stats.json,tokens=64,model=mixtral-8x7b"
+data=experiments/data/mixtral-8x7b-decode-stats.json
+stats="synth:stats:file=$data,tokens=64,model=mixtral-8x7b"
 commands=("trace import" "trace info" "trace stats" "trace verify" "trace synth" "trace export"
     "trace cat" replay sim sweep list bench version)
 cd "$folder" || exit 1
@@ -16,8 +17,15 @@ for command in "${commands[@]}"; do
     expect 0 "moelab $command" "$moelab" "${words[@]}" --help
     expect 0 "moelab $command" "$moelab" help "${words[@]}"
 done
-printf 'experiment: x\ntrace: "%s"\nmodel: mixtral-8x7b\nplatform: paper-4090\nstrategy: collab\naxes: {threads: [1, 24]}\nplot: throughput-bars\n' \
-    "$stats" >x.yaml
+cat >x.yaml <<YAML
+experiment: x
+trace: "$stats"
+model: mixtral-8x7b
+platform: paper-4090
+strategy: collab
+axes: {threads: [1, 24]}
+plot: throughput-bars
+YAML
 if command -v gnuplot >/dev/null; then
     expect 0 "results/x.svg" "$moelab" sweep x.yaml
     for plot in results/x.svg results/x.png; do
