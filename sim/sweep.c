@@ -8,6 +8,7 @@
 #include "sim/sweep_point.h"
 #include "traces/source.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <omp.h>
 #include <stdio.h>
@@ -182,19 +183,25 @@ static void journal_path(const struct sweep *w, char *buf, size_t size)
     snprintf(buf, size, "%s.journal", w->output);
 }
 
+/* The journal of an earlier run is replaced in one step: a full disk must not cost its rows. */
 static enum moe_status open_journal(struct sweep *w, struct moe_err *err)
 {
     char path[4200];
+    struct moe_output out;
     journal_path(w, path, sizeof path);
-    w->journal = fopen(path, "w");
-    if (!w->journal)
-        return moe_fail(err, MOE_ERR_IO, "cannot create '%s'", path);
-    fprintf(w->journal, "%s\n", w->header);
+    enum moe_status s = moe_output_create(&out, path, err);
+    if (s)
+        return s;
+    fprintf(out.stream, "%s\n", w->header);
     for (size_t i = 0; i < w->x->n_points; i++)
         if (w->rows[i])
-            fprintf(w->journal, "%s\n", w->rows[i]);
-    if (fflush(w->journal) != 0)
-        return moe_fail(err, MOE_ERR_IO, "cannot write '%s': disk full?", path);
+            fprintf(out.stream, "%s\n", w->rows[i]);
+    s = moe_output_commit(&out, err);
+    if (s)
+        return s;
+    w->journal = fopen(path, "a");
+    if (!w->journal)
+        return moe_fail(err, MOE_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
     return MOE_OK;
 }
 
