@@ -37,7 +37,7 @@ expect 0 "80 points (20 run, 60 taken over)" "$moelab" sweep "$folder/y.yaml" -o
 sed 's/tokens=400/tokens=12000/' "$x" >"$folder/z.yaml"
 "$moelab" sweep "$folder/z.yaml" -o "$folder/z.tsv" --jobs 1 >/dev/null 2>&1 &
 child=$!
-while [ "$(wc -l <"$folder/z.tsv.journal" 2>/dev/null || echo 0)" -lt 4 ] &&
+while [ "$({ wc -l <"$folder/z.tsv.journal" || echo 0; } 2>/dev/null)" -lt 4 ] &&
     kill -0 $child 2>/dev/null; do :; done
 kill -9 $child 2>/dev/null
 wait $child 2>/dev/null
