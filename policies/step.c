@@ -163,11 +163,8 @@ static void prefetch(const struct moe_loop *loop, const struct moe_route *route)
     uint32_t n = ops->predict(loop->prefetch_state, route, keys, MAX_PREFETCH);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t layer = keys[i] / loop->n_experts;
-        if (!moe_cache_covers(loop->cache, layer) ||
-            moe_cache_find(loop->cache, keys[i]) != MOE_NO_SLOT)
-            continue;
         moe_slot slot = moe_cache_reserve_key(loop->cache, keys[i], NULL);
-        if (slot == MOE_NO_SLOT)
+        if (slot == MOE_NO_SLOT) /* present, declined, or no room */
             continue;
         struct moe_fetch f = {layer, (moe_expert)(keys[i] % loop->n_experts), slot,
                               MOE_FETCH_PREFETCH, loop->strategy->fill_memory == MOE_FILL_PAGEABLE};
