@@ -28,6 +28,11 @@ grep -v '^#' "$folder/one.tsv" | sed -n 32p | head -c 40 >>"$folder/cut.tsv.jour
 expect 0 "60 points (30 run, 30 taken over)" "$moelab" sweep "$x" -o "$folder/cut.tsv"
 same "$folder/one.tsv" "$folder/cut.tsv"
 
+# A whole line that lacks a column is no finished point.
+grep -v '^#' "$folder/one.tsv" | head -n 3 | sed '3s/\t[^\t]*$//' >"$folder/short.tsv.journal"
+expect 0 "60 points (59 run, 1 taken over)" "$moelab" sweep "$x" -o "$folder/short.tsv"
+same "$folder/one.tsv" "$folder/short.tsv"
+
 # A changed key changes the identity of its points only.
 sed 's/1..3/1..4/' "$x" >"$folder/y.yaml"
 cp "$folder/one.tsv" "$folder/y.tsv"
@@ -59,4 +64,5 @@ expect 1 "" "$moelab" sweep "$x" -o "$folder/no/such/x.tsv"
 expect 1 "none.yaml" "$moelab" sweep "$folder/none.yaml"
 sed 's/none, 8x1/9x9, 8x1/' "$x" >"$folder/part.yaml"
 expect 0 "12 points could not run" "$moelab" sweep "$folder/part.yaml" -o "$folder/part.tsv"
+expect 0 "60 points (12 run, 48 taken over)" "$moelab" sweep "$folder/part.yaml" -o "$folder/part.tsv"
 finish

@@ -135,6 +135,7 @@ static void refuse(const char *text, const char *message)
 START_TEST(bad_files)
 {
     refuse(HEAD "axs: {}\n", "'x.yaml':6: unknown key 'axs' (did you mean 'axes'?)");
+    refuse("experiment: a/b\n", "'x.yaml':1: experiment 'a/b' is no file name");
     refuse("experiment: ../x\n", "'x.yaml':1: experiment '../x' is no file name");
     refuse("experiment: x\nmodel: m\nplatform: p\nstrategy: s\n",
            "'x.yaml':1: the experiment has no 'trace'");

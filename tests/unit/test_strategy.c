@@ -93,6 +93,10 @@ START_TEST(keys_by_name)
 {
     struct moe_strategy s;
     moe_strategy_default(&s);
+    ck_assert_str_eq(s.policy.ops->name, "lru");
+    ck_assert_str_eq(s.admission.ops->name, "always");
+    ck_assert_str_eq(s.prefetcher.ops->name, "none");
+    ck_assert_str_eq(s.geometry, "none");
     ck_assert_int_eq(moe_strategy_set(&s, "policy", "opt:admit=forced", &err), MOE_OK);
     ck_assert_int_eq(moe_strategy_set(&s, "policy.admit", "bypass", &err), MOE_OK);
     ck_assert_int_eq(moe_strategy_set(&s, "dispatch.in_flight", "cpu", &err), MOE_OK);
