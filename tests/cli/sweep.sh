@@ -64,5 +64,6 @@ expect 1 "" "$moelab" sweep "$x" -o "$folder/no/such/x.tsv"
 expect 1 "none.yaml" "$moelab" sweep "$folder/none.yaml"
 sed 's/none, 8x1/9x9, 8x1/' "$x" >"$folder/part.yaml"
 expect 0 "12 points could not run" "$moelab" sweep "$folder/part.yaml" -o "$folder/part.tsv"
-expect 0 "60 points (12 run, 48 taken over)" "$moelab" sweep "$folder/part.yaml" -o "$folder/part.tsv"
+expect 0 "60 points (12 run, 48 taken over)" "$moelab" sweep "$folder/part.yaml" \
+    -o "$folder/part.tsv"
 finish
