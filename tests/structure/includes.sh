@@ -7,7 +7,7 @@ folders=()
 for d in base traces policies sim exec cli tests; do
     [[ ! -d $d ]] || folders+=("$d")
 done
-find "${folders[@]}" -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
+find "${folders[@]}" -type f \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
     LC_ALL=C sort -z | xargs -0 awk '
 BEGIN {
     may["base"] = " base "
@@ -18,7 +18,7 @@ BEGIN {
     may["cli"] = " base traces policies sim exec cli "
     may["tests"] = " base traces policies sim exec cli tests "
     # A header of a library, and the files that may include it.
-    n = split("hdf5 yaml jansson omp check cuda cblas mpi zlib", libraries, " ")
+    n = split("hdf5 yaml jansson omp check cuda cblas mpi zlib sentencepiece", libraries, " ")
     header["hdf5"] = "^(hdf5|H5[A-Za-z]*)\\.h$"
     where["hdf5"] = "^(traces/hdf5_[a-z0-9_]*\\.[ch]|tests/.*)$"
     header["yaml"] = "^yaml\\.h$"
@@ -36,6 +36,8 @@ BEGIN {
     header["mpi"] = "^mpi\\.h$"
     where["mpi"] = "^cli/.*\\.c$"
     header["zlib"] = "^zlib\\.h$"
+    header["sentencepiece"] = "^sentencepiece_.*\\.h$"
+    where["sentencepiece"] = "^exec/sentencepiece\\.cc$"
     where["zlib"] = "^traces/zip\\.c$"
 }
 function fail(why) { print FILENAME ":" FNR ": " why; bad = 1 }

@@ -1,0 +1,63 @@
+/* config.json of a Hugging Face model directory: exactly what the forward pass needs. What the
+ * file asks for and moelab does not do is refused by its name, never ignored.
+ *
+ * Both spellings are read: the one of published checkpoints (rope_theta, rope_scaling,
+ * torch_dtype) and the one that transformers 5 writes (rope_parameters, dtype).
+ * Source: transformers, models/mixtral/configuration_mixtral.py, models/phimoe/... (4.x and 5.23).
+ */
+#ifndef MOELAB_EXEC_CONFIG_H
+#define MOELAB_EXEC_CONFIG_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum moe_arch { MOE_ARCH_MIXTRAL, MOE_ARCH_PHIMOE };
+
+enum {
+    MOE_HEAD_DIM_MAX = 512,
+    MOE_EOS_MAX = 16,
+    MOE_CONTEXT_MAX = 1 << 24, /* positions are exact in float32 up to here */
+};
+
+struct moe_llm_config {
+    enum moe_arch arch;
+    char architecture[64]; /* as the file spells it */
+    uint32_t n_layers, n_experts, top_k;
+    uint32_t d_model, d_ffn;
+    uint32_t n_heads, n_kv_heads, head_dim;
+    uint32_t n_vocab;
+    uint32_t max_context;    /* max_position_embeddings */
+    uint32_t sliding_window; /* 0: none; a key at distance >= window is not seen */
+    float norm_eps;
+    double rope_theta;
+    bool tied_head, attention_bias, head_bias;
+    float router_jitter; /* SparseMixer's epsilon, router_jitter_noise; PhiMoE only */
+    /* LongRoPE: factors [head_dim / 2]; longrope false: plain RoPE and the rest is unused. */
+    bool longrope;
+    uint32_t original_context; /* a sequence of more tokens than this uses long_factor */
+    float short_factor[MOE_HEAD_DIM_MAX / 2], long_factor[MOE_HEAD_DIM_MAX / 2];
+    float short_mscale, long_mscale; /* multiply cos and sin */
+    int32_t bos, eos[MOE_EOS_MAX];   /* -1: none; eos from generation_config.json if there */
+    uint32_t n_eos;
+    /* defaults of generation_config.json; NaN or 0 where it says nothing */
+    float temperature, top_p;
+    uint32_t gen_top_k;
+    int do_sample; /* -1: not said */
+};
+
+/* Reads DIR/config.json and, if present, DIR/generation_config.json. Errors: MOE_ERR_IO (missing
+ * directory or file: says which), MOE_ERR_INPUT (not JSON, nested too deep, missing key, value
+ * outside its limits: file, key, value, limit), MOE_ERR_UNSUPPORTED (architecture, activation, rope
+ * type, quantization_config ...: the key and the value). */
+enum moe_status moe_llm_config_load(const char *dir, struct moe_llm_config *out,
+                                    struct moe_err *err);
+
+/* The same from memory; generation may be NULL. */
+enum moe_status moe_llm_config_parse(const char *name, const char *config, size_t config_size,
+                                     const char *generation, size_t generation_size,
+                                     struct moe_llm_config *out, struct moe_err *err);
+
+#endif

@@ -1,0 +1,28 @@
+/* The forward pass layer by layer: what exec/session.c loops over, and what a machine under the
+ * step loop calls in its own order. Inside exec only. */
+#ifndef MOELAB_EXEC_FORWARD_H
+#define MOELAB_EXEC_FORWARD_H
+
+#include "exec/session.h"
+
+/* Embeds n tokens at the end of the sequence. */
+enum moe_status moe_forward_begin(struct moe_session *session, const int32_t *tokens, uint32_t n,
+                                  struct moe_err *err);
+
+/* Dense part of the layer: attention, norm, router. expert, weight: [n, K] of the session, valid
+ * until the next call. Absent choices cannot happen: the router always gives K. */
+void moe_forward_attend(struct moe_session *session, uint32_t layer, const moe_expert **expert,
+                        const float **weight);
+
+/* Computes the listed experts on their tokens on the CPU pool and keeps the results. */
+void moe_forward_experts(struct moe_session *session, uint32_t layer, const moe_expert *experts,
+                         uint32_t n_experts);
+
+/* Adds the weighted results to the residual stream, in gate order for every token. */
+void moe_forward_combine(struct moe_session *session, uint32_t layer);
+
+/* Ends the pass: final norm and head of the last token (logits [V] or NULL); the sequence is now n
+ * tokens longer. */
+void moe_forward_end(struct moe_session *session, float *logits);
+
+#endif

@@ -1,0 +1,46 @@
+/* A model ready to run: configuration and weights in place, by the names of the architecture. */
+#ifndef MOELAB_EXEC_LLM_H
+#define MOELAB_EXEC_LLM_H
+
+#include "exec/config.h"
+#include "exec/weights.h"
+#include "traces/trace.h"
+
+/* Scale and, for LayerNorm, shift: float32 [D]. */
+struct moe_norm {
+    float *scale, *shift; /* shift NULL: RMSNorm */
+};
+
+struct moe_expert_weights {
+    struct moe_matrix w1, w3, w2; /* gate [F, D], up [F, D], down [D, F]; where the file has them */
+};
+
+struct moe_llm_layer {
+    struct moe_norm before_attention, before_experts;
+    struct moe_matrix q, k, v, o;             /* [H hd, D], [KV hd, D] twice, [D, H hd] */
+    float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
+    struct moe_matrix router;                 /* [E, D] */
+    struct moe_expert_weights *experts;       /* [E] */
+};
+
+struct moe_llm {
+    struct moe_llm_config config;
+    struct moe_weights *weights;
+    struct moe_matrix embedding; /* [V, D] */
+    struct moe_matrix head;      /* [V, D]; the embedding itself when tied */
+    float *head_bias;            /* [V] or NULL */
+    struct moe_norm final_norm;
+    struct moe_llm_layer *layers; /* [L] */
+    char name[MOE_TEXT_MAX];      /* last part of the directory's path */
+};
+
+/* Opens DIR; expert weights are not touched. Errors: those of moe_llm_config_load and
+ * moe_weights_*. *out is owned by the caller; free with moe_llm_close. */
+enum moe_status moe_llm_open(struct moe_llm **out, const char *dir, struct moe_err *err);
+void moe_llm_close(struct moe_llm *llm);
+
+/* Stored bytes of one expert, and of the dense part of one layer (attention, norms, router). */
+uint64_t moe_llm_expert_bytes(const struct moe_llm *llm, uint32_t layer);
+uint64_t moe_llm_dense_bytes(const struct moe_llm *llm, uint32_t layer);
+
+#endif

@@ -1,0 +1,68 @@
+/* One sequence on one model: KV cache, activations, and the forward pass in the pieces that the
+ * step loop's machine contract asks for (attend, expert, combine). No call but _new and _free
+ * allocates.
+ *
+ * The same tokens give the same routes and logits, bit for bit, in one pass, in chunks or one by
+ * one, and for any number of threads. */
+#ifndef MOELAB_EXEC_SESSION_H
+#define MOELAB_EXEC_SESSION_H
+
+#include "exec/llm.h"
+#include "exec/pool.h"
+
+struct moe_session; /* opaque */
+
+struct moe_session_options {
+    uint32_t context;    /* most tokens of the sequence; 0: the model's */
+    uint32_t chunk;      /* most tokens of one pass; 0: 256 */
+    uint32_t threads;    /* see moe_pool_options */
+    const char *kernels; /* NULL: "auto" */
+    bool pin;
+    bool lookahead; /* compute lookahead scores as well (E x D more work a layer) */
+};
+
+/* Memory: 8 L KV hd bytes a token of context (float32 keys and values, touched as the sequence
+ * grows) and the activations of one chunk. Errors: MOE_ERR_USAGE (context beyond the model's),
+ * MOE_ERR_MEMORY, those of moe_pool_new. llm must outlive the session. */
+enum moe_status moe_session_new(struct moe_session **out, const struct moe_llm *llm,
+                                const struct moe_session_options *options, struct moe_err *err);
+void moe_session_free(struct moe_session *session);
+
+const struct moe_llm *moe_session_llm(const struct moe_session *session);
+struct moe_pool *moe_session_pool(struct moe_session *session);
+uint32_t moe_session_length(const struct moe_session *session);  /* tokens in the KV cache */
+uint32_t moe_session_context(const struct moe_session *session); /* most it can hold */
+uint32_t moe_session_chunk(const struct moe_session *session);
+
+/* Empties the KV cache for a new sequence of which `expected` tokens are known now (the prompt):
+ * LongRoPE chooses its factors by the length of the sequence, not of the pass. */
+void moe_session_reset(struct moe_session *session, uint32_t expected);
+
+/* Where the routes of a pass go: arrays as in struct moe_tokens, for the n tokens of the pass; NULL
+ * arrays are not filled. score and lookahead are router logits; the last layer has no lookahead
+ * (NaN). */
+struct moe_route_sink {
+    moe_expert *expert; /* [n, L, K] gate order */
+    float *weight;      /* [n, L, K] */
+    float *score;       /* [n, L, E] */
+    float *lookahead;   /* [n, L, E] */
+};
+
+/* One pass over n tokens (1 <= n <= chunk) at positions length .. length + n - 1: all layers, every
+ * expert on the CPU. logits: [V] of the last token, or NULL. When the pass makes the sequence
+ * longer than original_context while the cache was made with the short factors, the cache is first
+ * computed again with the long ones, as transformers' generate does. Errors: MOE_ERR_USAGE (token
+ * id outside the vocabulary, context full); MOE_ERR_INTERRUPTED between layers. After an error the
+ * session must be reset. */
+enum moe_status moe_session_forward(struct moe_session *session, const int32_t *tokens, uint32_t n,
+                                    const struct moe_route_sink *sink, float *logits,
+                                    struct moe_err *err);
+
+/* The whole prompt in passes of at most chunk tokens; sink arrays for all n tokens. watch (may be
+ * NULL) is called after every pass with the tokens done. */
+enum moe_status moe_session_prefill(struct moe_session *session, const int32_t *tokens, uint32_t n,
+                                    const struct moe_route_sink *sink, float *logits,
+                                    void (*watch)(void *context, uint32_t done), void *context,
+                                    struct moe_err *err);
+
+#endif

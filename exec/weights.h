@@ -1,0 +1,49 @@
+/* The tensors of a model directory: model.safetensors.index.json and its shards, or
+ * model.safetensors, or the one *.safetensors there is. Everything stays mapped where it lies;
+ * nothing is read before it is used. */
+#ifndef MOELAB_EXEC_WEIGHTS_H
+#define MOELAB_EXEC_WEIGHTS_H
+
+#include "exec/safetensors.h"
+
+/* A matrix in place: row-major [rows, cols]. */
+struct moe_matrix {
+    const void *data; /* NULL: absent */
+    enum moe_dtype dtype;
+    uint32_t rows, cols;
+};
+
+struct moe_weights; /* opaque; immutable once open */
+
+/* Errors: those of moe_safetensors_open; MOE_ERR_IO for a missing shard ("'DIR': missing shard
+ * 'model-00002-of-00019.safetensors', named in model.safetensors.index.json"); MOE_ERR_INPUT for
+ * an index that names a tensor which its shard lacks, or a tensor in two shards. */
+enum moe_status moe_weights_open(struct moe_weights **out, const char *dir, struct moe_err *err);
+void moe_weights_close(struct moe_weights *weights);
+
+uint64_t moe_weights_n(const struct moe_weights *weights);
+const struct moe_tensor *moe_weights_at(const struct moe_weights *weights, uint64_t i);
+const struct moe_tensor *moe_weights_find(const struct moe_weights *weights, const char *name);
+uint64_t moe_weights_bytes(const struct moe_weights *weights); /* of all tensors */
+
+/* The tensor `name` as a matrix of exactly [rows, cols]; errors name the tensor, its shape and the
+ * one expected, or its type. */
+enum moe_status moe_weights_matrix(const struct moe_weights *weights, const char *name,
+                                   uint32_t rows, uint32_t cols, struct moe_matrix *out,
+                                   struct moe_err *err);
+
+/* Slice e of the tensor `name` of exactly [n, rows, cols]. */
+enum moe_status moe_weights_slice(const struct moe_weights *weights, const char *name, uint32_t n,
+                                  uint32_t e, uint32_t rows, uint32_t cols, struct moe_matrix *out,
+                                  struct moe_err *err);
+
+/* The tensor `name` of exactly [n] as float32, copied into heap memory (*out, caller frees): norms
+ * and biases. */
+enum moe_status moe_weights_vector(const struct moe_weights *weights, const char *name, uint32_t n,
+                                   float **out, struct moe_err *err);
+
+/* FNV-1a over the sorted names, types and shapes and, of every tensor, its first and last 4 KiB:
+ * tells models apart without reading 90 GB. */
+uint64_t moe_weights_hash(const struct moe_weights *weights);
+
+#endif
