@@ -1,0 +1,73 @@
+#include "exec/dtype.h"
+
+#include <string.h>
+
+static void f32_to_f32(const void *from, size_t n, float *to)
+{
+    if (n)
+        memcpy(to, from, n * sizeof *to);
+}
+
+/* Bits of item i: weights of a file lie at any address. */
+static uint32_t item_u16(const void *from, size_t i)
+{
+    uint16_t bits;
+    memcpy(&bits, (const char *)from + 2 * i, sizeof bits);
+    return bits;
+}
+
+static void bf16_to_f32(const void *from, size_t n, float *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = item_u16(from, i) << 16;
+        memcpy(&to[i], &bits, sizeof bits);
+    }
+}
+
+static uint32_t f16_bits_to_f32(uint32_t half)
+{
+    uint32_t sign = (half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
+    if (exponent == 31)
+        return sign | 0x7f800000 | fraction << 13;
+    if (exponent > 0)
+        return sign | (exponent + 112) << 23 | fraction << 13;
+    float small = (float)fraction * 0x1p-24f; /* a subnormal half is a normal float, exactly */
+    uint32_t bits;
+    memcpy(&bits, &small, sizeof bits);
+    return sign | bits;
+}
+
+static void f16_to_f32(const void *from, size_t n, float *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = f16_bits_to_f32(item_u16(from, i));
+        memcpy(&to[i], &bits, sizeof bits);
+    }
+}
+
+static const struct moe_dtype_info dtypes[MOE_N_DTYPES] = {
+    [MOE_F32] = {"F32", 1, 4, f32_to_f32},
+    [MOE_BF16] = {"BF16", 1, 2, bf16_to_f32},
+    [MOE_F16] = {"F16", 1, 2, f16_to_f32},
+};
+
+const struct moe_dtype_info *moe_dtype_info(enum moe_dtype dtype)
+{
+    return &dtypes[dtype];
+}
+
+bool moe_dtype_find(const char *name, enum moe_dtype *out)
+{
+    for (int i = 0; i < MOE_N_DTYPES; i++) {
+        if (strcmp(dtypes[i].name, name) == 0) {
+            *out = (enum moe_dtype)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t moe_dtype_row_bytes(enum moe_dtype dtype, uint64_t n)
+{
+    return n / dtypes[dtype].block * dtypes[dtype].bytes;
+}

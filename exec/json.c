@@ -1,0 +1,70 @@
+#include "exec/json.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* Counted before parsing: jansson recurses, and its own limit is one of thousands. Brackets in a
+ * broken text may be counted wrongly; then the parser refuses it anyway. */
+static bool is_too_deep(const char *text, size_t size)
+{
+    size_t depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted && (c == '[' || c == '{') && ++depth > MOE_JSON_DEPTH_MAX)
+            return true;
+        else if (!quoted && (c == ']' || c == '}') && depth)
+            depth--;
+    }
+    return false;
+}
+
+enum moe_status moe_json_parse(const void *text, size_t size, json_t **out, struct moe_err *err)
+{
+    if (is_too_deep(text, size))
+        return moe_fail(err, MOE_ERR_INPUT, "JSON nested deeper than %d", MOE_JSON_DEPTH_MAX);
+    json_error_t error;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
+    if (!root && json_error_code(&error) == json_error_out_of_memory)
+        return moe_fail_memory(err, "JSON");
+    if (!root)
+        return moe_fail(err, MOE_ERR_INPUT, "not JSON: line %d: %s", error.line, error.text);
+    if (!json_is_object(root)) {
+        json_decref(root);
+        return moe_fail(err, MOE_ERR_INPUT, "not a JSON object");
+    }
+    *out = root;
+    return MOE_OK;
+}
+
+enum moe_status moe_json_u64(const json_t *value, const char *what, uint64_t min, uint64_t max,
+                             uint64_t *out, struct moe_err *err)
+{
+    double x = json_real_value(value);
+    if (!json_is_real(value))
+        return moe_fail(err, MOE_ERR_INPUT, "%s is not a number", what);
+    if (x != floor(x))
+        return moe_fail(err, MOE_ERR_INPUT, "%s %.17g is not a whole number", what, x);
+    if (!(x >= (double)min && x <= (double)max))
+        return moe_fail(err, MOE_ERR_INPUT, "%s %.17g is outside %" PRIu64 "..%" PRIu64, what, x,
+                        min, max);
+    *out = (uint64_t)x;
+    return MOE_OK;
+}
+
+enum moe_status moe_json_f64(const json_t *value, const char *what, double min, double max,
+                             double *out, struct moe_err *err)
+{
+    double x = json_real_value(value);
+    if (!json_is_real(value))
+        return moe_fail(err, MOE_ERR_INPUT, "%s is not a number", what);
+    if (!(x >= min && x <= max))
+        return moe_fail(err, MOE_ERR_INPUT, "%s %.9g is outside %g..%g", what, x, min, max);
+    *out = x;
+    return MOE_OK;
+}
