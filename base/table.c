@@ -309,14 +309,15 @@ static int utf8_length(const unsigned char *text)
     return 0;
 }
 
-/* Control characters are blanks since clean_copy(). */
-static void put_json_text(const char *text, FILE *out)
+void moe_json_text(const char *text, FILE *out)
 {
     fputc('"', out);
     while (*text) {
         int length = utf8_length((const unsigned char *)text);
         if (*text == '"' || *text == '\\')
             fprintf(out, "\\%c", *text);
+        else if (*text > 0 && *text < ' ')
+            fprintf(out, "\\u%04x", (unsigned)*text);
         else if (length)
             fwrite(text, 1, (size_t)length, out);
         else
@@ -329,7 +330,7 @@ static void put_json_text(const char *text, FILE *out)
 static void put_json_cell(struct cell cell, FILE *out)
 {
     if (cell.kind == CELL_TEXT)
-        put_json_text(cell.text, out);
+        moe_json_text(cell.text, out);
     else if (cell.kind == CELL_EMPTY || (cell.kind == CELL_F64 && !isfinite(cell.f64)))
         fputs("null", out);
     else
@@ -357,15 +358,15 @@ enum moe_status moe_table_write_json(const struct moe_table *table, FILE *out, s
     fputs("{\n\"provenance\": {", out);
     for (size_t i = 0; i < table->n_notes; i++) {
         fputs(i ? ",\n  " : "\n  ", out);
-        put_json_text(table->notes[i].key, out);
+        moe_json_text(table->notes[i].key, out);
         fputs(": ", out);
-        put_json_text(table->notes[i].value, out);
+        moe_json_text(table->notes[i].value, out);
     }
     fputs("},\n", out);
     for (size_t j = 0; j < table->n_columns && table->n_rows == 1; j++) {
         if (is_reserved(table->columns[j]))
             continue;
-        put_json_text(table->columns[j], out);
+        moe_json_text(table->columns[j], out);
         fputs(": ", out);
         put_json_cell(get_cell(table, 0, j), out);
         fputs(",\n", out);
@@ -373,7 +374,7 @@ enum moe_status moe_table_write_json(const struct moe_table *table, FILE *out, s
     fputs("\"columns\": [", out);
     for (size_t j = 0; j < table->n_columns; j++) {
         fputs(j ? ", " : "", out);
-        put_json_text(table->columns[j], out);
+        moe_json_text(table->columns[j], out);
     }
     fputs("],\n\"rows\": [", out);
     for (size_t i = 0; i < table->n_rows; i++) {

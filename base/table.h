@@ -39,6 +39,9 @@ enum moe_status moe_table_write_json(const struct moe_table *table, FILE *out, s
  * single row of more than eight columns is written downwards, a line a column. */
 enum moe_status moe_table_write_text(const struct moe_table *table, FILE *out, struct moe_err *err);
 
+/* Text as a JSON string with its quotes; control characters and quotes escaped, UTF-8 as it is. */
+void moe_json_text(const char *text, FILE *out);
+
 /* Shortest decimal text that strtod reads back to the same double; "nan" for NaN. */
 const char *moe_format_f64(double value, char *buf, size_t size);
 

@@ -7,21 +7,18 @@
 #include <string.h>
 
 static const struct {
-    const char *letter, *name;
-} short_options[] = {{"-o", "output"}};
+    const char *word, *name;
+} aliases[] = {{"-o", "output"}, {"--out", "output"}, {"-p", "prompt"}, {"-n", "max-new-tokens"}};
 
-/* "--name", "--name=value" or a short letter: writes the name, returns the value or NULL. */
+/* "--name", "--name=value" or an alias of it: writes the name, returns the value or NULL. */
 static const char *split_option(const char *word, char *name, size_t size)
 {
-    name[0] = 0;
-    for (size_t i = 0; i < sizeof short_options / sizeof *short_options; i++)
-        if (strcmp(word, short_options[i].letter) == 0)
-            snprintf(name, size, "%s", short_options[i].name);
-    if (strncmp(word, "--", 2) != 0)
-        return NULL;
-    const char *equals = strchr(word, '=');
+    const char *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
     size_t n = equals ? (size_t)(equals - word) : strlen(word);
-    snprintf(name, size, "%.*s", (int)(n - 2), word + 2);
+    snprintf(name, size, "%.*s", n > 2 ? (int)(n - 2) : 0, word + 2);
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (strlen(aliases[i].word) == n && strncmp(word, aliases[i].word, n) == 0)
+            snprintf(name, size, "%s", aliases[i].name);
     return equals ? equals + 1 : NULL;
 }
 

@@ -1,0 +1,188 @@
+#include "base/progress.h"
+#include "base/units.h"
+#include "cli/inference.h"
+#include "exec/cpu.h"
+#include "exec/record.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+struct options {
+    struct cli_inference inference;
+    char prompts[CLI_PATH_MAX], out[CLI_PATH_MAX], created[64];
+    uint64_t limit, max_prompt, commit_every;
+    int prompts_format, scores, lookahead, overwrite, format;
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, inference.model, "model", "",
+                    "folder of a Hugging Face model, or tiny-mixtral, tiny-phimoe (required)"),
+    CLI_OPTION_NAME(struct options, prompts, "prompts", "",
+                    "file of prompts: a text line each, JSON lines, or MMLU's CSV (required)"),
+    CLI_OPTION_NAME(struct options, out, "output", "",
+                    "trace to write, x.h5; or --out (required)"),
+    {.name = "prompts-format",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct options, prompts_format),
+     .default_text = "auto",
+     .choices = MOE_PROMPTS_CHOICES,
+     .help = "auto: .jsonl, .csv (mmlu), anything else text"},
+    {.name = "limit",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, limit),
+     .default_text = "0",
+     .unit = "prompts",
+     .help = "only the first so many; 0: all"},
+    {.name = "max-prompt",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, max_prompt),
+     .default_text = "0",
+     .max = 1 << 24,
+     .unit = "tokens",
+     .help = "longer prompts are cut to so many; 0: never, and one longer than the context is "
+             "an error"},
+    CLI_INFERENCE_OPTIONS(struct options),
+    {.name = "scores",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, scores),
+     .default_text = "on",
+     .help = "keep the router's logits of all experts"},
+    {.name = "lookahead",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, lookahead),
+     .default_text = "on",
+     .help = "keep the logits of the next layer's router on each layer's input"},
+    {.name = "commit-every",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, commit_every),
+     .default_text = "1",
+     .min = 1,
+     .max = 1000000,
+     .unit = "prompts",
+     .help = "after which the file is safe against a kill"},
+    {.name = "overwrite",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, overwrite),
+     .default_text = "off",
+     .help = "replace an existing file instead of going on with it"},
+    CLI_OPTION_NAME(struct options, created, "created", "",
+                    "time to write down, e.g. 2026-01-01T00:00:00Z (default: now)"),
+    CLI_OPTION_FORMAT(struct options),
+    {0},
+};
+
+static void time_now(char *buf, size_t size)
+{
+    time_t now = time(NULL);
+    struct tm utc;
+    if (!gmtime_r(&now, &utc) || !strftime(buf, size, "%Y-%m-%dT%H:%M:%SZ", &utc))
+        snprintf(buf, size, "unknown");
+}
+
+static double per_s(uint64_t n, uint64_t ns)
+{
+    return ns ? (double)n * 1e9 / (double)ns : 0;
+}
+
+static enum moe_status show(const struct cli_call *call, const struct moe_llm *llm,
+                            const struct moe_recorded *done, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_table *table = moe_table_new();
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    uint64_t all_ns = done->prefill_ns + done->decode_ns + done->record_ns;
+    cli_note_run(table, call, "record");
+    moe_table_row(table);
+    moe_table_text(table, "trace", o->out);
+    moe_table_text(table, "model", llm->name);
+    moe_table_u64(table, "prompts", done->n_prompts);
+    moe_table_u64(table, "prompts_before", done->n_before);
+    moe_table_u64(table, "prefill_tokens", done->n_prefill);
+    moe_table_u64(table, "decode_tokens", done->n_decode);
+    moe_table_f64(table, "prefill_tokens_per_s", per_s(done->n_prefill, done->prefill_ns));
+    moe_table_f64(table, "decode_tokens_per_s", per_s(done->n_decode, done->decode_ns));
+    moe_table_f64(table, "writing_percent",
+                  all_ns ? 100 * (double)done->record_ns / (double)all_ns : 0);
+    moe_table_u64(table, "peak_memory_bytes", cli_peak_memory());
+    enum moe_status s = cli_write_table(table, o->format, "-", err);
+    moe_table_free(table);
+    return s;
+}
+
+static enum moe_status record(const struct cli_call *call, const char *folder, struct moe_llm *llm,
+                              struct moe_tokenizer *tokenizer, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    char now[64];
+    struct moe_prompts prompts = {0};
+    struct moe_recorded done;
+    struct moe_record_options r = {
+        .out = o->out,
+        .created = *o->created ? o->created : now,
+        .session = cli_session_options(&o->inference),
+        .max_prompt = (uint32_t)o->max_prompt,
+        .max_new = (uint32_t)o->inference.max_new,
+        .ignore_eos = o->inference.ignore_eos,
+        .temperature = o->inference.temperature,
+        .top_p = o->inference.top_p,
+        .top_k = (uint32_t)o->inference.top_k,
+        .seed = o->inference.seed,
+        .scores = o->scores,
+        .lookahead = o->lookahead,
+        .commit_every = (uint32_t)o->commit_every,
+        .overwrite = o->overwrite,
+    };
+    time_now(now, sizeof now);
+    r.session.lookahead = o->lookahead;
+    enum moe_status s = cli_chat(&o->inference, folder, &r.chat, err);
+    if (!s)
+        s = moe_prompts_load(o->prompts, (enum moe_prompts_format)o->prompts_format, o->limit,
+                             &prompts, err);
+    if (!s)
+        s = moe_record(llm, tokenizer, &prompts, &r, &done, err);
+    if (!s)
+        s = show(call, llm, &done, err);
+    moe_prompts_release(&prompts);
+    return s;
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    char folder[CLI_PATH_MAX];
+    struct moe_llm *llm = NULL;
+    struct moe_tokenizer *tokenizer = NULL;
+    if (!*o->prompts || !*o->out)
+        return moe_fail(err, MOE_ERR_USAGE, "option '--%s' is required",
+                        *o->prompts ? "output" : "prompts");
+    enum moe_status s = cli_find_model_folder(o->inference.model, folder, sizeof folder, err);
+    if (!s && o->inference.interleave)
+        moe_cpu_interleave_memory();
+    if (!s)
+        s = moe_llm_open(&llm, folder, err);
+    if (!s)
+        s = moe_tokenizer_open(&tokenizer, folder, err);
+    if (!s)
+        s = record(call, folder, llm, tokenizer, err);
+    moe_tokenizer_free(tokenizer);
+    moe_llm_close(llm);
+    return s;
+}
+
+const struct cli_command cli_record = {
+    .name = "record",
+    .usage = "--model FOLDER --prompts FILE --out TRACE.h5",
+    .summary = "runs prompts through a model and writes its routing to a trace",
+    .description = "Every prompt is a sequence: prefill, then decode. The file is complete after "
+                   "every prompt; a\n"
+                   "recording that was interrupted or killed goes on at the first prompt not in "
+                   "the file when the\n"
+                   "same command is given again. The same prompts and settings give the same "
+                   "bytes, the time of\n"
+                   "recording apart (--created).",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .run = run,
+};

@@ -1,0 +1,46 @@
+/* The recorder: runs prompts through a model and writes what its routers decided.
+ *
+ * A prompt is a sequence: its tokens in prefill passes of at most `chunk`, then a decode pass for
+ * each new token but the last. Scores are router logits; lookahead scores are those that the router
+ * of layer l+1 gives to what the router of layer l saw (none for the last layer). */
+#ifndef MOELAB_EXEC_RECORD_H
+#define MOELAB_EXEC_RECORD_H
+
+#include "exec/chat.h"
+#include "exec/generate.h"
+#include "exec/tokenizer.h"
+#include "traces/hdf5.h"
+#include "traces/prompts.h"
+
+struct moe_record_options {
+    const char *out;     /* trace file */
+    const char *created; /* RFC 3339 time to write down */
+    struct moe_session_options session;
+    enum moe_chat chat;
+    uint32_t max_prompt; /* longer prompts are cut to so many tokens; 0: never */
+    uint32_t max_new;
+    bool ignore_eos;
+    double temperature, top_p;
+    uint32_t top_k;
+    uint64_t seed; /* prompt i draws from moe_mix64(seed, i): the same after a resume */
+    bool scores, lookahead;
+    uint32_t commit_every; /* prompts */
+    bool overwrite;        /* an existing file is replaced instead of continued */
+};
+
+struct moe_recorded {
+    uint64_t n_prompts, n_before;              /* in the file now; of which were there before */
+    uint64_t n_prefill, n_decode;              /* tokens recorded by this call */
+    uint64_t prefill_ns, decode_ns, record_ns; /* record_ns: spent on the trace file */
+};
+
+/* Records prompts that `out` does not hold yet. A file with other settings, model or prompts is not
+ * continued: MOE_ERR_USAGE, telling what differs. SIGINT: MOE_ERR_INTERRUPTED; committed prompts
+ * stay, and the same call goes on at the next one. Errors: those of moe_session_new, moe_writer_*,
+ * moe_tokenizer_encode and moe_generate, with the prompt's place. */
+enum moe_status moe_record(const struct moe_llm *llm, const struct moe_tokenizer *tokenizer,
+                           const struct moe_prompts *prompts,
+                           const struct moe_record_options *options, struct moe_recorded *out,
+                           struct moe_err *err);
+
+#endif
