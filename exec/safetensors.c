@@ -336,6 +336,12 @@ void moe_safetensors_close(struct moe_safetensors *file)
     free(file);
 }
 
+void moe_safetensors_forget(const struct moe_safetensors *file)
+{
+    if (file->map)
+        (void)madvise(file->map, file->map_bytes, MADV_DONTNEED);
+}
+
 uint64_t moe_safetensors_n(const struct moe_safetensors *file)
 {
     return file->n;

@@ -37,6 +37,9 @@ void moe_safetensors_close(struct moe_safetensors *file);
 
 uint64_t moe_safetensors_n(const struct moe_safetensors *file);
 const struct moe_tensor *moe_safetensors_at(const struct moe_safetensors *file, uint64_t i);
+/* Takes the mapped pages out of this process's resident set; they come back when they are read. */
+void moe_safetensors_forget(const struct moe_safetensors *file);
+
 /* NULL: not there. O(log n). */
 const struct moe_tensor *moe_safetensors_find(const struct moe_safetensors *file, const char *name);
 

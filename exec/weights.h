@@ -1,6 +1,6 @@
-/* The tensors of a model directory: model.safetensors.index.json and its shards, or
- * model.safetensors, or the one *.safetensors there is. Everything stays mapped where it lies;
- * nothing is read before it is used. */
+/* The tensors of a model directory: model.safetensors, or else model.safetensors.index.json and its
+ * shards (the order of transformers), or else the one *.safetensors there is. Everything stays
+ * mapped where it lies; nothing is read before it is used. */
 #ifndef MOELAB_EXEC_WEIGHTS_H
 #define MOELAB_EXEC_WEIGHTS_H
 
@@ -43,7 +43,8 @@ enum moe_status moe_weights_vector(const struct moe_weights *weights, const char
                                    float **out, struct moe_err *err);
 
 /* FNV-1a over the sorted names, types and shapes and, of every tensor, its first and last 4 KiB:
- * tells models apart without reading 90 GB. */
+ * tells models apart without reading 90 GB, and does not depend on how they are sharded. Leaves no
+ * page of the files resident. */
 uint64_t moe_weights_hash(const struct moe_weights *weights);
 
 #endif
