@@ -13,9 +13,10 @@ static const struct {
 /* "--name", "--name=value" or an alias of it: writes the name, returns the value or NULL. */
 static const char *split_option(const char *word, char *name, size_t size)
 {
-    const char *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
+    bool full = strncmp(word, "--", 2) == 0;
+    const char *equals = full ? strchr(word, '=') : NULL;
     size_t n = equals ? (size_t)(equals - word) : strlen(word);
-    snprintf(name, size, "%.*s", n > 2 ? (int)(n - 2) : 0, word + 2);
+    snprintf(name, size, "%.*s", full ? (int)(n - 2) : 0, word + 2);
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
         if (strlen(aliases[i].word) == n && strncmp(word, aliases[i].word, n) == 0)
             snprintf(name, size, "%s", aliases[i].name);
