@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+"""Makes the golden logits beside this file, with Hugging Face transformers in float32. By hand:
+
+    python make.py                    random models that the installed version of transformers makes
+    python make.py --model DIR NAME   goldens of three prompts for the model in DIR, as ./NAME
+
+The committed files were made with torch 2.15: the cases of version 4 with transformers 4.57.6, the
+others with 5.23.0. PhiMoE is computed with version 4 only: in 5.x PhimoeRotaryEmbedding calls its
+initialiser without the length of the sequence and so never uses the long factors, which version 4
+and Microsoft's own modelling code do; long_factors_are_used() below checks that.
+
+A case is a model directory, and in it a folder for each run:
+    ids.npy     i32 [T]        the tokens
+    prompt.npy  i32 [1]        how many of them were known when the first pass was made; the rest
+                               came one by one, as generate() does
+    logits.npy  f32 [N, V]     of the last N positions
+    router.npy  f32 [T, L, E]  router logits
+    expert.npy  i32 [T, L, K]  in gate order
+    weight.npy  f32 [T, L, K]
+Weights are rounded to the stored type first, so the float32 results are those of the stored weights.
+"""
+
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import MixtralConfig, MixtralForCausalLM, PhimoeConfig, PhimoeForCausalLM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+VERSION = int(transformers.__version__.split(".")[0])
+torch.set_num_threads(1)
+
+MIXTRAL = dict(vocab_size=61, num_hidden_layers=2, num_experts_per_tok=2, rms_norm_eps=1e-5,
+               max_position_embeddings=128, tie_word_embeddings=False, bos_token_id=1,
+               eos_token_id=2)
+PHIMOE = dict(MIXTRAL, attention_bias=True, lm_head_bias=True)
+
+
+def longrope(head_dim, original, short_mscale, long_mscale):
+    n = head_dim // 2
+    return dict(rope_type="longrope", original_max_position_embeddings=original,
+                short_factor=[1.0 + 0.05 * i for i in range(n)],
+                long_factor=[1.5 + 0.5 * i for i in range(n)],
+                short_mscale=short_mscale, long_mscale=long_mscale)
+
+
+def theta(value):
+    return (dict(rope_theta=value) if VERSION == 4
+            else dict(rope_parameters=dict(rope_type="default", rope_theta=value)))
+
+
+# name, version of transformers, type, arguments of the configuration, runs {name: (T, prompt)}, and
+# extra: gain of the router, layout of the file.
+CASES = [
+    ("mixtral-gqa2", 4, "float32", dict(
+        MIXTRAL, **theta(1e4), hidden_size=40, intermediate_size=17, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=12, num_local_experts=4, vocab_size=50),
+     dict(whole=(40, 40)), {}),
+    ("mixtral-mha-top1", 4, "float32", dict(
+        MIXTRAL, **theta(1e6), hidden_size=24, intermediate_size=19, num_attention_heads=3,
+        num_key_value_heads=3, num_local_experts=5, num_experts_per_tok=1),
+     dict(whole=(40, 40)), {}),
+    ("mixtral-mqa8-top3-tied", 4, "bfloat16", dict(
+        MIXTRAL, **theta(5e5), hidden_size=72, intermediate_size=9, num_attention_heads=8,
+        num_key_value_heads=1, head_dim=10, num_local_experts=9, num_experts_per_tok=3,
+        tie_word_embeddings=True, rms_norm_eps=1e-6), dict(whole=(40, 40)), {}),
+    ("mixtral-gqa4-window", 4, "float16", dict(
+        MIXTRAL, **theta(1e4), hidden_size=40, intermediate_size=33, num_attention_heads=8,
+        num_key_value_heads=2, head_dim=6, num_local_experts=6, sliding_window=9),
+     dict(whole=(40, 40)), {}),
+    ("mixtral-long", 4, "bfloat16", dict(
+        MIXTRAL, **theta(1e6), hidden_size=32, intermediate_size=24, num_attention_heads=4,
+        num_key_value_heads=1, head_dim=16, num_local_experts=4, max_position_embeddings=512,
+        vocab_size=40), dict(whole=(300, 300)), dict(logits=24)),
+    ("mixtral-v5-sharded", 5, "bfloat16", dict(
+        MIXTRAL, **theta(2e4), hidden_size=48, intermediate_size=24, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=6), dict(whole=(32, 32)), dict(layout="shards")),
+    ("mixtral-v5-fused", 5, "float32", dict(
+        MIXTRAL, **theta(1e4), hidden_size=36, intermediate_size=19, num_attention_heads=3,
+        num_key_value_heads=1, num_local_experts=5), dict(whole=(32, 32)), dict(layout="fused")),
+    ("phimoe-plain", 4, "float32", dict(
+        PHIMOE, rope_theta=1e4, hidden_size=40, intermediate_size=21, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=3, router_jitter_noise=0.2,
+        attention_bias=False, lm_head_bias=False), dict(whole=(40, 40)), {}),
+    ("phimoe-longrope", 4, "float32", dict(
+        PHIMOE, rope_theta=1e4, rope_scaling=longrope(8, 24, 1.1, 1.25), hidden_size=32,
+        intermediate_size=15, num_attention_heads=4, num_key_value_heads=1, num_local_experts=6,
+        router_jitter_noise=0.12), dict(below=(24, 24), past=(40, 40), cross=(34, 18)), {}),
+    ("phimoe-window", 4, "bfloat16", dict(
+        PHIMOE, rope_theta=1e4, rope_scaling=longrope(14, 16, 1.0, 1.19), hidden_size=56,
+        intermediate_size=14, num_attention_heads=4, num_key_value_heads=4, num_local_experts=6,
+        sliding_window=7, router_jitter_noise=0.15), dict(past=(36, 36), cross=(24, 12)),
+     dict(layout="shards")),
+]
+
+# A gap below this between what is chosen and what is not (relative to the largest score) could be
+# decided by rounding: such random models are thrown away.
+MARGIN = 3e-4
+
+
+def randomise(model, generator):
+    """Every tensor random, large enough that a fault in any of them moves the logits."""
+    for name, p in model.named_parameters():
+        r = torch.randn(p.shape, generator=generator)
+        if "norm" in name:
+            r = 0.3 * r + (0.0 if name.endswith("bias") else 1.0)
+        elif name.endswith("bias"):
+            r = 0.4 * r
+        elif "embed" not in name:
+            gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.2
+            r = gain * r / p.shape[-1] ** 0.5
+        p.data.copy_(r)
+
+
+def gates(model, logits):
+    """Experts and weights of router logits [T, E], and the smallest margin of the decisions."""
+    if isinstance(model, PhimoeForCausalLM):
+        from transformers.models.phimoe.modeling_phimoe import sparsemixer
+        eps = model.config.router_jitter_noise
+        weight, expert = sparsemixer(logits, jitter_eps=eps, training=False)
+        scale = logits.abs().amax(dim=-1)
+        margin = (logits.topk(3).values.diff(dim=-1).abs().amin(dim=-1) / scale).min().item()
+        for drop in (False, True): # the mask of the first and of the second expert
+            rest = logits.scatter(-1, expert[:, :1], -torch.inf) if drop else logits
+            top = rest.amax(dim=-1, keepdim=True)
+            ratio = (top - rest) / logits.abs().clamp(min=top)
+            margin = min(margin, (ratio - 2 * eps).abs().min().item())
+        return expert, weight, margin
+    k = model.config.num_experts_per_tok
+    weight, expert = logits.softmax(dim=-1).topk(k, dim=-1)
+    gap = logits.topk(k + 1).values.diff(dim=-1).abs().amin(dim=-1)
+    margin = (gap / logits.abs().amax(dim=-1)).min().item()
+    return expert, weight / weight.sum(dim=-1, keepdim=True), margin
+
+
+class RouterWatch:
+    """Router logits of every forward pass, by hooks on the routers."""
+
+    def __init__(self, model):
+        self.passes = []
+        self.hooks = []
+        for layer in model.model.layers:
+            moe = layer.block_sparse_moe if VERSION == 4 else layer.mlp
+            gate = moe.gate if hasattr(moe, "gate") else moe.router
+            self.hooks.append(gate.register_forward_hook(self.see))
+        self.n_layers = len(model.model.layers)
+
+    def see(self, module, inputs, output):
+        self.passes.append((output[0] if isinstance(output, tuple) else output).detach().float())
+
+    def close(self):
+        """Router logits [T, L, E]: of every pass, the tokens that it was the first to see."""
+        for hook in self.hooks:
+            hook.remove()
+        parts = []
+        for i in range(0, len(self.passes), self.n_layers):
+            scores = torch.stack(self.passes[i:i + self.n_layers], dim=1)
+            # Passes after the first repeat all tokens but the last.
+            parts.append(scores if i == 0 else scores[-1:])
+        return torch.cat(parts)
+
+
+@torch.no_grad()
+def compute(model, ids, prompt, n_logits):
+    """logits [N, V], router logits [T, L, E]. Greedy generation fills ids from `prompt` on, without
+    a cache, so that every step is computed as a sequence of its length is."""
+    watch = RouterWatch(model)
+    logits = model(torch.tensor([ids[:prompt]])).logits[0]
+    for n in range(prompt, len(ids)):
+        ids[n] = int(logits[-1].argmax())
+        step = model(torch.tensor([ids[:n + 1]])).logits[0]
+        logits = torch.cat([logits, step[-1:]])
+    return logits[-n_logits:].float(), watch.close()
+
+
+@torch.no_grad()
+def long_factors_are_used(model, ids, prompt, logits):
+    """Past the switch the logits must change when the long factors do, and not with the short."""
+    scaling = model.config.rope_scaling
+    for key, moves in (("long_factor", True), ("short_factor", False)):
+        old = scaling[key]
+        scaling[key] = [2.0 * f for f in old]
+        other = model(torch.tensor([ids])).logits[0][-1]
+        scaling[key] = old
+        assert (not torch.equal(other, logits[-1])) == moves, key
+    # generate() makes its cache again when it crosses the switch, and ends where a sequence of this
+    # length ends. (With a sliding window or eager attention, 4.57.6 makes the mask of that pass
+    # from a stale cache_position and lets tokens see later ones: not followed.)
+    if prompt < len(ids) and model.config.sliding_window is None:
+        out = model.generate(
+            torch.tensor([ids[:prompt]]), max_new_tokens=len(ids) - prompt + 1, do_sample=False,
+            eos_token_id=None, pad_token_id=0, return_dict_in_generate=True, output_logits=True)
+        assert out.sequences[0, :len(ids)].tolist() == ids
+        error = (torch.cat(out.logits) - logits).abs().max() / logits.abs().max()
+        assert error < 1e-5, error
+
+
+def write_run(model, folder, ids, prompt, n_logits):
+    """False: a decision too close to call, and nothing is written."""
+    logits, router = compute(model, ids, prompt, n_logits)
+    tokens, layers, experts = router.shape
+    expert, weight, margin = gates(model, router.reshape(-1, experts))
+    if margin < MARGIN:
+        return False
+    scaling = model.config.rope_scaling if isinstance(model, PhimoeForCausalLM) else None
+    if scaling and len(ids) > scaling["original_max_position_embeddings"]:
+        long_factors_are_used(model, ids, prompt, logits)
+    os.makedirs(folder)
+    save = lambda name, array, kind: np.save(f"{folder}/{name}.npy", np.asarray(array, dtype=kind))
+    save("ids", ids, "<i4")
+    save("prompt", [prompt], "<i4")
+    save("logits", logits, "<f4")
+    save("router", router, "<f4")
+    save("expert", expert.reshape(tokens, layers, -1), "<i4")
+    save("weight", weight.reshape(tokens, layers, -1), "<f4")
+    alone = (weight == 1.0).float().mean().item()
+    print(f"  {os.path.basename(folder)}: margin {margin:.1e}, weights of exactly 1: {alone:.0%}, "
+          f"tokens with no positive router logit: {(router.amax(-1) < 0).float().mean():.0%}")
+    return True
+
+
+def save_model(model, folder, dtype, layout):
+    model = model.to(dtype)
+    model.config.dtype = dtype
+    model.save_pretrained(folder, **(dict(max_shard_size="60KB") if layout == "shards" else {}))
+    if layout == "fused": # as the modules of version 5 name and shape them
+        save_file(model.state_dict(), f"{folder}/model.safetensors", metadata=dict(format="pt"))
+
+
+def make_case(name, dtype, config, runs, extra):
+    phimoe = name.startswith("phimoe")
+    config = (PhimoeConfig if phimoe else MixtralConfig)(**config)
+    config._attn_implementation = "sdpa" if phimoe else "eager"
+    if VERSION > 4:
+        config._experts_implementation = "eager" # grouped_mm refuses odd sizes
+    folder = f"{HERE}/{name}"
+    for seed in range(1000):
+        generator = torch.Generator().manual_seed(seed)
+        model = (PhimoeForCausalLM if phimoe else MixtralForCausalLM)(config).eval()
+        randomise(model, generator)
+        dtype_t = getattr(torch, dtype)
+        model = model.to(dtype_t).to(torch.float32)
+        shutil.rmtree(folder, ignore_errors=True)
+        done = all(
+            write_run(model, f"{folder}/{run}",
+                      torch.randint(3, config.vocab_size, (t,), generator=generator).tolist(),
+                      prompt, extra.get("logits", t) if prompt == t else t - prompt + 1)
+            for run, (t, prompt) in runs.items())
+        if done:
+            save_model(model, folder, dtype_t, extra.get("layout"))
+            size = sum(os.path.getsize(f"{folder}/{f}") for f in os.listdir(folder))
+            print(f"{name}: seed {seed}, model {size} bytes")
+            return
+    raise SystemExit(f"{name}: no seed gives clear decisions")
+
+
+PROMPTS = [
+    "It was a dark and stormy night, and the two sisters sat by the fire.",
+    "Mr. Bennet, said his wife, how can you be so tiresome? You delight in vexing me.",
+    "The ship turned slowly into the wind; 3 men were on deck.",
+]
+
+
+def make_model(model_dir, name):
+    """Goldens of PROMPTS for a real model; its logits of the last 4 positions."""
+    import sentencepiece
+    with open(f"{model_dir}/config.json") as f:
+        phimoe = "phi" in json.load(f)["architectures"][0].lower()
+    assert not phimoe or VERSION == 4
+    sp = sentencepiece.SentencePieceProcessor(model_file=f"{model_dir}/tokenizer.model")
+    load = (PhimoeForCausalLM if phimoe else MixtralForCausalLM).from_pretrained
+    model = load(model_dir, torch_dtype=torch.float32).eval()
+    folder = f"{HERE}/{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    for i, prompt in enumerate(PROMPTS):
+        ids = [sp.bos_id()] + sp.encode(prompt)
+        if not write_run(model, f"{folder}/prompt{i}", ids, len(ids), 4):
+            print(f"  prompt {i}: a decision too close to call; left out")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--model"]:
+        make_model(sys.argv[2], sys.argv[3])
+    else:
+        for case, version, *rest in CASES:
+            if version == VERSION:
+                make_case(case, *rest)
