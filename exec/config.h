@@ -34,7 +34,7 @@ struct moe_llm_config {
     float norm_eps;
     double rope_theta;
     bool tied_head, attention_bias, head_bias;
-    float router_jitter; /* SparseMixer's epsilon, router_jitter_noise; PhiMoE only */
+    float router_jitter; /* SparseMixer's epsilon, router_jitter_noise; 0 but for PhiMoE */
     /* LongRoPE: factors [head_dim / 2]; longrope false: plain RoPE and the rest is unused. */
     bool longrope;
     uint32_t original_context; /* a sequence of more tokens than this uses long_factor */
@@ -55,8 +55,8 @@ struct moe_llm_config {
 enum moe_status moe_llm_config_load(const char *dir, struct moe_llm_config *out,
                                     struct moe_err *err);
 
-/* The same from memory; generation may be NULL. */
-enum moe_status moe_llm_config_parse(const char *name, const char *config, size_t config_size,
+/* The same from memory; dir stands for the directory in messages; generation may be NULL. */
+enum moe_status moe_llm_config_parse(const char *dir, const char *config, size_t config_size,
                                      const char *generation, size_t generation_size,
                                      struct moe_llm_config *out, struct moe_err *err);
 

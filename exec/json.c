@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Counted before parsing: jansson recurses, and its own limit is one of thousands. Brackets in a
@@ -42,6 +43,12 @@ enum moe_status moe_json_parse(const void *text, size_t size, json_t **out, stru
     return MOE_OK;
 }
 
+const json_t *moe_json_get(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
 enum moe_status moe_json_u64(const json_t *value, const char *what, uint64_t min, uint64_t max,
                              uint64_t *out, struct moe_err *err)
 {
@@ -67,4 +74,14 @@ enum moe_status moe_json_f64(const json_t *value, const char *what, double min, 
         return moe_fail(err, MOE_ERR_INPUT, "%s %.9g is outside %g..%g", what, x, min, max);
     *out = x;
     return MOE_OK;
+}
+
+enum moe_status moe_json_refuse(const json_t *value, const char *key, const char *known,
+                                struct moe_err *err)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    enum moe_status s = moe_fail(err, MOE_ERR_UNSUPPORTED, "%s %.80s is not done (%s)", key,
+                                 text ? text : "", known);
+    free(text);
+    return s;
 }

@@ -21,6 +21,9 @@ enum { MOE_JSON_DEPTH_MAX = 64 };
  * MOE_ERR_INPUT (not JSON, with line and reason; too deep; not an object), MOE_ERR_MEMORY. */
 enum moe_status moe_json_parse(const void *text, size_t size, json_t **out, struct moe_err *err);
 
+/* Value of a key; NULL where it is absent or null, which configurations do not tell apart. */
+const json_t *moe_json_get(const json_t *object, const char *key);
+
 /* A whole number in [min, max], called `what` in messages; max at most MOE_JSON_WHOLE_MAX. */
 enum moe_status moe_json_u64(const json_t *value, const char *what, uint64_t min, uint64_t max,
                              uint64_t *out, struct moe_err *err);
@@ -28,5 +31,10 @@ enum moe_status moe_json_u64(const json_t *value, const char *what, uint64_t min
 /* A number in [min, max]. */
 enum moe_status moe_json_f64(const json_t *value, const char *what, double min, double max,
                              double *out, struct moe_err *err);
+
+/* MOE_ERR_UNSUPPORTED "KEY VALUE is not done (KNOWN)", with the value as JSON, cut if it is long.
+ */
+enum moe_status moe_json_refuse(const json_t *value, const char *key, const char *known,
+                                struct moe_err *err);
 
 #endif

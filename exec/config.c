@@ -1,0 +1,365 @@
+#include "exec/config.h"
+
+#include "base/file.h"
+#include "exec/config_rope.h"
+#include "exec/json.h"
+#include "traces/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    MAX_FILE_BYTES = 16 << 20,
+    /* No model comes near these, and a matrix of any two of them stays below 2^53 bytes. */
+    MAX_D_MODEL = 1 << 20,
+    MAX_D_FFN = 1 << 24,
+    MAX_HEADS = 1 << 16,
+    MAX_VOCAB = 1 << 26,
+};
+
+#define AT(member) offsetof(struct moe_llm_config, member)
+
+/* Defaults are those of transformers' configuration classes; what has none here is required,
+ * though transformers would take the shape of a model that the file does not describe. */
+static const struct whole_key {
+    const char *name;
+    size_t at;
+    uint32_t min, max;
+    bool required;
+    uint32_t fallback;
+} whole_keys[] = {
+    {"hidden_size", AT(d_model), 1, MAX_D_MODEL, true, 0},
+    {"intermediate_size", AT(d_ffn), 1, MAX_D_FFN, true, 0},
+    {"num_hidden_layers", AT(n_layers), 1, MOE_MAX_LAYERS, true, 0},
+    {"num_attention_heads", AT(n_heads), 1, MAX_HEADS, true, 0},
+    {"num_key_value_heads", AT(n_kv_heads), 1, MAX_HEADS, false, 8},
+    {"head_dim", AT(head_dim), 2, MOE_HEAD_DIM_MAX, false, 0},
+    {"num_local_experts", AT(n_experts), 1, MOE_MAX_EXPERTS, true, 0},
+    {"num_experts_per_tok", AT(top_k), 1, MOE_MAX_TOP_K, true, 0},
+    {"vocab_size", AT(n_vocab), 1, MAX_VOCAB, true, 0},
+    {"max_position_embeddings", AT(max_context), 1, MOE_CONTEXT_MAX, false, 131072},
+    {"sliding_window", AT(sliding_window), 1, INT32_MAX, false, 0},
+};
+
+static const struct real_key {
+    const char *name;
+    size_t at;
+    double min, max, fallback;
+} real_keys[] = {
+    {"rms_norm_eps", AT(norm_eps), 0, 1, 1e-5},
+    {"router_jitter_noise", AT(router_jitter), 0, 1, 0.01},
+};
+
+static const struct flag_key {
+    const char *name;
+    size_t at;
+} flag_keys[] = {
+    {"tie_word_embeddings", AT(tied_head)},
+    {"attention_bias", AT(attention_bias)},
+    {"lm_head_bias", AT(head_bias)},
+};
+
+static const struct {
+    const char *name;
+    enum moe_arch arch;
+} architectures[] = {
+    {"MixtralForCausalLM", MOE_ARCH_MIXTRAL},
+    {"PhiMoEForCausalLM", MOE_ARCH_PHIMOE},
+    {"PhimoeForCausalLM", MOE_ARCH_PHIMOE},
+};
+
+static enum moe_status read_architecture(const json_t *root, struct moe_llm_config *config,
+                                         struct moe_err *err)
+{
+    const json_t *first = json_array_get(json_object_get(root, "architectures"), 0);
+    const char *name = json_string_value(first);
+    if (!name)
+        return moe_fail(err, MOE_ERR_INPUT, "missing key architectures");
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        if (strcmp(architectures[i].name, name) != 0)
+            continue;
+        config->arch = architectures[i].arch;
+        snprintf(config->architecture, sizeof config->architecture, "%s", name);
+        return MOE_OK;
+    }
+    return moe_json_refuse(first, "architecture",
+                           "MixtralForCausalLM, PhiMoEForCausalLM and PhimoeForCausalLM are", err);
+}
+
+static enum moe_status read_whole(const json_t *root, const struct whole_key *key,
+                                  struct moe_llm_config *config, struct moe_err *err)
+{
+    const json_t *value = moe_json_get(root, key->name);
+    uint64_t x = key->fallback;
+    if (!value && key->required)
+        return moe_fail(err, MOE_ERR_INPUT, "missing key %s", key->name);
+    enum moe_status s =
+        value ? moe_json_u64(value, key->name, key->min, key->max, &x, err) : MOE_OK;
+    if (!s)
+        *(uint32_t *)((char *)config + key->at) = (uint32_t)x;
+    return s;
+}
+
+static enum moe_status read_real(const json_t *root, const struct real_key *key,
+                                 struct moe_llm_config *config, struct moe_err *err)
+{
+    const json_t *value = moe_json_get(root, key->name);
+    double x = key->fallback;
+    enum moe_status s =
+        value ? moe_json_f64(value, key->name, key->min, key->max, &x, err) : MOE_OK;
+    if (!s)
+        *(float *)((char *)config + key->at) = (float)x;
+    return s;
+}
+
+static enum moe_status read_flag(const json_t *root, const struct flag_key *key,
+                                 struct moe_llm_config *config, struct moe_err *err)
+{
+    const json_t *value = moe_json_get(root, key->name);
+    if (value && !json_is_boolean(value))
+        return moe_fail(err, MOE_ERR_INPUT, "%s is neither true nor false", key->name);
+    *(bool *)((char *)config + key->at) = json_is_true(value);
+    return MOE_OK;
+}
+
+static enum moe_status read_keys(const json_t *root, struct moe_llm_config *config,
+                                 struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    for (size_t i = 0; !s && i < sizeof whole_keys / sizeof *whole_keys; i++)
+        s = read_whole(root, &whole_keys[i], config, err);
+    for (size_t i = 0; !s && i < sizeof real_keys / sizeof *real_keys; i++)
+        s = read_real(root, &real_keys[i], config, err);
+    for (size_t i = 0; !s && i < sizeof flag_keys / sizeof *flag_keys; i++)
+        s = read_flag(root, &flag_keys[i], config, err);
+    return s;
+}
+
+/* What is left out by writing null, false, 0 or nothing. */
+static bool asks_for_nothing(const json_t *value)
+{
+    return !value || json_is_false(value) ||
+           (json_is_object(value) && json_object_size(value) == 0) ||
+           (json_is_array(value) && json_array_size(value) == 0);
+}
+
+static enum moe_status refuse_unsupported(const json_t *root, const struct moe_llm_config *config,
+                                          struct moe_err *err)
+{
+    static const char *const keys[] = {"quantization_config", "pruned_heads", "is_encoder_decoder",
+                                       "add_cross_attention"};
+    static const char *const phimoe_keys[] = {"attention_bias", "lm_head_bias"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = moe_json_get(root, keys[i]);
+        if (!asks_for_nothing(value))
+            return moe_json_refuse(value, keys[i], "leave it out", err);
+    }
+    for (size_t i = 0; config->arch == MOE_ARCH_MIXTRAL && i < 2; i++) {
+        const json_t *value = moe_json_get(root, phimoe_keys[i]);
+        if (!asks_for_nothing(value))
+            return moe_json_refuse(value, phimoe_keys[i], "MixtralForCausalLM has none", err);
+    }
+    const json_t *act = moe_json_get(root, "hidden_act");
+    const char *name = act ? json_string_value(act) : "silu";
+    if (!name || strcmp(name, "silu") != 0)
+        return moe_json_refuse(act, "hidden_act", "silu is", err);
+    if (config->arch == MOE_ARCH_PHIMOE && config->top_k != 2)
+        return moe_json_refuse(json_object_get(root, "num_experts_per_tok"), "num_experts_per_tok",
+                               "SparseMixer takes 2", err);
+    return MOE_OK;
+}
+
+/* Fills what follows from other keys, and checks what holds between them. */
+static enum moe_status settle(const json_t *root, struct moe_llm_config *c, struct moe_err *err)
+{
+    if (json_is_null(json_object_get(root, "num_key_value_heads")))
+        c->n_kv_heads = c->n_heads;
+    if (c->arch == MOE_ARCH_MIXTRAL)
+        c->router_jitter = 0; /* only training has it */
+    if (c->n_heads % c->n_kv_heads)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "num_attention_heads %" PRIu32
+                        " is not a multiple of num_key_value_heads %" PRIu32,
+                        c->n_heads, c->n_kv_heads);
+    if (c->top_k > c->n_experts)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "num_experts_per_tok %" PRIu32 " exceeds num_local_experts %" PRIu32,
+                        c->top_k, c->n_experts);
+    if (!c->head_dim && c->d_model % c->n_heads)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "hidden_size %" PRIu32 " is not a multiple of num_attention_heads %" PRIu32,
+                        c->d_model, c->n_heads);
+    if (!c->head_dim)
+        c->head_dim = c->d_model / c->n_heads;
+    if (c->head_dim % 2)
+        return moe_fail(err, MOE_ERR_UNSUPPORTED, "head_dim %" PRIu32 " is odd", c->head_dim);
+    if (c->head_dim > MOE_HEAD_DIM_MAX)
+        return moe_fail(err, MOE_ERR_UNSUPPORTED, "head_dim %" PRIu32 " exceeds the limit of %d",
+                        c->head_dim, MOE_HEAD_DIM_MAX);
+    return MOE_OK;
+}
+
+/* A token of the vocabulary, called `what` in messages. */
+static enum moe_status read_token(const json_t *value, const char *what, uint32_t n_vocab,
+                                  int32_t *out, struct moe_err *err)
+{
+    uint64_t token;
+    enum moe_status s = moe_json_u64(value, what, 0, n_vocab - 1, &token, err);
+    if (!s)
+        *out = (int32_t)token;
+    return s;
+}
+
+/* One token, or a list of them. */
+static enum moe_status read_eos(const json_t *value, struct moe_llm_config *config,
+                                struct moe_err *err)
+{
+    size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    enum moe_status s = MOE_OK;
+    if (n > MOE_EOS_MAX)
+        return moe_fail(err, MOE_ERR_INPUT, "%zu tokens of eos_token_id exceed the limit of %d", n,
+                        MOE_EOS_MAX);
+    for (size_t i = 0; i < n && !s; i++) {
+        const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
+        s = read_token(item, "eos_token_id", config->n_vocab, &config->eos[i], err);
+    }
+    config->n_eos = (uint32_t)n;
+    return s;
+}
+
+/* bos_token_id and eos_token_id of either file; an absent key changes nothing. */
+static enum moe_status read_tokens(const json_t *root, struct moe_llm_config *config,
+                                   struct moe_err *err)
+{
+    const json_t *bos = moe_json_get(root, "bos_token_id");
+    const json_t *eos = moe_json_get(root, "eos_token_id");
+    enum moe_status s = MOE_OK;
+    if (bos)
+        s = read_token(bos, "bos_token_id", config->n_vocab, &config->bos, err);
+    if (!s && eos)
+        s = read_eos(eos, config, err);
+    return s;
+}
+
+/* The classes' defaults: 1 and 2, where the key is absent. */
+static void default_tokens(const json_t *root, struct moe_llm_config *config)
+{
+    config->bos = !json_object_get(root, "bos_token_id") && config->n_vocab > 1 ? 1 : -1;
+    config->n_eos = !json_object_get(root, "eos_token_id") && config->n_vocab > 2 ? 1 : 0;
+    config->eos[0] = 2;
+}
+
+static enum moe_status read_config(const json_t *root, struct moe_llm_config *config,
+                                   struct moe_err *err)
+{
+    enum moe_status s = read_architecture(root, config, err);
+    if (!s)
+        s = read_keys(root, config, err);
+    if (!s)
+        s = refuse_unsupported(root, config, err);
+    if (!s)
+        s = settle(root, config, err);
+    if (!s)
+        s = moe_config_rope(root, config, err);
+    if (s)
+        return s;
+    default_tokens(root, config);
+    return read_tokens(root, config, err);
+}
+
+static enum moe_status read_generation(const json_t *root, struct moe_llm_config *config,
+                                       struct moe_err *err)
+{
+    const json_t *temperature = moe_json_get(root, "temperature");
+    const json_t *top_p = moe_json_get(root, "top_p"), *top_k = moe_json_get(root, "top_k");
+    const json_t *sample = moe_json_get(root, "do_sample");
+    double t = NAN, p = NAN;
+    uint64_t k = 0;
+    enum moe_status s = read_tokens(root, config, err);
+    if (!s && temperature)
+        s = moe_json_f64(temperature, "temperature", 0, 1000, &t, err);
+    if (!s && top_p)
+        s = moe_json_f64(top_p, "top_p", 0, 1, &p, err);
+    if (!s && top_k)
+        s = moe_json_u64(top_k, "top_k", 0, INT32_MAX, &k, err);
+    if (!s && sample && !json_is_boolean(sample))
+        s = moe_fail(err, MOE_ERR_INPUT, "do_sample is neither true nor false");
+    if (s)
+        return s;
+    config->temperature = (float)t;
+    config->top_p = (float)p;
+    config->gen_top_k = (uint32_t)k;
+    config->do_sample = sample ? json_is_true(sample) : -1;
+    return MOE_OK;
+}
+
+static enum moe_status read_text(const char *dir, const char *file, const char *text, size_t size,
+                                 enum moe_status (*read)(const json_t *, struct moe_llm_config *,
+                                                         struct moe_err *),
+                                 struct moe_llm_config *config, struct moe_err *err)
+{
+    json_t *root;
+    enum moe_status s = moe_json_parse(text, size, &root, err);
+    if (!s) {
+        s = read(root, config, err);
+        json_decref(root);
+    }
+    return s ? moe_fail_prefix(err, "'%.200s/%s'", dir, file) : MOE_OK;
+}
+
+enum moe_status moe_llm_config_parse(const char *dir, const char *config, size_t config_size,
+                                     const char *generation, size_t generation_size,
+                                     struct moe_llm_config *out, struct moe_err *err)
+{
+    struct moe_llm_config c = {.temperature = NAN, .top_p = NAN, .do_sample = -1};
+    enum moe_status s = read_text(dir, "config.json", config, config_size, read_config, &c, err);
+    if (!s && generation)
+        s = read_text(dir, "generation_config.json", generation, generation_size, read_generation,
+                      &c, err);
+    if (!s)
+        *out = c;
+    return s;
+}
+
+/* *text is NULL where the file is not there and need not be. */
+static enum moe_status read_file(const char *dir, const char *name, bool optional, char **text,
+                                 size_t *size, struct moe_err *err)
+{
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return moe_fail(err, MOE_ERR_IO, "path too long: '%.300s'", dir);
+    *text = NULL;
+    *size = 0;
+    if (optional && access(path, F_OK) != 0)
+        return MOE_OK;
+    return moe_file_read(path, MAX_FILE_BYTES, text, size, err);
+}
+
+enum moe_status moe_llm_config_load(const char *dir, struct moe_llm_config *out,
+                                    struct moe_err *err)
+{
+    struct stat st;
+    char *config, *generation = NULL;
+    size_t config_size, generation_size;
+    if (stat(dir, &st) != 0)
+        return moe_fail(err, MOE_ERR_IO, "cannot open model '%.300s': %s", dir, strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return moe_fail(err, MOE_ERR_IO, "cannot open model '%.300s': not a directory", dir);
+    enum moe_status s = read_file(dir, "config.json", false, &config, &config_size, err);
+    if (s)
+        return s;
+    s = read_file(dir, "generation_config.json", true, &generation, &generation_size, err);
+    if (!s)
+        s = moe_llm_config_parse(dir, config, config_size, generation, generation_size, out, err);
+    free(config);
+    free(generation);
+    return s;
+}
