@@ -37,6 +37,13 @@ one_line() {
     if [ -z "$out" ] && [ "$err" = 1 ]; then passed; else failed "not one clear line: $* -> $out $(cat "$folder/stderr")"; fi
 }
 
+# holds WHAT COMMAND...: the command succeeds.
+holds() {
+    local what=$1
+    shift
+    if "$@"; then passed; else failed "$what"; fi
+}
+
 same() { if cmp -s "$1" "$2"; then passed; else failed "$1 and $2 differ"; fi; }
 absent() { if [ -e "$1" ]; then failed "$1 was left behind"; else passed; fi; }
 

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# `moelab record`: the same bytes twice, resumable after a kill, nothing lost on a full disk.
+. tests/cli/lib/check.bash
+moelab=$(realpath "$moelab")
+prompts=experiments/prompts/demo.jsonl
+common=(--model tiny-mixtral --chat none --prompts "$prompts" --max-new-tokens 24
+    --created 2026-01-01T00:00:00Z)
+limited=("${common[@]}" --limit 6)
+
+record() {
+    "$moelab" record "$@" >"$folder/out" 2>"$folder/err" || failed "record $* -> $(cat "$folder/err")"
+}
+
+record "${limited[@]}" --out "$folder/a.h5"
+record "${limited[@]}" -o "$folder/b.h5" --threads 1
+same "$folder/a.h5" "$folder/b.h5"
+expect 0 "" "$moelab" trace verify "$folder/a.h5"
+expect 0 "tiny-mixtral" "$moelab" trace info "$folder/a.h5"
+expect 0 "lookups" "$moelab" replay "$folder/a.h5" --geometry 4x4
+h5dump -n 1 "$folder/a.h5" >"$folder/a.txt"
+for part in /routes/score /routes/lookahead /routes/weight; do
+    holds "no $part" grep -qF "$part" "$folder/a.txt"
+done
+record "${limited[@]}" --no-scores --no-lookahead --out "$folder/small.h5"
+h5dump -n 1 "$folder/small.h5" | grep -qE "score|lookahead" && failed "scores although --no-scores"
+
+# Done already; other settings, prompts, model: not continued.
+expect 0 "prompts_before" "$moelab" record "${limited[@]}" --out "$folder/a.h5" --format tsv
+same "$folder/a.h5" "$folder/b.h5"
+expect 2 "settings" "$moelab" record "${limited[@]}" --temperature 0.5 --out "$folder/a.h5"
+expect 2 "source" "$moelab" record "${common[@]}" --limit 5 --out "$folder/a.h5"
+expect 2 "model" "$moelab" record --model tiny-phimoe --prompts "$prompts" --out "$folder/a.h5"
+same "$folder/a.h5" "$folder/b.h5"
+record "${limited[@]}" --temperature 0.5 --overwrite --out "$folder/a.h5"
+
+# Prompts of every kind.
+printf 'Once upon a time\n\nThe king said\n' >"$folder/p.txt"
+printf 'question,choice0,choice1,choice2,choice3,answer\n"What is 1, plus 1?",1,2,3,4,1\n' >"$folder/sums_test.csv"
+for kind in tiny-mixtral tiny-phimoe; do
+    record --model $kind --prompts "$folder/p.txt" -n 8 --out "$folder/$kind.h5"
+    record --model $kind --prompts "$folder/sums_test.csv" -n 8 --out "$folder/$kind-mmlu.h5"
+    expect 0 "" "$moelab" trace verify "$folder/$kind.h5"
+done
+expect 1 "no-such.txt" "$moelab" record "${common[@]:0:4}" --prompts no-such.txt --out "$folder/x.h5"
+printf 'good\nbad \xff\n' >"$folder/bad.txt"
+expect 1 "bad.txt':2" "$moelab" record --model tiny-mixtral --prompts "$folder/bad.txt" --out "$folder/x.h5"
+expect 1 "exceed the context of 8" "$moelab" record --model tiny-mixtral --context 8 \
+    --prompts "$folder/sums_test.csv" --out "$folder/x.h5"
+: >"$folder/empty.txt"
+expect 1 "empty.txt" "$moelab" record --model tiny-mixtral --prompts "$folder/empty.txt" --out "$folder/x.h5"
+expect 2 "prompts" "$moelab" record --model tiny-mixtral --out "$folder/x.h5"
+expect 1 "nowhere" "$moelab" record "${limited[@]}" --out "$folder/nowhere/x.h5"
+absent "$folder/x.h5"
+absent "$folder/x.h5.part"
+
+# Killed at any moment, and started again until it is done: the same routes as in one go.
+record "${common[@]}" --out "$folder/whole.h5"
+"$moelab" trace export --format jsonl "$folder/whole.h5" -o "$folder/whole.jsonl" 2>/dev/null
+killed=0
+for n in 2 5 9 14; do
+    "$moelab" record "${common[@]}" --out "$folder/k.h5" >/dev/null 2>&1 &
+    pid=$!
+    # Kill it as soon as the file holds n prompts or more.
+    while kill -0 "$pid" 2>/dev/null; do
+        have=$("$moelab" trace info "$folder/k.h5" --format json 2>/dev/null | sed -n 's/.*"sequences": \([0-9]*\).*/\1/p')
+        [ "${have:-0}" -lt "$n" ] || kill -9 "$pid" 2>/dev/null
+    done
+    wait "$pid" 2>/dev/null && break
+    killed=$((killed + 1))
+    expect 0 "" "$moelab" trace verify "$folder/k.h5"
+done
+holds "never killed in time" [ "$killed" -gt 0 ]
+record "${common[@]}" --out "$folder/k.h5"
+"$moelab" trace export --format jsonl "$folder/k.h5" -o "$folder/k.jsonl" 2>/dev/null
+same "$folder/whole.jsonl" "$folder/k.jsonl"
+
+# Full disk (a limit of the file's size): one line, committed prompts stay and are gone on with.
+size=$(stat -c %s "$folder/whole.h5")
+(
+    trap '' XFSZ
+    ulimit -f $((size / 1024 / 2))
+    exec "$moelab" record "${common[@]}" --out "$folder/full.h5" >/dev/null 2>"$folder/full.err"
+)
+holds "full disk: exit code $?" [ $? = 1 ]
+holds "full disk: $(cat "$folder/full.err")" [ "$(wc -l <"$folder/full.err")" = 1 ]
+expect 0 "" "$moelab" trace verify "$folder/full.h5"
+absent "$folder/full.h5.part"
+record "${common[@]}" --out "$folder/full.h5"
+"$moelab" trace export --format jsonl "$folder/full.h5" -o "$folder/full.jsonl" 2>/dev/null
+same "$folder/whole.jsonl" "$folder/full.jsonl"
+finish

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# `moelab run`: text from the embedded models, the same for any threads and chunks; bad input.
+. tests/cli/lib/check.bash
+moelab=$(realpath "$moelab")
+
+# answer NAME OPTION...: standard output of a run into $folder/NAME.
+answer() {
+    local name=$1
+    shift
+    "$moelab" run --model "$@" >"$folder/$name" 2>"$folder/$name.err" || failed "run $* -> $(cat "$folder/$name.err")"
+}
+
+for model in tiny-mixtral tiny-phimoe; do
+    answer a "$model" --chat none -n 40 -p "It was generally agreed in the village"
+    holds "$model: fewer than 15 words: $(cat "$folder/a")" [ "$(wc -w <"$folder/a")" -ge 15 ]
+    answer b "$model" --chat none -n 40 -p "It was generally agreed in the village" --threads 1 --chunk 3
+    same "$folder/a" "$folder/b"
+    answer c "$model" --chat none -n 40 -p - <<<"It was generally agreed in the village"
+    holds "$model: statistics: $(cat "$folder/c.err")" grep -q "decode: 39 passes" "$folder/c.err"
+    answer d "$model" -n 30 --temperature 0.9 --seed 3 -p "Who are you?"
+    answer e "$model" -n 30 --temperature 0.9 --seed 3 -p "Who are you?" --threads 2
+    answer f "$model" -n 30 --temperature 0.9 --seed 4 -p "Who are you?"
+    same "$folder/d" "$folder/e"
+    if cmp -s "$folder/d" "$folder/f"; then failed "$model: the seed changes nothing"; else passed; fi
+    answer g "$model" --chat none -n 40 -p "It was generally agreed in the village" --format json
+    for word in '"text": "' '"stop": "' '"prompt_tokens": ' '"decode_tokens_per_s": '; do
+        holds "no $word in $(cat "$folder/g")" grep -qF "$word" "$folder/g"
+    done
+done
+
+tiny=experiments/models/tiny-mixtral
+expect 2 "'--model' is required" "$moelab" run -p x
+expect 1 "no such folder" "$moelab" run --model ./nowhere -p x
+expect 2 "tiny-mixtral" "$moelab" run --model tiny-mixtrel -p x
+expect 1 "description only" "$moelab" run --model mixtral-8x7b -p x
+expect 2 "--prompt" "$moelab" run --model tiny-phimoe --chat none
+expect 1 "invalid UTF-8" "$moelab" run --model tiny-mixtral -p $'a\xffb'
+expect 2 "exceed the context of 8" "$moelab" run --model tiny-mixtral --context 8 --chat none \
+    -p "a prompt that has more than eight tokens"
+expect 2 "4096" "$moelab" run --model tiny-mixtral --context 4096 -p x
+expect 2 "unknown kernels" "$moelab" run --model tiny-mixtral --kernels mmx -p x
+expect 2 "system" "$moelab" run --model tiny-mixtral --chat mixtral --system "be kind" -p x
+one_line "$moelab" run --model ./nowhere -p x
+expect 0 "context full" "$moelab" run --model tiny-mixtral --context 24 --ignore-eos --chat none -p "a b c"
+expect 0 "0 new tokens" "$moelab" run --model tiny-mixtral -n 0 -p "a b c"
+
+# A model folder with something wrong: one line that says what.
+copy() {
+    rm -rf "$folder/m"
+    cp -r "$tiny" "$folder/m"
+}
+copy && rm "$folder/m/tokenizer.model"
+expect 1 "tokenizer.model" "$moelab" run --model "$folder/m" -p x
+copy && rm "$folder/m/model.safetensors"
+expect 1 "safetensors" "$moelab" run --model "$folder/m" -p x
+copy && rm "$folder/m/config.json"
+expect 1 "config.json" "$moelab" run --model "$folder/m" -p x
+copy && head -c 1000000 "$tiny/model.safetensors" >"$folder/m/model.safetensors"
+expect 1 "model.safetensors" "$moelab" run --model "$folder/m" -p x
+copy && sed -i 's/"MixtralForCausalLM"/"LlamaForCausalLM"/' "$folder/m/config.json"
+expect 1 "LlamaForCausalLM" "$moelab" run --model "$folder/m" -p x
+copy && sed -i 's/"intermediate_size": 128/"intermediate_size": 256/' "$folder/m/config.json"
+expect 1 "w1" "$moelab" run --model "$folder/m" -p x
+
+# Ctrl-C after the first text: statistics, one line, exit code 1. A run that was over before the
+# signal came proves nothing, so try again.
+interrupted=no
+for try in 1 2 3 4 5 6 7 8; do
+    mkfifo "$folder/pipe$try"
+    "$moelab" run --model tiny-phimoe --ignore-eos -n 2000 -p x >"$folder/pipe$try" 2>"$folder/int.err" &
+    pid=$!
+    { read -r -n 1 _ && kill -INT "$pid"; cat >/dev/null; } <"$folder/pipe$try"
+    wait "$pid" && continue
+    grep -q "interrupted after" "$folder/int.err" && grep -q "decode:" "$folder/int.err" && interrupted=yes
+    break
+done
+holds "Ctrl-C: $(cat "$folder/int.err")" [ $interrupted = yes ]
+finish
