@@ -5,16 +5,20 @@
 
 #include "exec/session.h"
 
-/* Embeds n tokens at the end of the sequence. */
+/* Embeds n tokens at the end of the sequence. Where they make it longer than LongRoPE's switch, the
+ * cache is first made again, every expert on the CPU. Errors: as moe_session_forward. */
 enum moe_status moe_forward_begin(struct moe_session *session, const int32_t *tokens, uint32_t n,
                                   struct moe_err *err);
 
-/* Dense part of the layer: attention, norm, router. expert, weight: [n, K] of the session, valid
- * until the next call. Absent choices cannot happen: the router always gives K. */
+/* Dense part of the layer: attention, norm, router. expert, weight (may be NULL): set to [n, K] of
+ * the session, valid until the next call. Absent choices cannot happen: the router always gives K.
+ */
 void moe_forward_attend(struct moe_session *session, uint32_t layer, const moe_expert **expert,
                         const float **weight);
 
-/* Computes the listed experts on their tokens on the CPU pool and keeps the results. */
+/* Computes the listed experts on their tokens on the CPU pool and keeps the results; those that no
+ * token chose are passed over, no expert may be listed twice. experts NULL: all that were chosen.
+ */
 void moe_forward_experts(struct moe_session *session, uint32_t layer, const moe_expert *experts,
                          uint32_t n_experts);
 

@@ -1,0 +1,249 @@
+#include "exec/llm.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Two spellings: that of published checkpoints, which transformers writes in every version, and
+ * that of the modules of transformers 5, where the experts of a layer are one tensor. */
+#define CLASSIC_ROUTER "block_sparse_moe.gate.weight"
+#define FUSED_UP       "mlp.experts.gate_up_proj" /* [E, 2 F, D]: gates first, then ups */
+#define FUSED_DOWN     "mlp.experts.down_proj"    /* [E, D, F] */
+
+enum { NAME_MAX_BYTES = 160 };
+
+/* Reads tensors of one layer (or of the model, layer < 0) by the end of their names; the first
+ * error stays and the rest do nothing. */
+struct reader {
+    const struct moe_weights *weights;
+    int64_t layer;
+    enum moe_status status;
+    struct moe_err *err;
+    char name[NAME_MAX_BYTES];
+};
+
+static const char *full_name(struct reader *r, const char *part)
+{
+    if (r->layer < 0)
+        snprintf(r->name, sizeof r->name, "%s", part);
+    else
+        snprintf(r->name, sizeof r->name, "model.layers.%lld.%s", (long long)r->layer, part);
+    return r->name;
+}
+
+static bool has(struct reader *r, const char *part)
+{
+    return moe_weights_find(r->weights, full_name(r, part)) != NULL;
+}
+
+static void read_matrix(struct reader *r, const char *part, uint32_t rows, uint32_t cols,
+                        struct moe_matrix *out)
+{
+    if (!r->status)
+        r->status = moe_weights_matrix(r->weights, full_name(r, part), rows, cols, out, r->err);
+}
+
+static void read_slice(struct reader *r, const char *part, uint32_t n, uint32_t e, uint32_t rows,
+                       uint32_t cols, struct moe_matrix *out)
+{
+    if (!r->status)
+        r->status =
+            moe_weights_slice(r->weights, full_name(r, part), n, e, rows, cols, out, r->err);
+}
+
+static void read_vector(struct reader *r, const char *part, uint32_t n, float **out)
+{
+    if (!r->status)
+        r->status = moe_weights_vector(r->weights, full_name(r, part), n, out, r->err);
+}
+
+static void read_norm(struct reader *r, const struct moe_llm_config *c, const char *part,
+                      struct moe_norm *out)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s.weight", part);
+    read_vector(r, name, c->d_model, &out->scale);
+    snprintf(name, sizeof name, "%s.bias", part);
+    if (c->arch == MOE_ARCH_PHIMOE)
+        read_vector(r, name, c->d_model, &out->shift);
+}
+
+static void read_attention(struct reader *r, const struct moe_llm_config *c,
+                           struct moe_llm_layer *layer)
+{
+    uint32_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+    read_matrix(r, "self_attn.q_proj.weight", q, c->d_model, &layer->q);
+    read_matrix(r, "self_attn.k_proj.weight", kv, c->d_model, &layer->k);
+    read_matrix(r, "self_attn.v_proj.weight", kv, c->d_model, &layer->v);
+    read_matrix(r, "self_attn.o_proj.weight", c->d_model, q, &layer->o);
+    if (!c->attention_bias)
+        return;
+    read_vector(r, "self_attn.q_proj.bias", q, &layer->q_bias);
+    read_vector(r, "self_attn.k_proj.bias", kv, &layer->k_bias);
+    read_vector(r, "self_attn.v_proj.bias", kv, &layer->v_bias);
+    read_vector(r, "self_attn.o_proj.bias", c->d_model, &layer->o_bias);
+}
+
+static void read_expert(struct reader *r, const struct moe_llm_config *c, uint32_t e,
+                        struct moe_expert_weights *out)
+{
+    char name[64];
+    snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w1.weight", (unsigned)e);
+    read_matrix(r, name, c->d_ffn, c->d_model, &out->w1);
+    snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w3.weight", (unsigned)e);
+    read_matrix(r, name, c->d_ffn, c->d_model, &out->w3);
+    snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w2.weight", (unsigned)e);
+    read_matrix(r, name, c->d_model, c->d_ffn, &out->w2);
+}
+
+static void read_fused_expert(struct reader *r, const struct moe_llm_config *c, uint32_t e,
+                              struct moe_expert_weights *out)
+{
+    struct moe_matrix both = {0};
+    read_slice(r, FUSED_UP, c->n_experts, e, 2 * c->d_ffn, c->d_model, &both);
+    read_slice(r, FUSED_DOWN, c->n_experts, e, c->d_model, c->d_ffn, &out->w2);
+    if (r->status)
+        return;
+    both.rows = c->d_ffn;
+    out->w1 = out->w3 = both;
+    out->w3.data = (const char *)both.data + c->d_ffn * moe_dtype_row_bytes(both.dtype, c->d_model);
+}
+
+static void read_experts(struct reader *r, const struct moe_llm_config *c,
+                         struct moe_llm_layer *layer)
+{
+    bool fused = !has(r, CLASSIC_ROUTER) && has(r, FUSED_UP);
+    const char *router = CLASSIC_ROUTER;
+    if (fused)
+        router = has(r, "mlp.router.weight") ? "mlp.router.weight" : "mlp.gate.weight";
+    read_matrix(r, router, c->n_experts, c->d_model, &layer->router);
+    for (uint32_t e = 0; e < c->n_experts && !r->status; e++) {
+        if (fused)
+            read_fused_expert(r, c, e, &layer->experts[e]);
+        else
+            read_expert(r, c, e, &layer->experts[e]);
+    }
+}
+
+static enum moe_status read_layer(struct moe_llm *llm, uint32_t l, struct moe_err *err)
+{
+    const struct moe_llm_config *c = &llm->config;
+    struct moe_llm_layer *layer = &llm->layers[l];
+    struct reader r = {.weights = llm->weights, .layer = l, .err = err};
+    layer->experts = calloc(c->n_experts, sizeof *layer->experts);
+    if (!layer->experts)
+        return moe_fail_memory(err, "a layer's experts");
+    read_norm(&r, c, "input_layernorm", &layer->before_attention);
+    read_attention(&r, c, layer);
+    read_norm(&r, c, "post_attention_layernorm", &layer->before_experts);
+    read_experts(&r, c, layer);
+    return r.status;
+}
+
+static enum moe_status read_ends(struct moe_llm *llm, struct moe_err *err)
+{
+    const struct moe_llm_config *c = &llm->config;
+    struct reader r = {.weights = llm->weights, .layer = -1, .err = err};
+    read_matrix(&r, "model.embed_tokens.weight", c->n_vocab, c->d_model, &llm->embedding);
+    read_norm(&r, c, "model.norm", &llm->final_norm);
+    if (c->tied_head)
+        llm->head = llm->embedding;
+    else
+        read_matrix(&r, "lm_head.weight", c->n_vocab, c->d_model, &llm->head);
+    if (c->head_bias)
+        read_vector(&r, "lm_head.bias", c->n_vocab, &llm->head_bias);
+    return r.status;
+}
+
+/* The last part of the path, also of "." and of "DIR/". */
+static void name_of(const char *dir, char name[MOE_TEXT_MAX])
+{
+    char *whole = realpath(dir, NULL);
+    const char *slash = whole ? strrchr(whole, '/') : NULL;
+    snprintf(name, MOE_TEXT_MAX, "%.*s", MOE_TEXT_MAX - 1, slash && slash[1] ? slash + 1 : dir);
+    free(whole);
+}
+
+static enum moe_status fill(struct moe_llm *llm, const char *dir, struct moe_err *err)
+{
+    enum moe_status s = moe_llm_config_load(dir, &llm->config, err);
+    if (s || (s = moe_weights_open(&llm->weights, dir, err)))
+        return s;
+    name_of(dir, llm->name);
+    llm->layers = calloc(llm->config.n_layers, sizeof *llm->layers);
+    if (!llm->layers)
+        return moe_fail_memory(err, "the model's layers");
+    s = read_ends(llm, err);
+    for (uint32_t l = 0; l < llm->config.n_layers && !s; l++)
+        s = read_layer(llm, l, err);
+    return s;
+}
+
+enum moe_status moe_llm_open(struct moe_llm **out, const char *dir, struct moe_err *err)
+{
+    struct moe_llm *llm = calloc(1, sizeof *llm);
+    if (!llm)
+        return moe_fail_memory(err, "a model");
+    enum moe_status s = fill(llm, dir, err);
+    if (s) {
+        moe_llm_close(llm);
+        return s;
+    }
+    *out = llm;
+    return MOE_OK;
+}
+
+static void release_norm(struct moe_norm *norm)
+{
+    free(norm->scale);
+    free(norm->shift);
+}
+
+static void release_layer(struct moe_llm_layer *layer)
+{
+    release_norm(&layer->before_attention);
+    release_norm(&layer->before_experts);
+    free(layer->q_bias);
+    free(layer->k_bias);
+    free(layer->v_bias);
+    free(layer->o_bias);
+    free(layer->experts);
+}
+
+void moe_llm_close(struct moe_llm *llm)
+{
+    if (!llm)
+        return;
+    for (uint32_t l = 0; llm->layers && l < llm->config.n_layers; l++)
+        release_layer(&llm->layers[l]);
+    free(llm->layers);
+    release_norm(&llm->final_norm);
+    free(llm->head_bias);
+    moe_weights_close(llm->weights);
+    free(llm);
+}
+
+static uint64_t matrix_bytes(const struct moe_matrix *m)
+{
+    return m->rows * moe_dtype_row_bytes(m->dtype, m->cols);
+}
+
+uint64_t moe_llm_expert_bytes(const struct moe_llm *llm, uint32_t layer)
+{
+    const struct moe_expert_weights *e = &llm->layers[layer].experts[0];
+    return matrix_bytes(&e->w1) + matrix_bytes(&e->w3) + matrix_bytes(&e->w2);
+}
+
+uint64_t moe_llm_dense_bytes(const struct moe_llm *llm, uint32_t layer)
+{
+    char prefix[48];
+    int length = snprintf(prefix, sizeof prefix, "model.layers.%u.", (unsigned)layer);
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < moe_weights_n(llm->weights); i++) {
+        const struct moe_tensor *t = moe_weights_at(llm->weights, i);
+        if (!strncmp(t->name, prefix, (size_t)length) && !strstr(t->name, ".experts."))
+            bytes += t->bytes;
+    }
+    return bytes;
+}

@@ -1,0 +1,25 @@
+/* From router logits to experts and their weights, for one token. Ties go to the lowest index. NaN
+ * logits still give K different experts, so nothing downstream reads out of bounds. */
+#ifndef MOELAB_EXEC_ROUTER_H
+#define MOELAB_EXEC_ROUTER_H
+
+#include "exec/config.h"
+#include "traces/trace.h"
+
+/* Mixtral: softmax over all E, the top K, weights divided by their sum. score: [E]; expert, weight:
+ * [K], falling weight; scratch: [E]. K <= E. Source: transformers, MixtralSparseMoeBlock. */
+void moe_router_top_k(const float *score, uint32_t n_experts, uint32_t top_k, moe_expert *expert,
+                      float *weight, float *scratch);
+
+/* PhiMoE: SparseMixer at inference, two experts, weights not renormalised. Each expert is the best
+ * one left; its weight is its share in a softmax over those left whose logit is within 2 jitter of
+ * it, relative to the larger of that logit and their own magnitude. E >= 2.
+ * Source: arXiv 2409.12136; transformers, modeling_phimoe.sparsemixer. */
+void moe_router_sparsemixer(const float *score, uint32_t n_experts, float jitter,
+                            moe_expert expert[2], float weight[2]);
+
+/* What the configuration asks for. scratch: [E]. */
+void moe_router_choose(const struct moe_llm_config *config, const float *score, moe_expert *expert,
+                       float *weight, float *scratch);
+
+#endif

@@ -1,0 +1,274 @@
+#include "exec/session.h"
+
+#include "base/progress.h"
+#include "exec/forward.h"
+#include "exec/session_state.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { DEFAULT_CHUNK = 256, ALIGNMENT = 64 };
+
+/* One array of the session's mapping. */
+struct piece {
+    void *at; /* address of the pointer to it */
+    size_t items, item_bytes;
+};
+
+static uint32_t widest(const struct moe_llm_config *c)
+{
+    uint32_t heads = c->n_heads * c->head_dim;
+    uint32_t width = c->d_model > c->d_ffn ? c->d_model : c->d_ffn;
+    return heads > width ? heads : width;
+}
+
+/* The arrays in their order; returns how many. */
+enum { PIECES_MAX = 32 };
+static size_t list_pieces(struct moe_session *s, struct piece piece[PIECES_MAX])
+{
+    const struct moe_llm_config *c = &s->llm->config;
+    size_t t = s->chunk, d = c->d_model, hd = c->head_dim, e = c->n_experts, f = sizeof(float);
+    size_t q = c->n_heads * hd, kv = c->n_kv_heads * hd, tk = t * c->top_k;
+    size_t cache = c->n_layers * kv * s->context;
+    const struct piece list[] = {
+        {&s->keys, cache, f},
+        {&s->values, cache, f},
+        {&s->history, c->longrope ? s->context : 0, sizeof *s->history},
+        {&s->x, t * d, f},
+        {&s->u, t * d, f},
+        {&s->cosine, t * hd / 2, f},
+        {&s->sine, t * hd / 2, f},
+        {&s->q, t * q, f},
+        {&s->k, t * kv, f},
+        {&s->v, t * kv, f},
+        {&s->attended, t * q, f},
+        {&s->soft, t * c->n_heads, sizeof *s->soft},
+        {&s->out, t * d, f},
+        {&s->score, t * e, f},
+        {&s->ahead, s->lookahead ? t * e : 0, f},
+        {&s->share, e, f},
+        {&s->expert, tk, sizeof *s->expert},
+        {&s->weight, tk, f},
+        {&s->count, e, sizeof *s->count},
+        {&s->first, e, sizeof *s->first},
+        {&s->row, tk, sizeof *s->row},
+        {&s->ffn_x, tk * d, f},
+        {&s->ffn_h, tk * c->d_ffn, f},
+        {&s->ffn_y, tk * d, f},
+        {&s->jobs, e, sizeof *s->jobs},
+    };
+    memcpy(piece, list, sizeof list);
+    return sizeof list / sizeof *list;
+}
+
+/* Bytes of all pieces, or 0 when they pass what can be addressed. */
+static size_t total_bytes(const struct piece *piece, size_t n)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t bytes;
+        if (__builtin_mul_overflow(piece[i].items, piece[i].item_bytes, &bytes) ||
+            __builtin_add_overflow(bytes, ALIGNMENT - bytes % ALIGNMENT, &bytes) ||
+            __builtin_add_overflow(total, bytes, &total))
+            return 0;
+    }
+    return total;
+}
+
+/* One mapping, reserved and not committed: the cache of a long context costs the pages of the
+ * tokens that came. Huge pages would make each of the L x KV rows of the cache cost 2 MiB. */
+static enum moe_status reserve(struct moe_session *s, struct moe_err *err)
+{
+    struct piece piece[PIECES_MAX];
+    size_t n = list_pieces(s, piece);
+    s->memory_bytes = total_bytes(piece, n);
+    if (s->memory_bytes)
+        s->memory = mmap(NULL, s->memory_bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!s->memory_bytes || s->memory == MAP_FAILED) {
+        s->memory = NULL;
+        return moe_fail(err, MOE_ERR_MEMORY,
+                        "out of memory for the KV cache of %u tokens (%zu MiB): choose a smaller "
+                        "context",
+                        (unsigned)s->context, s->memory_bytes >> 20);
+    }
+    (void)madvise(s->memory, s->memory_bytes, MADV_NOHUGEPAGE);
+    char *at = s->memory;
+    for (size_t i = 0; i < n; i++) {
+        void *to = piece[i].items ? at : NULL;
+        memcpy(piece[i].at, &to, sizeof to);
+        size_t bytes = piece[i].items * piece[i].item_bytes;
+        at += bytes + (ALIGNMENT - bytes % ALIGNMENT);
+    }
+    return MOE_OK;
+}
+
+static enum moe_status choose_sizes(struct moe_session *s,
+                                    const struct moe_session_options *options, struct moe_err *err)
+{
+    uint32_t most = s->llm->config.max_context;
+    if (options->context > most)
+        return moe_fail(err, MOE_ERR_USAGE, "context %u exceeds the model's %u",
+                        (unsigned)options->context, (unsigned)most);
+    s->context = options->context ? options->context : most;
+    s->chunk = options->chunk ? options->chunk : DEFAULT_CHUNK;
+    if (s->chunk > s->context)
+        s->chunk = s->context;
+    s->lookahead = options->lookahead;
+    return MOE_OK;
+}
+
+static enum moe_status build(struct moe_session *s, const struct moe_session_options *options,
+                             struct moe_err *err)
+{
+    const struct moe_llm_config *c = &s->llm->config;
+    enum moe_status status = choose_sizes(s, options, err);
+    if (status || (status = reserve(s, err)))
+        return status;
+    struct moe_pool_options pool = {.threads = options->threads,
+                                    .pin = options->pin,
+                                    .kernels = options->kernels,
+                                    .tokens_max = s->chunk,
+                                    .cols_max = widest(c)};
+    if ((status = moe_pool_new(&s->pool, &pool, err)))
+        return status;
+    moe_rope_init(&s->rope, c);
+    s->attention = (struct moe_attention){.kernels = moe_pool_kernels(s->pool),
+                                          .group = c->n_heads / c->n_kv_heads,
+                                          .head_dim = c->head_dim,
+                                          .window = c->sliding_window};
+    moe_session_reset(s, 0);
+    return MOE_OK;
+}
+
+enum moe_status moe_session_new(struct moe_session **out, const struct moe_llm *llm,
+                                const struct moe_session_options *options, struct moe_err *err)
+{
+    struct moe_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return moe_fail_memory(err, "a session");
+    s->llm = llm;
+    enum moe_status status = build(s, options, err);
+    if (status) {
+        moe_session_free(s);
+        return status;
+    }
+    *out = s;
+    return MOE_OK;
+}
+
+void moe_session_free(struct moe_session *s)
+{
+    if (!s)
+        return;
+    moe_pool_free(s->pool);
+    if (s->memory)
+        munmap(s->memory, s->memory_bytes);
+    free(s);
+}
+
+const struct moe_llm *moe_session_llm(const struct moe_session *session)
+{
+    return session->llm;
+}
+
+struct moe_pool *moe_session_pool(struct moe_session *session)
+{
+    return session->pool;
+}
+
+uint32_t moe_session_length(const struct moe_session *session)
+{
+    return session->length;
+}
+
+uint32_t moe_session_context(const struct moe_session *session)
+{
+    return session->context;
+}
+
+uint32_t moe_session_chunk(const struct moe_session *session)
+{
+    return session->chunk;
+}
+
+void moe_session_reset(struct moe_session *session, uint32_t expected)
+{
+    session->length = 0;
+    session->expected = expected;
+    session->far = moe_session_is_far(session, expected);
+}
+
+/* Puts the choices of one layer into row t of the pass. */
+static void deliver(const struct moe_session *s, const struct moe_route_sink *sink, uint32_t l)
+{
+    const struct moe_llm_config *c = &s->llm->config;
+    size_t layers = c->n_layers, k = c->top_k, e = c->n_experts;
+    for (uint32_t t = 0; t < s->n; t++) {
+        size_t at = t * layers + l;
+        if (sink->expert)
+            memcpy(sink->expert + at * k, s->expert + t * k, k * sizeof *s->expert);
+        if (sink->weight)
+            memcpy(sink->weight + at * k, s->weight + t * k, k * sizeof *s->weight);
+        if (sink->score)
+            memcpy(sink->score + at * e, s->score + t * e, e * sizeof *s->score);
+        for (size_t i = 0; sink->lookahead && i < e; i++)
+            sink->lookahead[at * e + i] =
+                s->lookahead && l + 1 < layers ? s->ahead[t * e + i] : NAN;
+    }
+}
+
+enum moe_status moe_session_forward(struct moe_session *s, const int32_t *tokens, uint32_t n,
+                                    const struct moe_route_sink *sink, float *logits,
+                                    struct moe_err *err)
+{
+    enum moe_status status = moe_forward_begin(s, tokens, n, err);
+    for (uint32_t l = 0; l < s->llm->config.n_layers && !status; l++) {
+        if (moe_interrupted())
+            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
+        moe_forward_attend(s, l, NULL, NULL);
+        if (sink)
+            deliver(s, sink, l);
+        moe_forward_experts(s, l, NULL, 0);
+        moe_forward_combine(s, l);
+    }
+    if (!status)
+        moe_forward_end(s, logits);
+    return status;
+}
+
+/* The sink from token t of the prompt on. */
+static struct moe_route_sink sink_from(const struct moe_llm_config *c,
+                                       const struct moe_route_sink *sink, uint32_t t)
+{
+    struct moe_route_sink part = {0};
+    size_t k = (size_t)t * c->n_layers * c->top_k, e = (size_t)t * c->n_layers * c->n_experts;
+    if (!sink)
+        return part;
+    part.expert = sink->expert ? sink->expert + k : NULL;
+    part.weight = sink->weight ? sink->weight + k : NULL;
+    part.score = sink->score ? sink->score + e : NULL;
+    part.lookahead = sink->lookahead ? sink->lookahead + e : NULL;
+    return part;
+}
+
+enum moe_status moe_session_prefill(struct moe_session *s, const int32_t *tokens, uint32_t n,
+                                    const struct moe_route_sink *sink, float *logits,
+                                    void (*watch)(void *context, uint32_t done), void *context,
+                                    struct moe_err *err)
+{
+    enum moe_status status = moe_session_room(s, n, err);
+    if (!status && s->expected < s->length + n)
+        s->expected = s->length + n;
+    for (uint32_t done = 0, part; done < n && !status; done += part) {
+        part = n - done < s->chunk ? n - done : s->chunk;
+        struct moe_route_sink to = sink_from(&s->llm->config, sink, done);
+        status =
+            moe_session_forward(s, tokens + done, part, &to, done + part == n ? logits : NULL, err);
+        if (!status && watch)
+            watch(context, done + part);
+    }
+    return status;
+}
