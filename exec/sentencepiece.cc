@@ -110,6 +110,14 @@ enum moe_spm_kind moe_spm_kind(const struct moe_spm *spm, int32_t id)
     return model.IsByte(id) ? MOE_SPM_BYTE : MOE_SPM_TEXT;
 }
 
+int32_t moe_spm_id(const struct moe_spm *spm, const char *piece, size_t n)
+{
+    const std::string_view wanted(piece, n);
+    const int id = spm->model.PieceToId(wanted); // the unknown piece's for what is not there
+    return id >= 0 && id < spm->model.GetPieceSize() && spm->model.IdToPiece(id) == wanted ? id
+                                                                                           : -1;
+}
+
 enum moe_status moe_spm_encode(const struct moe_spm *spm, const char *text, size_t n, int32_t **ids,
                                size_t *n_ids, struct moe_err *err)
 {

@@ -32,6 +32,9 @@ int32_t moe_spm_bos(const struct moe_spm *spm);  /* id; -1: none */
 const char *moe_spm_piece(const struct moe_spm *spm, int32_t id, size_t *n);
 enum moe_spm_kind moe_spm_kind(const struct moe_spm *spm, int32_t id);
 
+/* The id of a piece by its n bytes; -1: no such piece. */
+int32_t moe_spm_id(const struct moe_spm *spm, const char *piece, size_t n);
+
 /* Ids of n bytes of UTF-8 text; the model's own dummy prefix and normaliser apply. *ids: heap,
  * caller frees; *n_ids may be 0. Errors: MOE_ERR_INPUT, MOE_ERR_MEMORY. */
 enum moe_status moe_spm_encode(const struct moe_spm *spm, const char *text, size_t n, int32_t **ids,

@@ -1,14 +1,17 @@
 /* Text to token ids and back, by the files of a model directory: tokenizer.model (SentencePiece),
- * added_tokens.json, tokenizer_config.json and special_tokens_map.json where present.
+ * tokenizer_config.json, added_tokens.json, special_tokens_map.json and tokenizer.json where
+ * present.
  *
- * Added tokens are found in the text first (longest match, with their lstrip and rstrip); what lies
- * between is encoded by SentencePiece on its own, each part with the model's dummy prefix, as
- * transformers' LlamaTokenizer with legacy=true does. With "legacy": false in tokenizer_config.json
- * only the first part of the text gets the prefix. */
+ * Added tokens are found in the text first (leftmost, then longest, with their lstrip and rstrip);
+ * what lies between is encoded by SentencePiece. By default each part gets the model's dummy
+ * prefix; with "legacy": false in tokenizer_config.json the start of the text only, unless
+ * tokenizer.json has a Prepend normalizer. The ids are those of transformers 4.57's LlamaTokenizer
+ * (the slow one; of its fast one where tokenizer.json has that normalizer, as Phi-3.5-MoE's). */
 #ifndef MOELAB_EXEC_TOKENIZER_H
 #define MOELAB_EXEC_TOKENIZER_H
 
 #include "base/error.h"
+#include "exec/tokenizer_config.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,40 +20,45 @@
 struct moe_tokenizer; /* opaque; encode and decode may run in several threads */
 
 /* Errors: MOE_ERR_IO ("'DIR': no tokenizer.model ..."), MOE_ERR_INPUT (broken file, id out of
- * range, the same id for two tokens). */
+ * range, the same id for two tokens), MOE_ERR_UNSUPPORTED. */
 enum moe_status moe_tokenizer_open(struct moe_tokenizer **out, const char *dir,
                                    struct moe_err *err);
+/* The same from the files' bytes, which are not kept; only the model must be there. */
+enum moe_status moe_tokenizer_parse(struct moe_tokenizer **out,
+                                    const struct moe_tokenizer_files *files, struct moe_err *err);
 void moe_tokenizer_free(struct moe_tokenizer *tokenizer);
 
 uint32_t moe_tokenizer_size(const struct moe_tokenizer *tokenizer); /* largest id + 1 */
 int32_t moe_tokenizer_bos(const struct moe_tokenizer *tokenizer);   /* -1: none */
-bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer); /* tokenizer_config; true if
-                                                                       it says nothing */
+bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer); /* tokenizer_config; true if it
+                                                                       says nothing */
 /* Id of a piece or added token by its exact text; -1: none. */
 int32_t moe_tokenizer_id(const struct moe_tokenizer *tokenizer, const char *piece);
 
-/* Ids of text; bos: put the BOS token first. *ids: heap, caller frees; *n may be 0. Errors:
- * MOE_ERR_INPUT "invalid UTF-8 at byte N", MOE_ERR_MEMORY. NUL bytes are text like any other. */
+/* Ids of text; bos: put the BOS token first, unless the text begins with it as the text of a chat
+ * template may. *ids: heap, caller frees; *n may be 0. Errors: MOE_ERR_INPUT "invalid UTF-8 at byte
+ * N", MOE_ERR_USAGE (bos, and there is none), MOE_ERR_MEMORY. NUL bytes are text like any other. */
 enum moe_status moe_tokenizer_encode(const struct moe_tokenizer *tokenizer, const char *text,
                                      size_t size, bool bos, int32_t **ids, size_t *n,
                                      struct moe_err *err);
 
-/* Streaming: ids to text, a piece at a time, never an incomplete UTF-8 character. */
+/* Streaming: ids to text, a piece at a time, never an incomplete UTF-8 character. The same text as
+ * SentencePiece's own Decode gives for all ids at once. */
 struct moe_detokenizer {
     const struct moe_tokenizer *tokenizer;
     bool began;         /* the first piece loses its dummy space */
-    bool show_special;  /* print added tokens such as <|end|>; control tokens are never printed */
+    bool show_special;  /* print special added tokens such as <|end|>; control pieces never are */
     uint8_t pending[4]; /* bytes of a character not complete yet */
     uint32_t n_pending;
 };
 
 void moe_detokenizer_init(struct moe_detokenizer *d, const struct moe_tokenizer *tokenizer,
                           bool continues); /* continues: after a prompt, so a space is kept */
-/* Appends the text of id to buf (NUL-terminated; MOE_PIECE_MAX bytes are always enough) and returns
- * its length. Invalid bytes become U+FFFD. Ids out of range give nothing. */
+/* Writes the text of id, and what it completes, to buf (NUL-terminated; the text itself may hold a
+ * NUL) and returns its length. Every invalid byte becomes U+FFFD. Ids out of range give nothing. */
 enum { MOE_PIECE_MAX = 2048 };
 size_t moe_detokenizer_next(struct moe_detokenizer *d, int32_t id, char buf[MOE_PIECE_MAX]);
-/* What is left at the end: U+FFFD for an incomplete character, or nothing. */
+/* What is left at the end: U+FFFD for each byte of an incomplete character, or nothing. */
 size_t moe_detokenizer_end(struct moe_detokenizer *d, char buf[MOE_PIECE_MAX]);
 
 #endif

@@ -1,0 +1,57 @@
+/* Tokens that are found in a text as they are, before SentencePiece sees the rest. */
+#ifndef MOELAB_EXEC_ADDED_TOKENS_H
+#define MOELAB_EXEC_ADDED_TOKENS_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MOE_ADDED_MAX = 1 << 16 }; /* tokens */
+
+struct moe_added_token {
+    char *text; /* NUL-terminated, not empty */
+    size_t n;   /* bytes */
+    int32_t id;
+    bool lstrip, rstrip; /* takes the white space on that side with it */
+    bool special;        /* not part of what a reader wants to see */
+    bool named;          /* bos_token, eos_token, ... of the configuration */
+    uint32_t rank;       /* order of being told; of equals, the first counts */
+};
+
+struct moe_added_tokens {
+    struct moe_added_token *token; /* [n], by text once moe_added_finish was called */
+    uint32_t *by_id;               /* [n] places in token */
+    size_t n, room;
+};
+
+/* Adds a copy of token. Errors: MOE_ERR_INPUT beyond MOE_ADDED_MAX, MOE_ERR_MEMORY. */
+enum moe_status moe_added_push(struct moe_added_tokens *added, const struct moe_added_token *token,
+                               struct moe_err *err);
+
+/* Sorts; makes one of equals. Errors: MOE_ERR_INPUT for an id of two texts, a text of two ids. */
+enum moe_status moe_added_finish(struct moe_added_tokens *added, struct moe_err *err);
+void moe_added_release(struct moe_added_tokens *added);
+
+/* The longest token at the start of n bytes; NULL: none. */
+const struct moe_added_token *moe_added_longest(const struct moe_added_tokens *added,
+                                                const char *text, size_t n);
+/* The token that is exactly these n bytes, or has this id; NULL: none. */
+const struct moe_added_token *moe_added_exact(const struct moe_added_tokens *added,
+                                              const char *text, size_t n);
+const struct moe_added_token *moe_added_by_id(const struct moe_added_tokens *added, int32_t id);
+
+/* A piece of a text: a token's, or between tokens. */
+struct moe_part {
+    const char *at;
+    size_t n; /* may be 0 */
+    const struct moe_added_token *token;
+};
+
+/* Cuts valid UTF-8 at its tokens (leftmost, then longest) and strips white space where they ask for
+ * it. *parts: heap, caller frees; they point into text and added. */
+enum moe_status moe_added_split(const struct moe_added_tokens *added, const char *text, size_t n,
+                                struct moe_part **parts, size_t *n_parts, struct moe_err *err);
+
+#endif

@@ -1,0 +1,354 @@
+#include "exec/tokenizer.h"
+
+#include "base/file.h"
+#include "base/utf8.h"
+#include "exec/tokenizer_state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MODEL_MAX = 64 << 20, CONFIG_MAX = 16 << 20, FAST_MAX = 128 << 20 }; /* bytes */
+
+/* ---- ids ---- */
+
+struct id_list {
+    int32_t *id;
+    size_t n, room;
+};
+
+static enum moe_status append(struct id_list *list, const int32_t *ids, size_t n,
+                              struct moe_err *err)
+{
+    if (n > list->room - list->n) {
+        size_t room = 2 * list->room + n + 16;
+        int32_t *more = realloc(list->id, room * sizeof *more);
+        if (!more)
+            return moe_fail_memory(err, "token ids");
+        list->id = more;
+        list->room = room;
+    }
+    if (n)
+        memcpy(list->id + list->n, ids, n * sizeof *ids);
+    list->n += n;
+    return MOE_OK;
+}
+
+static bool begins_with(const char *text, size_t n, const char *start)
+{
+    return n >= strlen(start) && memcmp(text, start, strlen(start)) == 0;
+}
+
+static enum moe_status encode_plain(const struct moe_tokenizer *t, const char *text, size_t n,
+                                    size_t skip, struct id_list *list, struct moe_err *err)
+{
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    enum moe_status status = moe_spm_encode(t->spm, text, n, &ids, &n_ids, err);
+    if (status != MOE_OK)
+        return status;
+    skip = n_ids >= skip ? skip : 0;
+    status = append(list, ids + skip, n_ids - skip, err);
+    free(ids);
+    return status;
+}
+
+/* A part that begins with a space is encoded behind the text of the unknown token, as transformers
+ * does: SentencePiece would take a space at the start for its own prefix. */
+static enum moe_status encode_part(const struct moe_tokenizer *t, const struct moe_part *part,
+                                   struct id_list *list, struct moe_err *err)
+{
+    if (t->config.prefix_parts ||
+        !(begins_with(part->at, part->n, " ") || begins_with(part->at, part->n, MOE_SPM_BLANK)))
+        return encode_plain(t, part->at, part->n, 0, list, err);
+    size_t before = strlen(t->config.unknown);
+    char *text = malloc(before + part->n);
+    if (!text)
+        return moe_fail_memory(err, "a text");
+    memcpy(text, t->config.unknown, before);
+    memcpy(text + before, part->at, part->n);
+    enum moe_status status = encode_plain(t, text, before + part->n, t->n_unknown, list, err);
+    free(text);
+    return status;
+}
+
+static enum moe_status encode_parts(const struct moe_tokenizer *t, const struct moe_part *parts,
+                                    size_t n_parts, struct id_list *list, struct moe_err *err)
+{
+    enum moe_status status = MOE_OK;
+    size_t done = 0; /* parts that are not empty */
+    for (size_t i = 0; i < n_parts && status == MOE_OK; i++) {
+        const struct moe_added_token *token = parts[i].token;
+        if (!parts[i].n)
+            continue;
+        /* A prefix in front of a token such as <s> is not kept, but stays in front of others. */
+        if (done == 1 && token && token->named && !t->config.prefix_parts && list->n == 1 &&
+            list->id[0] == t->blank)
+            list->n = 0;
+        status = token ? append(list, &token->id, 1, err) : encode_part(t, &parts[i], list, err);
+        done++;
+    }
+    return status;
+}
+
+/* The text with the prefix of its start, and with U+2581 as the space that it stands for; heap. */
+static char *with_prefix(const struct moe_tokenizer *t, const char *text, size_t size, size_t *n)
+{
+    const size_t blank = sizeof MOE_SPM_BLANK - 1;
+    char *copy = malloc(size + blank);
+    *n = 0;
+    while (copy && t->config.prefix_start && *n < blank) {
+        copy[*n] = MOE_SPM_BLANK[*n];
+        ++*n;
+    }
+    for (size_t i = 0; copy && i < size;) {
+        bool is_blank = begins_with(text + i, size - i, MOE_SPM_BLANK);
+        copy[(*n)++] = is_blank ? ' ' : text[i];
+        i += is_blank ? blank : 1;
+    }
+    return copy;
+}
+
+static enum moe_status encode_text(const struct moe_tokenizer *t, const char *text, size_t size,
+                                   struct id_list *list, struct moe_err *err)
+{
+    struct moe_part *parts = NULL;
+    size_t n_parts = 0;
+    char *copy = NULL;
+    if (!t->config.prefix_parts && size) {
+        copy = with_prefix(t, text, size, &size);
+        if (!copy)
+            return moe_fail_memory(err, "a text");
+        text = copy;
+    }
+    enum moe_status status = moe_added_split(&t->config.added, text, size, &parts, &n_parts, err);
+    if (status == MOE_OK)
+        status = encode_parts(t, parts, n_parts, list, err);
+    free(parts);
+    free(copy);
+    return status;
+}
+
+/* Puts the BOS token in front of ids that do not begin with it. */
+static enum moe_status put_bos(const struct moe_tokenizer *t, struct id_list *list,
+                               struct moe_err *err)
+{
+    int32_t bos = t->config.bos;
+    if (bos < 0)
+        return moe_fail(err, MOE_ERR_USAGE, "the tokenizer has no token for the beginning");
+    if (list->n && list->id[0] == bos)
+        return MOE_OK;
+    enum moe_status status = append(list, &bos, 1, err);
+    if (status != MOE_OK)
+        return status;
+    memmove(list->id + 1, list->id, (list->n - 1) * sizeof *list->id);
+    list->id[0] = bos;
+    return MOE_OK;
+}
+
+enum moe_status moe_tokenizer_encode(const struct moe_tokenizer *tokenizer, const char *text,
+                                     size_t size, bool bos, int32_t **ids, size_t *n,
+                                     struct moe_err *err)
+{
+    struct id_list list = {0};
+    size_t valid = moe_utf8_prefix(text, size);
+    if (valid < size)
+        return moe_fail(err, MOE_ERR_INPUT, "invalid UTF-8 at byte %zu", valid);
+    enum moe_status status = append(&list, NULL, 0, err);
+    if (status == MOE_OK)
+        status = encode_text(tokenizer, text, size, &list, err);
+    if (status == MOE_OK && bos)
+        status = put_bos(tokenizer, &list, err);
+    if (status != MOE_OK) {
+        free(list.id);
+        return status;
+    }
+    *ids = list.id;
+    *n = list.n;
+    return MOE_OK;
+}
+
+int32_t moe_tokenizer_id(const struct moe_tokenizer *tokenizer, const char *piece)
+{
+    const struct moe_added_token *token =
+        moe_added_exact(&tokenizer->config.added, piece, strlen(piece));
+    return token ? token->id : moe_spm_id(tokenizer->spm, piece, strlen(piece));
+}
+
+uint32_t moe_tokenizer_size(const struct moe_tokenizer *tokenizer)
+{
+    return tokenizer->n_tokens;
+}
+
+int32_t moe_tokenizer_bos(const struct moe_tokenizer *tokenizer)
+{
+    return tokenizer->config.bos;
+}
+
+bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer)
+{
+    return tokenizer->config.adds_bos;
+}
+
+/* ---- loading ---- */
+
+/* What is not checked by SentencePiece and would surprise the detokenizer. */
+static enum moe_status check_pieces(const struct moe_spm *spm, struct moe_err *err)
+{
+    for (int32_t id = 0; id < moe_spm_size(spm); id++) {
+        size_t n = 0;
+        const char *piece = moe_spm_piece(spm, id, &n);
+        if (n > MOE_TOKEN_TEXT_MAX)
+            return moe_fail(err, MOE_ERR_INPUT, "piece %d has %zu bytes, limit %d", id, n,
+                            MOE_TOKEN_TEXT_MAX);
+        if (moe_utf8_prefix(piece, n) < n)
+            return moe_fail(err, MOE_ERR_INPUT, "piece %d is not UTF-8", id);
+    }
+    return MOE_OK;
+}
+
+/* Loads the same model without its dummy prefix: one more field at the end of the file (protobuf
+ * merges it), normalizer_spec { add_dummy_prefix: false }. */
+static enum moe_status load_bare(struct moe_tokenizer *t, const struct moe_tokenizer_file *model,
+                                 struct moe_err *err)
+{
+    static const char field[] = {0x1a, 0x02, 0x18, 0x00};
+    struct moe_spm *bare = NULL;
+    char *data = malloc(model->size + sizeof field);
+    if (!data)
+        return moe_fail_memory(err, "a tokenizer");
+    memcpy(data, model->data, model->size);
+    memcpy(data + model->size, field, sizeof field);
+    enum moe_status status = moe_spm_load(&bare, data, model->size + sizeof field, err);
+    free(data);
+    if (status != MOE_OK)
+        return status;
+    moe_spm_free(t->spm);
+    t->spm = bare;
+    return MOE_OK;
+}
+
+static enum moe_status count_unknown(struct moe_tokenizer *t, struct moe_err *err)
+{
+    struct id_list list = {0};
+    enum moe_status status =
+        encode_plain(t, t->config.unknown, strlen(t->config.unknown), 0, &list, err);
+    t->n_unknown = list.n;
+    free(list.id);
+    return status;
+}
+
+/* Does the model itself put a space in front? */
+static enum moe_status find_prefix(struct moe_tokenizer *t, struct moe_err *err)
+{
+    struct id_list list = {0};
+    enum moe_status status = encode_plain(t, "a", 1, 0, &list, err);
+    if (status == MOE_OK && list.n) {
+        size_t n = 0;
+        const char *piece = moe_spm_piece(t->spm, list.id[0], &n);
+        t->has_prefix = begins_with(piece, n, MOE_SPM_BLANK);
+    }
+    free(list.id);
+    return status;
+}
+
+static enum moe_status load(struct moe_tokenizer *t, const struct moe_tokenizer_files *files,
+                            struct moe_err *err)
+{
+    enum moe_status status = moe_spm_load(&t->spm, files->model.data, files->model.size, err);
+    if (status == MOE_OK)
+        status = check_pieces(t->spm, err);
+    if (status != MOE_OK)
+        return moe_fail_prefix(err, "'tokenizer.model'");
+    status = moe_tokenizer_config_parse(files, t->spm, &t->config, err);
+    if (status != MOE_OK)
+        return status;
+    const struct moe_added_tokens *added = &t->config.added;
+    t->n_tokens = (uint32_t)moe_spm_size(t->spm);
+    if (added->n && (uint32_t)added->token[added->by_id[added->n - 1]].id >= t->n_tokens)
+        t->n_tokens = (uint32_t)added->token[added->by_id[added->n - 1]].id + 1;
+    t->blank = moe_spm_id(t->spm, MOE_SPM_BLANK, strlen(MOE_SPM_BLANK));
+    if (t->config.prefix_parts)
+        return find_prefix(t, err);
+    t->has_prefix = t->config.prefix_start;
+    status = load_bare(t, &files->model, err);
+    return status == MOE_OK ? count_unknown(t, err) : status;
+}
+
+enum moe_status moe_tokenizer_parse(struct moe_tokenizer **out,
+                                    const struct moe_tokenizer_files *files, struct moe_err *err)
+{
+    struct moe_tokenizer *t = calloc(1, sizeof *t);
+    if (!t)
+        return moe_fail_memory(err, "a tokenizer");
+    enum moe_status status = load(t, files, err);
+    if (status == MOE_OK)
+        *out = t;
+    else
+        moe_tokenizer_free(t);
+    return status;
+}
+
+void moe_tokenizer_free(struct moe_tokenizer *tokenizer)
+{
+    if (!tokenizer)
+        return;
+    moe_spm_free(tokenizer->spm);
+    moe_tokenizer_config_release(&tokenizer->config);
+    free(tokenizer);
+}
+
+/* ---- the folder ---- */
+
+static const struct {
+    const char *name;
+    size_t at; /* in struct moe_tokenizer_files */
+    uint64_t max_bytes;
+} known_files[] = {
+    {"tokenizer.model", offsetof(struct moe_tokenizer_files, model), MODEL_MAX},
+    {"tokenizer_config.json", offsetof(struct moe_tokenizer_files, config), CONFIG_MAX},
+    {"added_tokens.json", offsetof(struct moe_tokenizer_files, added_tokens), CONFIG_MAX},
+    {"special_tokens_map.json", offsetof(struct moe_tokenizer_files, special_map), CONFIG_MAX},
+    {"tokenizer.json", offsetof(struct moe_tokenizer_files, fast), FAST_MAX},
+};
+enum { N_FILES = sizeof known_files / sizeof *known_files };
+
+/* Reads the files that are there; *content[i]: heap. */
+static enum moe_status read_files(const char *dir, struct moe_tokenizer_files *files,
+                                  char *content[N_FILES], struct moe_err *err)
+{
+    for (size_t i = 0; i < N_FILES; i++) {
+        char path[4096];
+        struct moe_tokenizer_file *file = (void *)((char *)files + known_files[i].at);
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, known_files[i].name) >= sizeof path)
+            return moe_fail(err, MOE_ERR_IO, "'%.100s...': path is too long", dir);
+        if (access(path, F_OK) != 0)
+            continue;
+        enum moe_status status =
+            moe_file_read(path, known_files[i].max_bytes, &content[i], &file->size, err);
+        if (status != MOE_OK)
+            return status;
+        file->data = content[i];
+    }
+    if (files->model.data)
+        return MOE_OK;
+    if (files->fast.data)
+        return moe_fail(err, MOE_ERR_IO,
+                        "'%s': no tokenizer.model, only tokenizer.json, which is not read: "
+                        "download tokenizer.model of the model as well",
+                        dir);
+    return moe_fail(err, MOE_ERR_IO, "'%s': no tokenizer.model", dir);
+}
+
+enum moe_status moe_tokenizer_open(struct moe_tokenizer **out, const char *dir, struct moe_err *err)
+{
+    struct moe_tokenizer_files files = {.model = {0}};
+    char *content[N_FILES] = {0};
+    enum moe_status status = read_files(dir, &files, content, err);
+    if (status == MOE_OK && moe_tokenizer_parse(out, &files, err) != MOE_OK)
+        status = moe_fail_prefix(err, "'%s'", dir);
+    for (size_t i = 0; i < N_FILES; i++)
+        free(content[i]);
+    return status;
+}

@@ -1,0 +1,353 @@
+#include "exec/tokenizer_config.h"
+
+#include "base/units.h"
+#include "exec/json.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_ID_ABOVE_PIECES = 1 << 17 }; /* holes and padding are seen; nothing like this is */
+
+struct parser {
+    const struct moe_spm *spm;
+    const char *name; /* of the file under way */
+    struct moe_tokenizer_config *config;
+    json_t *main, *map; /* tokenizer_config.json; special_tokens_map.json where it counts */
+};
+
+static enum moe_status parse_json(const char *name, const struct moe_tokenizer_file *file,
+                                  json_t **out, struct moe_err *err)
+{
+    if (file->data && moe_json_parse(file->data, file->size, out, err) != MOE_OK)
+        return moe_fail_prefix(err, "'%s'", name);
+    return MOE_OK;
+}
+
+/* A flag; absent or null: *value stays. */
+static enum moe_status get_flag(const char *name, const json_t *object, const char *key,
+                                bool *value, struct moe_err *err)
+{
+    const json_t *flag = moe_json_get(object, key);
+    if (!flag)
+        return MOE_OK;
+    if (!json_is_boolean(flag))
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': '%s' is neither true nor false", name, key);
+    *value = json_is_true(flag);
+    return MOE_OK;
+}
+
+static int32_t n_pieces(const struct parser *p)
+{
+    return p->spm ? moe_spm_size(p->spm) : 0;
+}
+
+static enum moe_status push(struct parser *p, struct moe_added_token *token, uint64_t id,
+                            struct moe_err *err)
+{
+    uint64_t most = (uint64_t)n_pieces(p) + MAX_ID_ABOVE_PIECES;
+    token->n = strlen(token->text);
+    if (!token->n)
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': the token of id %" PRIu64 " is empty", p->name,
+                        id);
+    if (token->n > MOE_TOKEN_TEXT_MAX)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "'%s': the token of id %" PRIu64 " has %zu bytes, limit %d", p->name, id,
+                        token->n, MOE_TOKEN_TEXT_MAX);
+    if (id > most || id > INT32_MAX - 1)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "'%s': id %" PRIu64 " of token '%.100s' exceeds %" PRIu64
+                        " (the model has %d pieces)",
+                        p->name, id, token->text, most, n_pieces(p));
+    token->id = (int32_t)id;
+    if (moe_added_push(&p->config->added, token, err) != MOE_OK)
+        return moe_fail_prefix(err, "'%s'", p->name);
+    return MOE_OK;
+}
+
+/* The text of "x" or {"content": "x"}; NULL for anything else. */
+static char *token_text(const json_t *value)
+{
+    const json_t *text = json_is_object(value) ? json_object_get(value, "content") : value;
+    return (char *)json_string_value(text);
+}
+
+/* {"content": "<|user|>", "rstrip": true, ...} */
+static enum moe_status read_token(struct parser *p, const json_t *value,
+                                  struct moe_added_token *token, struct moe_err *err)
+{
+    bool single_word = false;
+    *token = (struct moe_added_token){.text = token_text(value)};
+    if (!token->text)
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': an added token has no 'content'", p->name);
+    enum moe_status status = get_flag(p->name, value, "lstrip", &token->lstrip, err);
+    if (status == MOE_OK)
+        status = get_flag(p->name, value, "rstrip", &token->rstrip, err);
+    if (status == MOE_OK)
+        status = get_flag(p->name, value, "special", &token->special, err);
+    if (status == MOE_OK)
+        status = get_flag(p->name, value, "single_word", &single_word, err);
+    if (status == MOE_OK && single_word)
+        status = moe_fail(err, MOE_ERR_UNSUPPORTED, "'%s': single_word of token '%s'", p->name,
+                          token->text);
+    return status;
+}
+
+/* tokenizer_config.json: {"32010": {...}, ...} */
+static enum moe_status read_decoder(struct parser *p, json_t *decoder, struct moe_err *err)
+{
+    const char *key;
+    json_t *value;
+    if (!json_is_object(decoder))
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': 'added_tokens_decoder' is not an object",
+                        p->name);
+    json_object_foreach(decoder, key, value)
+    {
+        struct moe_added_token token;
+        uint64_t id = 0;
+        if (moe_parse_u64(key, 0, INT32_MAX, &id, NULL) != MOE_OK)
+            return moe_fail(err, MOE_ERR_INPUT, "'%s': '%s' is not a token id", p->name, key);
+        enum moe_status status = read_token(p, value, &token, err);
+        if (status == MOE_OK)
+            status = push(p, &token, id, err);
+        if (status != MOE_OK)
+            return status;
+    }
+    return MOE_OK;
+}
+
+/* tokenizer.json: [{"id": 32010, "content": ...}, ...] */
+static enum moe_status read_fast_tokens(struct parser *p, const json_t *list, struct moe_err *err)
+{
+    size_t i;
+    json_t *value;
+    json_array_foreach(list, i, value)
+    {
+        struct moe_added_token token;
+        uint64_t id = 0;
+        enum moe_status status = read_token(p, value, &token, err);
+        if (status == MOE_OK && moe_json_u64(json_object_get(value, "id"), "id of an added token",
+                                             0, INT32_MAX, &id, err) != MOE_OK)
+            status = moe_fail_prefix(err, "'%s'", p->name);
+        if (status == MOE_OK)
+            status = push(p, &token, id, err);
+        if (status != MOE_OK)
+            return status;
+    }
+    return MOE_OK;
+}
+
+/* added_tokens.json: {"<|user|>": 32010, ...} */
+static enum moe_status read_plain_tokens(struct parser *p, json_t *object, struct moe_err *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value)
+    {
+        struct moe_added_token token = {.text = (char *)key};
+        uint64_t id = 0;
+        if (moe_json_u64(value, "id of an added token", 0, INT32_MAX, &id, err) != MOE_OK)
+            return moe_fail_prefix(err, "'%s'", p->name);
+        enum moe_status status = push(p, &token, id, err);
+        if (status != MOE_OK)
+            return status;
+    }
+    return MOE_OK;
+}
+
+/* ---- tokens by their part: bos_token and so on ---- */
+
+static const struct {
+    const char *key, *fallback;
+} parts[] = {
+    {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}, {"pad_token", NULL},
+    {"sep_token", NULL},  {"cls_token", NULL},   {"mask_token", NULL},
+};
+
+/* What the files say of a part: the map first, where it counts. */
+static const json_t *part_value(const struct parser *p, const char *key)
+{
+    const json_t *value = json_object_get(p->map, key);
+    return value ? value : json_object_get(p->main, key);
+}
+
+/* Of the first n added tokens, which are sorted, or of the model; -1: none. */
+static int32_t find_id(const struct parser *p, size_t n, const char *text)
+{
+    struct moe_added_tokens sorted = p->config->added;
+    sorted.n = n;
+    const struct moe_added_token *token = moe_added_exact(&sorted, text, strlen(text));
+    if (token)
+        return token->id;
+    return p->spm ? moe_spm_id(p->spm, text, strlen(text)) : -1;
+}
+
+static enum moe_status push_named(struct parser *p, const json_t *value, const char *text,
+                                  size_t n_sorted, struct moe_err *err)
+{
+    struct moe_added_token token = {.text = (char *)text};
+    int32_t id = find_id(p, n_sorted, text);
+    if (id < 0)
+        return MOE_OK;
+    if (json_is_object(value)) {
+        enum moe_status status = read_token(p, value, &token, err);
+        if (status != MOE_OK)
+            return status;
+    }
+    token.named = token.special = true;
+    return push(p, &token, (uint64_t)id, err);
+}
+
+static enum moe_status read_additional(struct parser *p, size_t n_sorted, struct moe_err *err)
+{
+    const json_t *list = part_value(p, "additional_special_tokens");
+    size_t i;
+    json_t *value;
+    json_array_foreach(list, i, value)
+    {
+        const char *text = token_text(value);
+        if (!text)
+            return moe_fail(err, MOE_ERR_INPUT,
+                            "'%s': additional_special_tokens: entry %zu is not a token", p->name,
+                            i);
+        enum moe_status status = push_named(p, value, text, n_sorted, err);
+        if (status != MOE_OK)
+            return status;
+    }
+    return MOE_OK;
+}
+
+/* *text: what stands for a part, or NULL for none; it lives as long as the JSON does. */
+static enum moe_status part_text(const struct parser *p, size_t i, const char **text,
+                                 struct moe_err *err)
+{
+    const json_t *value = part_value(p, parts[i].key);
+    *text = value ? token_text(value) : parts[i].fallback;
+    if (value && !*text && !json_is_null(value))
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': '%s' is not a token", p->name, parts[i].key);
+    return MOE_OK;
+}
+
+static enum moe_status read_named(struct parser *p, struct moe_err *err)
+{
+    size_t n_sorted = p->config->added.n;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const char *text = NULL;
+        enum moe_status status = part_text(p, i, &text, err);
+        if (status == MOE_OK && text)
+            status = push_named(p, part_value(p, parts[i].key), text, n_sorted, err);
+        if (status != MOE_OK)
+            return status;
+    }
+    return read_additional(p, n_sorted, err);
+}
+
+/* ---- the rest ---- */
+
+static bool has_prepend(const json_t *normalizer)
+{
+    const char *type = json_string_value(json_object_get(normalizer, "type"));
+    size_t i;
+    json_t *part;
+    if (type && strcmp(type, "Prepend") == 0)
+        return true;
+    json_array_foreach(json_object_get(normalizer, "normalizers"), i, part)
+    {
+        type = json_string_value(json_object_get(part, "type"));
+        if (type && strcmp(type, "Prepend") == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum moe_status read_flags(struct parser *p, const json_t *fast, struct moe_err *err)
+{
+    struct moe_tokenizer_config *config = p->config;
+    const char *bos = NULL, *unknown = NULL;
+    enum moe_status status = get_flag(p->name, p->main, "legacy", &config->prefix_parts, err);
+    if (status == MOE_OK)
+        status = get_flag(p->name, p->main, "add_prefix_space", &config->prefix_start, err);
+    if (status == MOE_OK)
+        status = get_flag(p->name, p->main, "add_bos_token", &config->adds_bos, err);
+    if (status == MOE_OK)
+        status = part_text(p, 0, &bos, err);
+    if (status == MOE_OK)
+        status = part_text(p, 2, &unknown, err);
+    if (status != MOE_OK)
+        return status;
+    config->prefix_parts = config->prefix_parts || has_prepend(json_object_get(fast, "normalizer"));
+    config->bos = bos ? find_id(p, config->added.n, bos) : -1;
+    config->adds_bos = config->adds_bos && bos;
+    if (config->adds_bos && config->bos < 0)
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': bos_token '%.100s' is no token of the model",
+                        p->name, bos);
+    config->unknown = strdup(unknown ? unknown : "<unk>");
+    return config->unknown ? MOE_OK : moe_fail_memory(err, "a tokenizer");
+}
+
+/* The added tokens without tokenizer_config.json's list of them. The first to tell a token's flags
+ * is believed, so the file with the fullest entries comes first. */
+static enum moe_status read_older(struct parser *p, const json_t *fast, json_t *plain,
+                                  struct moe_err *err)
+{
+    p->name = "tokenizer.json";
+    enum moe_status status = read_fast_tokens(p, json_object_get(fast, "added_tokens"), err);
+    p->name = "added_tokens.json";
+    if (status == MOE_OK)
+        status = read_plain_tokens(p, plain, err);
+    p->name = "special_tokens_map.json";
+    return status;
+}
+
+static enum moe_status read_all(struct parser *p, const json_t *fast, json_t *plain, json_t *map,
+                                struct moe_err *err)
+{
+    json_t *decoder = json_object_get(p->main, "added_tokens_decoder");
+    p->map = decoder ? NULL : map;
+    p->name = "tokenizer_config.json";
+    enum moe_status status =
+        decoder ? read_decoder(p, decoder, err) : read_older(p, fast, plain, err);
+    if (status == MOE_OK)
+        status = moe_added_finish(&p->config->added, err);
+    if (status == MOE_OK)
+        status = read_named(p, err);
+    if (status == MOE_OK)
+        status = moe_added_finish(&p->config->added, err);
+    p->name = "tokenizer_config.json";
+    return status == MOE_OK ? read_flags(p, fast, err) : status;
+}
+
+enum moe_status moe_tokenizer_config_parse(const struct moe_tokenizer_files *files,
+                                           const struct moe_spm *spm,
+                                           struct moe_tokenizer_config *out, struct moe_err *err)
+{
+    struct moe_tokenizer_config config = {
+        .prefix_parts = true, .prefix_start = true, .adds_bos = true, .bos = -1};
+    struct parser p = {.spm = spm, .config = &config};
+    json_t *fast = NULL, *plain = NULL, *map = NULL;
+    enum moe_status status = parse_json("tokenizer_config.json", &files->config, &p.main, err);
+    if (status == MOE_OK)
+        status = parse_json("tokenizer.json", &files->fast, &fast, err);
+    if (status == MOE_OK)
+        status = parse_json("added_tokens.json", &files->added_tokens, &plain, err);
+    if (status == MOE_OK)
+        status = parse_json("special_tokens_map.json", &files->special_map, &map, err);
+    if (status == MOE_OK)
+        status = read_all(&p, fast, plain, map, err);
+    json_decref(p.main);
+    json_decref(fast);
+    json_decref(plain);
+    json_decref(map);
+    if (status == MOE_OK)
+        *out = config;
+    else
+        moe_tokenizer_config_release(&config);
+    return status;
+}
+
+void moe_tokenizer_config_release(struct moe_tokenizer_config *config)
+{
+    moe_added_release(&config->added);
+    free(config->unknown);
+    *config = (struct moe_tokenizer_config){.bos = -1};
+}

@@ -1,0 +1,52 @@
+/* What the JSON files beside tokenizer.model say. They are read as transformers 4.57 reads them for
+ * its LlamaTokenizer: the added tokens are those of "added_tokens_decoder" in tokenizer_config.json
+ * or, where that key is missing, of tokenizer.json, added_tokens.json and special_tokens_map.json;
+ * to them come the tokens named by bos_token, eos_token and the like that are pieces of the model.
+ * A named token that has no id anywhere is no token here (transformers would invent an id). */
+#ifndef MOELAB_EXEC_TOKENIZER_CONFIG_H
+#define MOELAB_EXEC_TOKENIZER_CONFIG_H
+
+#include "base/error.h"
+#include "exec/added_tokens.h"
+#include "exec/sentencepiece.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { MOE_TOKEN_TEXT_MAX = 2000 }; /* bytes of a piece or added token */
+
+/* The bytes of one file; data NULL: not there. */
+struct moe_tokenizer_file {
+    const char *data;
+    size_t size;
+};
+
+struct moe_tokenizer_files {
+    struct moe_tokenizer_file model;        /* tokenizer.model */
+    struct moe_tokenizer_file config;       /* tokenizer_config.json */
+    struct moe_tokenizer_file added_tokens; /* added_tokens.json */
+    struct moe_tokenizer_file special_map;  /* special_tokens_map.json */
+    struct moe_tokenizer_file fast;         /* tokenizer.json */
+};
+
+struct moe_tokenizer_config {
+    /* Every part of the text gets the model's dummy prefix: "legacy" (the default), or
+     * tokenizer.json has a Prepend normalizer, whatever "legacy" says. Otherwise the start of the
+     * text only. */
+    bool prefix_parts;
+    bool prefix_start; /* add_prefix_space; only without prefix_parts */
+    bool adds_bos;
+    int32_t bos;   /* -1: none */
+    char *unknown; /* unk_token */
+    struct moe_added_tokens added;
+};
+
+/* spm: the model, for the ids of named tokens and the limits of others; may be NULL (no pieces).
+ * Errors: MOE_ERR_INPUT with the file's name (not JSON, wrong type, an id out of range, of two
+ * texts), MOE_ERR_UNSUPPORTED (single_word), MOE_ERR_MEMORY. */
+enum moe_status moe_tokenizer_config_parse(const struct moe_tokenizer_files *files,
+                                           const struct moe_spm *spm,
+                                           struct moe_tokenizer_config *out, struct moe_err *err);
+void moe_tokenizer_config_release(struct moe_tokenizer_config *config);
+
+#endif

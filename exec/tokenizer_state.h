@@ -1,0 +1,18 @@
+/* A loaded tokenizer, for its own files only. */
+#ifndef MOELAB_EXEC_TOKENIZER_STATE_H
+#define MOELAB_EXEC_TOKENIZER_STATE_H
+
+#include "exec/tokenizer.h"
+
+#define MOE_SPM_BLANK "\xe2\x96\x81" /* U+2581: how pieces write a space */
+
+struct moe_tokenizer {
+    struct moe_spm *spm; /* without dummy prefix where config.prefix_parts is false */
+    struct moe_tokenizer_config config;
+    bool has_prefix;   /* the first piece of a text begins with a space that is not in the text */
+    size_t n_unknown;  /* pieces of the text of the unknown token; only without prefix_parts */
+    int32_t blank;     /* id of the piece that is one space; -1: none */
+    uint32_t n_tokens; /* largest id + 1 */
+};
+
+#endif
