@@ -103,8 +103,10 @@ CASES = [
 MARGIN = 3e-4
 
 
-def randomise(model, generator):
-    """Every tensor random, large enough that a fault in any of them moves the logits."""
+def randomise(model, generator, dtype):
+    """Every tensor random, large enough that a fault in any of them moves the logits, and rounded
+    to dtype. (model.to(dtype) would round the frequencies of RoPE as well, which are no weights.)
+    """
     for name, p in model.named_parameters():
         r = torch.randn(p.shape, generator=generator)
         if "norm" in name:
@@ -114,7 +116,7 @@ def randomise(model, generator):
         elif "embed" not in name:
             gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.2
             r = gain * r / p.shape[-1] ** 0.5
-        p.data.copy_(r)
+        p.data.copy_(r.to(dtype))
 
 
 def gates(model, logits):
@@ -242,9 +244,8 @@ def make_case(name, dtype, config, runs, extra):
     for seed in range(1000):
         generator = torch.Generator().manual_seed(seed)
         model = (PhimoeForCausalLM if phimoe else MixtralForCausalLM)(config).eval()
-        randomise(model, generator)
         dtype_t = getattr(torch, dtype)
-        model = model.to(dtype_t).to(torch.float32)
+        randomise(model, generator, dtype_t)
         shutil.rmtree(folder, ignore_errors=True)
         done = all(
             write_run(model, f"{folder}/{run}",
