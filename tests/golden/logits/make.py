@@ -260,15 +260,21 @@ def make_case(name, dtype, config, runs, extra):
     raise SystemExit(f"{name}: no seed gives clear decisions")
 
 
+# The first three whose routing leaves no doubt are taken.
 PROMPTS = [
     "It was a dark and stormy night, and the two sisters sat by the fire.",
-    "Mr. Bennet, said his wife, how can you be so tiresome? You delight in vexing me.",
+    "Mr. Bennet, said his wife, how can you be so tiresome?",
     "The ship turned slowly into the wind; 3 men were on deck.",
+    "She had never been so happy in all her life.",
+    "You must know, sir, that I am not to be trifled with.",
+    "In the morning they walked to the village.",
+    "What do you mean? cried Emma.",
+    "He bowed, and left the room.",
 ]
 
 
 def make_model(model_dir, name):
-    """Goldens of PROMPTS for a real model; its logits of the last 4 positions."""
+    """Goldens of three prompts for a real model, with the logits of their last 4 positions."""
     import sentencepiece
     with open(f"{model_dir}/config.json") as f:
         phimoe = "phi" in json.load(f)["architectures"][0].lower()
@@ -278,10 +284,12 @@ def make_model(model_dir, name):
     model = load(model_dir, torch_dtype=torch.float32).eval()
     folder = f"{HERE}/{name}"
     shutil.rmtree(folder, ignore_errors=True)
-    for i, prompt in enumerate(PROMPTS):
+    done = 0
+    for prompt in PROMPTS:
         ids = [sp.bos_id()] + sp.encode(prompt)
-        if not write_run(model, f"{folder}/prompt{i}", ids, len(ids), 4):
-            print(f"  prompt {i}: a decision too close to call; left out")
+        if done < 3 and write_run(model, f"{folder}/prompt{done}", ids, len(ids), 4):
+            done += 1
+    assert done == 3
 
 
 if __name__ == "__main__":
