@@ -93,6 +93,10 @@ static void read_expert(struct reader *r, const struct moe_llm_config *c, uint32
     read_matrix(r, name, c->d_ffn, c->d_model, &out->w1);
     snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w3.weight", (unsigned)e);
     read_matrix(r, name, c->d_ffn, c->d_model, &out->w3);
+    if (!r->status && out->w1.dtype != out->w3.dtype) /* kernels read them side by side */
+        r->status = moe_fail(
+            r->err, MOE_ERR_UNSUPPORTED, "tensor '%s' is %s, but w1 beside it is %s", r->name,
+            moe_dtype_info(out->w3.dtype)->name, moe_dtype_info(out->w1.dtype)->name);
     snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w2.weight", (unsigned)e);
     read_matrix(r, name, c->d_model, c->d_ffn, &out->w2);
 }
