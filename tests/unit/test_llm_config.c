@@ -101,7 +101,7 @@ END_TEST
 /* As transformers 5 writes it. */
 START_TEST(new_spelling)
 {
-    char text[sizeof phimoe + 100];
+    char text[sizeof buf];
     snprintf(text, sizeof text, "%s",
              edited(phimoe, "\"rope_scaling\":{", "\"rope_parameters\":{\"rope_theta\":10000.0,"));
     snprintf(text, sizeof text, "%s", edited(text, "},\"rope_theta\":10000.0,", "},"));
@@ -256,7 +256,7 @@ START_TEST(bad_rope)
     BAD_PHIMOE("\"original_max_position_embeddings\":4096,\"rms",
                "\"original_max_position_embeddings\":0.5,\"rms",
                "longrope: original_max_position_embeddings 0.5 is outside 1..1.67772e+07");
-    char text[sizeof phimoe];
+    char text[sizeof buf];
     snprintf(text, sizeof text, "%s",
              edited(phimoe, "\"original_max_position_embeddings\":4096,\"rms", "\"rms"));
     refused(text, "\"original_max_position_embeddings\":4096,", "", MOE_ERR_INPUT,
