@@ -40,6 +40,11 @@ static bool begins_with(const char *text, size_t n, const char *start)
     return n >= strlen(start) && memcmp(text, start, strlen(start)) == 0;
 }
 
+static bool is_spaced(const char *text, size_t n)
+{
+    return begins_with(text, n, " ") || begins_with(text, n, MOE_SPM_BLANK);
+}
+
 static enum moe_status encode_plain(const struct moe_tokenizer *t, const char *text, size_t n,
                                     size_t skip, struct id_list *list, struct moe_err *err)
 {
@@ -59,8 +64,7 @@ static enum moe_status encode_plain(const struct moe_tokenizer *t, const char *t
 static enum moe_status encode_part(const struct moe_tokenizer *t, const struct moe_part *part,
                                    struct id_list *list, struct moe_err *err)
 {
-    if (t->config.prefix_parts ||
-        !(begins_with(part->at, part->n, " ") || begins_with(part->at, part->n, MOE_SPM_BLANK)))
+    if (t->config.prefix_parts || !is_spaced(part->at, part->n))
         return encode_plain(t, part->at, part->n, 0, list, err);
     size_t before = strlen(t->config.unknown);
     char *text = malloc(before + part->n);
@@ -83,7 +87,7 @@ static enum moe_status encode_parts(const struct moe_tokenizer *t, const struct 
         if (!parts[i].n)
             continue;
         /* A prefix in front of a token such as <s> is not kept, but stays in front of others. */
-        if (done == 1 && token && token->named && !t->config.prefix_parts && list->n == 1 &&
+        if (done == 1 && token && token->named && t->drops_prefix && list->n == 1 &&
             list->id[0] == t->blank)
             list->n = 0;
         status = token ? append(list, &token->id, 1, err) : encode_part(t, &parts[i], list, err);
@@ -92,16 +96,22 @@ static enum moe_status encode_parts(const struct moe_tokenizer *t, const struct 
     return status;
 }
 
+/* Does a text like this get a prefix at its start? */
+static bool wants_prefix(const struct moe_tokenizer *t, const char *text, size_t size)
+{
+    if (!t->config.prefix_start || !t->config.prefix_once)
+        return t->config.prefix_start;
+    return !is_spaced(text, size) && !moe_added_longest(&t->config.added, text, size);
+}
+
 /* The text with the prefix of its start, and with U+2581 as the space that it stands for; heap. */
 static char *with_prefix(const struct moe_tokenizer *t, const char *text, size_t size, size_t *n)
 {
     const size_t blank = sizeof MOE_SPM_BLANK - 1;
     char *copy = malloc(size + blank);
-    *n = 0;
-    while (copy && t->config.prefix_start && *n < blank) {
+    bool wanted = wants_prefix(t, text, size);
+    for (*n = 0; copy && wanted && *n < blank; ++*n)
         copy[*n] = MOE_SPM_BLANK[*n];
-        ++*n;
-    }
     for (size_t i = 0; copy && i < size;) {
         bool is_blank = begins_with(text + i, size - i, MOE_SPM_BLANK);
         copy[(*n)++] = is_blank ? ' ' : text[i];
@@ -272,6 +282,7 @@ static enum moe_status load(struct moe_tokenizer *t, const struct moe_tokenizer_
     if (t->config.prefix_parts)
         return find_prefix(t, err);
     t->has_prefix = t->config.prefix_start;
+    t->drops_prefix = !t->config.prefix_once;
     status = load_bare(t, &files->model, err);
     return status == MOE_OK ? count_unknown(t, err) : status;
 }

@@ -4,9 +4,8 @@
  *
  * Added tokens are found in the text first (leftmost, then longest, with their lstrip and rstrip);
  * what lies between is encoded by SentencePiece. By default each part gets the model's dummy
- * prefix; with "legacy": false in tokenizer_config.json the start of the text only, unless
- * tokenizer.json has a Prepend normalizer. The ids are those of transformers 4.57's LlamaTokenizer
- * (the slow one; of its fast one where tokenizer.json has that normalizer, as Phi-3.5-MoE's). */
+ * prefix (see exec/tokenizer_config.h for when not). The ids are those of transformers 4.57: of its
+ * slow LlamaTokenizer or, with a tokenizer.json that says otherwise, of its fast one. */
 #ifndef MOELAB_EXEC_TOKENIZER_H
 #define MOELAB_EXEC_TOKENIZER_H
 

@@ -244,20 +244,33 @@ static enum moe_status read_named(struct parser *p, struct moe_err *err)
 
 /* ---- the rest ---- */
 
+static bool has_type(const json_t *object, const char *type)
+{
+    const char *told = json_string_value(json_object_get(object, "type"));
+    return told && strcmp(told, type) == 0;
+}
+
 static bool has_prepend(const json_t *normalizer)
 {
-    const char *type = json_string_value(json_object_get(normalizer, "type"));
+    bool found = has_type(normalizer, "Prepend");
     size_t i;
     json_t *part;
-    if (type && strcmp(type, "Prepend") == 0)
-        return true;
-    json_array_foreach(json_object_get(normalizer, "normalizers"), i, part)
-    {
-        type = json_string_value(json_object_get(part, "type"));
-        if (type && strcmp(type, "Prepend") == 0)
-            return true;
+    json_array_foreach(json_object_get(normalizer, "normalizers"), i, part) found =
+        found || has_type(part, "Prepend");
+    return found;
+}
+
+/* What tokenizer.json says of the prefix, if it does. */
+static void read_fast_prefix(struct moe_tokenizer_config *config, const json_t *fast)
+{
+    const json_t *splitter = json_object_get(fast, "pre_tokenizer");
+    const char *scheme = json_string_value(json_object_get(splitter, "prepend_scheme"));
+    if (has_prepend(json_object_get(fast, "normalizer"))) {
+        config->prefix_parts = true;
+    } else if (has_type(splitter, "Metaspace") && scheme && strcmp(scheme, "first") == 0) {
+        config->prefix_parts = false;
+        config->prefix_start = config->prefix_once = true;
     }
-    return false;
 }
 
 static enum moe_status read_flags(struct parser *p, const json_t *fast, struct moe_err *err)
@@ -275,7 +288,7 @@ static enum moe_status read_flags(struct parser *p, const json_t *fast, struct m
         status = part_text(p, 2, &unknown, err);
     if (status != MOE_OK)
         return status;
-    config->prefix_parts = config->prefix_parts || has_prepend(json_object_get(fast, "normalizer"));
+    read_fast_prefix(config, fast);
     config->bos = bos ? find_id(p, config->added.n, bos) : -1;
     config->adds_bos = config->adds_bos && bos;
     if (config->adds_bos && config->bos < 0)

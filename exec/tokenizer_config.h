@@ -2,7 +2,11 @@
  * its LlamaTokenizer: the added tokens are those of "added_tokens_decoder" in tokenizer_config.json
  * or, where that key is missing, of tokenizer.json, added_tokens.json and special_tokens_map.json;
  * to them come the tokens named by bos_token, eos_token and the like that are pieces of the model.
- * A named token that has no id anywhere is no token here (transformers would invent an id). */
+ * A named token that has no id anywhere is no token here (transformers would invent an id).
+ *
+ * Where the model's dummy prefix (a space) goes: "legacy" in tokenizer_config.json decides, but a
+ * tokenizer.json with a Prepend normalizer or a Metaspace pre-tokenizer overrides it, because then
+ * transformers uses its fast tokenizer, which heeds these and not the key. */
 #ifndef MOELAB_EXEC_TOKENIZER_CONFIG_H
 #define MOELAB_EXEC_TOKENIZER_CONFIG_H
 
@@ -30,11 +34,9 @@ struct moe_tokenizer_files {
 };
 
 struct moe_tokenizer_config {
-    /* Every part of the text gets the model's dummy prefix: "legacy" (the default), or
-     * tokenizer.json has a Prepend normalizer, whatever "legacy" says. Otherwise the start of the
-     * text only. */
-    bool prefix_parts;
-    bool prefix_start; /* add_prefix_space; only without prefix_parts */
+    bool prefix_parts; /* every part of the text gets the model's dummy prefix */
+    bool prefix_start; /* otherwise: the start of the text does */
+    bool prefix_once;  /* then: unless it begins with a space or an added token */
     bool adds_bos;
     int32_t bos;   /* -1: none */
     char *unknown; /* unk_token */

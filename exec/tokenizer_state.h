@@ -10,6 +10,7 @@ struct moe_tokenizer {
     struct moe_spm *spm; /* without dummy prefix where config.prefix_parts is false */
     struct moe_tokenizer_config config;
     bool has_prefix;   /* the first piece of a text begins with a space that is not in the text */
+    bool drops_prefix; /* that space alone in front of a named token is not kept */
     size_t n_unknown;  /* pieces of the text of the unknown token; only without prefix_parts */
     int32_t blank;     /* id of the piece that is one space; -1: none */
     uint32_t n_tokens; /* largest id + 1 */
