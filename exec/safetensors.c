@@ -277,8 +277,8 @@ static enum moe_status fail_open(const char *path, struct moe_err *err)
                     path, strerror(errno));
 }
 
-/* No madvise: experts are read whole and again and again. MADV_RANDOM would take the kernel's
- * read-ahead away, MADV_SEQUENTIAL would drop pages that the next token needs. */
+/* No advice on how it is read: experts are read whole and again and again. MADV_RANDOM would take
+ * the kernel's read-ahead away, MADV_SEQUENTIAL would drop pages that the next token needs. */
 static enum moe_status map_file(const char *path, void **map, size_t *bytes, struct moe_err *err)
 {
     struct stat st;
@@ -336,9 +336,12 @@ void moe_safetensors_close(struct moe_safetensors *file)
     free(file);
 }
 
-void moe_safetensors_forget(const struct moe_safetensors *file)
+void moe_safetensors_peek(const struct moe_safetensors *file, bool begin)
 {
-    if (file->map)
+    if (!file->map)
+        return;
+    (void)madvise(file->map, file->map_bytes, begin ? MADV_RANDOM : MADV_NORMAL);
+    if (!begin)
         (void)madvise(file->map, file->map_bytes, MADV_DONTNEED);
 }
 

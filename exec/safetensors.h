@@ -37,8 +37,10 @@ void moe_safetensors_close(struct moe_safetensors *file);
 
 uint64_t moe_safetensors_n(const struct moe_safetensors *file);
 const struct moe_tensor *moe_safetensors_at(const struct moe_safetensors *file, uint64_t i);
-/* Takes the mapped pages out of this process's resident set; they come back when they are read. */
-void moe_safetensors_forget(const struct moe_safetensors *file);
+/* Around reads of a few bytes here and there. begin true: the kernel reads nothing ahead (of a cold
+ * model that would be gigabytes); false: as usual again, and the mapped pages leave the resident
+ * set; they come back when they are read. */
+void moe_safetensors_peek(const struct moe_safetensors *file, bool begin);
 
 /* NULL: not there. O(log n). */
 const struct moe_tensor *moe_safetensors_find(const struct moe_safetensors *file, const char *name);

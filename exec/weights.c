@@ -357,9 +357,11 @@ static uint64_t hash_tensor(uint64_t hash, const struct moe_tensor *t)
 uint64_t moe_weights_hash(const struct moe_weights *weights)
 {
     uint64_t hash = MOE_HASH_SEED;
+    for (size_t i = 0; i < weights->n_files; i++)
+        moe_safetensors_peek(weights->file[i], true);
     for (uint64_t i = 0; i < weights->n; i++)
         hash = hash_tensor(hash, weights->tensor[i]);
     for (size_t i = 0; i < weights->n_files; i++)
-        moe_safetensors_forget(weights->file[i]);
+        moe_safetensors_peek(weights->file[i], false);
     return hash;
 }

@@ -138,8 +138,8 @@ START_TEST(bad_json)
     deep[sizeof deep - 1] = 0;
     memcpy(deep, "{\"a\":", 5);
     refused(deep, "header: JSON nested deeper than 64");
-    /* Brackets in a name do not count. */
-    memcpy(deep, "{\"a[[", 5);
+    /* Brackets in a name do not count, nor does an escaped quote end it. */
+    memcpy(deep, "{\"\\\"[", 5);
     snprintf(deep + 1000, sizeof deep - 1000, "\":{}}");
     struct moe_safetensors *file = NULL;
     struct moe_err err = {0};
@@ -240,7 +240,9 @@ START_TEST(files)
     ck_assert_int_eq(moe_safetensors_open(&file, model_path("m"), &err), MOE_OK);
     const unsigned char *data = moe_safetensors_find(file, "a")->data;
     ck_assert_int_eq(data[7], 7);
-    moe_safetensors_forget(file);
+    moe_safetensors_peek(file, true);
+    ck_assert_int_eq(data[6], 6);
+    moe_safetensors_peek(file, false);
     ck_assert_int_eq(data[5], 5);
     moe_safetensors_close(file);
     not_opened("none", MOE_ERR_IO, "none': No such file or directory");

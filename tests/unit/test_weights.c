@@ -173,6 +173,8 @@ START_TEST(shapes)
                   err.text);
     ck_assert_int_eq(moe_weights_matrix(w, "v", 1, 3, &m, &err), MOE_ERR_INPUT);
     ck_assert_msg(strstr(err.text, "has shape [3], expected [1, 3]"), "%s", err.text);
+    ck_assert_int_eq(moe_weights_matrix(w, "b", 2, 2, &m, &err), MOE_ERR_INPUT);
+    ck_assert_msg(strstr(err.text, "has shape [2, 2, 3], expected [2, 2]"), "%s", err.text);
     ck_assert_int_eq(moe_weights_matrix(w, "d", 3, 2, &m, &err), MOE_ERR_INPUT);
     ck_assert_msg(strstr(err.text, "': no tensor 'd'"), "%s", err.text);
     ck_assert_int_eq(moe_weights_slice(w, "b", 2, 2, 2, 3, &m, &err), MOE_ERR_INPUT);
