@@ -10,25 +10,22 @@
 
 #include "exec/weights.h"
 
+#include <math.h>
+
 struct moe_kernels {
     const char *name;    /* "portable", "avx2", "avx512", "avx512-bf16" */
     const char *summary; /* instructions it needs, for `moelab bench kernels --help` */
     bool (*usable)(void);
 
-    /* Activations in the form that `dot` of this dtype reads: bytes of one token of n numbers, and
-     * the conversion of one token. A set that reads float32 as it is returns 0 here, and then
-     * `packed` below is x itself. */
-    size_t (*packed_bytes)(enum moe_dtype dtype, uint32_t n);
-    void (*pack)(enum moe_dtype dtype, const float *x, uint32_t n, void *packed);
-
     /* y[t * ldy + r] = sum over d of w[r, d] x[t, d], for r in [r0, r1), t in [0, T).
-     * x: [T, cols] float32 with packed_bytes == 0, else T packed tokens one after another. */
-    void (*dot)(const struct moe_matrix *w, uint32_t r0, uint32_t r1, const void *x,
+     * x: [T, cols], any alignment, as the weights. Fastest where r1 - r0 is a multiple of 32. */
+    void (*dot)(const struct moe_matrix *w, uint32_t r0, uint32_t r1, const float *x,
                 uint32_t n_tokens, float *y, size_t ldy);
 
-    /* h[t * ldh + r] = silu(gate[r] . x[t]) * (up[r] . x[t]): both matrices read in one pass. */
+    /* h[t * ldh + r] = silu(gate[r] . x[t]) * (up[r] . x[t]): both matrices read in one pass.
+     * Both have the same shape. */
     void (*gate_up)(const struct moe_matrix *gate, const struct moe_matrix *up, uint32_t r0,
-                    uint32_t r1, const void *x, uint32_t n_tokens, float *h, size_t ldh);
+                    uint32_t r1, const float *x, uint32_t n_tokens, float *h, size_t ldh);
 
     /* Sum of n float32 products; one accumulation order for all uses: attention scores. */
     float (*dot_f32)(const float *a, const float *b, uint32_t n);
@@ -36,7 +33,19 @@ struct moe_kernels {
     void (*axpy_f32)(float s, const float *x, uint32_t n, float *y);
 };
 
-/* Every set built into this program, the portable one first and the fastest last. */
+static inline float moe_silu(float g)
+{
+    return g / (1.0f + expf(-g));
+}
+
+/* The sets; those of other architectures than the program's are not there. */
+extern const struct moe_kernels moe_kernels_portable, moe_kernels_avx2, moe_kernels_avx512,
+    moe_kernels_avx512_bf16;
+
+/* Every set built into this program, the portable one first and the best last. AVX-512 stands
+ * behind AVX-512 BF16: both read memory as fast as it gives, but with activations of two BF16 terms
+ * the dot-product instruction does half as much or less as fused multiply-add where tokens are
+ * many. */
 extern const struct moe_kernels *const moe_kernel_sets[];
 extern const size_t moe_n_kernel_sets;
 

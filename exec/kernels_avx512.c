@@ -1,0 +1,76 @@
+#include "exec/kernels.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+
+#define TILE_TARGET  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define TILE_INLINE  static inline TILE_TARGET __attribute__((always_inline))
+#define TILE_KEEP(v) __asm__("" : "+v"(v))
+
+enum { TILE_LANES = 16, TILE_ROWS = 8 };
+#define TILE_LANES TILE_LANES
+typedef __m512 vf;
+
+TILE_INLINE vf vf_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
+TILE_INLINE vf vf_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+TILE_INLINE void vf_store(float *p, vf v)
+{
+    _mm512_storeu_ps(p, v);
+}
+
+TILE_INLINE vf vf_set(float s)
+{
+    return _mm512_set1_ps(s);
+}
+
+TILE_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+TILE_INLINE vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+TILE_INLINE float vf_sum(vf v)
+{
+    return _mm512_reduce_add_ps(v);
+}
+
+TILE_INLINE vf vf_bf16(const void *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
+
+TILE_INLINE vf vf_f16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
+#include "exec/kernels_tile.h"
+
+static bool usable(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+const struct moe_kernels moe_kernels_avx512 = {
+    .name = "avx512",
+    .summary = "AVX-512 F, BW, DQ, VL",
+    .usable = usable,
+    .dot = tile_dot,
+    .gate_up = tile_gate_up,
+    .dot_f32 = tile_dot_f32,
+    .axpy_f32 = tile_axpy_f32,
+};
+#endif

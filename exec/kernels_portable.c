@@ -1,0 +1,16 @@
+#include "exec/kernels_tile.h"
+
+static bool usable(void)
+{
+    return true;
+}
+
+const struct moe_kernels moe_kernels_portable = {
+    .name = "portable",
+    .summary = "plain C, any processor",
+    .usable = usable,
+    .dot = tile_dot,
+    .gate_up = tile_gate_up,
+    .dot_f32 = tile_dot_f32,
+    .axpy_f32 = tile_axpy_f32,
+};

@@ -1,0 +1,434 @@
+/* The arithmetic of one kernel set, written once for vectors of any width. A set defines the vector
+ * (macros and functions below) and includes this file; without definitions it is portable C.
+ *
+ * Every output has one vector accumulator that walks over the columns from first to last and is
+ * summed across its lanes once at the end. That order is all that decides the bits, so the path for
+ * few tokens (two rows straight from memory) and the one for many (a panel of rows in float32, kept
+ * in the first-level cache for all tokens) give the same. */
+#ifndef MOELAB_EXEC_KERNELS_TILE_H
+#define MOELAB_EXEC_KERNELS_TILE_H
+
+#include "exec/kernels.h"
+
+#include <string.h>
+
+#ifdef __clang__
+#define TILE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define TILE_UNROLL _Pragma("GCC unroll 8")
+#endif
+
+/* A set's TILE_KEEP(v) holds v in a register: gcc reads it again from memory for every use, which
+ * costs a third of the speed. */
+#ifndef TILE_LANES
+enum { TILE_LANES = 4, TILE_ROWS = 4 };
+#define TILE_TARGET  __attribute__((unused))
+#define TILE_INLINE  static inline __attribute__((always_inline, unused))
+#define TILE_KEEP(v) (void)(v)
+typedef float vf __attribute__((vector_size(16)));
+
+TILE_INLINE vf vf_zero(void)
+{
+    return (vf){0};
+}
+
+TILE_INLINE vf vf_load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+TILE_INLINE void vf_store(float *p, vf v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+TILE_INLINE vf vf_set(float s)
+{
+    return (vf){s, s, s, s};
+}
+
+TILE_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return c + a * b;
+}
+
+TILE_INLINE vf vf_add(vf a, vf b)
+{
+    return a + b;
+}
+
+TILE_INLINE float vf_sum(vf v)
+{
+    return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+typedef uint32_t vu __attribute__((vector_size(16)));
+typedef uint16_t vh __attribute__((vector_size(8)));
+
+TILE_INLINE vu vu_load16(const void *p)
+{
+    vh h;
+    memcpy(&h, p, sizeof h);
+    return __builtin_convertvector(h, vu);
+}
+
+TILE_INLINE vf vf_bf16(const void *p)
+{
+    return (vf)(vu_load16(p) << 16);
+}
+
+/* Moving exponent and mantissa up and scaling by 2^112 is exact for normal and subnormal numbers;
+ * an exponent of all ones has to stay one. */
+TILE_INLINE vf vf_f16(const void *p)
+{
+    const vu h = vu_load16(p), magnitude = (h & 0x7fff) << 13;
+    const vu special = (vu)(magnitude >= 0x0f800000) & 0x7f800000;
+    return (vf)((vu)((vf)magnitude * 0x1p112f) | special | (h & 0x8000) << 16);
+}
+#endif
+
+/* Columns of a panel: TILE_ROWS rows of it in float32 are 16 KiB or less. A block is what shares
+ * accumulators between panels: rows and tokens chosen so that they stay in the second-level cache,
+ * where the tokens' columns and the weights of the block have to be as well. */
+enum {
+    TILE_TOKENS = 3,
+    TILE_COLS = 512,
+    TILE_BLOCK_ROWS = 32,
+    TILE_BLOCK_TOKENS = 48,
+    TILE_FEW_TOKENS = 16, /* up to here rows are read whole, for the sake of memory */
+    TILE_LINE_BYTES = 64,
+    TILE_AHEAD_BYTES = 4096, /* prefetch distance in a row; measured: 1 to 8 KiB are alike */
+};
+
+TILE_INLINE uint32_t tile_weight_bytes(enum moe_dtype dtype)
+{
+    return dtype == MOE_F32 ? 4 : 2;
+}
+
+TILE_INLINE uint32_t tile_min(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+TILE_INLINE void tile_prefetch(const void *p, size_t ahead)
+{
+    /* Integers: the address may lie beyond the matrix, where prefetching does nothing. */
+    __builtin_prefetch((const void *)((uintptr_t)p + ahead)); // NOLINT(performance-no-int-to-ptr)
+}
+
+TILE_INLINE vf tile_weights(enum moe_dtype dtype, const void *p)
+{
+    if (dtype == MOE_BF16)
+        return vf_bf16(p);
+    return dtype == MOE_F16 ? vf_f16(p) : vf_load(p);
+}
+
+/* The first n < TILE_LANES of a vector, zeros behind them; nothing beyond is touched. */
+TILE_INLINE vf tile_weights_tail(enum moe_dtype dtype, const void *p, uint32_t n)
+{
+    float buffer[TILE_LANES] = {0};
+    memcpy(buffer, p, (size_t)n * tile_weight_bytes(dtype));
+    return tile_weights(dtype, buffer);
+}
+
+TILE_INLINE vf tile_load_tail(const float *p, uint32_t n)
+{
+    float buffer[TILE_LANES] = {0};
+    memcpy(buffer, p, n * sizeof *p);
+    return vf_load(buffer);
+}
+
+/* One matrix as the loops below see it, from row r on. */
+struct tile_rows {
+    enum moe_dtype dtype;
+    const uint8_t *data;
+    size_t row_bytes;
+    uint32_t cols;
+};
+
+TILE_INLINE struct tile_rows tile_rows_of(const struct moe_matrix *w, uint32_t r)
+{
+    const size_t row_bytes = (size_t)w->cols * tile_weight_bytes(w->dtype);
+    return (struct tile_rows){w->dtype, (const uint8_t *)w->data + r * row_bytes, row_bytes,
+                              w->cols};
+}
+
+/* Few tokens: rows straight from memory. wrap: what to add to the prefetch distance near the end of
+ * a row to reach the rows read next. */
+TILE_INLINE void tile_few(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
+                          size_t wrap, const float *x, uint32_t tokens, float *out)
+{
+    const uint32_t size = tile_weight_bytes(dtype), line = TILE_LINE_BYTES / size;
+    const uint32_t cols = w->cols, ahead = TILE_AHEAD_BYTES / size;
+    uint32_t d = 0;
+    vf acc[2][TILE_TOKENS];
+    TILE_UNROLL for (uint32_t i = 0; i < 2 * TILE_TOKENS; i++)
+        acc[i / TILE_TOKENS][i % TILE_TOKENS] = vf_zero();
+    for (; d + line <= cols; d += line) {
+        const size_t distance = TILE_AHEAD_BYTES + (d + ahead >= cols ? wrap : 0);
+        const uint8_t *p = w->data + (size_t)d * size;
+        TILE_UNROLL for (uint32_t r = 0; r < rows; r++)
+            tile_prefetch(p + r * w->row_bytes, distance);
+        TILE_UNROLL for (uint32_t s = 0; s < line; s += TILE_LANES)
+            TILE_UNROLL for (uint32_t r = 0; r < rows; r++)
+        {
+            const vf v = tile_weights(dtype, p + r * w->row_bytes + (size_t)s * size);
+            TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) acc[r][t] =
+                vf_fma(v, vf_load(x + (size_t)t * cols + d + s), acc[r][t]);
+        }
+    }
+    for (; d < cols; d += TILE_LANES) {
+        const uint32_t n = tile_min(cols - d, TILE_LANES);
+        TILE_UNROLL for (uint32_t r = 0; r < rows; r++)
+        {
+            const vf v = tile_weights_tail(dtype, w->data + r * w->row_bytes + (size_t)d * size, n);
+            TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) acc[r][t] =
+                vf_fma(v, tile_load_tail(x + (size_t)t * cols + d, n), acc[r][t]);
+        }
+    }
+    TILE_UNROLL for (uint32_t r = 0; r < rows; r++)
+        TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) out[r * TILE_TOKENS + t] =
+            vf_sum(acc[r][t]);
+}
+
+TILE_INLINE void tile_few_tokens(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
+                                 size_t wrap, const float *x, uint32_t tokens, float *out)
+{
+    if (rows == 1)
+        tile_few(dtype, w, 1, wrap, x, 1, out);
+    else if (tokens == 1)
+        tile_few(dtype, w, 2, wrap, x, 1, out);
+    else if (tokens == 2)
+        tile_few(dtype, w, 2, wrap, x, 2, out);
+    else
+        tile_few(dtype, w, 2, wrap, x, 3, out);
+}
+
+/* out[2][TILE_TOKENS] of one or two rows; last: no rows are read after these. */
+static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, uint32_t rows,
+                                      bool last, const float *x, uint32_t tokens, float *out)
+{
+    const struct tile_rows w = tile_rows_of(m, r);
+    const size_t wrap = last ? (size_t)0 - TILE_AHEAD_BYTES : w.row_bytes;
+    /* An odd last row: its tokens one by one, to keep this small. */
+    const uint32_t step = rows == 1 ? 1 : tokens;
+    for (uint32_t t = 0; t < tokens; t += step) {
+        const float *from = x + (size_t)t * w.cols;
+        if (w.dtype == MOE_BF16)
+            tile_few_tokens(MOE_BF16, &w, rows, wrap, from, step, out + t);
+        else if (w.dtype == MOE_F16)
+            tile_few_tokens(MOE_F16, &w, rows, wrap, from, step, out + t);
+        else
+            tile_few_tokens(MOE_F32, &w, rows, wrap, from, step, out + t);
+    }
+}
+
+/* Many tokens: rows x n weights as float32, zeros up to a whole vector and for missing rows. */
+TILE_INLINE void tile_convert_as(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
+                                 uint32_t n, size_t ahead, float *panel)
+{
+    const uint32_t size = tile_weight_bytes(dtype), line = TILE_LINE_BYTES / size;
+    for (uint32_t r = 0; r < rows; r++, panel += TILE_COLS) {
+        const uint8_t *row = w->data + r * w->row_bytes;
+        uint32_t d = 0;
+        for (; d + line <= n; d += line) {
+            tile_prefetch(row + (size_t)d * size, ahead);
+            TILE_UNROLL for (uint32_t s = 0; s < line; s += TILE_LANES)
+                vf_store(panel + d + s, tile_weights(dtype, row + (size_t)(d + s) * size));
+        }
+        for (; d < n; d += TILE_LANES)
+            vf_store(panel + d,
+                     tile_weights_tail(dtype, row + (size_t)d * size, tile_min(n - d, TILE_LANES)));
+    }
+    for (uint32_t r = rows; r < TILE_ROWS; r++, panel += TILE_COLS)
+        memset(panel, 0, TILE_COLS * sizeof *panel);
+}
+
+static TILE_TARGET void tile_convert(const struct tile_rows *w, uint32_t rows, uint32_t n,
+                                     size_t ahead, float *panel)
+{
+    if (w->dtype == MOE_BF16)
+        tile_convert_as(MOE_BF16, w, rows, n, ahead, panel);
+    else if (w->dtype == MOE_F16)
+        tile_convert_as(MOE_F16, w, rows, n, ahead, panel);
+    else
+        tile_convert_as(MOE_F32, w, rows, n, ahead, panel);
+}
+
+/* acc[tokens][TILE_ROWS] += panel x tokens, over n columns; all accumulators in registers. */
+TILE_INLINE void tile_multiply_by(const float *panel, uint32_t n, const float *x, size_t ldx,
+                                  uint32_t tokens, vf *acc)
+{
+    vf a[TILE_TOKENS][TILE_ROWS], v[TILE_TOKENS];
+    uint32_t d = 0;
+    TILE_UNROLL for (uint32_t t = 0; t < tokens; t++)
+        TILE_UNROLL for (uint32_t r = 0; r < TILE_ROWS; r++) a[t][r] = acc[t * TILE_ROWS + r];
+    for (; d + TILE_LANES <= n; d += TILE_LANES) {
+        TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) v[t] = vf_load(x + t * ldx + d);
+        TILE_UNROLL for (uint32_t r = 0; r < TILE_ROWS; r++)
+        {
+            vf w = vf_load(panel + (size_t)r * TILE_COLS + d);
+            TILE_KEEP(w);
+            TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) a[t][r] = vf_fma(w, v[t], a[t][r]);
+        }
+    }
+    if (d < n)
+        TILE_UNROLL for (uint32_t t = 0; t < tokens; t++)
+        {
+            v[t] = tile_load_tail(x + t * ldx + d, n - d);
+            TILE_UNROLL for (uint32_t r = 0; r < TILE_ROWS; r++) a[t][r] =
+                vf_fma(vf_load(panel + (size_t)r * TILE_COLS + d), v[t], a[t][r]);
+        }
+    TILE_UNROLL for (uint32_t t = 0; t < tokens; t++)
+        TILE_UNROLL for (uint32_t r = 0; r < TILE_ROWS; r++) acc[t * TILE_ROWS + r] = a[t][r];
+}
+
+static TILE_TARGET void tile_multiply(const float *panel, uint32_t n, const float *x, size_t ldx,
+                                      uint32_t n_tokens, vf *acc)
+{
+    uint32_t t = 0;
+    for (; t + TILE_TOKENS <= n_tokens; t += TILE_TOKENS)
+        tile_multiply_by(panel, n, x + t * ldx, ldx, TILE_TOKENS, acc + (size_t)t * TILE_ROWS);
+    if (n_tokens - t == 2)
+        tile_multiply_by(panel, n, x + t * ldx, ldx, 2, acc + (size_t)t * TILE_ROWS);
+    else if (n_tokens - t == 1)
+        tile_multiply_by(panel, n, x + t * ldx, ldx, 1, acc + (size_t)t * TILE_ROWS);
+}
+
+/* What a panel of a block prefetches: the panel after the next in the order of reading, which goes
+ * over the row groups and then on along the rows; behind the last column, the rows after these. */
+TILE_INLINE size_t tile_panel_ahead(const struct tile_rows *w, uint32_t groups, uint32_t g,
+                                    uint32_t c)
+{
+    const uint32_t next = g + 2;
+    const size_t down = (size_t)(next % groups) * TILE_ROWS * w->row_bytes;
+    const size_t along = (size_t)(next / groups) * TILE_COLS * tile_weight_bytes(w->dtype);
+    const bool turns = c + next / groups * TILE_COLS >= w->cols;
+    return down + along - (size_t)g * TILE_ROWS * w->row_bytes +
+           (turns ? ((size_t)groups * TILE_ROWS - 1) * w->row_bytes : 0);
+}
+
+/* y[t * ldy + i], i < rows <= TILE_BLOCK_ROWS, of rows from r on; tokens <= TILE_BLOCK_TOKENS. */
+static TILE_TARGET void tile_block(const struct moe_matrix *m, uint32_t r, uint32_t rows,
+                                   const float *x, uint32_t tokens, float *y, size_t ldy)
+{
+    vf acc[TILE_BLOCK_ROWS * TILE_BLOCK_TOKENS];
+    float panel[TILE_ROWS * TILE_COLS] __attribute__((aligned(64)));
+    const uint32_t groups = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    const uint32_t stride = tokens * TILE_ROWS;
+    for (uint32_t i = 0; i < groups * stride; i++)
+        acc[i] = vf_zero();
+    for (uint32_t c = 0; c < m->cols; c += TILE_COLS) {
+        const uint32_t n = tile_min(m->cols - c, TILE_COLS);
+        for (uint32_t g = 0; g < groups; g++) {
+            struct tile_rows w = tile_rows_of(m, r + g * TILE_ROWS);
+            const size_t ahead = tile_panel_ahead(&w, groups, g, c);
+            w.data += (size_t)c * tile_weight_bytes(w.dtype);
+            tile_convert(&w, tile_min(rows - g * TILE_ROWS, TILE_ROWS), n, ahead, panel);
+            tile_multiply(panel, n, x + c, m->cols, tokens, acc + (size_t)g * stride);
+        }
+    }
+    for (uint32_t i = 0; i < rows; i++)
+        for (uint32_t t = 0; t < tokens; t++)
+            y[t * ldy + i] = vf_sum(acc[i / TILE_ROWS * stride + t * TILE_ROWS + i % TILE_ROWS]);
+}
+
+TILE_INLINE uint32_t tile_block_rows(uint32_t n_tokens)
+{
+    return n_tokens <= TILE_FEW_TOKENS ? TILE_ROWS : TILE_BLOCK_ROWS;
+}
+
+static TILE_TARGET void tile_dot(const struct moe_matrix *w, uint32_t r0, uint32_t r1,
+                                 const float *x, uint32_t n_tokens, float *y, size_t ldy)
+{
+    if (n_tokens <= TILE_TOKENS) {
+        float sum[2 * TILE_TOKENS];
+        for (uint32_t r = r0; r < r1; r += 2) {
+            const uint32_t rows = tile_min(r1 - r, 2);
+            tile_few_rows(w, r, rows, r + 2 >= r1, x, n_tokens, sum);
+            for (uint32_t i = 0; i < rows * n_tokens; i++)
+                y[i % n_tokens * ldy + r + i / n_tokens] =
+                    sum[i / n_tokens * TILE_TOKENS + i % n_tokens];
+        }
+        return;
+    }
+    const uint32_t step = tile_block_rows(n_tokens);
+    for (uint32_t r = r0; r < r1; r += step)
+        for (uint32_t t = 0; t < n_tokens; t += TILE_BLOCK_TOKENS)
+            tile_block(w, r, tile_min(r1 - r, step), x + (size_t)t * w->cols,
+                       tile_min(n_tokens - t, TILE_BLOCK_TOKENS), y + t * ldy + r, ldy);
+}
+
+static TILE_TARGET void tile_gate_up_few(const struct moe_matrix *gate, const struct moe_matrix *up,
+                                         uint32_t r0, uint32_t r1, const float *x,
+                                         uint32_t n_tokens, float *h, size_t ldh)
+{
+    float g[2 * TILE_TOKENS], u[2 * TILE_TOKENS];
+    for (uint32_t r = r0; r < r1; r += 2) {
+        const uint32_t rows = tile_min(r1 - r, 2);
+        tile_few_rows(gate, r, rows, r + 2 >= r1, x, n_tokens, g);
+        tile_few_rows(up, r, rows, r + 2 >= r1, x, n_tokens, u);
+        for (uint32_t i = 0; i < rows * n_tokens; i++) {
+            const uint32_t at = i / n_tokens * TILE_TOKENS + i % n_tokens;
+            h[i % n_tokens * ldh + r + i / n_tokens] = moe_silu(g[at]) * u[at];
+        }
+    }
+}
+
+static TILE_TARGET void tile_gate_up(const struct moe_matrix *gate, const struct moe_matrix *up,
+                                     uint32_t r0, uint32_t r1, const float *x, uint32_t n_tokens,
+                                     float *h, size_t ldh)
+{
+    if (n_tokens <= TILE_TOKENS) {
+        tile_gate_up_few(gate, up, r0, r1, x, n_tokens, h, ldh);
+        return;
+    }
+    float u[TILE_BLOCK_TOKENS * TILE_BLOCK_ROWS];
+    const uint32_t step = tile_block_rows(n_tokens);
+    for (uint32_t r = r0; r < r1; r += step)
+        for (uint32_t t = 0; t < n_tokens; t += TILE_BLOCK_TOKENS) {
+            const uint32_t rows = tile_min(r1 - r, step);
+            const uint32_t tokens = tile_min(n_tokens - t, TILE_BLOCK_TOKENS);
+            const float *from = x + (size_t)t * gate->cols;
+            float *to = h + t * ldh + r;
+            tile_block(gate, r, rows, from, tokens, to, ldh);
+            tile_block(up, r, rows, from, tokens, u, TILE_BLOCK_ROWS);
+            for (uint32_t i = 0; i < tokens; i++)
+                for (uint32_t j = 0; j < rows; j++)
+                    to[i * ldh + j] = moe_silu(to[i * ldh + j]) * u[i * TILE_BLOCK_ROWS + j];
+        }
+}
+
+static TILE_TARGET float tile_dot_f32(const float *a, const float *b, uint32_t n)
+{
+    vf acc[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+    uint32_t d = 0;
+    for (; d + 4 * TILE_LANES <= n; d += 4 * TILE_LANES)
+        TILE_UNROLL for (uint32_t i = 0; i < 4; i++) acc[i] =
+            vf_fma(vf_load(a + d + i * TILE_LANES), vf_load(b + d + i * TILE_LANES), acc[i]);
+    for (; d < n; d += TILE_LANES) {
+        const uint32_t left = tile_min(n - d, TILE_LANES);
+        acc[0] = left == TILE_LANES
+                     ? vf_fma(vf_load(a + d), vf_load(b + d), acc[0])
+                     : vf_fma(tile_load_tail(a + d, left), tile_load_tail(b + d, left), acc[0]);
+    }
+    return vf_sum(vf_add(vf_add(acc[0], acc[1]), vf_add(acc[2], acc[3])));
+}
+
+static TILE_TARGET void tile_axpy_f32(float s, const float *x, uint32_t n, float *y)
+{
+    const vf factor = vf_set(s);
+    uint32_t d = 0;
+    for (; d + TILE_LANES <= n; d += TILE_LANES)
+        vf_store(y + d, vf_fma(factor, vf_load(x + d), vf_load(y + d)));
+    if (d < n) {
+        float buffer[TILE_LANES];
+        vf_store(buffer,
+                 vf_fma(factor, tile_load_tail(x + d, n - d), tile_load_tail(y + d, n - d)));
+        memcpy(y + d, buffer, (n - d) * sizeof *y);
+    }
+}
+
+#endif
