@@ -206,6 +206,7 @@ def chats():
             for chat, template, talks in [
                 ("mixtral", MIXTRAL, TALKS + BROKEN), ("mixtral-2023", MIXTRAL_2023, TALKS + BROKEN),
                 ("phi", PHI_TEMPLATE, TALKS + BROKEN + [[("system", ""), ("user", "Hi")]]),
+                ("phi", PHI_TEMPLATE.replace("\\n", "\n"), TALKS),
                 ("mixtral-2023", TINY_MIXTRAL, plain), ("phi", TINY_PHI, TALKS + BROKEN)]]
 
 
