@@ -304,6 +304,8 @@ static void check_special(const struct moe_kernels *set, enum moe_dtype dtype, u
         memcpy(at, dtype == MOE_F32 ? (void *)&bad : (void *)&half, weight_bytes(dtype));
         s.x[(size_t)(tokens - 1) * COLS + (COLS - 1 - d)] = bad;
         set->dot(&s.w, 0, ROWS, s.x, tokens, y, ROWS);
+        for (uint32_t r = 0; r < ROWS && isinf(bad); r++) /* infinite, and not 0 times infinity */
+            ck_assert(r == 4 || isinf(y[(tokens - 1) * ROWS + r]));
         for (uint32_t t = 0; t < tokens; t++)
             for (uint32_t r = 0; r < ROWS; r++)
                 ck_assert_msg(!isfinite(y[t * ROWS + r]) == (r == 4 || t == tokens - 1),
