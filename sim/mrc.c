@@ -1,0 +1,260 @@
+#include "sim/mrc.h"
+
+#include "sim/mrc_unit.h"
+
+#include <stdlib.h>
+
+enum { LAYER_GROUPS = 8, MAX_UNITS = 2 * (LAYER_GROUPS + 1) };
+
+/* A computation under way. */
+struct mrc {
+    const struct moe_trace_info *info;
+    const struct moe_mrc_options *options;
+    struct moe_mrc_watch watch;
+    uint32_t n_units;
+    struct {
+        struct moe_mrc_unit *work;
+        enum moe_mrc_policy policy;
+        bool global;
+        uint32_t first, end;
+        enum moe_status status;
+        struct moe_err err;
+    } unit[MAX_UNITS];
+};
+
+static enum moe_status add_unit(struct mrc *m, enum moe_mrc_policy policy, bool global,
+                                uint32_t first, uint32_t end, struct moe_err *err)
+{
+    struct moe_mrc_unit *work;
+    if (policy == MOE_MRC_OPT && !m->options->opt)
+        return MOE_OK;
+    enum moe_status s =
+        moe_mrc_unit_new(&work, m->info, m->options, policy, global, first, end, &m->watch, err);
+    if (s)
+        return s;
+    m->unit[m->n_units].work = work;
+    m->unit[m->n_units].policy = policy;
+    m->unit[m->n_units].global = global;
+    m->unit[m->n_units].first = first;
+    m->unit[m->n_units++].end = end;
+    return MOE_OK;
+}
+
+/* The long ones first, so that threads end together. */
+static enum moe_status add_units(struct mrc *m, struct moe_err *err)
+{
+    uint32_t n_layers = m->info->n_layers;
+    enum moe_status s = MOE_OK;
+    for (int policy = MOE_MRC_POLICIES; !s && m->options->global && policy-- > 0;)
+        s = add_unit(m, (enum moe_mrc_policy)policy, true, 0, n_layers, err);
+    for (int policy = MOE_MRC_POLICIES; !s && policy-- > 0;)
+        for (uint32_t g = 0; !s && g < LAYER_GROUPS; g++) {
+            uint32_t first = n_layers * g / LAYER_GROUPS, end = n_layers * (g + 1) / LAYER_GROUPS;
+            if (first < end)
+                s = add_unit(m, (enum moe_mrc_policy)policy, false, first, end, err);
+        }
+    m->watch.n_units = m->n_units;
+    return s;
+}
+
+static void remove_units(struct mrc *m)
+{
+    for (uint32_t i = 0; i < m->n_units; i++)
+        moe_mrc_unit_free(m->unit[i].work);
+}
+
+static enum moe_status begin(struct mrc *m, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    if (m->options->order == MOE_ORDER_FILE && !m->info->rows_in_order)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "order 'file' refused: the rows of the imported file did not stand in "
+                        "execution order; use order 'step'");
+    m->watch.progress = m->options->progress;
+    s = add_units(m, err);
+    if (s)
+        remove_units(m);
+    return s;
+}
+
+/* Every unit over the same tokens; the first failure in the order of units counts. */
+static enum moe_status run_units(struct mrc *m, const struct moe_tokens *tokens,
+                                 const uint32_t *next_use, struct moe_err *err)
+{
+#pragma omp parallel for schedule(dynamic, 1)
+    for (uint32_t i = 0; i < m->n_units; i++)
+        m->unit[i].status = moe_mrc_unit_run(m->unit[i].work, tokens, next_use, &m->unit[i].err);
+    for (uint32_t i = 0; i < m->n_units; i++)
+        if (m->unit[i].status)
+            return moe_fail(err, m->unit[i].status, "%s", m->unit[i].err.text);
+    return MOE_OK;
+}
+
+static void curve_release(struct moe_mrc_curve *curve)
+{
+    free(curve->hits);
+    free(curve->any_hit_events);
+    free(curve->all_hit_events);
+}
+
+static bool curve_init(struct moe_mrc_curve *curve, const struct moe_mrc_counts *counts)
+{
+    uint32_t n = counts->max_slots;
+    *curve = (struct moe_mrc_curve){.max_slots = n};
+    curve->hits = calloc((size_t)n + 1, sizeof *curve->hits);
+    curve->any_hit_events = calloc((size_t)n + 1, sizeof *curve->any_hit_events);
+    curve->all_hit_events = calloc((size_t)n + 1, sizeof *curve->all_hit_events);
+    if (!curve->hits || !curve->any_hit_events || !curve->all_hit_events)
+        return false;
+    for (uint32_t i = 1; i <= n; i++) {
+        curve->hits[i] = curve->hits[i - 1] + counts->uses[i];
+        curve->any_hit_events[i] = curve->any_hit_events[i - 1] + counts->first[i];
+        curve->all_hit_events[i] = curve->all_hit_events[i - 1] + counts->last[i];
+    }
+    curve->lookups = curve->hits[n] + counts->uses[n + 1];
+    curve->events = curve->any_hit_events[n] + counts->first[n + 1];
+    return true;
+}
+
+static bool take_unit(struct moe_mrc *out, const struct mrc *m, uint32_t i)
+{
+    enum moe_mrc_policy policy = m->unit[i].policy;
+    bool ok = true;
+    for (int p = 0; p < 2; p++) {
+        enum moe_phase phase = (enum moe_phase)p;
+        if (m->unit[i].global) {
+            ok &=
+                curve_init(&out->global[policy][p], moe_mrc_unit_counts(m->unit[i].work, 0, phase));
+            continue;
+        }
+        for (uint32_t l = m->unit[i].first; l < m->unit[i].end; l++)
+            ok &= curve_init(&out->layer[policy][p][l],
+                             moe_mrc_unit_counts(m->unit[i].work, l, phase));
+    }
+    return ok;
+}
+
+static bool take_units(struct moe_mrc *out, const struct mrc *m)
+{
+    for (int policy = 0; policy < MOE_MRC_POLICIES; policy++)
+        for (int p = 0; p < 2; p++) {
+            out->layer[policy][p] = calloc(out->n_layers + 1u, sizeof *out->layer[policy][p]);
+            if (!out->layer[policy][p])
+                return false;
+        }
+    bool ok = true;
+    for (uint32_t i = 0; i < m->n_units; i++)
+        ok &= take_unit(out, m, i);
+    return ok;
+}
+
+static enum moe_status finish(struct mrc *m, struct moe_mrc *out, struct moe_err *err)
+{
+    struct moe_mrc mrc = {.n_layers = m->info->n_layers,
+                          .n_experts = m->info->n_experts,
+                          .tokens = m->n_units ? moe_mrc_unit_tokens(m->unit[0].work) : 0,
+                          .has_opt = m->options->opt,
+                          .has_global = m->options->global};
+    for (uint32_t i = 0; i < m->n_units; i++)
+        moe_mrc_unit_end(m->unit[i].work);
+    if (!take_units(&mrc, m)) {
+        moe_mrc_release(&mrc);
+        return moe_fail_memory(err, "the curves");
+    }
+    *out = mrc;
+    return MOE_OK;
+}
+
+void moe_mrc_release(struct moe_mrc *mrc)
+{
+    for (int policy = 0; policy < MOE_MRC_POLICIES; policy++)
+        for (int p = 0; p < 2; p++) {
+            for (uint32_t l = 0; mrc->layer[policy][p] && l < mrc->n_layers; l++)
+                curve_release(&mrc->layer[policy][p][l]);
+            free(mrc->layer[policy][p]);
+            curve_release(&mrc->global[policy][p]);
+        }
+    *mrc = (struct moe_mrc){0};
+}
+
+enum moe_status moe_mrc_compute(const struct moe_trace *trace,
+                                const struct moe_mrc_options *options, struct moe_mrc *out,
+                                struct moe_err *err)
+{
+    const struct moe_trace_info *info = &trace->info;
+    struct mrc m = {.info = info, .options = options};
+    uint32_t *next_use = NULL;
+    enum moe_status s = begin(&m, err);
+    if (s)
+        return s;
+    if (options->opt)
+        s = moe_future_build(&trace->tokens, info->n_layers, info->n_experts, info->top_k,
+                             options->contract, options->order, options->phases, &next_use, err);
+    if (!s)
+        s = run_units(&m, &trace->tokens, next_use, err);
+    if (!s)
+        s = finish(&m, out, err);
+    free(next_use);
+    remove_units(&m);
+    return s;
+}
+
+enum moe_status moe_mrc_stream(struct moe_reader *reader, const struct moe_mrc_options *options,
+                               struct moe_mrc *out, struct moe_err *err)
+{
+    struct mrc m = {.info = moe_reader_info(reader), .options = options};
+    if (options->opt)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "OPT knows the future and cannot stream: load the whole trace or a sample");
+    enum moe_status s = begin(&m, err);
+    if (s)
+        return s;
+    for (;;) {
+        const struct moe_tokens *block;
+        s = moe_reader_next(reader, 0, &block, err);
+        if (s || !block)
+            break;
+        s = run_units(&m, block, NULL, err);
+        if (s)
+            break;
+    }
+    if (!s)
+        s = finish(&m, out, err);
+    remove_units(&m);
+    return s;
+}
+
+static void add_curve(struct moe_mrc_point *sum, const struct moe_mrc_curve *curve, uint32_t slots)
+{
+    sum->lookups += curve->lookups;
+    sum->events += curve->events;
+    sum->hits += curve->hits[slots];
+    sum->any_hit_events += curve->any_hit_events[slots];
+    sum->all_hit_events += curve->all_hit_events[slots];
+}
+
+static bool in_phases(enum moe_phases phases, int phase)
+{
+    return phases == MOE_PHASES_BOTH || (phases == MOE_PHASES_DECODE) == (phase == MOE_DECODE);
+}
+
+struct moe_mrc_point moe_mrc_at_ways(const struct moe_mrc *mrc, enum moe_mrc_policy policy,
+                                     enum moe_phases phases, uint32_t first, uint32_t end,
+                                     uint32_t ways)
+{
+    struct moe_mrc_point sum = {0};
+    for (int p = 0; p < 2; p++)
+        for (uint32_t l = first; in_phases(phases, p) && l < end; l++)
+            add_curve(&sum, &mrc->layer[policy][p][l], ways);
+    return sum;
+}
+
+struct moe_mrc_point moe_mrc_at_slots(const struct moe_mrc *mrc, enum moe_mrc_policy policy,
+                                      enum moe_phases phases, uint32_t slots)
+{
+    struct moe_mrc_point sum = {0};
+    for (int p = 0; p < 2; p++)
+        if (in_phases(phases, p))
+            add_curve(&sum, &mrc->global[policy][p], slots);
+    return sum;
+}

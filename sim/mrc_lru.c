@@ -1,0 +1,256 @@
+#include "sim/mrc_lru.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WORD = 64 };
+#define NO_KEY UINT32_MAX
+
+/* Keys by their last use: each use takes the next bit of a long row, so that the number of bits set
+ * behind a key's own is the number of different keys used since. When the row is full, the bits
+ * set move to its front. */
+struct recency {
+    uint32_t n_keys, n_words, next; /* next: bit that the next use takes */
+    uint32_t *bit_of;               /* [n_keys] plus one; 0: never used */
+    uint32_t *key_at;               /* [n_words * WORD] */
+    uint64_t *word;                 /* [n_words] */
+    uint8_t *count;                 /* [n_words] bits set */
+};
+
+/* Of a key in the event under way. */
+enum mark { NOT_IN_EVENT, WAITING, PLACED };
+
+struct moe_lru_stack {
+    struct recency recency;
+    /* The sizes below the largest event's: narrow[s] is what a pool of s + 1 slots holds more than
+     * one of s slots. n <= depth are used; where n < depth, they are all keys ever used. */
+    uint32_t depth, n;
+    uint32_t *narrow; /* [n_keys] */
+    uint32_t *place;  /* [n_keys] index in narrow plus one; 0: not there */
+    uint8_t *mark;    /* [n_keys] enum mark */
+    /* What the size under way has given up and larger ones may still hold: latest use first. */
+    uint32_t *queue; /* [2 * n_keys] */
+    uint32_t head, tail;
+};
+
+static bool recency_init(struct recency *r, uint32_t n_keys)
+{
+    r->n_keys = n_keys;
+    r->n_words = (uint32_t)(((uint64_t)n_keys * 4 + WORD - 1) / WORD) + 1;
+    r->bit_of = calloc(n_keys + 1u, sizeof *r->bit_of);
+    r->key_at = calloc((size_t)r->n_words * WORD, sizeof *r->key_at);
+    r->word = calloc(r->n_words, sizeof *r->word);
+    r->count = calloc(r->n_words, sizeof *r->count);
+    return r->bit_of && r->key_at && r->word && r->count;
+}
+
+static void recency_release(struct recency *r)
+{
+    free(r->bit_of);
+    free(r->key_at);
+    free(r->word);
+    free(r->count);
+}
+
+static void recency_clear(struct recency *r)
+{
+    memset(r->bit_of, 0, r->n_keys * sizeof *r->bit_of);
+    memset(r->word, 0, r->n_words * sizeof *r->word);
+    memset(r->count, 0, r->n_words * sizeof *r->count);
+    r->next = 0;
+}
+
+/* Different keys used after this one, which was used. */
+static inline uint32_t recency_distance(const struct recency *r, uint32_t key)
+{
+    uint32_t bit = r->bit_of[key] - 1, w = bit / WORD, last = r->next / WORD;
+    uint32_t n = (uint32_t)__builtin_popcountll(r->word[w] >> bit % WORD >> 1);
+    const uint8_t *count = r->count;
+    for (w++; w <= last; w++)
+        n += count[w];
+    return n;
+}
+
+static void recency_compact(struct recency *r)
+{
+    uint32_t n = 0;
+    for (uint32_t w = 0; w < r->n_words; w++) {
+        for (uint64_t bits = r->word[w]; bits; bits &= bits - 1) {
+            uint32_t key = r->key_at[w * WORD + (uint32_t)__builtin_ctzll(bits)];
+            r->key_at[n] = key;
+            r->bit_of[key] = ++n;
+        }
+    }
+    for (uint32_t w = 0; w < r->n_words; w++) {
+        uint32_t first = w * WORD, set = n > first ? n - first : 0;
+        set = set < WORD ? set : WORD;
+        r->word[w] = set < WORD ? (UINT64_C(1) << set) - 1 : UINT64_MAX;
+        r->count[w] = (uint8_t)set;
+    }
+    r->next = n;
+}
+
+static inline void recency_touch(struct recency *r, uint32_t key)
+{
+    uint32_t old = r->bit_of[key];
+    if (old) {
+        r->word[(old - 1) / WORD] &= ~(UINT64_C(1) << (old - 1) % WORD);
+        r->count[(old - 1) / WORD]--;
+        r->bit_of[key] = 0;
+    }
+    if (r->next == (r->n_words - 1) * WORD) /* the last word stays empty: distance may look at it */
+        recency_compact(r);
+    uint32_t bit = r->next++;
+    r->word[bit / WORD] |= UINT64_C(1) << bit % WORD;
+    r->count[bit / WORD]++;
+    r->key_at[bit] = key;
+    r->bit_of[key] = bit + 1;
+}
+
+enum moe_status moe_lru_stack_new(struct moe_lru_stack **out, uint32_t n_keys, struct moe_err *err)
+{
+    struct moe_lru_stack *st = calloc(1, sizeof *st);
+    if (!st)
+        return moe_fail_memory(err, "an LRU stack");
+    st->narrow = calloc(n_keys + 1u, sizeof *st->narrow);
+    st->place = calloc(n_keys + 1u, sizeof *st->place);
+    st->mark = calloc(n_keys + 1u, sizeof *st->mark);
+    st->queue = calloc(2 * (size_t)n_keys + 1, sizeof *st->queue);
+    if (!recency_init(&st->recency, n_keys) || !st->narrow || !st->place || !st->mark ||
+        !st->queue) {
+        moe_lru_stack_free(st);
+        return moe_fail_memory(err, "an LRU stack");
+    }
+    *out = st;
+    return MOE_OK;
+}
+
+void moe_lru_stack_free(struct moe_lru_stack *st)
+{
+    if (!st)
+        return;
+    recency_release(&st->recency);
+    free(st->narrow);
+    free(st->place);
+    free(st->mark);
+    free(st->queue);
+    free(st);
+}
+
+void moe_lru_stack_clear(struct moe_lru_stack *st)
+{
+    recency_clear(&st->recency);
+    memset(st->place, 0, st->recency.n_keys * sizeof *st->place);
+    st->n = 0;
+}
+
+uint32_t moe_lru_stack_access(struct moe_lru_stack *st, uint32_t key)
+{
+    struct recency *r = &st->recency;
+    uint32_t position = r->bit_of[key] ? recency_distance(r, key) + 1 : MOE_MRC_NOWHERE;
+    recency_touch(r, key);
+    return position;
+}
+
+/* Up to now no event exceeded the pools of more than `depth` slots: those hold the latest keys. */
+static void deepen(struct moe_lru_stack *st, uint32_t depth)
+{
+    const struct recency *r = &st->recency;
+    st->depth = depth;
+    for (uint32_t bit = r->next; bit-- > 0 && st->n < depth;) {
+        bool set = r->word[bit / WORD] >> bit % WORD & 1;
+        if (!set || st->place[r->key_at[bit]])
+            continue;
+        st->narrow[st->n++] = r->key_at[bit];
+        st->place[r->key_at[bit]] = st->n;
+    }
+}
+
+static uint32_t position_of(const struct moe_lru_stack *st, uint32_t key)
+{
+    if (st->place[key])
+        return st->place[key];
+    if (!st->recency.bit_of[key])
+        return MOE_MRC_NOWHERE;
+    uint32_t position = recency_distance(&st->recency, key) + 1;
+    return position > st->depth ? position : st->depth + 1;
+}
+
+static void put(struct moe_lru_stack *st, uint32_t s, uint32_t key)
+{
+    st->narrow[s] = key;
+    st->place[key] = s + 1;
+}
+
+/* What comes from deeper in the stack was mostly used earlier: it goes to the end. */
+static void give_up(struct moe_lru_stack *st, uint32_t key)
+{
+    const uint32_t *bit_of = st->recency.bit_of;
+    uint32_t at = st->tail++;
+    for (; at > st->head && bit_of[st->queue[at - 1]] < bit_of[key]; at--)
+        st->queue[at] = st->queue[at - 1];
+    st->queue[at] = key;
+}
+
+/* Pools that the event fills: what they hit, then of their misses the first in gate order. */
+static uint32_t place_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t n)
+{
+    uint32_t s = 0, gate = 0;
+    for (; s < n && s < st->depth; s++) {
+        uint32_t old = s < st->n ? st->narrow[s] : NO_KEY;
+        if (old == NO_KEY || st->mark[old] != WAITING) {
+            if (old != NO_KEY && st->mark[old] == NOT_IN_EVENT)
+                give_up(st, old);
+            while (st->mark[key[gate]] != WAITING)
+                gate++;
+            old = key[gate];
+        }
+        st->mark[old] = PLACED;
+        put(st, s, old);
+    }
+    return s;
+}
+
+/* Larger pools: besides the event, of what they held the latest. */
+static uint32_t place_others(struct moe_lru_stack *st, uint32_t s)
+{
+    for (; s < st->depth; s++) {
+        uint32_t old = s < st->n ? st->narrow[s] : NO_KEY;
+        if (old != NO_KEY && st->mark[old] == NOT_IN_EVENT)
+            give_up(st, old);
+        if (st->head == st->tail)
+            break;
+        put(st, s, st->queue[st->head++]);
+    }
+    return s;
+}
+
+static void place_all(struct moe_lru_stack *st, const uint32_t *key, uint32_t n)
+{
+    st->head = st->tail = 0;
+    for (uint32_t i = 0; i < n; i++)
+        st->mark[key[i]] = WAITING;
+    uint32_t s = place_others(st, place_event(st, key, n));
+    st->n = s > st->n ? s : st->n;
+    while (st->head < st->tail)
+        st->place[st->queue[st->head++]] = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (st->mark[key[i]] == WAITING)
+            st->place[key[i]] = 0;
+        st->mark[key[i]] = NOT_IN_EVENT;
+    }
+}
+
+void moe_lru_stack_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t n,
+                         uint32_t *position)
+{
+    if (n > st->depth + 1)
+        deepen(st, n - 1);
+    for (uint32_t i = 0; i < n; i++)
+        position[i] = position_of(st, key[i]);
+    if (st->depth > 0)
+        place_all(st, key, n);
+    for (uint32_t i = 0; i < n; i++)
+        recency_touch(&st->recency, key[i]);
+}

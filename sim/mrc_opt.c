@@ -1,0 +1,127 @@
+#include "sim/mrc_opt.h"
+
+#include "policies/policy.h"
+
+#include <stdlib.h>
+
+enum { BLOCK = 16, NOT_DUE = 0 }; /* ordinal 0 is nobody's next use */
+
+struct moe_opt_stack {
+    uint32_t n_keys, n_blocks;
+    uint32_t *next_use;   /* [n_blocks * BLOCK] from the top; MOE_NEVER: the place is free */
+    uint32_t *low, *high; /* [n_blocks] least and greatest next use of each block */
+    uint32_t *due;        /* [n_keys] the next use that was given at the latest use */
+};
+
+void moe_opt_stack_clear(struct moe_opt_stack *st)
+{
+    for (uint32_t i = 0; i < st->n_blocks * BLOCK; i++)
+        st->next_use[i] = MOE_NEVER;
+    for (uint32_t b = 0; b < st->n_blocks; b++)
+        st->low[b] = st->high[b] = MOE_NEVER;
+    for (uint32_t k = 0; k < st->n_keys; k++)
+        st->due[k] = NOT_DUE;
+}
+
+enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err)
+{
+    struct moe_opt_stack *st = calloc(1, sizeof *st);
+    if (!st)
+        return moe_fail_memory(err, "an OPT stack");
+    st->n_keys = n_keys;
+    st->n_blocks = n_keys / BLOCK + 1;
+    st->next_use = calloc((size_t)st->n_blocks * BLOCK, sizeof *st->next_use);
+    st->low = calloc(st->n_blocks, sizeof *st->low);
+    st->high = calloc(st->n_blocks, sizeof *st->high);
+    st->due = calloc(n_keys + 1u, sizeof *st->due);
+    if (!st->next_use || !st->low || !st->high || !st->due) {
+        moe_opt_stack_free(st);
+        return moe_fail_memory(err, "an OPT stack");
+    }
+    moe_opt_stack_clear(st);
+    *out = st;
+    return MOE_OK;
+}
+
+void moe_opt_stack_free(struct moe_opt_stack *st)
+{
+    if (!st)
+        return;
+    free(st->next_use);
+    free(st->low);
+    free(st->high);
+    free(st->due);
+    free(st);
+}
+
+static inline uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint32_t max_u32(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Everyone in the block meets the newcomer; returns who goes on down. */
+static uint32_t pass_block(struct moe_opt_stack *st, uint32_t b, uint32_t comer)
+{
+    uint32_t *next_use = st->next_use + (size_t)b * BLOCK, high = 0;
+    st->low[b] = min_u32(st->low[b], comer);
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        uint32_t here = next_use[i], stays = min_u32(here, comer);
+        comer = max_u32(here, comer);
+        next_use[i] = stays;
+        high = max_u32(high, stays);
+    }
+    st->high[b] = high;
+    return comer;
+}
+
+/* The same in the block where somebody is due now: the way down ends there. Returns the place. */
+static uint32_t end_in_block(struct moe_opt_stack *st, uint32_t b, uint32_t comer, uint32_t now)
+{
+    uint32_t *next_use = st->next_use + (size_t)b * BLOCK, at = 0;
+    uint32_t low = MOE_NEVER, high = 0;
+    for (; next_use[at] != now; at++) {
+        uint32_t here = next_use[at];
+        next_use[at] = min_u32(here, comer);
+        comer = max_u32(here, comer);
+    }
+    next_use[at] = comer;
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        low = min_u32(low, next_use[i]);
+        high = max_u32(high, next_use[i]);
+    }
+    st->low[b] = low;
+    st->high[b] = high;
+    return b * BLOCK + at;
+}
+
+uint32_t moe_opt_stack_access(struct moe_opt_stack *st, uint32_t key, uint32_t next_use)
+{
+    uint32_t now = st->due[key], comer = next_use;
+    st->due[key] = next_use == MOE_NEVER ? NOT_DUE : next_use;
+    for (uint32_t b = 0; b < st->n_blocks; b++) {
+        if (st->low[b] == now)
+            return end_in_block(st, b, comer, now) + 1;
+        if (st->high[b] > comer)
+            comer = pass_block(st, b, comer);
+        else if (comer == MOE_NEVER && now == NOT_DUE)
+            break;
+    }
+    return MOE_MRC_NOWHERE;
+}
+
+/* Keys that leave a place come first: only then does everyone compete for the places there are. */
+void moe_opt_stack_event(struct moe_opt_stack *st, const uint32_t *key, const uint32_t *next_use,
+                         uint32_t n, uint32_t *position)
+{
+    for (uint32_t i = 0; i < n; i++)
+        position[i] = st->due[key[i]] == NOT_DUE ? MOE_MRC_NOWHERE
+                                                 : moe_opt_stack_access(st, key[i], next_use[i]);
+    for (uint32_t i = 0; i < n; i++)
+        if (position[i] == MOE_MRC_NOWHERE)
+            moe_opt_stack_access(st, key[i], next_use[i]);
+}

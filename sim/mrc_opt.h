@@ -1,0 +1,31 @@
+/* OPT (Belady) for every pool size at once, as policies/opt.c decides with admit=bypass.
+ *
+ * Keeping an expert from one use to the next is an interval; a pool of S slots keeps, whenever more
+ * than S of them overlap, those that end first, the newcomer's own included. What a pool keeps, a
+ * larger one keeps too, so one stack serves all sizes: a newcomer goes down, and in each place
+ * stays whoever is needed sooner, until it comes to the place that the key used now has left
+ * (Mattson and others 1970; their OPT must take every newcomer, this one may decline it). Equals:
+ * keys with the same next use are used by one event, of one layer and phase. Which of them stays
+ * moves no counter. An expert never used again is declined: it takes no place. */
+#ifndef MOELAB_SIM_MRC_OPT_H
+#define MOELAB_SIM_MRC_OPT_H
+
+#include "sim/mrc_lru.h"
+
+struct moe_opt_stack; /* opaque; single-threaded */
+
+/* For keys 0..n_keys-1. Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err);
+void moe_opt_stack_free(struct moe_opt_stack *stack);
+void moe_opt_stack_clear(struct moe_opt_stack *stack);
+
+/* `access`: position of the key before its use (1..n_keys; MOE_MRC_NOWHERE), then its use. next_use
+ * is its ordinal of sim/future.h, MOE_NEVER for none. */
+uint32_t moe_opt_stack_access(struct moe_opt_stack *stack, uint32_t key, uint32_t next_use);
+
+/* `event`: position[n], the places that the n different keys had at the event's start, not in their
+ * order: a pool hits as many of them as are no greater than its size. Then the event. */
+void moe_opt_stack_event(struct moe_opt_stack *stack, const uint32_t *key, const uint32_t *next_use,
+                         uint32_t n, uint32_t *position);
+
+#endif

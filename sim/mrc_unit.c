@@ -1,0 +1,365 @@
+#include "sim/mrc_unit.h"
+
+#include "sim/mrc_interval.h"
+#include "sim/mrc_opt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PASSES_BETWEEN_LOOKS = 1 << 14 };
+
+/* One pool of every size. */
+struct pool {
+    struct moe_lru_stack *lru; /* one of the two */
+    struct moe_opt_stack *opt;
+    struct moe_mrc_counts
+        now[2]; /* [phase] of the sequence under way; of all, where none is apart */
+    struct moe_mrc_counts total[2];
+};
+
+struct moe_mrc_unit {
+    const struct moe_trace_info *info;
+    const struct moe_mrc_options *options;
+    struct moe_mrc_watch *watch;
+    enum moe_mrc_policy policy;
+    bool global;
+    uint32_t first, end; /* layers */
+    uint32_t n_pools;
+    struct pool *pool;
+    bool begun;
+    uint32_t sequence; /* the latest one, once begun */
+    uint64_t tokens;
+    /* [E] the event under way */
+    uint32_t *key, *next_use, *position;
+    uint8_t *seen;
+    uint64_t *sums; /* [max_slots + 1] hits of a sequence by slots */
+};
+
+/* The tokens [begin, end) of one forward pass. */
+struct pass {
+    const struct moe_tokens *tokens;
+    const uint32_t *next_use;
+    uint64_t begin, end;
+};
+
+static bool counts_init(struct moe_mrc_counts *counts, uint32_t max_slots)
+{
+    counts->max_slots = max_slots;
+    counts->uses = calloc((size_t)max_slots + 2, sizeof *counts->uses);
+    counts->first = calloc((size_t)max_slots + 2, sizeof *counts->first);
+    counts->last = calloc((size_t)max_slots + 2, sizeof *counts->last);
+    return counts->uses && counts->first && counts->last;
+}
+
+static void counts_release(struct moe_mrc_counts *counts)
+{
+    free(counts->uses);
+    free(counts->first);
+    free(counts->last);
+}
+
+static enum moe_status pool_init(struct pool *pool, enum moe_mrc_policy policy, uint32_t n_keys,
+                                 struct moe_err *err)
+{
+    for (int p = 0; p < 2; p++)
+        if (!counts_init(&pool->now[p], n_keys) || !counts_init(&pool->total[p], n_keys))
+            return moe_fail_memory(err, "the counts of a curve");
+    return policy == MOE_MRC_LRU ? moe_lru_stack_new(&pool->lru, n_keys, err)
+                                 : moe_opt_stack_new(&pool->opt, n_keys, err);
+}
+
+static enum moe_status unit_init(struct moe_mrc_unit *u, struct moe_err *err)
+{
+    uint32_t n = u->info->n_experts, n_keys = u->global ? u->info->n_layers * n : n;
+    u->n_pools = u->global ? 1 : u->end - u->first;
+    u->pool = calloc(u->n_pools + 1u, sizeof *u->pool);
+    u->key = calloc(n + 1u, sizeof *u->key);
+    u->next_use = calloc(n + 1u, sizeof *u->next_use);
+    u->position = calloc(n + 1u, sizeof *u->position);
+    u->seen = calloc(n + 1u, sizeof *u->seen);
+    u->sums = calloc((size_t)n_keys + 1, sizeof *u->sums);
+    if (!u->pool || !u->key || !u->next_use || !u->position || !u->seen || !u->sums)
+        return moe_fail_memory(err, "a curve");
+    for (uint32_t p = 0; p < u->n_pools; p++) {
+        enum moe_status s = pool_init(&u->pool[p], u->policy, n_keys, err);
+        if (s)
+            return s;
+    }
+    return MOE_OK;
+}
+
+enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, const struct moe_trace_info *info,
+                                 const struct moe_mrc_options *options, enum moe_mrc_policy policy,
+                                 bool global, uint32_t first, uint32_t end,
+                                 struct moe_mrc_watch *watch, struct moe_err *err)
+{
+    struct moe_mrc_unit *u = calloc(1, sizeof *u);
+    if (!u)
+        return moe_fail_memory(err, "a curve");
+    *u = (struct moe_mrc_unit){.info = info,
+                               .options = options,
+                               .watch = watch,
+                               .policy = policy,
+                               .global = global,
+                               .first = first,
+                               .end = end};
+    enum moe_status s = unit_init(u, err);
+    if (s)
+        moe_mrc_unit_free(u);
+    else
+        *out = u;
+    return s;
+}
+
+void moe_mrc_unit_free(struct moe_mrc_unit *u)
+{
+    if (!u)
+        return;
+    for (uint32_t p = 0; u->pool && p < u->n_pools; p++) {
+        for (int phase = 0; phase < 2; phase++) {
+            counts_release(&u->pool[p].now[phase]);
+            counts_release(&u->pool[p].total[phase]);
+        }
+        moe_lru_stack_free(u->pool[p].lru);
+        moe_opt_stack_free(u->pool[p].opt);
+    }
+    free(u->pool);
+    free(u->key);
+    free(u->next_use);
+    free(u->position);
+    free(u->seen);
+    free(u->sums);
+    free(u);
+}
+
+/* Adds what `from` counted to `to`, or drops it where that is NULL; `from` starts anew. */
+static void move_counts(struct moe_mrc_counts *to, struct moe_mrc_counts *from)
+{
+    size_t n = (size_t)from->max_slots + 2;
+    for (size_t i = 0; to && i < n; i++) {
+        to->uses[i] += from->uses[i];
+        to->first[i] += from->first[i];
+        to->last[i] += from->last[i];
+    }
+    memset(from->uses, 0, n * sizeof *from->uses);
+    memset(from->first, 0, n * sizeof *from->first);
+    memset(from->last, 0, n * sizeof *from->last);
+}
+
+/* Hits by slots; returns the lookups. */
+static uint64_t sum_hits(uint64_t *sums, const struct moe_mrc_counts *counts)
+{
+    sums[0] = 0;
+    for (uint32_t i = 1; i <= counts->max_slots; i++)
+        sums[i] = sums[i - 1] + counts->uses[i];
+    return sums[counts->max_slots] + counts->uses[counts->max_slots + 1];
+}
+
+/* Several units add to the rows of all layers. */
+static void add_shared(uint64_t *to, uint64_t n)
+{
+#pragma omp atomic
+    *to += n;
+}
+
+static void note_sequence(struct moe_mrc_unit *u, const struct moe_mrc_counts *counts, int phase)
+{
+    struct moe_mrc_sequences *q = u->options->sequences;
+    uint64_t lookups = sum_hits(u->sums, counts);
+    if (u->global) {
+        uint64_t *row = q->hits_at_slots[u->policy][phase] + (size_t)u->sequence * q->n_points;
+        for (uint32_t i = 0; i < q->n_points; i++)
+            row[i] = u->sums[q->slots[i]];
+        return;
+    }
+    uint64_t *row = q->hits_at_ways[u->policy][phase] + (size_t)u->sequence * q->n_ways;
+    for (uint32_t ways = 1; ways <= q->n_ways; ways++)
+        add_shared(&row[ways - 1], u->sums[ways]);
+    if (u->policy == MOE_MRC_LRU)
+        add_shared(&q->lookups[phase][u->sequence], lookups);
+}
+
+/* Takes the counts since the last call into the totals, or drops them. */
+static void settle(struct moe_mrc_unit *u)
+{
+    const uint8_t *counted = u->options->counted;
+    bool keep = u->begun && (!counted || counted[u->sequence]);
+    for (uint32_t p = 0; p < u->n_pools; p++)
+        for (int phase = 0; phase < 2; phase++) {
+            struct pool *pool = &u->pool[p];
+            if (keep && u->options->sequences)
+                note_sequence(u, &pool->now[phase], phase);
+            move_counts(keep ? &pool->total[phase] : NULL, &pool->now[phase]);
+        }
+}
+
+static void enter_sequence(struct moe_mrc_unit *u, uint32_t sequence)
+{
+    if (u->begun && u->sequence == sequence)
+        return;
+    if (u->begun && (u->options->counted || u->options->sequences))
+        settle(u);
+    for (uint32_t p = 0; u->begun && u->options->cold && p < u->n_pools; p++) {
+        if (u->pool[p].lru)
+            moe_lru_stack_clear(u->pool[p].lru);
+        else
+            moe_opt_stack_clear(u->pool[p].opt);
+    }
+    u->begun = true;
+    u->sequence = sequence;
+}
+
+void moe_mrc_unit_end(struct moe_mrc_unit *u)
+{
+    settle(u);
+}
+
+static struct pool *pool_of(const struct moe_mrc_unit *u, uint32_t layer)
+{
+    return &u->pool[u->global ? 0 : layer - u->first];
+}
+
+static uint32_t first_key(const struct moe_mrc_unit *u, uint32_t layer)
+{
+    return u->global ? layer * u->info->n_experts : 0;
+}
+
+static uint32_t count_use(struct moe_mrc_counts *counts, uint32_t position)
+{
+    uint32_t at = position <= counts->max_slots ? position : counts->max_slots + 1;
+    counts->uses[at]++;
+    return at;
+}
+
+static size_t row_of(const struct moe_mrc_unit *u, uint64_t t, uint32_t layer)
+{
+    return ((size_t)t * u->info->n_layers + layer) * u->info->top_k;
+}
+
+/* The different experts of the event in order of first appearance; returns how many. */
+static uint32_t collect(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer)
+{
+    const moe_expert *expert = pass->tokens->expert;
+    uint32_t n = 0, base = first_key(u, layer), top_k = u->info->top_k;
+    bool many = pass->end - pass->begin > 1;
+    for (uint64_t t = pass->begin; t < pass->end; t++)
+        for (size_t at = row_of(u, t, layer), stop = at + top_k; at < stop; at++) {
+            moe_expert e = expert[at];
+            if (e == MOE_NO_EXPERT)
+                break;
+            if (many && u->seen[e])
+                continue;
+            u->seen[e] = many;
+            u->key[n] = base + e;
+            u->next_use[n++] = pass->next_use ? pass->next_use[at] : 0;
+        }
+    for (uint32_t i = 0; many && i < n; i++)
+        u->seen[u->key[i] - base] = 0;
+    return n;
+}
+
+static void visit_event(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer)
+{
+    struct pool *pool = pool_of(u, layer);
+    struct moe_mrc_counts *counts = &pool->now[pass->tokens->phase[pass->begin]];
+    uint32_t n = collect(u, pass, layer), first = UINT32_MAX, last = 0;
+    if (n == 0)
+        return;
+    if (pool->lru)
+        moe_lru_stack_event(pool->lru, u->key, n, u->position);
+    else
+        moe_opt_stack_event(pool->opt, u->key, u->next_use, n, u->position);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = count_use(counts, u->position[i]);
+        first = at < first ? at : first;
+        last = at > last ? at : last;
+    }
+    counts->first[first]++;
+    counts->last[last]++;
+}
+
+static void visit_accesses(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer)
+{
+    const moe_expert *expert = pass->tokens->expert;
+    struct pool *pool = pool_of(u, layer);
+    struct moe_mrc_counts *counts = &pool->now[pass->tokens->phase[pass->begin]];
+    uint32_t base = first_key(u, layer), first = UINT32_MAX, last = 0;
+    for (uint64_t t = pass->begin; t < pass->end; t++)
+        for (size_t at = row_of(u, t, layer), stop = at + u->info->top_k; at < stop; at++) {
+            if (expert[at] == MOE_NO_EXPERT)
+                break;
+            uint32_t key = base + expert[at];
+            uint32_t found = count_use(
+                counts, pool->lru ? moe_lru_stack_access(pool->lru, key)
+                                  : moe_opt_stack_access(pool->opt, key, pass->next_use[at]));
+            first = found < first ? found : first;
+            last = found > last ? found : last;
+        }
+    if (last > 0) {
+        counts->first[first]++;
+        counts->last[last]++;
+    }
+}
+
+static void visit(struct moe_mrc_unit *u, const struct pass *pass)
+{
+    for (uint32_t layer = u->first; layer < u->end; layer++) {
+        if (u->options->contract == MOE_CONTRACT_EVENT)
+            visit_event(u, pass, layer);
+        else
+            visit_accesses(u, pass, layer);
+    }
+}
+
+static bool phase_wanted(const struct moe_mrc_unit *u, uint8_t phase)
+{
+    return u->options->phases == MOE_PHASES_BOTH ||
+           (u->options->phases == MOE_PHASES_DECODE) == (phase == MOE_DECODE);
+}
+
+/* Now and then: adds to what all units have done, shows it, and tells whether to stop. */
+static bool stopped(struct moe_mrc_unit *u, uint64_t n_tokens)
+{
+    struct moe_mrc_watch *watch = u->watch;
+#pragma omp critical(moe_mrc)
+    {
+        watch->tokens_done += n_tokens;
+        if (watch->progress)
+            moe_progress_update(watch->progress, watch->tokens_done / watch->n_units);
+    }
+    return moe_interrupted();
+}
+
+enum moe_status moe_mrc_unit_run(struct moe_mrc_unit *u, const struct moe_tokens *tokens,
+                                 const uint32_t *next_use, struct moe_err *err)
+{
+    struct pass pass = {.tokens = tokens, .next_use = next_use};
+    uint64_t told = 0;
+    for (uint64_t n = 1; pass.begin < tokens->n_tokens; pass.begin = pass.end, n++) {
+        pass.end = u->options->order == MOE_ORDER_TOKEN ? pass.begin + 1
+                                                        : moe_step_end(tokens, pass.begin);
+        if (n % PASSES_BETWEEN_LOOKS == 0 || pass.end == tokens->n_tokens) {
+            if (stopped(u, pass.end - told))
+                return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu tokens",
+                                (unsigned long long)u->tokens);
+            told = pass.end;
+        }
+        if (!phase_wanted(u, tokens->phase[pass.begin]))
+            continue;
+        enter_sequence(u, tokens->sequence[pass.begin]);
+        u->tokens += pass.end - pass.begin;
+        visit(u, &pass);
+    }
+    return MOE_OK;
+}
+
+const struct moe_mrc_counts *moe_mrc_unit_counts(const struct moe_mrc_unit *u, uint32_t layer,
+                                                 enum moe_phase phase)
+{
+    return &pool_of(u, layer)->total[phase];
+}
+
+uint64_t moe_mrc_unit_tokens(const struct moe_mrc_unit *u)
+{
+    return u->tokens;
+}

@@ -1,0 +1,46 @@
+/* A unit of work of a miss ratio curve: one policy over some layers' own pools or over the pool of
+ * all layers. Units share nothing but what they read, so each may have a thread of its own. */
+#ifndef MOELAB_SIM_MRC_UNIT_H
+#define MOELAB_SIM_MRC_UNIT_H
+
+#include "sim/mrc.h"
+
+/* Uses by the position that they were found in: pools of so many slots hit. Index 1..max_slots;
+ * max_slots + 1: no pool hits. */
+struct moe_mrc_counts {
+    uint32_t max_slots;
+    uint64_t *uses;  /* [max_slots + 2] */
+    uint64_t *first; /* events by their lowest position */
+    uint64_t *last;  /* events by their highest position */
+};
+
+/* How far all units together are. */
+struct moe_mrc_watch {
+    struct moe_progress *progress; /* or NULL */
+    uint64_t n_units, tokens_done; /* of every unit together */
+};
+
+struct moe_mrc_unit; /* opaque; single-threaded */
+
+/* Layers [first, end): with a pool each, or with one pool. info, options and watch outlive the
+ * unit. Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, const struct moe_trace_info *info,
+                                 const struct moe_mrc_options *options, enum moe_mrc_policy policy,
+                                 bool global, uint32_t first, uint32_t end,
+                                 struct moe_mrc_watch *watch, struct moe_err *err);
+void moe_mrc_unit_free(struct moe_mrc_unit *unit);
+
+/* Whole forward passes, one block after another. next_use [T, L, K] as sim/future.h, for OPT.
+ * Errors: MOE_ERR_INTERRUPTED. */
+enum moe_status moe_mrc_unit_run(struct moe_mrc_unit *unit, const struct moe_tokens *tokens,
+                                 const uint32_t *next_use, struct moe_err *err);
+
+/* After the last block. */
+void moe_mrc_unit_end(struct moe_mrc_unit *unit);
+
+/* Counts of a layer of the unit (of the one pool: any) in a phase, after the end. */
+const struct moe_mrc_counts *moe_mrc_unit_counts(const struct moe_mrc_unit *unit, uint32_t layer,
+                                                 enum moe_phase phase);
+uint64_t moe_mrc_unit_tokens(const struct moe_mrc_unit *unit);
+
+#endif
