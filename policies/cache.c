@@ -193,6 +193,12 @@ void moe_cache_begin_sequence(struct moe_cache *c)
         c->ops->on_sequence(c->pool[p].state);
 }
 
+void moe_cache_begin_step(struct moe_cache *c)
+{
+    for (uint32_t p = 0; p < c->geometry->n_pools && c->ops->on_step; p++)
+        c->ops->on_step(c->pool[p].state);
+}
+
 bool moe_cache_covers(const struct moe_cache *c, uint32_t layer)
 {
     return c->geometry->pool_of_layer[layer] >= 0;

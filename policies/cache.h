@@ -47,6 +47,9 @@ void moe_cache_clear(struct moe_cache *cache);
 /* A sequence begins (policies with MOE_NEEDS_SEQUENCE). */
 void moe_cache_begin_sequence(struct moe_cache *cache);
 
+/* A forward pass begins; after moe_cache_begin_sequence where both do. */
+void moe_cache_begin_step(struct moe_cache *cache);
+
 /* Does layer have a pool? */
 bool moe_cache_covers(const struct moe_cache *cache, uint32_t layer);
 
@@ -69,7 +72,6 @@ void moe_cache_touch(struct moe_cache *cache, moe_slot slot);
  * declined, or all are pinned; also when the expert is present already. *evicted (may be NULL) gets
  * the key given up last, or MOE_NO_KEY. A byte-limited pool gives up experts until the newcomer
  * fits; if the policy declines half-way, those given up stay out. */
-#define MOE_NO_KEY UINT32_MAX
 moe_slot moe_cache_reserve(struct moe_cache *cache, const struct moe_route *route, uint32_t i,
                            moe_key *evicted);
 

@@ -36,8 +36,10 @@ enum moe_status moe_planner_new(struct moe_planner **out, uint32_t n_experts, ui
         moe_planner_free(p);
         return moe_fail_memory(err, "a planner");
     }
-    p->plan = (struct moe_plan){
-        .route = {.slot = p->slot, .access = p->access}, .tokens = p->tokens, .fill = p->fill};
+    p->plan =
+        (struct moe_plan){.route = {.slot = p->slot, .access = p->access, .tokens = p->tokens},
+                          .tokens = p->tokens,
+                          .fill = p->fill};
     *out = p;
     return MOE_OK;
 }

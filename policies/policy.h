@@ -1,10 +1,10 @@
 /* The policy contract: a policy orders slots. It never changes residency, and never sees a clock,
  * a byte or a device. One instance serves one pool; slots are numbered 0..n_slots-1 within it.
  *
- * Order of calls for one event (see cache.h): on_route once, then for its experts in gate order
- * on_hit for those resident, wants/victim/on_evict/on_insert for those admitted.
- * Adding a policy: one file (start from lru.c), one line in registry.c, one row in the property
- * test. */
+ * Order of calls for one event (see cache.h; a forward pass, on_step, has one for each layer, under
+ * the access contract one for each expert of each token): on_route once, then for its experts in
+ * gate order on_hit for those resident, wants/victim/on_evict/on_insert for those admitted. Adding
+ * a policy: one file (start from lru.c), one line in registry.c, one row in the property test. */
 #ifndef MOELAB_POLICIES_POLICY_H
 #define MOELAB_POLICIES_POLICY_H
 
@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 typedef uint32_t moe_key; /* layer * E + expert */
+#define MOE_NO_KEY UINT32_MAX
 typedef int32_t moe_slot;
 #define MOE_NO_SLOT ((moe_slot)-1)
 #define MOE_NEVER   UINT32_MAX /* next use: never again */
@@ -30,8 +31,10 @@ struct moe_route {
     enum moe_phase phase;
     const moe_expert *expert; /* [n] gate order; for several tokens, order of first appearance */
     const float *weight;      /* [n] or NULL */
-    const float *score;       /* [E] router scores of a one-token event, or NULL */
-    const float *lookahead;   /* [E] or NULL */
+    const uint32_t *tokens;   /* [n] tokens of the event that use the expert; NULL: one each */
+    const float *score;       /* [E] router scores of a one-token event; under the access contract
+                                 with the first access of a token in a layer only; or NULL */
+    const float *lookahead;   /* [E] likewise, or NULL */
     const uint32_t *next_use; /* [n] ordinal of the next event (access) that uses the expert, or
                                  MOE_NEVER; NULL unless some policy has MOE_NEEDS_FUTURE */
     moe_slot *slot;           /* [n] out: pool-local slot, MOE_NO_SLOT on a miss */
@@ -84,7 +87,8 @@ struct moe_policy_ops {
     /* Bytes of state that one pool needs, arrays included; zeroed before init. */
     size_t (*state_size)(const struct moe_policy_env *env);
     void (*init)(void *state, const struct moe_policy_env *env);
-    void (*on_sequence)(void *state);                             /* optional: a sequence begins */
+    void (*on_sequence)(void *state); /* optional: a sequence begins */
+    void (*on_step)(void *state);     /* optional: a forward pass begins */
     void (*on_route)(void *state, const struct moe_route *route); /* optional; once per event */
     void (*on_hit)(void *state, moe_slot slot, moe_key key);      /* optional */
     void (*on_insert)(void *state, moe_slot slot, moe_key key);
@@ -107,6 +111,11 @@ struct moe_policy_spec {
 
 /* Every policy; ended by NULL. */
 extern const struct moe_policy_ops *const moe_policies[];
+
+/* Does a trace with these parts (enum moe_tokens_part) hold what the policy needs? Errors:
+ * MOE_ERR_USAGE naming policy and part. */
+enum moe_status moe_policy_check_parts(const struct moe_policy_spec *spec, unsigned parts,
+                                       struct moe_err *err);
 
 /* "NAME" or "NAME:key=value,key=value". Errors: MOE_ERR_USAGE with the nearest known name. */
 enum moe_status moe_policy_parse(const char *text, struct moe_policy_spec *out,

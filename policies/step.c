@@ -200,6 +200,7 @@ enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step
 {
     enum moe_status s = loop->ops->begin_step(loop->machine, step, err);
     moe_admission_step(&loop->admission);
+    moe_cache_begin_step(loop->cache);
     for (uint32_t layer = 0; !s && layer < loop->n_layers; layer++)
         s = run_layer(loop, layer, err);
     return s ? s : loop->ops->end_step(loop->machine, err);

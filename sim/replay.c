@@ -53,15 +53,7 @@ static enum moe_status check_options(const struct moe_trace_info *info,
                         "the engine's log is compared access by access: needs contract 'access'");
     if (options->compare_log && !(parts & MOE_HAS_LOG))
         return moe_fail(err, MOE_ERR_USAGE, "the trace has no engine log to compare with");
-    if ((policy->ops->needs & MOE_NEEDS_SCORES) && !(parts & MOE_HAS_SCORE))
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "policy '%s' needs router scores, which the trace does not have",
-                        policy->ops->name);
-    if ((policy->ops->needs & MOE_NEEDS_LOOKAHEAD) && !(parts & MOE_HAS_LOOKAHEAD))
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "policy '%s' needs lookahead scores, which the trace does not have",
-                        policy->ops->name);
-    return MOE_OK;
+    return moe_policy_check_parts(policy, parts, err);
 }
 
 static void replay_end(struct replay *r)
@@ -184,6 +176,8 @@ static uint32_t replay_row(struct replay *r, const struct pass *pass, uint64_t t
     const struct moe_tokens *tokens = pass->tokens;
     bool covered = moe_cache_covers(r->cache, layer);
     uint32_t n_hits = 0;
+    const float *score = scores_of(r, tokens->score, t, layer);
+    const float *lookahead = scores_of(r, tokens->lookahead, t, layer);
     for (size_t at = row_of(r, t, layer), stop = at + r->info->top_k; at < stop; at++) {
         if (tokens->expert[at] == MOE_NO_EXPERT)
             break;
@@ -192,8 +186,8 @@ static uint32_t replay_row(struct replay *r, const struct pass *pass, uint64_t t
             .n = 1,
             .phase = tokens->phase[t],
             .expert = tokens->expert + at,
-            .score = scores_of(r, tokens->score, t, layer),
-            .lookahead = scores_of(r, tokens->lookahead, t, layer),
+            .score = score,
+            .lookahead = lookahead,
             .next_use = pass->next_use ? pass->next_use + at : NULL,
         };
         bool hit = covered && replay_access(r, &route);
@@ -201,6 +195,7 @@ static uint32_t replay_row(struct replay *r, const struct pass *pass, uint64_t t
             compare_log(r, tokens, at, hit);
         n_hits += hit;
         *n += covered;
+        score = lookahead = NULL; /* seen once a token, as in an event */
     }
     return n_hits;
 }
@@ -221,6 +216,7 @@ static void replay_pass(struct replay *r, const struct pass *pass)
         return;
     }
     moe_admission_step(&r->admission);
+    moe_cache_begin_step(r->cache);
     for (uint32_t layer = 0; layer < r->info->n_layers; layer++) {
         if (r->options->contract == MOE_CONTRACT_EVENT)
             replay_event(r, pass, layer);

@@ -107,6 +107,9 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
     const struct moe_sim_input *in = run->input;
     const struct moe_model *model = &run->model;
     enum moe_status s = check_shape(in, err);
+    if (!s)
+        s = moe_policy_check_parts(&in->strategy->policy, moe_tokens_parts(&in->trace->tokens),
+                                   err);
     if (s)
         return s;
     run->model = *in->model;

@@ -22,8 +22,10 @@ enum { MAX_EVENTS = 64, MAX_IDS = 12, MAX_LAYERS = 8 };
 /* The tokens of one step in one layer. */
 struct event {
     uint32_t layer, n_tokens;
+    bool first_of_step, first_of_sequence;
     enum moe_phase phase;
     moe_expert expert[MAX_IDS];   /* [n_tokens, K] */
+    const float *score;           /* [E] of the only token, or NULL */
     uint32_t event_next[MAX_IDS]; /* ordinals as sim/future.h counts them */
     uint32_t access_next[MAX_IDS];
 };
@@ -81,6 +83,7 @@ static inline void run_event(const struct run *run, struct moe_cache *cache,
                                       .n_experts = run->trace->n_experts,
                                       .expert = e->expert,
                                       .next_use = e->event_next,
+                                      .score = e->score,
                                       .stride = run->trace->top_k};
     const struct moe_plan *plan = moe_plan_event(planner, cache, admission, &routes);
     for (uint32_t i = 0; i < plan->route.n; i++)
@@ -118,6 +121,7 @@ static inline void run_accesses(const struct run *run, struct moe_cache *cache,
                                   .n = 1,
                                   .phase = e->phase,
                                   .expert = e->expert + i,
+                                  .score = i == 0 ? e->score : NULL,
                                   .next_use = e->access_next + i};
         bool hit = run_access(cache, &route);
         uint8_t access = hit ? MOE_HIT : MOE_MISS;
@@ -155,6 +159,10 @@ static inline struct moe_counts run_trace(const struct run *run,
     REQUIRE(moe_planner_new(&planner, t->n_experts, t->top_k, &err) == MOE_OK);
     REQUIRE(moe_cache_new(&cache, run->geometry, t->top_k, policy, run->seed, &err) == MOE_OK);
     for (uint32_t i = 0; i < t->n_events; i++) {
+        if (t->event[i].first_of_sequence)
+            moe_cache_begin_sequence(cache);
+        if (t->event[i].first_of_step)
+            moe_cache_begin_step(cache);
         if (run->access)
             run_accesses(run, cache, &t->event[i]);
         else
@@ -201,7 +209,12 @@ static inline void random_ids(struct moe_rng *rng, uint32_t n_experts, uint32_t 
     }
 }
 
-/* Steps over all layers; a fifth of the steps are prefill of up to MAX_IDS / K tokens. */
+/* Logits for tokens that need some; a part of it is as good as another. */
+static const float some_scores[] = {0.3F, -1.2F, 2.1F, 0.3F, -0.4F, 1.7F,  0.9F, -2.0F,
+                                    0.1F, 1.1F,  0.8F, 2.6F, -0.7F, -1.9F, 0.0F, 1.4F};
+
+/* Steps over all layers; a fifth of the steps are prefill of up to MAX_IDS / K tokens. Four steps
+ * are a sequence. */
 static inline void random_events(struct moe_rng *rng, struct event_trace *t)
 {
     uint32_t tokens = 1;
@@ -214,6 +227,9 @@ static inline void random_events(struct moe_rng *rng, struct event_trace *t)
             phase = prefill ? MOE_PREFILL : MOE_DECODE;
         }
         e->layer = i % t->n_layers;
+        e->first_of_step = e->layer == 0;
+        e->first_of_sequence = i % (4 * t->n_layers) == 0;
+        e->score = tokens == 1 ? some_scores + i % (sizeof some_scores / sizeof(float) - 8) : NULL;
         e->n_tokens = tokens;
         e->phase = phase;
         for (uint32_t k = 0; k < tokens; k++) {

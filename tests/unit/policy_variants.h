@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { MAX_POLICIES = 32 };
+enum { MAX_POLICIES = 64 };
 
 /* A registered policy in one of its variants. */
 struct variant {
@@ -23,7 +23,8 @@ static uint32_t n_variants;
 
 /* Variants that may decline a newcomer, or that overwrite pinned slots: the claims about policies
  * that admit all do not hold for them. */
-static const char *const exempt[] = {"opt:admit=bypass", "paper-lru:hazards=on"};
+static const char *const exempt[] = {"opt:admit=bypass", "paper-lru:hazards=on",
+                                     "least-stale:reading=bypass", "decayed-count"};
 
 static inline void add_variant(const char *text)
 {

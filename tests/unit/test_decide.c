@@ -382,9 +382,6 @@ START_TEST(wrong_names_and_keys_are_refused)
         {PREFETCHER, "previous_token",
          "unknown prefetcher 'previous_token' (did you mean 'previous-token'?); known: none "
          "previous-token"},
-        {POLICY, "lur",
-         "unknown policy 'lur' (did you mean 'lru'?); known: lru fifo lfu random clock opt "
-         "paper-lru"},
         {ADMISSION, "quota:quot=3",
          "admission 'quota': unknown parameter 'quot' (did you mean 'quota'?)"},
         {ADMISSION, "quota:quota=3,zzzzzz=1",

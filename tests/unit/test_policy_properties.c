@@ -2,7 +2,7 @@
  * same again with late copies, holds and prefetches. */
 #include "tests/unit/policy_variants.h"
 
-enum { N_SPY_CASES = 4000 };
+enum { N_SPY_CASES = 16000 };
 
 /* --- a spy around any policy: the contract's calls, and what it may name -------------------- */
 
@@ -66,6 +66,20 @@ static void spy_on_evict(void *state, moe_slot slot, moe_key key)
         spied->on_evict(spy->inner, slot, key);
 }
 
+static void spy_on_sequence(void *state)
+{
+    struct spy *spy = state;
+    if (spied->on_sequence)
+        spied->on_sequence(spy->inner);
+}
+
+static void spy_on_step(void *state)
+{
+    struct spy *spy = state;
+    if (spied->on_step)
+        spied->on_step(spy->inner);
+}
+
 static bool spy_wants(void *state, const struct moe_victim_req *req)
 {
     struct spy *spy = state;
@@ -96,6 +110,8 @@ static struct moe_policy_spec spy_on(const struct moe_policy_spec *spec, struct 
     *ops = *spied;
     ops->state_size = spy_size;
     ops->init = spy_init;
+    ops->on_sequence = spy_on_sequence;
+    ops->on_step = spy_on_step;
     ops->on_route = spy_on_route;
     ops->on_hit = spy_on_hit;
     ops->on_insert = spy_on_insert;
@@ -213,6 +229,10 @@ static struct moe_counts run_late(struct late_run *r, const struct moe_policy_sp
     REQUIRE(moe_cache_new(&r->cache, r->geometry, t->top_k, spec, seed, &err) == MOE_OK);
     for (uint32_t i = 0; i < t->n_events; i++) {
         const struct event *e = &t->event[i];
+        if (e->first_of_sequence)
+            moe_cache_begin_sequence(r->cache);
+        if (e->first_of_step)
+            moe_cache_begin_step(r->cache);
         struct moe_layer_routes routes = {.layer = e->layer,
                                           .n_tokens = e->n_tokens,
                                           .phase = e->phase,
@@ -220,6 +240,7 @@ static struct moe_counts run_late(struct late_run *r, const struct moe_policy_sp
                                           .n_experts = t->n_experts,
                                           .expert = e->expert,
                                           .next_use = e->event_next,
+                                          .score = e->score,
                                           .stride = t->top_k};
         const struct moe_plan *plan = moe_plan_event(planner, r->cache, &admission, &routes);
         for (uint32_t k = 0; k < plan->route.n; k++)

@@ -176,7 +176,7 @@ END_TEST
 
 /* What a policy that asks for it is told. */
 static struct {
-    uint32_t sequences, routes;
+    uint32_t sequences, steps, routes;
     float first_score[16];
 } told;
 
@@ -186,10 +186,17 @@ static void hear_sequence(void *state)
     told.sequences++;
 }
 
+static void hear_step(void *state)
+{
+    (void)state;
+    ck_assert_uint_gt(told.sequences, 0);
+    told.steps++;
+}
+
 static void hear_route(void *state, const struct moe_route *route)
 {
     (void)state;
-    told.first_score[told.routes++] = route->score[0];
+    told.first_score[told.routes++] = route->score ? route->score[0] : -1;
 }
 
 START_TEST(policies_are_told)
@@ -208,6 +215,7 @@ START_TEST(policies_are_told)
     struct moe_policy_ops ops = *policy.ops;
     ops.needs |= MOE_NEEDS_SEQUENCE | MOE_NEEDS_SCORES;
     ops.on_sequence = hear_sequence;
+    ops.on_step = hear_step;
     ops.on_route = hear_route;
     policy.ops = &ops;
     for (uint32_t access = 0; access < 2; access++) {
@@ -218,9 +226,13 @@ START_TEST(policies_are_told)
                       err.text);
         moe_replay_release(&got);
         ck_assert_uint_eq(told.sequences, 2);
+        ck_assert_uint_eq(told.steps, 4);
         ck_assert_uint_eq(told.routes, access ? 8 : 4);
+        /* under the access contract only the first expert of a token brings its scores */
         for (uint32_t i = 0; i < told.routes; i++)
-            ck_assert(told.first_score[i] == (float)(access ? i / 2 : i));
+            ck_assert_float_eq(told.first_score[i], !access      ? (float)i
+                                                    : i % 2 == 0 ? (float)(i / 2)
+                                                                 : -1);
     }
     ops.needs |= MOE_NEEDS_LOOKAHEAD;
     ck_assert_int_eq(

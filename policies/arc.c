@@ -1,0 +1,123 @@
+/* Adaptive replacement cache: experts used once (T1) and more often (T2), each in order of use, and
+ * as many experts given up from either (B1, B2). A miss that B1 remembers lets T1 grow at the cost
+ * of T2, one that B2 remembers the other way round; both enter T2. */
+#include "policies/key_lists.h"
+#include "policies/registry.h"
+
+enum list { T1, T2, B1, B2, N_LISTS };
+
+struct state {
+    struct moe_key_lists lists;
+    uint32_t n_slots;
+    double target;  /* of T1's length */
+    uint32_t ghost; /* the list that remembered the newcomer: B1, B2 or MOE_NO_LIST */
+    bool forget;    /* the victim leaves no ghost */
+};
+
+static size_t state_size(const struct moe_policy_env *env)
+{
+    return sizeof(struct state) + moe_key_lists_size(env, N_LISTS);
+}
+
+static void init(void *state, const struct moe_policy_env *env)
+{
+    struct state *st = state;
+    st->n_slots = env->n_slots;
+    moe_key_lists_init(&st->lists, env, N_LISTS, st + 1);
+}
+
+static void on_hit(void *state, moe_slot slot, moe_key key)
+{
+    struct state *st = state;
+    (void)slot;
+    moe_key_list_move(&st->lists, T2, key);
+}
+
+static double length(const struct state *st, enum list list)
+{
+    return moe_key_list_length(&st->lists, list);
+}
+
+/* Learns from a ghost; never declines. */
+static bool wants(void *state, const struct moe_victim_req *req)
+{
+    struct state *st = state;
+    st->ghost = moe_key_list_of(&st->lists, req->key);
+    if (st->ghost == MOE_NO_LIST)
+        return true;
+    double mine = length(st, st->ghost), other = length(st, st->ghost == B1 ? B2 : B1);
+    double step = other > mine ? other / mine : 1;
+    st->target += st->ghost == B1 ? step : -step;
+    if (st->target < 0)
+        st->target = 0;
+    if (st->target > st->n_slots)
+        st->target = st->n_slots;
+    moe_key_list_remove(&st->lists, req->key);
+    return true;
+}
+
+static void on_insert(void *state, moe_slot slot, moe_key key)
+{
+    struct state *st = state;
+    st->lists.node[key].slot = slot;
+    moe_key_list_push(&st->lists, st->ghost == MOE_NO_LIST ? T1 : T2, key);
+}
+
+static void on_evict(void *state, moe_slot slot, moe_key key)
+{
+    struct state *st = state;
+    uint32_t list = moe_key_list_of(&st->lists, key);
+    (void)slot;
+    moe_key_list_remove(&st->lists, key);
+    if (!st->forget)
+        moe_key_list_push(&st->lists, list == T1 ? B1 : B2, key);
+}
+
+static void drop_oldest(struct state *st, enum list list)
+{
+    moe_key key = moe_key_list_oldest(&st->lists, list);
+    if (key != MOE_NO_KEY)
+        moe_key_list_remove(&st->lists, key);
+}
+
+/* Makes room among the ghosts for the victim's; true: T1 fills its half alone and gives up its
+ * oldest without one. */
+static bool make_ghost_room(struct state *st)
+{
+    double l1 = length(st, T1) + length(st, B1), l2 = length(st, T2) + length(st, B2);
+    if (l1 >= st->n_slots) {
+        if (length(st, B1) == 0)
+            return true;
+        drop_oldest(st, B1);
+    } else if (l1 + l2 >= 2.0 * st->n_slots) {
+        drop_oldest(st, B2);
+    }
+    return false;
+}
+
+static moe_slot victim(void *state, const struct moe_victim_req *req)
+{
+    struct state *st = state;
+    double t1 = length(st, T1);
+    st->forget = st->ghost == MOE_NO_LIST && make_ghost_room(st);
+    bool first = st->forget || length(st, T2) == 0 ||
+                 (t1 > 0 && (t1 > st->target || (st->ghost == B2 && t1 == st->target)));
+    moe_key key = moe_key_list_victim(&st->lists, first ? T1 : T2, req->pinned);
+    if (key == MOE_NO_KEY)
+        key = moe_key_list_victim(&st->lists, first ? T2 : T1, req->pinned);
+    return key == MOE_NO_KEY ? MOE_NO_SLOT : st->lists.node[key].slot;
+}
+
+const struct moe_policy_ops moe_policy_arc = {
+    .name = "arc",
+    .summary = "adaptive replacement cache: recency and frequency lists balanced by ghosts; the "
+               "target is a real number and moves by ratios that are not rounded",
+    .source = "Megiddo, Modha, FAST 2003, Fig. 4; unrounded target: libCacheSim ARC.c",
+    .state_size = state_size,
+    .init = init,
+    .on_hit = on_hit,
+    .on_insert = on_insert,
+    .on_evict = on_evict,
+    .wants = wants,
+    .victim = victim,
+};

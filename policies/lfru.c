@@ -1,0 +1,104 @@
+/* Frequency and recency in one rank; two rules go by this name. Uses are counted for the whole run,
+ * also while an expert is not in the cache: an event's before it asks for victims.
+ * reading=ratio: the smallest uses / age goes, age in uses of the pool since the last one.
+ * reading=ties:  the fewest uses go; among equals the one whose last use is longest ago. */
+#include "policies/registry.h"
+
+struct params {
+    int ties;
+};
+
+struct use {
+    uint64_t count, last;
+    moe_key key; /* slots: what they hold */
+};
+
+struct state {
+    uint64_t now; /* uses of the pool */
+    uint32_t n_slots, n_experts;
+    bool ties;
+    struct use *of_key;   /* [n_keys] lies behind of_slot */
+    struct use of_slot[]; /* [n_slots] the same, side by side for the search */
+};
+
+static const struct moe_param table[] = {
+    {.name = "reading",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct params, ties),
+     .default_text = "ratio",
+     .choices = "ratio|ties",
+     .help = "ratio: smallest uses / age goes; ties: fewest uses, then longest unused"},
+    {0},
+};
+
+static size_t state_size(const struct moe_policy_env *env)
+{
+    return sizeof(struct state) +
+           (env->n_slots + (size_t)env->n_layers * env->n_experts) * sizeof(struct use);
+}
+
+static void init(void *state, const struct moe_policy_env *env)
+{
+    struct state *st = state;
+    const struct params *params = env->params;
+    st->n_slots = env->n_slots;
+    st->n_experts = env->n_experts;
+    st->ties = params->ties;
+    st->of_key = st->of_slot + env->n_slots;
+}
+
+static void on_route(void *state, const struct moe_route *route)
+{
+    struct state *st = state;
+    for (uint32_t i = 0; i < route->n; i++) {
+        moe_key key = route->layer * st->n_experts + route->expert[i];
+        st->of_key[key] = (struct use){st->of_key[key].count + 1, ++st->now, key};
+        if (route->slot[i] != MOE_NO_SLOT)
+            st->of_slot[route->slot[i]] = st->of_key[key];
+    }
+}
+
+static void on_insert(void *state, moe_slot slot, moe_key key)
+{
+    struct state *st = state;
+    st->of_slot[slot] = st->of_key[key];
+    st->of_slot[slot].key = key; /* one prefetched may have no use yet */
+}
+
+/* a.count / age(a) < b.count / age(b), without rounding; the smaller key on ties. */
+static bool is_colder(const struct use *a, const struct use *b, uint64_t now)
+{
+    uint64_t left = a->count * (now - b->last), right = b->count * (now - a->last);
+    return left < right || (left == right && a->key < b->key);
+}
+
+static bool is_rarer(const struct use *a, const struct use *b)
+{
+    return a->count < b->count || (a->count == b->count && a->last < b->last);
+}
+
+static moe_slot victim(void *state, const struct moe_victim_req *req)
+{
+    const struct state *st = state;
+    const struct use *best = NULL, *use = st->of_slot;
+    for (uint32_t s = 0; s < st->n_slots; s++, use++)
+        if (!req->pinned[s] &&
+            (!best || (st->ties ? is_rarer(use, best) : is_colder(use, best, st->now))))
+            best = use;
+    return best ? (moe_slot)(best - st->of_slot) : MOE_NO_SLOT;
+}
+
+const struct moe_policy_ops moe_policy_lfru = {
+    .name = "lfru",
+    .summary = "by uses in the whole run: smallest uses / age (ratio), or fewest uses, ties by "
+               "recency (ties)",
+    .source = "arXiv 2608.07911 section 2.3 and shijiuzhang/moe-cache-eval simulation.py (ratio); "
+              "ggml-org/llama.cpp pull request 21609 (ties)",
+    .params = table,
+    .params_size = sizeof(struct params),
+    .state_size = state_size,
+    .init = init,
+    .on_route = on_route,
+    .on_insert = on_insert,
+    .victim = victim,
+};
