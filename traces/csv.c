@@ -1,6 +1,7 @@
 #include "traces/csv.h"
 
 #include "base/units.h"
+#include "base/utf8.h"
 
 #include <float.h>
 #include <stdio.h>
@@ -24,40 +25,9 @@ enum moe_status moe_csv_fail(const struct moe_csv *csv, struct moe_err *err, con
                     text);
 }
 
-/* Bytes of the UTF-8 sequence that starts with c, and the bits of c that belong to the value. */
-static size_t utf8_length(unsigned char c, uint32_t *value)
-{
-    static const struct {
-        unsigned char mask, lead;
-    } forms[] = {{0x80, 0x00}, {0xe0, 0xc0}, {0xf0, 0xe0}, {0xf8, 0xf0}};
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        if ((c & forms[i].mask) == forms[i].lead) {
-            *value = (uint32_t)(c & (unsigned char)~forms[i].mask);
-            return i + 1;
-        }
-    }
-    return 0;
-}
-
 bool moe_text_is_utf8(const char *text, size_t n)
 {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    for (size_t i = 0; i < n;) {
-        uint32_t value = 0;
-        size_t length = utf8_length((unsigned char)text[i], &value);
-        if (!length || length > n - i)
-            return false;
-        for (size_t j = 1; j < length; j++) {
-            unsigned char c = (unsigned char)text[i + j];
-            if ((c & 0xc0) != 0x80)
-                return false;
-            value = value << 6 | (c & 0x3fu);
-        }
-        if (value < least[length] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000))
-            return false;
-        i += length;
-    }
-    return true;
+    return moe_utf8_prefix(text, n) == n;
 }
 
 static enum moe_status check_end(struct moe_csv *csv, enum moe_eol eol, struct moe_err *err)
