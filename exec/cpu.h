@@ -14,16 +14,29 @@ enum { MOE_CPUS_MAX = 1024 };
  * siblings; nodes alternate so that n threads use all memory channels. Returns how many (>= 1). */
 uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes);
 
+/* The same for n (1..MOE_CPUS_MAX) processors as the files under `sysfs` tell
+ * ("/sys/devices/system"); what they do not tell: every processor is a core, all on one node. */
+uint32_t moe_cpu_order_of(const char *sysfs, const uint16_t *cpus, uint32_t n,
+                          uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes);
+
 /* Pins the calling thread; false: not allowed, and nothing changes. */
 bool moe_cpu_pin(uint16_t cpu);
 
-/* Pages that this process touches first from now on (mapped weights as well) are spread over all
- * memory nodes. Nothing to do on one node. false: refused by the system. */
+/* Moves the calling thread to the processor and leaves it as free as it was. */
+bool moe_cpu_visit(uint16_t cpu);
+
+/* Pages that this thread, and those it starts later, touch first from now on (mapped weights as
+ * well) are spread over all memory nodes. Nothing to do on one node. false: refused by the system.
+ */
 bool moe_cpu_interleave_memory(void);
 
-/* Bytes a second at which `threads` pinned threads read `bytes` of memory (heap, touched by the
- * threads that read them; choose far more than the last-level cache) and do nothing with them but a
- * sum; best of `repeats`. Widest loads of the machine. Errors: MOE_ERR_MEMORY. */
+/* Reads all bytes as fast as one thread of this machine can and returns their exclusive or (in some
+ * grouping): the rate that kernels are measured against. */
+uint64_t moe_cpu_read(const void *p, uint64_t bytes);
+
+/* Bytes a second at which `threads` (>= 1, pinned where there are enough processors) read `bytes`
+ * of memory by moe_cpu_read (touched by the threads that read it; choose far more than the
+ * last-level cache); best of `repeats` (>= 1). Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_cpu_read_rate(uint32_t threads, uint64_t bytes, uint32_t repeats, double *out,
                                   struct moe_err *err);
 

@@ -1,0 +1,265 @@
+#define _GNU_SOURCE /* affinity masks of any size; NOLINT(bugprone-reserved-identifier) */
+#include "exec/cpu.h"
+
+#include "base/progress.h"
+
+#include <inttypes.h>
+#include <omp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    NODES_MAX = 64,
+    STREAMS = 8, /* read side by side, each a page: what the prefetchers like best */
+    STREAM_BYTES = 4096,
+    SET_CPUS = 8192, /* the kernel refuses masks shorter than its own */
+};
+
+/* The numbers of a list "0-3,8,10-11", ascending, at most max. */
+static uint32_t parse_list(const char *text, uint16_t *out, uint32_t max)
+{
+    uint32_t n = 0;
+    while (*text >= '0' && *text <= '9') {
+        char *end;
+        const unsigned long first = strtoul(text, &end, 10);
+        unsigned long last = first;
+        if (*end == '-')
+            last = strtoul(end + 1, &end, 10);
+        for (unsigned long i = first; i <= last && i < MOE_CPUS_MAX && n < max; i++)
+            out[n++] = (uint16_t)i;
+        text = *end == ',' ? end + 1 : end;
+    }
+    return n;
+}
+
+/* As parse_list of the file SYSFS/NAME; 0 where there is none. */
+static uint32_t read_list(const char *sysfs, const char *name, uint16_t *out, uint32_t max)
+{
+    char path[512], text[4096];
+    const int n = snprintf(path, sizeof path, "%s/%s", sysfs, name);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return 0;
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return 0;
+    const char *line = fgets(text, sizeof text, f);
+    fclose(f);
+    return line ? parse_list(text, out, max) : 0;
+}
+
+struct place {
+    uint16_t cpu, core, node;
+    uint16_t sibling; /* how many of its core stand before it */
+    uint16_t turn;    /* how many of its node with the same `sibling` stand before it */
+};
+
+static void find_places(const char *sysfs, const uint16_t *cpus, uint32_t n, struct place *place)
+{
+    uint16_t list[MOE_CPUS_MAX], node_of[MOE_CPUS_MAX] = {0};
+    char name[64];
+    for (uint32_t node = 0; node < NODES_MAX; node++) {
+        snprintf(name, sizeof name, "node/node%" PRIu32 "/cpulist", node);
+        const uint32_t in_node = read_list(sysfs, name, list, MOE_CPUS_MAX);
+        for (uint32_t i = 0; i < in_node; i++)
+            node_of[list[i]] = (uint16_t)node;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        place[i] = (struct place){.cpu = cpus[i], .core = cpus[i], .node = node_of[cpus[i]]};
+        snprintf(name, sizeof name, "cpu/cpu%u/topology/thread_siblings_list", (unsigned)cpus[i]);
+        if (read_list(sysfs, name, list, 1)) /* the first of a core names it */
+            place[i].core = list[0];
+        for (uint32_t j = 0; j < i; j++)
+            place[i].sibling = (uint16_t)(place[i].sibling + (place[j].core == place[i].core));
+        for (uint32_t j = 0; j < i; j++)
+            place[i].turn = (uint16_t)(place[i].turn + (place[j].node == place[i].node &&
+                                                        place[j].sibling == place[i].sibling));
+    }
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    if (x->sibling != y->sibling)
+        return x->sibling < y->sibling ? -1 : 1;
+    if (x->turn != y->turn)
+        return x->turn < y->turn ? -1 : 1;
+    if (x->node != y->node)
+        return x->node < y->node ? -1 : 1;
+    return x->cpu < y->cpu ? -1 : x->cpu > y->cpu;
+}
+
+uint32_t moe_cpu_order_of(const char *sysfs, const uint16_t *cpus, uint32_t n,
+                          uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes)
+{
+    struct place place[MOE_CPUS_MAX];
+    bool seen[NODES_MAX] = {false};
+    uint32_t cores = 0, nodes = 0;
+    find_places(sysfs, cpus, n, place);
+    qsort(place, n, sizeof *place, compare_places);
+    for (uint32_t i = 0; i < n; i++) {
+        order[i] = place[i].cpu;
+        cores += place[i].sibling == 0;
+        nodes += !seen[place[i].node];
+        seen[place[i].node] = true;
+    }
+    *n_cores = cores;
+    *n_nodes = nodes;
+    return n;
+}
+
+uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes)
+{
+    static const uint16_t first = 0;
+    uint16_t cpus[MOE_CPUS_MAX];
+    uint32_t n = 0;
+    cpu_set_t *set = CPU_ALLOC(SET_CPUS);
+    const size_t size = CPU_ALLOC_SIZE(SET_CPUS);
+    if (set && sched_getaffinity(0, size, set) == 0)
+        for (uint16_t i = 0; i < MOE_CPUS_MAX; i++)
+            if (CPU_ISSET_S(i, size, set))
+                cpus[n++] = i;
+    if (set)
+        CPU_FREE(set);
+    return moe_cpu_order_of("/sys/devices/system", n ? cpus : &first, n ? n : 1, order, n_cores,
+                            n_nodes);
+}
+
+bool moe_cpu_pin(uint16_t cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (cpu >= CPU_SETSIZE)
+        return false;
+    CPU_SET(cpu, &set);
+    return sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+bool moe_cpu_visit(uint16_t cpu)
+{
+    cpu_set_t *set = CPU_ALLOC(SET_CPUS);
+    const size_t size = CPU_ALLOC_SIZE(SET_CPUS);
+    const bool ok = set && sched_getaffinity(0, size, set) == 0 && moe_cpu_pin(cpu) &&
+                    sched_setaffinity(0, size, set) == 0;
+    if (set)
+        CPU_FREE(set);
+    return ok;
+}
+
+bool moe_cpu_interleave_memory(void)
+{
+    enum { INTERLEAVE = 3 }; /* MPOL_INTERLEAVE of linux/mempolicy.h */
+    uint16_t node[NODES_MAX];
+    uint32_t n = read_list("/sys/devices/system", "node/has_memory", node, NODES_MAX);
+    unsigned long mask = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (node[i] < 8 * sizeof mask)
+            mask |= 1ul << node[i];
+    if ((mask & (mask - 1)) == 0)
+        return true;
+    return syscall(SYS_set_mempolicy, INTERLEAVE, &mask, 8 * sizeof mask + 1) == 0;
+}
+
+uint64_t moe_cpu_cache_bytes(void)
+{
+    static const int levels[] = {_SC_LEVEL4_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE,
+                                 _SC_LEVEL2_CACHE_SIZE};
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        const long size = sysconf(levels[i]);
+        if (size > 0)
+            return (uint64_t)size;
+    }
+    return 0;
+}
+
+typedef uint64_t wide __attribute__((vector_size(64)));
+
+static inline __attribute__((always_inline)) uint64_t read_wide(const uint8_t *p, uint64_t bytes)
+{
+    wide sum[STREAMS], v;
+    const uint64_t block = (uint64_t)STREAMS * STREAM_BYTES;
+    memset(sum, 0, sizeof sum);
+    for (; bytes >= block; bytes -= block, p += block)
+        for (uint64_t i = 0; i < STREAM_BYTES; i += sizeof v)
+            for (uint64_t s = 0; s < STREAMS; s++) {
+                memcpy(&v, p + s * STREAM_BYTES + i, sizeof v);
+                sum[s] ^= v;
+            }
+    for (; bytes >= sizeof v; bytes -= sizeof v, p += sizeof v) {
+        memcpy(&v, p, sizeof v);
+        sum[0] ^= v;
+    }
+    for (uint64_t s = 1; s < STREAMS; s++)
+        sum[0] ^= sum[s];
+    uint64_t all = 0;
+    for (uint64_t i = 0; i < 8; i++)
+        all ^= sum[0][i];
+    for (; bytes > 0; bytes--)
+        all ^= *p++;
+    return all;
+}
+
+#ifdef __x86_64__
+static __attribute__((target("avx512f"))) uint64_t read_avx512(const void *p, uint64_t bytes)
+{
+    return read_wide(p, bytes);
+}
+
+static __attribute__((target("avx2"))) uint64_t read_avx2(const void *p, uint64_t bytes)
+{
+    return read_wide(p, bytes);
+}
+#endif
+
+uint64_t moe_cpu_read(const void *p, uint64_t bytes)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f"))
+        return read_avx512(p, bytes);
+    if (__builtin_cpu_supports("avx2"))
+        return read_avx2(p, bytes);
+#endif
+    return read_wide(p, bytes);
+}
+
+enum moe_status moe_cpu_read_rate(uint32_t threads, uint64_t bytes, uint32_t repeats, double *out,
+                                  struct moe_err *err)
+{
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t n_cores, n_nodes;
+    const uint32_t n_cpus = moe_cpu_order(order, &n_cores, &n_nodes);
+    uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return moe_fail_memory(err, "the measurement of the read rate");
+    uint64_t sum = 0, best_ns = UINT64_MAX;
+    uint64_t start = 0;
+#pragma omp parallel num_threads((int)threads) reduction(^ : sum)
+    {
+        const uint64_t n = (uint64_t)omp_get_num_threads(), i = (uint64_t)omp_get_thread_num();
+        const uint64_t from = bytes / n * i, size = i + 1 < n ? bytes / n : bytes - from;
+        if (i > 0 && n <= n_cpus)
+            moe_cpu_pin(order[i]);
+        memset(p + from, (int)i + 1, size);
+        for (uint32_t r = 0; r < repeats; r++) {
+#pragma omp barrier
+#pragma omp master
+            start = moe_clock_ns();
+#pragma omp barrier
+            sum ^= moe_cpu_read(p + from, size);
+#pragma omp barrier
+#pragma omp master
+            {
+                const uint64_t ns = moe_clock_ns() - start;
+                best_ns = ns < best_ns ? ns : best_ns;
+            }
+        }
+    }
+    munmap(p, bytes);
+    /* The sum is part of the result, so that the reading cannot be left out. */
+    *out = (double)bytes / (double)(best_ns + (sum == 1)) * 1e9;
+    return MOE_OK;
+}

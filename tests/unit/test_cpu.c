@@ -1,0 +1,196 @@
+/* Processors in the order of use, on machines made of files; pinning; the read rate. */
+#include "exec/cpu.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char root[64];
+
+static void put(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    for (char *slash = path + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
+        *slash = '\0';
+        mkdir(path, 0777);
+    }
+    FILE *f = fopen(path, "w");
+    ck_assert_ptr_nonnull(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void siblings(unsigned cpu, const char *text)
+{
+    char name[64];
+    snprintf(name, sizeof name, "cpu/cpu%u/topology/thread_siblings_list", cpu);
+    put(name, text);
+}
+
+static void make_root(void)
+{
+    snprintf(root, sizeof root, "%s/moelab-cpu.XXXXXX", P_tmpdir);
+    ck_assert_ptr_nonnull(mkdtemp(root));
+}
+
+static void remove_tree(const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char path[256];
+        snprintf(path, sizeof path, "%s/%s", root, names[i]);
+        remove(path);
+        for (char *slash; (slash = strrchr(path, '/')) && slash > path + strlen(root);) {
+            *slash = '\0';
+            rmdir(path);
+        }
+    }
+    ck_assert_int_eq(rmdir(root), 0);
+}
+
+/* Two nodes of two cores with two siblings each, numbered as Linux does: 0-3 cores, 4-7 siblings.
+ */
+static const char *const files[] = {
+    "cpu/cpu0/topology/thread_siblings_list",
+    "cpu/cpu1/topology/thread_siblings_list",
+    "cpu/cpu2/topology/thread_siblings_list",
+    "cpu/cpu3/topology/thread_siblings_list",
+    "cpu/cpu4/topology/thread_siblings_list",
+    "cpu/cpu5/topology/thread_siblings_list",
+    "cpu/cpu6/topology/thread_siblings_list",
+    "cpu/cpu7/topology/thread_siblings_list",
+    "node/node0/cpulist",
+    "node/node1/cpulist",
+};
+
+static void two_nodes(void)
+{
+    static const char *const pair[] = {"0,4\n", "1,5\n", "2,6\n", "3,7\n"};
+    make_root();
+    for (unsigned i = 0; i < 8; i++)
+        siblings(i, pair[i % 4]);
+    put("node/node0/cpulist", "0-1,4-5\n");
+    put("node/node1/cpulist", "2-3,6-7\n");
+}
+
+START_TEST(cores_first_and_nodes_in_turn)
+{
+    static const uint16_t all[] = {0, 1, 2, 3, 4, 5, 6, 7}, want[] = {0, 2, 1, 3, 4, 6, 5, 7};
+    static const uint16_t some[] = {1, 4, 5, 6}, want_some[] = {1, 6, 4, 5};
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t cores, nodes;
+    two_nodes();
+    ck_assert_uint_eq(moe_cpu_order_of(root, all, 8, order, &cores, &nodes), 8);
+    ck_assert_uint_eq(cores, 4);
+    ck_assert_uint_eq(nodes, 2);
+    for (int i = 0; i < 8; i++)
+        ck_assert_uint_eq(order[i], want[i]);
+    /* A mask that leaves out first siblings: core 0 is present by its second one alone. */
+    ck_assert_uint_eq(moe_cpu_order_of(root, some, 4, order, &cores, &nodes), 4);
+    ck_assert_uint_eq(cores, 3);
+    for (int i = 0; i < 4; i++)
+        ck_assert_uint_eq(order[i], want_some[i]);
+    remove_tree(files, sizeof files / sizeof *files);
+}
+END_TEST
+
+START_TEST(nothing_known_is_normal)
+{
+    static const uint16_t cpus[] = {3, 5, 900};
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t cores, nodes;
+    ck_assert_uint_eq(moe_cpu_order_of("/nowhere", cpus, 3, order, &cores, &nodes), 3);
+    ck_assert_uint_eq(cores, 3);
+    ck_assert_uint_eq(nodes, 1);
+    ck_assert(order[0] == 3 && order[1] == 5 && order[2] == 900);
+}
+END_TEST
+
+START_TEST(odd_files_are_survived)
+{
+    static const char *const odd[] = {"cpu/cpu3/topology/thread_siblings_list",
+                                      "cpu/cpu5/topology/thread_siblings_list",
+                                      "node/node0/cpulist", "node/node1/cpulist"};
+    static const uint16_t cpus[] = {3, 5};
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t cores, nodes;
+    make_root();
+    siblings(3, "");
+    siblings(5, "99999999999999999999\n");
+    put(odd[2], "0-99999999999,5,\n");
+    put(odd[3], "x-3\n");
+    ck_assert_uint_eq(moe_cpu_order_of(root, cpus, 2, order, &cores, &nodes), 2);
+    ck_assert_uint_eq(cores, 2);
+    ck_assert_uint_eq(nodes, 1);
+    remove_tree(odd, sizeof odd / sizeof *odd);
+}
+END_TEST
+
+START_TEST(this_machine)
+{
+    uint16_t order[MOE_CPUS_MAX], after[MOE_CPUS_MAX];
+    uint32_t cores, nodes;
+    const uint32_t n = moe_cpu_order(order, &cores, &nodes);
+    ck_assert(n >= 1 && cores >= 1 && cores <= n && nodes >= 1);
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = 0; j < i; j++)
+            ck_assert_uint_ne(order[i], order[j]);
+    ck_assert(moe_cpu_visit(order[n - 1]));
+    ck_assert_uint_eq(moe_cpu_order(after, &cores, &nodes), n);
+    ck_assert(!moe_cpu_pin(MOE_CPUS_MAX));
+    moe_cpu_interleave_memory(); /* may be refused in a container; must not harm */
+}
+END_TEST
+
+START_TEST(reads_every_byte)
+{
+    enum { N = 100003 };
+    uint8_t *p = calloc(1, N);
+    ck_assert_ptr_nonnull(p);
+    ck_assert_uint_eq(moe_cpu_read(p, N), 0);
+    for (size_t i = 0; i < N; i += 997) {
+        p[i] = 1;
+        ck_assert_uint_ne(moe_cpu_read(p, N), 0);
+        ck_assert_uint_eq(moe_cpu_read(p + i + 1, N - i - 1), 0);
+        p[i] = 0;
+    }
+    free(p);
+    for (uint32_t threads = 1; threads <= 3; threads++) {
+        double rate = 0;
+        ck_assert(!moe_cpu_read_rate(threads, 1 << 20, 2, &rate, NULL));
+        ck_assert(rate > 0);
+    }
+}
+END_TEST
+
+START_TEST(no_memory_is_an_error)
+{
+    double rate = 7;
+    struct moe_err err;
+    ck_assert_int_eq(moe_cpu_read_rate(1, UINT64_MAX / 2, 1, &rate, &err), MOE_ERR_MEMORY);
+    ck_assert(rate == 7);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("cpu");
+    TCase *tc = tcase_create("cpu");
+    tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, cores_first_and_nodes_in_turn);
+    tcase_add_test(tc, nothing_known_is_normal);
+    tcase_add_test(tc, odd_files_are_survived);
+    tcase_add_test(tc, this_machine);
+    tcase_add_test(tc, reads_every_byte);
+    tcase_add_test(tc, no_memory_is_an_error);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
