@@ -121,7 +121,7 @@ START_TEST(odd_files_are_survived)
     siblings(3, "");
     siblings(5, "99999999999999999999\n");
     put(odd[2], "0-99999999999,5,\n");
-    put(odd[3], "x-3\n");
+    put(odd[3], "4000-9000\n");
     ck_assert_uint_eq(moe_cpu_order_of(root, cpus, 2, order, &cores, &nodes), 2);
     ck_assert_uint_eq(cores, 2);
     ck_assert_uint_eq(nodes, 1);
