@@ -10,7 +10,7 @@ choices, index). Give only text that may be redistributed. The last 5 % of every
 Writes a Hugging Face model directory (BF16 safetensors, tokenizer.model, config) and the numbers of
 its model card, card.json. Same seed and thread count, same model.
 """
-import argparse, csv, json, math, os, random, re, time
+import argparse, csv, json, math, os, random, re, shutil, time
 
 import sentencepiece
 import torch
@@ -176,6 +176,19 @@ def batch_of(stream, rng):
     return torch.stack([stream[s : s + CONTEXT] for s in starts])
 
 
+def imbalance(router_logits, top_k=2):
+    """Mean over layers of E sum_e f_e p_e, 1 where every expert gets the same (Switch Transformer,
+    arXiv 2101.03961, eq. 4-6). transformers' own loss adds the layers up before it multiplies, and
+    so lets each layer have its favourite."""
+    total = 0.0
+    for logits in router_logits:
+        n_experts = logits.shape[-1]
+        used = torch.nn.functional.one_hot(logits.topk(top_k, -1).indices, n_experts)
+        f = used.sum(1).float().mean(0) / top_k
+        total = total + n_experts * (f * logits.float().softmax(-1).mean(0)).sum()
+    return total / len(router_logits)
+
+
 @torch.no_grad()
 def held_out_loss(model, stream):
     model.eval()
@@ -194,9 +207,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=["mixtral", "phimoe"])
     parser.add_argument("--out", required=True)
+    parser.add_argument("--start-from", help="folder of an earlier run to train further")
     parser.add_argument("--text", nargs="+", required=True)
     parser.add_argument("--steps", type=int, default=3500, help="2048 tokens each (default 3500)")
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument("--balance", type=float, default=0.05, help="weight of the load-balancing loss")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -212,7 +227,11 @@ def main():
         train += docs[:cut]
         held += docs[cut:]
         sources[os.path.basename(path)] = sum(len(t) + len(q or "") for q, t in docs)
-    sp = train_tokenizer(args.out, train)
+    if args.start_from:
+        shutil.copy(args.start_from + "/tokenizer.model", args.out)
+        sp = sentencepiece.SentencePieceProcessor(model_file=args.out + "/tokenizer.model")
+    else:
+        sp = train_tokenizer(args.out, train)
     rng.shuffle(train)
     train_ids = torch.tensor([i for d in train for i in encode(args.kind, sp, *d)])
     held_ids = torch.tensor([i for d in held for i in encode(args.kind, sp, *d)])
@@ -220,6 +239,11 @@ def main():
 
     config = make_config(args.kind)
     model = make_model(args.kind, config)
+    history = []
+    if args.start_from:
+        model = type(model).from_pretrained(args.start_from, dtype=torch.float32)
+        history = json.load(open(args.start_from + "/card.json"))["held_out"]
+    done = history[-1]["step"] if history else 0
     model.train()
     decay = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() <= 1]
@@ -227,33 +251,35 @@ def main():
                             lr=args.rate, betas=(0.9, 0.98))
     n_params = sum(p.numel() for p in model.parameters())
     print(f"{n_params} parameters", flush=True)
-    began, history, log = time.time(), [], open(args.out + "/train.log", "w")
+    began, best = time.time(), math.inf
     for step in range(args.steps):
         warm = min(1.0, (step + 1) / 200)
         rate = args.rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         for group in opt.param_groups:
             group["lr"] = rate
         x = batch_of(train_ids, rng)
-        out = model(input_ids=x, labels=x, output_router_logits=True)
+        out = model(input_ids=x, output_router_logits=True)
+        loss = torch.nn.functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), x[:, 1:].flatten())
+        balance = imbalance(out.router_logits)
         opt.zero_grad()
-        out.loss.backward()
+        (loss + args.balance * balance).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step()
         if (step + 1) % 250 == 0 or step + 1 == args.steps or step == 4:
             held_loss = held_out_loss(model, held_ids)
-            history.append(dict(step=step + 1, held_out_loss=round(held_loss, 4)))
-            line = (f"step {step + 1} loss {out.loss.item():.3f} held-out {held_loss:.4f} "
-                    f"{(time.time() - began) / (step + 1):.2f} s/step")
-            print(line, flush=True)
-            print(line, file=log, flush=True)
-            if step > 5:
+            history.append(dict(step=done + step + 1, held_out_loss=round(held_loss, 4)))
+            print(f"step {done + step + 1} loss {loss.item():.3f} imbalance {balance.item():.3f} held-out {held_loss:.4f} "
+                  f"{(time.time() - began) / (step + 1):.2f} s/step", flush=True)
+            if held_loss < best:  # the model that is kept is the best on held-out text
+                best = held_loss
                 save(args.kind, model, config, args.out)
+                write_json(args.out + "/card.json", dict(
+                    parameters=n_params, held_out_loss=round(best, 4), step=done + step + 1,
+                    tokens_trained=(done + step + 1) * CONTEXT * BATCH,
+                    train_tokens=len(train_ids), held_out_tokens=len(held_ids),
+                    characters=sources, seed=args.seed, torch=torch.__version__,
+                    transformers=transformers.__version__, held_out=history))
     save_tokenizer(args.kind, args.out)
-    write_json(args.out + "/card.json", dict(
-        parameters=n_params, tokens_trained=args.steps * CONTEXT * BATCH, train_tokens=len(train_ids),
-        held_out_tokens=len(held_ids), characters=sources, seed=args.seed, steps=args.steps,
-        rate=args.rate, torch=torch.__version__, transformers=transformers.__version__,
-        held_out=history))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ common=(--model tiny-mixtral --chat none --prompts "$prompts" --max-new-tokens 2
 limited=("${common[@]}" --limit 6)
 
 record() {
-    "$moelab" record "$@" >"$folder/out" 2>"$folder/err" || failed "record $* -> $(cat "$folder/err")"
+    "$moelab" record "$@" >"$folder/out" 2>"$folder/err" ||
+        failed "record $* -> $(cat "$folder/err")"
 }
 
 record "${limited[@]}" --out "$folder/a.h5"
@@ -22,7 +23,7 @@ for part in /routes/score /routes/lookahead /routes/weight; do
     holds "no $part" grep -qF "$part" "$folder/a.txt"
 done
 record "${limited[@]}" --no-scores --no-lookahead --out "$folder/small.h5"
-h5dump -n 1 "$folder/small.h5" | grep -qE "score|lookahead" && failed "scores although --no-scores"
+h5dump -n 1 "$folder/small.h5" | grep -qE "score|lookahead" && failed "scores although not asked"
 
 # Done already; other settings, prompts, model: not continued.
 expect 0 "prompts_before" "$moelab" record "${limited[@]}" --out "$folder/a.h5" --format tsv
@@ -35,19 +36,23 @@ record "${limited[@]}" --temperature 0.5 --overwrite --out "$folder/a.h5"
 
 # Prompts of every kind.
 printf 'Once upon a time\n\nThe king said\n' >"$folder/p.txt"
-printf 'question,choice0,choice1,choice2,choice3,answer\n"What is 1, plus 1?",1,2,3,4,1\n' >"$folder/sums_test.csv"
+printf 'question,choice0,choice1,choice2,choice3,answer\n"What is 1, plus 1?",1,2,3,4,1\n' \
+    >"$folder/sums_test.csv"
 for kind in tiny-mixtral tiny-phimoe; do
     record --model $kind --prompts "$folder/p.txt" -n 8 --out "$folder/$kind.h5"
     record --model $kind --prompts "$folder/sums_test.csv" -n 8 --out "$folder/$kind-mmlu.h5"
     expect 0 "" "$moelab" trace verify "$folder/$kind.h5"
 done
-expect 1 "no-such.txt" "$moelab" record "${common[@]:0:4}" --prompts no-such.txt --out "$folder/x.h5"
+expect 1 "no-such.txt" "$moelab" record --model tiny-mixtral --prompts no-such.txt \
+    --out "$folder/x.h5"
 printf 'good\nbad \xff\n' >"$folder/bad.txt"
-expect 1 "bad.txt':2" "$moelab" record --model tiny-mixtral --prompts "$folder/bad.txt" --out "$folder/x.h5"
+expect 1 "bad.txt':2" "$moelab" record --model tiny-mixtral --prompts "$folder/bad.txt" \
+    --out "$folder/x.h5"
 expect 1 "exceed the context of 8" "$moelab" record --model tiny-mixtral --context 8 \
     --prompts "$folder/sums_test.csv" --out "$folder/x.h5"
 : >"$folder/empty.txt"
-expect 1 "empty.txt" "$moelab" record --model tiny-mixtral --prompts "$folder/empty.txt" --out "$folder/x.h5"
+expect 1 "empty.txt" "$moelab" record --model tiny-mixtral --prompts "$folder/empty.txt" \
+    --out "$folder/x.h5"
 expect 2 "prompts" "$moelab" record --model tiny-mixtral --out "$folder/x.h5"
 expect 1 "nowhere" "$moelab" record "${limited[@]}" --out "$folder/nowhere/x.h5"
 absent "$folder/x.h5"
@@ -55,14 +60,15 @@ absent "$folder/x.h5.part"
 
 # Killed at any moment, and started again until it is done: the same routes as in one go.
 record "${common[@]}" --out "$folder/whole.h5"
-"$moelab" trace export --format jsonl "$folder/whole.h5" -o "$folder/whole.jsonl" 2>/dev/null
+"$moelab" trace export --format jsonl "$folder/whole.h5" -o "$folder/whole.jsonl" >/dev/null 2>&1
 killed=0
 for n in 2 5 9 14; do
     "$moelab" record "${common[@]}" --out "$folder/k.h5" >/dev/null 2>&1 &
     pid=$!
     # Kill it as soon as the file holds n prompts or more.
     while kill -0 "$pid" 2>/dev/null; do
-        have=$("$moelab" trace info "$folder/k.h5" --format json 2>/dev/null | sed -n 's/.*"sequences": \([0-9]*\).*/\1/p')
+        have=$("$moelab" trace info "$folder/k.h5" --format json 2>/dev/null |
+            sed -n 's/.*"sequences": \([0-9]*\).*/\1/p')
         [ "${have:-0}" -lt "$n" ] || kill -9 "$pid" 2>/dev/null
     done
     wait "$pid" 2>/dev/null && break
@@ -71,7 +77,7 @@ for n in 2 5 9 14; do
 done
 holds "never killed in time" [ "$killed" -gt 0 ]
 record "${common[@]}" --out "$folder/k.h5"
-"$moelab" trace export --format jsonl "$folder/k.h5" -o "$folder/k.jsonl" 2>/dev/null
+"$moelab" trace export --format jsonl "$folder/k.h5" -o "$folder/k.jsonl" >/dev/null 2>&1
 same "$folder/whole.jsonl" "$folder/k.jsonl"
 
 # Full disk (a limit of the file's size): one line, committed prompts stay and are gone on with.
@@ -86,6 +92,6 @@ holds "full disk: $(cat "$folder/full.err")" [ "$(wc -l <"$folder/full.err")" = 
 expect 0 "" "$moelab" trace verify "$folder/full.h5"
 absent "$folder/full.h5.part"
 record "${common[@]}" --out "$folder/full.h5"
-"$moelab" trace export --format jsonl "$folder/full.h5" -o "$folder/full.jsonl" 2>/dev/null
+"$moelab" trace export --format jsonl "$folder/full.h5" -o "$folder/full.jsonl" >/dev/null 2>&1
 same "$folder/whole.jsonl" "$folder/full.jsonl"
 finish

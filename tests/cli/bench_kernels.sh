@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The benchmark of kernels at tiny sizes: every case has a row; what it refuses.
+. tests/cli/lib/check.bash
+tiny=(--d-model 64 --d-ffn 96 --experts 2 --repeats 2 --threads 1,2)
+out=$folder/k.tsv
+expect 0 "" "$moelab" bench kernels "${tiny[@]}" --tokens 2,5 --format tsv -o "$out"
+header=$(grep -v '^#' "$out" | head -n 1)
+wanted=$(printf 'case\tkernels\tdtype\tthreads\ttokens\tgb_per_s\tshare_of_read_rate_percent\t')
+wanted+=$(printf 'gflop_per_s\tspread_percent')
+holds "columns are $header" [ "$header" = "$wanted" ]
+# rows CASE KERNELS: how many there are.
+rows() {
+    awk -F'\t' -v c="$1" -v k="$2" '$1 == c && $2 == k' "$out" | wc -l
+}
+holds "two rows of read" [ "$(rows read -)" = 2 ]
+holds "portable: 3 types, 2 numbers of threads" [ "$(rows expert portable)" = 6 ]
+holds "and 2 numbers of tokens" [ "$(rows matrix portable)" = 12 ]
+holds "OpenBLAS in every matrix case" [ "$(rows matrix OpenBLAS)" = 12 ]
+holds "rates are positive" awk -F'\t' '!/^#/ && $1 != "case" && !($6 > 0) { bad = 1 } END { exit bad }' "$out"
+
+expect 0 "expert" "$moelab" bench kernels "${tiny[@]}" --dtype f32 --kernels portable --tokens none
+expect 0 '"gflop_per_s"' "$moelab" bench kernels "${tiny[@]}" --kernels auto --peers off --format json
+expect 2 "unknown dtype 'q4'" "$moelab" bench kernels --dtype bf16,q4
+expect 2 "unknown kernels 'mmx'" "$moelab" bench kernels --kernels mmx
+expect 2 "threads" "$moelab" bench kernels --threads 0
+expect 2 "tokens" "$moelab" bench kernels --tokens 8,1
+expect 2 "threads" "$moelab" bench kernels --threads 1,,2
+expect 2 "more than 16" "$moelab" bench kernels --threads 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
+expect 2 "known: sim, kernels" "$moelab" bench kernel
+expect 1 "" "$moelab" bench kernels "${tiny[@]}" -o "$folder/no/such/file"
+finish
