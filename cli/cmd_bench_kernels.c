@@ -1,0 +1,214 @@
+#include "base/progress.h"
+#include "base/units.h"
+#include "cli/output.h"
+#include "exec/bench.h"
+#include "exec/cpu.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { LIST_MAX = 16 };
+
+struct options {
+    char threads[128], tokens[128], dtype[64], kernels[32], output[CLI_PATH_MAX];
+    uint64_t d_model, d_ffn, experts, repeats;
+    int peers, format;
+};
+
+static const struct moe_param options[] = {
+    {.name = "d_model",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, d_model),
+     .default_text = "4096",
+     .min = 1,
+     .max = 65536,
+     .unit = "numbers",
+     .help = "width of the model; the default is Mixtral-8x7B's"},
+    {.name = "d_ffn",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, d_ffn),
+     .default_text = "14336",
+     .min = 1,
+     .max = 262144,
+     .unit = "numbers",
+     .help = "inner width of an expert; the default is Mixtral-8x7B's"},
+    {.name = "experts",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, experts),
+     .default_text = "8",
+     .min = 1,
+     .max = 1024,
+     .help = "BF16 experts in memory, read in turn: more than the last-level cache holds"},
+    CLI_OPTION_NAME(struct options, dtype, "dtype", "bf16,f16,f32", "types of the weights, a list"),
+    CLI_OPTION_NAME(struct options, kernels, "kernels", "all",
+                    "one set: portable, avx2, avx512-bf16, avx512, auto; or all that can run here"),
+    CLI_OPTION_NAME(struct options, threads, "threads", "1,all",
+                    "numbers of threads, a list; all: one for each core"),
+    CLI_OPTION_NAME(struct options, tokens, "tokens", "8,32,128",
+                    "numbers of tokens of the matrix cases, a list of 2 to 4096; none: left out"),
+    {.name = "repeats",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, repeats),
+     .default_text = "7",
+     .min = 1,
+     .max = 99,
+     .unit = "runs",
+     .help = "of each case, after one that is not counted; the median is shown"},
+    {.name = "peers",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, peers),
+     .default_text = "on",
+     .help = "OpenBLAS beside the matrix cases, with the conversion to float32 that it needs"},
+    CLI_OPTION_FORMAT(struct options),
+    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    {0},
+};
+
+/* Calls take for every word between commas. */
+static enum moe_status each_word(const char *list,
+                                 enum moe_status (*take)(void *context, const char *word,
+                                                         struct moe_err *err),
+                                 void *context, struct moe_err *err)
+{
+    for (const char *word = list; word;) {
+        char text[32];
+        const size_t n = strcspn(word, ",");
+        if (n >= sizeof text)
+            return moe_fail(err, MOE_ERR_USAGE, "'%.40s' is too long", word);
+        memcpy(text, word, n);
+        text[n] = '\0';
+        enum moe_status s = take(context, text, err);
+        if (s)
+            return s;
+        word = word[n] ? word + n + 1 : NULL;
+    }
+    return MOE_OK;
+}
+
+struct numbers {
+    const char *what;
+    uint64_t min, max;
+    uint32_t all; /* what "all" stands for; 0: not a word here */
+    uint32_t n, value[LIST_MAX];
+};
+
+static enum moe_status take_number(void *context, const char *word, struct moe_err *err)
+{
+    struct numbers *list = context;
+    uint64_t value = list->all;
+    if (list->n == LIST_MAX)
+        return moe_fail(err, MOE_ERR_USAGE, "%s has more than %d numbers", list->what, LIST_MAX);
+    if (!list->all || strcmp(word, "all") != 0) {
+        enum moe_status s = moe_parse_u64(word, list->min, list->max, &value, err);
+        if (s)
+            return moe_fail_prefix(err, "%s", list->what);
+    }
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->value[i] == value)
+            return MOE_OK; /* "1,all" on one core */
+    list->value[list->n++] = (uint32_t)value;
+    return MOE_OK;
+}
+
+static enum moe_status take_dtype(void *context, const char *word, struct moe_err *err)
+{
+    bool *wanted = context;
+    enum moe_dtype dtype;
+    char name[32];
+    size_t n = 0;
+    for (; word[n] && n + 1 < sizeof name; n++)
+        name[n] = (char)(word[n] >= 'a' && word[n] <= 'z' ? word[n] - 'a' + 'A' : word[n]);
+    name[n] = '\0';
+    if (!moe_dtype_find(name, &dtype))
+        return moe_fail(err, MOE_ERR_USAGE, "unknown dtype '%s'; known: bf16, f16, f32", word);
+    wanted[dtype] = true;
+    return MOE_OK;
+}
+
+static void add_row(void *context, const struct moe_kernel_bench_row *row)
+{
+    struct moe_table *table = context;
+    moe_table_row(table);
+    moe_table_text(table, "case", row->what);
+    moe_table_text(table, "kernels", row->kernels);
+    moe_table_text(table, "dtype", row->dtype);
+    moe_table_u64(table, "threads", row->threads);
+    moe_table_u64(table, "tokens", row->tokens);
+    moe_table_f64(table, "gb_per_s", row->gb_per_s);
+    moe_table_f64(table, "share_of_read_rate_percent", 100 * row->read_share);
+    moe_table_f64(table, "gflop_per_s", row->gflop_per_s);
+    moe_table_f64(table, "spread_percent", 100 * row->spread);
+}
+
+static enum moe_status parse(const struct options *o, struct moe_kernel_bench *bench,
+                             struct numbers *threads, struct numbers *tokens, struct moe_err *err)
+{
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t n_nodes;
+    moe_cpu_order(order, &threads->all, &n_nodes);
+    enum moe_status s = each_word(o->threads, take_number, threads, err);
+    if (!s && strcmp(o->tokens, "none") != 0)
+        s = each_word(o->tokens, take_number, tokens, err);
+    if (!s)
+        s = each_word(o->dtype, take_dtype, bench->dtype, err);
+    if (!s && strcmp(o->kernels, "all") != 0)
+        s = moe_kernels_find(o->kernels, &bench->only, err);
+    return s;
+}
+
+static enum moe_status measure(const struct options *o, struct moe_table *table,
+                               struct moe_err *err)
+{
+    struct numbers threads = {.what = "threads", .min = 1, .max = MOE_CPUS_MAX};
+    struct numbers tokens = {.what = "tokens", .min = 2, .max = 4096};
+    struct moe_kernel_bench bench = {.d_model = (uint32_t)o->d_model,
+                                     .d_ffn = (uint32_t)o->d_ffn,
+                                     .n_experts = (uint32_t)o->experts,
+                                     .repeats = (uint32_t)o->repeats,
+                                     .peer = o->peers};
+    enum moe_status s = parse(o, &bench, &threads, &tokens, err);
+    if (s)
+        return s;
+    bench.threads = threads.value;
+    bench.n_threads = threads.n;
+    bench.tokens = tokens.value;
+    bench.n_tokens = tokens.n;
+    const uint64_t bytes = 6 * o->d_model * o->d_ffn * o->experts, cache = moe_cpu_cache_bytes();
+    if (bytes < 2 * cache)
+        moe_log("the experts are less than twice the last-level cache: rates are partly the "
+                "cache's");
+    moe_table_note(table, "repeats", "%u", bench.repeats);
+    moe_table_note(table, "weights_bytes", "%llu", (unsigned long long)bytes);
+    moe_table_note(table, "cache_bytes", "%llu", (unsigned long long)cache);
+    return moe_bench_kernels(&bench, add_row, table, err);
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_table *table = moe_table_new();
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    cli_note_run(table, call, "bench kernels");
+    enum moe_status s = measure(o, table, err);
+    if (!s)
+        s = cli_write_table(table, o->format, o->output, err);
+    moe_table_free(table);
+    return s;
+}
+
+const struct cli_command cli_bench_kernels = {
+    .name = "bench kernels",
+    .usage = "[options]",
+    .summary = "speed of the CPU kernels on this machine, beside its read rate and OpenBLAS",
+    .description =
+        "Case read: threads read the memory of the experts and do nothing with it. Case expert: "
+        "one expert on one token, in turn with reading as many bytes; its share of the read rate "
+        "is the median over the pairs. Case matrix: many tokens times 2048 rows.\n\n"
+        "The default takes about a minute on two cores and 3 GB of memory; --kernels auto is "
+        "faster, --experts 2 smaller.",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .max_args = 0,
+    .run = run,
+};
