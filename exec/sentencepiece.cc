@@ -1,6 +1,7 @@
 // The one file that knows SentencePiece's C++ interface.
 extern "C" {
 #include "exec/sentencepiece.h"
+#include "exec/sentencepiece_check.h"
 }
 
 #include <climits>
@@ -64,8 +65,11 @@ enum moe_status moe_spm_load(struct moe_spm **out, const char *data, size_t size
         what, err, [&]() -> enum moe_status {
             if (size > INT_MAX)
                 return moe_fail(err, MOE_ERR_INPUT, "%s: %zu bytes exceed %d", what, size, INT_MAX);
+            enum moe_status status = moe_spm_check(data, size, err);
+            if (status != MOE_OK)
+                return status;
             auto spm = std::make_unique<moe_spm>();
-            enum moe_status status =
+            status =
                 check(spm->model.LoadFromSerializedProto(std::string_view(data, size)), what, err);
             if (status != MOE_OK)
                 return status;

@@ -19,8 +19,7 @@ enum moe_spm_kind {
 };
 
 /* A model from the bytes of a tokenizer.model; size at most INT32_MAX. Errors: MOE_ERR_INPUT (not a
- * model), MOE_ERR_MEMORY. Nobody's bytes are believed, but the library may still be wrong about
- * some of them: the caller limits size. */
+ * model), MOE_ERR_UNSUPPORTED (a normaliser with a table), MOE_ERR_MEMORY. */
 enum moe_status moe_spm_load(struct moe_spm **out, const char *data, size_t size,
                              struct moe_err *err);
 void moe_spm_free(struct moe_spm *spm); /* NULL: nothing */

@@ -58,8 +58,8 @@ START_TEST(unknown_templates)
         "{{ '<|im_start|>' + message['role'] }}",
         /* Llama 2; Mistral with tools; blanks elsewhere; Phi-3-mini's with its BOS */
         "{{ bos_token + '[INST] ' + '<<SYS>>' + ' [/INST]' + message['content'] + eos_token }}",
-        "{{ '[AVAILABLE_TOOLS]' }}{{ ' [INST] ' + c + ' [/INST]' }}{{ ' ' + message['content'] + "
-        "eos_token }}",
+        ("{{ '[AVAILABLE_TOOLS]' }}{{ ' [INST] ' + c + ' [/INST]' }}"
+         "{{ ' ' + message['content'] + eos_token }}"),
         "{{ ' [INST] ' + c + ' [/INST]' }}{{ ' ' + message['content'] + ' ' + eos_token }}",
         "{{ '[INST] ' + c + ' [/INST]' }}{{ message['content'] + eos_token + ' ' }}",
         "{{ bos_token }}{{'<|user|>\\n' + c + '<|end|>\\n' + '<|assistant|>\\n'}}",

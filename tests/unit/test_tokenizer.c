@@ -1,6 +1,7 @@
 #include "base/rng.h"
 #include "base/utf8.h"
 #include "exec/sentencepiece.h"
+#include "exec/sentencepiece_check.h"
 #include "exec/tokenizer_state.h"
 #include "tokenizer_files.h"
 
@@ -399,6 +400,32 @@ START_TEST(bad_models)
 }
 END_TEST
 
+#define CHECK_MODEL(bytes, expected)                                                               \
+    ck_assert_int_eq(moe_spm_check(bytes, sizeof(bytes) - 1, &err), expected)
+
+/* Framing by hand, and tables of characters, which SentencePiece would read past their ends. */
+START_TEST(model_framing)
+{
+    struct moe_err err = {0};
+    CHECK_MODEL("", MOE_OK);
+    CHECK_MODEL("\x1a\x02\x12\x00", MOE_OK); /* normalizer_spec, an empty table */
+    CHECK_MODEL("\x1a\x03\x12\x01x", MOE_ERR_UNSUPPORTED);
+    CHECK_MODEL("\x1a\x00\x2a\x03\x12\x01x", MOE_ERR_UNSUPPORTED); /* denormalizer_spec */
+    CHECK_MODEL("\x12\x03\x12\x01x", MOE_OK);                      /* trainer_spec */
+    CHECK_MODEL("\x1a\x02\x18\x01\x1a\x05\x18\x00\x12\x01x", MOE_ERR_UNSUPPORTED);
+    CHECK_MODEL("\x1a\x03\x12\x02x", MOE_ERR_INPUT); /* longer than what it lies in */
+    CHECK_MODEL("\x1a\x04\x12\x01x", MOE_ERR_INPUT);
+    CHECK_MODEL("\x1a", MOE_ERR_INPUT);
+    CHECK_MODEL("\x0b\x0c", MOE_ERR_INPUT); /* a group */
+    CHECK_MODEL("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", MOE_OK);
+    CHECK_MODEL("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", MOE_ERR_INPUT);
+    CHECK_MODEL("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", MOE_ERR_INPUT);
+    CHECK_MODEL("\x0d\x01\x02\x03\x04\x09\x01\x02\x03\x04\x05\x06\x07\x08", MOE_OK);
+    CHECK_MODEL("\x0d\x01\x02\x03", MOE_ERR_INPUT);
+    CHECK_MODEL("\x09\x01\x02\x03\x04\x05\x06\x07", MOE_ERR_INPUT);
+}
+END_TEST
+
 static void write_file(const char *path, const char *text)
 {
     FILE *f = fopen(path, "w");
@@ -446,6 +473,7 @@ int main(void)
     tcase_add_test(tcase, beginning);
     tcase_add_test(tcase, bad_configurations);
     tcase_add_test(tcase, bad_models);
+    tcase_add_test(tcase, model_framing);
     tcase_add_test(tcase, folders);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
