@@ -82,20 +82,17 @@ static uint32_t pass_block(struct moe_opt_stack *st, uint32_t b, uint32_t comer)
 /* The same in the block where somebody is due now: the way down ends there. Returns the place. */
 static uint32_t end_in_block(struct moe_opt_stack *st, uint32_t b, uint32_t comer, uint32_t now)
 {
-    uint32_t *next_use = st->next_use + (size_t)b * BLOCK, at = 0;
-    uint32_t low = MOE_NEVER, high = 0;
+    uint32_t *next_use = st->next_use + (size_t)b * BLOCK, at = 0, low = MOE_NEVER;
+    st->high[b] = max_u32(st->high[b], comer);
     for (; next_use[at] != now; at++) {
         uint32_t here = next_use[at];
         next_use[at] = min_u32(here, comer);
         comer = max_u32(here, comer);
     }
     next_use[at] = comer;
-    for (uint32_t i = 0; i < BLOCK; i++) {
+    for (uint32_t i = 0; i < BLOCK; i++)
         low = min_u32(low, next_use[i]);
-        high = max_u32(high, next_use[i]);
-    }
     st->low[b] = low;
-    st->high[b] = high;
     return b * BLOCK + at;
 }
 

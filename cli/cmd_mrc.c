@@ -1,0 +1,315 @@
+#include "base/progress.h"
+#include "cli/mrc_table.h"
+#include "cli/output.h"
+#include "cli/plot.h"
+#include "sim/mrc_sample.h"
+#include "traces/hdf5.h"
+#include "traces/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { STREAM_OVER_BYTES = 1 << 30 };
+
+struct options {
+    char model[CLI_PATH_MAX], plot[CLI_PATH_MAX], output[CLI_PATH_MAX];
+    int contract, order, phase, cold, opt, global, layers, grid, bands, stream, format;
+    double sample;
+    uint64_t seed;
+};
+
+#define SWITCH(field, fallback, text)                                                              \
+    {                                                                                              \
+        .name = #field, .type = MOE_PARAM_BOOL, .offset = offsetof(struct options, field),         \
+        .default_text = fallback, .help = text                                                     \
+    }
+
+static const struct moe_param options[] = {
+    {.name = "contract",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct options, contract),
+     .default_text = "event",
+     .choices = "event|access",
+     .help = "event: all experts of a (step, layer) are looked up before any is evicted; access: "
+             "one expert after another"},
+    {.name = "order",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct options, order),
+     .default_text = "step",
+     .choices = "step|file|token",
+     .help = "order of visit: forward passes as they ran, the imported file's rows, or token by "
+             "token"},
+    {.name = "phase",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct options, phase),
+     .default_text = "both",
+     .choices = "both|decode|prefill",
+     .help = "tokens to visit; the others are skipped altogether"},
+    SWITCH(cold, "off", "every sequence starts with an empty cache"),
+    SWITCH(opt, "on", "OPT (Belady) beside LRU; it needs the trace, or its sample, in memory"),
+    SWITCH(global, "on", "one pool for all layers as well"),
+    SWITCH(layers, "off", "rows for single layers"),
+    SWITCH(grid, "off", "rows for every geometry of N indexes x M ways"),
+    {.name = "sample",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct options, sample),
+     .default_text = "100",
+     .min = 0.0001,
+     .max = 100,
+     .unit = "%",
+     .help = "share of the sequences to count, chosen by a hash; with error bars"},
+    SWITCH(bands, "off",
+           "error bars (95 %) of the rates of all layers, by resampling sequences; always on with "
+           "--sample"),
+    {.name = "seed",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, seed),
+     .default_text = "1",
+     .help = "seed of sample and error bars"},
+    SWITCH(stream, "off",
+           "read the file in blocks of constant memory: exact, without OPT (automatic with "
+           "--no-opt over 1 GiB of routes)"),
+    CLI_OPTION_NAME(struct options, model, "model", "",
+                    "model file or name, for expert sizes that the trace does not tell"),
+    CLI_OPTION_NAME(struct options, plot, "plot", "",
+                    "stem of a plot of every size: STEM.tsv, STEM.svg, STEM.png"),
+    CLI_OPTION_FORMAT(struct options),
+    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    {0},
+};
+
+/* One run of the command. */
+struct job {
+    const struct cli_call *call;
+    const struct options *o;
+    struct moe_model model;
+    struct moe_trace trace;       /* in memory; or */
+    struct moe_reader *reader;    /* streaming; or */
+    struct moe_mrc_sample sample; /* a part in memory */
+    const struct moe_trace_info *info;
+    uint64_t n_tokens, n_sequences;
+    uint64_t *expert_bytes; /* [L], the model's; NULL: the trace's, if any */
+    bool bands;
+    struct moe_mrc_sequences sequences;
+    struct moe_mrc mrc;
+};
+
+static void release(struct job *j)
+{
+    moe_mrc_release(&j->mrc);
+    moe_mrc_sequences_release(&j->sequences);
+    moe_mrc_sample_release(&j->sample);
+    moe_trace_release(&j->trace);
+    if (j->reader)
+        moe_reader_close(j->reader);
+    free(j->expert_bytes);
+}
+
+static enum moe_status take_sample(struct job *j, struct moe_err *err)
+{
+    struct moe_mrc_sample_options part = {
+        .rate = j->o->sample / 100, .seed = j->o->seed, .cold = j->o->cold};
+    enum moe_status s = j->reader ? moe_mrc_sample_stream(j->reader, &part, &j->sample, err)
+                                  : moe_mrc_sample_trace(&j->trace, &part, &j->sample, err);
+    if (s)
+        return s;
+    moe_trace_release(&j->trace);
+    if (j->reader)
+        moe_reader_close(j->reader);
+    j->reader = NULL;
+    j->info = &j->sample.trace.info;
+    j->n_tokens = j->sample.trace.tokens.n_tokens;
+    j->n_sequences = j->sample.n_sequences;
+    return MOE_OK;
+}
+
+/* A file that is not loaded whole: streamed, or read for its sample. */
+static enum moe_status open_file(struct job *j, struct moe_err *err)
+{
+    const struct options *o = j->o;
+    enum moe_status s = moe_reader_open(&j->reader, j->call->args[0], err);
+    if (s)
+        return s;
+    j->info = moe_reader_info(j->reader);
+    j->n_tokens = moe_reader_n_tokens(j->reader);
+    j->n_sequences = moe_reader_n_sequences(j->reader);
+    double bytes = (double)j->n_tokens * j->info->n_layers * j->info->top_k * sizeof(moe_expert);
+    if (o->stream || o->sample < 100 || (bytes > STREAM_OVER_BYTES && !o->opt))
+        return MOE_OK;
+    moe_reader_close(j->reader);
+    j->reader = NULL;
+    return MOE_OK;
+}
+
+static uint64_t count_sequences(const struct moe_tokens *tokens)
+{
+    uint64_t n = 0;
+    for (uint64_t t = 0; t < tokens->n_tokens; t++)
+        n = tokens->sequence[t] >= n ? tokens->sequence[t] + UINT64_C(1) : n;
+    return n;
+}
+
+static enum moe_status open_trace(struct job *j, struct moe_err *err)
+{
+    const struct options *o = j->o;
+    const char *name = j->call->args[0];
+    bool file = moe_trace_name_is_file(name);
+    if (o->stream && (!file || o->sample < 100))
+        return moe_fail(err, MOE_ERR_USAGE, "--stream needs a trace file, whole");
+    if (o->stream && o->opt)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "OPT knows the future and cannot stream: add --no-opt, or take a part "
+                        "with --sample");
+    enum moe_status s = file ? open_file(j, err) : MOE_OK;
+    if (!s && !j->reader) {
+        s = moe_trace_from_name(name, 0, *o->model ? &j->model : NULL, &j->trace, err);
+        if (s == MOE_ERR_MEMORY)
+            moe_fail_prefix(err, "--no-opt streams, --sample 10 takes a part");
+        j->info = &j->trace.info;
+        j->n_tokens = j->trace.tokens.n_tokens;
+        j->n_sequences = s ? 0 : count_sequences(&j->trace.tokens);
+    }
+    return !s && o->sample < 100 ? take_sample(j, err) : s;
+}
+
+static enum moe_status find_sizes(struct job *j, struct moe_err *err)
+{
+    if (j->info->expert_bytes || !*j->o->model)
+        return MOE_OK;
+    j->expert_bytes = calloc(j->info->n_layers + 1u, sizeof *j->expert_bytes);
+    if (!j->expert_bytes)
+        return moe_fail_memory(err, "expert sizes");
+    for (uint32_t l = 0; l < j->info->n_layers; l++)
+        j->expert_bytes[l] = moe_model_expert_bytes(&j->model);
+    return MOE_OK;
+}
+
+static enum moe_status compute(struct job *j, struct moe_err *err)
+{
+    const struct options *o = j->o;
+    struct moe_progress progress;
+    struct moe_mrc_options mrc = {.contract = (enum moe_contract)o->contract,
+                                  .order = (enum moe_replay_order)o->order,
+                                  .phases = (enum moe_phases)o->phase,
+                                  .cold = o->cold,
+                                  .opt = o->opt,
+                                  .global = o->global,
+                                  .n_sequences = j->n_sequences,
+                                  .counted = j->sample.counted,
+                                  .progress = &progress};
+    enum moe_status s = MOE_OK;
+    if (j->bands) {
+        s = moe_mrc_sequences_init(&j->sequences, j->info, &mrc, j->n_sequences, err);
+        mrc.sequences = &j->sequences;
+    }
+    if (s)
+        return s;
+    moe_progress_begin(&progress, "computing curves", "tokens", j->n_tokens);
+    if (j->reader)
+        s = moe_mrc_stream(j->reader, &mrc, &j->mrc, err);
+    else
+        s = moe_mrc_compute(j->sample.counted ? &j->sample.trace : &j->trace, &mrc, &j->mrc, err);
+    moe_progress_end(&progress);
+    return s;
+}
+
+/* every: all sizes, or those that fit a screen. */
+static enum moe_status make_table(const struct job *j, bool every, struct moe_table **out,
+                                  struct moe_err *err)
+{
+    static const char *const contracts[] = {"event", "access"};
+    static const char *const orders[] = {"step", "file", "token"};
+    struct cli_mrc_view view = {
+        .mrc = &j->mrc,
+        .expert_bytes = j->expert_bytes ? j->expert_bytes : j->info->expert_bytes,
+        .sequences = j->bands ? &j->sequences : NULL,
+        .seed = j->o->seed,
+        .every_size = every,
+        .layers = j->o->layers,
+        .grid = j->o->grid,
+    };
+    struct moe_table *table = moe_table_new();
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    cli_note_run(table, j->call, "mrc");
+    cli_note_trace(table, j->call->args[0], j->info);
+    moe_table_note(table, "contract", "%s", contracts[j->o->contract]);
+    moe_table_note(table, "order", "%s", orders[j->o->order]);
+    moe_table_note(table, "caches", "%s", j->o->cold ? "empty at every sequence" : "warm");
+    moe_table_note(table, "chance", "as many experts, chosen at random, as there are slots");
+    if (j->sample.counted)
+        moe_table_note(table, "sample", "%llu of %llu sequences counted, by a hash, seed %llu",
+                       (unsigned long long)j->sample.n_counted, (unsigned long long)j->sample.n_of,
+                       (unsigned long long)j->o->seed);
+    if (j->bands)
+        moe_table_note(table, "error_bars",
+                       "95 %% of %d resamplings of the sequences (of the workload, not only of "
+                       "this trace)",
+                       MOE_MRC_REPLICATES);
+    enum moe_status s = cli_mrc_rows(table, &view, err);
+    if (s)
+        moe_table_free(table);
+    else
+        *out = table;
+    return s;
+}
+
+static enum moe_status write_result(const struct job *j, struct moe_err *err)
+{
+    struct moe_table *table;
+    enum moe_status s = make_table(j, j->o->format != CLI_TEXT, &table, err);
+    if (s)
+        return s;
+    s = cli_write_table(table, j->o->format, j->o->output, err);
+    moe_table_free(table);
+    return s;
+}
+
+static enum moe_status draw(const struct job *j, struct moe_err *err)
+{
+    char tsv[CLI_PATH_MAX + 8], title[MOE_TEXT_MAX + 64];
+    struct moe_table *table;
+    enum moe_status s = make_table(j, true, &table, err);
+    if (s)
+        return s;
+    snprintf(tsv, sizeof tsv, "%s.tsv", j->o->plot);
+    snprintf(title, sizeof title, "%s: hit rate by cache size", j->info->model);
+    s = cli_write_table(table, CLI_TSV, tsv, err);
+    moe_table_free(table);
+    return s ? s : moe_plot("mrc", tsv, j->o->plot, title, err);
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct job j = {.call = call, .o = o, .bands = o->bands || o->sample < 100};
+    enum moe_status s = *o->model ? cli_load_model(o->model, &j.model, err) : MOE_OK;
+    if (!s)
+        s = open_trace(&j, err);
+    if (!s)
+        s = find_sizes(&j, err);
+    if (!s)
+        s = compute(&j, err);
+    if (!s)
+        s = write_result(&j, err);
+    if (!s && *o->plot)
+        s = draw(&j, err);
+    release(&j);
+    return s;
+}
+
+const struct cli_command cli_mrc = {
+    .name = "mrc",
+    .usage = "TRACE [options]",
+    .summary = "hit rate against cache size, every size from one pass, with OPT",
+    .description =
+        MOE_TRACE_NAME_HELP "\nEqual to `moelab replay` with policies lru and opt at every size. "
+                            "Rows: one pool of M\nslots a layer (LxM), one pool for all layers "
+                            "(global:S); text shows a selection of\nsizes, TSV, JSON and plot all "
+                            "of them.",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,43 @@
+# Hit rate against the number of slots (and their GiB, where the experts' size is known): one pool a
+# layer and one pool for all, LRU and OPT, with what a random choice of as many experts would hit.
+# The decode phase where there is one; error bars as bands.
+load plots.'/style.gp'
+head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} "
+ask(program) = system(substr(awk(program), 3, strlen(awk(program))))
+has(column) = ask(sprintf("END{print (\"%s\" in c) + 0}", column)) + 0
+opt = has('opt_hit_percent')
+bands = has('lru_low_percent')
+gib = has('gib')
+phase = ask("{p[$c[\"phase\"]]=1} END{print (\"decode\" in p) ? \"decode\" : (\"prefill\" in p) ? \"prefill\" : \"both\"}")
+layers = has('layer') ? "&& $c[\"layer\"]==\"all\"" : ""
+last = ask("{split($c[\"geometry\"], g, \"x\"); if (g[1]+0>N) N=g[1]+0} END{print N}")
+# 1: one pool a layer (not the rows of fewer indexes); 2: one pool.
+rows(pool) = sprintf("$c[\"phase\"]==\"%s\" %s && $c[\"geometry\"] ~ /^%s/", phase, layers, pool == 1 ? last.'x' : 'global:')
+curve(pool, column) = awk(rows(pool).sprintf("{print $c[\"slots\"] \"\\t\" $c[\"%s\"]}", column))
+band(pool, policy) = awk(rows(pool).sprintf(" && $c[\"%s_low_percent\"] != \"nan\" {print $c[\"slots\"] \"\\t\" $c[\"%s_low_percent\"] \"\\t\" $c[\"%s_high_percent\"]}", policy, policy, policy))
+global = ask(rows(2)."{k=1} END{print k+0}") + 0
+slots = ask(rows(1)."{if($c[\"slots\"]>S)S=$c[\"slots\"]} END{print S}") + 0
+set datafile separator tab
+set ylabel sprintf('hits (%% of looked-up experts, %s)', phase)
+set xlabel 'slots for experts'
+set xrange [0:slots]
+set yrange [0:100]
+if (gib) {
+    size = ask(rows(1)."{if($c[\"gib\"]>S)S=$c[\"gib\"]} END{print S}") + 0
+    set x2range [0:size]
+    set x2tics nomirror out textcolor rgb '#333333'
+    set x2label 'GiB' offset 0,-0.4
+    set border 7
+    set title offset 0,0.8
+}
+set style fill transparent solid 0.2 noborder
+set key inside bottom right spacing 1.1 samplen 4
+do for [form in forms] {
+    eval begin(form)
+    plot for [p = 1:bands * (1 + global)] band(p, 'lru') using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 1 : 6) notitle, \
+         for [p = 1:bands * opt * (1 + global)] band(p, 'opt') using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 1 : 6) notitle, \
+         for [p = 1:1 + global] curve(p, 'lru_hit_percent') using 1:2 with lines lw 2 lc rgb colour(p == 1 ? 1 : 6) title p == 1 ? 'LRU, a pool for each layer' : 'LRU, one pool', \
+         for [p = 1:opt * (1 + global)] curve(p, 'opt_hit_percent') using 1:2 with lines lw 2 dt 2 lc rgb colour(p == 1 ? 1 : 6) title p == 1 ? 'OPT, a pool for each layer' : 'OPT, one pool', \
+         curve(1, 'chance_percent') using 1:2 with lines lw 1.5 lc rgb grey title 'chance'
+    eval done
+}
