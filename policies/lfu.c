@@ -60,7 +60,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 const struct moe_policy_ops moe_policy_lfu = {
     .name = "lfu",
     .summary = "fewest uses since it came in, ties by recency",
-    .source = "libCacheSim LFU.c (same misses, tests/unit/test_policies.c)",
+    .source = "libCacheSim LFU.c (same misses, tests/golden/libcachesim)",
     .state_size = state_size,
     .init = init,
     .on_hit = on_hit,

@@ -12,6 +12,25 @@
 
 enum { HAND_EXPERTS = 10 };
 
+/* Three streams with three slots tell the policies apart:
+ *   A  1 2 3 1 4 1 2 5 2 1 3     recency matters
+ *   B  1 2 3 3 2 1 4 1           all have been hit once: clock clears every bit and takes slot 0
+ *   C  1 1 1 2 3 2 3 4 1         1 is used most, and longest ago
+ *   D  (two slots) 1 1 2 2 2 3 1 3   counts start anew with each stay
+ * "4>s1(2)": 4 takes slot 1 and 2 leaves. */
+#define STREAM_A "1 2 3 1 4 1 2 5 2 1 3"
+#define STREAM_B "1 2 3 3 2 1 4 1"
+#define STREAM_C "1 1 1 2 3 2 3 4 1"
+#define STREAM_D "1 1 2 2 2 3 1 3"
+
+/* Events of two experts:
+ *   F  12 31 12           a miss in front of the hit of the same event
+ *   G  12 13 41 23 56     three slots
+ *   H  12 23 31 21        one slot, less than an event */
+#define STREAM_F "12 31 12"
+#define STREAM_G "12 13 41 23 56"
+#define STREAM_H "12 23 31 21"
+
 static inline uint32_t layer_of(char c)
 {
     return isdigit(c) ? 0 : islower(c) ? 1 : 2;

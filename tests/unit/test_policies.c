@@ -6,17 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Three streams with three slots tell the policies apart:
- *   A  1 2 3 1 4 1 2 5 2 1 3     recency matters
- *   B  1 2 3 3 2 1 4 1           all have been hit once: clock clears every bit and takes slot 0
- *   C  1 1 1 2 3 2 3 4 1         1 is used most, and longest ago
- *   D  (two slots) 1 1 2 2 2 3 1 3   counts start anew with each stay
- * "4>s1(2)": 4 takes slot 1 and 2 leaves. */
-#define STREAM_A "1 2 3 1 4 1 2 5 2 1 3"
-#define STREAM_B "1 2 3 3 2 1 4 1"
-#define STREAM_C "1 1 1 2 3 2 3 4 1"
-#define STREAM_D "1 1 2 2 2 3 1 3"
-
 START_TEST(access_contract)
 {
     static const struct hand_case cases[] = {
@@ -59,14 +48,6 @@ START_TEST(access_contract)
     check_cases(cases, sizeof cases / sizeof *cases, true);
 }
 END_TEST
-
-/* Events of two experts:
- *   F  12 31 12           a miss in front of the hit of the same event
- *   G  12 13 41 23 56     three slots
- *   H  12 23 31 21        one slot, less than an event */
-#define STREAM_F "12 31 12"
-#define STREAM_G "12 13 41 23 56"
-#define STREAM_H "12 23 31 21"
 
 START_TEST(event_contract)
 {
@@ -141,71 +122,6 @@ START_TEST(random_is_fair_and_spares_pinned)
 }
 END_TEST
 
-/* --- numbers that nobody here wrote -------------------------------------------------------------
- */
-
-/* Misses of libCacheSim (github.com/1a1a11a/libCacheSim, commit aa0fc409, built and run on
- * 2026-11-21) on the stream of libcachesim_stream, written in its oracleGeneral format with objects
- * of size 1:
- *     cachesim FILE oracleGeneral lru|fifo|clock|lfu|belady 8,32,64,128 --ignore-obj-size 1
- * Its Belady admits every object. It prints four decimals: with 10,000 requests the exact count. */
-enum { STREAM_LENGTH = 10000, STREAM_KEYS = 200 };
-
-static const struct {
-    const char *policy;
-    uint64_t misses[4];
-} libcachesim[] = {
-    {"lru", {9264, 7082, 4721, 1441}},
-    {"fifo", {9262, 7252, 5100, 1923}},
-    {"clock", {9250, 7021, 4565, 1362}},
-    {"lfu", {9004, 6235, 3933, 1051}},
-    {"opt:admit=forced", {7029, 3974, 2136, 594}},
-};
-
-/* Skewed towards small ids: the limit of a uniform draw is itself uniform. */
-static void libcachesim_stream(moe_expert *id, uint32_t *next_use)
-{
-    struct moe_rng rng;
-    uint32_t next[STREAM_KEYS];
-    moe_rng_init(&rng, 42);
-    for (int i = 0; i < STREAM_LENGTH; i++)
-        id[i] = (moe_expert)moe_rng_below(&rng, 1 + moe_rng_below(&rng, STREAM_KEYS));
-    for (int k = 0; k < STREAM_KEYS; k++)
-        next[k] = MOE_NEVER;
-    for (int i = STREAM_LENGTH; i-- > 0;) {
-        next_use[i] = next[id[i]];
-        next[id[i]] = (uint32_t)i;
-    }
-}
-
-START_TEST(equal_to_libcachesim)
-{
-    static const char *const sizes[4] = {"global:8", "global:32", "global:64", "global:128"};
-    static moe_expert id[STREAM_LENGTH];
-    static uint32_t next_use[STREAM_LENGTH];
-    const struct event_trace shape = {.n_layers = 1, .n_experts = STREAM_KEYS, .top_k = 1};
-    libcachesim_stream(id, next_use);
-    for (size_t p = 0; p < sizeof libcachesim / sizeof *libcachesim; p++) {
-        for (int i = 0; i < 4; i++) {
-            struct moe_geometry g = geometry(sizes[i], &shape, NULL);
-            struct moe_policy_spec spec = policy(libcachesim[p].policy);
-            struct moe_cache *cache;
-            struct moe_err err;
-            ck_assert_int_eq(moe_cache_new(&cache, &g, 1, &spec, 1, &err), MOE_OK);
-            for (int k = 0; k < STREAM_LENGTH; k++)
-                run_access(cache,
-                           &(struct moe_route){.n = 1, .expert = id + k, .next_use = next_use + k});
-            ck_assert_msg(total_counts(cache, 1).misses == libcachesim[p].misses[i],
-                          "%s %s: %llu misses, libCacheSim has %llu", libcachesim[p].policy,
-                          sizes[i], (unsigned long long)total_counts(cache, 1).misses,
-                          (unsigned long long)libcachesim[p].misses[i]);
-            moe_cache_free(cache);
-            moe_geometry_release(&g);
-        }
-    }
-}
-END_TEST
-
 /* --- names -------------------------------------------------------------------------------------
  */
 
@@ -258,7 +174,6 @@ int main(void)
     tcase_add_test(tc, access_contract);
     tcase_add_test(tc, event_contract);
     tcase_add_test(tc, random_is_fair_and_spares_pinned);
-    tcase_add_test(tc, equal_to_libcachesim);
     tcase_add_test(tc, names_and_parameters);
     Suite *suite = suite_create("policies");
     suite_add_tcase(suite, tc);
