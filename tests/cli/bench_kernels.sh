@@ -16,10 +16,13 @@ holds "two rows of read" [ "$(rows read -)" = 2 ]
 holds "portable: 3 types, 2 numbers of threads" [ "$(rows expert portable)" = 6 ]
 holds "and 2 numbers of tokens" [ "$(rows matrix portable)" = 12 ]
 holds "OpenBLAS in every matrix case" [ "$(rows matrix OpenBLAS)" = 12 ]
-holds "rates are positive" awk -F'\t' '!/^#/ && $1 != "case" && !($6 > 0) { bad = 1 } END { exit bad }' "$out"
+holds "rates are positive" awk -F'\t' '
+    !/^#/ && $1 != "case" && !($6 > 0) { bad = 1 }
+    END { exit bad }' "$out"
 
 expect 0 "expert" "$moelab" bench kernels "${tiny[@]}" --dtype f32 --kernels portable --tokens none
-expect 0 '"gflop_per_s"' "$moelab" bench kernels "${tiny[@]}" --kernels auto --peers off --format json
+expect 0 '"gflop_per_s"' "$moelab" bench kernels "${tiny[@]}" --kernels auto --no-peers \
+    --format json
 expect 2 "unknown dtype 'q4'" "$moelab" bench kernels --dtype bf16,q4
 expect 2 "unknown kernels 'mmx'" "$moelab" bench kernels --kernels mmx
 expect 2 "threads" "$moelab" bench kernels --threads 0
