@@ -324,7 +324,8 @@ START_TEST(interrupted)
                      MOE_ERR_INTERRUPTED);
     ck_assert_uint_eq(moe_session_length(session), 20);
     ck_assert_int_eq(moe_session_forward(session, tokens, 10, NULL, NULL, &err),
-                     MOE_ERR_INTERRUPTED); /* while the cache is made again */
+                     MOE_ERR_INTERRUPTED);
+    ck_assert_uint_eq(moe_session_length(session), 0); /* while the cache was made again */
     moe_session_free(session);
     moe_llm_close(llm);
 }
