@@ -114,7 +114,7 @@ const struct moe_policy_ops moe_policy_lfu_aged = {
     .name = "lfu-aged",
     .summary = "LFU with ageing: dynamic (LFU-DA) or by halving all counts; ties by recency",
     .source = "Arlitt et al., HP Labs HPL-98-173, 1999 (dynamic); Robinson, Devarakonda, "
-              "SIGMETRICS 1990, section 2 (halve)",
+              "SIGMETRICS 1990 (halve)",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -27,7 +27,8 @@ static const struct moe_param table[] = {
      .default_text = "0.1",
      .min = 0,
      .max = 1,
-     .help = "share of the slots for the small queue (at least one slot)"},
+     .help =
+         "share of the slots for the small queue; of a pool too small for it, what main leaves"},
     {.name = "ghost",
      .type = MOE_PARAM_F64,
      .offset = offsetof(struct params, ghost),
@@ -56,9 +57,7 @@ static void init(void *state, const struct moe_policy_env *env)
 {
     struct state *st = state;
     const struct params *params = env->params;
-    uint32_t small = (uint32_t)(env->n_slots * params->small);
-    small = small ? small : 1;
-    st->main_size = env->n_slots - small;
+    st->main_size = env->n_slots - (uint32_t)(env->n_slots * params->small);
     st->ghost_size = (uint32_t)(env->n_slots * params->ghost);
     st->threshold = (uint32_t)params->threshold;
     moe_key_lists_init(&st->lists, env, N_LISTS, st + 1);

@@ -15,6 +15,8 @@ START_TEST(either_contract)
         {"least-stale", STREAM_A, "---h-h--hh-", "132"}, /* as lru */
         /* before 3: 1 is overdue since 6, as far ahead as behind: 9; 5 is due at 11: 3>s0(5) */
         {"least-stale:reading=intervals", "5 1 1 1 1 5 3 1", "--hhhh-h", "31"},
+        /* 1 and 2 are overdue and count as due at 14 and 13, 3 is due at 9.5: 4>s0(1) */
+        {"least-stale:reading=intervals", "1 2 3 1 2 3 3 3 4 3", "---hhhhh-h", "423"},
         /* 3 was never seen: declined; then 3 and 5 are both due at 11, 1 at 10: 3>s0(5) */
         {"least-stale:reading=bypass", "5 1 1 1 1 5 3 1", "--hhhh-h", "51"},
         {"least-stale:reading=bypass", "5 1 1 1 1 5 3 1 3", "--hhhh-h-", "31"},
@@ -135,6 +137,10 @@ START_TEST(hybrimoe_means_of_scores)
     static const float falls[N_SCORED][3] = {{.6F, .3F, .1F}, {.2F, .5F, .1F}, {.1F, .4F, .5F}};
     /* the same, but .35 .1625 in the end; with one that counts .3 0; .15 .25; .075 .125 */
     static const float rises[N_SCORED][3] = {{.6F, .3F, .1F}, {.2F, .5F, .1F}, {.45F, .05F, .5F}};
+    /* .23 .1625; with three that count .23 .2625 */
+    static const float close[N_SCORED][3] = {{.6F, .3F, .1F}, {.2F, .5F, .1F}, {.21F, .2F, .59F}};
+    check_scores("hybrimoe-mrs", close, "13");
+    check_scores("hybrimoe-mrs:p=3", close, "32");
     check_scores("hybrimoe-mrs:scores=probabilities", falls, "32");
     check_scores("hybrimoe-mrs:scores=probabilities", rises, "13");
     check_scores("hybrimoe-mrs:scores=probabilities,p=1", rises, "32");
