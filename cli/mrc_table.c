@@ -169,10 +169,12 @@ static void add_layers(const struct rows *r)
 static void add_global(const struct rows *r)
 {
     const struct moe_mrc *mrc = r->view->mrc;
-    uint32_t step = r->view->every_size ? 1 : mrc->n_layers;
-    for (uint32_t slots = step; slots <= mrc->n_layers * mrc->n_experts; slots += step)
-        if (shows(r, slots / step))
-            add_slots(r, slots);
+    for (uint32_t slots = 1; r->view->every_size && slots <= mrc->n_layers * mrc->n_experts;
+         slots++)
+        add_slots(r, slots);
+    for (uint32_t ways = 1; !r->view->every_size && ways <= mrc->n_experts; ways++)
+        if (shows(r, ways))
+            add_slots(r, ways * mrc->n_layers);
 }
 
 static void add_rows(struct rows *r)

@@ -4,7 +4,8 @@
 
 #include <stdlib.h>
 
-enum { LAYER_GROUPS = 8, MAX_UNITS = 2 * (LAYER_GROUPS + 1) };
+/* Below so many uses, starting threads takes longer than the work. */
+enum { LAYER_GROUPS = 8, MAX_UNITS = 2 * (LAYER_GROUPS + 1), WORTH_THREADS = 1 << 15 };
 
 /* A computation under way. */
 struct mrc {
@@ -81,7 +82,8 @@ static enum moe_status begin(struct mrc *m, struct moe_err *err)
 static enum moe_status run_units(struct mrc *m, const struct moe_tokens *tokens,
                                  const uint32_t *next_use, struct moe_err *err)
 {
-#pragma omp parallel for schedule(dynamic, 1)
+    uint64_t n_uses = tokens->n_tokens * m->info->n_layers * m->info->top_k;
+#pragma omp parallel for schedule(dynamic, 1) if (n_uses >= WORTH_THREADS)
     for (uint32_t i = 0; i < m->n_units; i++)
         m->unit[i].status = moe_mrc_unit_run(m->unit[i].work, tokens, next_use, &m->unit[i].err);
     for (uint32_t i = 0; i < m->n_units; i++)
