@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Miss ratio curves: the same numbers as replay, the same bytes for any threads, plots, refusals.
+. tests/cli/lib/check.bash
+t=$folder/t.h5
+expect 0 "SYNTHETIC" "$moelab" trace synth \
+    "zipf:layers=4,experts=24,top_k=3,tokens=2000,sequences=40,prompt=6" -o "$t"
+
+# column FILE GEOMETRY PHASE NAME: one cell of a table of curves.
+column() {
+    awk -F'\t' -v g="$2" -v p="$3" -v name="$4" '/^#/ { next }
+        !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
+        $c["geometry"] == g && $c["phase"] == p && (!("layer" in c) || $c["layer"] == "all") {
+            print $c[name]; exit }' "$1"
+}
+
+# replayed GEOMETRY POLICY CONTRACT PHASE: what replay has in that place.
+replayed() {
+    "$moelab" replay "$t" --geometry "$1" --policy "$2" --contract "$3" --no-layers --format tsv |
+        awk -F'\t' -v p="$4" '/^#/ { next }
+            !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
+            $c["phase"] == p { print $c["hit_rate_percent"] }'
+}
+
+for contract in event access; do
+    curves=$folder/$contract.tsv
+    expect 0 "" "$moelab" mrc "$t" --contract $contract --grid --layers --format tsv -o "$curves"
+    for geometry in 4x1 4x5 4x24 3x2 1x24 global:1 global:7 global:50 global:96; do
+        for policy in lru opt; do
+            for phase in decode prefill both; do
+                got=$(column "$curves" $geometry $phase ${policy}_hit_percent)
+                want=$(replayed $geometry $policy $contract $phase)
+                holds "$contract $geometry $policy $phase: $got, replay has $want" \
+                    test "$got" = "$want"
+            done
+        done
+    done
+done
+
+# Every size is there, in every phase: 24 of a pool a layer and 96 of one pool.
+expect 0 "" "$moelab" mrc "$t" --format tsv -o "$folder/all.tsv"
+holds "rows of every size" test "$(grep -vc '^#' "$folder/all.tsv")" = $((3 * (24 + 96) + 1))
+expect 0 "SYNTHETIC" cat "$folder/all.tsv"
+expect 0 '"columns"' "$moelab" mrc "$t" --format json
+expect 0 "global:72" "$moelab" mrc "$t" --phase decode
+expect 0 "gib" "$moelab" mrc "$t" --model mixtral-8x7b
+
+# Any number of threads, and blocks of a file: the same rows.
+rows() { grep -v '^# command' "$1" >"$1.rows"; }
+for threads in 1 2 5; do
+    OMP_NUM_THREADS=$threads "$moelab" mrc "$t" --sample 40 --format tsv -o "$folder/$threads.tsv"
+    rows "$folder/$threads.tsv"
+    same "$folder/1.tsv.rows" "$folder/$threads.tsv.rows"
+done
+expect 0 "of 40 sequences counted" cat "$folder/1.tsv"
+expect 0 "lru_low_percent" cat "$folder/1.tsv"
+"$moelab" mrc "$t" --no-opt --bands --format tsv -o "$folder/memory.tsv"
+"$moelab" mrc "$t" --no-opt --bands --stream --format tsv -o "$folder/stream.tsv"
+rows "$folder/memory.tsv"
+rows "$folder/stream.tsv"
+same "$folder/memory.tsv.rows" "$folder/stream.tsv.rows"
+
+if command -v gnuplot >/dev/null; then
+    for options in "" "--no-opt --no-global" "--sample 50 --layers --grid --model mixtral-8x7b"; do
+        rm -f "$folder"/plot.*
+        # shellcheck disable=SC2086 # words on purpose
+        expect 0 "" "$moelab" mrc "$t" $options --plot "$folder/plot" -o "$folder/out.txt"
+        for plot in svg png tsv; do
+            holds "plot.$plot of '$options'" test -s "$folder/plot.$plot"
+        done
+    done
+fi
+
+expect 2 "OPT knows the future" "$moelab" mrc "$t" --stream
+expect 2 "needs a trace file" "$moelab" mrc "synth:uniform:tokens=64" --stream --no-opt
+expect 2 "takes none of the 40 sequences" "$moelab" mrc "$t" --sample 0.0001
+expect 2 "sample" "$moelab" mrc "$t" --sample 0
+expect 2 "missing argument" "$moelab" mrc
+expect 1 "none.h5" "$moelab" mrc "$folder/none.h5"
+one_line "$moelab" mrc "$t" --stream
+finish
