@@ -22,7 +22,7 @@ static void add_block(const struct moe_attention *a, const float *q, const float
     float score[BLOCK], top = r->max, shrink = 1 / sqrtf((float)hd);
     for (uint32_t i = 0; i < n; i++) {
         score[i] = kernels->dot_f32(q, keys + (size_t)i * hd, hd) * shrink;
-        top = fmaxf(top, score[i]);
+        top = score[i] > top ? score[i] : top;
     }
     if (top > r->max) {
         float old = expf(r->max - top); /* 0 for the first block: its max was -inf */

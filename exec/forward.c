@@ -145,13 +145,32 @@ static void before_experts(void *context, uint32_t t)
     normalise(w->s, &w->s->llm->layers[w->layer].before_experts, t);
 }
 
+/* Less than this does not pay for waking the threads: some ten microseconds of one of them. */
+enum { PARALLEL_PRODUCTS = 1 << 16 };
+
 /* f on every token of the pass. */
 static void each_token(struct work *w, void (*f)(void *work, uint32_t t))
 {
-    if (w->s->n == 1) /* not worth waking the threads */
+    if (w->s->n == 1)
         f(w, 0);
     else
         moe_pool_each(w->s->pool, w->s->n, f, w);
+}
+
+/* Every head of every token, over all keys it may see at most. */
+static void attend_all(struct work *w)
+{
+    struct moe_session *s = w->s;
+    const struct moe_llm_config *c = &s->llm->config;
+    uint32_t keys = s->length + s->n, n = s->n * c->n_kv_heads;
+    if (c->sliding_window && keys > c->sliding_window)
+        keys = c->sliding_window;
+    uint64_t products = (uint64_t)s->n * c->n_heads * c->head_dim * keys;
+    if (products >= PARALLEL_PRODUCTS)
+        moe_pool_each(s->pool, n, attend, w);
+    else
+        for (uint32_t i = 0; i < n; i++)
+            attend(w, i);
 }
 
 static void attention(struct work *w)
@@ -166,7 +185,7 @@ static void attention(struct work *w)
     each_token(w, before_attention);
     moe_pool_linears(s->pool, qkv, 3, s->u, s->n);
     each_token(w, place);
-    moe_pool_each(s->pool, s->n * s->llm->config.n_kv_heads, attend, w);
+    attend_all(w);
     moe_pool_linear(s->pool, &layer->o, layer->o_bias, s->attended, s->n, s->out);
     each_token(w, before_experts);
 }
