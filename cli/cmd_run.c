@@ -106,7 +106,8 @@ static enum moe_status whole_prompt(struct generation *g, char **out, struct moe
 static enum moe_status encode(struct generation *g, struct moe_err *err)
 {
     char *text = NULL;
-    bool bos = moe_tokenizer_adds_bos(g->tokenizer);
+    /* A template brings its own. */
+    bool bos = g->chat == MOE_CHAT_NONE && moe_tokenizer_adds_bos(g->tokenizer);
     enum moe_status s = whole_prompt(g, &text, err);
     if (!s)
         s = moe_tokenizer_encode(g->tokenizer, text, strlen(text), bos, &g->prompt, &g->n_prompt,

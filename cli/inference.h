@@ -58,7 +58,7 @@ struct cli_inference {
         CLI_INFERENCE_U64(owner, context, "context", "0", 0, 1 << 24, "tokens",                    \
                           "room for prompt and answer; 0: as long as the model allows"),           \
         CLI_INFERENCE_U64(owner, chunk, "chunk", "512", 1, 65536, "tokens",                        \
-                          "most tokens of one prefill pass; changes no result"),                   \
+                          "most tokens of one prefill pass; changes no route"),                    \
         CLI_INFERENCE_U64(owner, threads, "threads", "0", 0, 1024, "threads",                      \
                           "0: one for each core; changes no result"),                              \
         CLI_INFERENCE_BOOL(owner, pin, "pin", "on", "keep each thread on its core"),               \

@@ -133,15 +133,14 @@ static enum moe_status make_rows(struct recording *r, uint64_t n, struct moe_err
 static enum moe_status encode(const struct recording *r, const struct moe_prompt *prompt,
                               int32_t **ids, size_t *n, struct moe_err *err)
 {
-    bool bos = moe_tokenizer_adds_bos(r->tokenizer);
     if (r->options->chat == MOE_CHAT_NONE)
-        return moe_tokenizer_encode(r->tokenizer, prompt->text, strlen(prompt->text), bos, ids, n,
-                                    err);
+        return moe_tokenizer_encode(r->tokenizer, prompt->text, strlen(prompt->text),
+                                    moe_tokenizer_adds_bos(r->tokenizer), ids, n, err);
     char *text = NULL;
     struct moe_message message = {"user", prompt->text};
     enum moe_status s = moe_chat_format(r->options->chat, &message, 1, &text, err);
     if (!s)
-        s = moe_tokenizer_encode(r->tokenizer, text, strlen(text), bos, ids, n, err);
+        s = moe_tokenizer_encode(r->tokenizer, text, strlen(text), false, ids, n, err);
     free(text);
     return s;
 }
