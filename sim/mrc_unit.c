@@ -236,24 +236,36 @@ static size_t row_of(const struct moe_mrc_unit *u, uint64_t t, uint32_t layer)
     return ((size_t)t * u->info->n_layers + layer) * u->info->top_k;
 }
 
-/* The different experts of the event in order of first appearance; returns how many. */
-static uint32_t collect(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer)
+/* The experts of a token; returns how many. */
+static uint32_t collect_one(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer)
+{
+    size_t at = row_of(u, pass->begin, layer);
+    const moe_expert *expert = pass->tokens->expert + at;
+    uint32_t *key = u->key, base = first_key(u, layer), top_k = u->info->top_k, n = 0;
+    for (; n < top_k && expert[n] != MOE_NO_EXPERT; n++)
+        key[n] = base + expert[n];
+    for (uint32_t i = 0; pass->next_use && i < n; i++)
+        u->next_use[i] = pass->next_use[at + i];
+    return n;
+}
+
+/* The different experts of several tokens in order of first appearance; returns how many. */
+static uint32_t collect_many(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer)
 {
     const moe_expert *expert = pass->tokens->expert;
     uint32_t n = 0, base = first_key(u, layer), top_k = u->info->top_k;
-    bool many = pass->end - pass->begin > 1;
     for (uint64_t t = pass->begin; t < pass->end; t++)
         for (size_t at = row_of(u, t, layer), stop = at + top_k; at < stop; at++) {
             moe_expert e = expert[at];
             if (e == MOE_NO_EXPERT)
                 break;
-            if (many && u->seen[e])
+            if (u->seen[e])
                 continue;
-            u->seen[e] = many;
+            u->seen[e] = 1;
             u->key[n] = base + e;
             u->next_use[n++] = pass->next_use ? pass->next_use[at] : 0;
         }
-    for (uint32_t i = 0; many && i < n; i++)
+    for (uint32_t i = 0; i < n; i++)
         u->seen[u->key[i] - base] = 0;
     return n;
 }
@@ -262,7 +274,9 @@ static void visit_event(struct moe_mrc_unit *u, const struct pass *pass, uint32_
 {
     struct pool *pool = pool_of(u, layer);
     struct moe_mrc_counts *counts = &pool->now[pass->tokens->phase[pass->begin]];
-    uint32_t n = collect(u, pass, layer), first = UINT32_MAX, last = 0;
+    uint32_t first = UINT32_MAX, last = 0;
+    uint32_t n =
+        pass->end - pass->begin == 1 ? collect_one(u, pass, layer) : collect_many(u, pass, layer);
     if (n == 0)
         return;
     if (pool->lru)
