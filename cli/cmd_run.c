@@ -175,11 +175,12 @@ static enum moe_status show_token(void *context, int32_t token, struct moe_err *
     return put_text(g, piece, n, err);
 }
 
-static void show_prefill(void *context, uint32_t done)
+static void show_prefill(void *context, uint64_t done)
 {
     struct generation *g = context;
-    if (done < g->n_prompt)
-        moe_progress_update(&g->progress, done);
+    uint64_t tokens = done / g->llm->config.n_layers;
+    if (tokens < g->n_prompt)
+        moe_progress_update(&g->progress, tokens);
     else
         moe_progress_end(&g->progress);
 }

@@ -243,6 +243,20 @@ void moe_forward_attend(struct moe_session *s, uint32_t layer, const moe_expert 
         *weight = s->weight;
 }
 
+/* An expert is asked for whole before its first use: the disk then reads it in long runs, instead
+ * of a little at each place where a thread first touches it. */
+static void meet(struct moe_session *s, uint32_t layer, uint32_t e)
+{
+    const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
+    bool *met = &s->met[(size_t)layer * s->llm->config.n_experts + e];
+    if (*met)
+        return;
+    *met = true;
+    moe_matrix_fetch(&w->w1);
+    moe_matrix_fetch(&w->w3);
+    moe_matrix_fetch(&w->w2);
+}
+
 void moe_forward_experts(struct moe_session *s, uint32_t layer, const moe_expert *experts,
                          uint32_t n_experts)
 {
@@ -252,14 +266,16 @@ void moe_forward_experts(struct moe_session *s, uint32_t layer, const moe_expert
         uint32_t e = experts ? experts[i] : i;
         const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
         size_t row = s->first[e];
-        if (s->count[e])
-            s->jobs[n_jobs++] = (struct moe_ffn_job){.w1 = w->w1,
-                                                     .w3 = w->w3,
-                                                     .w2 = w->w2,
-                                                     .n_tokens = s->count[e],
-                                                     .x = s->ffn_x + row * c->d_model,
-                                                     .h = s->ffn_h + row * c->d_ffn,
-                                                     .y = s->ffn_y + row * c->d_model};
+        if (!s->count[e])
+            continue;
+        meet(s, layer, e);
+        s->jobs[n_jobs++] = (struct moe_ffn_job){.w1 = w->w1,
+                                                 .w3 = w->w3,
+                                                 .w2 = w->w2,
+                                                 .n_tokens = s->count[e],
+                                                 .x = s->ffn_x + row * c->d_model,
+                                                 .h = s->ffn_h + row * c->d_ffn,
+                                                 .y = s->ffn_y + row * c->d_model};
     }
     if (n_jobs)
         moe_pool_experts(s->pool, s->jobs, n_jobs);

@@ -25,8 +25,8 @@ struct moe_generate_watch {
     /* Every new token that is not a stop token, as soon as it is known; may be NULL. An error ends
      * the generation and is returned. */
     enum moe_status (*token)(void *context, int32_t token, struct moe_err *err);
-    /* After every pass of the prompt: tokens done; may be NULL. */
-    void (*prefill)(void *context, uint32_t done);
+    /* Of the prompt, see moe_session_prefill; may be NULL. */
+    void (*prefill)(void *context, uint64_t done);
     void *context;
 };
 

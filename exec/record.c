@@ -182,10 +182,10 @@ static enum moe_status keep(struct recording *r, size_t i, const struct moe_gene
     return s;
 }
 
-static void show_prefill(void *context, uint32_t done)
+static void show_prefill(void *context, uint64_t done)
 {
     struct recording *r = context;
-    moe_progress_update(&r->progress, r->n_before_prompt + done);
+    moe_progress_update(&r->progress, r->n_before_prompt + done / r->info.n_layers);
 }
 
 static enum moe_status show_token(void *context, int32_t token, struct moe_err *err)

@@ -58,6 +58,7 @@ static size_t list_pieces(struct moe_session *s, struct piece piece[PIECES_MAX])
         {&s->ffn_h, tk * c->d_ffn, f},
         {&s->ffn_y, tk * d, f},
         {&s->jobs, e, sizeof *s->jobs},
+        {&s->met, e * c->n_layers, sizeof *s->met},
     };
     memcpy(piece, list, sizeof list);
     return sizeof list / sizeof *list;
@@ -233,6 +234,8 @@ enum moe_status moe_session_forward(struct moe_session *s, const int32_t *tokens
             deliver(s, sink, l);
         moe_forward_experts(s, l, NULL, 0);
         moe_forward_combine(s, l);
+        if (s->watch)
+            s->watch(s->watch_context, s->watched += n);
     }
     if (!status)
         moe_forward_end(s, logits);
@@ -256,19 +259,21 @@ static struct moe_route_sink sink_from(const struct moe_llm_config *c,
 
 enum moe_status moe_session_prefill(struct moe_session *s, const int32_t *tokens, uint32_t n,
                                     const struct moe_route_sink *sink, float *logits,
-                                    void (*watch)(void *context, uint32_t done), void *context,
+                                    void (*watch)(void *context, uint64_t done), void *context,
                                     struct moe_err *err)
 {
     enum moe_status status = moe_session_room(s, n, err);
     if (!status && s->expected < s->length + n)
         s->expected = s->length + n;
+    s->watch = watch;
+    s->watch_context = context;
+    s->watched = 0;
     for (uint32_t done = 0, part; done < n && !status; done += part) {
         part = n - done < s->chunk ? n - done : s->chunk;
         struct moe_route_sink to = sink_from(&s->llm->config, sink, done);
         status =
             moe_session_forward(s, tokens + done, part, &to, done + part == n ? logits : NULL, err);
-        if (!status && watch)
-            watch(context, done + part);
     }
+    s->watch = NULL;
     return status;
 }

@@ -59,11 +59,13 @@ enum moe_status moe_session_forward(struct moe_session *session, const int32_t *
                                     struct moe_err *err);
 
 /* The whole prompt in passes of at most chunk tokens, all n of which count as known to come (see
- * moe_session_reset); sink arrays for all n tokens. watch (may be NULL) is called after every pass
- * with the tokens done. Errors: as above; nothing is computed when n tokens do not fit. */
+ * moe_session_reset); sink arrays for all n tokens. watch (may be NULL) is called after every
+ * layer of every pass with how many of the n x L (token, layer) pairs are done: a model that is
+ * read from disk takes its time over each layer. Errors: as above; nothing is computed when n
+ * tokens do not fit. */
 enum moe_status moe_session_prefill(struct moe_session *session, const int32_t *tokens, uint32_t n,
                                     const struct moe_route_sink *sink, float *logits,
-                                    void (*watch)(void *context, uint32_t done), void *context,
+                                    void (*watch)(void *context, uint64_t done), void *context,
                                     struct moe_err *err);
 
 #endif

@@ -44,6 +44,11 @@ struct moe_session {
     uint32_t *row;                /* [T, K] row of a choice below */
     float *ffn_x, *ffn_h, *ffn_y; /* [T K, D], [T K, F], [T K, D]: choices grouped by expert */
     struct moe_ffn_job *jobs;     /* [E] */
+    bool *met;                    /* [L, E] experts whose weights were asked for before */
+
+    void (*watch)(void *context, uint64_t done); /* of the prefill under way, or NULL */
+    void *watch_context;
+    uint64_t watched;
 };
 
 /* Does a sequence of this length use the long factors? */

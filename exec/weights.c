@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum {
@@ -364,4 +365,13 @@ uint64_t moe_weights_hash(const struct moe_weights *weights)
     for (size_t i = 0; i < weights->n_files; i++)
         moe_safetensors_peek(weights->file[i], false);
     return hash;
+}
+
+void moe_matrix_fetch(const struct moe_matrix *matrix)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)matrix->data;
+    uintptr_t end = from + matrix->rows * moe_dtype_row_bytes(matrix->dtype, matrix->cols);
+    from -= from % page;
+    if (madvise((void *)from, end - from, MADV_POPULATE_READ) != 0) /* Linux before 5.14 */
+        (void)madvise((void *)from, end - from, MADV_WILLNEED);
 }

@@ -13,6 +13,10 @@ struct moe_matrix {
     uint32_t rows, cols;
 };
 
+/* Brings the matrix from disk into memory, where it is mapped; does nothing where the system
+ * cannot. Only a hint: nothing depends on it. */
+void moe_matrix_fetch(const struct moe_matrix *matrix);
+
 struct moe_weights; /* opaque; immutable once open */
 
 /* Errors: those of moe_safetensors_open; MOE_ERR_IO for a missing shard ("'DIR': missing shard
