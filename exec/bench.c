@@ -102,7 +102,7 @@ static double read_part(struct work *work, uint64_t bytes)
 
 static uint64_t expert_bytes(const struct moe_kernel_bench *bench, enum moe_dtype dtype)
 {
-    return 3 * bench->d_ffn * moe_dtype_row_bytes(dtype, bench->d_model);
+    return 3 * (uint64_t)bench->d_ffn * moe_dtype_row_bytes(dtype, bench->d_model);
 }
 
 static double run_expert(struct work *work, enum moe_dtype dtype)

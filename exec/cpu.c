@@ -120,9 +120,9 @@ uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t
     cpu_set_t *set = CPU_ALLOC(SET_CPUS);
     const size_t size = CPU_ALLOC_SIZE(SET_CPUS);
     if (set && sched_getaffinity(0, size, set) == 0)
-        for (uint16_t i = 0; i < MOE_CPUS_MAX; i++)
+        for (uint32_t i = 0; i < MOE_CPUS_MAX; i++)
             if (CPU_ISSET_S(i, size, set))
-                cpus[n++] = i;
+                cpus[n++] = (uint16_t)i;
     if (set)
         CPU_FREE(set);
     return moe_cpu_order_of("/sys/devices/system", n ? cpus : &first, n ? n : 1, order, n_cores,

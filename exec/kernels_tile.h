@@ -3,7 +3,7 @@
  *
  * Every output has one vector accumulator that walks over the columns from first to last and is
  * summed across its lanes once at the end. That order is all that decides the bits, so the path for
- * few tokens (two rows straight from memory) and the one for many (a panel of rows in float32, kept
+ * few tokens (rows straight from memory) and the one for many (a panel of rows in float32, kept
  * in the first-level cache for all tokens) give the same. */
 #ifndef MOELAB_EXEC_KERNELS_TILE_H
 #define MOELAB_EXEC_KERNELS_TILE_H
@@ -99,7 +99,7 @@ enum {
     TILE_BLOCK_TOKENS = 48,
     TILE_FEW_TOKENS = 16, /* up to here rows are read whole, for the sake of memory */
     TILE_LINE_BYTES = 64,
-    TILE_AHEAD_BYTES = 4096, /* prefetch distance in a row; measured: 1 to 8 KiB are alike */
+    TILE_AHEAD_BYTES = 1024, /* prefetch distance in a row; measured: half or double is no better */
 };
 
 TILE_INLINE uint32_t tile_weight_bytes(enum moe_dtype dtype)
@@ -163,9 +163,9 @@ TILE_INLINE void tile_few(enum moe_dtype dtype, const struct tile_rows *w, uint3
     const uint32_t size = tile_weight_bytes(dtype), line = TILE_LINE_BYTES / size;
     const uint32_t cols = w->cols, ahead = TILE_AHEAD_BYTES / size;
     uint32_t d = 0;
-    vf acc[2][TILE_TOKENS];
-    TILE_UNROLL for (uint32_t i = 0; i < 2 * TILE_TOKENS; i++)
-        acc[i / TILE_TOKENS][i % TILE_TOKENS] = vf_zero();
+    vf acc[TILE_ROWS][TILE_TOKENS];
+    TILE_UNROLL for (uint32_t r = 0; r < rows; r++)
+        TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) acc[r][t] = vf_zero();
     for (; d + line <= cols; d += line) {
         const size_t distance = TILE_AHEAD_BYTES + (d + ahead >= cols ? wrap : 0);
         const uint8_t *p = w->data + (size_t)d * size;
@@ -199,20 +199,20 @@ TILE_INLINE void tile_few_tokens(enum moe_dtype dtype, const struct tile_rows *w
     if (rows == 1)
         tile_few(dtype, w, 1, wrap, x, 1, out);
     else if (tokens == 1)
-        tile_few(dtype, w, 2, wrap, x, 1, out);
+        tile_few(dtype, w, TILE_ROWS, wrap, x, 1, out);
     else if (tokens == 2)
-        tile_few(dtype, w, 2, wrap, x, 2, out);
+        tile_few(dtype, w, TILE_ROWS, wrap, x, 2, out);
     else
-        tile_few(dtype, w, 2, wrap, x, 3, out);
+        tile_few(dtype, w, TILE_ROWS, wrap, x, 3, out);
 }
 
-/* out[2][TILE_TOKENS] of one or two rows; last: no rows are read after these. */
+/* out[rows][TILE_TOKENS] of 1 or TILE_ROWS rows; last: no rows are read after these. */
 static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, uint32_t rows,
                                       bool last, const float *x, uint32_t tokens, float *out)
 {
     const struct tile_rows w = tile_rows_of(m, r);
-    const size_t wrap = last ? (size_t)0 - TILE_AHEAD_BYTES : w.row_bytes;
-    /* An odd last row: its tokens one by one, to keep this small. */
+    const size_t wrap = last ? (size_t)0 - TILE_AHEAD_BYTES : (TILE_ROWS - 1) * w.row_bytes;
+    /* A row left over: its tokens one by one, to keep this small. */
     const uint32_t step = rows == 1 ? 1 : tokens;
     for (uint32_t t = 0; t < tokens; t += step) {
         const float *from = x + (size_t)t * w.cols;
@@ -223,6 +223,11 @@ static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, ui
         else
             tile_few_tokens(MOE_F32, &w, rows, wrap, from, step, out + t);
     }
+}
+
+TILE_INLINE uint32_t tile_few_step(uint32_t rows_left)
+{
+    return rows_left >= TILE_ROWS ? TILE_ROWS : 1;
 }
 
 /* Many tokens: rows x n weights as float32, zeros up to a whole vector and for missing rows. */
@@ -344,10 +349,10 @@ static TILE_TARGET void tile_dot(const struct moe_matrix *w, uint32_t r0, uint32
                                  const float *x, uint32_t n_tokens, float *y, size_t ldy)
 {
     if (n_tokens <= TILE_TOKENS) {
-        float sum[2 * TILE_TOKENS];
-        for (uint32_t r = r0; r < r1; r += 2) {
-            const uint32_t rows = tile_min(r1 - r, 2);
-            tile_few_rows(w, r, rows, r + 2 >= r1, x, n_tokens, sum);
+        float sum[TILE_ROWS * TILE_TOKENS];
+        for (uint32_t r = r0, rows; r < r1; r += rows) {
+            rows = tile_few_step(r1 - r);
+            tile_few_rows(w, r, rows, r + rows >= r1, x, n_tokens, sum);
             for (uint32_t i = 0; i < rows * n_tokens; i++)
                 y[i % n_tokens * ldy + r + i / n_tokens] =
                     sum[i / n_tokens * TILE_TOKENS + i % n_tokens];
@@ -365,11 +370,11 @@ static TILE_TARGET void tile_gate_up_few(const struct moe_matrix *gate, const st
                                          uint32_t r0, uint32_t r1, const float *x,
                                          uint32_t n_tokens, float *h, size_t ldh)
 {
-    float g[2 * TILE_TOKENS], u[2 * TILE_TOKENS];
-    for (uint32_t r = r0; r < r1; r += 2) {
-        const uint32_t rows = tile_min(r1 - r, 2);
-        tile_few_rows(gate, r, rows, r + 2 >= r1, x, n_tokens, g);
-        tile_few_rows(up, r, rows, r + 2 >= r1, x, n_tokens, u);
+    float g[TILE_ROWS * TILE_TOKENS], u[TILE_ROWS * TILE_TOKENS];
+    for (uint32_t r = r0, rows; r < r1; r += rows) {
+        rows = tile_few_step(r1 - r);
+        tile_few_rows(gate, r, rows, r + rows >= r1, x, n_tokens, g);
+        tile_few_rows(up, r, rows, r + rows >= r1, x, n_tokens, u);
         for (uint32_t i = 0; i < rows * n_tokens; i++) {
             const uint32_t at = i / n_tokens * TILE_TOKENS + i % n_tokens;
             h[i % n_tokens * ldh + r + i / n_tokens] = moe_silu(g[at]) * u[at];
@@ -407,7 +412,8 @@ static TILE_TARGET float tile_dot_f32(const float *a, const float *b, uint32_t n
     uint32_t d = 0;
     for (; d + 4 * TILE_LANES <= n; d += 4 * TILE_LANES)
         TILE_UNROLL for (uint32_t i = 0; i < 4; i++) acc[i] =
-            vf_fma(vf_load(a + d + i * TILE_LANES), vf_load(b + d + i * TILE_LANES), acc[i]);
+            vf_fma(vf_load(a + d + (size_t)i * TILE_LANES), vf_load(b + d + (size_t)i * TILE_LANES),
+                   acc[i]);
     for (; d < n; d += TILE_LANES) {
         const uint32_t left = tile_min(n - d, TILE_LANES);
         acc[0] = left == TILE_LANES

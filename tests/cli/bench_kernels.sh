@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The benchmark of kernels at tiny sizes: every case has a row; what it refuses.
 . tests/cli/lib/check.bash
+# shellcheck disable=SC2054 # commas belong to the lists
 tiny=(--d-model 64 --d-ffn 96 --experts 2 --repeats 2 --threads 1,2)
 out=$folder/k.tsv
 expect 0 "" "$moelab" bench kernels "${tiny[@]}" --tokens 2,5 --format tsv -o "$out"
@@ -16,6 +17,7 @@ holds "two rows of read" [ "$(rows read -)" = 2 ]
 holds "portable: 3 types, 2 numbers of threads" [ "$(rows expert portable)" = 6 ]
 holds "and 2 numbers of tokens" [ "$(rows matrix portable)" = 12 ]
 holds "OpenBLAS in every matrix case" [ "$(rows matrix OpenBLAS)" = 12 ]
+# shellcheck disable=SC2016 # the quoted text is awk's
 holds "rates are positive" awk -F'\t' '
     !/^#/ && $1 != "case" && !($6 > 0) { bad = 1 }
     END { exit bad }' "$out"

@@ -121,7 +121,7 @@ static double reference(const struct moe_kernels *set, const struct setup *s, ui
         magnitude += fabs(p);
     }
     const bool two_terms = s->dtype == MOE_BF16 && strcmp(set->name, "avx512-bf16") == 0;
-    *error = magnitude * ((s->cols / 4 + 16) * 0x1p-24 + (two_terms ? 0x1p-16 : 0)) + 1e-37;
+    *error = magnitude * ((0.25 * s->cols + 16) * 0x1p-24 + (two_terms ? 0x1p-16 : 0)) + 1e-37;
     return sum;
 }
 
