@@ -112,7 +112,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct options *o = call->options;
     struct subject x = {0};
     if (strcmp(call->args[0], "sim") != 0)
-        return moe_fail(err, MOE_ERR_USAGE, "unknown benchmark '%.40s'; known: sim, kernels", call->args[0]);
+        return moe_fail(err, MOE_ERR_USAGE, "unknown benchmark '%.40s'; known: sim, kernels",
+                        call->args[0]);
     struct moe_table *table = moe_table_new();
     enum moe_status s = table ? load(o, &x, err) : moe_fail_memory(err, "the result");
     if (!s) {

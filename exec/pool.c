@@ -12,8 +12,9 @@
 enum {
     UNIT_BYTES = 1 << 20,     /* of weights; the first lines of a unit come late */
     UNITS_A_THREAD = 16,      /* at least, where the units stay large enough */
-    SERIAL_BYTES = 128 << 10, /* less weights (times tokens / 8) than this do not pay for waking
-                                 the other threads; measured: a region costs some microseconds */
+    SERIAL_BYTES = 1 << 20, /* less weights (times tokens / 8) than this, about 0.1 ms of one core,
+                               are not shared: a region costs microseconds on an idle machine, but
+                               milliseconds where a pinned thread's core is busy with others */
     MANY_TOKENS = 16,         /* from here on kernels like 32 rows at a time, before that 8 */
     LINE = 64,
 };

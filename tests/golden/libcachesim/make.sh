@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes misses.tsv, by hand: make.sh CACHESIM CACHESIM_OUR_DRAWS > tests/golden/libcachesim/misses.tsv
+# Makes misses.tsv, by hand: make.sh CACHESIM CACHESIM_OUR_DRAWS > misses.tsv
 #
 # CACHESIM is bin/cachesim of github.com/1a1a11a/libCacheSim at commit aa0fc409, built with
 #     cmake -DCMAKE_BUILD_TYPE=Release -DENABLE_TESTS=OFF
@@ -10,11 +10,13 @@ set -eu
 plain=$(realpath "$1") draws=$(realpath "$2") root=$(cd "$(dirname "$0")/../../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cc -std=gnu17 -I"$root" -o "$work/write" "$root/tests/golden/libcachesim/write_streams.c" "$root/base/rng.c"
+cc -std=gnu17 -I"$root" -o "$work/write" "$root/tests/golden/libcachesim/write_streams.c" \
+    "$root/base/rng.c"
 cd "$work"
 ./write
 
 # cachesim's own name and parameters, then moelab's; "draws" in front: the changed program.
+quarter=fifo-size-ratio=0.25,ghost-size-ratio=0.5,move-to-main-threshold=1
 table="lru||lru
 fifo||fifo
 clock||clock
@@ -24,7 +26,7 @@ slru||slru
 slru|n-seg=2|slru:segments=2
 arc||arc
 s3fifo||s3-fifo
-s3fifo|fifo-size-ratio=0.25,ghost-size-ratio=0.5,move-to-main-threshold=1|s3-fifo:small=0.25,ghost=0.5,threshold=1
+s3fifo|$quarter|s3-fifo:small=0.25,ghost=0.5,threshold=1
 sieve||sieve
 lecar|update-weight=0,lru-weight=1|lecar:learn=off,lru_weight=1
 lecar|update-weight=0,lru-weight=0|lecar:learn=off,lru_weight=0
