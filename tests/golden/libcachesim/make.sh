@@ -41,7 +41,8 @@ for stream in skewed layers shifting; do
         for slots in 8 32 64 128; do
             # its small queue of less than two objects takes none in: it misses always
             [ "$name" = s3fifo ] && [ $slots -lt 32 ] && continue
-            ratio=$("$program" $stream.oracleGeneral.bin oracleGeneral "${name#* }" $slots --ignore-obj-size 1 \
+            ratio=$("$program" $stream.oracleGeneral.bin oracleGeneral "${name#* }" $slots \
+                --ignore-obj-size 1 \
                 ${params:+-e "$params"} 2>/dev/null |
                 sed -n 's/.*miss ratio \([0-9.]*\),.*/\1/p' | tail -1)
             printf '%s\t%s\t%s\t%d\n' $stream "$ours" $slots $((10#${ratio/./}))
