@@ -11,8 +11,6 @@ struct moe_pool_options {
     uint32_t threads;    /* 0: one for each physical core that this process may use */
     bool pin;            /* each thread stays on its core */
     const char *kernels; /* name of a set; NULL: "auto" */
-    uint32_t tokens_max; /* most tokens of one call */
-    uint32_t cols_max;   /* widest row of any matrix */
 };
 
 /* Errors: MOE_ERR_USAGE (more threads than 1024, unknown kernels), MOE_ERR_MEMORY. */
@@ -22,7 +20,7 @@ void moe_pool_free(struct moe_pool *pool);
 uint32_t moe_pool_threads(const struct moe_pool *pool);
 const struct moe_kernels *moe_pool_kernels(const struct moe_pool *pool);
 
-/* y[T, rows] = x[T, cols] w^T + bias (NULL: none), all float32 in host memory. T <= tokens_max. */
+/* y[T, rows] = x[T, cols] w^T + bias (NULL: none), all float32 in host memory. */
 void moe_pool_linear(struct moe_pool *pool, const struct moe_matrix *w, const float *bias,
                      const float *x, uint32_t n_tokens, float *y);
 

@@ -17,13 +17,6 @@ struct piece {
     size_t items, item_bytes;
 };
 
-static uint32_t widest(const struct moe_llm_config *c)
-{
-    uint32_t heads = c->n_heads * c->head_dim;
-    uint32_t width = c->d_model > c->d_ffn ? c->d_model : c->d_ffn;
-    return heads > width ? heads : width;
-}
-
 /* The arrays in their order; returns how many. */
 enum { PIECES_MAX = 32 };
 static size_t list_pieces(struct moe_session *s, struct piece piece[PIECES_MAX])
@@ -128,11 +121,8 @@ static enum moe_status build(struct moe_session *s, const struct moe_session_opt
     enum moe_status status = choose_sizes(s, options, err);
     if (status || (status = reserve(s, err)))
         return status;
-    struct moe_pool_options pool = {.threads = options->threads,
-                                    .pin = options->pin,
-                                    .kernels = options->kernels,
-                                    .tokens_max = s->chunk,
-                                    .cols_max = widest(c)};
+    struct moe_pool_options pool = {
+        .threads = options->threads, .pin = options->pin, .kernels = options->kernels};
     if ((status = moe_pool_new(&s->pool, &pool, err)))
         return status;
     moe_rope_init(&s->rope, c);
