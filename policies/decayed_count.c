@@ -2,17 +2,14 @@
  * `half_life` forward passes. A newcomer replaces the lowest score only if its own is larger by the
  * factor `margin`, and only an expert that has stayed `stay` forward passes. */
 #include "policies/registry.h"
+#include "policies/slot_tree.h"
 
 #include <math.h>
+#include <string.h>
 
 struct params {
     double half_life, margin;
     uint64_t stay;
-};
-
-struct slot {
-    double score;
-    uint64_t since; /* forward pass in which the expert came in */
 };
 
 /* Scores are not decayed: instead a use counts the more, the later it is. */
@@ -21,8 +18,9 @@ struct state {
     double margin;
     uint64_t pass, stay;
     uint32_t n_slots, n_keys, n_experts;
-    double *score;      /* [n_keys] lies behind slot */
-    struct slot slot[]; /* [n_slots] */
+    struct moe_slot_tree tree; /* by score */
+    uint64_t *since;           /* [n_slots] forward pass in which the expert came in */
+    double score[];            /* [n_keys] */
 };
 
 static const struct moe_param table[] = {
@@ -54,8 +52,8 @@ static const struct moe_param table[] = {
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + env->n_slots * sizeof(struct slot) +
-           (size_t)env->n_layers * env->n_experts * sizeof(double);
+    return sizeof(struct state) + (size_t)env->n_layers * env->n_experts * sizeof(double) +
+           env->n_slots * sizeof(uint64_t) + moe_slot_tree_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -69,7 +67,23 @@ static void init(void *state, const struct moe_policy_env *env)
     st->growth = exp2(1 / params->half_life);
     st->margin = params->margin;
     st->stay = params->stay;
-    st->score = (double *)(st->slot + env->n_slots);
+    st->since = (uint64_t *)(st->score + st->n_keys);
+    moe_slot_tree_init(&st->tree, env, st->since + env->n_slots);
+}
+
+/* Scores are not negative: their bits have their order. */
+static struct moe_rank rank_of(double score)
+{
+    struct moe_rank rank = {0, 0};
+    memcpy(&rank.first, &score, sizeof score);
+    return rank;
+}
+
+static double score_of(struct moe_rank rank)
+{
+    double score;
+    memcpy(&score, &rank.first, sizeof score);
+    return score;
 }
 
 /* Scores grow without end otherwise; a power of two leaves their order alone. */
@@ -80,7 +94,9 @@ static void rescale(struct state *st)
     for (uint32_t k = 0; k < st->n_keys; k++)
         st->score[k] *= small;
     for (uint32_t s = 0; s < st->n_slots; s++)
-        st->slot[s].score *= small;
+        if (st->tree.rank[s].first != UINT64_MAX)
+            st->tree.rank[s] = rank_of(score_of(st->tree.rank[s]) * small);
+    moe_slot_tree_build(&st->tree);
 }
 
 static void on_step(void *state)
@@ -99,27 +115,31 @@ static void on_route(void *state, const struct moe_route *route)
     for (uint32_t i = 0; i < route->n; i++) {
         score[route->expert[i]] += st->worth;
         if (route->slot[i] != MOE_NO_SLOT)
-            st->slot[route->slot[i]].score = score[route->expert[i]];
+            moe_slot_tree_set(&st->tree, route->slot[i], rank_of(score[route->expert[i]]));
     }
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    st->slot[slot] = (struct slot){st->score[key], st->pass};
+    st->since[slot] = st->pass;
+    moe_slot_tree_set(&st->tree, slot, rank_of(st->score[key]));
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     const struct state *st = state;
     moe_slot best = MOE_NO_SLOT;
-    double limit = st->score[req->key] / st->margin;
+    uint64_t limit = rank_of(st->score[req->key] / st->margin).first;
+    /* mostly no score is low enough: then no search */
+    if (st->tree.rank[moe_slot_tree_at(&st->tree, 1)].first >= limit)
+        return MOE_NO_SLOT;
     for (uint32_t s = 0; s < st->n_slots; s++) {
-        const struct slot *slot = &st->slot[s];
-        if (req->pinned[s] || slot->score >= limit || st->pass - slot->since < st->stay)
+        uint64_t score = st->tree.rank[s].first;
+        if (req->pinned[s] || score >= limit || st->pass - st->since[s] < st->stay)
             continue;
         best = (moe_slot)s;
-        limit = slot->score;
+        limit = score;
     }
     return best;
 }

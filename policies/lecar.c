@@ -2,6 +2,7 @@
  * not long ago takes weight from it, the more the more recent that was. */
 #include "policies/key_lists.h"
 #include "policies/registry.h"
+#include "policies/slot_tree.h"
 
 #include "base/rng.h"
 
@@ -14,21 +15,17 @@ struct params {
     int learn;
 };
 
-struct use {
-    uint64_t count, last; /* last: time of the last use */
-};
-
 struct state {
     struct moe_key_lists lists;
+    struct moe_slot_tree tree; /* by count, then by time of the last use */
     struct moe_rng rng;
     uint64_t now;     /* uses of the pool */
     double weight[2]; /* of LRU and LFU */
     double learning, discount;
     uint32_t n_slots;
     bool learn;
-    uint32_t blamed;    /* the ghosts that the victim joins, or MOE_NO_LIST: both chose it */
-    uint64_t *given_up; /* [n_keys] when; lies behind use */
-    struct use *use;    /* [n_slots] lies behind this struct */
+    uint32_t blamed;     /* the ghosts that the victim joins, or MOE_NO_LIST: both chose it */
+    uint64_t given_up[]; /* [n_keys] when */
 };
 
 static const struct moe_param table[] = {
@@ -63,8 +60,8 @@ static const struct moe_param table[] = {
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + env->n_slots * sizeof(struct use) +
-           moe_n_keys(env) * sizeof(uint64_t) + moe_key_lists_size(env, N_LISTS);
+    return sizeof(struct state) + moe_n_keys(env) * sizeof(uint64_t) + moe_slot_tree_size(env) +
+           moe_key_lists_size(env, N_LISTS);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -77,17 +74,17 @@ static void init(void *state, const struct moe_policy_env *env)
     st->discount = pow(params->discount, 1.0 / env->n_slots);
     st->weight[0] = params->lru_weight;
     st->weight[1] = 1 - params->lru_weight;
-    st->use = (struct use *)(st + 1);
-    st->given_up = (uint64_t *)(st->use + env->n_slots);
-    moe_key_lists_init(&st->lists, env, N_LISTS, st->given_up + moe_n_keys(env));
+    char *at = (char *)(st->given_up + moe_n_keys(env));
+    moe_slot_tree_init(&st->tree, env, at);
+    moe_key_lists_init(&st->lists, env, N_LISTS, at + moe_slot_tree_size(env));
     moe_rng_init(&st->rng, env->seed);
 }
 
 static void on_hit(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    st->use[slot].count++;
-    st->use[slot].last = ++st->now;
+    struct moe_rank rank = {st->tree.rank[slot].first + 1, ++st->now};
+    moe_slot_tree_set(&st->tree, slot, rank);
     moe_key_list_move(&st->lists, RECENCY, key);
 }
 
@@ -118,7 +115,7 @@ static bool wants(void *state, const struct moe_victim_req *req)
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    st->use[slot] = (struct use){.count = 1, .last = st->now};
+    moe_slot_tree_set(&st->tree, slot, (struct moe_rank){1, st->now});
     st->lists.node[key].slot = slot;
     moe_key_list_push(&st->lists, RECENCY, key);
 }
@@ -136,27 +133,14 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
         moe_key_list_remove(&st->lists, moe_key_list_oldest(&st->lists, st->blamed));
 }
 
-static bool is_less(struct use a, struct use b)
-{
-    return a.count < b.count || (a.count == b.count && a.last < b.last);
-}
-
-static moe_slot least_used(const struct state *st, moe_slot lru, const uint8_t *pinned)
-{
-    moe_slot best = lru;
-    for (uint32_t s = 0; s < st->n_slots; s++)
-        if (!pinned[s] && is_less(st->use[s], st->use[best]))
-            best = (moe_slot)s;
-    return best;
-}
-
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
     moe_key key = moe_key_list_victim(&st->lists, RECENCY, req->pinned);
     if (key == MOE_NO_KEY)
         return MOE_NO_SLOT;
-    moe_slot lru = st->lists.node[key].slot, lfu = least_used(st, lru, req->pinned);
+    moe_slot lru = st->lists.node[key].slot;
+    moe_slot lfu = moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
     st->blamed = MOE_NO_LIST;
     if (lru == lfu)
         return lru;

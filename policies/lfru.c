@@ -3,6 +3,7 @@
  * reading=ratio: the smallest uses / age goes, age in uses of the pool since the last one.
  * reading=ties:  the fewest uses go; among equals the one whose last use is longest ago. */
 #include "policies/registry.h"
+#include "policies/slot_tree.h"
 
 struct params {
     int ties;
@@ -17,8 +18,9 @@ struct state {
     uint64_t now; /* uses of the pool */
     uint32_t n_slots, n_experts;
     bool ties;
-    struct use *of_key;   /* [n_keys] lies behind of_slot */
-    struct use of_slot[]; /* [n_slots] the same, side by side for the search */
+    struct moe_slot_tree tree; /* ties: by count, then by time of the last use */
+    struct use *of_key;        /* [n_keys] lies behind of_slot */
+    struct use of_slot[];      /* [n_slots] the same, side by side for the search */
 };
 
 static const struct moe_param table[] = {
@@ -31,10 +33,14 @@ static const struct moe_param table[] = {
     {0},
 };
 
+static size_t count_uses(const struct moe_policy_env *env)
+{
+    return env->n_slots + (size_t)env->n_layers * env->n_experts;
+}
+
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) +
-           (env->n_slots + (size_t)env->n_layers * env->n_experts) * sizeof(struct use);
+    return sizeof(struct state) + count_uses(env) * sizeof(struct use) + moe_slot_tree_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -45,6 +51,15 @@ static void init(void *state, const struct moe_policy_env *env)
     st->n_experts = env->n_experts;
     st->ties = params->ties;
     st->of_key = st->of_slot + env->n_slots;
+    moe_slot_tree_init(&st->tree, env, st->of_slot + count_uses(env));
+}
+
+static void set_slot(struct state *st, moe_slot slot, struct use use)
+{
+    if (st->ties)
+        moe_slot_tree_set(&st->tree, slot, (struct moe_rank){use.count, use.last});
+    else
+        st->of_slot[slot] = use;
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -54,36 +69,33 @@ static void on_route(void *state, const struct moe_route *route)
         moe_key key = route->layer * st->n_experts + route->expert[i];
         st->of_key[key] = (struct use){st->of_key[key].count + 1, ++st->now, key};
         if (route->slot[i] != MOE_NO_SLOT)
-            st->of_slot[route->slot[i]] = st->of_key[key];
+            set_slot(st, route->slot[i], st->of_key[key]);
     }
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    st->of_slot[slot] = st->of_key[key];
-    st->of_slot[slot].key = key; /* one prefetched may have no use yet */
+    st->of_key[key].key = key; /* one prefetched may have no use yet */
+    set_slot(st, slot, st->of_key[key]);
 }
 
-/* a.count / age(a) < b.count / age(b), without rounding; the smaller key on ties. */
+/* a.count / age(a) < b.count / age(b), without rounding (for runs of up to 2^32 uses); the smaller
+ * key on ties. */
 static bool is_colder(const struct use *a, const struct use *b, uint64_t now)
 {
     uint64_t left = a->count * (now - b->last), right = b->count * (now - a->last);
     return left < right || (left == right && a->key < b->key);
 }
 
-static bool is_rarer(const struct use *a, const struct use *b)
-{
-    return a->count < b->count || (a->count == b->count && a->last < b->last);
-}
-
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     const struct state *st = state;
     const struct use *best = NULL, *use = st->of_slot;
+    if (st->ties)
+        return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
     for (uint32_t s = 0; s < st->n_slots; s++, use++)
-        if (!req->pinned[s] &&
-            (!best || (st->ties ? is_rarer(use, best) : is_colder(use, best, st->now))))
+        if (!req->pinned[s] && (!best || is_colder(use, best, st->now)))
             best = use;
     return best ? (moe_slot)(best - st->of_slot) : MOE_NO_SLOT;
 }

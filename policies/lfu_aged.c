@@ -3,21 +3,19 @@
  * use; the smallest goes, and its value becomes the age.
  * ageing=halve: as soon as the slots' counts sum to more than `limit` a slot, each is halved. */
 #include "policies/registry.h"
+#include "policies/slot_tree.h"
 
 struct params {
     int halve;
     uint64_t limit;
 };
 
-struct use {
-    uint64_t count, value, last; /* last: time of the last use, in uses of the pool */
-};
-
 struct state {
-    uint64_t now, age, sum, limit; /* sum of the counts, of all slots */
+    uint64_t now, age, sum, limit; /* uses of the pool; sum of the counts of all slots */
     uint32_t n_slots;
     bool halve;
-    struct use use[]; /* [n_slots] */
+    struct moe_slot_tree tree; /* by value, then by time of the last use */
+    uint64_t count[];          /* [n_slots] */
 };
 
 static const struct moe_param table[] = {
@@ -40,7 +38,7 @@ static const struct moe_param table[] = {
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + env->n_slots * sizeof(struct use);
+    return sizeof(struct state) + env->n_slots * sizeof(uint64_t) + moe_slot_tree_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -50,24 +48,26 @@ static void init(void *state, const struct moe_policy_env *env)
     st->n_slots = env->n_slots;
     st->halve = params->halve;
     st->limit = params->limit * env->n_slots;
+    moe_slot_tree_init(&st->tree, env, st->count + env->n_slots);
 }
 
 static void halve(struct state *st)
 {
     st->sum = 0;
     for (uint32_t s = 0; s < st->n_slots; s++) {
-        st->use[s].count -= st->use[s].count / 2;
-        st->use[s].value = st->use[s].count;
-        st->sum += st->use[s].count;
+        if (st->count[s] == 0)
+            continue;
+        st->count[s] -= st->count[s] / 2;
+        st->tree.rank[s].first = st->count[s];
+        st->sum += st->count[s];
     }
+    moe_slot_tree_build(&st->tree);
 }
 
 static void count_use(struct state *st, moe_slot slot)
 {
-    struct use *use = &st->use[slot];
-    use->count++;
-    use->value = use->count + st->age;
-    use->last = ++st->now;
+    uint64_t value = ++st->count[slot] + st->age;
+    moe_slot_tree_set(&st->tree, slot, (struct moe_rank){value, ++st->now});
     st->sum++;
     if (st->halve && st->sum > st->limit)
         halve(st);
@@ -90,24 +90,15 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     (void)key;
     if (!st->halve)
-        st->age = st->use[slot].value;
-    st->sum -= st->use[slot].count;
-    st->use[slot] = (struct use){0};
-}
-
-static bool is_less(const struct use *a, const struct use *b)
-{
-    return a->value < b->value || (a->value == b->value && a->last < b->last);
+        st->age = st->tree.rank[slot].first;
+    st->sum -= st->count[slot];
+    st->count[slot] = 0;
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     const struct state *st = state;
-    moe_slot best = MOE_NO_SLOT;
-    for (uint32_t s = 0; s < st->n_slots; s++)
-        if (!req->pinned[s] && (best == MOE_NO_SLOT || is_less(&st->use[s], &st->use[best])))
-            best = (moe_slot)s;
-    return best;
+    return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
 }
 
 const struct moe_policy_ops moe_policy_lfu_aged = {

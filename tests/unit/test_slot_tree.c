@@ -1,0 +1,70 @@
+/* The tournament finds what a plain search finds, whatever is set, pinned and rebuilt. */
+#include "policies/slot_tree.h"
+
+#include "base/rng.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+enum { MAX_SLOTS = 40, N_STEPS = 400 };
+
+static moe_slot search(const struct moe_rank *rank, const uint8_t *pinned, uint32_t n)
+{
+    moe_slot best = MOE_NO_SLOT;
+    for (uint32_t s = 0; s < n; s++) {
+        if (pinned[s])
+            continue;
+        const struct moe_rank *r = &rank[s], *b = best == MOE_NO_SLOT ? NULL : &rank[best];
+        if (!b || r->first < b->first || (r->first == b->first && r->second < b->second))
+            best = (moe_slot)s;
+    }
+    return best;
+}
+
+static void check_size(struct moe_rng *rng, uint32_t n)
+{
+    const struct moe_policy_env env = {.n_slots = n};
+    struct moe_rank rank[MAX_SLOTS];
+    uint8_t pinned[MAX_SLOTS] = {0};
+    struct moe_slot_tree tree;
+    void *memory = malloc(moe_slot_tree_size(&env));
+    moe_slot_tree_init(&tree, &env, memory);
+    for (uint32_t s = 0; s < n; s++)
+        rank[s] = (struct moe_rank){UINT64_MAX, UINT64_MAX};
+    for (int i = 0; i < N_STEPS; i++) {
+        uint32_t s = (uint32_t)moe_rng_below(rng, n);
+        rank[s] = (struct moe_rank){moe_rng_below(rng, 6), moe_rng_below(rng, 6)};
+        if (moe_rng_below(rng, 20)) {
+            moe_slot_tree_set(&tree, (moe_slot)s, rank[s]);
+        } else {
+            tree.rank[s] = rank[s];
+            moe_slot_tree_build(&tree);
+        }
+        pinned[moe_rng_below(rng, n)] = (uint8_t)moe_rng_below(rng, 2);
+        ck_assert_int_eq(moe_slot_tree_victim(&tree, pinned, n), search(rank, pinned, n));
+    }
+    free(memory);
+}
+
+START_TEST(equal_to_a_search)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, 3);
+    for (uint32_t n = 1; n <= MAX_SLOTS; n++)
+        check_size(&rng, n);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = tcase_create("slot_tree");
+    tcase_add_test(tc, equal_to_a_search);
+    Suite *suite = suite_create("slot_tree");
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? 1 : 0;
+}
