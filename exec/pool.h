@@ -37,10 +37,10 @@ void moe_pool_linears(struct moe_pool *pool, const struct moe_linear *jobs, uint
 struct moe_ffn_job {
     struct moe_matrix w1, w3; /* gate and up, [F, D] */
     struct moe_matrix w2;     /* down, [D, F] */
-    uint32_t n_tokens; /* n_tokens of all jobs of a call together: at most K_max * tokens_max */
-    const float *x;    /* [n_tokens, D] */
-    float *h;          /* [n_tokens, F] scratch of the caller */
-    float *y;          /* [n_tokens, D] */
+    uint32_t n_tokens;
+    const float *x; /* [n_tokens, D] */
+    float *h;       /* [n_tokens, F] scratch of the caller */
+    float *y;       /* [n_tokens, D] */
 };
 
 /* All experts of an event in one parallel region with one barrier, between up and down. */

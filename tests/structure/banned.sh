@@ -13,7 +13,8 @@ ban() {
         [[ ! -d $d ]] || present+=("$d")
     done
     ((${#present[@]} > 0)) || return 0
-    if grep -rnE --include='*.[ch]' --include='*.cc' --include='*.cu' --include='*.cuh' --exclude="$except" \
+    if grep -rnE --include='*.[ch]' --include='*.cc' --include='*.cu' --include='*.cuh' \
+        --exclude="$except" \
         "$regex" "${present[@]}"; then
         echo "^ $reason"
         rc=1

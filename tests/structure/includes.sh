@@ -7,7 +7,8 @@ folders=()
 for d in base traces policies sim exec cli tests; do
     [[ ! -d $d ]] || folders+=("$d")
 done
-find "${folders[@]}" -type f \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
+find "${folders[@]}" -type f \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' \) \
+    -print0 |
     LC_ALL=C sort -z | xargs -0 awk '
 BEGIN {
     may["base"] = " base "
