@@ -10,7 +10,8 @@ for d in base traces policies sim exec cli tests; do
 done
 # A body begins with "{" and ends with "}" in the first column: that is the format of .clang-format.
 find "${folders[@]}" -type f \
-    \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' -o -name '*.sh' \) -print0 | LC_ALL=C sort -z | LC_ALL=C xargs -0 awk '
+    \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' -o -name '*.sh' \) -print0 |
+    LC_ALL=C sort -z | LC_ALL=C xargs -0 awk '
 function fail(line, why) { print FILENAME ":" line ": " why; bad = 1 }
 FNR == 1 { body = 0; cap = FILENAME ~ /\.cuh?$|\/kernels_/ ? 120 : 80 }
 FNR == 601 { fail(FNR, "file longer than 600 lines") }
