@@ -47,7 +47,7 @@ void moe_cache_clear(struct moe_cache *cache);
 /* A sequence begins (policies with MOE_NEEDS_SEQUENCE). */
 void moe_cache_begin_sequence(struct moe_cache *cache);
 
-/* A forward pass begins; after moe_cache_begin_sequence where both do. */
+/* A forward pass begins that asks the cache; after moe_cache_begin_sequence where both do. */
 void moe_cache_begin_step(struct moe_cache *cache);
 
 /* Does layer have a pool? */

@@ -172,18 +172,22 @@ static void prefetch(const struct moe_loop *loop, const struct moe_route *route)
     }
 }
 
+/* Prompts may stay outside: then the cache and its policy do not see the step at all. */
+static bool uses_cache(const struct moe_loop *loop, enum moe_phase phase)
+{
+    return phase != MOE_PREFILL || loop->strategy->prefill == MOE_PREFILL_CACHE;
+}
+
 static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct moe_err *err)
 {
     struct moe_layer_routes routes;
     enum moe_status s = loop->ops->attend(loop->machine, layer, &routes, err);
     if (s)
         return s;
-    int prefill = loop->strategy->prefill;
-    bool outside = routes.phase == MOE_PREFILL && prefill != MOE_PREFILL_CACHE;
     struct layer_run run = {.loop = loop};
-    if (outside) {
+    if (!uses_cache(loop, routes.phase)) {
         run.plan = moe_plan_collect(loop->planner, &routes);
-        run.stream = prefill == MOE_PREFILL_STREAM;
+        run.stream = loop->strategy->prefill == MOE_PREFILL_STREAM;
     } else {
         run.plan = moe_plan_event(loop->planner, loop->cache, &loop->admission, &routes);
         run.stream = loop->strategy->miss == MOE_MISS_WAIT;
@@ -200,7 +204,8 @@ enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step
 {
     enum moe_status s = loop->ops->begin_step(loop->machine, step, err);
     moe_admission_step(&loop->admission);
-    moe_cache_begin_step(loop->cache);
+    if (uses_cache(loop, step->phase))
+        moe_cache_begin_step(loop->cache);
     for (uint32_t layer = 0; !s && layer < loop->n_layers; layer++)
         s = run_layer(loop, layer, err);
     return s ? s : loop->ops->end_step(loop->machine, err);

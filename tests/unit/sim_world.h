@@ -59,6 +59,17 @@ static inline const char *pick(struct moe_rng *rng, const char *const *words, si
     pick(rng, (const char *const[]){__VA_ARGS__},                                                  \
          sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
+static inline void add_scores(struct moe_rng *rng, struct moe_trace *trace)
+{
+    const struct moe_trace_info *info = &trace->info;
+    size_t n = (size_t)trace->tokens.n_tokens * info->n_layers * info->n_experts;
+    if (!trace->tokens.score)
+        trace->tokens.score = malloc(n * sizeof *trace->tokens.score);
+    ck_assert_ptr_nonnull(trace->tokens.score);
+    for (size_t i = 0; i < n; i++)
+        trace->tokens.score[i] = (float)(4 * moe_rng_unit(rng));
+}
+
 static inline struct world random_world(struct moe_rng *rng)
 {
     struct random_shape shape = {.n_layers = 1 + (uint32_t)moe_rng_below(rng, 5),
@@ -84,13 +95,16 @@ static inline struct world random_world(struct moe_rng *rng)
     set_key(&w.strategy, "prefetcher", PICK(rng, "none", "previous-token"));
     set_key(&w.strategy, "policy",
             PICK(rng, "lru", "fifo", "lfu", "random", "clock", "opt", "paper-lru",
-                 "paper-lru:hazards=on"));
+                 "paper-lru:hazards=on", "slru", "arc", "s3-fifo", "lecar", "lfru",
+                 "least-stale:reading=bypass", "decayed-count:half_life=2", "moe-infinity",
+                 "distance-to-layer", "hybrimoe-mrs"));
     set_key(&w.strategy, "admission", PICK(rng, "always", "always", "never", "quota:quota=3"));
     w.platform.dram.read_gb_per_s = 10 + 30 * moe_rng_unit(rng);
     w.platform.link.h2d_pinned_gb_per_s = 2 + 60 * moe_rng_unit(rng);
     w.platform.cpu.point[0].ms = 0.002 + 0.06 * moe_rng_unit(rng);
     w.platform.gpu.layer_overhead_us = 10 * moe_rng_unit(rng);
     random_trace(rng, &shape, &w.trace);
+    add_scores(rng, &w.trace);
     w.trace.tokens.phase[shape.n_tokens - 1] = MOE_DECODE; /* at least one */
     w.trace.tokens.step[shape.n_tokens - 1]++;
     return w;

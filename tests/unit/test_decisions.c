@@ -138,10 +138,25 @@ START_TEST(any_link_sees_the_same_lookups)
 }
 END_TEST
 
+START_TEST(scores_are_asked_for)
+{
+    static const moe_expert experts[] = {0, 1, 2, 3};
+    struct world w = world_of("collab", "2x2", 1, experts);
+    struct moe_sim_result r;
+    struct moe_err err;
+    set_key(&w.strategy, "policy", "hybrimoe-mrs");
+    ck_assert_int_eq(try(&w, &r, &err), MOE_ERR_USAGE);
+    ck_assert_str_eq(err.text,
+                     "policy 'hybrimoe-mrs' needs router scores, which the trace does not have");
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("decisions");
     TCase *tc = tcase_create("decisions");
+    tcase_add_test(tc, scores_are_asked_for);
     tcase_add_test(tc, instant_copies_count_as_replay_does);
     tcase_add_test(tc, any_link_sees_the_same_lookups);
     suite_add_tcase(suite, tc);
