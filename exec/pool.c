@@ -10,12 +10,12 @@
 /* Work is cut into units of rows that threads take in turn: a thread that the system holds up takes
  * fewer. Who computes a row does not change its bits. */
 enum {
-    UNIT_BYTES = 1 << 20,     /* of weights; the first lines of a unit come late */
-    UNITS_A_THREAD = 16,      /* at least, where the units stay large enough */
+    UNIT_BYTES = 1 << 20,   /* of weights; the first lines of a unit come late */
+    UNITS_A_THREAD = 16,    /* at least, where the units stay large enough */
     SERIAL_BYTES = 1 << 20, /* less weights (times tokens / 8) than this, about 0.1 ms of one core,
                                are not shared: a region costs microseconds on an idle machine, but
                                milliseconds where a pinned thread's core is busy with others */
-    MANY_TOKENS = 16,         /* from here on kernels like 32 rows at a time, before that 8 */
+    MANY_TOKENS = 16,       /* from here on kernels like 32 rows at a time, before that 8 */
     LINE = 64,
 };
 
