@@ -229,10 +229,10 @@ START_TEST(policies_are_told)
         ck_assert_uint_eq(told.steps, 4);
         ck_assert_uint_eq(told.routes, access ? 8 : 4);
         /* under the access contract only the first expert of a token brings its scores */
-        for (uint32_t i = 0; i < told.routes; i++)
-            ck_assert_float_eq(told.first_score[i], !access      ? (float)i
-                                                    : i % 2 == 0 ? (float)(i / 2)
-                                                                 : -1);
+        for (uint32_t i = 0; i < told.routes; i++) {
+            const uint32_t token = access ? i / 2 : i;
+            ck_assert_float_eq(told.first_score[i], access && i % 2 ? -1 : (float)token);
+        }
     }
     ops.needs |= MOE_NEEDS_LOOKAHEAD;
     ck_assert_int_eq(
