@@ -313,7 +313,9 @@ static void help_line(const struct moe_param *param, const char *prefix, FILE *o
     for (char *c = name; option && *c; c++)
         if (*c == '_')
             *c = '-';
-    snprintf(left, sizeof left, "  %s%s%c%s", prefix, name, option ? ' ' : '=', value_word(param));
+    /* A switch on the command line is on where it stands alone; its value needs the sign. */
+    char between = option && param->type != MOE_PARAM_BOOL ? ' ' : '=';
+    snprintf(left, sizeof left, "  %s%s%c%s", prefix, name, between, value_word(param));
     const char *unit = param->unit ? param->unit : "";
     if (param->default_text)
         snprintf(tail, sizeof tail, "(default: %s%s%s)",

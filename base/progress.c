@@ -93,6 +93,9 @@ void moe_catch_interrupts(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler =
+        SIG_IGN; /* a limit of file sizes is an error of the write, with its message */
+    sigaction(SIGXFSZ, &action, NULL);
 }
 
 bool moe_interrupted(void)

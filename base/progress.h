@@ -25,7 +25,8 @@ void moe_progress_end(struct moe_progress *p);
 /* Wall clock for rates only (monotonic, ns). Never enters a result except in `bench`. */
 uint64_t moe_clock_ns(void);
 
-/* Installs handlers; after a first SIGINT or SIGTERM moe_interrupted() is true; a second kills. */
+/* Installs handlers; after a first SIGINT or SIGTERM moe_interrupted() is true; a second kills.
+ * SIGXFSZ is ignored: a write past a limit of file sizes then fails, and says so. */
 void moe_catch_interrupts(void);
 bool moe_interrupted(void);
 

@@ -132,7 +132,9 @@ const struct cli_command cli_bench = {
     .name = "bench",
     .usage = "sim [options]",
     .summary = "speed of replay and simulation on this machine, one core, beside its limit",
-    .description = "The first row is the limit: one core reads the trace and does nothing with it.",
+    .description =
+        "The first row is the limit: one core reads the trace and does nothing with it.\n"
+        "The speed of the CPU kernels: moelab bench kernels --help",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

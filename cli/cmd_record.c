@@ -1,7 +1,6 @@
 #include "base/progress.h"
 #include "base/units.h"
 #include "cli/inference.h"
-#include "exec/cpu.h"
 #include "exec/record.h"
 
 #include <inttypes.h>
@@ -156,13 +155,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!*o->prompts || !*o->out)
         return moe_fail(err, MOE_ERR_USAGE, "option '--%s' is required",
                         *o->prompts ? "output" : "prompts");
-    enum moe_status s = cli_find_model_folder(o->inference.model, folder, sizeof folder, err);
-    if (!s && o->inference.interleave)
-        moe_cpu_interleave_memory();
-    if (!s)
-        s = moe_llm_open(&llm, folder, err);
-    if (!s)
-        s = moe_tokenizer_open(&tokenizer, folder, err);
+    enum moe_status s = cli_open_model(&o->inference, folder, sizeof folder, &llm, &tokenizer, err);
     if (!s)
         s = record(call, folder, llm, tokenizer, err);
     moe_tokenizer_free(tokenizer);
@@ -174,13 +167,12 @@ const struct cli_command cli_record = {
     .name = "record",
     .usage = "--model FOLDER --prompts FILE --out TRACE.h5",
     .summary = "runs prompts through a model and writes its routing to a trace",
-    .description = "Every prompt is a sequence: prefill, then decode. The file is complete after "
-                   "every prompt; a\n"
-                   "recording that was interrupted or killed goes on at the first prompt not in "
-                   "the file when the\n"
-                   "same command is given again. The same prompts and settings give the same "
-                   "bytes, the time of\n"
-                   "recording apart (--created).",
+    .description =
+        "Every prompt is a sequence: prefill, then decode. The file is complete after every\n"
+        "prompt; a recording that was interrupted or killed goes on at the first prompt not in\n"
+        "the file when the same command is given again; other prompts or settings are refused.\n"
+        "Recorded in one go, the same prompts and settings give the same bytes, the time of\n"
+        "recording apart (--created).",
     .options = options,
     .options_size = sizeof(struct options),
     .run = run,

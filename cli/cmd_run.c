@@ -1,9 +1,7 @@
 #include "base/progress.h"
 #include "base/units.h"
 #include "cli/inference.h"
-#include "exec/cpu.h"
 #include "exec/generate.h"
-#include "exec/tokenizer.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -128,15 +126,11 @@ static enum moe_status load(struct generation *g, struct moe_err *err)
     struct moe_session_options session = cli_session_options(o);
     char folder[CLI_PATH_MAX];
     uint64_t began = moe_clock_ns();
-    enum moe_status s = cli_find_model_folder(o->model, folder, sizeof folder, err);
-    if (!s && o->interleave)
-        moe_cpu_interleave_memory();
-    if (!s)
-        s = moe_llm_open(&g->llm, folder, err);
-    if (!s)
-        s = moe_tokenizer_open(&g->tokenizer, folder, err);
+    enum moe_status s = cli_open_model(o, folder, sizeof folder, &g->llm, &g->tokenizer, err);
     if (!s)
         s = cli_chat(o, folder, &g->chat, err);
+    if (!s && *g->o->system && g->chat == MOE_CHAT_NONE)
+        s = moe_fail(err, MOE_ERR_USAGE, "--system needs a chat template, and there is none");
     if (!s)
         s = moe_session_new(&g->session, g->llm, &session, err);
     if (!s)
@@ -279,12 +273,22 @@ static enum moe_status show(struct generation *g, struct moe_err *err)
     return MOE_OK;
 }
 
+static enum moe_status check(const struct options *o, struct moe_err *err)
+{
+    if (o->format == CLI_TSV)
+        return moe_fail(err, MOE_ERR_USAGE, "'run' gives text or json, not tsv");
+    if (!*o->prompt)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "option '--prompt' is required (-p TEXT; -p - reads standard input)");
+    return MOE_OK;
+}
+
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     struct generation g = {.o = call->options};
-    if (g.o->format == CLI_TSV)
-        return moe_fail(err, MOE_ERR_USAGE, "'run' gives text or json, not tsv");
-    enum moe_status s = load(&g, err);
+    enum moe_status s = check(g.o, err);
+    if (!s)
+        s = load(&g, err);
     if (!s)
         s = encode(&g, err);
     if (!s)

@@ -1,5 +1,7 @@
 #include "cli/inference.h"
 
+#include "exec/cpu.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -11,7 +13,7 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-enum moe_status cli_find_model_folder(const char *name, char *buf, size_t size, struct moe_err *err)
+static enum moe_status find_folder(const char *name, char *buf, size_t size, struct moe_err *err)
 {
     char found[CLI_PATH_MAX];
     if (!*name)
@@ -34,6 +36,41 @@ enum moe_status cli_find_model_folder(const char *name, char *buf, size_t size, 
                         name);
     snprintf(buf, size, "%s", found);
     return MOE_OK;
+}
+
+/* A tokenizer of another model shows at once, not at the first prompt that has one of its ids. */
+static enum moe_status check_vocabulary(const char *folder, const struct moe_llm *llm,
+                                        const struct moe_tokenizer *tokenizer, struct moe_err *err)
+{
+    uint32_t size = moe_tokenizer_size(tokenizer);
+    if (size <= llm->config.n_vocab)
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_INPUT, "'%s': its tokenizer has %u tokens, its vocab_size is %u",
+                    folder, size, llm->config.n_vocab);
+}
+
+enum moe_status cli_open_model(const struct cli_inference *o, char *buf, size_t size,
+                               struct moe_llm **llm, struct moe_tokenizer **tokenizer,
+                               struct moe_err *err)
+{
+    *llm = NULL;
+    *tokenizer = NULL;
+    enum moe_status s = find_folder(o->model, buf, size, err);
+    if (!s && o->interleave)
+        moe_cpu_interleave_memory();
+    if (!s)
+        s = moe_llm_open(llm, buf, err);
+    if (!s)
+        s = moe_tokenizer_open(tokenizer, buf, err);
+    if (!s)
+        s = check_vocabulary(buf, *llm, *tokenizer, err);
+    if (s) {
+        moe_tokenizer_free(*tokenizer);
+        moe_llm_close(*llm);
+        *tokenizer = NULL;
+        *llm = NULL;
+    }
+    return s;
 }
 
 enum moe_status cli_chat(const struct cli_inference *o, const char *folder, enum moe_chat *out,

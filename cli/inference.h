@@ -5,6 +5,7 @@
 #include "cli/output.h"
 #include "exec/chat.h"
 #include "exec/session.h"
+#include "exec/tokenizer.h"
 
 enum { CLI_CHAT_AUTO = 0 }; /* "auto", then the words of MOE_CHAT_CHOICES */
 
@@ -70,9 +71,12 @@ struct cli_inference {
         .help = "CPU kernels, by instruction set (`moelab bench kernels` lists them)"              \
     }
 
-/* The folder of a model: a path, or the name of one in experiments/models. */
-enum moe_status cli_find_model_folder(const char *name, char *buf, size_t size,
-                                      struct moe_err *err);
+/* Opens model and tokenizer of o->model: a folder's path, or the name of one in experiments/models.
+ * buf receives the folder. On failure both are NULL. Free with moe_tokenizer_free, moe_llm_close.
+ */
+enum moe_status cli_open_model(const struct cli_inference *o, char *buf, size_t size,
+                               struct moe_llm **llm, struct moe_tokenizer **tokenizer,
+                               struct moe_err *err);
 
 /* Settles --chat. */
 enum moe_status cli_chat(const struct cli_inference *o, const char *folder, enum moe_chat *out,

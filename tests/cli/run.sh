@@ -35,7 +35,8 @@ expect 2 "'--model' is required" "$moelab" run -p x
 expect 1 "no such folder" "$moelab" run --model ./nowhere -p x
 expect 2 "tiny-mixtral" "$moelab" run --model tiny-mixtrel -p x
 expect 1 "description only" "$moelab" run --model mixtral-8x7b -p x
-expect 2 "--prompt" "$moelab" run --model tiny-phimoe --chat none
+expect 2 "--prompt" "$moelab" run --model tiny-phimoe
+expect 2 "--system" "$moelab" run --model tiny-phimoe --chat none --system x -p x
 expect 1 "invalid UTF-8" "$moelab" run --model tiny-mixtral -p $'a\xffb'
 expect 2 "exceed the context of 8" "$moelab" run --model tiny-mixtral --context 8 --chat none \
     -p "a prompt that has more than eight tokens"
@@ -62,6 +63,9 @@ copy && head -c 1000000 "$tiny/model.safetensors" >"$folder/m/model.safetensors"
 expect 1 "model.safetensors" "$moelab" run --model "$folder/m" -p x
 copy && sed -i 's/"MixtralForCausalLM"/"LlamaForCausalLM"/' "$folder/m/config.json"
 expect 1 "LlamaForCausalLM" "$moelab" run --model "$folder/m" -p x
+copy && rm "$folder/m/tokenizer_config.json"
+echo '{"<more>": 1536}' >"$folder/m/added_tokens.json"
+expect 1 "its vocab_size is 1536" "$moelab" run --model "$folder/m" -p x
 copy && sed -i 's/"intermediate_size": 128/"intermediate_size": 256/' "$folder/m/config.json"
 expect 1 "w1" "$moelab" run --model "$folder/m" -p x
 

@@ -220,7 +220,7 @@ START_TEST(help_text)
     ck_assert_ptr_nonnull(strstr(text, "  --random-seed N              seed (default: 7)\n"));
     ck_assert_ptr_nonnull(
         strstr(text, "  --rate NUMBER                how much (required; share)\n"));
-    ck_assert_ptr_nonnull(strstr(text, "  --flag true|false            switch (default: on)\n"));
+    ck_assert_ptr_nonnull(strstr(text, "  --flag=true|false            switch (default: on)\n"));
     ck_assert_ptr_nonnull(strstr(text, "  --mode event|access|all      which replay"));
     ck_assert_ptr_nonnull(strstr(text, "  --text TEXT                  (default: none)\n"));
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1)
