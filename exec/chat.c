@@ -69,8 +69,8 @@ enum moe_status moe_chat_recognise(const char *template_text, enum moe_chat *out
     free(text);
     if (i == n)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
-                        "the chat template is none of those known (%s): name the nearest of them "
-                        "or none",
+                        "the chat template is none of those known (%s): --chat takes the "
+                        "nearest of them, or none",
                         MOE_CHAT_CHOICES);
     *out = families[i].chat;
     return MOE_OK;

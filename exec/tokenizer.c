@@ -266,6 +266,8 @@ static enum moe_status find_prefix(struct moe_tokenizer *t, struct moe_err *err)
 static enum moe_status load(struct moe_tokenizer *t, const struct moe_tokenizer_files *files,
                             struct moe_err *err)
 {
+    if (files->model.size == 0)
+        return moe_fail(err, MOE_ERR_INPUT, "'tokenizer.model': empty file");
     enum moe_status status = moe_spm_load(&t->spm, files->model.data, files->model.size, err);
     if (status == MOE_OK)
         status = check_pieces(t->spm, err);
