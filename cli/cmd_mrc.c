@@ -69,8 +69,9 @@ static const struct moe_param options[] = {
     SWITCH(stream, "off",
            "read the file in blocks of constant memory: exact, without OPT (automatic with "
            "--no-opt over 1 GiB of routes)"),
-    CLI_OPTION_NAME(struct options, model, "model", "",
-                    "model file or name, for expert sizes that the trace does not tell"),
+    CLI_OPTION_NAME(
+        struct options, model, "model", "",
+        "model file or name, for the size of an expert (default: what the trace tells)"),
     CLI_OPTION_NAME(struct options, plot, "plot", "",
                     "stem of a plot of every size: STEM.tsv, STEM.svg, STEM.png"),
     CLI_OPTION_FORMAT(struct options),
@@ -88,7 +89,7 @@ struct job {
     struct moe_mrc_sample sample; /* a part in memory */
     const struct moe_trace_info *info;
     uint64_t n_tokens, n_sequences;
-    uint64_t *expert_bytes; /* [L], the model's; NULL: the trace's, if any */
+    uint64_t *expert_bytes; /* [L], those of --model; NULL: the trace's, if any */
     bool bands;
     struct moe_mrc_sequences sequences;
     struct moe_mrc mrc;
@@ -174,7 +175,7 @@ static enum moe_status open_trace(struct job *j, struct moe_err *err)
 
 static enum moe_status find_sizes(struct job *j, struct moe_err *err)
 {
-    if (j->info->expert_bytes || !*j->o->model)
+    if (!*j->o->model)
         return MOE_OK;
     j->expert_bytes = calloc(j->info->n_layers + 1u, sizeof *j->expert_bytes);
     if (!j->expert_bytes)

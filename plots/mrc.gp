@@ -32,12 +32,15 @@ if (gib) {
 }
 set style fill transparent solid 0.2 noborder
 set key inside bottom right spacing 1.1 samplen 4
+# An empty iteration is drawn once, with a warning: parts that are not there are left out instead.
+of_band(policy) = sprintf('for [p = 1:1 + global] band(p, "%s") using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 1 : 6) notitle, ', policy)
+of_curve(column, name, dash) = sprintf('for [p = 1:1 + global] curve(p, "%s") using 1:2 with lines lw 2 dt %d lc rgb colour(p == 1 ? 1 : 6) title p == 1 ? "%s, a pool for each layer" : "%s, one pool", ', column, dash, name, name)
+parts = bands ? of_band('lru') : ''
+parts = parts.(bands && opt ? of_band('opt') : '')
+parts = parts.of_curve('lru_hit_percent', 'LRU', 1)
+parts = parts.(opt ? of_curve('opt_hit_percent', 'OPT', 2) : '')
 do for [form in forms] {
     eval begin(form)
-    plot for [p = 1:bands * (1 + global)] band(p, 'lru') using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 1 : 6) notitle, \
-         for [p = 1:bands * opt * (1 + global)] band(p, 'opt') using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 1 : 6) notitle, \
-         for [p = 1:1 + global] curve(p, 'lru_hit_percent') using 1:2 with lines lw 2 lc rgb colour(p == 1 ? 1 : 6) title p == 1 ? 'LRU, a pool for each layer' : 'LRU, one pool', \
-         for [p = 1:opt * (1 + global)] curve(p, 'opt_hit_percent') using 1:2 with lines lw 2 dt 2 lc rgb colour(p == 1 ? 1 : 6) title p == 1 ? 'OPT, a pool for each layer' : 'OPT, one pool', \
-         curve(1, 'chance_percent') using 1:2 with lines lw 1.5 lc rgb grey title 'chance'
+    eval 'plot '.parts.'curve(1, "chance_percent") using 1:2 with lines lw 1.5 lc rgb grey title "chance"'
     eval done
 }
