@@ -26,7 +26,7 @@
 #ifndef MOELAB_SIM_BOUND_H
 #define MOELAB_SIM_BOUND_H
 
-#include "sim/cost.h"
+#include "policies/cost.h"
 #include "traces/trace.h"
 
 struct moe_bound_case {

@@ -19,6 +19,7 @@
 #define MOELAB_SIM_ENGINE_H
 
 #include "base/error.h"
+#include "policies/cost.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,15 +45,12 @@ enum moe_queue {
     MOE_N_QUEUES
 };
 
-/* Longest operation at full speed (2.4 hours); longer work is cut to it. */
-#define MOE_MAX_WORK_NS ((uint64_t)1 << 43)
-
 /* Handle of a submitted operation; 0 is an operation that was always done. */
 typedef uint64_t moe_op;
 
 struct moe_op_spec {
     moe_op after[2];        /* starts when both are done */
-    uint64_t work_ns;       /* at full speed */
+    uint64_t work_ns;       /* at full speed; longer than MOE_MAX_WORK_NS is cut to it */
     uint64_t dram_kb_per_s; /* 1000 bytes a second, read from host DRAM at full speed; 0: none */
     /* for the observer, untouched by the engine */
     int32_t slot;

@@ -11,10 +11,10 @@
 #ifndef MOELAB_SIM_MACHINE_H
 #define MOELAB_SIM_MACHINE_H
 
+#include "policies/cost.h"
 #include "policies/machine.h"
-#include "sim/cost.h"
+#include "policies/timeline.h"
 #include "sim/engine.h"
-#include "sim/timeline.h"
 
 struct moe_sim_setup {
     const struct moe_costs *costs; /* outlives the machine, like all pointers here */

@@ -9,7 +9,7 @@
 #define MOELAB_SIM_MRC_H
 
 #include "base/progress.h"
-#include "sim/future.h"
+#include "policies/future.h"
 #include "traces/hdf5.h"
 #include "traces/trace.h"
 

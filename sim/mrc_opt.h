@@ -20,7 +20,7 @@ void moe_opt_stack_free(struct moe_opt_stack *stack);
 void moe_opt_stack_clear(struct moe_opt_stack *stack);
 
 /* `access`: position of the key before its use (1..n_keys; MOE_MRC_NOWHERE), then its use. next_use
- * is its ordinal of sim/future.h, MOE_NEVER for none. */
+ * is its ordinal of policies/future.h, MOE_NEVER for none. */
 uint32_t moe_opt_stack_access(struct moe_opt_stack *stack, uint32_t key, uint32_t next_use);
 
 /* `event`: position[n], the places that the n different keys had at the event's start, not in their

@@ -30,7 +30,7 @@ enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, const struct moe_tra
                                  struct moe_mrc_watch *watch, struct moe_err *err);
 void moe_mrc_unit_free(struct moe_mrc_unit *unit);
 
-/* Whole forward passes, one block after another. next_use [T, L, K] as sim/future.h, for OPT.
+/* Whole forward passes, one block after another. next_use [T, L, K] as policies/future.h, for OPT.
  * Errors: MOE_ERR_INTERRUPTED. */
 enum moe_status moe_mrc_unit_run(struct moe_mrc_unit *unit, const struct moe_tokens *tokens,
                                  const uint32_t *next_use, struct moe_err *err);

@@ -10,7 +10,7 @@
 #include "base/progress.h"
 #include "policies/admission.h"
 #include "policies/cache.h"
-#include "sim/future.h"
+#include "policies/future.h"
 #include "traces/hdf5.h"
 #include "traces/trace.h"
 

@@ -3,10 +3,10 @@
 #include "base/numbers.h"
 #include "base/progress.h"
 #include "base/units.h"
+#include "policies/future.h"
 #include "policies/step.h"
 #include "sim/bound.h"
 #include "sim/energy.h"
-#include "sim/future.h"
 #include "sim/machine.h"
 
 #include <inttypes.h>

@@ -6,7 +6,7 @@
 #include "policies/cache.h"
 #include "policies/platform.h"
 #include "policies/strategy.h"
-#include "sim/timeline.h"
+#include "policies/timeline.h"
 #include "traces/model.h"
 #include "traces/trace.h"
 

@@ -26,7 +26,7 @@ struct event {
     enum moe_phase phase;
     moe_expert expert[MAX_IDS];   /* [n_tokens, K] */
     const float *score;           /* [E] of the only token, or NULL */
-    uint32_t event_next[MAX_IDS]; /* ordinals as sim/future.h counts them */
+    uint32_t event_next[MAX_IDS]; /* ordinals as policies/future.h counts them */
     uint32_t access_next[MAX_IDS];
 };
 

@@ -1,5 +1,5 @@
 /* Durations against their formulas, worked out by hand for a tiny model and machine. */
-#include "sim/cost.h"
+#include "policies/cost.h"
 #include "sim_case.h"
 
 static struct moe_model model;

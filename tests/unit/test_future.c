@@ -1,4 +1,4 @@
-#include "sim/future.h"
+#include "policies/future.h"
 
 #include "base/rng.h"
 #include "policies/policy.h"

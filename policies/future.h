@@ -1,6 +1,6 @@
 /* Next uses, for policies that know the future (Belady): one ordinal an access. */
-#ifndef MOELAB_SIM_FUTURE_H
-#define MOELAB_SIM_FUTURE_H
+#ifndef MOELAB_POLICIES_FUTURE_H
+#define MOELAB_POLICIES_FUTURE_H
 
 #include "traces/trace.h"
 

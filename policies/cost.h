@@ -16,13 +16,16 @@
  * Left out, because each is below 5 % at contexts up to 2000 tokens: flops of attention scores, and
  * the device memory bandwidth that a landing copy takes from kernels. A pageable copy is charged to
  * host DRAM once, though staging reads and writes more. */
-#ifndef MOELAB_SIM_COST_H
-#define MOELAB_SIM_COST_H
+#ifndef MOELAB_POLICIES_COST_H
+#define MOELAB_POLICIES_COST_H
 
 #include "policies/platform.h"
 #include "traces/model.h"
 
 #include <stdint.h>
+
+/* Longest operation (2.4 hours); longer durations are cut to it. */
+#define MOE_MAX_WORK_NS ((uint64_t)1 << 43)
 
 /* What one expert costs at batch 1, and the model's and platform's parts of the formulas. */
 struct moe_costs {

@@ -1,6 +1,6 @@
 /* Observers of operations, and the Chrome trace JSON that Perfetto opens: one track a resource. */
-#ifndef MOELAB_SIM_TIMELINE_H
-#define MOELAB_SIM_TIMELINE_H
+#ifndef MOELAB_POLICIES_TIMELINE_H
+#define MOELAB_POLICIES_TIMELINE_H
 
 #include "base/error.h"
 

@@ -1,4 +1,4 @@
-#include "sim/timeline.h"
+#include "policies/timeline.h"
 
 #include "base/file.h"
 

@@ -1,6 +1,4 @@
-#include "sim/cost.h"
-
-#include "sim/engine.h"
+#include "policies/cost.h"
 
 #include <math.h>
 
