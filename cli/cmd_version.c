@@ -1,6 +1,6 @@
 #include "base/version.h"
 #include "cli/command.h"
-#include "exec/device.h"
+#include "exec/device_list.h"
 #include "traces/hdf5.h"
 
 #include <stdio.h>

@@ -1,44 +1,148 @@
-/* Compute devices of this machine: what there is, how big it is, and why something is missing.
+/* The device contract: memory, in-order streams, events, copies, and the few kernels that a model
+ * needs. `host` runs everywhere and is the numeric oracle; `cuda` is the real one (exec/cuda/).
  *
- * `host` is always there and comes first; CUDA devices follow in the driver's order. The absence of
- * CUDA (not built, no driver, no device) is a normal answer with a reason, never an error. */
+ * Work is queued on a stream and runs in its order; streams run beside one another, ordered by
+ * events alone. Calls that queue return at once and cannot fail: the first error of queued work is
+ * kept by the device and reported by the next call that waits (sync, routes_wait). After an error
+ * nothing that was computed may be used. One thread at a time may call, but for those marked
+ * "any thread". */
 #ifndef MOELAB_EXEC_DEVICE_H
 #define MOELAB_EXEC_DEVICE_H
 
-#include "base/error.h"
+#include "exec/activations.h"
+#include "exec/llm.h"
 
-#include <stddef.h>
-#include <stdint.h>
+enum moe_stream {
+    MOE_STREAM_COMPUTE,
+    MOE_STREAM_EXPERTS, /* expert weights, host to device */
+    MOE_STREAM_DOWN,    /* activations, device to host */
+    MOE_STREAM_UP,      /* activations, host to device */
+    MOE_N_STREAMS
+};
 
-enum { MOE_MAX_DEVICES = 17 }; /* the host and 16 others; more are not listed */
+enum moe_memory {
+    MOE_MEMORY_DEVICE,
+    MOE_MEMORY_PINNED,   /* host memory that copies read and write in the background, and kernels
+                            can write a few words into */
+    MOE_MEMORY_PAGEABLE, /* any other host memory; not allocated here */
+};
 
-enum moe_device_kind { MOE_DEVICE_HOST, MOE_DEVICE_CUDA };
+struct moe_device; /* see below */
+struct moe_event;  /* opaque; as CUDA has them: `record` marks a place in a stream, and until the
+                      next `record` done, sync and wait mean that place. Never recorded: done. */
 
+/* Where the routes of a layer arrive: pinned memory. */
+struct moe_route_box {
+    moe_expert *expert;   /* [T, K] */
+    float *weight;        /* [T, K] */
+    float *score, *ahead; /* [T, E]; NULL: not wanted */
+    uint64_t *flag;       /* written last, with `ticket` */
+    uint64_t ticket;      /* greater at every use of the box */
+};
+
+/* Dense part of a layer on a->n tokens: norm, attention over the KV cache, norm, router, routes;
+ * then a->count, first, row and the gathered a->ffn_x. All pointers but box are device memory; the
+ * structs themselves are read during the call. */
+struct moe_attend_job {
+    const struct moe_llm_config *config;
+    const struct moe_llm_layer *layer;    /* its experts are not used */
+    const struct moe_matrix *next_router; /* for box.ahead; NULL: none */
+    float *keys, *values;                 /* [KV, context, hd] of this layer, float32 */
+    uint32_t context;
+    const struct moe_activations *a;
+    const moe_expert *forced;   /* [T, K] taken instead of the router's choice, or NULL */
+    const float *forced_weight; /* [T, K], where forced */
+    struct moe_route_box box;
+};
+
+/* y = (silu(x w1^T) * (x w3^T)) w2^T for rows [row, row + n_tokens) of a->ffn_x, into a->ffn_y. */
+struct moe_expert_job {
+    const struct moe_expert_weights *weights; /* device addresses */
+    uint32_t row, n_tokens;
+    const struct moe_activations *a;
+};
+
+/* a->x += the sum of a->weight times a->ffn_y over the choices of each token, in gate order. */
+struct moe_combine_job {
+    const struct moe_llm_config *config;
+    const struct moe_activations *a;
+};
+
+/* logits[V] of the pass's last token. */
+struct moe_head_job {
+    const struct moe_llm_config *config;
+    const struct moe_norm *norm;
+    const struct moe_matrix *head;
+    const float *bias; /* [V] or NULL */
+    const struct moe_activations *a;
+    float *logits; /* device */
+};
+
+struct moe_device_ops {
+    const char *name;                         /* "host", "cuda" */
+    void (*close)(struct moe_device *device); /* waits for what is queued */
+
+    /* Errors: MOE_ERR_MEMORY naming kind, size and what is free or allowed (pinned: also the limit
+     * that was met, e.g. of `ulimit -l` or the cgroup). Contents are undefined. */
+    enum moe_status (*alloc)(struct moe_device *device, enum moe_memory kind, uint64_t bytes,
+                             void **out, struct moe_err *err);
+    void (*release)(struct moe_device *device, enum moe_memory kind,
+                    void *memory);                     /* NULL: no-op */
+    uint64_t (*free_bytes)(struct moe_device *device); /* of device memory, now */
+
+    enum moe_status (*event_new)(struct moe_device *device, struct moe_event **out,
+                                 struct moe_err *err);
+    void (*event_free)(struct moe_device *device, struct moe_event *event);
+    void (*record)(struct moe_device *device, enum moe_stream stream, struct moe_event *event);
+    void (*wait)(struct moe_device *device, enum moe_stream stream, struct moe_event *event);
+    bool (*done)(struct moe_device *device, struct moe_event *event); /* any thread */
+    enum moe_status (*sync)(struct moe_device *device, struct moe_event *event,
+                            struct moe_err *err); /* any thread; the host waits */
+    /* When it was reached, on the clock of moe_clock_ns(); only after done or sync. Any thread. */
+    uint64_t (*event_ns)(struct moe_device *device, struct moe_event *event);
+
+    /* Any thread, one thread a stream. host is the kind of the host side's memory; a copy from or
+     * to pageable memory may block the caller until it has landed. */
+    void (*copy)(struct moe_device *device, enum moe_stream stream, void *to, const void *from,
+                 uint64_t bytes, enum moe_memory host);
+
+    /* Kernels, on MOE_STREAM_COMPUTE. */
+    void (*attend)(struct moe_device *device, const struct moe_attend_job *job);
+    void (*expert)(struct moe_device *device, const struct moe_expert_job *job);
+    void (*combine)(struct moe_device *device, const struct moe_combine_job *job);
+    void (*head)(struct moe_device *device, const struct moe_head_job *job);
+
+    /* Waits until box.flag holds at least box.ticket, without waiting for anything else. */
+    enum moe_status (*routes_wait)(struct moe_device *device, const struct moe_route_box *box,
+                                   struct moe_err *err);
+};
+
+/* A device is a struct that begins with this one. */
 struct moe_device {
-    enum moe_device_kind kind;
-    uint32_t index;        /* the driver's number; 0 for the host */
-    char name[256];        /* processor or board, as the system names it; never empty */
-    uint64_t memory_bytes; /* all of it, not what is free now; 0: unknown */
-    uint32_t cores;        /* host: logical processors online; CUDA: multiprocessors */
-    uint32_t sm;           /* CUDA: compute capability, 90 for 9.0; host: 0 */
-    char pci[16];          /* CUDA: bus address "0000:01:00.0"; host: "" */
-    uint32_t link_lanes;   /* PCIe lanes in use now; 0: unknown */
-    double link_gt_per_s;  /* PCIe rate a lane that the device can reach (an idle link is clocked
-                              down, so not the present one); 0: unknown */
+    const struct moe_device_ops *ops;
+    char name[256];        /* as in struct moe_device_info */
+    uint64_t memory_bytes; /* all of it */
+    uint32_t cores, sm;    /* as in struct moe_device_info */
+    bool deterministic;    /* kernels sum in the order of the CPU set named when it was opened: the
+                              same bits as on `host` */
 };
 
-struct moe_devices {
-    size_t n; /* at least 1 */
-    struct moe_device device[MOE_MAX_DEVICES];
-    char cuda_absent[192]; /* why there is no CUDA device, e.g. "no CUDA driver"; "" if there is */
+struct moe_device_options {
+    const char *spec;    /* "host", "host:KEY=VALUE,...", "cuda", "cuda:1", "auto" (cuda where there
+                            is one, else host) */
+    const char *kernels; /* CPU set: what `host` computes with; deterministic: whose order */
+    bool deterministic;
 };
 
-/* Fills the list; takes milliseconds without a CUDA driver, and up to seconds with one (it starts
- * the driver). Cannot fail at present; err is for devices whose absence is an error. */
-enum moe_status moe_device_list(struct moe_devices *out, struct moe_err *err);
-
-/* One line "cuda:0 NAME, 16.0 GiB, 76 multiprocessors, sm 89, PCIe 16 GT/s x16" into buf (cut at
- * its end); unknown parts are left out. Returns buf. */
-const char *moe_device_describe(const struct moe_device *device, char *buf, size_t size);
+/* Opens a device. The host's keys: memory_bytes (of its arena; default 1GiB), link_gb_per_s,
+ * pageable_gb_per_s, compute_gb_per_s, compute_gflops, copy_us, launch_us: set speeds and fixed
+ * times, 0 (default): as fast as it goes; delay_us and seed: before each operation a random delay
+ * of at most delay_us, for tests of races. Errors: MOE_ERR_USAGE (unknown spec or key, names the
+ * nearest), MOE_ERR_UNSUPPORTED (no CUDA in this build, no driver, driver too old, no such device,
+ * deterministic with a kernel set of no fixed order: with the reason and what to do),
+ * MOE_ERR_MEMORY. */
+enum moe_status moe_device_open(struct moe_device **out, const struct moe_device_options *options,
+                                struct moe_err *err);
+void moe_device_close(struct moe_device *device); /* NULL: no-op */
 
 #endif

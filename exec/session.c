@@ -29,27 +29,27 @@ static size_t list_pieces(struct moe_session *s, struct piece piece[PIECES_MAX])
         {&s->keys, cache, f},
         {&s->values, cache, f},
         {&s->history, c->longrope ? s->context : 0, sizeof *s->history},
-        {&s->x, t * d, f},
-        {&s->u, t * d, f},
-        {&s->cosine, t * hd / 2, f},
-        {&s->sine, t * hd / 2, f},
-        {&s->q, t * q, f},
-        {&s->k, t * kv, f},
-        {&s->v, t * kv, f},
-        {&s->attended, t * q, f},
-        {&s->soft, t * c->n_heads, sizeof *s->soft},
-        {&s->out, t * d, f},
-        {&s->score, t * e, f},
-        {&s->ahead, s->lookahead ? t * e : 0, f},
-        {&s->share, e, f},
-        {&s->expert, tk, sizeof *s->expert},
-        {&s->weight, tk, f},
-        {&s->count, e, sizeof *s->count},
-        {&s->first, e, sizeof *s->first},
-        {&s->row, tk, sizeof *s->row},
-        {&s->ffn_x, tk * d, f},
-        {&s->ffn_h, tk * c->d_ffn, f},
-        {&s->ffn_y, tk * d, f},
+        {&s->a.x, t * d, f},
+        {&s->a.u, t * d, f},
+        {&s->a.cosine, t * hd / 2, f},
+        {&s->a.sine, t * hd / 2, f},
+        {&s->a.q, t * q, f},
+        {&s->a.k, t * kv, f},
+        {&s->a.v, t * kv, f},
+        {&s->a.attended, t * q, f},
+        {&s->a.soft, t * c->n_heads, sizeof *s->a.soft},
+        {&s->a.out, t * d, f},
+        {&s->a.score, t * e, f},
+        {&s->a.ahead, s->lookahead ? t * e : 0, f},
+        {&s->a.share, t * e, f},
+        {&s->a.expert, tk, sizeof *s->a.expert},
+        {&s->a.weight, tk, f},
+        {&s->a.count, e, sizeof *s->a.count},
+        {&s->a.first, e, sizeof *s->a.first},
+        {&s->a.row, tk, sizeof *s->a.row},
+        {&s->a.ffn_x, tk * d, f},
+        {&s->a.ffn_h, tk * c->d_ffn, f},
+        {&s->a.ffn_y, tk * d, f},
         {&s->jobs, e, sizeof *s->jobs},
         {&s->met, e * c->n_layers, sizeof *s->met},
     };
@@ -126,10 +126,6 @@ static enum moe_status build(struct moe_session *s, const struct moe_session_opt
     if ((status = moe_pool_new(&s->pool, &pool, err)))
         return status;
     moe_rope_init(&s->rope, c);
-    s->attention = (struct moe_attention){.kernels = moe_pool_kernels(s->pool),
-                                          .group = c->n_heads / c->n_kv_heads,
-                                          .head_dim = c->head_dim,
-                                          .window = c->sliding_window};
     moe_session_reset(s, 0);
     return MOE_OK;
 }
@@ -172,7 +168,7 @@ struct moe_pool *moe_session_pool(struct moe_session *session)
 
 uint32_t moe_session_length(const struct moe_session *session)
 {
-    return session->length;
+    return session->a.length;
 }
 
 uint32_t moe_session_context(const struct moe_session *session)
@@ -187,7 +183,7 @@ uint32_t moe_session_chunk(const struct moe_session *session)
 
 void moe_session_reset(struct moe_session *session, uint32_t expected)
 {
-    session->length = 0;
+    session->a.length = 0;
     session->expected = expected;
     session->far = moe_session_is_far(session, expected);
 }
@@ -197,17 +193,17 @@ static void deliver(const struct moe_session *s, const struct moe_route_sink *si
 {
     const struct moe_llm_config *c = &s->llm->config;
     size_t layers = c->n_layers, k = c->top_k, e = c->n_experts;
-    for (uint32_t t = 0; t < s->n; t++) {
+    for (uint32_t t = 0; t < s->a.n; t++) {
         size_t at = t * layers + l;
         if (sink->expert)
-            memcpy(sink->expert + at * k, s->expert + t * k, k * sizeof *s->expert);
+            memcpy(sink->expert + at * k, s->a.expert + t * k, k * sizeof *s->a.expert);
         if (sink->weight)
-            memcpy(sink->weight + at * k, s->weight + t * k, k * sizeof *s->weight);
+            memcpy(sink->weight + at * k, s->a.weight + t * k, k * sizeof *s->a.weight);
         if (sink->score)
-            memcpy(sink->score + at * e, s->score + t * e, e * sizeof *s->score);
+            memcpy(sink->score + at * e, s->a.score + t * e, e * sizeof *s->a.score);
         for (size_t i = 0; sink->lookahead && i < e; i++)
             sink->lookahead[at * e + i] =
-                s->lookahead && l + 1 < layers ? s->ahead[t * e + i] : NAN;
+                s->lookahead && l + 1 < layers ? s->a.ahead[t * e + i] : NAN;
     }
 }
 
@@ -253,8 +249,8 @@ enum moe_status moe_session_prefill(struct moe_session *s, const int32_t *tokens
                                     struct moe_err *err)
 {
     enum moe_status status = moe_session_room(s, n, err);
-    if (!status && s->expected < s->length + n)
-        s->expected = s->length + n;
+    if (!status && s->expected < s->a.length + n)
+        s->expected = s->a.length + n;
     s->watch = watch;
     s->watch_context = context;
     s->watched = 0;

@@ -5,7 +5,7 @@
 #ifndef MOELAB_EXEC_SESSION_STATE_H
 #define MOELAB_EXEC_SESSION_STATE_H
 
-#include "exec/attention.h"
+#include "exec/activations.h"
 #include "exec/rope.h"
 #include "exec/session.h"
 
@@ -15,36 +15,20 @@ struct moe_session {
     const struct moe_llm *llm;
     struct moe_pool *pool;
     struct moe_rope rope;
-    struct moe_attention attention;
     uint32_t context, chunk;
     bool lookahead;
 
-    uint32_t length;   /* tokens whose keys and values are in the cache */
     uint32_t expected; /* tokens of the sequence that are known to come */
     bool far;          /* LongRoPE: the cache is made with the long factors */
-    uint32_t n;        /* tokens of the running pass */
 
     void *memory;
     size_t memory_bytes;
     float *keys, *values; /* [L, KV, context, hd] */
     int32_t *history;     /* [context] the tokens, for making the cache again; NULL: never needed */
 
-    float *x;                     /* [T, D] residual stream */
-    float *u;                     /* [T, D] normalised: input of attention, then of the experts */
-    float *cosine, *sine;         /* [T, hd / 2] */
-    float *q, *k, *v;             /* [T, H, hd], [T, KV, hd] twice */
-    float *attended;              /* [T, H, hd] */
-    struct moe_softmax *soft;     /* [T, H] */
-    float *out;                   /* [T, D] of the attention */
-    float *score, *ahead;         /* [T, E] router logits, and those of the next layer's router */
-    float *share;                 /* [E] scratch of the router */
-    moe_expert *expert;           /* [T, K] */
-    float *weight;                /* [T, K] */
-    uint32_t *count, *first;      /* [E] tokens that chose the expert; its first row below */
-    uint32_t *row;                /* [T, K] row of a choice below */
-    float *ffn_x, *ffn_h, *ffn_y; /* [T K, D], [T K, F], [T K, D]: choices grouped by expert */
-    struct moe_ffn_job *jobs;     /* [E] */
-    bool *met;                    /* [L, E] experts whose weights were asked for before */
+    struct moe_activations a;
+    struct moe_ffn_job *jobs; /* [E] */
+    bool *met;                /* [L, E] experts whose weights were asked for before */
 
     void (*watch)(void *context, uint64_t done); /* of the prefill under way, or NULL */
     void *watch_context;
@@ -61,11 +45,11 @@ static inline bool moe_session_is_far(const struct moe_session *s, uint64_t leng
 static inline enum moe_status moe_session_room(const struct moe_session *s, uint32_t n,
                                                struct moe_err *err)
 {
-    if (n <= s->context - s->length)
+    if (n <= s->context - s->a.length)
         return MOE_OK;
     return moe_fail(err, MOE_ERR_USAGE,
                     "context full: %" PRIu32 " tokens and %" PRIu32 " more exceed its %" PRIu32,
-                    s->length, n, s->context);
+                    s->a.length, n, s->context);
 }
 
 #endif

@@ -7,7 +7,7 @@
 #include <cctype>
 #include <cstdio>
 
-static bool fill(int index, struct moe_device *device)
+static bool fill(int index, struct moe_device_info *device)
 {
     cudaDeviceProp prop;
     if (cudaGetDeviceProperties(&prop, index) != cudaSuccess)
@@ -36,7 +36,7 @@ static const char *absence(cudaError_t error)
     return cudaGetErrorString(error);
 }
 
-size_t moe_cuda_probe(struct moe_device *out, size_t room, char *reason, size_t size)
+size_t moe_cuda_probe(struct moe_device_info *out, size_t room, char *reason, size_t size)
 {
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);

@@ -1,5 +1,5 @@
 /* Devices: the host is always there and first; the absence of CUDA has a reason and is no error. */
-#include "exec/device.h"
+#include "exec/device_list.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@ START_TEST(host_is_first_and_matches_the_system)
     ck_assert_int_eq(moe_device_list(&list, &err), MOE_OK);
     ck_assert_uint_ge(list.n, 1);
     ck_assert_uint_le(list.n, MOE_MAX_DEVICES);
-    const struct moe_device *host = &list.device[0];
+    const struct moe_device_info *host = &list.device[0];
     ck_assert_int_eq(host->kind, MOE_DEVICE_HOST);
     ck_assert_int_eq((long)host->cores, sysconf(_SC_NPROCESSORS_ONLN));
     ck_assert_uint_eq(host->memory_bytes,
@@ -44,7 +44,7 @@ END_TEST
 
 START_TEST(description_names_every_known_part_and_no_unknown_one)
 {
-    struct moe_device gpu = {.kind = MOE_DEVICE_CUDA,
+    struct moe_device_info gpu = {.kind = MOE_DEVICE_CUDA,
                              .index = 1,
                              .name = "Board",
                              .memory_bytes = 16ull << 30,
@@ -59,7 +59,7 @@ START_TEST(description_names_every_known_part_and_no_unknown_one)
     gpu.memory_bytes = 0;
     ck_assert_str_eq(moe_device_describe(&gpu, text, sizeof text),
                      "cuda:1 Board, 76 multiprocessors, sm 89");
-    const struct moe_device host = {.kind = MOE_DEVICE_HOST, .name = "Chip", .cores = 2};
+    const struct moe_device_info host = {.kind = MOE_DEVICE_HOST, .name = "Chip", .cores = 2};
     ck_assert_str_eq(moe_device_describe(&host, text, sizeof text),
                      "host Chip, 2 logical processors");
 }
@@ -67,7 +67,7 @@ END_TEST
 
 START_TEST(description_is_cut_at_the_end_of_the_buffer)
 {
-    const struct moe_device host = {.kind = MOE_DEVICE_HOST, .name = "Chip", .cores = 2};
+    const struct moe_device_info host = {.kind = MOE_DEVICE_HOST, .name = "Chip", .cores = 2};
     char guarded[8] = "######";
     moe_device_describe(&host, guarded, 6);
     ck_assert_str_eq(guarded, "host ");

@@ -1,4 +1,4 @@
-#include "exec/device.h"
+#include "exec/device_list.h"
 
 #include "base/units.h"
 
@@ -31,9 +31,9 @@ static void host_name(char *name, size_t size)
     fclose(f);
 }
 
-static void host_fill(struct moe_device *device)
+static void host_fill(struct moe_device_info *device)
 {
-    *device = (struct moe_device){.kind = MOE_DEVICE_HOST};
+    *device = (struct moe_device_info){.kind = MOE_DEVICE_HOST};
     host_name(device->name, sizeof device->name);
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const long pages = sysconf(_SC_PHYS_PAGES);
@@ -64,7 +64,7 @@ static void cuda_fill(struct moe_devices *out)
     const size_t n = moe_cuda_probe(out->device + out->n, MOE_MAX_DEVICES - out->n,
                                     out->cuda_absent, sizeof out->cuda_absent);
     for (size_t i = 0; i < n; i++, out->n++) {
-        struct moe_device *device = &out->device[out->n];
+        struct moe_device_info *device = &out->device[out->n];
         device->link_gt_per_s = pci_attribute(device->pci, "max_link_speed");
         device->link_lanes = (uint32_t)pci_attribute(device->pci, "current_link_width");
     }
@@ -96,7 +96,7 @@ __attribute__((format(printf, 3, 4))) static void append(char *buf, size_t size,
     va_end(args);
 }
 
-const char *moe_device_describe(const struct moe_device *device, char *buf, size_t size)
+const char *moe_device_describe(const struct moe_device_info *device, char *buf, size_t size)
 {
     if (size == 0)
         return buf;

@@ -1,0 +1,30 @@
+/* The activations of one forward pass of n tokens, in arrays for a chunk of T. A session has them
+ * in host memory, a device in its own: what is said here holds for both. Everything is float32. */
+#ifndef MOELAB_EXEC_ACTIVATIONS_H
+#define MOELAB_EXEC_ACTIVATIONS_H
+
+#include "exec/attention.h"
+#include "traces/trace.h"
+
+struct moe_activations {
+    uint32_t n;      /* tokens of the pass */
+    uint32_t length; /* tokens in the KV cache before it */
+
+    float *x;                     /* [T, D] residual stream */
+    float *u;                     /* [T, D] normalised: input of attention, then of the experts */
+    float *cosine, *sine;         /* [T, hd / 2] rotary angles of the tokens' positions */
+    float *q, *k, *v;             /* [T, H, hd], [T, KV, hd] twice */
+    float *attended;              /* [T, H, hd] */
+    struct moe_softmax *soft;     /* [T, H] scratch */
+    float *out;                   /* [T, D] of the attention */
+    float *score, *ahead;         /* [T, E] router logits, and those of the next layer's router */
+    float *share;                 /* [T, E] scratch of the router */
+    moe_expert *expert;           /* [T, K] chosen experts in gate order */
+    float *weight;                /* [T, K] */
+    uint32_t *count, *first;      /* [E] tokens that chose the expert; its first row below */
+    uint32_t *row;                /* [T, K] row of a choice below: rows of one expert are
+                                     neighbours, experts by number, tokens in order */
+    float *ffn_x, *ffn_h, *ffn_y; /* [T K, D], [T K, F], [T K, D] */
+};
+
+#endif
