@@ -1,0 +1,32 @@
+/* A model of a given shape whose weights are made in memory: full-size kernels and copies without a
+ * download. Its text means nothing; every result of it says SYNTHETIC. */
+#ifndef MOELAB_EXEC_SYNTHETIC_H
+#define MOELAB_EXEC_SYNTHETIC_H
+
+#include "exec/device.h"
+#include "traces/model.h"
+
+struct moe_synthetic_options {
+    uint32_t layers;  /* 0: all of the shape's */
+    uint32_t buffers; /* experts that really exist; 0: as many as fit into half of the memory that
+                         may be pinned, at most layers x experts; at least 1 */
+    uint64_t seed;
+};
+
+struct moe_synthetic; /* opaque: owns the memory */
+
+/* A Mixtral-like forward pass (softmax over top-k, RMSNorm) of the shape's sizes in BF16; layers
+ * share one set of dense weights in host memory, and expert (l, e) is buffer (l E + e) modulo
+ * `buffers`, packed as exec/expert_store.h has it, in pinned memory of the device. Values are
+ * small random numbers such that nothing overflows in hundreds of layers. Errors:
+ * MOE_ERR_UNSUPPORTED (a shape with dense_ffn, or whose weights are not of 16 bits: named),
+ * MOE_ERR_USAGE (more layers than the shape), MOE_ERR_MEMORY. device outlives the model. */
+enum moe_status moe_synthetic_new(struct moe_synthetic **out, const struct moe_model *shape,
+                                  struct moe_device *device,
+                                  const struct moe_synthetic_options *options, struct moe_err *err);
+void moe_synthetic_free(struct moe_synthetic *synthetic);
+
+const struct moe_llm *moe_synthetic_llm(const struct moe_synthetic *synthetic);
+uint32_t moe_synthetic_buffers(const struct moe_synthetic *synthetic);
+
+#endif
