@@ -6,7 +6,7 @@
 #define MOELAB_SIM_ENERGY_H
 
 #include "policies/platform.h"
-#include "sim/machine.h"
+#include "policies/usage.h"
 
 struct moe_energy {
     double cpu_w, gpu_w; /* means over the time of usage */

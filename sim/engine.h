@@ -20,19 +20,11 @@
 
 #include "base/error.h"
 #include "policies/cost.h"
+#include "policies/usage.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-enum moe_lane {
-    MOE_LANE_GPU,  /* compute stream */
-    MOE_LANE_CPU,  /* pool of threads, one expert at a time */
-    MOE_LANE_H2D,  /* expert copies */
-    MOE_LANE_DOWN, /* activations GPU -> CPU */
-    MOE_LANE_UP,   /* activations CPU -> GPU */
-    MOE_N_LANES
-};
 
 enum moe_queue {
     MOE_QUEUE_GPU,

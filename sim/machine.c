@@ -46,23 +46,6 @@ struct moe_sim_machine {
     struct moe_usage *now;           /* of the phase under way */
 };
 
-uint64_t moe_usage_ns(const struct moe_usage *usage)
-{
-    uint64_t sum = 0;
-    for (unsigned mask = 0; mask < 1u << MOE_N_LANES; mask++)
-        sum += usage->busy_ns[mask];
-    return sum;
-}
-
-uint64_t moe_usage_lane_ns(const struct moe_usage *usage, enum moe_lane lane)
-{
-    uint64_t sum = 0;
-    for (unsigned mask = 0; mask < 1u << MOE_N_LANES; mask++)
-        if (mask >> lane & 1)
-            sum += usage->busy_ns[mask];
-    return lane == MOE_LANE_GPU ? sum - usage->host_ns : sum;
-}
-
 static void show(struct moe_sim_machine *m, moe_op op, const struct moe_op_spec *spec,
                  uint64_t start_ns, uint64_t end_ns)
 {

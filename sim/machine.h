@@ -14,6 +14,7 @@
 #include "policies/cost.h"
 #include "policies/machine.h"
 #include "policies/timeline.h"
+#include "policies/usage.h"
 #include "sim/engine.h"
 
 struct moe_sim_setup {
@@ -23,19 +24,6 @@ struct moe_sim_setup {
     const uint32_t *next_use;      /* [T, L, K] of the tokens replayed, or NULL */
     struct moe_timeline *timeline; /* or NULL */
 };
-
-/* What was done during the steps of one phase. */
-struct moe_usage {
-    uint64_t busy_ns[1 << MOE_N_LANES]; /* time by set of busy lanes (engine.h) */
-    uint64_t host_ns; /* launch and framework overhead; lies inside the GPU lane's busy time,
-                         with the CPU lane idle */
-    uint64_t cpu_experts, gpu_experts; /* expert uses computed there, counted once an event */
-    uint64_t h2d_copies;               /* landed */
-};
-
-/* Time that passed, and time during which a lane was busy (the GPU's without host_ns). */
-uint64_t moe_usage_ns(const struct moe_usage *usage);
-uint64_t moe_usage_lane_ns(const struct moe_usage *usage, enum moe_lane lane);
 
 struct moe_sim_machine; /* opaque */
 

@@ -202,30 +202,10 @@ static enum moe_status run_steps(struct run *run, struct moe_err *err)
     return MOE_OK;
 }
 
-/* Neither GPU nor CPU computes: activations are on their way, or else a copy is waited for. */
-static void add_cause(struct moe_time_by_cause *cause, unsigned mask, uint64_t ns)
-{
-    const unsigned cpu = 1u << MOE_LANE_CPU, gpu = 1u << MOE_LANE_GPU;
-    const unsigned state = 1u << MOE_LANE_DOWN | 1u << MOE_LANE_UP;
-    if ((mask & cpu) && (mask & gpu))
-        cause->both_ns += ns;
-    else if (mask & gpu)
-        cause->gpu_ns += ns;
-    else if (mask & cpu)
-        cause->cpu_ns += ns;
-    else if (mask & state)
-        cause->state_ns += ns;
-    else
-        cause->copy_wait_ns += ns;
-}
-
 static void add_usage(const struct run *run, struct moe_sim_result *r)
 {
     const struct moe_usage *usage = moe_sim_machine_usage(run->machine, MOE_DECODE);
-    for (unsigned mask = 0; mask < 1u << MOE_N_LANES; mask++)
-        add_cause(&r->cause, mask, usage->busy_ns[mask]);
-    r->cause.gpu_ns -= usage->host_ns;
-    r->cause.host_ns = usage->host_ns;
+    moe_usage_causes(usage, &r->cause);
     double ns = (double)run->decode_ns;
     double bytes = (double)run->costs.expert_bytes;
     r->cpu_experts = usage->cpu_experts;

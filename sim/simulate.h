@@ -7,6 +7,7 @@
 #include "policies/platform.h"
 #include "policies/strategy.h"
 #include "policies/timeline.h"
+#include "policies/usage.h"
 #include "traces/model.h"
 #include "traces/trace.h"
 
@@ -21,22 +22,12 @@ struct moe_sim_input {
     struct moe_progress *progress; /* updated with tokens done, or NULL */
 };
 
-/* Where the time of the decode tokens went; the parts sum to decode_ns. */
-struct moe_time_by_cause {
-    uint64_t gpu_ns;       /* GPU computes, CPU pool does not */
-    uint64_t cpu_ns;       /* CPU pool computes experts, GPU does not */
-    uint64_t both_ns;      /* both compute */
-    uint64_t copy_wait_ns; /* neither; an expert copy is waited for */
-    uint64_t state_ns;     /* neither; activations on their way between GPU and CPU */
-    uint64_t host_ns;      /* neither; launch and framework overhead */
-};
-
 struct moe_sim_result {
     uint64_t prefill_tokens, decode_tokens;
     uint64_t prefill_ns, decode_ns;
     double tokens_per_s;                        /* decode */
     double ms_mean, ms_p50, ms_p95, ms_p99;     /* per decode token */
-    struct moe_time_by_cause cause;             /* decode */
+    struct moe_time_by_cause cause;             /* decode; the parts sum to decode_ns */
     struct moe_counts decode, prefill;          /* sums over covered layers */
     uint64_t routed_experts;                    /* expert uses of decode, all layers */
     uint64_t cpu_experts, gpu_experts;          /* where decode computed them */
