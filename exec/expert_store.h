@@ -3,6 +3,7 @@
 #ifndef MOELAB_EXEC_EXPERT_STORE_H
 #define MOELAB_EXEC_EXPERT_STORE_H
 
+#include "base/progress.h"
 #include "exec/device.h"
 
 /* Where w1, w3 and w2 lie in a packed expert. The same for all experts of a model: their matrices
