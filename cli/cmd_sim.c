@@ -1,6 +1,6 @@
 #include "base/progress.h"
 #include "cli/output.h"
-#include "sim/result_table.h"
+#include "policies/result_table.h"
 #include "sim/simulate.h"
 #include "traces/source.h"
 
@@ -98,7 +98,7 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
 enum { OPERATIONS_PER_TOKEN = 4096 };
 
 static enum moe_status simulate_with_progress(struct moe_sim_input *input,
-                                              struct moe_sim_result *result, struct moe_err *err)
+                                              struct moe_result *result, struct moe_err *err)
 {
     struct moe_progress progress;
     const struct moe_trace_info *info = &input->trace->info;
@@ -114,7 +114,7 @@ static enum moe_status simulate_with_progress(struct moe_sim_input *input,
 }
 
 static enum moe_status simulate(const struct options *o, struct inputs *in,
-                                struct moe_sim_result *result, struct moe_err *err)
+                                struct moe_result *result, struct moe_err *err)
 {
     struct moe_sim_input input = {.trace = &in->trace,
                                   .model = &in->model,
@@ -140,7 +140,7 @@ static enum moe_status simulate(const struct options *o, struct inputs *in,
 }
 
 static enum moe_status write_result(const struct cli_call *call, const struct inputs *in,
-                                    const struct moe_sim_result *result, struct moe_err *err)
+                                    const struct moe_result *result, struct moe_err *err)
 {
     const struct options *o = call->options;
     struct moe_table *table = moe_table_new();
@@ -152,8 +152,8 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     cli_note_trace(table, call->args[0], &in->trace.info);
     moe_table_note(table, "strategy", "%s", described);
     moe_table_row(table);
-    moe_sim_labels(table, &in->trace.info, &in->model, &in->platform, &in->strategy);
-    moe_sim_cells(table, result);
+    moe_result_labels(table, &in->trace.info, &in->model, in->platform.name, &in->strategy);
+    moe_result_cells(table, result);
     enum moe_status s = cli_write_table(table, o->format, o->output, err);
     moe_table_free(table);
     return s;
@@ -162,7 +162,7 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     struct inputs in = {0};
-    struct moe_sim_result result;
+    struct moe_result result;
     enum moe_status s = load_inputs(call, &in, err);
     if (!s)
         s = simulate(call->options, &in, &result, err);

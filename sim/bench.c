@@ -132,7 +132,7 @@ static enum moe_status run_stream(struct subject *subject, uint64_t *amount, str
 
 static enum moe_status run_simulate(struct subject *subject, uint64_t *amount, struct moe_err *err)
 {
-    struct moe_sim_result result;
+    struct moe_result result;
     enum moe_status s = moe_simulate(subject->simulate, &result, err);
     if (!s)
         *amount = result.routed_experts;

@@ -1,6 +1,5 @@
 #include "sim/simulate.h"
 
-#include "base/numbers.h"
 #include "base/progress.h"
 #include "base/units.h"
 #include "policies/future.h"
@@ -10,7 +9,6 @@
 #include "sim/machine.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 
 /* Everything that a run owns. The model of a run routes to as many experts as the trace has:
@@ -26,10 +24,9 @@ struct run {
     struct moe_sim_machine *machine;
     struct moe_loop loop;
     double *token_ms; /* [decode tokens] */
-    uint64_t n_decode, n_prefill;
+    struct moe_run_times times;
     uint64_t n_tokens; /* of the trace that were run */
     uint64_t dense_ns; /* decode */
-    uint64_t prefill_ns, decode_ns;
 };
 
 static enum moe_status check_shape(const struct moe_sim_input *in, struct moe_err *err)
@@ -120,6 +117,7 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
     run->token_ms = malloc(n_decode * sizeof *run->token_ms);
     if (!run->token_ms)
         return moe_fail_memory(err, "the times of the tokens");
+    run->times.token_ms = run->token_ms;
     moe_costs_init(&run->costs, model, in->platform, in->strategy->threads);
     s = resolve_geometry(run, err);
     if (!s)
@@ -138,6 +136,8 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
         s = moe_loop_init(&run->loop, in->strategy, &moe_sim_machine_ops, run->machine, run->cache,
                           (uint32_t)model->n_layers, (uint32_t)model->n_experts,
                           (uint32_t)model->top_k, err);
+    if (!s)
+        moe_loop_preload(&run->loop);
     return s;
 }
 
@@ -157,16 +157,16 @@ static void record(struct run *run, const struct moe_step *step, uint64_t ns)
     const struct moe_costs *costs = &run->costs;
     uint64_t n = step->n_tokens;
     if (step->phase == MOE_PREFILL) {
-        run->n_prefill += n;
-        run->prefill_ns += ns;
+        run->times.n_prefill += n;
+        run->times.prefill_ns += ns;
         return;
     }
     uint64_t layer = costs->layer_overhead_ns + moe_cost_attend_ns(costs, n, step->context);
     run->dense_ns += costs->model->n_layers * layer;
     run->dense_ns += costs->token_overhead_ns + moe_cost_head_ns(costs, n);
-    run->decode_ns += ns;
+    run->times.decode_ns += ns;
     for (uint64_t i = 0; i < n; i++)
-        run->token_ms[run->n_decode++] = (double)ns / (double)n * 1e-6;
+        run->token_ms[run->times.n_decode++] = (double)ns / (double)n * 1e-6;
 }
 
 static enum moe_status run_steps(struct run *run, struct moe_err *err)
@@ -174,7 +174,7 @@ static enum moe_status run_steps(struct run *run, struct moe_err *err)
     const struct moe_tokens *tokens = &run->input->trace->tokens;
     uint64_t most = run->input->max_tokens ? run->input->max_tokens : UINT64_MAX;
     uint64_t sequence_start = 0;
-    for (uint64_t t = 0; t < tokens->n_tokens && run->n_decode < most;) {
+    for (uint64_t t = 0; t < tokens->n_tokens && run->times.n_decode < most;) {
         if (run->input->progress)
             moe_progress_update(run->input->progress, t);
         if (moe_interrupted())
@@ -202,57 +202,17 @@ static enum moe_status run_steps(struct run *run, struct moe_err *err)
     return MOE_OK;
 }
 
-static void add_usage(const struct run *run, struct moe_sim_result *r)
+static void add_energy(const struct run *run, const struct moe_usage *usage, struct moe_result *r)
 {
-    const struct moe_usage *usage = moe_sim_machine_usage(run->machine, MOE_DECODE);
-    moe_usage_causes(usage, &r->cause);
-    double ns = (double)run->decode_ns;
-    double bytes = (double)run->costs.expert_bytes;
-    r->cpu_experts = usage->cpu_experts;
-    r->gpu_experts = usage->gpu_experts;
-    r->h2d_bytes = usage->h2d_copies * run->costs.expert_bytes;
-    r->gpu_busy = (double)moe_usage_lane_ns(usage, MOE_LANE_GPU) / ns;
-    r->cpu_busy = (double)moe_usage_lane_ns(usage, MOE_LANE_CPU) / ns;
-    r->h2d_busy = (double)moe_usage_lane_ns(usage, MOE_LANE_H2D) / ns;
-    r->dram_gb_per_s = (double)(usage->cpu_experts + usage->h2d_copies) * bytes / ns;
     struct moe_energy energy = moe_energy_of(run->input->platform, run->costs.threads, usage);
     r->energy_j = energy.joules;
     r->cpu_w = energy.cpu_w;
     r->gpu_w = energy.gpu_w;
-    r->j_per_token = energy.joules / (double)run->n_decode;
+    r->j_per_token = energy.joules / (double)run->times.n_decode;
 }
 
-static void add_times(struct run *run, struct moe_sim_result *r)
+static enum moe_status add_bound(const struct run *run, struct moe_result *r, struct moe_err *err)
 {
-    size_t n = run->n_decode;
-    r->prefill_tokens = run->n_prefill;
-    r->decode_tokens = n;
-    r->prefill_ns = run->prefill_ns;
-    r->decode_ns = run->decode_ns;
-    r->tokens_per_s = (double)n / ((double)run->decode_ns * 1e-9);
-    r->ms_mean = (double)run->decode_ns * 1e-6 / (double)n;
-    moe_sort_f64(run->token_ms, n);
-    r->ms_p50 = moe_quantile(run->token_ms, n, 0.5);
-    r->ms_p95 = moe_quantile(run->token_ms, n, 0.95);
-    r->ms_p99 = moe_quantile(run->token_ms, n, 0.99);
-}
-
-static void add_counts(const struct run *run, struct moe_sim_result *r)
-{
-    for (uint32_t l = 0; l < run->geometry.n_layers; l++) {
-        if (!moe_cache_covers(run->cache, l))
-            continue;
-        moe_counts_add(&r->decode, moe_cache_counts(run->cache, l, MOE_DECODE));
-        moe_counts_add(&r->prefill, moe_cache_counts(run->cache, l, MOE_PREFILL));
-    }
-    r->cache_slots = run->geometry.n_slots;
-    r->cache_bytes = moe_geometry_bytes(&run->geometry);
-}
-
-static enum moe_status add_bound(const struct run *run, struct moe_sim_result *r,
-                                 struct moe_err *err)
-{
-    r->bound_ms = r->bound_share = NAN;
     if (!run->input->bound)
         return MOE_OK;
     struct moe_bound_case bound = {
@@ -261,26 +221,34 @@ static enum moe_status add_bound(const struct run *run, struct moe_sim_result *r
                                        &bound.max_hits, err);
     if (s)
         return s;
-    r->bound_ms = (double)moe_bound_ns(&bound) * 1e-6 / (double)run->n_decode;
+    r->bound_ms = (double)moe_bound_ns(&bound) * 1e-6 / (double)run->times.n_decode;
     r->bound_share = r->bound_ms / r->ms_mean;
     return MOE_OK;
 }
 
-enum moe_status moe_simulate(const struct moe_sim_input *input, struct moe_sim_result *out,
+static enum moe_status fill_result(const struct run *run, struct moe_result *r, struct moe_err *err)
+{
+    const struct moe_usage *usage = moe_sim_machine_usage(run->machine, MOE_DECODE);
+    moe_result_init(r);
+    enum moe_status s = moe_result_add_times(r, &run->times, err);
+    if (s)
+        return s;
+    moe_result_add_usage(r, usage, run->costs.expert_bytes);
+    moe_result_add_counts(r, run->cache, &run->geometry);
+    add_energy(run, usage, r);
+    return add_bound(run, r, err);
+}
+
+enum moe_status moe_simulate(const struct moe_sim_input *input, struct moe_result *out,
                              struct moe_err *err)
 {
     struct run run = {.input = input};
-    struct moe_sim_result result = {0};
+    struct moe_result result;
     enum moe_status s = prepare(&run, err);
     if (!s)
         s = run_steps(&run, err);
-    if (!s) {
-        add_times(&run, &result);
-        add_usage(&run, &result);
-        add_counts(&run, &result);
-        result.routed_experts = result.cpu_experts + result.gpu_experts;
-        s = add_bound(&run, &result, err);
-    }
+    if (!s)
+        s = fill_result(&run, &result, err);
     release(&run);
     if (!s)
         *out = result;

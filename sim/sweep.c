@@ -4,7 +4,7 @@
 #include "base/progress.h"
 #include "base/units.h"
 #include "base/version.h"
-#include "sim/result_table.h"
+#include "policies/result_table.h"
 #include "sim/sweep_point.h"
 #include "traces/source.h"
 

@@ -3,7 +3,7 @@
 #include "base/file.h"
 #include "base/units.h"
 #include "base/version.h"
-#include "sim/result_table.h"
+#include "policies/result_table.h"
 #include "sim/simulate.h"
 
 #include <inttypes.h>
@@ -142,15 +142,14 @@ static void add_replay_cells(struct moe_table *table, const struct moe_replay_re
 static void add_labels(struct moe_table *table, const struct moe_experiment *x,
                        const struct moe_point *point, const struct moe_sweep_inputs *in)
 {
-    struct moe_platform none = {.name = "-"};
     const struct moe_model *model = &in->model;
     struct moe_model unknown = {0};
     if (!in->has_model) {
         snprintf(unknown.name, sizeof unknown.name, "%.63s", in->trace->trace.info.model);
         model = &unknown;
     }
-    moe_sim_labels(table, &in->trace->trace.info, model,
-                   x->kind == MOE_EXPERIMENT_SIM ? &in->platform : &none, &in->strategy);
+    moe_result_labels(table, &in->trace->trace.info, model,
+                      x->kind == MOE_EXPERIMENT_SIM ? in->platform.name : "-", &in->strategy);
     add_axes(table, x, point);
 }
 
@@ -187,7 +186,7 @@ static enum moe_status run_replay(const struct moe_sweep_inputs *in, struct moe_
 static enum moe_status run_sim(const struct moe_experiment *x, const struct moe_sweep_inputs *in,
                                struct moe_table *table, struct moe_err *err)
 {
-    struct moe_sim_result result;
+    struct moe_result result;
     struct moe_sim_input input = {.trace = &in->trace->trace,
                                   .model = &in->model,
                                   .platform = &in->platform,
@@ -196,7 +195,7 @@ static enum moe_status run_sim(const struct moe_experiment *x, const struct moe_
                                   .bound = true};
     enum moe_status s = moe_simulate(&input, &result, err);
     if (!s)
-        moe_sim_cells(table, &result);
+        moe_result_cells(table, &result);
     return s;
 }
 
@@ -223,7 +222,7 @@ enum moe_status moe_sweep_point(const struct moe_experiment *x, const struct moe
 
 void moe_sweep_columns(const struct moe_experiment *x, struct moe_table *table)
 {
-    struct moe_sim_result result = {0};
+    struct moe_result result = {0};
     struct moe_replay_result hits = {0};
     struct moe_sweep_trace trace = {0};
     struct moe_sweep_inputs in = {.trace = &trace};
@@ -233,7 +232,7 @@ void moe_sweep_columns(const struct moe_experiment *x, struct moe_table *table)
     moe_table_text(table, "status", "");
     add_labels(table, x, NULL, &in);
     if (x->kind == MOE_EXPERIMENT_SIM)
-        moe_sim_cells(table, &result);
+        moe_result_cells(table, &result);
     else
         add_replay_cells(table, &hits);
 }

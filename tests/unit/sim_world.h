@@ -25,8 +25,7 @@ static inline struct world world_of(const char *strategy, const char *geometry, 
     return w;
 }
 
-static inline enum moe_status try(const struct world *w, struct moe_sim_result *r,
-                                  struct moe_err *err)
+static inline enum moe_status try(const struct world *w, struct moe_result *r, struct moe_err *err)
 {
     struct moe_sim_input in = {.trace = &w->trace,
                                .model = &w->model,
@@ -36,9 +35,9 @@ static inline enum moe_status try(const struct world *w, struct moe_sim_result *
     return moe_simulate(&in, r, err);
 }
 
-static inline struct moe_sim_result run(struct world *w)
+static inline struct moe_result run(struct world *w)
 {
-    struct moe_sim_result r;
+    struct moe_result r;
     struct moe_err err = {0};
     if (try(w, &r, &err))
         ck_abort_msg("%s", err.text);

@@ -15,7 +15,7 @@ static void make_copies_instant(struct moe_platform *p)
 
 static struct moe_counts simulated(const struct world *w, struct moe_counts *prefill)
 {
-    struct moe_sim_result r;
+    struct moe_result r;
     struct moe_err err = {0};
     if (try(w, &r, &err))
         ck_abort_msg("%s", err.text);
@@ -142,7 +142,7 @@ START_TEST(scores_are_asked_for)
 {
     static const moe_expert experts[] = {0, 1, 2, 3};
     struct world w = world_of("collab", "2x2", 1, experts);
-    struct moe_sim_result r;
+    struct moe_result r;
     struct moe_err err;
     set_key(&w.strategy, "policy", "hybrimoe-mrs");
     ck_assert_int_eq(try(&w, &r, &err), MOE_ERR_USAGE);

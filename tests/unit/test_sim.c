@@ -11,7 +11,7 @@ static const moe_expert same[] = {0, 1, 2, 3, 0, 1, 2, 3};
 START_TEST(cpu_only_by_hand)
 {
     struct world w = world_of("cpu-only", "none", 1, same);
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     ck_assert_uint_eq(r.decode_ns, 2 * (10410 + 3000 + 60000 + 4000) + 22000);
     ck_assert_uint_eq(r.cause.gpu_ns, 2 * 410 + 2000);
     ck_assert_uint_eq(r.cause.cpu_ns, 120000);
@@ -31,7 +31,7 @@ START_TEST(cpu_only_on_slow_dram)
 {
     struct world w = world_of("cpu-only", "none", 1, same);
     w.platform.dram.read_gb_per_s = 15;
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     ck_assert_uint_eq(r.decode_ns, 2 * (10410 + 3000 + 80000 + 4000) + 22000);
     ck_assert_double_le(r.dram_gb_per_s, 15);
 }
@@ -42,7 +42,7 @@ END_TEST
 START_TEST(on_demand_by_hand)
 {
     struct world w = world_of("on-demand", "none", 1, same);
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     ck_assert_uint_eq(r.decode_ns, 2 * (10410 + 2 * 61000 + 7000) + 22000);
     ck_assert_uint_eq(r.cause.gpu_ns, 2 * (410 + 2 * 7000) + 2000);
     ck_assert_uint_eq(r.cause.copy_wait_ns, 2 * (2 * 61000 - 7000));
@@ -60,7 +60,7 @@ END_TEST
 START_TEST(collab_by_hand)
 {
     struct world w = world_of("collab", "1x2", 2, same);
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     uint64_t layer1 = 10412 + 3000 + 60000 + 4000;
     ck_assert_uint_eq(r.decode_ns, 202410 + layer1 + 22000);
     ck_assert_uint_eq(r.cause.copy_wait_ns, 195410 - 194232);
@@ -81,7 +81,7 @@ END_TEST
 START_TEST(reference_by_hand)
 {
     struct world w = world_of("collab-reference", "1x2", 2, same);
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     uint64_t layer1 = 10412 + 3000 + 60000 + 4000;
     ck_assert_uint_eq(r.decode_ns, 187232 + 2 * 7000 + layer1 + 22000);
     ck_assert_uint_eq(r.cause.copy_wait_ns, 0);
@@ -95,7 +95,7 @@ START_TEST(collab_in_flight_on_cpu)
 {
     struct world w = world_of("collab", "1x2", 2, same);
     set_key(&w.strategy, "dispatch.in_flight", "cpu");
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     /* layer 0 of token 1: expert 0 on the GPU beside 3000 down, 30000, 4000 up */
     ck_assert_uint_eq(r.decode_ns, 187232 + 37000 + 10412 + 67000 + 22000);
     ck_assert_uint_eq(r.cpu_experts, 7);
@@ -109,7 +109,7 @@ START_TEST(collab_overlaps_hit_and_miss)
 {
     static const moe_expert experts[] = {0, 1, 2, 3, 0, 2, 2, 3};
     struct world w = world_of("collab", "1x2", 2, experts);
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     ck_assert_uint_eq(r.decode_ns, 187232 + 37000 + 10412 + 67000 + 22000);
     ck_assert_uint_eq(r.cause.both_ns, 4000);
     ck_assert_uint_eq(r.cause.cpu_ns, 60000 * 3 + 30000 - 4000);
@@ -125,7 +125,7 @@ START_TEST(collab_pageable_blocks)
 {
     struct world w = world_of("collab", "1x2", 1, same);
     set_key(&w.strategy, "fill.memory", "pageable");
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     ck_assert_uint_eq(r.decode_ns, 176820 + 2 * 121000);
     ck_assert_uint_eq(r.cause.copy_wait_ns, 2 * 121000);
 }
@@ -137,7 +137,7 @@ START_TEST(copies_slow_the_cpu)
     struct world w = world_of("collab", "1x2", 2, same);
     set_key(&w.strategy, "geometry", "1x2");
     w.platform.dram.read_gb_per_s = 25;
-    struct moe_sim_result slow = run(&w);
+    struct moe_result slow = run(&w);
     /* Token 0: copies run from 73410; layer 1's experts from 90820 take longer by 29.836/25, and so
      * do copies: 17410 of the first copy done, 43590 left -> 52022. */
     ck_assert_uint_gt(slow.decode_ns, 202410 + 77412 + 22000);
@@ -157,7 +157,7 @@ START_TEST(staging_is_not_overwritten_early)
                       .trace = tiny_trace(1, 4, 3, 1, experts)};
     w.platform.gpu.read_gb_per_s = 1;
     ck_assert_int_eq(moe_timeline_new(&w.timeline, 100, NULL), MOE_OK);
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     uint64_t start[3], n = 0;
     for (uint64_t i = 0; i < moe_timeline_count(w.timeline); i++) {
         const struct moe_operation *op = moe_timeline_at(w.timeline, i);
@@ -188,7 +188,7 @@ START_TEST(overwritten_copy_leaves_the_slot_in_flight)
     w.platform.cpu.point[0].ms = 0.005;
     w.platform.gpu.layer_overhead_us = 30;
     w.platform.gpu.token_overhead_us = 1;
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     ck_assert_uint_eq(r.decode.hazards, 1);
     ck_assert_uint_eq(r.decode.inflight_hits, 1);
     ck_assert_uint_eq(r.decode.hits, 1);
@@ -249,7 +249,7 @@ END_TEST
 START_TEST(energy_by_hand)
 {
     struct world w = world_of("cpu-only", "none", 1, same);
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     double cpu = 50 + 10 * 4 * (120000. / 176820), gpu = 20 + 100 * (2820. / 176820);
     ck_assert_double_eq_tol(r.cpu_w, cpu, 1e-9);
     ck_assert_double_eq_tol(r.gpu_w, gpu, 1e-9);
@@ -259,7 +259,7 @@ END_TEST
 
 static void expect_refusal(const struct world *w, const char *a, const char *b)
 {
-    struct moe_sim_result r = {.decode_ns = 77};
+    struct moe_result r = {.decode_ns = 77};
     struct moe_err err = {0};
     ck_assert_int_eq(try(w, &r, &err), MOE_ERR_USAGE);
     ck_assert_msg(strstr(err.text, a) && strstr(err.text, b), "%s", err.text);
@@ -272,7 +272,7 @@ START_TEST(refusals_name_both_sides)
     w.platform.gpu.memory_bytes = 1000000;
     expect_refusal(&w, "2x4", "tiny");
     w.platform.gpu.memory_bytes = 281600 + 8 * 600000; /* dense part and eight experts: fits */
-    struct moe_sim_result r;
+    struct moe_result r;
     ck_assert_int_eq(try(&w, &r, NULL), MOE_OK);
     w.platform.gpu.memory_bytes--;
     expect_refusal(&w, "2x4", "tiny");
@@ -299,7 +299,7 @@ START_TEST(stops_after_max_tokens)
                                .platform = &w.platform,
                                .strategy = &w.strategy,
                                .max_tokens = 1};
-    struct moe_sim_result r;
+    struct moe_result r;
     ck_assert_int_eq(moe_simulate(&in, &r, NULL), MOE_OK);
     ck_assert_uint_eq(r.decode_tokens, 1);
     ck_assert_uint_eq(r.decode_ns, 176820);
@@ -320,7 +320,7 @@ START_TEST(prompt_is_timed_apart)
     }
     w.trace.tokens.step[2] = 1;
     w.trace.tokens.position[2] = 0; /* as in the case alone */
-    struct moe_sim_result r = run(&w);
+    struct moe_result r = run(&w);
     ck_assert_uint_eq(r.prefill_tokens, 2);
     ck_assert_uint_eq(r.decode_tokens, 1);
     ck_assert_uint_eq(r.decode_ns, 176820);
@@ -328,7 +328,7 @@ START_TEST(prompt_is_timed_apart)
 }
 END_TEST
 
-static void check_result(const struct world *w, const struct moe_sim_result *r)
+static void check_result(const struct world *w, const struct moe_result *r)
 {
     uint64_t tokens = 0;
     for (uint64_t t = 0; t < w->trace.tokens.n_tokens; t++)
@@ -357,7 +357,7 @@ START_TEST(no_schedule_beats_the_bound)
                                    .platform = &w.platform,
                                    .strategy = &w.strategy,
                                    .bound = true};
-        struct moe_sim_result a, b;
+        struct moe_result a, b;
         struct moe_err err = {0};
         if (moe_simulate(&in, &a, &err))
             ck_abort_msg("case %d: %s", i, err.text);
@@ -411,7 +411,7 @@ START_TEST(bound_is_sharp_on_the_link)
                                    .platform = &w.platform,
                                    .strategy = &w.strategy,
                                    .bound = true};
-        struct moe_sim_result r;
+        struct moe_result r;
         ck_assert_int_eq(moe_simulate(&in, &r, NULL), MOE_OK);
         ck_assert_msg(r.bound_share <= 1 + 1e-9, "case %d: share %.9f", i, r.bound_share);
         mean += r.bound_share / 300;
@@ -445,7 +445,7 @@ START_TEST(bound_allows_hidden_copies)
                                .platform = &w.platform,
                                .strategy = &w.strategy,
                                .bound = true};
-    struct moe_sim_result r;
+    struct moe_result r;
     ck_assert_int_eq(moe_simulate(&in, &r, NULL), MOE_OK);
     ck_assert_uint_gt(r.h2d_bytes, 300 * 600000); /* nearly every use needs its copy */
     ck_assert_double_le(r.bound_share, 1 + 1e-9);

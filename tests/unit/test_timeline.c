@@ -3,7 +3,7 @@
 
 #include <unistd.h>
 
-static void check_timeline(const struct moe_timeline *t, const struct moe_sim_result *r)
+static void check_timeline(const struct moe_timeline *t, const struct moe_result *r)
 {
     uint64_t last[MOE_N_TRACKS] = {0}, tokens = 0, experts = 0, end = 0;
     for (uint64_t i = 0; i < moe_timeline_count(t); i++) {
@@ -29,7 +29,7 @@ START_TEST(timeline_is_consistent)
     moe_rng_init(&rng, 9);
     for (int i = 0; i < 300; i++) {
         struct world w = random_world(&rng);
-        struct moe_sim_result with, without;
+        struct moe_result with, without;
         ck_assert_int_eq(try(&w, &without, NULL), MOE_OK);
         ck_assert_int_eq(moe_timeline_new(&w.timeline, UINT64_MAX, NULL), MOE_OK);
         ck_assert_int_eq(try(&w, &with, NULL), MOE_OK);

@@ -1,4 +1,4 @@
-#include "sim/result_table.h"
+#include "policies/result_table.h"
 
 unsigned moe_strategy_parts(const struct moe_strategy *strategy)
 {
@@ -7,13 +7,13 @@ unsigned moe_strategy_parts(const struct moe_strategy *strategy)
            (needs & MOE_NEEDS_LOOKAHEAD ? (unsigned)MOE_HAS_LOOKAHEAD : 0);
 }
 
-void moe_sim_labels(struct moe_table *table, const struct moe_trace_info *info,
-                    const struct moe_model *model, const struct moe_platform *platform,
-                    const struct moe_strategy *strategy)
+void moe_result_labels(struct moe_table *table, const struct moe_trace_info *info,
+                       const struct moe_model *model, const char *platform,
+                       const struct moe_strategy *strategy)
 {
     moe_table_text(table, "routing", info->synthetic ? "SYNTHETIC" : "recorded");
     moe_table_text(table, "model", model->name);
-    moe_table_text(table, "platform", platform->name);
+    moe_table_text(table, "platform", platform);
     moe_table_text(table, "strategy", strategy->name);
     moe_table_text(table, "geometry", strategy->geometry);
     moe_table_text(table, "policy", strategy->policy.ops->name);
@@ -25,7 +25,7 @@ static double percent(uint64_t part, uint64_t whole)
     return whole ? 100 * (double)part / (double)whole : 0;
 }
 
-static void add_causes(struct moe_table *table, const struct moe_sim_result *r)
+static void add_causes(struct moe_table *table, const struct moe_result *r)
 {
     double tokens = r->decode_tokens ? (double)r->decode_tokens : 1;
     const struct {
@@ -43,7 +43,7 @@ static void add_causes(struct moe_table *table, const struct moe_sim_result *r)
         moe_table_f64(table, causes[i].name, (double)causes[i].ns / tokens * 1e-6);
 }
 
-static void add_cache(struct moe_table *table, const struct moe_sim_result *r)
+static void add_cache(struct moe_table *table, const struct moe_result *r)
 {
     const struct moe_counts *c = &r->decode;
     double tokens = r->decode_tokens ? (double)r->decode_tokens : 1;
@@ -67,7 +67,7 @@ static void add_cache(struct moe_table *table, const struct moe_sim_result *r)
     moe_table_f64(table, "copied_gb_per_token", (double)r->h2d_bytes / tokens * 1e-9);
 }
 
-void moe_sim_cells(struct moe_table *table, const struct moe_sim_result *r)
+void moe_result_cells(struct moe_table *table, const struct moe_result *r)
 {
     moe_table_u64(table, "prefill_tokens", r->prefill_tokens);
     moe_table_u64(table, "decode_tokens", r->decode_tokens);

@@ -1,0 +1,23 @@
+/* The columns of a result, the same for every machine. */
+#ifndef MOELAB_POLICIES_RESULT_TABLE_H
+#define MOELAB_POLICIES_RESULT_TABLE_H
+
+#include "base/table.h"
+#include "policies/result.h"
+#include "policies/strategy.h"
+#include "traces/model.h"
+#include "traces/trace.h"
+
+/* What was run: trace kind, model, platform, strategy, geometry, policy, threads. platform: the
+ * name of a platform or device. */
+void moe_result_labels(struct moe_table *table, const struct moe_trace_info *info,
+                       const struct moe_model *model, const char *platform,
+                       const struct moe_strategy *strategy);
+
+/* What came out. */
+void moe_result_cells(struct moe_table *table, const struct moe_result *result);
+
+/* Optional parts of a trace that the strategy's rules need. */
+unsigned moe_strategy_parts(const struct moe_strategy *strategy);
+
+#endif
