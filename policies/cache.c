@@ -40,6 +40,9 @@ struct moe_cache {
     struct moe_counts *counts; /* [2, L] */
     struct moe_counts *now;    /* [L] those of the latest event's phase */
     void *states;              /* the policy's, pool after pool */
+    moe_key *initial;          /* [n_initial] the policy's initial content, or NULL */
+    uint32_t n_initial, next_initial;
+    struct moe_preloads preloads;
 };
 
 void moe_counts_add(struct moe_counts *sum, const struct moe_counts *part)
@@ -140,6 +143,23 @@ static bool alloc_arrays(struct moe_cache *c)
     return c->slot_of && c->slot && c->pinned && c->event_slot && c->pool && c->counts;
 }
 
+static enum moe_status find_initial(struct moe_cache *c, struct moe_err *err)
+{
+    const struct moe_geometry *g = c->geometry;
+    if (!c->ops->initial)
+        return MOE_OK;
+    c->initial = calloc((size_t)g->n_layers * g->n_experts + 1, sizeof *c->initial);
+    if (!c->initial)
+        return moe_fail_memory(err, "a cache's initial content");
+    struct moe_policy_env env = {.n_slots = g->n_slots,
+                                 .n_layers = g->n_layers,
+                                 .n_experts = g->n_experts,
+                                 .top_k = c->top_k,
+                                 .seed = moe_mix64(c->seed),
+                                 .params = c->policy.params};
+    return c->ops->initial(&env, c->initial, &c->n_initial, err);
+}
+
 enum moe_status moe_cache_new(struct moe_cache **out, const struct moe_geometry *geometry,
                               uint32_t top_k, const struct moe_policy_spec *policy, uint64_t seed,
                               struct moe_err *err)
@@ -163,6 +183,11 @@ enum moe_status moe_cache_new(struct moe_cache **out, const struct moe_geometry 
     }
     c->now = c->counts;
     empty_all(c);
+    enum moe_status s = find_initial(c, err);
+    if (s) {
+        moe_cache_free(c);
+        return s;
+    }
     *out = c;
     return MOE_OK;
 }
@@ -178,12 +203,14 @@ void moe_cache_free(struct moe_cache *c)
     free(c->pool);
     free(c->counts);
     free(c->states);
+    free(c->initial);
     free(c);
 }
 
 void moe_cache_clear(struct moe_cache *c)
 {
     c->clears++;
+    c->next_initial = 0;
     empty_all(c);
 }
 
@@ -455,6 +482,37 @@ moe_slot moe_cache_reserve_key(struct moe_cache *c, moe_key key, moe_key *evicte
     struct newcomer new = {.layer = key / c->geometry->n_experts,
                            .req = {.key = key, .next_use = MOE_NEVER}};
     return reserve(c, &new, evicted);
+}
+
+moe_slot moe_cache_preload_next(struct moe_cache *c, moe_key *key)
+{
+    while (c->next_initial < c->n_initial) {
+        struct newcomer new = {.req = {.key = c->initial[c->next_initial++]}};
+        new.layer = new.req.key / c->geometry->n_experts;
+        new.bytes = bytes_of(c, new.layer);
+        int32_t p = c->geometry->pool_of_layer[new.layer];
+        if (p < 0 || c->slot_of[new.req.key] != MOE_NO_SLOT || !has_room(&c->pool[p], new.bytes))
+            continue;
+        moe_slot s = fill(c, &c->pool[p], &new);
+        c->slot[s].used = c->slot[s].late = true; /* no fill: neither useless nor late */
+        c->preloads.experts++;
+        c->preloads.bytes += new.bytes;
+        *key = new.req.key;
+        return s;
+    }
+    return MOE_NO_SLOT;
+}
+
+void moe_cache_preload(struct moe_cache *c)
+{
+    moe_key key;
+    for (moe_slot s; (s = moe_cache_preload_next(c, &key)) != MOE_NO_SLOT;)
+        moe_cache_ready(c, s);
+}
+
+struct moe_preloads moe_cache_preloads(const struct moe_cache *c)
+{
+    return c->preloads;
 }
 
 void moe_cache_ready(struct moe_cache *c, moe_slot s)

@@ -31,18 +31,37 @@ struct moe_counts {
     uint64_t hazards;       /* a pinned or in-flight slot was overwritten (IGNORES_PINS only) */
 };
 
+/* Experts that the slots were given before the first event, and their bytes where sizes are known.
+ * They are no fills of any layer or phase: with them, in every layer, fills - evictions + preloads
+ * = experts present. One that is given up unused is no useless fill either. */
+struct moe_preloads {
+    uint64_t experts, bytes;
+};
+
 void moe_counts_add(struct moe_counts *sum, const struct moe_counts *part);
 
 struct moe_cache; /* opaque; single-threaded */
 
-/* geometry must outlive the cache. Errors: MOE_ERR_MEMORY. */
+/* The cache is empty: see moe_cache_preload. geometry must outlive it. Errors: MOE_ERR_MEMORY;
+ * those of the policy's initial content (a hot list that does not fit the model). */
 enum moe_status moe_cache_new(struct moe_cache **out, const struct moe_geometry *geometry,
                               uint32_t top_k, const struct moe_policy_spec *policy, uint64_t seed,
                               struct moe_err *err);
 void moe_cache_free(struct moe_cache *cache);
 
-/* Empties every slot and the policy's state; counters stay. No copy may be in flight. */
+/* Empties every slot and the policy's state; counters stay. No copy may be in flight. The initial
+ * content, which is drawn once a cache, can then be loaded again (and counts again). */
 void moe_cache_clear(struct moe_cache *cache);
+
+/* Reserves a slot for the next expert of the policy's initial content that has room, writes its key
+ * and returns the slot, in flight: the caller fetches it and reports moe_cache_ready. MOE_NO_SLOT:
+ * nothing is left. Only between moe_cache_new or moe_cache_clear and the first event. */
+moe_slot moe_cache_preload_next(struct moe_cache *cache, moe_key *key);
+
+/* All of it at once, for callers without copies: reserved and ready. */
+void moe_cache_preload(struct moe_cache *cache);
+
+struct moe_preloads moe_cache_preloads(const struct moe_cache *cache);
 
 /* A sequence begins (policies with MOE_NEEDS_SEQUENCE). */
 void moe_cache_begin_sequence(struct moe_cache *cache);

@@ -45,6 +45,7 @@ struct moe_machine_ops {
     /* On the CPU pool, in queue order; the first of a layer brings the activations down first. */
     void (*cpu_ffn)(void *machine, const struct moe_ffn *ffn);
     void (*cpu_wait)(void *machine); /* waits until the CPU pool has nothing left */
+    /* fetch and slot_wait are also called before the first begin_step (moe_loop_preload). */
     void (*fetch)(void *machine, const struct moe_fetch *fetch);
     /* Later gpu_ffn calls wait for the copy into slot; host: the host waits as well. Nothing to do
      * when no copy into slot is queued or running. */

@@ -99,9 +99,18 @@ struct moe_policy_ops {
     /* The slot to give up, or MOE_NO_SLOT: every slot is pinned, or the newcomer is not worth one.
      * All slots of the pool are occupied when this is called (in a byte-limited pool: some). */
     moe_slot (*victim)(void *state, const struct moe_victim_req *req);
+    /* Optional: what the slots hold at the start. Writes different experts, the most important
+     * first, into keys [L * E] and their number into *n; the cache gives each one a slot of its
+     * layer's pool while there is room. Asked once for all pools, by moe_cache_new: env->n_slots is
+     * their sum. May read the file of its parameters; errors as moe_cache_new's. */
+    enum moe_status (*initial)(const struct moe_policy_env *env, moe_key *keys, uint32_t *n,
+                               struct moe_err *err);
+    /* Optional: the path of the file that `initial` reads, or "": its content belongs to what a
+     * result depends on. */
+    const char *(*file)(const void *params);
 };
 
-enum { MOE_POLICY_PARAMS_MAX = 128 };
+enum { MOE_POLICY_PARAMS_MAX = 1088 };
 
 /* A policy with its parameters set. */
 struct moe_policy_spec {

@@ -40,6 +40,23 @@ void moe_loop_release(struct moe_loop *loop)
     loop->prefetch_state = NULL;
 }
 
+/* All copies are queued before the first is waited for, so that they follow one another. */
+void moe_loop_preload(struct moe_loop *loop)
+{
+    moe_key key;
+    bool pageable = loop->strategy->fill_memory == MOE_FILL_PAGEABLE;
+    uint32_t n_slots = 0;
+    for (moe_slot s; (s = moe_cache_preload_next(loop->cache, &key)) != MOE_NO_SLOT;) {
+        struct moe_fetch f = {key / loop->n_experts, (moe_expert)(key % loop->n_experts), s,
+                              MOE_FETCH_PREFETCH, pageable};
+        loop->ops->fetch(loop->machine, &f);
+        n_slots = (uint32_t)s >= n_slots ? (uint32_t)s + 1 : n_slots;
+    }
+    for (uint32_t s = 0; s < n_slots; s++)
+        if (moe_cache_in_flight(loop->cache, (moe_slot)s))
+            loop->ops->slot_wait(loop->machine, (moe_slot)s, true);
+}
+
 /* Everything that one layer's execution needs at hand. */
 struct layer_run {
     const struct moe_loop *loop;

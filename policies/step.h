@@ -23,6 +23,11 @@ enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *
                               uint32_t top_k, struct moe_err *err);
 void moe_loop_release(struct moe_loop *loop);
 
+/* Fetches the policy's initial content into the slots and waits until it is there: before the first
+ * step, and before any time that is reported. Nothing to do for most policies. A copy that fails is
+ * reported by the machine's next begin_step. */
+void moe_loop_preload(struct moe_loop *loop);
+
 /* One forward pass over all layers. */
 enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step,
                               struct moe_err *err);

@@ -22,7 +22,8 @@
  * that keeps, after each event, the S experts used again soonest: the registered policy `opt` with
  * bypass on geometry global:S, contract `event`, cold start, decode only. S P: copies that land
  * during the prompt take no decode time; a prompt can leave each slot with one expert that saves
- * one copy. P counts the prompts that are followed by decode steps. */
+ * one copy. P counts the prompts that are followed by decode steps. An expert that was in a slot
+ * before time began (moe_loop_preload) saves one copy likewise: the caller adds their number. */
 #ifndef MOELAB_SIM_BOUND_H
 #define MOELAB_SIM_BOUND_H
 
@@ -33,7 +34,7 @@ struct moe_bound_case {
     const struct moe_costs *costs;
     uint64_t dense_ns; /* D */
     uint64_t uses;     /* U */
-    uint64_t max_hits; /* H + S P */
+    uint64_t max_hits; /* H + S P, and the experts preloaded */
 };
 
 /* T in ns. */

@@ -76,6 +76,8 @@ static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
         s = moe_planner_new(&r->planner, info->n_experts, info->top_k, err);
     if (s)
         replay_end(r);
+    else
+        moe_cache_preload(r->cache);
     return s;
 }
 
@@ -105,8 +107,10 @@ static void enter_sequence(struct replay *r, uint32_t sequence)
             moe_fast_clear(r->fast);
         return;
     }
-    if (clear)
+    if (clear) {
         moe_cache_clear(r->cache);
+        moe_cache_preload(r->cache);
+    }
     moe_cache_begin_sequence(r->cache);
 }
 
@@ -277,6 +281,8 @@ static enum moe_status replay_result(const struct replay *r, struct moe_replay_r
         .log_rows = r->log_rows,
         .log_agree = r->log_agree,
     };
+    if (r->cache)
+        result.preloads = moe_cache_preloads(r->cache);
     for (int p = 0; p < 2; p++)
         result.layer[p] = calloc((size_t)n_layers + 1, sizeof *result.layer[p]);
     if (!result.layer[0] || !result.layer[1]) {

@@ -3,7 +3,8 @@
  * Contract `event`: all experts of a (step, layer) are classified against the contents at its
  * start; none of them can be evicted by the event; misses are admitted and recency updated in gate
  * order. Contract `access`: experts one after another, each evicts and is inserted at once.
- * Layers without a pool are not counted in either. */
+ * Layers without a pool are not counted in either. What a policy begins with (static) is resident
+ * at the start. */
 #ifndef MOELAB_SIM_REPLAY_H
 #define MOELAB_SIM_REPLAY_H
 
@@ -18,7 +19,7 @@ struct moe_replay_options {
     enum moe_contract contract;
     enum moe_replay_order order;
     enum moe_phases phases; /* tokens of other phases are skipped altogether */
-    bool cold;              /* every sequence starts with an empty cache */
+    bool cold;              /* every sequence starts with an empty cache, or as the policy begins */
     bool compare_log;       /* compare each access with the engine's log (access contract) */
     bool generic;           /* never take a specialised path (tests, bench) */
     uint64_t seed;
@@ -32,6 +33,7 @@ struct moe_replay_result {
     struct moe_counts total[2];  /* by enum moe_phase */
     struct moe_counts both;
     uint64_t tokens;
+    struct moe_preloads preloads; /* anew for each sequence where it starts cold */
     uint64_t log_rows, log_agree; /* compare_log */
 };
 

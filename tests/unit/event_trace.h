@@ -70,6 +70,7 @@ struct run {
     uint64_t seed;
     run_watch watch;
     void *ctx;
+    struct moe_preloads *preloads; /* out, or NULL */
 };
 
 static inline void run_event(const struct run *run, struct moe_cache *cache,
@@ -158,6 +159,7 @@ static inline struct moe_counts run_trace(const struct run *run,
     moe_admission_init(&admission, &always);
     REQUIRE(moe_planner_new(&planner, t->n_experts, t->top_k, &err) == MOE_OK);
     REQUIRE(moe_cache_new(&cache, run->geometry, t->top_k, policy, run->seed, &err) == MOE_OK);
+    moe_cache_preload(cache);
     for (uint32_t i = 0; i < t->n_events; i++) {
         if (t->event[i].first_of_sequence)
             moe_cache_begin_sequence(cache);
@@ -169,6 +171,8 @@ static inline struct moe_counts run_trace(const struct run *run,
             run_event(run, cache, planner, &admission, &t->event[i]);
     }
     struct moe_counts sum = total_counts(cache, t->n_layers);
+    if (run->preloads)
+        *run->preloads = moe_cache_preloads(cache);
     moe_cache_free(cache);
     moe_planner_free(planner);
     return sum;

@@ -1,0 +1,179 @@
+#include "policies/hot_list.h"
+
+#include "base/file.h"
+#include "traces/csv.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_FIELDS = 3, MAX_BYTES = 64 << 20 };
+
+/* A list under way. */
+struct reader {
+    struct moe_csv csv; /* lines only: fields are parted by tabs */
+    uint32_t n_layers, n_experts, n_columns;
+    uint64_t *seen; /* [L * E] line of each expert, 0: not listed so far */
+    moe_key *keys;
+    uint32_t n;
+};
+
+/* The line's fields, MAX_FIELDS at most; returns how many there are. */
+static uint32_t split(struct moe_text line, struct moe_text *fields)
+{
+    uint32_t n = 0;
+    for (;;) {
+        const char *tab = memchr(line.at, '\t', line.n);
+        size_t length = tab ? (size_t)(tab - line.at) : line.n;
+        if (n < MAX_FIELDS)
+            fields[n] = (struct moe_text){line.at, length};
+        n++;
+        if (!tab)
+            return n;
+        line = (struct moe_text){tab + 1, line.n - length - 1};
+    }
+}
+
+static enum moe_status read_header(struct reader *r, struct moe_err *err)
+{
+    struct moe_text column[MAX_FIELDS];
+    r->n_columns = split(r->csv.text, column);
+    if ((r->n_columns == 2 || r->n_columns == 3) && moe_text_equal(column[0], "layer") &&
+        moe_text_equal(column[1], "expert") &&
+        (r->n_columns == 2 || moe_text_equal(column[2], "uses")))
+        return MOE_OK;
+    return moe_csv_fail(&r->csv, err,
+                        "expected the header 'layer', 'expert' and perhaps 'uses', parted by tabs, "
+                        "not '%.*s'",
+                        r->csv.text.n < 40 ? (int)r->csv.text.n : 40, r->csv.text.at);
+}
+
+static enum moe_status read_row(struct reader *r, struct moe_err *err)
+{
+    struct moe_text field[MAX_FIELDS];
+    uint64_t layer, expert, uses;
+    uint32_t n = split(r->csv.text, field);
+    if (n != r->n_columns)
+        return moe_csv_fail(&r->csv, err, "line has %" PRIu32 " fields, the header has %" PRIu32, n,
+                            r->n_columns);
+    enum moe_status s =
+        moe_csv_u64(&r->csv, field[0], "layer", 0, (uint64_t)r->n_layers - 1, &layer, err);
+    if (!s)
+        s = moe_csv_u64(&r->csv, field[1], "expert", 0, (uint64_t)r->n_experts - 1, &expert, err);
+    if (!s && n == 3)
+        s = moe_csv_u64(&r->csv, field[2], "uses", 0, UINT64_MAX, &uses, err);
+    if (s)
+        return s;
+    moe_key key = (moe_key)(layer * r->n_experts + expert);
+    if (r->seen[key])
+        return moe_csv_fail(&r->csv, err,
+                            "layer %" PRIu64 ", expert %" PRIu64 " stands in line %" PRIu64
+                            " already",
+                            layer, expert, r->seen[key]);
+    r->seen[key] = r->csv.line;
+    r->keys[r->n++] = key;
+    return MOE_OK;
+}
+
+static enum moe_status read_lines(struct reader *r, struct moe_err *err)
+{
+    bool header = false;
+    for (;;) {
+        bool got;
+        enum moe_status s = moe_csv_next(&r->csv, &got, err);
+        if (s)
+            return s;
+        if (!got)
+            break;
+        if (!header && r->csv.text.n > 0 && r->csv.text.at[0] == '#')
+            continue;
+        s = header ? read_row(r, err) : read_header(r, err);
+        if (s)
+            return s;
+        header = true;
+    }
+    if (!header)
+        return moe_fail(err, MOE_ERR_INPUT, "'%s' has no header line 'layer', 'expert'",
+                        r->csv.name);
+    return MOE_OK;
+}
+
+enum moe_status moe_hot_list_parse(const char *name, const char *text, size_t size,
+                                   uint32_t n_layers, uint32_t n_experts, moe_key *keys,
+                                   uint32_t *n, struct moe_err *err)
+{
+    struct reader r = {.n_layers = n_layers, .n_experts = n_experts, .keys = keys};
+    if (n_layers == 0 || n_experts == 0)
+        return moe_fail(err, MOE_ERR_USAGE, "'%s': a model without experts has no hot list", name);
+    r.seen = calloc((size_t)n_layers * n_experts + 1, sizeof *r.seen);
+    if (!r.seen)
+        return moe_fail_memory(err, "a hot list");
+    moe_csv_start(&r.csv, name, text, size);
+    enum moe_status s = read_lines(&r, err);
+    free(r.seen);
+    if (!s)
+        *n = r.n;
+    return s;
+}
+
+enum moe_status moe_hot_list_load(const char *path, uint32_t n_layers, uint32_t n_experts,
+                                  moe_key *keys, uint32_t *n, struct moe_err *err)
+{
+    char *text;
+    size_t size;
+    enum moe_status s = moe_file_read(path, MAX_BYTES, &text, &size, err);
+    if (s)
+        return s;
+    s = moe_hot_list_parse(path, text, size, n_layers, n_experts, keys, n, err);
+    free(text);
+    return s;
+}
+
+struct ranked {
+    moe_key key;
+    uint64_t uses;
+};
+
+static int by_uses(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+    if (x->uses != y->uses)
+        return x->uses > y->uses ? -1 : 1;
+    return x->key < y->key ? -1 : x->key > y->key;
+}
+
+static void count_uses(const struct moe_trace *trace, const uint8_t *chosen, enum moe_phases phases,
+                       uint64_t *uses)
+{
+    const struct moe_tokens *tokens = &trace->tokens;
+    uint32_t n_layers = trace->info.n_layers, top_k = trace->info.top_k;
+    for (uint64_t t = 0; t < tokens->n_tokens; t++) {
+        bool decode = tokens->phase[t] == MOE_DECODE;
+        if ((chosen && !chosen[tokens->sequence[t]]) ||
+            (phases != MOE_PHASES_BOTH && (phases == MOE_PHASES_DECODE) != decode))
+            continue;
+        const moe_expert *row = tokens->expert + t * n_layers * top_k;
+        for (uint32_t l = 0; l < n_layers; l++)
+            for (uint32_t k = 0; k < top_k && row[l * top_k + k] != MOE_NO_EXPERT; k++)
+                uses[l * trace->info.n_experts + row[l * top_k + k]]++;
+    }
+}
+
+enum moe_status moe_hot_list_fit(const struct moe_trace *trace, const uint8_t *chosen,
+                                 enum moe_phases phases, moe_key *keys, uint64_t *uses,
+                                 struct moe_err *err)
+{
+    size_t n = (size_t)trace->info.n_layers * trace->info.n_experts;
+    struct ranked *ranked = calloc(n + 1, sizeof *ranked);
+    if (!ranked)
+        return moe_fail_memory(err, "a hot list");
+    memset(uses, 0, n * sizeof *uses);
+    count_uses(trace, chosen, phases, uses);
+    for (size_t i = 0; i < n; i++)
+        ranked[i] = (struct ranked){(moe_key)i, uses[i]};
+    qsort(ranked, n, sizeof *ranked, by_uses);
+    for (size_t i = 0; i < n; i++)
+        keys[i] = ranked[i].key;
+    free(ranked);
+    return MOE_OK;
+}

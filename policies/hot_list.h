@@ -1,0 +1,31 @@
+/* Hot lists: the experts of a model in rank order, the most important first.
+ *
+ * Text: lines `# key: value` (where the list comes from: trace, sequences, date), one header line
+ * `layer<TAB>expert`, or `layer<TAB>expert<TAB>uses`, then one line an expert. The rank is the
+ * line's place; `uses` is for readers and must be a whole number. Experts that are not listed have
+ * no rank. `moelab trace stats --hot-list` writes such files. */
+#ifndef MOELAB_POLICIES_HOT_LIST_H
+#define MOELAB_POLICIES_HOT_LIST_H
+
+#include "policies/future.h"
+#include "policies/policy.h"
+
+/* Reads the text of a list for a model of L layers and E experts into keys [L * E], rank order, and
+ * their number into *n. Errors, MOE_ERR_INPUT with "'name':line: " in front: another header, a
+ * layer or expert that the model does not have, an expert twice, a line cut short. */
+enum moe_status moe_hot_list_parse(const char *name, const char *text, size_t size,
+                                   uint32_t n_layers, uint32_t n_experts, moe_key *keys,
+                                   uint32_t *n, struct moe_err *err);
+
+/* The same from a file. Errors: also MOE_ERR_IO. */
+enum moe_status moe_hot_list_load(const char *path, uint32_t n_layers, uint32_t n_experts,
+                                  moe_key *keys, uint32_t *n, struct moe_err *err);
+
+/* Ranks all experts of a trace by their uses (each token's choice counts one) in the tokens of
+ * `phases` of the sequences chosen: chosen [n_sequences] by sequence, or NULL for all. keys [L * E]
+ * by uses, ties by layer, then expert; uses [L * E] by key. Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_hot_list_fit(const struct moe_trace *trace, const uint8_t *chosen,
+                                 enum moe_phases phases, moe_key *keys, uint64_t *uses,
+                                 struct moe_err *err);
+
+#endif
