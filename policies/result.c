@@ -63,6 +63,7 @@ void moe_result_add_counts(struct moe_result *r, const struct moe_cache *cache,
         moe_counts_add(&r->decode, moe_cache_counts(cache, l, MOE_DECODE));
         moe_counts_add(&r->prefill, moe_cache_counts(cache, l, MOE_PREFILL));
     }
+    r->preloads = moe_cache_preloads(cache);
     r->cache_slots = geometry->n_slots;
     r->cache_bytes = moe_geometry_bytes(geometry);
 }

@@ -14,6 +14,7 @@ struct moe_result {
     double ms_mean, ms_p50, ms_p95, ms_p99; /* per decode token */
     struct moe_time_by_cause cause;         /* decode; the parts sum to decode_ns */
     struct moe_counts decode, prefill;      /* sums over covered layers */
+    struct moe_preloads preloads;           /* in the slots before time began */
     uint64_t routed_experts;                /* expert uses of decode, all layers */
     uint64_t cpu_experts, gpu_experts;      /* where decode computed them */
     uint64_t h2d_bytes;                     /* expert copies, decode */

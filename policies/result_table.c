@@ -49,6 +49,7 @@ static void add_cache(struct moe_table *table, const struct moe_result *r)
     double tokens = r->decode_tokens ? (double)r->decode_tokens : 1;
     moe_table_u64(table, "cache_slots", r->cache_slots);
     moe_table_f64(table, "cache_gb", (double)r->cache_bytes * 1e-9);
+    moe_table_f64(table, "preloaded_gb", (double)r->preloads.bytes * 1e-9);
     moe_table_u64(table, "lookups", c->lookups);
     moe_table_u64(table, "hits", c->hits);
     moe_table_u64(table, "inflight_hits", c->inflight_hits);

@@ -221,6 +221,7 @@ static enum moe_status add_bound(const struct run *run, struct moe_result *r, st
                                        &bound.max_hits, err);
     if (s)
         return s;
+    bound.max_hits += r->preloads.experts;
     r->bound_ms = (double)moe_bound_ns(&bound) * 1e-6 / (double)run->times.n_decode;
     r->bound_share = r->bound_ms / r->ms_mean;
     return MOE_OK;

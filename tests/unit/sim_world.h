@@ -96,7 +96,7 @@ static inline struct world random_world(struct moe_rng *rng)
             PICK(rng, "lru", "fifo", "lfu", "random", "clock", "opt", "paper-lru",
                  "paper-lru:hazards=on", "slru", "arc", "s3-fifo", "lecar", "lfru",
                  "least-stale:reading=bypass", "decayed-count:half_life=2", "moe-infinity",
-                 "distance-to-layer", "hybrimoe-mrs"));
+                 "distance-to-layer", "hybrimoe-mrs", "static", "static:choose=random"));
     set_key(&w.strategy, "admission", PICK(rng, "always", "always", "never", "quota:quota=3"));
     w.platform.dram.read_gb_per_s = 10 + 30 * moe_rng_unit(rng);
     w.platform.link.h2d_pinned_gb_per_s = 2 + 60 * moe_rng_unit(rng);
