@@ -12,7 +12,7 @@
 #include <string.h>
 
 struct options {
-    char geometry[1024], policy[256], admission[256], model[CLI_PATH_MAX], output[CLI_PATH_MAX];
+    char geometry[1024], policy[1200], admission[256], model[CLI_PATH_MAX], output[CLI_PATH_MAX];
     int contract, order, phase, cold, compare_log, layers, stream, format;
     double min_agreement;
     uint64_t seed;
@@ -20,10 +20,10 @@ struct options {
 
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, geometry, "geometry", "all",
-                    "cache: 32x2, global:56, global:4000MiB, per-layer:2,2,3, none, all"),
+                    "cache: 32x2, global:56, global:4000MiB, per-layer:2,2,3, ncmoe:20, none, all"),
     CLI_OPTION_NAME(struct options, policy, "policy", "lru",
                     "replacement: lru, fifo, lfu, random, clock, opt, opt:admit=forced, paper-lru, "
-                    "paper-lru:hazards=off"),
+                    "paper-lru:hazards=off, static:list=FILE; all: moelab list policies"),
     CLI_OPTION_NAME(struct options, admission, "admission", "always",
                     "which misses are fetched: always, never, quota:quota=8"),
     {.name = "contract",
@@ -175,6 +175,8 @@ static void write_json(FILE *out, const struct moe_replay_result *r,
     fprintf(out, "{");
     json_counts(out, "\n  ", &r->both);
     fprintf(out, ",\n  \"tokens\": %" PRIu64, r->tokens);
+    fprintf(out, ",\n  \"preloaded_experts\": %" PRIu64 ",\n  \"preloaded_bytes\": %" PRIu64,
+            r->preloads.experts, r->preloads.bytes);
     fprintf(out, ",\n  \"layers\": %u,\n  \"covered_layers\": %u", r->n_layers, covered);
     if (o->compare_log)
         fprintf(out, ",\n  \"log_rows\": %" PRIu64 ",\n  \"log_agree\": %" PRIu64, r->log_rows,
@@ -232,6 +234,8 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     moe_table_note(table, "contract", "%s", o->contract ? "access" : "event");
     moe_table_note(table, "geometry", "%s", in->strategy.geometry);
     moe_table_note(table, "policy", "%s", in->strategy.policy.ops->name);
+    moe_table_note(table, "preloaded_experts", "%" PRIu64, r->preloads.experts);
+    moe_table_note(table, "preloaded_bytes", "%" PRIu64, r->preloads.bytes);
     fill_table(table, r, o);
     enum moe_status s = cli_write_table(table, o->format, o->output, err);
     moe_table_free(table);

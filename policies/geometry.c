@@ -69,7 +69,8 @@ static enum moe_status parse_grid(const char *text, struct moe_geometry *g, stru
     size_t n = length_to(text, 'x');
     if (!text[n] || n == 0)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "expected NxM, global:SLOTS, global:BYTES, per-layer:M,M,..., none or all");
+                        "expected NxM, global:SLOTS, global:BYTES, per-layer:M,M,..., ncmoe:N, "
+                        "none or all");
     enum moe_status s = parse_count(text, n, "indexes", &indexes, err);
     if (!s)
         s = parse_count(text + n + 1, strlen(text + n + 1), "ways", &ways, err);
@@ -171,6 +172,21 @@ static enum moe_status parse_global(const char *text, struct moe_geometry *g, st
     return MOE_OK;
 }
 
+static enum moe_status parse_ncmoe(const char *text, struct moe_geometry *g, struct moe_err *err)
+{
+    uint32_t on_cpu;
+    enum moe_status s = parse_count(text, strlen(text), "layers on the CPU", &on_cpu, err);
+    if (s)
+        return s;
+    if (on_cpu > g->n_layers)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "%" PRIu32 " layers on the CPU exceed the %" PRIu32 " layers of the model",
+                        on_cpu, g->n_layers);
+    for (uint32_t l = on_cpu; l < g->n_layers; l++)
+        add_layer_pool(g, l, g->n_experts);
+    return MOE_OK;
+}
+
 static enum moe_status parse_none(const char *text, struct moe_geometry *g, struct moe_err *err)
 {
     (void)text;
@@ -195,7 +211,7 @@ static const struct {
 } forms[] = {
     {"none", true, parse_none},       {"all", true, parse_all},
     {"global:", false, parse_global}, {"per-layer:", false, parse_per_layer},
-    {"", false, parse_grid}, /* whatever is left: NxM */
+    {"ncmoe:", false, parse_ncmoe},   {"", false, parse_grid}, /* whatever is left: NxM */
 };
 
 static enum moe_status parse_form(const char *text, struct moe_geometry *g, struct moe_err *err)

@@ -5,6 +5,8 @@
  *     global:56         one pool of 56 slots for all layers
  *     global:4000MiB    one pool limited in bytes (experts may differ in size by layer)
  *     per-layer:2,2,3   ways of layer 0, 1, 2; layers after the list have none
+ *     ncmoe:20          as llama.cpp -ncmoe 20: layers 0..19 have none, every expert of the layers
+ *                       after them has a slot
  *     none              no cache
  *     all               every expert has a slot
  * Slots are numbered globally, pool after pool: pool p owns first_slot .. first_slot + n_slots - 1.

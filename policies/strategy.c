@@ -14,7 +14,9 @@ static const struct moe_param table[] = {
      FIELD(geometry),
      .default_text = "none",
      .size = sizeof((struct moe_strategy *)0)->geometry,
-     .help = "slots of the GPU cache: 7x8, global:56, global:4000MiB, per-layer:2,2,3, none, all"},
+     .help =
+         "slots of the GPU cache: 7x8, global:56, global:4000MiB, per-layer:2,2,3, ncmoe:20, none, "
+         "all"},
     {.name = "prefill",
      .type = MOE_PARAM_CHOICE,
      FIELD(prefill),

@@ -35,6 +35,9 @@ START_TEST(forms)
         {"global:0", 0, 0, {0}, {-1, -1, -1, -1}},
         {"per-layer:2,0,3", 5, 2, {2, 3}, {0, -1, 1, -1}},
         {"per-layer:8,8,8,8", 32, 4, {8, 8, 8, 8}, {0, 1, 2, 3}},
+        {"ncmoe:0", 32, 4, {8, 8, 8, 8}, {0, 1, 2, 3}},
+        {"ncmoe:3", 8, 1, {8}, {-1, -1, -1, 0}},
+        {"ncmoe:4", 0, 0, {0}, {-1, -1, -1, -1}},
         {"none", 0, 0, {0}, {-1, -1, -1, -1}},
         {"all", 32, 4, {8, 8, 8, 8}, {0, 1, 2, 3}},
     };
@@ -86,7 +89,7 @@ START_TEST(bytes)
 }
 END_TEST
 
-#define FORMS "expected NxM, global:SLOTS, global:BYTES, per-layer:M,M,..., none or all"
+#define FORMS "expected NxM, global:SLOTS, global:BYTES, per-layer:M,M,..., ncmoe:N, none or all"
 
 START_TEST(faults)
 {
@@ -118,6 +121,10 @@ START_TEST(faults)
         {"per-layer:1,,2", "layer 1: ways: empty value where a whole number is expected"},
         {"per-layer:1,2,", "layer 2: ways: empty value where a whole number is expected"},
         {"per-layer:1,9", "layer 1: ways 9 exceeds the 8 experts of a layer"},
+        {"ncmoe:", "layers on the CPU: empty value where a whole number is expected"},
+        {"ncmoe:-1", "layers on the CPU: '-1' is not a whole number"},
+        {"ncmoe:5", "5 layers on the CPU exceed the 4 layers of the model"},
+        {"ncmoe:2x", "layers on the CPU: '2x' is not a whole number"},
         {"per-layer:1,1,1,1,1", "the list goes on after the 4 layers of the model"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
