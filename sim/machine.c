@@ -1,5 +1,7 @@
 #include "sim/machine.h"
 
+#include "policies/trace_run.h"
+
 #include <stdlib.h>
 
 enum op_kind { ATTEND, HEAD, EXPERT, COPY, STATE_DOWN, STATE_UP, MARK, N_KINDS };
@@ -163,29 +165,6 @@ static enum moe_status begin_step(void *machine, const struct moe_step *step, st
     return MOE_OK;
 }
 
-static void fill_routes(const struct moe_sim_machine *m, uint32_t layer,
-                        struct moe_layer_routes *out)
-{
-    const struct moe_model *model = m->setup.costs->model;
-    const struct moe_tokens *tokens = m->step.tokens;
-    size_t row = m->step.first * model->n_layers + layer;
-    size_t at = row * model->top_k, scores = row * model->n_experts;
-    bool one = m->step.n_tokens == 1;
-    *out = (struct moe_layer_routes){
-        .layer = layer,
-        .n_tokens = (uint32_t)m->step.n_tokens,
-        .phase = m->step.phase,
-        .top_k = (uint32_t)model->top_k,
-        .n_experts = (uint32_t)model->n_experts,
-        .expert = tokens->expert + at,
-        .weight = tokens->weight ? tokens->weight + at : NULL,
-        .next_use = m->setup.next_use ? m->setup.next_use + at : NULL,
-        .stride = (size_t)(model->n_layers * model->top_k),
-        .score = one && tokens->score ? tokens->score + scores : NULL,
-        .lookahead = one && tokens->lookahead ? tokens->lookahead + scores : NULL,
-    };
-}
-
 static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_routes *out,
                               struct moe_err *err)
 {
@@ -197,7 +176,7 @@ static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_ro
     m->now->host_ns += m->setup.costs->layer_overhead_ns;
     moe_engine_run_until(m->engine, submit_gpu(m, spec));
     m->late = false;
-    fill_routes(m, layer, out);
+    moe_trace_routes(&m->step, m->setup.costs->model, m->setup.next_use, layer, out);
     return MOE_OK;
 }
 

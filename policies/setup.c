@@ -1,0 +1,77 @@
+#include "policies/setup.h"
+
+#include "base/units.h"
+
+#include <stdlib.h>
+
+uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec)
+{
+    const struct moe_strategy *strategy = spec->strategy;
+    bool streams = strategy->miss == MOE_MISS_WAIT || strategy->prefill == MOE_PREFILL_STREAM;
+    return streams ? 2 * spec->expert_bytes : 0;
+}
+
+static enum moe_status check_needs(const struct moe_setup_spec *spec, struct moe_err *err)
+{
+    const struct moe_policy_spec *policy = &spec->strategy->policy;
+    if ((policy->ops->needs & MOE_NEEDS_FUTURE) && !spec->future)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "policy '%s' needs to know the future, which only a trace tells",
+                        policy->ops->name);
+    return moe_policy_check_parts(policy, spec->parts, err);
+}
+
+static enum moe_status resolve_geometry(struct moe_geometry *out, const struct moe_setup_spec *spec,
+                                        struct moe_err *err)
+{
+    uint32_t n_layers = (uint32_t)spec->model->n_layers;
+    uint64_t *bytes = malloc(n_layers * sizeof *bytes + 1);
+    if (!bytes)
+        return moe_fail_memory(err, "the experts' sizes");
+    for (uint32_t l = 0; l < n_layers; l++)
+        bytes[l] = spec->expert_bytes;
+    enum moe_status s = moe_geometry_parse(spec->strategy->geometry, n_layers,
+                                           (uint32_t)spec->model->n_experts, bytes, out, err);
+    free(bytes);
+    return s;
+}
+
+static enum moe_status check_memory(const struct moe_geometry *geometry,
+                                    const struct moe_setup_spec *spec, struct moe_err *err)
+{
+    uint64_t cache = moe_geometry_bytes(geometry), memory = spec->memory_bytes;
+    uint64_t other = spec->dense_bytes + moe_setup_staging_bytes(spec);
+    if (other <= memory && cache <= memory - other)
+        return MOE_OK;
+    char a[32], b[32], c[32];
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "geometry '%s' takes %s and the rest of model '%s' %s: more than the %s of %s",
+                    spec->strategy->geometry, moe_format_bytes(cache, a, sizeof a),
+                    spec->model->name, moe_format_bytes(other, b, sizeof b),
+                    moe_format_bytes(memory, c, sizeof c), spec->device);
+}
+
+enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_spec *spec,
+                               struct moe_err *err)
+{
+    *setup = (struct moe_setup){0};
+    enum moe_status s = check_needs(spec, err);
+    if (!s)
+        s = resolve_geometry(&setup->geometry, spec, err);
+    if (s)
+        return s;
+    s = check_memory(&setup->geometry, spec, err);
+    if (!s)
+        s = moe_cache_new(&setup->cache, &setup->geometry, (uint32_t)spec->model->top_k,
+                          &spec->strategy->policy, spec->strategy->seed, err);
+    if (s)
+        moe_setup_release(setup);
+    return s;
+}
+
+void moe_setup_release(struct moe_setup *setup)
+{
+    moe_cache_free(setup->cache);
+    moe_geometry_release(&setup->geometry);
+    *setup = (struct moe_setup){0};
+}

@@ -1,0 +1,40 @@
+/* A strategy set up on a model and a device: its geometry resolved and found to fit into the
+ * device's memory, and its cache. Where the routes come from, a trace or a router, does not matter.
+ */
+#ifndef MOELAB_POLICIES_SETUP_H
+#define MOELAB_POLICIES_SETUP_H
+
+#include "policies/cache.h"
+#include "policies/geometry.h"
+#include "policies/strategy.h"
+#include "traces/model.h"
+
+struct moe_setup_spec {
+    const struct moe_strategy *strategy;
+    const struct moe_model *model; /* with the top-k of the routes */
+    uint64_t expert_bytes;         /* what a slot takes in device memory */
+    uint64_t dense_bytes;          /* what lies there besides slots and staging buffers */
+    uint64_t memory_bytes;         /* what the device has */
+    const char *device;            /* in messages: "the GPU of platform 'paper-4090'" */
+    unsigned parts;                /* MOE_HAS_* that the routes come with */
+    bool future;                   /* they come with next uses */
+};
+
+/* Stays where it was initialised: the cache points at the geometry. */
+struct moe_setup {
+    struct moe_geometry geometry;
+    struct moe_cache *cache;
+};
+
+/* Bytes of the staging buffers, for experts that are computed on the GPU but kept in no slot: two
+ * experts where the strategy computes any there, else none. */
+uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec);
+
+/* Keeps no pointer into spec. Errors: MOE_ERR_USAGE (the policy needs parts or next uses that the
+ * routes lack; geometry against model; slots, staging buffers and dense_bytes together exceed
+ * memory_bytes), MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs releasing. */
+enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_spec *spec,
+                               struct moe_err *err);
+void moe_setup_release(struct moe_setup *setup); /* also one that is all zero */
+
+#endif
