@@ -26,7 +26,9 @@ enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *
             return moe_fail_memory(err, "the prefetcher's state");
         prefetcher->init(loop->prefetch_state, &env);
     }
-    enum moe_status s = moe_planner_new(&loop->planner, n_experts, top_k, err);
+    loop->place = calloc(n_experts > top_k ? n_experts : top_k, sizeof *loop->place);
+    enum moe_status s = loop->place ? moe_planner_new(&loop->planner, n_experts, top_k, err)
+                                    : moe_fail_memory(err, "the places of experts");
     if (s)
         moe_loop_release(loop);
     return s;
@@ -36,8 +38,10 @@ void moe_loop_release(struct moe_loop *loop)
 {
     moe_planner_free(loop->planner);
     free(loop->prefetch_state);
+    free(loop->place);
     loop->planner = NULL;
     loop->prefetch_state = NULL;
+    loop->place = NULL;
 }
 
 /* All copies are queued before the first is waited for, so that they follow one another. */
@@ -61,7 +65,6 @@ void moe_loop_preload(struct moe_loop *loop)
 struct layer_run {
     const struct moe_loop *loop;
     const struct moe_plan *plan;
-    bool stream; /* misses are copied to the GPU and computed there */
 };
 
 static struct moe_ffn ffn_of(const struct moe_plan *plan, uint32_t i, moe_slot slot)
@@ -69,12 +72,16 @@ static struct moe_ffn ffn_of(const struct moe_plan *plan, uint32_t i, moe_slot s
     return (struct moe_ffn){plan->route.layer, plan->route.expert[i], slot, plan->tokens[i]};
 }
 
-/* On the GPU: a hit, or one in flight that the strategy waits for. */
-static bool runs_on_gpu(const struct layer_run *run, uint32_t i)
+/* On the GPU: a hit, or one in flight that the strategy waits for. stream: what is not there is
+ * copied to the GPU and computed there. */
+static void choose_places(struct moe_loop *loop, const struct moe_plan *plan, bool stream)
 {
-    uint8_t access = run->plan->route.access[i];
-    return access == MOE_HIT ||
-           (access == MOE_HIT_IN_FLIGHT && run->loop->strategy->in_flight == MOE_FLIGHT_WAIT);
+    bool waits = loop->strategy->in_flight == MOE_FLIGHT_WAIT;
+    for (uint32_t i = 0; i < plan->route.n; i++) {
+        uint8_t access = plan->route.access[i];
+        bool there = access == MOE_HIT || (access == MOE_HIT_IN_FLIGHT && waits);
+        loop->place[i] = there ? MOE_PLACE_GPU : stream ? MOE_PLACE_STREAM : MOE_PLACE_CPU;
+    }
 }
 
 static void fetch(const struct layer_run *run, uint32_t i, moe_slot slot,
@@ -125,9 +132,14 @@ static void compute_on_cpu(const struct layer_run *run, uint32_t i)
     }
 }
 
+static bool is_hit(const struct layer_run *run, uint32_t i)
+{
+    return run->loop->place[i] == MOE_PLACE_GPU;
+}
+
 static void compute_miss(const struct layer_run *run, uint32_t i)
 {
-    if (run->stream)
+    if (run->loop->place[i] == MOE_PLACE_STREAM)
         compute_streamed(run, i);
     else
         compute_on_cpu(run, i);
@@ -139,11 +151,11 @@ static void fill_after_compute(const struct layer_run *run)
 {
     const struct moe_loop *loop = run->loop;
     const struct moe_strategy *strategy = loop->strategy;
-    if (run->stream || !strategy->overlap || strategy->fill_when != MOE_FILL_AFTER_COMPUTE)
+    if (!strategy->overlap || strategy->fill_when != MOE_FILL_AFTER_COMPUTE)
         return;
     bool waited = false;
     for (uint32_t i = 0; i < run->plan->route.n; i++) {
-        if (run->plan->fill[i] == MOE_NO_SLOT)
+        if (run->plan->fill[i] == MOE_NO_SLOT || loop->place[i] != MOE_PLACE_CPU)
             continue;
         if (!waited)
             loop->ops->cpu_wait(loop->machine);
@@ -157,17 +169,17 @@ static void run_experts(const struct layer_run *run)
     uint32_t n = run->plan->route.n;
     if (run->loop->strategy->order == MOE_ORDER_GATE) {
         for (uint32_t i = 0; i < n; i++) {
-            if (runs_on_gpu(run, i))
+            if (is_hit(run, i))
                 compute_hit(run, i);
             else
                 compute_miss(run, i);
         }
     } else {
         for (uint32_t i = 0; i < n; i++)
-            if (runs_on_gpu(run, i))
+            if (is_hit(run, i))
                 compute_hit(run, i);
         for (uint32_t i = 0; i < n; i++)
-            if (!runs_on_gpu(run, i))
+            if (!is_hit(run, i))
                 compute_miss(run, i);
     }
     fill_after_compute(run);
@@ -202,15 +214,19 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
     if (s)
         return s;
     struct layer_run run = {.loop = loop};
-    if (!uses_cache(loop, routes.phase)) {
-        run.plan = moe_plan_collect(loop->planner, &routes);
-        run.stream = loop->strategy->prefill == MOE_PREFILL_STREAM;
-    } else {
+    bool cached = uses_cache(loop, routes.phase);
+    if (cached)
         run.plan = moe_plan_event(loop->planner, loop->cache, &loop->admission, &routes);
-        run.stream = loop->strategy->miss == MOE_MISS_WAIT;
-        if (loop->prefetch_state)
-            prefetch(loop, &run.plan->route);
-    }
+    else
+        run.plan = moe_plan_collect(loop->planner, &routes);
+    choose_places(loop, run.plan,
+                  cached ? loop->strategy->miss == MOE_MISS_WAIT
+                         : loop->strategy->prefill == MOE_PREFILL_STREAM);
+    if (loop->observer)
+        loop->observer(loop->observer_user,
+                       &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place});
+    if (cached && loop->prefetch_state)
+        prefetch(loop, &run.plan->route);
     run_experts(&run);
     loop->ops->combine(loop->machine, layer);
     return MOE_OK;
@@ -220,6 +236,7 @@ enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step
                               struct moe_err *err)
 {
     enum moe_status s = loop->ops->begin_step(loop->machine, step, err);
+    loop->n_steps++;
     moe_admission_step(&loop->admission);
     if (uses_cache(loop, step->phase))
         moe_cache_begin_step(loop->cache);

@@ -5,6 +5,24 @@
 #include "policies/machine.h"
 #include "policies/strategy.h"
 
+/* Where an expert of an event is computed. */
+enum moe_place {
+    MOE_PLACE_GPU,    /* from a slot that holds it, or that its copy is on the way to */
+    MOE_PLACE_CPU,    /* by the CPU pool */
+    MOE_PLACE_STREAM, /* on the GPU, which waits for a copy queued now: into the slot reserved for
+                         it, or into a staging buffer */
+};
+
+/* One event, planned and not yet carried out. Pointers hold during the observer's call. */
+struct moe_decision {
+    uint64_t step;               /* steps of this loop before it */
+    const struct moe_plan *plan; /* decide.h; phase in plan->route */
+    const uint8_t *place;        /* [n] enum moe_place */
+};
+
+/* Told every event, in order. It cannot change what is done. */
+typedef void moe_decision_observer(void *user, const struct moe_decision *decision);
+
 struct moe_loop {
     const struct moe_strategy *strategy;
     const struct moe_machine_ops *ops;
@@ -14,9 +32,13 @@ struct moe_loop {
     struct moe_planner *planner;
     void *prefetch_state; /* heap; NULL for `none` */
     uint32_t n_layers, n_experts, top_k;
+    uint64_t n_steps;                /* begun */
+    uint8_t *place;                  /* [max(E, K)] of the event under way */
+    moe_decision_observer *observer; /* or NULL; may be set at any time after moe_loop_init */
+    void *observer_user;
 };
 
-/* Takes pointers, owns planner and prefetch_state only. Errors: MOE_ERR_MEMORY. */
+/* Takes pointers, owns planner, prefetch_state and place only. Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
                               const struct moe_machine_ops *ops, void *machine,
                               struct moe_cache *cache, uint32_t n_layers, uint32_t n_experts,
