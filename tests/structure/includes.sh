@@ -31,7 +31,7 @@ BEGIN {
     header["check"] = "^check\\.h$"
     where["check"] = "^tests/unit/.*\\.[ch]$"
     header["cuda"] = "^(cuda|cublas|nvml|cufft|curand|nvtx)[A-Za-z0-9_\\/]*\\.(h|cuh)$"
-    where["cuda"] = "^exec/cuda/.*\\.(cu|cuh)$"
+    where["cuda"] = "^(exec/cuda/.*\\.(cu|cuh)|tests/cuda/.*)$"
     header["cblas"] = "^(cblas|openblas.*)\\.h$"
     where["cblas"] = "^exec/gemm\\.c$"
     header["mpi"] = "^mpi\\.h$"
