@@ -22,6 +22,16 @@ enum moe_status moe_expert_layout_of(const struct moe_llm *llm, struct moe_exper
 struct moe_expert_weights moe_expert_layout_at(const struct moe_expert_layout *layout,
                                                const void *slot);
 
+/* Bytes [at, at + n) of the packed image of an expert, wherever its matrices lie, to host memory;
+ * zero between them. */
+void moe_expert_layout_read(const struct moe_expert_layout *layout,
+                            const struct moe_expert_weights *expert, uint64_t at, uint64_t n,
+                            void *to);
+
+/* The matrices lie to one another as in a packed expert. */
+bool moe_expert_layout_packed(const struct moe_expert_layout *layout,
+                              const struct moe_expert_weights *expert);
+
 enum moe_store_kind {
     MOE_STORE_AUTO,     /* pinned where everything fits, else ring, else pageable */
     MOE_STORE_PINNED,   /* every expert packed in pinned memory: one copy moves it */
@@ -32,21 +42,25 @@ enum moe_store_kind {
 
 struct moe_store_options {
     enum moe_store_kind kind;
-    uint64_t pinned_bytes; /* most pinned memory to take; 0: what the system allows, but for a
-                              reserve of a tenth of the memory that is available */
+    uint64_t pinned_bytes; /* most pinned memory to take, never more than the system allows; 0: what
+                              it allows but for a reserve of a tenth of that */
     uint32_t threads;      /* that pack experts at the start; 0: all cores */
 };
 
 struct moe_expert_store; /* opaque */
 
-/* A model made in memory (exec/synthetic.h) is packed and pinned already and stays where it is.
- * progress (may be NULL) counts experts. Errors: MOE_ERR_MEMORY when a kind asked for by name
- * cannot be had: how much it takes, what is allowed and by which limit (available memory, cgroup,
- * ulimit -l), and what to choose instead; MOE_ERR_INTERRUPTED. llm and device outlive the store. */
+/* A model that is packed and pinned on this device already (llm->pinned_on; exec/synthetic.h) stays
+ * where it is for auto and pinned. Packing drops the pages of the mapped model behind it. progress
+ * (may be NULL; begun by the caller) counts experts packed, of L x E. Errors: MOE_ERR_MEMORY when a
+ * kind asked for by name cannot be had: how much it takes, what is allowed and by which limit
+ * (available memory, cgroup, ulimit -l), and what to choose instead; MOE_ERR_INTERRUPTED. llm and
+ * device outlive the store. */
 enum moe_status moe_expert_store_new(struct moe_expert_store **out, struct moe_device *device,
                                      const struct moe_llm *llm,
                                      const struct moe_store_options *options,
                                      struct moe_progress *progress, struct moe_err *err);
+
+/* NULL: no-op. The copies that were queued have landed: the caller has waited for them. */
 void moe_expert_store_free(struct moe_expert_store *store);
 
 enum moe_store_kind moe_expert_store_kind(const struct moe_expert_store *store); /* never AUTO */

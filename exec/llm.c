@@ -228,19 +228,24 @@ void moe_llm_close(struct moe_llm *llm)
     free(llm);
 }
 
-static uint64_t matrix_bytes(const struct moe_matrix *m)
-{
-    return m->rows * moe_dtype_row_bytes(m->dtype, m->cols);
-}
-
 uint64_t moe_llm_expert_bytes(const struct moe_llm *llm, uint32_t layer)
 {
     const struct moe_expert_weights *e = &llm->layers[layer].experts[0];
-    return matrix_bytes(&e->w1) + matrix_bytes(&e->w3) + matrix_bytes(&e->w2);
+    return moe_matrix_bytes(&e->w1) + moe_matrix_bytes(&e->w3) + moe_matrix_bytes(&e->w2);
+}
+
+static uint64_t made_dense_bytes(const struct moe_llm *llm, const struct moe_llm_layer *layer)
+{
+    uint64_t norms = 2 * sizeof(float) * (uint64_t)llm->config.d_model;
+    return norms + moe_matrix_bytes(&layer->q) + moe_matrix_bytes(&layer->k) +
+           moe_matrix_bytes(&layer->v) + moe_matrix_bytes(&layer->o) +
+           moe_matrix_bytes(&layer->router);
 }
 
 uint64_t moe_llm_dense_bytes(const struct moe_llm *llm, uint32_t layer)
 {
+    if (!llm->weights)
+        return made_dense_bytes(llm, &llm->layers[layer]);
     char prefix[48];
     int length = snprintf(prefix, sizeof prefix, "model.layers.%u.", (unsigned)layer);
     uint64_t bytes = 0;

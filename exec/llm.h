@@ -23,9 +23,13 @@ struct moe_llm_layer {
     struct moe_expert_weights *experts;       /* [E] */
 };
 
+struct moe_device;
+
 struct moe_llm {
     struct moe_llm_config config;
-    struct moe_weights *weights;
+    struct moe_weights *weights; /* NULL: made in memory (exec/synthetic.h) */
+    /* Every expert lies packed (exec/expert_store.h) in pinned memory of this device; NULL: not. */
+    const struct moe_device *pinned_on;
     struct moe_matrix embedding; /* [V, D] */
     struct moe_matrix head;      /* [V, D]; the embedding itself when tied */
     float *head_bias;            /* [V] or NULL */

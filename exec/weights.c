@@ -367,11 +367,31 @@ uint64_t moe_weights_hash(const struct moe_weights *weights)
     return hash;
 }
 
-void moe_matrix_fetch(const struct moe_matrix *matrix)
+uint64_t moe_matrix_bytes(const struct moe_matrix *matrix)
+{
+    return matrix->rows * moe_dtype_row_bytes(matrix->dtype, matrix->cols);
+}
+
+/* The pages that hold the matrix, whole. */
+static void *pages_of(const struct moe_matrix *matrix, size_t *bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)matrix->data;
-    uintptr_t end = from + matrix->rows * moe_dtype_row_bytes(matrix->dtype, matrix->cols);
-    from -= from % page;
-    if (madvise((void *)from, end - from, MADV_POPULATE_READ) != 0) /* Linux before 5.14 */
-        (void)madvise((void *)from, end - from, MADV_WILLNEED);
+    uintptr_t start = from - from % page;
+    *bytes = from + moe_matrix_bytes(matrix) - start;
+    return (void *)start;
+}
+
+void moe_matrix_fetch(const struct moe_matrix *matrix)
+{
+    size_t bytes;
+    void *start = pages_of(matrix, &bytes);
+    if (madvise(start, bytes, MADV_POPULATE_READ) != 0) /* Linux before 5.14 */
+        (void)madvise(start, bytes, MADV_WILLNEED);
+}
+
+void moe_matrix_drop(const struct moe_matrix *matrix)
+{
+    size_t bytes;
+    void *start = pages_of(matrix, &bytes);
+    (void)madvise(start, bytes, MADV_DONTNEED);
 }

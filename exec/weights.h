@@ -13,9 +13,15 @@ struct moe_matrix {
     uint32_t rows, cols;
 };
 
+uint64_t moe_matrix_bytes(const struct moe_matrix *matrix);
+
 /* Brings the matrix from disk into memory, where it is mapped; does nothing where the system
  * cannot. Only a hint: nothing depends on it. */
 void moe_matrix_fetch(const struct moe_matrix *matrix);
+
+/* The pages of a matrix of a mapped file leave the resident set; they come back when they are read.
+ * Only a hint. Never for a matrix in memory that no file backs: that would lose it. */
+void moe_matrix_drop(const struct moe_matrix *matrix);
 
 struct moe_weights; /* opaque; immutable once open */
 
