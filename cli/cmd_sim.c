@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "base/progress.h"
 #include "cli/output.h"
 #include "policies/result_table.h"
@@ -10,7 +11,7 @@
 struct options {
     char model[CLI_PATH_MAX], platform[CLI_PATH_MAX], strategy[CLI_PATH_MAX];
     char geometry[1024], policy[256], threads[32];
-    char timeline[CLI_PATH_MAX], output[CLI_PATH_MAX];
+    char timeline[CLI_PATH_MAX], decisions[CLI_PATH_MAX], output[CLI_PATH_MAX];
     uint64_t max_tokens, timeline_tokens;
     int bound, format;
 };
@@ -46,6 +47,8 @@ static const struct moe_param options[] = {
      .max = 100000,
      .unit = "decode tokens",
      .help = "with --timeline: how many tokens to simulate and draw, unless --max-tokens"},
+    CLI_OPTION_NAME(struct options, decisions, "decisions", "",
+                    "write every decision as text (format in policies/decision_log.h)"),
     CLI_OPTION_FORMAT(struct options),
     CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
     {0},
@@ -113,7 +116,28 @@ static enum moe_status simulate_with_progress(struct moe_sim_input *input,
     return s;
 }
 
-static enum moe_status simulate(const struct options *o, struct inputs *in,
+static enum moe_status simulate_and_draw(const struct options *o, const struct inputs *in,
+                                         struct moe_sim_input *input, struct moe_result *result,
+                                         struct moe_err *err)
+{
+    if (!*o->timeline)
+        return simulate_with_progress(input, result, err);
+    if (!input->max_tokens)
+        input->max_tokens = o->timeline_tokens;
+    uint64_t room = (input->max_tokens + in->trace.tokens.n_tokens) * OPERATIONS_PER_TOKEN;
+    enum moe_status s = moe_timeline_new(&input->timeline, room < 1u << 22 ? room : 1u << 22, err);
+    if (!s)
+        s = moe_simulate(input, result, err);
+    char title[320];
+    snprintf(title, sizeof title, "moelab sim: %s, %s, %s%s", in->strategy.name, in->model.name,
+             in->platform.name, in->trace.info.synthetic ? " (SYNTHETIC trace)" : "");
+    if (!s)
+        s = moe_timeline_write(input->timeline, title, o->timeline, err);
+    moe_timeline_free(input->timeline);
+    return s;
+}
+
+static enum moe_status simulate(const struct options *o, const struct inputs *in,
                                 struct moe_result *result, struct moe_err *err)
 {
     struct moe_sim_input input = {.trace = &in->trace,
@@ -122,20 +146,18 @@ static enum moe_status simulate(const struct options *o, struct inputs *in,
                                   .strategy = &in->strategy,
                                   .max_tokens = o->max_tokens,
                                   .bound = o->bound};
-    if (!*o->timeline)
-        return simulate_with_progress(&input, result, err);
-    if (!input.max_tokens)
-        input.max_tokens = o->timeline_tokens;
-    uint64_t room = (input.max_tokens + in->trace.tokens.n_tokens) * OPERATIONS_PER_TOKEN;
-    enum moe_status s = moe_timeline_new(&input.timeline, room < 1u << 22 ? room : 1u << 22, err);
+    if (!*o->decisions)
+        return simulate_and_draw(o, in, &input, result, err);
+    struct moe_output out;
+    enum moe_status s = moe_output_create(&out, o->decisions, err);
+    if (s)
+        return s;
+    struct moe_decision_log log = {.stream = out.stream};
+    input.decisions = &log;
+    s = simulate_and_draw(o, in, &input, result, err);
     if (!s)
-        s = moe_simulate(&input, result, err);
-    char title[320];
-    snprintf(title, sizeof title, "moelab sim: %s, %s, %s%s", in->strategy.name, in->model.name,
-             in->platform.name, in->trace.info.synthetic ? " (SYNTHETIC trace)" : "");
-    if (!s)
-        s = moe_timeline_write(input.timeline, title, o->timeline, err);
-    moe_timeline_free(input.timeline);
+        return moe_output_commit(&out, err);
+    moe_output_abandon(&out);
     return s;
 }
 

@@ -82,9 +82,14 @@ enum moe_status moe_trace_run_attach(struct moe_trace_run *run, const struct moe
     enum moe_status s = moe_loop_init(&run->loop, run->spec.setup.strategy, ops, machine,
                                       run->setup.cache, (uint32_t)model->n_layers,
                                       (uint32_t)model->n_experts, (uint32_t)model->top_k, err);
-    if (!s)
-        moe_loop_preload(&run->loop);
-    return s;
+    if (s)
+        return s;
+    if (run->spec.decisions) {
+        run->loop.observer = moe_decision_log_write;
+        run->loop.observer_user = run->spec.decisions;
+    }
+    moe_loop_preload(&run->loop);
+    return MOE_OK;
 }
 
 static void record(struct moe_trace_run *run, const struct moe_step *step, uint64_t ns)

@@ -10,6 +10,7 @@
 #define MOELAB_POLICIES_TRACE_RUN_H
 
 #include "base/progress.h"
+#include "policies/decision_log.h"
 #include "policies/result.h"
 #include "policies/setup.h"
 #include "policies/step.h"
@@ -24,7 +25,8 @@ struct moe_trace_run_spec {
                                       are the trace's and need not be set */
     uint64_t max_tokens;           /* stop after that many decode tokens; 0: all */
     struct moe_progress *progress; /* updated with tokens done, or NULL */
-    moe_step_observer *after_step; /* or NULL */
+    struct moe_decision_log *decisions; /* every event is written there, or NULL */
+    moe_step_observer *after_step;      /* or NULL */
     void *user;
 };
 

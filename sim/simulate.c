@@ -45,6 +45,7 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
                   .device = run->device},
         .max_tokens = in->max_tokens,
         .progress = in->progress,
+        .decisions = in->decisions,
         .after_step = add_dense,
         .user = run,
     };

@@ -3,6 +3,7 @@
 #define MOELAB_SIM_SIMULATE_H
 
 #include "base/progress.h"
+#include "policies/decision_log.h"
 #include "policies/platform.h"
 #include "policies/result.h"
 #include "policies/strategy.h"
@@ -15,10 +16,11 @@ struct moe_sim_input {
     const struct moe_model *model;
     const struct moe_platform *platform;
     const struct moe_strategy *strategy;
-    struct moe_timeline *timeline; /* receives every operation, or NULL */
-    uint64_t max_tokens;           /* stop after that many decode tokens; 0: all */
-    bool bound;                    /* compute the lower bound (costs a pooled OPT replay) */
-    struct moe_progress *progress; /* updated with tokens done, or NULL */
+    struct moe_timeline *timeline;      /* receives every operation, or NULL */
+    struct moe_decision_log *decisions; /* receives every event, or NULL */
+    uint64_t max_tokens;                /* stop after that many decode tokens; 0: all */
+    bool bound;                         /* compute the lower bound (costs a pooled OPT replay) */
+    struct moe_progress *progress;      /* updated with tokens done, or NULL */
 };
 
 /* Errors: MOE_ERR_USAGE (geometry against model, cache larger than GPU memory, trace shape against

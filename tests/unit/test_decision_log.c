@@ -1,0 +1,171 @@
+/* The text of decisions: by hand, and against the counts of the same run. */
+#include "policies/decision_log.h"
+#include "sim_world.h"
+
+static char *log_of(const struct world *w, bool timeless, struct moe_result *r)
+{
+    char *text = NULL;
+    size_t size = 0;
+    struct moe_err err = {0};
+    struct moe_decision_log log = {.stream = open_memstream(&text, &size), .timeless = timeless};
+    struct moe_sim_input in = {.trace = &w->trace,
+                               .model = &w->model,
+                               .platform = &w->platform,
+                               .strategy = &w->strategy,
+                               .decisions = &log};
+    ck_assert_ptr_nonnull(log.stream);
+    if (moe_simulate(&in, r, &err))
+        ck_abort_msg("%s", err.text);
+    ck_assert_int_eq(fclose(log.stream), 0);
+    return text;
+}
+
+static void expect_log(struct world *w, bool timeless, const char *expected)
+{
+    struct moe_result r;
+    char *text = log_of(w, timeless, &r);
+    ck_assert_str_eq(text, expected);
+    free(text);
+}
+
+START_TEST(every_word_of_a_line)
+{
+    moe_expert experts[] = {5, 7, 2, 63, 4};
+    moe_slot slots[] = {12, 13, MOE_NO_SLOT, MOE_NO_SLOT, 3};
+    moe_slot fills[] = {MOE_NO_SLOT, MOE_NO_SLOT, 14, MOE_NO_SLOT, MOE_NO_SLOT};
+    uint8_t access[] = {MOE_HIT, MOE_HIT_IN_FLIGHT, MOE_MISS, MOE_MISS, MOE_HIT_IN_FLIGHT};
+    uint8_t place[] = {MOE_PLACE_GPU, MOE_PLACE_GPU, MOE_PLACE_STREAM, MOE_PLACE_CPU,
+                       MOE_PLACE_CPU};
+    struct moe_plan plan = {.fill = fills,
+                            .route = {.layer = 3,
+                                      .n = 5,
+                                      .phase = MOE_DECODE,
+                                      .expert = experts,
+                                      .slot = slots,
+                                      .access = access}};
+    struct moe_decision decision = {5000000000, &plan, place};
+    char text[512] = "";
+    FILE *out = fmemopen(text, sizeof text, "w");
+    struct moe_decision_log log = {.stream = out};
+    moe_decision_log_write(&log, &decision);
+    log.timeless = true;
+    moe_decision_log_write(&log, &decision);
+    plan.route.n = 0;
+    plan.route.phase = MOE_PREFILL;
+    moe_decision_log_write(&log, &decision);
+    ck_assert_int_eq(fclose(out), 0);
+    ck_assert_str_eq(text, "5000000000 3 decode 5:hit:12:gpu:- 7:flight:13:gpu:- "
+                           "2:miss:-:streamed:14 63:miss:-:cpu:- 4:flight:3:cpu:-\n"
+                           "5000000000 3 decode 5:hit:12:-:- 7:hit:13:-:- "
+                           "2:miss:-:streamed:14 63:miss:-:cpu:- 4:hit:3:-:-\n"
+                           "5000000000 3 prefill\n");
+}
+END_TEST
+
+/* Layer 0 owns two slots; the second copy has not landed when token 1 asks (test_sim.c works the
+ * times out). */
+static const moe_expert same[] = {0, 1, 2, 3, 0, 1, 0, 3};
+
+START_TEST(a_run_by_hand)
+{
+    struct world w = world_of("collab", "1x2", 2, same);
+    expect_log(&w, false,
+               "0 0 decode 0:miss:-:cpu:0 1:miss:-:cpu:1\n"
+               "0 1 decode 2:miss:-:cpu:- 3:miss:-:cpu:-\n"
+               "1 0 decode 0:hit:0:gpu:- 1:flight:1:gpu:-\n"
+               "1 1 decode 0:miss:-:cpu:- 3:miss:-:cpu:-\n");
+    expect_log(&w, true,
+               "0 0 decode 0:miss:-:cpu:0 1:miss:-:cpu:1\n"
+               "0 1 decode 2:miss:-:cpu:- 3:miss:-:cpu:-\n"
+               "1 0 decode 0:hit:0:-:- 1:hit:1:-:-\n"
+               "1 1 decode 0:miss:-:cpu:- 3:miss:-:cpu:-\n");
+    set_key(&w.strategy, "dispatch.in_flight", "cpu");
+    expect_log(&w, false,
+               "0 0 decode 0:miss:-:cpu:0 1:miss:-:cpu:1\n"
+               "0 1 decode 2:miss:-:cpu:- 3:miss:-:cpu:-\n"
+               "1 0 decode 0:hit:0:gpu:- 1:flight:1:cpu:-\n"
+               "1 1 decode 0:miss:-:cpu:- 3:miss:-:cpu:-\n");
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+/* A prompt of two tokens: its different experts, streamed past the cache, and the cache's misses
+ * waited for. */
+START_TEST(a_streamed_prompt_by_hand)
+{
+    static const moe_expert experts[] = {0, 1, 2, 3, 1, 2, 0, 3, 0, 1, 2, 3};
+    struct world w = world_of("on-demand", "1x2", 3, experts);
+    set_key(&w.strategy, "prefill", "stream");
+    set_key(&w.strategy, "admission", "always");
+    for (int t = 0; t < 2; t++) {
+        w.trace.tokens.phase[t] = MOE_PREFILL;
+        w.trace.tokens.step[t] = 0;
+    }
+    w.trace.tokens.step[2] = 1;
+    expect_log(&w, false,
+               "0 0 prefill 0:miss:-:streamed:- 1:miss:-:streamed:- 2:miss:-:streamed:-\n"
+               "0 1 prefill 2:miss:-:streamed:- 3:miss:-:streamed:- 0:miss:-:streamed:-\n"
+               "1 0 decode 0:miss:-:streamed:0 1:miss:-:streamed:1\n"
+               "1 1 decode 2:miss:-:streamed:- 3:miss:-:streamed:-\n");
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+/* How often a word stands in the lines of decode. */
+static uint64_t count(const char *text, const char *word)
+{
+    uint64_t n = 0;
+    for (const char *line = text, *end; *line; line = end + 1) {
+        end = strchr(line, '\n');
+        const char *decode = strstr(line, " decode"), *at = line;
+        if (!decode || decode > end)
+            continue;
+        for (; (at = strstr(at, word)) && at < end; at++)
+            n++;
+    }
+    return n;
+}
+
+START_TEST(random_runs_log_what_they_count)
+{
+    struct moe_rng rng;
+    uint64_t n_flights = 0, n_streamed = 0;
+    moe_rng_init(&rng, 23);
+    for (int i = 0; i < 200; i++) {
+        struct world w = random_world(&rng);
+        struct moe_result r;
+        set_key(&w.strategy, "prefetcher", "none"); /* prefetches are fills of no event */
+        char *text = log_of(&w, false, &r);
+        ck_assert_uint_eq(count(text, ":hit:"), r.decode.hits);
+        ck_assert_uint_eq(count(text, ":flight:"), r.decode.inflight_hits);
+        ck_assert_uint_eq(count(text, ":cpu:"), r.cpu_experts);
+        ck_assert_uint_eq(count(text, ":gpu:") + count(text, ":streamed:"), r.gpu_experts);
+        uint64_t experts = r.cpu_experts + r.gpu_experts;
+        ck_assert_uint_eq(experts - count(text, ":- ") - count(text, ":-\n"), r.decode.fills);
+        n_flights += r.decode.inflight_hits;
+        n_streamed += count(text, ":streamed:");
+        free(text);
+        moe_trace_release(&w.trace);
+    }
+    ck_assert_uint_gt(n_flights, 50);
+    ck_assert_uint_gt(n_streamed, 100);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("decision log");
+    TCase *tc = tcase_create("decision log");
+    tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, every_word_of_a_line);
+    tcase_add_test(tc, a_run_by_hand);
+    tcase_add_test(tc, a_streamed_prompt_by_hand);
+    tcase_add_test(tc, random_runs_log_what_they_count);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
