@@ -89,15 +89,12 @@ static const struct moe_param power_table[] = {
     {0},
 };
 
-static const struct section {
-    const char *name;
-    const struct moe_param *table;
-} sections[] = {
+const struct moe_platform_section moe_platform_sections[] = {
     {"link", link_table}, {"dram", dram_table},   {"cpu", cpu_table},
-    {"gpu", gpu_table},   {"power", power_table},
+    {"gpu", gpu_table},   {"power", power_table}, {0},
 };
 
-enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
+enum { N_SECTIONS = sizeof moe_platform_sections / sizeof moe_platform_sections[0] - 1 };
 
 /* A list item {threads, expert_bytes, ms}. */
 #define POINT(member) .offset = offsetof(struct point_text, member)
@@ -183,7 +180,8 @@ static enum moe_status read_points(const struct moe_yaml *cpu, struct moe_platfo
     return MOE_OK;
 }
 
-static enum moe_status read_section(const struct moe_yaml *root, const struct section *section,
+static enum moe_status read_section(const struct moe_yaml *root,
+                                    const struct moe_platform_section *section,
                                     struct moe_platform *p, struct moe_err *err)
 {
     static const char *const list_key[] = {"expert_ffn"};
@@ -204,14 +202,14 @@ static enum moe_status read_root(const struct moe_yaml *root, struct moe_platfor
 {
     const char *names[N_SECTIONS];
     for (size_t i = 0; i < N_SECTIONS; i++)
-        names[i] = sections[i].name;
+        names[i] = moe_platform_sections[i].name;
     if (root->kind != MOE_YAML_MAP)
         return moe_yaml_fail(root, err, "a platform is a mapping of sections");
     enum moe_status s = moe_yaml_check_keys(root, head_table, names, N_SECTIONS, err);
     if (!s)
         s = moe_yaml_bind(root, head_table, p, err);
     for (size_t i = 0; !s && i < N_SECTIONS; i++)
-        s = read_section(root, &sections[i], p, err);
+        s = read_section(root, &moe_platform_sections[i], p, err);
     return s;
 }
 
@@ -248,9 +246,10 @@ enum moe_status moe_platform_set(struct moe_platform *platform, const char *key,
     const char *names[N_SECTIONS];
     size_t length = strcspn(key, ".");
     for (size_t i = 0; i < N_SECTIONS; i++) {
-        names[i] = sections[i].name;
+        names[i] = moe_platform_sections[i].name;
         if (key[length] == '.' && strlen(names[i]) == length && !strncmp(key, names[i], length))
-            return moe_params_set(sections[i].table, platform, key + length + 1, text, err);
+            return moe_params_set(moe_platform_sections[i].table, platform, key + length + 1, text,
+                                  err);
     }
     char section[32];
     snprintf(section, sizeof section, "%.*s", (int)(length < 31 ? length : 31), key);

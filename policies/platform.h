@@ -5,6 +5,7 @@
 #define MOELAB_POLICIES_PLATFORM_H
 
 #include "base/error.h"
+#include "base/param.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -54,6 +55,14 @@ enum moe_status moe_platform_load(const char *path, struct moe_platform *out, st
 /* The same from memory; name stands for the file in messages. */
 enum moe_status moe_platform_parse(const char *name, const void *data, size_t size,
                                    struct moe_platform *out, struct moe_err *err);
+
+/* The constants of each section, as tables over struct moe_platform; ended by a NULL name.
+ * cpu.expert_ffn is a list and stands in none. */
+struct moe_platform_section {
+    const char *name;
+    const struct moe_param *table;
+};
+extern const struct moe_platform_section moe_platform_sections[];
 
 /* Sets one constant by "section.key", e.g. "link.h2d_pinned_gb_per_s" (what-if sweeps). */
 enum moe_status moe_platform_set(struct moe_platform *platform, const char *key, const char *text,
