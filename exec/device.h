@@ -93,6 +93,7 @@ struct moe_device_ops {
     enum moe_status (*event_new)(struct moe_device *device, struct moe_event **out,
                                  struct moe_err *err);
     void (*event_free)(struct moe_device *device, struct moe_event *event);
+    /* Any thread, one thread a stream; an event is recorded by one thread at a time. */
     void (*record)(struct moe_device *device, enum moe_stream stream, struct moe_event *event);
     void (*wait)(struct moe_device *device, enum moe_stream stream, struct moe_event *event);
     bool (*done)(struct moe_device *device, struct moe_event *event); /* any thread */
@@ -136,11 +137,13 @@ struct moe_device_options {
 
 /* Opens a device. The host's keys: memory_bytes (of its arena; default 1GiB), link_gb_per_s,
  * pageable_gb_per_s, compute_gb_per_s, compute_gflops, copy_us, launch_us: set speeds and fixed
- * times, 0 (default): as fast as it goes; delay_us and seed: before each operation a random delay
- * of at most delay_us, for tests of races. Errors: MOE_ERR_USAGE (unknown spec or key, names the
- * nearest), MOE_ERR_UNSUPPORTED (no CUDA in this build, no driver, driver too old, no such device,
- * deterministic with a kernel set of no fixed order: with the reason and what to do),
- * MOE_ERR_MEMORY. */
+ * times, 0 (default): as fast as it goes (pageable: as the link); delay_us and seed: before each
+ * operation a random delay of at most delay_us, for tests of races; fail_copy: which copy fails,
+ * counted from 1 as they are queued, for tests of faults (formulas: exec/host_options.h). `host`
+ * also finds what a GPU would: copies and kernels that leave what is allocated. Errors:
+ * MOE_ERR_USAGE (unknown spec or key, names the nearest), MOE_ERR_UNSUPPORTED (no CUDA in this
+ * build, no driver, driver too old, no such device, deterministic with a kernel set of no fixed
+ * order: with the reason and what to do), MOE_ERR_MEMORY. */
 enum moe_status moe_device_open(struct moe_device **out, const struct moe_device_options *options,
                                 struct moe_err *err);
 void moe_device_close(struct moe_device *device); /* NULL: no-op */

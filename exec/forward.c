@@ -2,30 +2,18 @@
 
 #include "base/progress.h"
 #include "exec/dense.h"
+#include "exec/embed.h"
 #include "exec/session_state.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-static void embed_token(struct moe_session *s, int32_t token, uint32_t t)
-{
-    const struct moe_matrix *m = &s->llm->embedding;
-    const char *row =
-        (const char *)m->data + (uint64_t)token * moe_dtype_row_bytes(m->dtype, m->cols);
-    moe_dtype_info(m->dtype)->to_f32(row, m->cols, s->a.x + (size_t)t * m->cols);
-}
-
 static void embed(struct moe_session *s, const int32_t *tokens, uint32_t n)
 {
-    size_t half = s->rope.half;
     s->a.n = n;
-    for (uint32_t t = 0; t < n; t++) {
-        embed_token(s, tokens[t], t);
-        moe_rope_angles(&s->rope, s->far, s->a.length + t, s->a.cosine + t * half,
-                        s->a.sine + t * half);
-        if (s->history)
-            s->history[s->a.length + t] = tokens[t];
-    }
+    moe_embed(s->llm, &s->rope, s->far, tokens, n, s->a.length, s->a.x, s->a.cosine, s->a.sine);
+    for (uint32_t t = 0; t < n && s->history; t++)
+        s->history[s->a.length + t] = tokens[t];
 }
 
 static enum moe_status check_pass(const struct moe_session *s, const int32_t *tokens, uint32_t n,

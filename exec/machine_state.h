@@ -1,0 +1,123 @@
+/* What the real machine holds, for exec/machine*.c only. "lock" is shared.lock; what is not marked
+ * belongs to the host's thread alone. */
+#ifndef MOELAB_EXEC_MACHINE_STATE_H
+#define MOELAB_EXEC_MACHINE_STATE_H
+
+#include "exec/cpu_worker.h"
+#include "exec/dense.h"
+#include "exec/fetcher.h"
+#include "exec/machine.h"
+
+enum { MOE_STAGING = 2, MOE_MAX_WORKS = 64 };
+
+/* A kernel of this step. */
+struct moe_kernel_op {
+    struct moe_use use; /* lock */
+    struct moe_event *start;
+    struct moe_operation shown; /* but for its times */
+    /* Experts: the buffer, and how many copies into it must have landed before. */
+    struct moe_buffer *buffer; /* NULL: not an expert */
+    uint64_t ordinal;
+    uint32_t row, n_tokens;
+};
+
+/* Some misses of a layer, started together. */
+struct moe_layer_work {
+    struct moe_cpu_work work; /* lock: done */
+    uint32_t layer, first, n; /* its jobs in machine->jobs */
+};
+
+struct moe_exec_machine {
+    struct moe_exec_setup setup;
+    struct moe_llm_config config; /* with the top-k of the routes */
+    struct moe_rope rope;
+    struct moe_shared shared;
+    struct moe_fetcher *fetcher;
+    struct moe_cpu_worker *worker;
+
+    struct moe_buffer *slots; /* [n_slots]; lock: n_landed */
+    struct moe_buffer staging[MOE_STAGING];
+    uint64_t n_staged, n_unstaged; /* experts copied to, and computed from, staging buffers */
+
+    /* Kernels of the step: submitted are [0, n_submitted), the rest waits for copies. */
+    struct moe_kernel_op **ops; /* [max_ops], made when first needed */
+    size_t n_ops, n_submitted, max_ops;
+    bool late; /* slot_wait found the copy under way */
+
+    /* The CPU's part of the layer. */
+    struct moe_activations host; /* pinned: x, cosine, sine, u, ffn_y, weight; the rest is heap */
+    struct moe_ffn_job *jobs;    /* [E] of the layer, started up to n_started */
+    moe_expert *job_expert;      /* [E] */
+    uint32_t n_jobs, n_started;
+    bool *on_cpu;        /* [E] scratch */
+    uint32_t step_layer; /* under way */
+    bool states_pending; /* the events below are those of states_layer, not counted so far */
+    uint32_t states_layer;
+    struct moe_layer_work works[MOE_MAX_WORKS];
+    uint32_t n_works;
+    bool down_queued;
+    struct moe_event *down_start, *down_end, *up_start, *up_end, *input_end, *logits_end;
+
+    /* pinned */
+    void **pinned;
+    size_t n_pinned;
+    struct moe_route_box box;
+    moe_expert *forced;   /* [L, T, K] */
+    float *forced_weight; /* [L, T, K] */
+    float *logits;        /* [V] */
+    int32_t *ids;         /* [T] heap: tokens of a replayed step */
+
+    struct moe_step step;
+    struct moe_exec_input input;
+    uint64_t born_ns, step_start_ns;
+    moe_routes_observer *observer;
+    void *observer_user;
+
+    struct moe_interval *intervals; /* of the step */
+    size_t n_intervals, max_intervals;
+    struct moe_usage usage[2]; /* by enum moe_phase */
+    uint64_t redirected;
+};
+
+/* machine_gpu.c */
+
+/* The error of any thread, copied; MOE_OK when there is none. err may be NULL. */
+enum moe_status moe_machine_status(struct moe_exec_machine *m, struct moe_err *err);
+void moe_machine_fail(struct moe_exec_machine *m, const struct moe_err *err);
+
+/* Is there what the host waits for? Called with the lock held. */
+typedef bool moe_ready(struct moe_exec_machine *m, const void *what);
+
+/* Waits until ready, meanwhile submitting kernels whose copies land and telling the cache of
+ * them. Ends early when the run has failed. */
+void moe_machine_wait(struct moe_exec_machine *m, moe_ready *ready, const void *what);
+
+/* The same once, without waiting. */
+void moe_machine_look(struct moe_exec_machine *m);
+
+/* A record for a kernel that is submitted at once: the caller queues it between begin and end. */
+struct moe_kernel_op *moe_machine_begin_op(struct moe_exec_machine *m, const char *name,
+                                           int32_t layer);
+void moe_machine_end_op(struct moe_exec_machine *m, struct moe_kernel_op *op);
+
+/* Adds what the step's kernels were busy with; all have ended. */
+void moe_machine_count_ops(struct moe_exec_machine *m);
+
+/* One busy time: into the step's usage and, with a name, the timeline. */
+void moe_machine_count(struct moe_exec_machine *m, enum moe_lane lane,
+                       const struct moe_operation *operation);
+
+void moe_machine_gpu_ffn(void *machine, const struct moe_ffn *ffn);
+void moe_machine_fetch(void *machine, const struct moe_fetch *fetch);
+void moe_machine_slot_wait(void *machine, moe_slot slot, bool host);
+
+/* machine_cpu.c */
+void moe_machine_cpu_ffn(void *machine, const struct moe_ffn *ffn);
+void moe_machine_cpu_wait(void *machine);
+void moe_machine_start_cpu(struct moe_exec_machine *m); /* what was asked for and has not begun */
+void moe_machine_combine(void *machine, uint32_t layer);
+
+/* Counts the activations' copies of the layer before, which have ended. */
+void moe_machine_count_states(struct moe_exec_machine *m);
+
+#endif

@@ -1,0 +1,260 @@
+#include "exec/resident.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 256, BLOCKS_A_LAYER = 13, OTHER_BLOCKS = 40 };
+
+/* One array of the activations. */
+struct piece {
+    void *at; /* address of the pointer to it */
+    uint64_t items, item_bytes;
+};
+
+enum { PIECES = 24 };
+static size_t list_pieces(struct moe_resident *r, const struct moe_llm_config *c, uint64_t t,
+                          struct piece piece[PIECES])
+{
+    struct moe_activations *a = &r->a;
+    const uint64_t d = c->d_model, e = c->n_experts, f = sizeof(float), tk = t * c->top_k;
+    const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
+                   kv = (uint64_t)c->n_kv_heads * c->head_dim;
+    const struct piece list[] = {
+        {&a->x, t * d, f},
+        {&a->u, t * d, f},
+        {&a->cosine, t * (c->head_dim / 2), f},
+        {&a->sine, t * (c->head_dim / 2), f},
+        {&a->q, t * q, f},
+        {&a->k, t * kv, f},
+        {&a->v, t * kv, f},
+        {&a->attended, t * q, f},
+        {&a->soft, t * c->n_heads, sizeof *a->soft},
+        {&a->out, t * d, f},
+        {&a->score, t * e, f},
+        {&a->ahead, t * e, f},
+        {&a->share, t * e, f},
+        {&a->expert, tk, sizeof *a->expert},
+        {&a->weight, tk, f},
+        {&a->count, e, sizeof *a->count},
+        {&a->first, e, sizeof *a->first},
+        {&a->row, tk, sizeof *a->row},
+        {&a->ffn_x, tk * d, f},
+        {&a->ffn_h, tk * c->d_ffn, f},
+        {&a->ffn_y, tk * d, f},
+        {&r->forced, c->n_layers * tk, sizeof *r->forced},
+        {&r->forced_weight, c->n_layers * tk, f},
+        {&r->logits, c->n_vocab, f},
+    };
+    _Static_assert(sizeof list / sizeof *list == PIECES, "room for every array");
+    for (size_t i = 0; i < PIECES; i++)
+        piece[i] = list[i];
+    return PIECES;
+}
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static uint64_t kv_bytes(const struct moe_llm_config *c, uint32_t context)
+{
+    return (uint64_t)c->n_layers * c->n_kv_heads * context * c->head_dim * sizeof(float);
+}
+
+static uint64_t matrix_bytes(const struct moe_matrix *m)
+{
+    return m->data ? m->rows * moe_dtype_row_bytes(m->dtype, m->cols) : 0;
+}
+
+static uint64_t layer_bytes(const struct moe_llm_layer *l, const struct moe_llm_config *c)
+{
+    const uint64_t vectors = 4 * (uint64_t)c->d_model + l->q.rows + l->k.rows + l->v.rows;
+    return aligned(matrix_bytes(&l->q)) + aligned(matrix_bytes(&l->k)) +
+           aligned(matrix_bytes(&l->v)) + aligned(matrix_bytes(&l->o)) +
+           aligned(matrix_bytes(&l->router)) + aligned(vectors * sizeof(float));
+}
+
+uint64_t moe_resident_bytes(const struct moe_llm *llm, const struct moe_resident_options *options)
+{
+    const struct moe_llm_config *c = &llm->config;
+    struct moe_resident r = {0};
+    struct piece piece[PIECES];
+    uint64_t bytes = 2 * kv_bytes(c, options->context) + matrix_bytes(&llm->head) +
+                     options->n_staging * options->expert_bytes;
+    for (uint32_t l = 0; l < c->n_layers; l++)
+        bytes += layer_bytes(&llm->layers[l], c);
+    for (size_t i = 0, n = list_pieces(&r, c, options->chunk, piece); i < n; i++)
+        bytes += aligned(piece[i].items * piece[i].item_bytes);
+    return bytes;
+}
+
+static enum moe_status allocate(struct moe_resident *r, uint64_t bytes, void *out, const char *what,
+                                struct moe_err *err)
+{
+    void *memory = NULL;
+    if (bytes == 0)
+        return MOE_OK;
+    enum moe_status s = r->device->ops->alloc(r->device, MOE_MEMORY_DEVICE, bytes, &memory, err);
+    if (s)
+        return moe_fail_prefix(err, "%s", what);
+    r->blocks[r->n_blocks++] = memory;
+    memcpy(out, &memory, sizeof memory);
+    return MOE_OK;
+}
+
+static enum moe_status upload(struct moe_resident *r, const void *from, uint64_t bytes, void *out,
+                              const char *what, struct moe_err *err)
+{
+    void *to = NULL;
+    if (!from)
+        return MOE_OK;
+    enum moe_status s = allocate(r, bytes, &to, what, err);
+    if (s)
+        return s;
+    r->device->ops->copy(r->device, MOE_STREAM_UP, to, from, bytes, MOE_MEMORY_PAGEABLE);
+    r->dense_bytes += bytes;
+    memcpy(out, &to, sizeof to);
+    return MOE_OK;
+}
+
+static enum moe_status upload_matrix(struct moe_resident *r, const struct moe_matrix *from,
+                                     struct moe_matrix *to, struct moe_err *err)
+{
+    void *data = NULL;
+    enum moe_status s = upload(r, from->data, matrix_bytes(from), &data, "dense weights", err);
+    *to = *from;
+    to->data = data;
+    return s;
+}
+
+static enum moe_status upload_vector(struct moe_resident *r, const float *from, uint32_t n,
+                                     float **to, struct moe_err *err)
+{
+    return upload(r, from, n * sizeof *from, to, "norms and biases", err);
+}
+
+static enum moe_status upload_norm(struct moe_resident *r, const struct moe_norm *from, uint32_t n,
+                                   struct moe_norm *to, struct moe_err *err)
+{
+    enum moe_status s = upload_vector(r, from->scale, n, &to->scale, err);
+    return s ? s : upload_vector(r, from->shift, n, &to->shift, err);
+}
+
+static enum moe_status upload_layer(struct moe_resident *r, const struct moe_llm_layer *from,
+                                    uint32_t d_model, struct moe_llm_layer *to, struct moe_err *err)
+{
+    const struct {
+        const struct moe_matrix *from;
+        struct moe_matrix *to;
+    } matrix[] = {{&from->q, &to->q},
+                  {&from->k, &to->k},
+                  {&from->v, &to->v},
+                  {&from->o, &to->o},
+                  {&from->router, &to->router}};
+    const struct {
+        const float *from;
+        float **to;
+        uint32_t n;
+    } bias[] = {{from->q_bias, &to->q_bias, from->q.rows},
+                {from->k_bias, &to->k_bias, from->k.rows},
+                {from->v_bias, &to->v_bias, from->v.rows},
+                {from->o_bias, &to->o_bias, from->o.rows}};
+    enum moe_status s =
+        upload_norm(r, &from->before_attention, d_model, &to->before_attention, err);
+    if (!s)
+        s = upload_norm(r, &from->before_experts, d_model, &to->before_experts, err);
+    for (size_t i = 0; i < sizeof matrix / sizeof *matrix && !s; i++)
+        s = upload_matrix(r, matrix[i].from, matrix[i].to, err);
+    for (size_t i = 0; i < sizeof bias / sizeof *bias && !s; i++)
+        s = upload_vector(r, bias[i].from, bias[i].n, bias[i].to, err);
+    return s;
+}
+
+static enum moe_status upload_weights(struct moe_resident *r, const struct moe_llm *llm,
+                                      struct moe_err *err)
+{
+    const uint32_t d = llm->config.d_model;
+    enum moe_status s = upload_norm(r, &llm->final_norm, d, &r->final_norm, err);
+    if (!s)
+        s = upload_matrix(r, &llm->head, &r->head, err);
+    if (!s)
+        s = upload_vector(r, llm->head_bias, llm->config.n_vocab, &r->head_bias, err);
+    for (uint32_t l = 0; l < llm->config.n_layers && !s; l++)
+        s = upload_layer(r, &llm->layers[l], d, &r->layers[l], err);
+    return s;
+}
+
+static enum moe_status allocate_rest(struct moe_resident *r, const struct moe_llm_config *c,
+                                     const struct moe_resident_options *o, struct moe_err *err)
+{
+    struct piece piece[PIECES];
+    const uint64_t kv = kv_bytes(c, o->context);
+    enum moe_status s = allocate(r, kv, &r->keys, "the KV cache", err);
+    if (!s)
+        s = allocate(r, kv, &r->values, "the KV cache", err);
+    r->other_bytes = 2 * kv;
+    for (size_t i = 0, n = list_pieces(r, c, o->chunk, piece); i < n && !s; i++) {
+        const uint64_t bytes = piece[i].items * piece[i].item_bytes;
+        s = allocate(r, bytes, piece[i].at, "the activations", err);
+        r->other_bytes += bytes;
+    }
+    r->expert_bytes = o->expert_bytes;
+    r->cache_bytes = (uint64_t)(o->n_slots + o->n_staging) * o->expert_bytes;
+    if (!s)
+        s = allocate(r, o->n_slots * o->expert_bytes, &r->slots, "the slots of the cache", err);
+    if (!s)
+        s = allocate(r, o->n_staging * o->expert_bytes, &r->staging, "staging buffers", err);
+    return s;
+}
+
+/* Waits until the weights are there. */
+static enum moe_status settle(struct moe_device *device, struct moe_err *err)
+{
+    struct moe_event *event;
+    enum moe_status s = device->ops->event_new(device, &event, err);
+    if (s)
+        return s;
+    device->ops->record(device, MOE_STREAM_UP, event);
+    s = device->ops->sync(device, event, err);
+    device->ops->event_free(device, event);
+    return s;
+}
+
+enum moe_status moe_resident_new(struct moe_resident **out, struct moe_device *device,
+                                 const struct moe_llm *llm,
+                                 const struct moe_resident_options *options, struct moe_err *err)
+{
+    const struct moe_llm_config *c = &llm->config;
+    struct moe_resident *r = calloc(1, sizeof *r);
+    if (!r)
+        return moe_fail_memory(err, "the model on the device");
+    r->device = device;
+    r->context = options->context;
+    r->chunk = options->chunk;
+    r->layers = calloc(c->n_layers, sizeof *r->layers);
+    r->blocks = calloc((size_t)c->n_layers * BLOCKS_A_LAYER + OTHER_BLOCKS, sizeof *r->blocks);
+    enum moe_status s =
+        r->layers && r->blocks ? MOE_OK : moe_fail_memory(err, "the model on the device");
+    if (!s)
+        s = allocate_rest(r, c, options, err);
+    if (!s)
+        s = upload_weights(r, llm, err);
+    if (!s)
+        s = settle(device, err);
+    if (s)
+        moe_resident_free(r);
+    else
+        *out = r;
+    return s;
+}
+
+void moe_resident_free(struct moe_resident *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n_blocks; i++)
+        r->device->ops->release(r->device, MOE_MEMORY_DEVICE, r->blocks[i]);
+    free(r->blocks);
+    free(r->layers);
+    free(r);
+}

@@ -1,0 +1,37 @@
+/* What the threads of the real machine share: the host's thread that runs the step loop, the
+ * fetcher (exec/fetcher.h) and the CPU worker (exec/cpu_worker.h). Inside exec only. */
+#ifndef MOELAB_EXEC_SHARED_H
+#define MOELAB_EXEC_SHARED_H
+
+#include "base/error.h"
+
+#include <pthread.h>
+
+struct moe_shared {
+    pthread_mutex_t lock; /* over everything that more than one thread touches */
+    pthread_cond_t host;  /* something that the host may wait for has happened */
+    struct moe_err err;   /* the first error of any thread: the run is over */
+};
+
+static inline void moe_shared_init(struct moe_shared *shared)
+{
+    *shared = (struct moe_shared){.err = {.status = MOE_OK}};
+    pthread_mutex_init(&shared->lock, NULL);
+    pthread_cond_init(&shared->host, NULL);
+}
+
+static inline void moe_shared_release(struct moe_shared *shared)
+{
+    pthread_mutex_destroy(&shared->lock);
+    pthread_cond_destroy(&shared->host);
+}
+
+/* With the lock held. */
+static inline void moe_shared_fail(struct moe_shared *shared, const struct moe_err *err)
+{
+    if (!shared->err.status)
+        shared->err = *err;
+    pthread_cond_signal(&shared->host);
+}
+
+#endif
