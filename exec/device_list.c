@@ -31,7 +31,7 @@ static void host_name(char *name, size_t size)
     fclose(f);
 }
 
-static void host_fill(struct moe_device_info *device)
+void moe_device_host_info(struct moe_device_info *device)
 {
     *device = (struct moe_device_info){.kind = MOE_DEVICE_HOST};
     host_name(device->name, sizeof device->name);
@@ -80,7 +80,7 @@ enum moe_status moe_device_list(struct moe_devices *out, struct moe_err *err)
 {
     (void)err;
     *out = (struct moe_devices){.n = 1};
-    host_fill(&out->device[0]);
+    moe_device_host_info(&out->device[0]);
     cuda_fill(out);
     return MOE_OK;
 }

@@ -37,6 +37,9 @@ struct moe_devices {
  * the driver). Cannot fail at present; err is for devices whose absence is an error. */
 enum moe_status moe_device_list(struct moe_devices *out, struct moe_err *err);
 
+/* The host alone, without starting a CUDA driver. */
+void moe_device_host_info(struct moe_device_info *out);
+
 /* One line "cuda:0 NAME, 16.0 GiB, 76 multiprocessors, sm 89, PCIe 16 GT/s x16" into buf (cut at
  * its end); unknown parts are left out. Returns buf. */
 const char *moe_device_describe(const struct moe_device_info *device, char *buf, size_t size);
