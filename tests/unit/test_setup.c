@@ -1,0 +1,121 @@
+/* Strategies set up on a model and a device, without a trace. */
+#include "policies/setup.h"
+#include "sim_case.h"
+
+/* tiny_model(2, 4, 2) with "2x2": four slots of 1 MiB, beside 1 MiB that is there anyway. */
+struct spec_case {
+    struct moe_model model;
+    struct moe_strategy strategy;
+    struct moe_setup_spec spec;
+};
+
+static void make_case(struct spec_case *c, const char *strategy, uint64_t memory_mib)
+{
+    c->model = tiny_model(2, 4, 2);
+    c->strategy = load_strategy(strategy);
+    set_key(&c->strategy, "geometry", "2x2");
+    c->spec = (struct moe_setup_spec){.strategy = &c->strategy,
+                                      .model = &c->model,
+                                      .expert_bytes = 1 << 20,
+                                      .dense_bytes = 1 << 20,
+                                      .memory_bytes = memory_mib << 20,
+                                      .device = "device 'cuda:0'"};
+}
+
+static void expect_refused(const struct spec_case *c, const char *text)
+{
+    struct moe_setup setup;
+    struct moe_err err = {0};
+    ck_assert_int_eq(moe_setup_init(&setup, &c->spec, &err), MOE_ERR_USAGE);
+    ck_assert_str_eq(err.text, text);
+}
+
+static void expect_taken(const struct spec_case *c)
+{
+    struct moe_setup setup;
+    struct moe_err err = {0};
+    if (moe_setup_init(&setup, &c->spec, &err))
+        ck_abort_msg("%s", err.text);
+    ck_assert_uint_eq(setup.geometry.n_slots, 4);
+    ck_assert_uint_eq(moe_geometry_bytes(&setup.geometry), 4 << 20);
+    ck_assert_ptr_nonnull(setup.cache);
+    ck_assert(moe_cache_covers(setup.cache, 1));
+    moe_setup_release(&setup);
+    ck_assert_ptr_null(setup.cache);
+    moe_setup_release(&setup);
+}
+
+START_TEST(memory_is_enough_to_the_byte)
+{
+    struct spec_case c;
+    make_case(&c, "collab", 5);
+    expect_taken(&c);
+    c.spec.memory_bytes--;
+    expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 1.0 MiB: more "
+                       "than the 5.0 MiB of device 'cuda:0'");
+    c.spec.memory_bytes = 1000; /* less than the dense part alone */
+    expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 1.0 MiB: more "
+                       "than the 1000 B of device 'cuda:0'");
+}
+END_TEST
+
+START_TEST(streams_take_two_buffers_more)
+{
+    struct spec_case c;
+    make_case(&c, "collab", 6);
+    ck_assert_uint_eq(moe_setup_staging_bytes(&c.spec), 0);
+    expect_taken(&c);
+    set_key(&c.strategy, "prefill", "stream");
+    ck_assert_uint_eq(moe_setup_staging_bytes(&c.spec), 2 << 20);
+    expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 3.0 MiB: more "
+                       "than the 6.0 MiB of device 'cuda:0'");
+    make_case(&c, "on-demand", 7);
+    ck_assert_uint_eq(moe_setup_staging_bytes(&c.spec), 2 << 20);
+    expect_taken(&c);
+}
+END_TEST
+
+START_TEST(what_the_routes_lack)
+{
+    struct spec_case c;
+    make_case(&c, "collab", 100);
+    set_key(&c.strategy, "policy", "opt");
+    expect_refused(&c, "policy 'opt' needs to know the future, which only a trace tells");
+    c.spec.future = true;
+    expect_taken(&c);
+    set_key(&c.strategy, "policy", "hybrimoe-mrs");
+    expect_refused(&c, "policy 'hybrimoe-mrs' needs router scores, which the trace does not have");
+    c.spec.parts = MOE_HAS_SCORE;
+    expect_taken(&c);
+}
+END_TEST
+
+START_TEST(geometry_against_the_model)
+{
+    struct spec_case c;
+    make_case(&c, "collab", 100);
+    set_key(&c.strategy, "geometry", "3x2");
+    struct moe_setup setup;
+    struct moe_err err = {0};
+    ck_assert_int_eq(moe_setup_init(&setup, &c.spec, &err), MOE_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "3"));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("setup");
+    TCase *tc = tcase_create("setup");
+    tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, memory_is_enough_to_the_byte);
+    tcase_add_test(tc, streams_take_two_buffers_more);
+    tcase_add_test(tc, what_the_routes_lack);
+    tcase_add_test(tc, geometry_against_the_model);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
