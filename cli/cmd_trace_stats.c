@@ -1,3 +1,4 @@
+#include "cli/hot_list.h"
 #include "cli/output.h"
 #include "cli/plot.h"
 #include "traces/reuse.h"
@@ -8,8 +9,8 @@
 #include <stdio.h>
 
 struct options {
-    char output[CLI_PATH_MAX], plot[CLI_PATH_MAX];
-    int format, layers;
+    char output[CLI_PATH_MAX], plot[CLI_PATH_MAX], hot_list[CLI_PATH_MAX], hot_split[1024];
+    int format, layers, hot_phase;
 };
 
 static const struct moe_param options[] = {
@@ -20,6 +21,16 @@ static const struct moe_param options[] = {
      .help = "rows for single layers (--no-layers: mean and chance only)"},
     CLI_OPTION_NAME(struct options, plot, "plot", "",
                     "stem of a heat map of popularity: STEM.tsv, STEM.svg, STEM.png"),
+    CLI_OPTION_NAME(struct options, hot_list, "hot_list", "",
+                    "file for the experts in the order of their uses, for policy static:list=FILE"),
+    CLI_OPTION_NAME(struct options, hot_split, "hot_split", "all",
+                    "sequences whose uses it counts: all, first:0.5, last:0.5, sequences:0,3,7"),
+    {.name = "hot_phase",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct options, hot_phase),
+     .default_text = "both",
+     .choices = "both|decode|prefill",
+     .help = "tokens whose uses it counts"},
     CLI_OPTION_FORMAT(struct options),
     CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
     {0},
@@ -229,6 +240,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                                   : write_table(call, &trace, &reuse, err);
     if (!s && *o->plot)
         s = draw_heatmap(call, &trace, &reuse, err);
+    if (!s && *o->hot_list)
+        s = cli_write_hot_list(call, &trace, o->hot_split, (enum moe_phases)o->hot_phase,
+                               o->hot_list, err);
     moe_reuse_release(&reuse);
     moe_trace_release(&trace);
     return s;

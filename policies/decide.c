@@ -132,6 +132,19 @@ const struct moe_plan *moe_plan_collect(struct moe_planner *p,
     return &p->plan;
 }
 
+const struct moe_plan *moe_plan_peek(struct moe_planner *p, const struct moe_cache *cache,
+                                     const struct moe_layer_routes *routes)
+{
+    moe_plan_collect(p, routes);
+    const struct moe_route *route = &p->plan.route;
+    for (uint32_t i = 0; i < route->n; i++) {
+        p->slot[i] = moe_cache_find(cache, route->layer * p->n_experts + route->expert[i]);
+        if (p->slot[i] != MOE_NO_SLOT)
+            p->access[i] = moe_cache_in_flight(cache, p->slot[i]) ? MOE_HIT_IN_FLIGHT : MOE_HIT;
+    }
+    return &p->plan;
+}
+
 const struct moe_plan *moe_plan_event(struct moe_planner *p, struct moe_cache *cache,
                                       struct moe_admission *admission,
                                       const struct moe_layer_routes *routes)

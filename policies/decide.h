@@ -38,6 +38,12 @@ void moe_planner_free(struct moe_planner *planner);
 const struct moe_plan *moe_plan_collect(struct moe_planner *planner,
                                         const struct moe_layer_routes *routes);
 
+/* As moe_plan_collect, and experts that lie in a slot or are on their way into one have access and
+ * slot set as a lookup would: for phases that the strategy keeps out of the cache and yet computes
+ * where the weights are. Nothing is counted, no policy is told, nothing is pinned. */
+const struct moe_plan *moe_plan_peek(struct moe_planner *planner, const struct moe_cache *cache,
+                                     const struct moe_layer_routes *routes);
+
 /* Event contract: classify all at the event's start; in gate order touch the hits and, where
  * admission says so, reserve slots for the misses; then end the event. Reserved slots are in
  * flight: the caller fetches and reports moe_cache_ready. */

@@ -6,9 +6,7 @@
 
 uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec)
 {
-    const struct moe_strategy *strategy = spec->strategy;
-    bool streams = strategy->miss == MOE_MISS_WAIT || strategy->prefill == MOE_PREFILL_STREAM;
-    return streams ? 2 * spec->expert_bytes : 0;
+    return moe_strategy_streams(spec->strategy) ? 2 * spec->expert_bytes : 0;
 }
 
 static enum moe_status check_needs(const struct moe_setup_spec *spec, struct moe_err *err)

@@ -5,30 +5,59 @@
 /* Prefetches queued after one layer, at most: a queue longer than two routes only grows late. */
 enum { MAX_PREFETCH = 128 };
 
+static enum moe_status check_prefill(const struct moe_strategy *strategy,
+                                     const struct moe_costs *costs, struct moe_err *err)
+{
+    if (strategy->prefill == MOE_PREFILL_AUTO && !costs)
+        return moe_fail(
+            err, MOE_ERR_USAGE,
+            "prefill 'auto' needs a platform: its costs tell where an expert ends first; "
+            "name one, or use prefill=cpu, cache or stream");
+    if (strategy->prefill == MOE_PREFILL_CPU && strategy->prefill_warm)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "prefill_warm keeps what prefill 'stream' or 'auto' copies, but prefill is "
+                        "'cpu'; use prefill=cache, or leave it out");
+    return MOE_OK;
+}
+
+static enum moe_status alloc(struct moe_loop *loop, struct moe_err *err)
+{
+    const struct moe_prefetcher_spec *prefetcher = &loop->strategy->prefetcher;
+    size_t n = loop->n_experts > loop->top_k ? loop->n_experts : loop->top_k;
+    if (prefetcher->ops->state_size) {
+        struct moe_prefetch_env env = {loop->n_layers, loop->n_experts, loop->top_k,
+                                       prefetcher->params};
+        loop->prefetch_state = calloc(1, prefetcher->ops->state_size(&env));
+        if (!loop->prefetch_state)
+            return moe_fail_memory(err, "the prefetcher's state");
+        prefetcher->ops->init(loop->prefetch_state, &env);
+    }
+    bool places = loop->strategy->prefill == MOE_PREFILL_AUTO;
+    loop->place = calloc(n, sizeof *loop->place);
+    loop->jobs = places ? calloc(n, sizeof *loop->jobs) : NULL;
+    if (!loop->place || (places && !loop->jobs))
+        return moe_fail_memory(err, "the places of experts");
+    return moe_planner_new(&loop->planner, loop->n_experts, loop->top_k, err);
+}
+
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
                               const struct moe_machine_ops *ops, void *machine,
-                              struct moe_cache *cache, uint32_t n_layers, uint32_t n_experts,
-                              uint32_t top_k, struct moe_err *err)
+                              struct moe_cache *cache, const struct moe_costs *costs,
+                              uint32_t n_layers, uint32_t n_experts, uint32_t top_k,
+                              struct moe_err *err)
 {
     *loop = (struct moe_loop){.strategy = strategy,
                               .ops = ops,
                               .machine = machine,
                               .cache = cache,
+                              .costs = costs,
                               .n_layers = n_layers,
                               .n_experts = n_experts,
                               .top_k = top_k};
     moe_admission_init(&loop->admission, &strategy->admission);
-    const struct moe_prefetcher_ops *prefetcher = strategy->prefetcher.ops;
-    if (prefetcher->state_size) {
-        struct moe_prefetch_env env = {n_layers, n_experts, top_k, strategy->prefetcher.params};
-        loop->prefetch_state = calloc(1, prefetcher->state_size(&env));
-        if (!loop->prefetch_state)
-            return moe_fail_memory(err, "the prefetcher's state");
-        prefetcher->init(loop->prefetch_state, &env);
-    }
-    loop->place = calloc(n_experts > top_k ? n_experts : top_k, sizeof *loop->place);
-    enum moe_status s = loop->place ? moe_planner_new(&loop->planner, n_experts, top_k, err)
-                                    : moe_fail_memory(err, "the places of experts");
+    enum moe_status s = check_prefill(strategy, costs, err);
+    if (!s)
+        s = alloc(loop, err);
     if (s)
         moe_loop_release(loop);
     return s;
@@ -39,9 +68,11 @@ void moe_loop_release(struct moe_loop *loop)
     moe_planner_free(loop->planner);
     free(loop->prefetch_state);
     free(loop->place);
+    free(loop->jobs);
     loop->planner = NULL;
     loop->prefetch_state = NULL;
     loop->place = NULL;
+    loop->jobs = NULL;
 }
 
 /* All copies are queued before the first is waited for, so that they follow one another. */
@@ -65,6 +96,7 @@ void moe_loop_preload(struct moe_loop *loop)
 struct layer_run {
     const struct moe_loop *loop;
     const struct moe_plan *plan;
+    bool placed; /* by the platform's costs: loop->jobs is the order */
 };
 
 static struct moe_ffn ffn_of(const struct moe_plan *plan, uint32_t i, moe_slot slot)
@@ -81,6 +113,19 @@ static void choose_places(struct moe_loop *loop, const struct moe_plan *plan, bo
         uint8_t access = plan->route.access[i];
         bool there = access == MOE_HIT || (access == MOE_HIT_IN_FLIGHT && waits);
         loop->place[i] = there ? MOE_PLACE_GPU : stream ? MOE_PLACE_STREAM : MOE_PLACE_CPU;
+    }
+}
+
+/* By the platform's costs. */
+static void place_prompt(struct moe_loop *loop, const struct moe_plan *plan, uint32_t n_tokens)
+{
+    bool pageable = loop->strategy->fill_memory == MOE_FILL_PAGEABLE;
+    moe_place_plan(plan, loop->costs, n_tokens, pageable, loop->jobs);
+    for (uint32_t j = 0; j < plan->route.n; j++) {
+        const struct moe_place_job *job = &loop->jobs[j];
+        loop->place[job->index] = job->resident ? MOE_PLACE_GPU
+                                  : job->on_gpu ? MOE_PLACE_STREAM
+                                                : MOE_PLACE_CPU;
     }
 }
 
@@ -164,10 +209,29 @@ static void fill_after_compute(const struct layer_run *run)
     }
 }
 
+/* The GPU's first: queueing an expert for the CPU may keep the host waiting until it is done. */
+static void run_in_places(const struct layer_run *run)
+{
+    const struct moe_loop *loop = run->loop;
+    for (int cpu = 0; cpu < 2; cpu++) {
+        for (uint32_t j = 0; j < run->plan->route.n; j++) {
+            uint32_t i = loop->jobs[j].index;
+            if ((loop->place[i] == MOE_PLACE_CPU) != cpu)
+                continue;
+            if (is_hit(run, i))
+                compute_hit(run, i);
+            else
+                compute_miss(run, i);
+        }
+    }
+}
+
 static void run_experts(const struct layer_run *run)
 {
     uint32_t n = run->plan->route.n;
-    if (run->loop->strategy->order == MOE_ORDER_GATE) {
+    if (run->placed) {
+        run_in_places(run);
+    } else if (run->loop->strategy->order == MOE_ORDER_GATE) {
         for (uint32_t i = 0; i < n; i++) {
             if (is_hit(run, i))
                 compute_hit(run, i);
@@ -204,7 +268,15 @@ static void prefetch(const struct moe_loop *loop, const struct moe_route *route)
 /* Prompts may stay outside: then the cache and its policy do not see the step at all. */
 static bool uses_cache(const struct moe_loop *loop, enum moe_phase phase)
 {
-    return phase != MOE_PREFILL || loop->strategy->prefill == MOE_PREFILL_CACHE;
+    return phase != MOE_PREFILL || moe_strategy_caches_prompts(loop->strategy);
+}
+
+/* Are missed experts copied to the GPU and computed there? */
+static bool streams(const struct moe_strategy *strategy, enum moe_phase phase)
+{
+    if (phase == MOE_PREFILL && strategy->prefill != MOE_PREFILL_CACHE)
+        return strategy->prefill == MOE_PREFILL_STREAM;
+    return strategy->miss == MOE_MISS_WAIT;
 }
 
 static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct moe_err *err)
@@ -215,13 +287,17 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
         return s;
     struct layer_run run = {.loop = loop};
     bool cached = uses_cache(loop, routes.phase);
+    run.placed = routes.phase == MOE_PREFILL && loop->strategy->prefill == MOE_PREFILL_AUTO;
     if (cached)
         run.plan = moe_plan_event(loop->planner, loop->cache, &loop->admission, &routes);
+    else if (run.placed)
+        run.plan = moe_plan_peek(loop->planner, loop->cache, &routes);
     else
         run.plan = moe_plan_collect(loop->planner, &routes);
-    choose_places(loop, run.plan,
-                  cached ? loop->strategy->miss == MOE_MISS_WAIT
-                         : loop->strategy->prefill == MOE_PREFILL_STREAM);
+    if (run.placed)
+        place_prompt(loop, run.plan, routes.n_tokens);
+    else
+        choose_places(loop, run.plan, streams(loop->strategy, routes.phase));
     if (loop->observer)
         loop->observer(loop->observer_user,
                        &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place});

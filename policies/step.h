@@ -3,6 +3,7 @@
 #define MOELAB_POLICIES_STEP_H
 
 #include "policies/machine.h"
+#include "policies/place.h"
 #include "policies/strategy.h"
 
 /* Where an expert of an event is computed. */
@@ -28,21 +29,26 @@ struct moe_loop {
     const struct moe_machine_ops *ops;
     void *machine;
     struct moe_cache *cache;
+    const struct moe_costs *costs; /* of the platform, or NULL */
     struct moe_admission admission;
     struct moe_planner *planner;
     void *prefetch_state; /* heap; NULL for `none` */
     uint32_t n_layers, n_experts, top_k;
     uint64_t n_steps;                /* begun */
     uint8_t *place;                  /* [max(E, K)] of the event under way */
+    struct moe_place_job *jobs;      /* [max(E, K)] heap; NULL unless prefill is auto */
     moe_decision_observer *observer; /* or NULL; may be set at any time after moe_loop_init */
     void *observer_user;
 };
 
-/* Takes pointers, owns planner, prefetch_state and place only. Errors: MOE_ERR_MEMORY. */
+/* Takes pointers, owns planner, prefetch_state, place and jobs only. costs: of the strategy's
+ * threads, or NULL where no platform is known. Errors: MOE_ERR_USAGE (prefill 'auto' without costs,
+ * prefill_warm with prefill 'cpu'), MOE_ERR_MEMORY. */
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
                               const struct moe_machine_ops *ops, void *machine,
-                              struct moe_cache *cache, uint32_t n_layers, uint32_t n_experts,
-                              uint32_t top_k, struct moe_err *err);
+                              struct moe_cache *cache, const struct moe_costs *costs,
+                              uint32_t n_layers, uint32_t n_experts, uint32_t top_k,
+                              struct moe_err *err);
 void moe_loop_release(struct moe_loop *loop);
 
 /* Fetches the policy's initial content into the slots and waits until it is there: before the first

@@ -21,8 +21,15 @@ static const struct moe_param table[] = {
      .type = MOE_PARAM_CHOICE,
      FIELD(prefill),
      .default_text = "cpu",
-     .choices = "cpu|cache|stream",
-     .help = "experts of prompt tokens: on the CPU, through the cache, or copied to the GPU"},
+     .choices = "cpu|cache|stream|auto",
+     .help = "experts of prompt tokens: on the CPU, through the cache, copied to the GPU, or each "
+             "where it ends first by the platform's costs"},
+    {.name = "prefill_warm",
+     .type = MOE_PARAM_BOOL,
+     FIELD(prefill_warm),
+     .default_text = "false",
+     .help = "with prefill stream or auto: missed experts of prompts are kept in slots where "
+             "admission and policy take them, so that decode starts warm"},
     {.name = "threads",
      .type = MOE_PARAM_U64,
      FIELD(threads),
@@ -174,16 +181,16 @@ static enum moe_status set_rule_key(struct moe_strategy *strategy, enum rule rul
 static enum moe_status unknown_key(const char *key, struct moe_err *err)
 {
     static const char *const known[] = {
-        "geometry",  "policy",      "admission",         "prefetcher",     "prefill",
-        "threads",   "seed",        "dispatch.miss",     "dispatch.order", "dispatch.overlap",
-        "fill.when", "fill.memory", "dispatch.in_flight"};
+        "geometry",  "policy",      "admission",          "prefetcher",     "prefill",
+        "threads",   "seed",        "dispatch.miss",      "dispatch.order", "dispatch.overlap",
+        "fill.when", "fill.memory", "dispatch.in_flight", "prefill_warm"};
     const char *nearest = moe_nearest_name(key, known, sizeof known / sizeof *known);
     if (nearest)
         return moe_fail(err, MOE_ERR_USAGE, "unknown strategy key '%s' (did you mean '%s'?)", key,
                         nearest);
     return moe_fail(err, MOE_ERR_USAGE,
                     "unknown strategy key '%s' (keys: geometry policy admission prefetcher prefill "
-                    "threads seed dispatch.* fill.*)",
+                    "prefill_warm threads seed dispatch.* fill.*)",
                     key);
 }
 

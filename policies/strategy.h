@@ -12,7 +12,12 @@ enum moe_dispatch_in_flight { MOE_FLIGHT_WAIT, MOE_FLIGHT_CPU };
 enum moe_dispatch_order { MOE_ORDER_HITS_FIRST, MOE_ORDER_GATE };
 enum moe_fill_when { MOE_FILL_AFTER_COMPUTE, MOE_FILL_AT_ONCE };
 enum moe_fill_memory { MOE_FILL_PINNED, MOE_FILL_PAGEABLE };
-enum moe_prefill_place { MOE_PREFILL_CPU, MOE_PREFILL_CACHE, MOE_PREFILL_STREAM };
+enum moe_prefill_place {
+    MOE_PREFILL_CPU,
+    MOE_PREFILL_CACHE,
+    MOE_PREFILL_STREAM,
+    MOE_PREFILL_AUTO, /* place.h; an expert that lies in a slot is computed from it */
+};
 
 struct moe_strategy {
     char name[64];
@@ -30,6 +35,7 @@ struct moe_strategy {
                          all misses of the layer; without, each miss when it is computed itself */
     int fill_memory;  /* enum moe_fill_memory */
     int prefill;      /* enum moe_prefill_place */
+    int prefill_warm; /* bool, with stream and auto: prompts use the cache as decode does */
     uint64_t threads; /* CPU threads for experts */
     uint64_t seed;
 };
@@ -49,6 +55,19 @@ enum moe_status moe_strategy_set(struct moe_strategy *strategy, const char *key,
 
 /* Is key (with its section) one that moe_strategy_set knows in this strategy? */
 bool moe_strategy_has(const struct moe_strategy *strategy, const char *key);
+
+/* Do prompts ask the cache and its policy? Otherwise these do not see them. */
+static inline bool moe_strategy_caches_prompts(const struct moe_strategy *strategy)
+{
+    return strategy->prefill == MOE_PREFILL_CACHE || strategy->prefill_warm;
+}
+
+/* Are experts computed on the GPU without a slot of their own? */
+static inline bool moe_strategy_streams(const struct moe_strategy *strategy)
+{
+    return strategy->miss == MOE_MISS_WAIT || strategy->prefill == MOE_PREFILL_STREAM ||
+           strategy->prefill == MOE_PREFILL_AUTO;
+}
 
 /* Canonical "key=value" lines, for provenance. */
 void moe_strategy_describe(const struct moe_strategy *strategy, char *buf, size_t size);

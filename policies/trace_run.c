@@ -28,7 +28,7 @@ static enum moe_status find_future(struct moe_trace_run *run, struct moe_err *er
         return MOE_OK;
     /* The cache sees prompts only where the strategy says so. */
     enum moe_phases phases =
-        strategy->prefill == MOE_PREFILL_CACHE ? MOE_PHASES_BOTH : MOE_PHASES_DECODE;
+        moe_strategy_caches_prompts(strategy) ? MOE_PHASES_BOTH : MOE_PHASES_DECODE;
     return moe_future_build(&trace->tokens, info->n_layers, info->n_experts, info->top_k,
                             MOE_CONTRACT_EVENT, MOE_ORDER_STEP, phases, &run->next_use, err);
 }
@@ -76,11 +76,12 @@ enum moe_status moe_trace_run_prepare(struct moe_trace_run *run,
 }
 
 enum moe_status moe_trace_run_attach(struct moe_trace_run *run, const struct moe_machine_ops *ops,
-                                     void *machine, struct moe_err *err)
+                                     void *machine, const struct moe_costs *costs,
+                                     struct moe_err *err)
 {
     const struct moe_model *model = &run->model;
     enum moe_status s = moe_loop_init(&run->loop, run->spec.setup.strategy, ops, machine,
-                                      run->setup.cache, (uint32_t)model->n_layers,
+                                      run->setup.cache, costs, (uint32_t)model->n_layers,
                                       (uint32_t)model->n_experts, (uint32_t)model->top_k, err);
     if (s)
         return s;

@@ -51,9 +51,11 @@ enum moe_status moe_trace_run_prepare(struct moe_trace_run *run,
                                       const struct moe_trace_run_spec *spec, struct moe_err *err);
 
 /* Puts the step loop on the machine, which outlives the steps, and the policy's initial content
- * into the slots (moe_loop_preload). Errors: MOE_ERR_MEMORY. */
+ * into the slots (moe_loop_preload). costs: of the platform for run->model and the strategy's
+ * threads, or NULL; outlives the steps. Errors: those of moe_loop_init. */
 enum moe_status moe_trace_run_attach(struct moe_trace_run *run, const struct moe_machine_ops *ops,
-                                     void *machine, struct moe_err *err);
+                                     void *machine, const struct moe_costs *costs,
+                                     struct moe_err *err);
 
 /* Once a run. Errors: MOE_ERR_INTERRUPTED, those of the machine. */
 enum moe_status moe_trace_run_steps(struct moe_trace_run *run, struct moe_err *err);

@@ -59,7 +59,9 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
                                   .next_use = run->trace.next_use,
                                   .timeline = in->timeline};
     s = moe_sim_machine_new(&run->machine, &setup, err);
-    return s ? s : moe_trace_run_attach(&run->trace, &moe_sim_machine_ops, run->machine, err);
+    return s ? s
+             : moe_trace_run_attach(&run->trace, &moe_sim_machine_ops, run->machine, &run->costs,
+                                    err);
 }
 
 static void release(struct run *run)

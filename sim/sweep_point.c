@@ -29,22 +29,27 @@ static const struct moe_param replay_table[] = {
     {0},
 };
 
-enum { CONFIG_MAX_BYTES = 1 << 20 };
+enum { CONFIG_MAX_BYTES = 1 << 20, LIST_MAX_BYTES = 64 << 20 };
 
-/* Path of a configuration by name, its content mixed into *hash. */
-static enum moe_status find_and_hash(const char *kind, const char *name, char *path, size_t size,
-                                     uint64_t *hash, struct moe_err *err)
+static enum moe_status hash_file(const char *path, uint64_t max_bytes, uint64_t *hash,
+                                 struct moe_err *err)
 {
     char *text;
     size_t length;
-    enum moe_status s = moe_find_config(kind, name, path, size, err);
-    if (!s)
-        s = moe_file_read(path, CONFIG_MAX_BYTES, &text, &length, err);
+    enum moe_status s = moe_file_read(path, max_bytes, &text, &length, err);
     if (s)
         return s;
     *hash = moe_hash_bytes(*hash, text, length);
     free(text);
     return MOE_OK;
+}
+
+/* Path of a configuration by name, its content mixed into *hash. */
+static enum moe_status find_and_hash(const char *kind, const char *name, char *path, size_t size,
+                                     uint64_t *hash, struct moe_err *err)
+{
+    enum moe_status s = moe_find_config(kind, name, path, size, err);
+    return s ? s : hash_file(path, CONFIG_MAX_BYTES, hash, err);
 }
 
 static enum moe_status apply_setting(const struct moe_experiment *x,
@@ -86,6 +91,10 @@ enum moe_status moe_sweep_resolve(const struct moe_experiment *x, const struct m
         hash = moe_hash_bytes(hash, point->settings[i].key, strlen(point->settings[i].key) + 1);
         hash = moe_hash_bytes(hash, point->settings[i].value, strlen(point->settings[i].value) + 1);
     }
+    const struct moe_policy_spec *policy = &out->strategy.policy;
+    const char *list = !s && policy->ops->file ? policy->ops->file(policy->params) : "";
+    if (*list)
+        s = hash_file(list, LIST_MAX_BYTES, &hash, err);
     if (s)
         return s;
     moe_strategy_describe(&out->strategy, described, sizeof described);

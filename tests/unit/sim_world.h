@@ -84,7 +84,10 @@ static inline struct world random_world(struct moe_rng *rng)
     snprintf(geometry, sizeof geometry, "%ux%u", 1 + (unsigned)moe_rng_below(rng, shape.n_layers),
              1 + (unsigned)moe_rng_below(rng, 4));
     set_key(&w.strategy, "geometry", PICK(rng, geometry, geometry, "global:3", "none", "all"));
-    set_key(&w.strategy, "prefill", PICK(rng, "cpu", "cache", "stream"));
+    const char *prefill = PICK(rng, "cpu", "cache", "stream", "auto");
+    set_key(&w.strategy, "prefill", prefill);
+    if (strcmp(prefill, "cpu") != 0)
+        set_key(&w.strategy, "prefill_warm", PICK(rng, "off", "on"));
     set_key(&w.strategy, "dispatch.miss", PICK(rng, "cpu", "wait"));
     set_key(&w.strategy, "dispatch.in_flight", PICK(rng, "cpu", "wait"));
     set_key(&w.strategy, "dispatch.order", PICK(rng, "gate", "hits-first"));

@@ -31,7 +31,7 @@ static struct moe_counts replayed(const struct world *w, struct moe_counts *pref
     const struct moe_trace_info *info = &w->trace.info;
     struct moe_replay_options options = {
         .contract = MOE_CONTRACT_EVENT,
-        .phases = strategy->prefill == MOE_PREFILL_CACHE ? MOE_PHASES_BOTH : MOE_PHASES_DECODE,
+        .phases = moe_strategy_caches_prompts(strategy) ? MOE_PHASES_BOTH : MOE_PHASES_DECODE,
         .seed = strategy->seed,
         .admission = &strategy->admission};
     struct moe_geometry geometry;

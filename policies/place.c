@@ -1,0 +1,53 @@
+#include "policies/place.h"
+
+#include <stdlib.h>
+
+static int in_order(const void *a, const void *b)
+{
+    const struct moe_place_job *x = a, *y = b;
+    if (x->resident != y->resident)
+        return x->resident ? -1 : 1;
+    if (x->tokens != y->tokens)
+        return x->tokens > y->tokens ? -1 : 1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+uint64_t moe_place_experts(struct moe_place_job *jobs, uint32_t n, uint64_t down_ns, uint64_t up_ns)
+{
+    uint64_t cpu = down_ns, link = 0, gpu = 0, end = 0; /* when each queue is empty */
+    qsort(jobs, n, sizeof *jobs, in_order);
+    for (uint32_t i = 0; i < n; i++) {
+        struct moe_place_job *job = &jobs[i];
+        uint64_t landed = job->resident ? 0 : link + job->copy_ns;
+        uint64_t on_gpu = later(gpu, landed) + job->gpu_ns;
+        uint64_t on_cpu = cpu + job->cpu_ns + up_ns;
+        job->on_gpu = job->resident || on_gpu < on_cpu;
+        if (job->on_gpu) {
+            link = later(link, landed);
+            gpu = on_gpu;
+        } else {
+            cpu += job->cpu_ns;
+        }
+        end = later(end, job->on_gpu ? on_gpu : on_cpu);
+    }
+    return end;
+}
+
+uint64_t moe_place_plan(const struct moe_plan *plan, const struct moe_costs *costs,
+                        uint32_t n_tokens, bool pageable, struct moe_place_job *jobs)
+{
+    for (uint32_t i = 0; i < plan->route.n; i++)
+        jobs[i] = (struct moe_place_job){.index = i,
+                                         .tokens = plan->tokens[i],
+                                         .resident = plan->route.access[i] != MOE_MISS,
+                                         .cpu_ns = moe_cost_cpu_expert_ns(costs, plan->tokens[i]),
+                                         .copy_ns = costs->copy_ns[pageable],
+                                         .gpu_ns = moe_cost_gpu_expert_ns(costs, plan->tokens[i])};
+    return moe_place_experts(jobs, plan->route.n, moe_cost_state_down_ns(costs, n_tokens),
+                             moe_cost_state_up_ns(costs, n_tokens));
+}

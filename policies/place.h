@@ -1,0 +1,38 @@
+/* Placement of a prompt's experts (prefill 'auto'): each is computed where it finishes first, on
+ * the CPU or, copied over the link, on the GPU, by the costs of the platform and without a clock;
+ * so every machine decides alike.
+ *
+ * Three queues, each first in, first out: the CPU pool, which begins when the activations have come
+ * down; the link; the GPU, which computes an expert when its copy has landed. Experts that lie in a
+ * slot go to the GPU, and first; the others follow by falling number of tokens (longest job first,
+ * Graham 1969), each to the queue where it ends earlier given what is queued so far, to the CPU
+ * where both are equal. Then no layer ends later than with all of them on the CPU, nor with all of
+ * them streamed in this order: taking a job off a queue delays no other.
+ *
+ * Left out: the host DRAM that CPU and copies share, the two staging buffers (a copy waits while
+ * both hold experts that are not computed yet), copies of earlier layers that still run. */
+#ifndef MOELAB_POLICIES_PLACE_H
+#define MOELAB_POLICIES_PLACE_H
+
+#include "policies/cost.h"
+#include "policies/decide.h"
+
+struct moe_place_job {
+    uint32_t index;  /* of the expert in the plan */
+    uint32_t tokens; /* that use it */
+    bool resident;   /* in a slot, or on its way into one */
+    bool on_gpu;     /* out */
+    uint64_t cpu_ns, copy_ns, gpu_ns;
+};
+
+/* Brings the jobs into the order in which they are to be queued and sets on_gpu. down_ns passes
+ * before the CPU begins its first one, up_ns after its last until the layer has the result. Returns
+ * when the layer's experts are done, in ns after their routing is known. */
+uint64_t moe_place_experts(struct moe_place_job *jobs, uint32_t n, uint64_t down_ns,
+                           uint64_t up_ns);
+
+/* Makes the jobs of a plan, jobs [route.n], for a step of n_tokens, and places them. */
+uint64_t moe_place_plan(const struct moe_plan *plan, const struct moe_costs *costs,
+                        uint32_t n_tokens, bool pageable, struct moe_place_job *jobs);
+
+#endif
