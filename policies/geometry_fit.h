@@ -1,0 +1,17 @@
+/* Shrinking a geometry until it fits. */
+#ifndef MOELAB_POLICIES_GEOMETRY_FIT_H
+#define MOELAB_POLICIES_GEOMETRY_FIT_H
+
+#include "policies/geometry.h"
+
+#include <stddef.h>
+
+/* Writes to buf the largest geometry of the same kind as `text` that has at most max_slots slots:
+ * NxM loses indexes, then ways; a global pool gets smaller; `all` and ncmoe:N keep more layers on
+ * the CPU; a list of ways loses them from its last layers on. Unchanged where it fits already;
+ * "none" where nothing does. expert_bytes: of one expert. Errors: those of moe_geometry_parse. */
+enum moe_status moe_geometry_fit(const char *text, uint32_t n_layers, uint32_t n_experts,
+                                 uint64_t expert_bytes, uint64_t max_slots, char *buf, size_t size,
+                                 struct moe_err *err);
+
+#endif
