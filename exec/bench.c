@@ -2,124 +2,58 @@
 
 #include "base/numbers.h"
 #include "base/progress.h"
-#include "base/rng.h"
-#include "exec/cpu.h"
+#include "exec/bench_memory.h"
 #include "exec/gemm.h"
-#include "exec/pool.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
-enum { REPEATS_MAX = 99, MATRIX_ROWS = 2048, PIECE = 1 << 20 };
+enum { REPEATS_MAX = 99, MATRIX_ROWS = 2048 };
 
 struct work {
     const struct moe_kernel_bench *bench;
     void (*row)(void *context, const struct moe_kernel_bench_row *row);
     void *context;
     struct moe_pool *pool;
-    uint8_t *weights;
-    uint64_t bytes;   /* of weights */
-    uint64_t at;      /* where the next measurement starts, so that no cache holds its weights */
+    struct moe_bench_memory memory;
     float *x, *h, *y; /* [T, max(D, F)] each */
     float *converted; /* [MATRIX_ROWS, D] for OpenBLAS */
     uint32_t threads;
-    atomic_uint_fast64_t sum; /* keeps the reading from being left out */
 };
 
-/* A part of the weights and what is done with it piece by piece. */
-struct part {
-    struct work *work;
-    uint8_t *data;
-    uint64_t bytes;
+/* Rows to convert. */
+struct conversion {
+    float *to;
     struct moe_matrix matrix;
 };
 
-static uint64_t piece_bytes(const struct part *part, uint32_t i)
-{
-    const uint64_t left = part->bytes - (uint64_t)i * PIECE;
-    return left < PIECE ? left : PIECE;
-}
-
-static void read_piece(void *context, uint32_t i)
-{
-    const struct part *part = context;
-    const uint64_t sum = moe_cpu_read(part->data + (uint64_t)i * PIECE, piece_bytes(part, i));
-    atomic_fetch_xor_explicit(&part->work->sum, sum, memory_order_relaxed);
-}
-
-/* Words that are modest numbers in every type: 1.0 to 1.06 as F16, 0.008 as BF16 and F32. */
-static void fill_piece(void *context, uint32_t i)
-{
-    const struct part *part = context;
-    const uint64_t n = piece_bytes(part, i);
-    uint8_t *to = part->data + (uint64_t)i * PIECE;
-    struct moe_rng rng;
-    moe_rng_init(&rng, i);
-    for (uint64_t k = 0; k < n; k += 8) {
-        const uint64_t word = (moe_rng_next(&rng) & 0x803f803f803f803f) | 0x3c003c003c003c00;
-        memcpy(to + k, &word, n - k < 8 ? n - k : 8);
-    }
-}
-
 static void convert_row(void *context, uint32_t r)
 {
-    const struct part *part = context;
-    const struct moe_matrix *w = &part->matrix;
-    moe_dtype_info(w->dtype)->to_f32(part->data + r * moe_dtype_row_bytes(w->dtype, w->cols),
-                                     w->cols, part->work->converted + (size_t)r * w->cols);
-}
-
-static void over_pieces(struct part *part, void (*f)(void *context, uint32_t i))
-{
-    moe_pool_each(part->work->pool, (uint32_t)((part->bytes + PIECE - 1) / PIECE), f, part);
-}
-
-/* The next `bytes` of the weights; from the start again where the end is reached. */
-static struct part next_part(struct work *work, uint64_t bytes)
-{
-    if (work->at + bytes > work->bytes)
-        work->at = 0;
-    struct part part = {.work = work, .data = work->weights + work->at, .bytes = bytes};
-    work->at += bytes;
-    return part;
-}
-
-static double seconds_since(uint64_t start)
-{
-    const uint64_t ns = moe_clock_ns() - start;
-    return (double)(ns ? ns : 1) * 1e-9;
-}
-
-static double read_part(struct work *work, uint64_t bytes)
-{
-    struct part part = next_part(work, bytes);
-    const uint64_t start = moe_clock_ns();
-    over_pieces(&part, read_piece);
-    return seconds_since(start);
+    const struct conversion *c = context;
+    const struct moe_matrix *w = &c->matrix;
+    const uint8_t *data = w->data;
+    moe_dtype_info(w->dtype)->to_f32(data + r * moe_dtype_row_bytes(w->dtype, w->cols), w->cols,
+                                     c->to + (size_t)r * w->cols);
 }
 
 static uint64_t expert_bytes(const struct moe_kernel_bench *bench, enum moe_dtype dtype)
 {
-    return 3 * (uint64_t)bench->d_ffn * moe_dtype_row_bytes(dtype, bench->d_model);
+    return moe_bench_expert_bytes(dtype, bench->d_model, bench->d_ffn);
+}
+
+static double read_part(struct work *work, uint64_t bytes)
+{
+    return moe_bench_read_seconds(&work->memory, work->pool, bytes);
 }
 
 static double run_expert(struct work *work, enum moe_dtype dtype)
 {
-    const uint32_t d = work->bench->d_model, f = work->bench->d_ffn;
-    const struct part part = next_part(work, expert_bytes(work->bench, dtype));
-    const uint64_t third = part.bytes / 3;
-    const struct moe_ffn_job job = {.w1 = {part.data, dtype, f, d},
-                                    .w3 = {part.data + third, dtype, f, d},
-                                    .w2 = {part.data + 2 * third, dtype, d, f},
-                                    .n_tokens = 1,
-                                    .x = work->x,
-                                    .h = work->h,
-                                    .y = work->y};
+    struct moe_ffn_job job = {.n_tokens = 1, .x = work->x, .h = work->h, .y = work->y};
+    moe_bench_expert_at(&job,
+                        moe_bench_memory_next(&work->memory, expert_bytes(work->bench, dtype)),
+                        dtype, work->bench->d_model, work->bench->d_ffn);
     const uint64_t start = moe_clock_ns();
     moe_pool_experts(work->pool, &job, 1);
-    return seconds_since(start);
+    return moe_bench_seconds_since(start);
 }
 
 static uint32_t matrix_rows(const struct moe_kernel_bench *bench)
@@ -130,20 +64,21 @@ static uint32_t matrix_rows(const struct moe_kernel_bench *bench)
 static double run_matrix(struct work *work, enum moe_dtype dtype, uint32_t tokens, bool peer)
 {
     const uint32_t rows = matrix_rows(work->bench), d = work->bench->d_model;
-    struct part part = next_part(work, rows * moe_dtype_row_bytes(dtype, d));
-    part.matrix = (struct moe_matrix){part.data, dtype, rows, d};
+    const uint8_t *data =
+        moe_bench_memory_next(&work->memory, rows * moe_dtype_row_bytes(dtype, d));
+    struct conversion c = {.to = work->converted, .matrix = {data, dtype, rows, d}};
     const uint64_t start = moe_clock_ns();
     if (!peer) {
-        moe_pool_linear(work->pool, &part.matrix, NULL, work->x, tokens, work->y);
-        return seconds_since(start);
+        moe_pool_linear(work->pool, &c.matrix, NULL, work->x, tokens, work->y);
+        return moe_bench_seconds_since(start);
     }
-    const float *w = (const float *)(const void *)part.data;
+    const float *w = (const float *)(const void *)data;
     if (dtype != MOE_F32) {
-        moe_pool_each(work->pool, rows, convert_row, &part);
+        moe_pool_each(work->pool, rows, convert_row, &c);
         w = work->converted;
     }
     moe_gemm_f32(w, rows, d, work->x, tokens, work->y, work->threads);
-    return seconds_since(start);
+    return moe_bench_seconds_since(start);
 }
 
 /* Median of n values, which are sorted; spread as in struct moe_kernel_bench_row. */
@@ -269,18 +204,6 @@ static enum moe_status bench_all(struct work *work, struct moe_err *err)
     return s;
 }
 
-static enum moe_status fill(struct work *work, struct moe_err *err)
-{
-    const struct moe_pool_options options = {.pin = true};
-    enum moe_status s = moe_pool_new(&work->pool, &options, err);
-    if (s)
-        return s;
-    struct part part = {.work = work, .data = work->weights, .bytes = work->bytes};
-    over_pieces(&part, fill_piece);
-    moe_pool_free(work->pool);
-    return MOE_OK;
-}
-
 static enum moe_status with_vectors(struct work *work, struct moe_err *err)
 {
     const struct moe_kernel_bench *bench = work->bench;
@@ -315,15 +238,10 @@ enum moe_status moe_bench_kernels(const struct moe_kernel_bench *bench,
 {
     struct work work = {.bench = bench, .row = row, .context = context};
     const uint64_t least = expert_bytes(bench, bench->dtype[MOE_F32] ? MOE_F32 : MOE_BF16);
-    work.bytes = bench->n_experts * expert_bytes(bench, MOE_BF16);
-    work.bytes = work.bytes > least ? work.bytes : least;
-    work.weights =
-        mmap(NULL, work.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (work.weights == MAP_FAILED)
-        return moe_fail_memory(err, "the experts of the benchmark");
-    enum moe_status s = fill(&work, err);
+    const uint64_t wanted = bench->n_experts * expert_bytes(bench, MOE_BF16);
+    enum moe_status s = moe_bench_memory_init(&work.memory, wanted > least ? wanted : least, err);
     if (!s)
         s = with_vectors(&work, err);
-    munmap(work.weights, work.bytes);
+    moe_bench_memory_release(&work.memory);
     return s;
 }
