@@ -35,6 +35,11 @@ enum moe_status moe_make_directories(const char *path, struct moe_err *err);
 enum moe_status moe_find_config(const char *kind, const char *name, char *buf, size_t size,
                                 struct moe_err *err);
 
+/* The names that moe_find_config knows of a kind, sorted: a heap array of heap strings, released by
+ * moe_free_names. Folders that cannot be read and names that find no memory are left out. */
+char **moe_config_names(const char *kind, size_t *n);
+void moe_free_names(char **names, size_t n);
+
 /* The folder `name` ("plots", "experiments") of this installation, by the same search. */
 enum moe_status moe_find_folder(const char *name, char *buf, size_t size, struct moe_err *err);
 

@@ -86,6 +86,20 @@ static struct names list_known(const char *kind)
     return names;
 }
 
+char **moe_config_names(const char *kind, size_t *n)
+{
+    struct names names = list_known(kind);
+    *n = names.n;
+    return names.items;
+}
+
+void moe_free_names(char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(names[i]);
+    free(names);
+}
+
 static enum moe_status fail_unknown(const char *kind, const char *name, struct moe_err *err)
 {
     struct names names = list_known(kind);
@@ -98,9 +112,7 @@ static enum moe_status fail_unknown(const char *kind, const char *name, struct m
     enum moe_status s = moe_fail(err, MOE_ERR_USAGE, "unknown name '%.60s' in %s (%s%s%sknown: %s)",
                                  name, kind, near ? "did you mean '" : "", near ? near : "",
                                  near ? "'? " : "", names.n ? known : "none");
-    for (size_t i = 0; i < names.n; i++)
-        free(names.items[i]);
-    free(names.items);
+    moe_free_names(names.items, names.n);
     return s;
 }
 

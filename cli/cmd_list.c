@@ -1,5 +1,6 @@
 #include "base/units.h"
 #include "cli/command.h"
+#include "cli/output.h"
 #include "policies/admission.h"
 #include "policies/policy.h"
 #include "policies/prefetcher.h"
@@ -45,6 +46,26 @@ static void list_formats(void)
         print_entry(f->name, f->summary, f->source, NULL);
 }
 
+/* One that does not load is named with the reason: a folder may hold a user's own. */
+static void list_strategies(void)
+{
+    size_t n;
+    char **names = moe_config_names("strategies", &n);
+    for (size_t i = 0; i < n; i++) {
+        struct moe_strategy s;
+        struct moe_err err;
+        char summary[1400];
+        if (cli_load_strategy(names[i], &s, &err)) {
+            print_entry(names[i], err.text, NULL, NULL);
+            continue;
+        }
+        snprintf(summary, sizeof summary, "geometry %s, policy %s, admission %s, prefetcher %s",
+                 s.geometry, s.policy.ops->name, s.admission.ops->name, s.prefetcher.ops->name);
+        print_entry(names[i], summary, s.source, NULL);
+    }
+    moe_free_names(names, n);
+}
+
 static const struct {
     const char *name, *title;
     void (*print)(void);
@@ -52,6 +73,8 @@ static const struct {
     {"policies", "replacement policies (policy: NAME or NAME:key=value)", list_policies},
     {"admissions", "admission rules (admission: NAME or NAME:key=value)", list_admissions},
     {"prefetchers", "prefetchers (prefetcher: NAME)", list_prefetchers},
+    {"strategies", "strategies (experiments/strategies/NAME.yaml; --strategy NAME)",
+     list_strategies},
     {"formats", "formats of `moelab trace import`", list_formats},
 };
 
@@ -79,8 +102,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 
 const struct cli_command cli_list = {
     .name = "list",
-    .usage = "[policies|admissions|prefetchers|formats]",
-    .summary = "policies, rules and formats with their sources and parameters",
+    .usage = "[policies|admissions|prefetchers|strategies|formats]",
+    .summary = "policies, rules, strategies and formats with their sources and parameters",
     .max_args = 1,
     .run = run,
 };

@@ -34,5 +34,7 @@ if command -v gnuplot >/dev/null; then
 else
     expect 0 "results/x.tsv" "$moelab" sweep x.yaml
 fi
+expect 0 "static-hot" "$moelab" list strategies
+expect 0 "collab-reference" "$moelab" list
 expect 2 "nothing to list" "$moelab" list everything
 finish

@@ -34,6 +34,30 @@ expect 2 "geometry" "$moelab" replay "$t" --geometry global:4000MiB
 expect 2 "geometry" "$moelab" replay "$t" --geometry 99999999999999999999x2
 expect 2 "geometry" "$moelab" replay "$t" --geometry per-layer:2,,2
 
+expect 2 "geometry 'ncmoe:5': 5 layers on the CPU exceed the 4 layers" \
+    "$moelab" replay "$t" --geometry ncmoe:5
+
+# hot lists: what one trace's sequences say is replayed on the others
+hot=$folder/hot.tsv
+expect 0 "" "$moelab" trace stats "$t" --hot-list "$hot" --hot-split first:0.5
+expect 0 "fitted_on: 1 of 2 sequences (first:0.5)" head -12 "$hot"
+expect 0 '"preloaded_experts": 8,' "$moelab" replay "$t" --geometry 4x2 --format json \
+    --policy "static:list=$hot"
+expect 0 "preloaded_gb" "$moelab" sim "synth:uniform:layers=32,experts=8,top_k=2,tokens=8" \
+    --model mixtral-8x7b --strategy static-hot
+for split in first:0 last:2 half sequences:2 sequences:0,0 sequences:; do
+    expect 2 "--hot-split '$split'" "$moelab" trace stats "$t" --hot-list "$folder/x.tsv" \
+        --hot-split "$split"
+done
+absent "$folder/x.tsv"
+printf 'layer\texpert\n4\t0\n' >"$folder/layer.tsv"
+expect 1 "layer.tsv':2: layer 4 is outside 0..3" "$moelab" replay "$t" \
+    --policy "static:list=$folder/layer.tsv"
+printf 'layer,expert\n1,0\n' >"$folder/commas.tsv"
+expect 1 "parted by tabs" "$moelab" replay "$t" --policy "static:list=$folder/commas.tsv"
+expect 1 "none.tsv" "$moelab" replay "$t" --policy "static:list=$folder/none.tsv"
+expect 2 "did you mean 'list'" "$moelab" replay "$t" --policy "static:lst=$hot"
+
 # files
 expect 1 "$folder/none.h5" "$moelab" replay "$folder/none.h5"
 printf 'not a trace\n' >"$folder/text.h5"

@@ -50,6 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
     } else if (moe_geometry_parse("2x2", LAYERS, EXPERTS, NULL, &geometry, &err) == MOE_OK) {
         if (moe_cache_new(&cache, &geometry, 2, &spec, 1, &err) == MOE_OK) {
+            moe_cache_preload(cache);
             run(cache);
             moe_cache_free(cache);
         }

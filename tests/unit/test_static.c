@@ -132,7 +132,7 @@ static struct moe_replay_result replay(const struct moe_trace *trace, const char
     return result;
 }
 
-/* What a layer of n experts, top 2, hits with m of them resident at random (arXiv 2512.16473
+/* What a layer of n experts, top 2, hits with m of them resident, drawn uniformly (arXiv 2512.16473
  * Fig. 6): one at least, and both. */
 static double any_hit(double n, double m)
 {
