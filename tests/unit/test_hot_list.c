@@ -52,7 +52,7 @@ START_TEST(wrong)
         {"layer\texpert\n0\t4\n", "'x':2: expert 4 is outside 0..3"},
         {"layer\texpert\n-1\t0\n", "'x':2: layer -1 is outside 0..2"},
         {"layer\texpert\n0\t1.5\n", "'x':2: expert '1.5' is not a whole number"},
-        {"layer\texpert\n0\t\n", "'x':2: expert '' is not a whole number"},
+        {"layer\texpert\n0\t\n", "'x':2: expert is empty"},
         {"layer\texpert\tuses\n0\t1\tmany\n", "'x':2: uses 'many' is not a whole number"},
         {"layer\texpert\n0\t1\n\n", "'x':3: line has 1 fields, the header has 2"},
         {"layer\texpert\n0\t1\t2\n", "'x':2: line has 3 fields, the header has 2"},
