@@ -16,7 +16,7 @@ static void embed(struct moe_session *s, const int32_t *tokens, uint32_t n)
         s->history[s->a.length + t] = tokens[t];
 }
 
-static enum moe_status check_pass(const struct moe_session *s, const int32_t *tokens, uint32_t n,
+enum moe_status moe_forward_check(const struct moe_session *s, const int32_t *tokens, uint32_t n,
                                   struct moe_err *err)
 {
     uint32_t n_vocab = s->llm->config.n_vocab;
@@ -55,7 +55,7 @@ static enum moe_status go_far(struct moe_session *s, struct moe_err *err)
 enum moe_status moe_forward_begin(struct moe_session *s, const int32_t *tokens, uint32_t n,
                                   struct moe_err *err)
 {
-    enum moe_status status = check_pass(s, tokens, n, err);
+    enum moe_status status = moe_forward_check(s, tokens, n, err);
     uint32_t known = s->a.length + n > s->expected ? s->a.length + n : s->expected;
     if (!status && !s->far && moe_session_is_far(s, known))
         status = go_far(s, err);

@@ -5,6 +5,10 @@
 
 #include "exec/session.h"
 
+/* Can n tokens be the next pass? Errors: as moe_session_forward. */
+enum moe_status moe_forward_check(const struct moe_session *session, const int32_t *tokens,
+                                  uint32_t n, struct moe_err *err);
+
 /* Embeds n tokens at the end of the sequence. Where they make it longer than LongRoPE's switch, the
  * cache is first made again, every expert on the CPU. Errors: as moe_session_forward. */
 enum moe_status moe_forward_begin(struct moe_session *session, const int32_t *tokens, uint32_t n,

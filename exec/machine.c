@@ -165,23 +165,31 @@ void moe_exec_machine_free(struct moe_exec_machine *m)
     free(m);
 }
 
+/* A choice that the trace lacks (MOE_NO_EXPERT) becomes the token's first one, or expert 0, with
+ * weight 0: kernels want K of them. It is in no plan, so that nothing is computed for it. */
+static void force_route(struct moe_exec_machine *m, size_t from, size_t to)
+{
+    const struct moe_tokens *tokens = m->step.tokens;
+    const size_t k = m->config.top_k;
+    const moe_expert first = tokens->expert[from] != MOE_NO_EXPERT ? tokens->expert[from] : 0;
+    for (size_t i = 0; i < k; i++) {
+        const bool absent = tokens->expert[from + i] == MOE_NO_EXPERT;
+        const float w = tokens->weight ? tokens->weight[from + i] : NAN;
+        m->forced[to + i] = absent ? first : tokens->expert[from + i];
+        m->forced_weight[to + i] = absent ? 0 : isfinite(w) ? w : 1.0f / (float)k;
+    }
+}
+
 /* The replayed routes of the whole step, layer by layer, up to the device. */
 static void force_routes(struct moe_exec_machine *m)
 {
     struct moe_device *device = m->setup.device;
     const struct moe_resident *r = m->setup.resident;
     const struct moe_llm_config *c = &m->config;
-    const struct moe_tokens *tokens = m->step.tokens;
     const size_t k = c->top_k, n = m->host.n, layers = c->n_layers;
     for (size_t l = 0; l < layers; l++)
         for (size_t t = 0; t < n; t++)
-            for (size_t i = 0; i < k; i++) {
-                const size_t from = ((m->step.first + t) * layers + l) * k + i;
-                const size_t to = (l * n + t) * k + i;
-                const float w = tokens->weight ? tokens->weight[from] : NAN;
-                m->forced[to] = tokens->expert[from];
-                m->forced_weight[to] = isfinite(w) ? w : 1.0f / (float)k;
-            }
+            force_route(m, ((m->step.first + t) * layers + l) * k, (l * n + t) * k);
     device->ops->copy(device, MOE_STREAM_UP, r->forced, m->forced,
                       layers * n * k * sizeof *m->forced, MOE_MEMORY_PINNED);
     device->ops->copy(device, MOE_STREAM_UP, r->forced_weight, m->forced_weight,

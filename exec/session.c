@@ -186,42 +186,102 @@ void moe_session_reset(struct moe_session *session, uint32_t expected)
     session->a.length = 0;
     session->expected = expected;
     session->far = moe_session_is_far(session, expected);
+    if (session->runner)
+        session->runner->begin(session->runner->context);
 }
 
-/* Puts the choices of one layer into row t of the pass. */
-static void deliver(const struct moe_session *s, const struct moe_route_sink *sink, uint32_t l)
+void moe_session_run_on(struct moe_session *s, const struct moe_pass_runner *runner)
 {
-    const struct moe_llm_config *c = &s->llm->config;
-    size_t layers = c->n_layers, k = c->top_k, e = c->n_experts;
-    for (uint32_t t = 0; t < s->a.n; t++) {
-        size_t at = t * layers + l;
+    s->runner = runner;
+}
+
+void moe_route_sink_put(const struct moe_route_sink *sink, const struct moe_llm_config *c,
+                        uint32_t layer, uint32_t n, const moe_expert *expert, const float *weight,
+                        const float *score, const float *ahead)
+{
+    const size_t k = c->top_k, e = c->n_experts;
+    for (size_t t = 0; t < n; t++) {
+        const size_t at = t * c->n_layers + layer;
         if (sink->expert)
-            memcpy(sink->expert + at * k, s->a.expert + t * k, k * sizeof *s->a.expert);
+            memcpy(sink->expert + at * k, expert + t * k, k * sizeof *expert);
         if (sink->weight)
-            memcpy(sink->weight + at * k, s->a.weight + t * k, k * sizeof *s->a.weight);
-        if (sink->score)
-            memcpy(sink->score + at * e, s->a.score + t * e, e * sizeof *s->a.score);
+            memcpy(sink->weight + at * k, weight + t * k, k * sizeof *weight);
+        for (size_t i = 0; sink->score && i < e; i++)
+            sink->score[at * e + i] = score ? score[t * e + i] : NAN;
         for (size_t i = 0; sink->lookahead && i < e; i++)
-            sink->lookahead[at * e + i] =
-                s->lookahead && l + 1 < layers ? s->a.ahead[t * e + i] : NAN;
+            sink->lookahead[at * e + i] = ahead ? ahead[t * e + i] : NAN;
     }
+}
+
+static void watch_layer(struct moe_session *s)
+{
+    if (s->watch)
+        s->watch(s->watch_context, s->watched += s->a.n);
+}
+
+/* One pass on the runner, and what the session keeps of it. */
+static enum moe_status run_elsewhere(struct moe_session *s, const int32_t *tokens, uint32_t n,
+                                     const struct moe_route_sink *sink, float *logits,
+                                     struct moe_err *err)
+{
+    const struct moe_pass pass = {.tokens = tokens,
+                                  .n = n,
+                                  .position = s->a.length,
+                                  .far = s->far,
+                                  .phase = s->prefilling ? MOE_PREFILL : MOE_DECODE,
+                                  .sink = sink,
+                                  .logits = logits};
+    enum moe_status status = s->runner->run(s->runner->context, &pass, err);
+    if (status)
+        return status;
+    for (uint32_t t = 0; t < n && s->history; t++)
+        s->history[s->a.length + t] = tokens[t];
+    s->a.length += n;
+    return MOE_OK;
+}
+
+/* As moe_session_forward; LongRoPE's switch makes the cache again, see exec/forward.c. */
+static enum moe_status forward_elsewhere(struct moe_session *s, const int32_t *tokens, uint32_t n,
+                                         const struct moe_route_sink *sink, float *logits,
+                                         struct moe_err *err)
+{
+    enum moe_status status = moe_forward_check(s, tokens, n, err);
+    const uint32_t length = s->a.length,
+                   known = length + n > s->expected ? length + n : s->expected;
+    if (!status && !s->far && moe_session_is_far(s, known)) {
+        s->far = true;
+        s->a.length = 0;
+        for (uint32_t part; !status && s->a.length < length;) {
+            part = length - s->a.length < s->chunk ? length - s->a.length : s->chunk;
+            status = run_elsewhere(s, s->history + s->a.length, part, NULL, NULL, err);
+        }
+    }
+    if (!status)
+        status = run_elsewhere(s, tokens, n, sink, logits, err);
+    s->a.n = n;
+    for (uint32_t l = 0; l < s->llm->config.n_layers && !status; l++)
+        watch_layer(s);
+    return status;
 }
 
 enum moe_status moe_session_forward(struct moe_session *s, const int32_t *tokens, uint32_t n,
                                     const struct moe_route_sink *sink, float *logits,
                                     struct moe_err *err)
 {
+    const struct moe_llm_config *c = &s->llm->config;
+    if (s->runner)
+        return forward_elsewhere(s, tokens, n, sink, logits, err);
     enum moe_status status = moe_forward_begin(s, tokens, n, err);
-    for (uint32_t l = 0; l < s->llm->config.n_layers && !status; l++) {
+    for (uint32_t l = 0; l < c->n_layers && !status; l++) {
         if (moe_interrupted())
             return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
         moe_forward_attend(s, l, NULL, NULL);
         if (sink)
-            deliver(s, sink, l);
+            moe_route_sink_put(sink, c, l, s->a.n, s->a.expert, s->a.weight, s->a.score,
+                               s->lookahead && l + 1 < c->n_layers ? s->a.ahead : NULL);
         moe_forward_experts(s, l, NULL, 0);
         moe_forward_combine(s, l);
-        if (s->watch)
-            s->watch(s->watch_context, s->watched += n);
+        watch_layer(s);
     }
     if (!status)
         moe_forward_end(s, logits);
@@ -254,6 +314,7 @@ enum moe_status moe_session_prefill(struct moe_session *s, const int32_t *tokens
     s->watch = watch;
     s->watch_context = context;
     s->watched = 0;
+    s->prefilling = true;
     for (uint32_t done = 0, part; done < n && !status; done += part) {
         part = n - done < s->chunk ? n - done : s->chunk;
         struct moe_route_sink to = sink_from(&s->llm->config, sink, done);
@@ -261,5 +322,6 @@ enum moe_status moe_session_prefill(struct moe_session *s, const int32_t *tokens
             moe_session_forward(s, tokens + done, part, &to, done + part == n ? logits : NULL, err);
     }
     s->watch = NULL;
+    s->prefilling = false;
     return status;
 }

@@ -48,6 +48,12 @@ struct moe_route_sink {
     float *lookahead;   /* [n, L, E] */
 };
 
+/* Puts the routes of one layer into the rows of a pass of n tokens. expert, weight: [n, K]; score,
+ * ahead: [n, E] or NULL. */
+void moe_route_sink_put(const struct moe_route_sink *sink, const struct moe_llm_config *config,
+                        uint32_t layer, uint32_t n, const moe_expert *expert, const float *weight,
+                        const float *score, const float *ahead);
+
 /* One pass over n tokens (1 <= n <= chunk) at positions length .. length + n - 1: all layers, every
  * expert on the CPU. logits: [V] of the last token, or NULL. When the pass makes the sequence
  * longer than original_context while the cache was made with the short factors, the cache is first
@@ -67,5 +73,24 @@ enum moe_status moe_session_prefill(struct moe_session *session, const int32_t *
                                     const struct moe_route_sink *sink, float *logits,
                                     void (*watch)(void *context, uint64_t done), void *context,
                                     struct moe_err *err);
+
+/* Something that computes the session's passes in its stead (exec/hybrid.h): it has the KV cache.
+ */
+struct moe_pass {
+    const int32_t *tokens; /* [n] */
+    uint32_t n, position;  /* of the first token */
+    bool far;              /* LongRoPE: with the long factors */
+    enum moe_phase phase;
+    const struct moe_route_sink *sink; /* or NULL */
+    float *logits;                     /* [V] of the last token, or NULL */
+};
+struct moe_pass_runner {
+    void (*begin)(void *context); /* a sequence begins */
+    enum moe_status (*run)(void *context, const struct moe_pass *pass, struct moe_err *err);
+    void *context;
+};
+
+/* From now on; NULL: the session itself again. The session must be reset before its next pass. */
+void moe_session_run_on(struct moe_session *session, const struct moe_pass_runner *runner);
 
 #endif

@@ -17,6 +17,8 @@ struct moe_session {
     struct moe_rope rope;
     uint32_t context, chunk;
     bool lookahead;
+    const struct moe_pass_runner *runner; /* computes the passes, or NULL */
+    bool prefilling;
 
     uint32_t expected; /* tokens of the sequence that are known to come */
     bool far;          /* LongRoPE: the cache is made with the long factors */

@@ -54,6 +54,15 @@ void moe_result_add_usage(struct moe_result *r, const struct moe_usage *usage,
     r->dram_gb_per_s = (double)(usage->cpu_experts + usage->h2d_copies) * (double)expert_bytes / ns;
 }
 
+void moe_result_add_joules(struct moe_result *r, double cpu, double gpu, bool has_gpu)
+{
+    const double seconds = (double)r->decode_ns * 1e-9;
+    r->cpu_w = cpu / seconds;
+    r->gpu_w = has_gpu ? gpu / seconds : 0;
+    r->energy_j = has_gpu ? cpu + gpu : cpu;
+    r->j_per_token = r->energy_j / (double)r->decode_tokens;
+}
+
 void moe_result_add_counts(struct moe_result *r, const struct moe_cache *cache,
                            const struct moe_geometry *geometry)
 {

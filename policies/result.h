@@ -44,6 +44,8 @@ enum moe_status moe_result_add_times(struct moe_result *result, const struct moe
 /* usage: of decode, with moe_usage_ns the decode_ns of moe_result_add_times, which comes first. */
 void moe_result_add_usage(struct moe_result *result, const struct moe_usage *usage,
                           uint64_t expert_bytes);
+/* Measured energy of decode, NaN where a counter is absent; gpu: the device has one of its own. */
+void moe_result_add_joules(struct moe_result *result, double cpu, double gpu, bool has_gpu);
 void moe_result_add_counts(struct moe_result *result, const struct moe_cache *cache,
                            const struct moe_geometry *geometry);
 

@@ -1,0 +1,210 @@
+#include "exec/hybrid.h"
+
+#include "exec/stage.h"
+#include "policies/cost.h"
+#include "policies/step.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct moe_hybrid {
+    struct moe_hybrid_options options;
+    struct moe_session *session;
+    struct moe_pass_runner runner;
+    struct moe_model shape;
+    struct moe_setup setup;
+    struct moe_stage stage;
+    struct moe_costs costs;
+    struct moe_loop loop;
+    char device_name[288];
+
+    const struct moe_route_sink *sink; /* of the pass under way, or NULL */
+    struct moe_run_times times;
+    double *token_ms; /* what times.token_ms points at */
+    size_t room;
+    struct moe_joules at, used; /* at the end of the latest step; of decode so far */
+};
+
+static void begin_sequence(void *context)
+{
+    const struct moe_hybrid *h = context;
+    moe_cache_begin_sequence(h->setup.cache);
+}
+
+static void deliver(void *user, uint32_t layer, uint32_t n_tokens, const moe_expert *expert,
+                    const float *weight, const float *score, const float *ahead)
+{
+    const struct moe_hybrid *h = user;
+    if (h->sink)
+        moe_route_sink_put(h->sink, &h->stage.llm->config, layer, n_tokens, expert, weight, score,
+                           ahead);
+}
+
+static enum moe_status keep_time(struct moe_hybrid *h, const struct moe_pass *pass, uint64_t ns,
+                                 struct moe_err *err)
+{
+    if (pass->phase == MOE_PREFILL) {
+        h->times.n_prefill += pass->n;
+        h->times.prefill_ns += ns;
+        return MOE_OK;
+    }
+    if (h->times.n_decode == h->room) {
+        size_t room = h->room ? 2 * h->room : 1024;
+        double *more = realloc(h->token_ms, room * sizeof *more);
+        if (!more)
+            return moe_fail_memory(err, "the times of the tokens");
+        h->times.token_ms = h->token_ms = more;
+        h->room = room;
+    }
+    h->token_ms[h->times.n_decode++] = (double)ns * 1e-6;
+    h->times.decode_ns += ns;
+    return MOE_OK;
+}
+
+static void keep_energy(struct moe_hybrid *h, enum moe_phase phase)
+{
+    if (!h->options.power)
+        return;
+    const struct moe_joules now = moe_power_read(h->options.power);
+    if (phase == MOE_DECODE) {
+        h->used.cpu += now.cpu - h->at.cpu;
+        h->used.gpu += now.gpu - h->at.gpu;
+    }
+    h->at = now;
+}
+
+static enum moe_status run_pass(void *context, const struct moe_pass *pass, struct moe_err *err)
+{
+    struct moe_hybrid *h = context;
+    const struct moe_exec_input input = {.tokens = pass->tokens,
+                                         .position = pass->position,
+                                         .far = pass->far,
+                                         .logits = pass->logits != NULL};
+    const struct moe_step step = {
+        .n_tokens = pass->n, .phase = pass->phase, .context = pass->position};
+    h->sink = pass->sink;
+    moe_exec_machine_input(h->stage.machine, &input);
+    const uint64_t start = moe_clock_ns();
+    enum moe_status s = moe_loop_step(&h->loop, &step, err);
+    const uint64_t ns = moe_clock_ns() - start;
+    h->sink = NULL;
+    if (s)
+        return s;
+    keep_energy(h, pass->phase);
+    if (pass->logits)
+        memcpy(pass->logits, moe_exec_machine_logits(h->stage.machine),
+               h->stage.llm->config.n_vocab * sizeof *pass->logits);
+    return keep_time(h, pass, ns, err);
+}
+
+static enum moe_status build(struct moe_hybrid *h, struct moe_device *device, struct moe_err *err)
+{
+    const struct moe_strategy *strategy = h->options.strategy;
+    const struct moe_llm *llm = moe_session_llm(h->session);
+    const uint32_t context = moe_session_context(h->session), chunk = moe_session_chunk(h->session);
+    struct moe_setup_spec spec;
+    moe_llm_shape(llm, &h->shape);
+    enum moe_status s = moe_stage_spec(&h->stage, device, llm, strategy, &h->shape, context, chunk,
+                                       h->device_name, &spec, err);
+    if (s)
+        return s;
+    spec.parts = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD;
+    s = moe_setup_init(&h->setup, &spec, err);
+    if (!s)
+        s = moe_stage_build(&h->stage, &h->options, &h->setup, &spec, context, chunk, NULL, err);
+    if (s)
+        return s;
+    if (h->options.platform)
+        moe_costs_init(&h->costs, &h->shape, h->options.platform, strategy->threads);
+    s = moe_loop_init(&h->loop, strategy, &moe_exec_machine_ops, h->stage.machine, h->setup.cache,
+                      h->options.platform ? &h->costs : NULL, (uint32_t)h->shape.n_layers,
+                      (uint32_t)h->shape.n_experts, (uint32_t)h->shape.top_k, err);
+    if (s)
+        return s;
+    if (h->options.decisions) {
+        h->loop.observer = moe_decision_log_write;
+        h->loop.observer_user = h->options.decisions;
+    }
+    moe_loop_preload(&h->loop);
+    return MOE_OK;
+}
+
+enum moe_status moe_hybrid_new(struct moe_hybrid **out, struct moe_device *device,
+                               struct moe_session *session,
+                               const struct moe_hybrid_options *options, struct moe_err *err)
+{
+    struct moe_hybrid *h = calloc(1, sizeof *h);
+    if (!h)
+        return moe_fail_memory(err, "the hybrid run");
+    h->options = *options;
+    h->session = session;
+    enum moe_status s = build(h, device, err);
+    if (s) {
+        moe_hybrid_free(h);
+        return s;
+    }
+    h->runner = (struct moe_pass_runner){begin_sequence, run_pass, h};
+    moe_exec_machine_observe(h->stage.machine, deliver, h);
+    moe_session_run_on(session, &h->runner);
+    if (options->power)
+        h->at = moe_power_read(options->power);
+    *out = h;
+    return MOE_OK;
+}
+
+void moe_hybrid_free(struct moe_hybrid *h)
+{
+    if (!h)
+        return;
+    moe_session_run_on(h->session, NULL);
+    moe_loop_release(&h->loop);
+    moe_stage_release(&h->stage);
+    moe_setup_release(&h->setup);
+    free(h->token_ms);
+    free(h);
+}
+
+enum moe_status moe_hybrid_result(const struct moe_hybrid *h, struct moe_result *out,
+                                  struct moe_err *err)
+{
+    struct moe_result r;
+    moe_result_init(&r);
+    enum moe_status s = h->times.n_decode ? moe_result_add_times(&r, &h->times, err) : MOE_OK;
+    if (s)
+        return s;
+    if (h->times.n_decode)
+        moe_result_add_usage(&r, moe_exec_machine_usage(h->stage.machine, MOE_DECODE),
+                             h->stage.layout.bytes);
+    r.prefill_tokens = h->times.n_prefill;
+    r.prefill_ns = h->times.prefill_ns;
+    moe_result_add_counts(&r, h->setup.cache, &h->setup.geometry);
+    if (h->options.power && r.decode_tokens)
+        moe_result_add_joules(&r, h->used.cpu, h->used.gpu, h->stage.device->sm != 0);
+    *out = r;
+    return MOE_OK;
+}
+
+void moe_hybrid_allocation(const struct moe_hybrid *h, struct moe_allocation *out)
+{
+    moe_stage_allocation(&h->stage, &h->setup, out);
+}
+
+enum moe_status moe_hybrid_room(struct moe_device *device, const struct moe_llm *llm,
+                                const struct moe_strategy *strategy, uint32_t context,
+                                uint32_t chunk, uint32_t *slots, struct moe_err *err)
+{
+    struct moe_stage stage = {0};
+    struct moe_model shape;
+    struct moe_setup_spec spec;
+    char name[288];
+    moe_llm_shape(llm, &shape);
+    enum moe_status s =
+        moe_stage_spec(&stage, device, llm, strategy, &shape, context, chunk, name, &spec, err);
+    if (s)
+        return s;
+    const uint64_t other = spec.dense_bytes + moe_setup_staging_bytes(&spec);
+    const uint64_t room = spec.memory_bytes > other ? spec.memory_bytes - other : 0;
+    const uint64_t all = shape.n_layers * shape.n_experts, n = room / spec.expert_bytes;
+    *slots = (uint32_t)(n < all ? n : all);
+    return MOE_OK;
+}
