@@ -36,7 +36,7 @@ static uint32_t split(struct moe_text line, struct moe_text *fields)
 
 static enum moe_status read_header(struct reader *r, struct moe_err *err)
 {
-    struct moe_text column[MAX_FIELDS];
+    struct moe_text column[MAX_FIELDS] = {{NULL, 0}};
     r->n_columns = split(r->csv.text, column);
     if ((r->n_columns == 2 || r->n_columns == 3) && moe_text_equal(column[0], "layer") &&
         moe_text_equal(column[1], "expert") &&
@@ -50,7 +50,7 @@ static enum moe_status read_header(struct reader *r, struct moe_err *err)
 
 static enum moe_status read_row(struct reader *r, struct moe_err *err)
 {
-    struct moe_text field[MAX_FIELDS];
+    struct moe_text field[MAX_FIELDS] = {{NULL, 0}};
     uint64_t layer, expert, uses;
     uint32_t n = split(r->csv.text, field);
     if (n != r->n_columns)
