@@ -210,6 +210,43 @@ START_TEST(stops_after_max_tokens)
     ck_assert_uint_eq(c.run.n_tokens, 7);
     ck_assert_uint_eq(c.run.times.n_decode, 4);
     release(&c);
+    run_all(&c, 2); /* reached exactly */
+    ck_assert_uint_eq(c.machine.n_steps, 3);
+    release(&c);
+}
+END_TEST
+
+START_TEST(routes_of_a_layer)
+{
+    struct moe_trace trace = two_sequences();
+    struct moe_model model = tiny_model(2, 4, 2);
+    uint32_t next_use[8 * 4];
+    struct moe_layer_routes routes;
+    struct moe_step step = {
+        .tokens = &trace.tokens, .first = 5, .n_tokens = 2, .phase = MOE_DECODE};
+    moe_trace_routes(&step, &model, next_use, 1, &routes);
+    ck_assert_uint_eq(routes.layer, 1);
+    ck_assert_uint_eq(routes.n_tokens, 2);
+    ck_assert_int_eq(routes.phase, MOE_DECODE);
+    ck_assert_uint_eq(routes.top_k, 2);
+    ck_assert_uint_eq(routes.n_experts, 4);
+    ck_assert_uint_eq(routes.stride, 4);
+    ck_assert_ptr_eq(routes.expert, trace.tokens.expert + 5 * 4 + 2);
+    ck_assert_ptr_eq(routes.next_use, next_use + 5 * 4 + 2);
+    ck_assert_ptr_null(routes.weight);
+    ck_assert_ptr_null(routes.score);
+    moe_trace_routes(&step, &model, NULL, 0, &routes);
+    ck_assert_ptr_eq(routes.expert, trace.tokens.expert + 5 * 4);
+    ck_assert_ptr_null(routes.next_use);
+    float score[8 * 2 * 4];
+    trace.tokens.score = score; /* only where one token is routed */
+    moe_trace_routes(&step, &model, NULL, 1, &routes);
+    ck_assert_ptr_null(routes.score);
+    step.n_tokens = 1;
+    moe_trace_routes(&step, &model, NULL, 1, &routes);
+    ck_assert_ptr_eq(routes.score, score + (5 * 2 + 1) * 4);
+    trace.tokens.score = NULL;
+    moe_trace_release(&trace);
 }
 END_TEST
 
@@ -289,6 +326,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, every_step_once);
     tcase_add_test(tc, stops_after_max_tokens);
+    tcase_add_test(tc, routes_of_a_layer);
     tcase_add_test(tc, a_result_of_it);
     tcase_add_test(tc, a_machine_that_fails);
     tcase_add_test(tc, traces_that_do_not_fit);

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Decisions as text: the same bytes twice and beside a timeline; nothing is left when a run fails.
+. tests/cli/lib/check.bash
+trace="synth:sticky:layers=8,experts=8,top_k=2,tokens=64"
+sim() { "$moelab" sim "$trace" --model tiny-mixtral --geometry 4x2 --no-bound "$@"; }
+expect 0 "tokens_per_s" sim --decisions "$folder/a.txt"
+expect 0 "tokens_per_s" sim --decisions "$folder/b.txt" --max-tokens 64 \
+    --timeline "$folder/t.json"
+same "$folder/a.txt" "$folder/b.txt"
+holds "a line for every event" [ "$(wc -l <"$folder/a.txt")" = $((64 * 8)) ]
+holds "the first event misses" grep -qE '^0 0 decode [0-7]:miss:-:cpu:0 [0-7]:miss:-:cpu:1$' \
+    "$folder/a.txt"
+expect 1 "cannot write '/dev/full'" sim --decisions /dev/full
+expect 2 "geometry" "$moelab" sim "$trace" --model tiny-mixtral --geometry 9x2 \
+    --decisions "$folder/c.txt"
+absent "$folder/c.txt"
+absent "$folder/c.txt.part"
+finish
