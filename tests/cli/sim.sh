@@ -2,6 +2,7 @@
 # Decisions as text: the same bytes twice and beside a timeline; nothing is left when a run fails.
 . tests/cli/lib/check.bash
 trace="synth:sticky:layers=8,experts=8,top_k=2,tokens=64"
+# shellcheck disable=SC2317 # called by expect
 sim() { "$moelab" sim "$trace" --model tiny-mixtral --geometry 4x2 --no-bound "$@"; }
 expect 0 "tokens_per_s" sim --decisions "$folder/a.txt"
 expect 0 "tokens_per_s" sim --decisions "$folder/b.txt" --max-tokens 64 \
