@@ -21,20 +21,10 @@ struct run {
 /* The longest step and the furthest position that the run will come to. */
 static void find_sizes(struct run *run)
 {
-    const struct moe_tokens *tokens = &run->input->trace->tokens;
-    uint64_t most = run->input->max_tokens ? run->input->max_tokens : UINT64_MAX, n_decode = 0;
-    uint64_t context = 1, chunk = 1, start = 0;
-    for (uint64_t t = 0, end; t < tokens->n_tokens && n_decode < most; t = end) {
-        end = moe_step_end(tokens, t);
-        if (t == 0 || tokens->sequence[t] != tokens->sequence[t - 1])
-            start = t;
-        const uint64_t at = tokens->position[t] >= 0 ? (uint64_t)tokens->position[t] : t - start;
-        context = at + end - t > context ? at + end - t : context;
-        chunk = end - t > chunk ? end - t : chunk;
-        n_decode += tokens->phase[t] == MOE_DECODE ? end - t : 0;
-    }
-    run->context = context < UINT32_MAX ? (uint32_t)context : UINT32_MAX;
-    run->chunk = chunk < UINT32_MAX ? (uint32_t)chunk : UINT32_MAX;
+    const struct moe_trace_extent extent =
+        moe_trace_extent(run->input->trace, run->input->max_tokens);
+    run->context = extent.context < UINT32_MAX ? (uint32_t)extent.context : UINT32_MAX;
+    run->chunk = extent.chunk < UINT32_MAX ? (uint32_t)extent.chunk : UINT32_MAX;
 }
 
 static enum moe_status check_context(const struct run *run, struct moe_err *err)

@@ -110,8 +110,7 @@ static void record(struct moe_trace_run *run, const struct moe_step *step, uint6
 /* The forward pass that begins with token t. */
 static struct moe_step step_at(const struct moe_tokens *tokens, uint64_t t, uint64_t sequence_start)
 {
-    uint64_t context =
-        tokens->position[t] >= 0 ? (uint64_t)tokens->position[t] : t - sequence_start;
+    uint64_t context = moe_step_context(tokens, t, sequence_start);
     return (struct moe_step){.tokens = tokens,
                              .first = t,
                              .n_tokens = moe_step_end(tokens, t) - t,

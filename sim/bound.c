@@ -94,3 +94,40 @@ enum moe_status moe_bound_hits(const struct moe_trace *trace, uint64_t n_tokens,
     *max_hits = hits + slots * count_prompts(&part.tokens);
     return MOE_OK;
 }
+
+/* The dense parts of the decode steps in the first n_tokens tokens. */
+static uint64_t dense_ns(const struct moe_trace *trace, uint64_t n_tokens,
+                         const struct moe_costs *costs)
+{
+    const struct moe_tokens *tokens = &trace->tokens;
+    uint64_t sum = 0;
+    for (uint64_t t = 0, start = 0, end; t < n_tokens; t = end) {
+        end = moe_step_end(tokens, t);
+        if (t == 0 || tokens->sequence[t] != tokens->sequence[t - 1])
+            start = t;
+        if (tokens->phase[t] == MOE_PREFILL)
+            continue;
+        uint64_t context = moe_step_context(tokens, t, start);
+        uint64_t layer = costs->layer_overhead_ns + moe_cost_attend_ns(costs, end - t, context);
+        sum += costs->model->n_layers * layer;
+        sum += costs->token_overhead_ns + moe_cost_head_ns(costs, end - t);
+    }
+    return sum;
+}
+
+enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_costs *costs,
+                              struct moe_result *result, struct moe_err *err)
+{
+    uint64_t n_tokens = result->prefill_tokens + result->decode_tokens;
+    struct moe_bound_case bound = {.costs = costs,
+                                   .dense_ns = dense_ns(trace, n_tokens, costs),
+                                   .uses = result->cpu_experts + result->gpu_experts};
+    enum moe_status s =
+        moe_bound_hits(trace, n_tokens, (uint32_t)result->cache_slots, &bound.max_hits, err);
+    if (s)
+        return s;
+    bound.max_hits += result->preloads.experts;
+    result->bound_ms = (double)moe_bound_ns(&bound) * 1e-6 / (double)result->decode_tokens;
+    result->bound_share = result->bound_ms / result->ms_mean;
+    return MOE_OK;
+}

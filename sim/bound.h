@@ -28,6 +28,7 @@
 #define MOELAB_SIM_BOUND_H
 
 #include "policies/cost.h"
+#include "policies/result.h"
 #include "traces/trace.h"
 
 struct moe_bound_case {
@@ -44,5 +45,10 @@ uint64_t moe_bound_ns(const struct moe_bound_case *bound);
  * Errors: MOE_ERR_MEMORY, MOE_ERR_UNSUPPORTED (more events than ordinals). */
 enum moe_status moe_bound_hits(const struct moe_trace *trace, uint64_t n_tokens, uint32_t slots,
                                uint64_t *max_hits, struct moe_err *err);
+
+/* Fills bound and share of a result, simulated or measured, of the first tokens of the trace: as
+ * many as the result has. costs: of the model with the trace's top-k. Errors: of moe_bound_hits. */
+enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_costs *costs,
+                              struct moe_result *result, struct moe_err *err);
 
 #endif

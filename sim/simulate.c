@@ -13,23 +13,8 @@ struct run {
     struct moe_trace_run trace;
     struct moe_costs costs;
     struct moe_sim_machine *machine;
-    uint64_t dense_ns; /* decode */
-    char device[96];   /* as messages name it */
+    char device[96]; /* as messages name it */
 };
-
-/* The dense parts of decode, which the bound needs. */
-static void add_dense(void *user, const struct moe_step *step, uint64_t ns)
-{
-    struct run *run = user;
-    const struct moe_costs *costs = &run->costs;
-    (void)ns;
-    if (step->phase == MOE_PREFILL)
-        return;
-    uint64_t layer =
-        costs->layer_overhead_ns + moe_cost_attend_ns(costs, step->n_tokens, step->context);
-    run->dense_ns += costs->model->n_layers * layer;
-    run->dense_ns += costs->token_overhead_ns + moe_cost_head_ns(costs, step->n_tokens);
-}
 
 static enum moe_status prepare(struct run *run, struct moe_err *err)
 {
@@ -46,8 +31,6 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
         .max_tokens = in->max_tokens,
         .progress = in->progress,
         .decisions = in->decisions,
-        .after_step = add_dense,
-        .user = run,
     };
     enum moe_status s = moe_trace_run_prepare(&run->trace, &spec, err);
     if (s)
@@ -79,22 +62,6 @@ static void add_energy(const struct run *run, const struct moe_usage *usage, str
     r->j_per_token = energy.joules / (double)run->trace.times.n_decode;
 }
 
-static enum moe_status add_bound(const struct run *run, struct moe_result *r, struct moe_err *err)
-{
-    if (!run->input->bound)
-        return MOE_OK;
-    struct moe_bound_case bound = {
-        .costs = &run->costs, .dense_ns = run->dense_ns, .uses = r->cpu_experts + r->gpu_experts};
-    enum moe_status s = moe_bound_hits(run->input->trace, run->trace.n_tokens,
-                                       run->trace.setup.geometry.n_slots, &bound.max_hits, err);
-    if (s)
-        return s;
-    bound.max_hits += r->preloads.experts;
-    r->bound_ms = (double)moe_bound_ns(&bound) * 1e-6 / (double)run->trace.times.n_decode;
-    r->bound_share = r->bound_ms / r->ms_mean;
-    return MOE_OK;
-}
-
 static enum moe_status fill_result(const struct run *run, struct moe_result *r, struct moe_err *err)
 {
     const struct moe_usage *usage = moe_sim_machine_usage(run->machine, MOE_DECODE);
@@ -105,7 +72,7 @@ static enum moe_status fill_result(const struct run *run, struct moe_result *r, 
     moe_result_add_usage(r, usage, run->costs.expert_bytes);
     moe_result_add_counts(r, run->trace.setup.cache, &run->trace.setup.geometry);
     add_energy(run, usage, r);
-    return add_bound(run, r, err);
+    return run->input->bound ? moe_bound_add(run->input->trace, &run->costs, r, err) : MOE_OK;
 }
 
 enum moe_status moe_simulate(const struct moe_sim_input *input, struct moe_result *out,

@@ -185,6 +185,28 @@ uint64_t moe_step_end(const struct moe_tokens *tokens, uint64_t t)
     return end;
 }
 
+uint64_t moe_step_context(const struct moe_tokens *tokens, uint64_t t, uint64_t sequence_start)
+{
+    return tokens->position[t] >= 0 ? (uint64_t)tokens->position[t] : t - sequence_start;
+}
+
+struct moe_trace_extent moe_trace_extent(const struct moe_trace *trace, uint64_t max_tokens)
+{
+    const struct moe_tokens *x = &trace->tokens;
+    struct moe_trace_extent extent = {1, 1};
+    uint64_t most = max_tokens ? max_tokens : UINT64_MAX, n_decode = 0, start = 0;
+    for (uint64_t t = 0, end; t < x->n_tokens && n_decode < most; t = end) {
+        end = moe_step_end(x, t);
+        if (t > 0 && !same_sequence(x, t, t - 1))
+            start = t;
+        uint64_t length = moe_step_context(x, t, start) + end - t;
+        extent.context = length > extent.context ? length : extent.context;
+        extent.chunk = end - t > extent.chunk ? end - t : extent.chunk;
+        n_decode += x->phase[t] == MOE_DECODE ? end - t : 0;
+    }
+    return extent;
+}
+
 /* Steps, phases and the order of sequences at token t. */
 static enum moe_status check_order(const struct moe_tokens *x, uint64_t t, struct moe_err *err)
 {

@@ -105,4 +105,15 @@ enum moe_status moe_tokens_check(const struct moe_tokens *tokens, const struct m
 /* End (exclusive) of the forward pass that token t belongs to, t < n_tokens. */
 uint64_t moe_step_end(const struct moe_tokens *tokens, uint64_t t);
 
+/* Tokens in the KV cache before the forward pass that begins with token t: its position, or where
+ * that is unknown the tokens since sequence_start, the sequence's first. */
+uint64_t moe_step_context(const struct moe_tokens *tokens, uint64_t t, uint64_t sequence_start);
+
+/* Tokens of the longest forward pass, and of KV cache that the trace needs, up to the end of the
+ * step with its max_tokens-th decode token (0: all). At least 1. */
+struct moe_trace_extent {
+    uint64_t chunk, context;
+};
+struct moe_trace_extent moe_trace_extent(const struct moe_trace *trace, uint64_t max_tokens);
+
 #endif

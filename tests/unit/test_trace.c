@@ -228,6 +228,27 @@ START_TEST(info_is_copied_deeply)
 }
 END_TEST
 
+/* Sequence 0: a prompt of two and a decode pass; sequence 1: prompt of one, two decode passes. */
+START_TEST(extent_by_hand)
+{
+    struct moe_trace trace = {.info = small, .tokens = valid(0)};
+    struct moe_trace_extent all = moe_trace_extent(&trace, 0);
+    ck_assert_uint_eq(all.chunk, 2);
+    ck_assert_uint_eq(all.context, 3);
+    ck_assert_uint_eq(moe_step_context(&trace.tokens, 2, 0), 2);
+    ck_assert_uint_eq(moe_step_context(&trace.tokens, 4, 3), 1);
+    trace.tokens.position[4] = 7; /* told by the trace, after the first decode token */
+    ck_assert_uint_eq(moe_step_context(&trace.tokens, 4, 3), 7);
+    ck_assert_uint_eq(moe_trace_extent(&trace, 0).context, 8);
+    ck_assert_uint_eq(moe_trace_extent(&trace, 2).context, 8);
+    ck_assert_uint_eq(moe_trace_extent(&trace, 1).context, 3);
+    trace.tokens.n_tokens = 0;
+    ck_assert_uint_eq(moe_trace_extent(&trace, 0).context, 1);
+    ck_assert_uint_eq(moe_trace_extent(&trace, 0).chunk, 1);
+    moe_tokens_release(&trace.tokens);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("trace");
@@ -241,6 +262,7 @@ int main(void)
     tcase_add_test(tc, passes_end_where_step_or_sequence_changes);
     tcase_add_test(tc, fast_check_equals_definition);
     tcase_add_test(tc, info_is_copied_deeply);
+    tcase_add_test(tc, extent_by_hand);
     suite_add_tcase(suite, tc);
     SRunner *sr = srunner_create(suite);
     srunner_set_fork_status(sr, CK_NOFORK);
