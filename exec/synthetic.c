@@ -268,13 +268,14 @@ static enum moe_status make_experts(struct moe_synthetic *s, struct moe_device *
     enum moe_status status = count_buffers(s, asked, err);
     if (status)
         return status;
-    status = moe_pinned_alloc(&s->pinned, device, s->buffers, s->layout.bytes, err);
+    const uint32_t n = s->buffers;
+    status = moe_pinned_alloc(&s->pinned, device, n, s->layout.bytes, err);
     if (status == MOE_ERR_MEMORY)
-        return moe_fail_prefix(err, "%u expert buffers (choose fewer)", (unsigned)s->buffers);
-    for (uint32_t i = 0; i < s->buffers && !status; i++)
+        return moe_fail_prefix(err, "%u expert buffers (choose fewer)", (unsigned)n);
+    for (uint32_t i = 0; i < n && !status; i++)
         status = fill_buffer(s, i, err);
     for (size_t i = 0; i < n_experts && !status; i++)
-        s->experts[i] = moe_expert_layout_at(&s->layout, moe_pinned_at(&s->pinned, i % s->buffers));
+        s->experts[i] = moe_expert_layout_at(&s->layout, moe_pinned_at(&s->pinned, i % n));
     s->llm.pinned_on = device;
     return status;
 }

@@ -50,7 +50,7 @@ static inline enum moe_status late_alloc(struct moe_device *device, enum moe_mem
     ck_assert_ptr_nonnull(block);
     *block = (struct late_block){.bytes = kind == MOE_MEMORY_PINNED ? bytes : 0};
     if (bytes < 1 << 24) /* of larger blocks not even a page is touched */
-        memset(block->data, 0xa5, bytes);
+        memset(block->data, 0x7f, bytes);
     d->pinned_bytes += block->bytes;
     d->n_allocs++;
     d->n_live++;

@@ -87,6 +87,11 @@ START_TEST(lies_as_packed)
     ck_assert_ptr_eq(packed.w3.data, image + 256);
     ck_assert_ptr_eq(packed.w2.data, image + 512);
     ck_assert(moe_expert_layout_packed(&x, &packed) && !moe_expert_layout_packed(&x, e));
+    packed.w2.data = e->w2.data;
+    ck_assert(!moe_expert_layout_packed(&x, &packed));
+    packed = moe_expert_layout_at(&x, image);
+    packed.w3.data = e->w3.data;
+    ck_assert(!moe_expert_layout_packed(&x, &packed));
     free_by_hand(&m);
 }
 END_TEST
@@ -401,6 +406,11 @@ START_TEST(synthetic_models_stay_in_place)
                          llm->layers[1].experts[2].w2.data);
         moe_expert_store_free(store);
     }
+    struct moe_expert_store *packed =
+        open_store(&other->device, llm, &(struct moe_store_options){0});
+    ck_assert_str_ne(moe_expert_store_note(packed), "pinned: in place, made in memory");
+    ck_assert_uint_gt(other->pinned_bytes, pinned);
+    moe_expert_store_free(packed);
     expect_all_kinds(&d->device, llm, "synthetic");
     expect_all_kinds(&other->device, llm, "synthetic, pinned elsewhere");
     ck_assert_uint_eq(d->pinned_bytes, pinned);

@@ -1,12 +1,13 @@
 /* Models made in memory: they run, share what they say they share, and are refused by name. */
+#include "base/progress.h"
 #include "exec/expert_store.h"
 #include "exec/synthetic.h"
 #include "tests/unit/late_device.h"
 #include "tests/unit/llm_dirs.h"
-
 #include "traces/model.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 
 static struct moe_model tiny_shape(void)
@@ -153,6 +154,7 @@ START_TEST(values)
         moe_dtype_info(MOE_BF16)->to_f32(m[i]->data, n, x);
         for (size_t k = 0; k < n; k++) {
             ck_assert(x[k] == 0 || isnormal(x[k]));
+            ck_assert_double_le(fabs((double)x[k]), sqrt(3.0 / m[i]->cols) * (1 + 1.0 / 256));
             sum += (double)x[k];
             squares += (double)x[k] * (double)x[k];
         }
@@ -251,6 +253,18 @@ START_TEST(shapes_of_files)
 }
 END_TEST
 
+START_TEST(interrupted)
+{
+    struct late_device *device = late_open();
+    const struct moe_model shape = tiny_shape();
+    moe_catch_interrupts();
+    ck_assert_int_eq(raise(SIGINT), 0);
+    expect_refusal(device, &shape, (struct moe_synthetic_options){0}, MOE_ERR_INTERRUPTED,
+                   "interrupted");
+    late_close(device);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("synthetic");
@@ -263,6 +277,7 @@ int main(void)
     tcase_add_test(tc, refusals);
     tcase_add_test(tc, too_little_memory);
     tcase_add_test(tc, shapes_of_files);
+    tcase_add_test(tc, interrupted); /* last: the flag stays */
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);
