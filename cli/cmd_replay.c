@@ -226,6 +226,7 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     const struct options *o = call->options;
     if (o->format == CLI_JSON)
         return write_json_file(r, &in->geometry, o, err);
+    char policy[1200];
     struct moe_table *table = moe_table_new();
     if (!table)
         return moe_fail_memory(err, "the result");
@@ -233,7 +234,8 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     cli_note_trace(table, call->args[0], in->info);
     moe_table_note(table, "contract", "%s", o->contract ? "access" : "event");
     moe_table_note(table, "geometry", "%s", in->strategy.geometry);
-    moe_table_note(table, "policy", "%s", in->strategy.policy.ops->name);
+    moe_table_note(table, "policy", "%s",
+                   moe_policy_format(&in->strategy.policy, policy, sizeof policy));
     moe_table_note(table, "preloaded_experts", "%" PRIu64, r->preloads.experts);
     moe_table_note(table, "preloaded_bytes", "%" PRIu64, r->preloads.bytes);
     fill_table(table, r, o);

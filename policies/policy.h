@@ -130,4 +130,8 @@ enum moe_status moe_policy_check_parts(const struct moe_policy_spec *spec, unsig
 enum moe_status moe_policy_parse(const char *text, struct moe_policy_spec *out,
                                  struct moe_err *err);
 
+/* The text that moe_policy_parse reads back to the same policy, with the parameters that are not at
+ * their defaults: "opt:admit=forced". Cut where it does not fit. Returns buf. */
+const char *moe_policy_format(const struct moe_policy_spec *spec, char *buf, size_t size);
+
 #endif

@@ -11,12 +11,13 @@ void moe_result_labels(struct moe_table *table, const struct moe_trace_info *inf
                        const struct moe_model *model, const char *platform,
                        const struct moe_strategy *strategy)
 {
+    char policy[1200];
     moe_table_text(table, "routing", info->synthetic ? "SYNTHETIC" : "recorded");
     moe_table_text(table, "model", model->name);
     moe_table_text(table, "platform", platform);
     moe_table_text(table, "strategy", strategy->name);
     moe_table_text(table, "geometry", strategy->geometry);
-    moe_table_text(table, "policy", strategy->policy.ops->name);
+    moe_table_text(table, "policy", moe_policy_format(&strategy->policy, policy, sizeof policy));
     moe_table_u64(table, "threads", strategy->threads);
 }
 

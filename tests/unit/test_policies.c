@@ -135,6 +135,19 @@ START_TEST(names_and_parameters)
         ck_assert_uint_le((*ops)->params_size, MOE_POLICY_PARAMS_MAX);
         ck_assert_int_eq((*ops)->params != NULL, (*ops)->params_size > 0);
     }
+    static const char *const texts[] = {"lru",
+                                        "opt:admit=forced",
+                                        "static:choose=random",
+                                        "static:list=a/b.tsv",
+                                        "decayed-count:half_life=2,stay=3",
+                                        "least-stale:reading=bypass"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char buf[64], shorter[8];
+        struct moe_policy_spec spec = policy(texts[i]);
+        ck_assert_str_eq(moe_policy_format(&spec, buf, sizeof buf), texts[i]);
+        moe_policy_format(&spec, shorter, sizeof shorter);
+        ck_assert_int_eq(strncmp(shorter, texts[i], strlen(shorter)), 0);
+    }
     static const struct {
         const char *text, *message;
     } faults[] = {
