@@ -19,11 +19,7 @@
 #define ROPE_THETA 1e6
 enum { CONTEXT = 4096 };
 
-enum {
-    BF16_BYTES = 2,
-    ALIGNMENT = 256,
-    CHUNK = 1 << 18 /* weights that a thread makes at a time */
-};
+enum { ALIGNMENT = 256, CHUNK = 1 << 18 /* weights that a thread makes at a time */ };
 
 struct moe_synthetic {
     struct moe_llm llm;
@@ -132,25 +128,33 @@ struct fill {
 
 /* A uniform value in [-1, 1) from 16 bits, times the amplitude, rounded to BF16. The smallest that
  * is not zero is amplitude / 32768: far from what is denormal. */
-static uint16_t weight_of(uint64_t bits, float amplitude)
+static uint16_t weight_of(int16_t bits, float amplitude)
 {
-    float x = (float)(int16_t)(bits & UINT16_MAX) / 32768.0F * amplitude;
+    float x = (float)bits / 32768.0F * amplitude;
     uint32_t word;
     memcpy(&word, &x, sizeof word);
     return (uint16_t)((word + 0x8000) >> 16);
 }
 
+/* In blocks, so that the compiler makes vectors of the conversion. */
 static void fill_chunk(void *context, uint32_t chunk)
 {
-    enum { PER_WORD = 4, WEIGHT_BITS = 16 };
+    enum { WORDS = 64, PER_WORD = 4, BLOCK = WORDS * PER_WORD };
     const struct fill *f = context;
     uint64_t from = (uint64_t)chunk * CHUNK, end = from + CHUNK < f->n ? from + CHUNK : f->n;
+    uint64_t word[WORDS];
+    int16_t bits[BLOCK];
+    uint16_t weight[BLOCK];
     if (moe_interrupted())
         return;
-    for (uint64_t i = from; i < end; i += PER_WORD) {
-        uint64_t bits = moe_mix64(f->seed + i);
-        for (uint64_t k = 0; k < PER_WORD && i + k < end; k++, bits >>= WEIGHT_BITS)
-            f->to[i + k] = weight_of(bits, f->amplitude);
+    for (uint64_t i = from, n; i < end; i += n) {
+        n = end - i < BLOCK ? end - i : BLOCK;
+        for (uint64_t k = 0; k < WORDS; k++)
+            word[k] = moe_mix64(f->seed + i + k * PER_WORD);
+        memcpy(bits, word, sizeof bits);
+        for (size_t k = 0; k < BLOCK; k++)
+            weight[k] = weight_of(bits[k], f->amplitude);
+        memcpy(f->to + i, weight, n * sizeof *weight);
     }
 }
 
