@@ -114,6 +114,33 @@ START_TEST(lists_that_do_not_fit)
 }
 END_TEST
 
+/* A policy that gives up what it began with: LRU over 0 1 2. 3>s0(0) 0>s1(1) 1>s2(2); what was
+ * there at the start was no fill, so those that leave are no useless ones; 3 leaves unused:
+ * 4>s0(3). */
+START_TEST(initial_content_of_another_policy)
+{
+    struct event_trace t;
+    struct moe_policy_spec spec = policy("static");
+    struct moe_policy_ops ops = *policy("lru").ops;
+    struct outcome o = {.n_slots = 3, .n_keys = HAND_EXPERTS};
+    struct moe_preloads preloads;
+    parse_events("3 0 1 4", &t);
+    struct moe_geometry g = geometry("global:3", &t, NULL);
+    struct run run = {
+        .trace = &t, .geometry = &g, .watch = note_outcome, .ctx = &o, .preloads = &preloads};
+    ops.initial = spec.ops->initial;
+    spec.ops = &ops;
+    struct moe_counts c = run_trace(&run, &spec);
+    ck_assert_str_eq(o.hits, "----");
+    ck_assert_str_eq(o.slots, "401");
+    ck_assert_uint_eq(preloads.experts, 3);
+    ck_assert_uint_eq(c.fills, 4);
+    ck_assert_uint_eq(c.evictions, 4);
+    ck_assert_uint_eq(c.useless_fills, 1);
+    moe_geometry_release(&g);
+}
+END_TEST
+
 /* --- replay -------------------------------------------------------------------------------- */
 
 static struct moe_replay_result replay(const struct moe_trace *trace, const char *geometry_text,
@@ -250,6 +277,7 @@ int main(void)
     tcase_add_test(tc, first_experts_by_hand);
     tcase_add_test(tc, list_by_hand);
     tcase_add_test(tc, lists_that_do_not_fit);
+    tcase_add_test(tc, initial_content_of_another_policy);
     tcase_add_test(tc, random_sets_meet_the_closed_form);
     tcase_add_test(tc, random_sets_differ);
     tcase_add_test(tc, cold_starts_anew);
