@@ -265,6 +265,28 @@ START_TEST(times_begin_after_the_preload)
 }
 END_TEST
 
+/* One token whose experts are all there: 70820 ns, which a bound over cold starts would call
+ * impossible (four experts on the CPU or copied take at least 109000). */
+START_TEST(bound_knows_of_the_preload)
+{
+    static const moe_expert experts[] = {0, 1, 0, 1};
+    struct world w = world_of("collab", "all", 1, experts);
+    struct moe_result r;
+    struct moe_err err;
+    set_key(&w.strategy, "policy", "static");
+    struct moe_sim_input in = {.trace = &w.trace,
+                               .model = &w.model,
+                               .platform = &w.platform,
+                               .strategy = &w.strategy,
+                               .bound = true};
+    if (moe_simulate(&in, &r, &err))
+        ck_abort_msg("%s", err.text);
+    ck_assert_uint_eq(r.decode_ns, 2 * (10410 + 14000) + 22000);
+    ck_assert_double_le(r.bound_share, 1);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("static");
@@ -282,6 +304,7 @@ int main(void)
     tcase_add_test(tc, random_sets_differ);
     tcase_add_test(tc, cold_starts_anew);
     tcase_add_test(tc, times_begin_after_the_preload);
+    tcase_add_test(tc, bound_knows_of_the_preload);
     suite_add_tcase(suite, tc);
     SRunner *sr = srunner_create(suite);
     srunner_set_fork_status(sr, CK_NOFORK);
