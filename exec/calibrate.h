@@ -1,0 +1,79 @@
+/* Measures this machine into the constants of a platform (policies/platform.h), so that simulated
+ * steps take as long as real ones.
+ *
+ * Each constant is measured as the machine uses it (exec/machine.h), not in a hot loop:
+ *   expert_ffn       all experts of a layer in one go on a thread of its own that was asleep, each
+ *                    time after a kernel on the device, as when a layer's routes arrive; divided by
+ *                    their number. Weights walk through more memory than the caches hold
+ *   link             copies alone on their stream, each waited for; two sizes give rate and fixed
+ *                    cost. The fixed cost of an expert copy is that of whole steps: of fetching one
+ *                    on demand, less one that is there, less the bytes
+ *   dram             the larger of the best read rate of the threads and the sum of copies and
+ *                    experts on the CPU that run together
+ *   gpu              experts queued one behind another, as hits are; two sizes give rate and fixed
+ *                    cost; many tokens: so many that twice as many take twice as long, up to 2048
+ *   layer, token     whole steps of the real machine, all hits: what the cost model
+ *                    (policies/cost.h) leaves unexplained of a layer, and of the step
+ *   state            whole steps, all on the CPU: what it leaves unexplained beyond that, divided
+ *                    between down and up as the timeline shows the gaps before and behind the CPU
+ *   power            the mean of a second of doing nothing, and of doing one thing
+ *
+ * Rounds: every round measures each of them once, so that a machine that slows down or speeds up
+ * moves all alike; the first round does not count. A constant is the median over the rounds, its
+ * spread half of the interquartile range over the median. */
+#ifndef MOELAB_EXEC_CALIBRATE_H
+#define MOELAB_EXEC_CALIBRATE_H
+
+#include "base/progress.h"
+#include "exec/device.h"
+#include "exec/power.h"
+#include "policies/platform.h"
+#include "traces/model.h"
+
+enum { MOE_CALIBRATE_SHAPES = 8, MOE_CALIBRATE_REPEATS = 99, MOE_MAX_CONSTANTS = 32 };
+
+struct moe_calibrate_options {
+    struct moe_device *device;
+    /* Whose experts are measured, in BF16; whole steps are those of the first whose layers fit into
+     * the device. 1..SHAPES. */
+    const struct moe_model *shapes;
+    uint32_t n_shapes;
+    const struct moe_llm *llm; /* of shapes[0], for the whole steps; NULL: a synthetic one */
+    uint32_t repeats;          /* rounds that count, 1..REPEATS */
+    uint32_t threads;          /* most threads of the CPU; 0: one for each core */
+    bool pin;
+    const char *kernels; /* of the CPU; NULL: "auto" */
+    double power_s;      /* of each measurement of power */
+    struct moe_power *power;
+    const char *command, *date;    /* for the origins */
+    struct moe_progress *progress; /* measurements done, or NULL */
+};
+
+/* A constant and how it came about. */
+struct moe_constant {
+    char key[48];  /* "link.copy_setup_us"; points: "cpu.expert_ffn" */
+    double value;  /* in the platform's unit */
+    double spread; /* see above; NaN: not measured repeatedly */
+    double share;  /* of the rate at which the same threads read memory, for rates of memory; NaN */
+    uint32_t n;    /* measurements; 0: a guess, or told by the system */
+    char origin[384];
+};
+
+struct moe_calibration {
+    struct moe_platform platform;
+    struct moe_constant constant[MOE_MAX_CONSTANTS];
+    uint32_t n_constants;
+    double point_spread[MOE_MAX_FFN_POINTS], point_share[MOE_MAX_FFN_POINTS];
+    char steps_of[128]; /* which whole steps were measured, or why none were */
+};
+
+/* Leaves out shapes whose experts do not fit into a quarter of the host's or the device's memory,
+ * and logs it. Errors: MOE_ERR_USAGE (a shape not of 16 bits), MOE_ERR_MEMORY (none fits),
+ * MOE_ERR_INTERRUPTED, those of the device. *out is large: heap. */
+enum moe_status moe_calibrate(const struct moe_calibrate_options *options,
+                              struct moe_calibration *out, struct moe_err *err);
+
+/* For struct moe_platform_notes; context is a struct moe_calibration. */
+const char *moe_calibration_origin(void *context, const char *key);
+
+#endif

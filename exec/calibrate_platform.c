@@ -1,0 +1,431 @@
+#include "exec/calibrate_state.h"
+
+#include "base/numbers.h"
+#include "policies/cost.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* t = fixed + bytes / rate through the medians of the smallest and the largest size: seconds. */
+struct line {
+    double fixed, per_byte;
+};
+
+/* From rounds to constants, in the order in which they need one another. */
+struct derivation {
+    const struct moe_calibrator *c;
+    struct moe_calibration *out;
+    struct moe_costs costs; /* of out->platform and the model of the whole steps */
+    double context;         /* tokens in the KV cache of the middle step */
+    struct line copy, gpu;
+};
+
+typedef double value_of_round(const struct derivation *d, const struct moe_cal_round *r);
+
+static double bytes_at(const struct moe_calibrator *c, int end)
+{
+    return (double)(end ? moe_cal_largest(c) : &c->size[0])->bytes;
+}
+
+/* Where the two cannot be told apart, or there would be less than no fixed cost, all goes with the
+ * bytes of the largest. */
+static struct line line_through(const struct moe_calibrator *c, double small, double large)
+{
+    const double slope = (large - small) / (bytes_at(c, 1) - bytes_at(c, 0));
+    const double fixed = large - slope * bytes_at(c, 1);
+    if (slope > 0 && fixed >= 0)
+        return (struct line){fixed, slope};
+    return (struct line){0, large / bytes_at(c, 1)};
+}
+
+/* With the fixed cost of all rounds, so that rounds differ by their own times only. */
+static double h2d(const struct derivation *d, const struct moe_cal_round *r)
+{
+    return bytes_at(d->c, 1) / (r->copy[1] - d->copy.fixed) * 1e-9;
+}
+
+static double copy_setup(const struct derivation *d, const struct moe_cal_round *r)
+{
+    return (r->copy[0] - d->copy.per_byte * bytes_at(d->c, 0)) * 1e6;
+}
+
+static double pageable(const struct derivation *d, const struct moe_cal_round *r)
+{
+    const double rest = r->pageable - d->copy.fixed;
+    return bytes_at(d->c, 1) / (rest > 0 ? rest : r->pageable) * 1e-9;
+}
+
+static double dram(const struct derivation *d, const struct moe_cal_round *r)
+{
+    double best = r->together;
+    for (uint32_t t = 0; t < d->c->n_threads; t++) {
+        best = fmax(best, r->read[t]);
+        for (uint32_t i = 0; i < d->c->n_sizes; i++)
+            best = fmax(best, (double)d->c->size[i].bytes / r->ffn[t][i]);
+    }
+    return best * 1e-9;
+}
+
+static double gflops(const struct derivation *d, const struct moe_cal_round *r)
+{
+    (void)d;
+    return r->gflops;
+}
+
+static double gpu_read(const struct derivation *d, const struct moe_cal_round *r)
+{
+    return bytes_at(d->c, 1) / (r->gpu[1] - d->gpu.fixed) * 1e-9;
+}
+
+static double gpu_launch(const struct derivation *d, const struct moe_cal_round *r)
+{
+    return (r->gpu[0] - d->gpu.per_byte * bytes_at(d->c, 0)) * 1e6;
+}
+
+static double tflops(const struct derivation *d, const struct moe_cal_round *r)
+{
+    const double flops = bytes_at(d->c, 1) * d->c->many; /* two for a weight of two bytes */
+    const double rest = r->gpu_many - d->gpu.fixed;
+    return flops / (rest > 0 ? rest : r->gpu_many) * 1e-12;
+}
+
+static double time_of(const struct moe_cal_round *r, bool gpu, int end)
+{
+    return gpu ? r->gpu[end] : r->copy[end];
+}
+
+static struct line line_of(const struct moe_calibrator *c, bool gpu)
+{
+    double v[2][MOE_CALIBRATE_REPEATS];
+    const uint32_t n = c->o->repeats;
+    for (int end = 0; end < 2; end++) {
+        for (uint32_t i = 0; i < n; i++)
+            v[end][i] = time_of(&c->round[i + 1], gpu, end);
+        moe_sort_f64(v[end], n);
+    }
+    return line_through(c, moe_quantile(v[0], n, 0.5), moe_quantile(v[1], n, 0.5));
+}
+
+/* What the model says of a layer's dense part, its overhead apart, and of the head: ns. */
+static double attend_ns(const struct derivation *d)
+{
+    return (double)moe_cost_attend_ns(&d->costs, 1, (uint64_t)d->context);
+}
+
+static double head_ns(const struct derivation *d)
+{
+    return (double)moe_cost_head_ns(&d->costs, 1);
+}
+
+static double top_k(const struct derivation *d)
+{
+    return (double)d->c->model.top_k;
+}
+
+static double layers(const struct derivation *d)
+{
+    return (double)d->c->model.n_layers;
+}
+
+/* A layer of a round's steps; with one layer that is all of the step but the head. */
+static double layer_ns(const struct derivation *d, const struct moe_cal_round *r,
+                       enum moe_cal_step kind)
+{
+    return layers(d) > 1 ? r->step[kind].layer : r->step[kind].step - head_ns(d);
+}
+
+static double copy_in_steps(const struct derivation *d, const struct moe_cal_round *r)
+{
+    const double more = layer_ns(d, r, MOE_CAL_COPY_1) - layer_ns(d, r, MOE_CAL_HIT_1);
+    const double rate = d->out->platform.link.h2d_pinned_gb_per_s;
+    return (more - (double)d->costs.expert_bytes / rate) * 1e-3;
+}
+
+static double layer_overhead(const struct derivation *d, const struct moe_cal_round *r)
+{
+    const double experts = top_k(d) * (double)d->costs.gpu_expert_ns;
+    return (layer_ns(d, r, MOE_CAL_HIT) - attend_ns(d) - experts) * 1e-3;
+}
+
+static double token_overhead(const struct derivation *d, const struct moe_cal_round *r)
+{
+    const double experts = top_k(d) * (double)d->costs.gpu_expert_ns;
+    const double layer = (double)d->costs.layer_overhead_ns + attend_ns(d) + experts;
+    return (r->step[MOE_CAL_HIT].step - layers(d) * layer - head_ns(d)) * 1e-3;
+}
+
+static double states(const struct derivation *d, const struct moe_cal_round *r)
+{
+    const double experts = top_k(d) * (double)d->costs.cpu_expert_ns;
+    const double layer = (double)d->costs.layer_overhead_ns + attend_ns(d) + experts;
+    return fmax(0, layer_ns(d, r, MOE_CAL_CPU) - layer) * 1e-3;
+}
+
+static double state_down(const struct derivation *d, const struct moe_cal_round *r)
+{
+    const struct moe_cal_times *t = &r->step[MOE_CAL_CPU];
+    const double both = t->down + t->up;
+    return states(d, r) * (both > 0 ? t->down / both : 0.5);
+}
+
+static double state_up(const struct derivation *d, const struct moe_cal_round *r)
+{
+    return states(d, r) - state_down(d, r);
+}
+
+/* As many digits as a measurement has. */
+static double rounded(double value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.5g", value);
+    return strtod(text, NULL);
+}
+
+/* Median and spread over the rounds that count; the median at least `least`. */
+static double over_rounds(const struct derivation *d, value_of_round *value, double least,
+                          double *spread)
+{
+    double v[MOE_CALIBRATE_REPEATS];
+    const uint32_t n = d->c->o->repeats;
+    for (uint32_t i = 0; i < n; i++)
+        v[i] = value(d, &d->c->round[i + 1]);
+    moe_sort_f64(v, n);
+    const double median = moe_quantile(v, n, 0.5);
+    *spread = (moe_quantile(v, n, 0.75) - moe_quantile(v, n, 0.25)) / 2 / fabs(median);
+    if (median > least)
+        return rounded(median);
+    *spread = NAN;
+    return least;
+}
+
+static const struct moe_param *param_of(const char *key)
+{
+    const size_t section = strcspn(key, ".");
+    for (const struct moe_platform_section *s = moe_platform_sections; s->name; s++)
+        if (strlen(s->name) == section && strncmp(s->name, key, section) == 0)
+            return moe_param_find(s->table, key + section + 1);
+    return NULL;
+}
+
+/* The record of a constant, made when it is first asked for. */
+static struct moe_constant *constant_of(struct moe_calibration *out, const char *key)
+{
+    for (uint32_t i = 0; i < out->n_constants; i++)
+        if (strcmp(out->constant[i].key, key) == 0)
+            return &out->constant[i];
+    struct moe_constant *k = &out->constant[out->n_constants++];
+    *k = (struct moe_constant){.spread = NAN, .share = NAN};
+    snprintf(k->key, sizeof k->key, "%s", key);
+    return k;
+}
+
+static struct moe_constant *set(struct moe_calibration *out, const char *key, double value)
+{
+    struct moe_constant *k = constant_of(out, key);
+    const struct moe_param *param = param_of(key);
+    k->value = value;
+    if (param->type == MOE_PARAM_F64) {
+        memcpy((char *)&out->platform + param->offset, &value, sizeof value);
+    } else {
+        const uint64_t whole = (uint64_t)value;
+        memcpy((char *)&out->platform + param->offset, &whole, sizeof whole);
+    }
+    return k;
+}
+
+static void measured(struct derivation *d, const char *key, value_of_round *value, const char *how)
+{
+    const struct moe_calibrate_options *o = d->c->o;
+    const struct moe_param *param = param_of(key);
+    double spread;
+    const double median = over_rounds(d, value, param->min, &spread);
+    struct moe_constant *k = set(d->out, key, median);
+    k->spread = spread;
+    k->n = o->repeats;
+    int n = snprintf(k->origin, sizeof k->origin, "measured: `%.120s`, %.20s, median of %" PRIu32,
+                     o->command, o->date, k->n);
+    if (isnan(spread))
+        n += snprintf(k->origin + n, sizeof k->origin - (size_t)n, ", below what can be told");
+    else
+        n +=
+            snprintf(k->origin + n, sizeof k->origin - (size_t)n, ", spread %.1f %%", 100 * spread);
+    if (*how)
+        snprintf(k->origin + n, sizeof k->origin - (size_t)n, "; %s", how);
+}
+
+__attribute__((format(printf, 4, 5))) static void told(struct derivation *d, const char *key,
+                                                       double value, const char *format, ...)
+{
+    struct moe_constant *k = set(d->out, key, value);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(k->origin, sizeof k->origin, format, args);
+    va_end(args);
+}
+
+static void derive_points(struct derivation *d)
+{
+    const struct moe_calibrator *c = d->c;
+    const struct moe_calibrate_options *o = c->o;
+    struct moe_calibration *out = d->out;
+    double worst = 0, v[MOE_CALIBRATE_REPEATS], share[MOE_CALIBRATE_REPEATS];
+    for (uint32_t t = 0; t < c->n_threads; t++)
+        for (uint32_t i = 0; i < c->n_sizes; i++) {
+            const uint32_t p = out->platform.cpu.n_points++;
+            for (uint32_t r = 0; r < o->repeats; r++) {
+                v[r] = c->round[r + 1].ffn[t][i];
+                share[r] = (double)c->size[i].bytes / v[r] / c->round[r + 1].read[t];
+            }
+            moe_sort_f64(v, o->repeats);
+            moe_sort_f64(share, o->repeats);
+            const double median = moe_quantile(v, o->repeats, 0.5);
+            out->point_spread[p] =
+                (moe_quantile(v, o->repeats, 0.75) - moe_quantile(v, o->repeats, 0.25)) / 2 /
+                median;
+            out->point_share[p] = moe_quantile(share, o->repeats, 0.5);
+            worst = fmax(worst, out->point_spread[p]);
+            out->platform.cpu.point[p] = (struct moe_ffn_point){c->threads[t], c->size[i].bytes,
+                                                                fmax(1e-6, rounded(median * 1e3))};
+        }
+    struct moe_constant *k = constant_of(out, "cpu.expert_ffn");
+    k->n = o->repeats;
+    k->spread = worst;
+    snprintf(k->origin, sizeof k->origin,
+             "measured: `%.120s`, %.20s, medians of %" PRIu32
+             ", largest spread %.1f %%; the experts of a layer together, divided by their number",
+             o->command, o->date, k->n, 100 * worst);
+}
+
+static void derive_rates(struct derivation *d)
+{
+    const struct moe_calibrator *c = d->c;
+    measured(d, "link.h2d_pinned_gb_per_s", h2d, "two sizes");
+    measured(d, "link.h2d_pageable_gb_per_s", pageable, "");
+    measured(d, "link.copy_setup_us", copy_setup, "two sizes");
+    measured(d, "dram.read_gb_per_s", dram,
+             "the largest of reading alone, experts, and experts beside copies");
+    told(d, "cpu.cores", c->threads[c->n_threads - 1],
+         "measured: cores that this process may use, as the system tells, or --threads, %.20s",
+         c->o->date);
+    measured(d, "cpu.gflops_per_core", gflops, "64 tokens, all cores");
+    told(d, "gpu.memory_bytes", (double)c->device->memory_bytes,
+         "measured: as the device tells, %.20s", c->o->date);
+    measured(d, "gpu.read_gb_per_s", gpu_read, "two sizes");
+    char how[64];
+    snprintf(how, sizeof how, "%" PRIu32 " tokens", c->many);
+    measured(d, "gpu.tflops", tflops, how);
+    measured(d, "gpu.expert_launch_us", gpu_launch, "two sizes");
+    derive_points(d);
+}
+
+static void use_costs(struct derivation *d)
+{
+    moe_costs_init(&d->costs, &d->c->model, &d->out->platform, d->out->platform.cpu.cores);
+}
+
+static void derive_overheads(struct derivation *d)
+{
+    static const char *const keys[] = {"gpu.layer_overhead_us", "gpu.token_overhead_us",
+                                       "link.state_down_us", "link.state_up_us"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        told(d, keys[i], 0, "guess: 0, as no whole steps were measured (%.100s)", d->c->steps_of);
+    if (!d->c->model.n_layers)
+        return;
+    char how[160];
+    snprintf(how, sizeof how, "whole steps of %.120s", d->c->steps_of);
+    use_costs(d);
+    measured(d, "link.copy_setup_us", copy_in_steps, how);
+    use_costs(d);
+    measured(d, keys[0], layer_overhead, how);
+    use_costs(d);
+    measured(d, keys[1], token_overhead, how);
+    use_costs(d);
+    measured(d, keys[2], state_down, how);
+    measured(d, keys[3], state_up, how);
+}
+
+static void watts(struct derivation *d, const char *key, double value, double guess,
+                  const char *why)
+{
+    const struct moe_calibrate_options *o = d->c->o;
+    if (isnan(value)) {
+        told(d, key, guess, "guess: %.320s", why);
+        return;
+    }
+    told(d, key, rounded(fmax(0, value)), "measured: `%.120s`, %.20s, mean of %g s", o->command,
+         o->date, o->power_s);
+}
+
+/* Without counters: 2 to 4 W a busy core (arXiv 2512.16473, section IV), and a GPU of the middle.
+ */
+static void derive_power(struct derivation *d)
+{
+    const struct moe_joules *w = d->c->power;
+    const struct moe_power *power = d->c->o->power;
+    const double threads = (double)d->out->platform.cpu.cores;
+    const bool host = strcmp(d->c->device->ops->name, "host") == 0;
+    char why[320], gpu_why[320];
+    snprintf(why, sizeof why, "the energy of the CPU cannot be measured here (%s)",
+             power ? power->cpu : "not asked for");
+    if (host)
+        snprintf(gpu_why, sizeof gpu_why, "there is no GPU: what stands for it is the CPU's");
+    else
+        snprintf(gpu_why, sizeof gpu_why, "the energy of the GPU cannot be measured here (%s)",
+                 power ? power->gpu : "not asked for");
+    watts(d, "power.cpu_idle_w", w[MOE_CAL_IDLE].cpu, 20 + threads, why);
+    watts(d, "power.cpu_busy_per_thread_w",
+          (w[MOE_CAL_CPU_BUSY].cpu - w[MOE_CAL_IDLE].cpu) / threads, 3, why);
+    watts(d, "power.gpu_idle_w", w[MOE_CAL_IDLE].gpu, host ? 0 : 50, gpu_why);
+    watts(d, "power.gpu_busy_w", w[MOE_CAL_GPU_BUSY].gpu - w[MOE_CAL_IDLE].gpu, host ? 0 : 180,
+          gpu_why);
+    watts(d, "power.gpu_copy_w", w[MOE_CAL_COPYING].gpu - w[MOE_CAL_IDLE].gpu, host ? 0 : 2,
+          gpu_why);
+}
+
+/* "NVIDIA H100 80GB HBM3" becomes "nvidia-h100-80gb-hbm3". */
+static void make_name(const char *device, char *out, size_t size)
+{
+    size_t n = 0;
+    for (; *device && n + 1 < size; device++) {
+        const char c = *device;
+        if (c >= 'A' && c <= 'Z')
+            out[n++] = (char)(c - 'A' + 'a');
+        else if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
+            out[n++] = c;
+        else if (n && out[n - 1] != '-')
+            out[n++] = '-';
+    }
+    while (n && out[n - 1] == '-')
+        n--;
+    snprintf(out + n, size - n, "%s", n ? "" : "machine");
+}
+
+enum moe_status moe_cal_platform(const struct moe_calibrator *c, struct moe_calibration *out,
+                                 struct moe_err *err)
+{
+    struct derivation d = {.c = c, .out = out, .context = 16};
+    (void)err;
+    *out = (struct moe_calibration){.n_constants = 0};
+    make_name(c->device->name, out->platform.name, sizeof out->platform.name);
+    snprintf(out->platform.description, sizeof out->platform.description,
+             "%s: %.200s, measured %.20s", c->device->ops->name, c->device->name, c->o->date);
+    memcpy(out->steps_of, c->steps_of, sizeof out->steps_of);
+    d.copy = line_of(c, false);
+    d.gpu = line_of(c, true);
+    derive_rates(&d);
+    derive_overheads(&d);
+    derive_power(&d);
+    return MOE_OK;
+}
+
+const char *moe_calibration_origin(void *context, const char *key)
+{
+    const struct moe_calibration *calibration = context;
+    for (uint32_t i = 0; i < calibration->n_constants; i++)
+        if (strcmp(calibration->constant[i].key, key) == 0)
+            return calibration->constant[i].origin;
+    return "guess: not measured";
+}

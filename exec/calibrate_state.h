@@ -1,0 +1,132 @@
+/* What a calibration holds. Inside exec/calibrate*.c only. */
+#ifndef MOELAB_EXEC_CALIBRATE_STATE_H
+#define MOELAB_EXEC_CALIBRATE_STATE_H
+
+#include "exec/bench_memory.h"
+#include "exec/calibrate.h"
+
+enum {
+    MOE_CAL_THREADS = 16,
+    MOE_CAL_SIZES = MOE_CALIBRATE_SHAPES + 1,
+    MOE_CAL_HOST_TOKENS = 64, /* "many" on the CPU */
+};
+
+struct moe_cal_size {
+    uint32_t d_model, d_ffn;
+    uint32_t n; /* experts of a layer that are computed together */
+    uint64_t bytes;
+    uint64_t walk; /* all experts of the model: where they fit into a cache, so they do here */
+};
+
+/* The kinds of whole steps: where a layer's experts are, and how many it has. */
+enum moe_cal_step {
+    MOE_CAL_CPU,    /* all top-k on the CPU */
+    MOE_CAL_HIT,    /* all top-k in slots */
+    MOE_CAL_HIT_1,  /* one, in a slot */
+    MOE_CAL_COPY_1, /* one, copied on demand */
+    MOE_N_CAL_STEPS
+};
+
+/* What is done while power is measured. */
+enum moe_cal_activity {
+    MOE_CAL_IDLE,
+    MOE_CAL_CPU_BUSY,
+    MOE_CAL_GPU_BUSY,
+    MOE_CAL_COPYING,
+    MOE_N_CAL_POWERS
+};
+
+/* What the steps of one kind took: medians over the steps of a round, in ns. */
+struct moe_cal_times {
+    double step, layer; /* a whole step, and from one layer's beginning to the next's */
+    double down, up;    /* from the routes to the CPU's start, from its end to the sum; CPU only */
+};
+
+/* Raw measurements of one round, in seconds unless said otherwise. */
+struct moe_cal_round {
+    double read[MOE_CAL_THREADS]; /* bytes a second */
+    double ffn[MOE_CAL_THREADS][MOE_CAL_SIZES];
+    double gflops;          /* of a core */
+    double copy[2], gpu[2]; /* the smallest and the largest size */
+    double pageable;        /* the largest */
+    double together;        /* bytes a second */
+    double gpu_many;
+    struct moe_cal_times step[MOE_N_CAL_STEPS];
+};
+
+struct moe_calibrator {
+    const struct moe_calibrate_options *o;
+    struct moe_device *device;
+    uint32_t threads[MOE_CAL_THREADS], n_threads; /* ascending; the last: all */
+    struct moe_cal_size size[MOE_CAL_SIZES];      /* ascending bytes, at least two */
+    uint32_t n_sizes;
+    struct moe_bench_memory memory; /* pageable */
+    /* Blocks of the same size that copies walk through. */
+    uint8_t *pinned, *slots;
+    uint64_t block_bytes, at;
+    float *x, *h, *y; /* [tokens, widest] of the CPU's experts, for n experts or many tokens */
+    uint32_t widest;
+    struct moe_activations a; /* ffn_x, ffn_h, ffn_y on the device */
+    uint32_t many, many_most; /* tokens of the device's: measured, and room */
+    struct moe_event *start, *end;
+    struct moe_model model; /* of the whole steps; n_layers 0: none */
+    struct moe_synthetic *synthetic;
+    const struct moe_llm *llm;
+    char steps_of[128];
+    struct moe_cal_round *round;               /* [repeats + 1], the first does not count */
+    uint64_t done;                             /* measurements */
+    struct moe_joules power[MOE_N_CAL_POWERS]; /* watts */
+};
+
+/* Progress, and MOE_ERR_INTERRUPTED. */
+enum moe_status moe_cal_tick(struct moe_calibrator *c, struct moe_err *err);
+
+static inline const struct moe_cal_size *moe_cal_largest(const struct moe_calibrator *c)
+{
+    return &c->size[c->n_sizes - 1];
+}
+
+/* Where the next expert of the size lies in c->memory. */
+static inline const uint8_t *moe_cal_next_expert(struct moe_calibrator *c,
+                                                 const struct moe_cal_size *size)
+{
+    if (c->memory.at + size->bytes > size->walk)
+        c->memory.at = 0;
+    return moe_bench_memory_next(&c->memory, size->bytes);
+}
+
+/* calibrate_cpu.c */
+enum moe_status moe_cal_cpu_round(struct moe_calibrator *c, struct moe_cal_round *r,
+                                  struct moe_err *err);
+/* Computes experts of the largest size with all threads until told to stop, which is asked after
+ * each: seconds it took, and how many. */
+enum moe_status moe_cal_cpu_while(struct moe_calibrator *c,
+                                  bool (*go_on)(struct moe_calibrator *c, void *context),
+                                  void *context, double *seconds, uint64_t *experts,
+                                  struct moe_err *err);
+
+/* calibrate_device.c */
+enum moe_status moe_cal_device_init(struct moe_calibrator *c, struct moe_err *err);
+void moe_cal_device_release(struct moe_calibrator *c);
+enum moe_status moe_cal_device_round(struct moe_calibrator *c, struct moe_cal_round *r,
+                                     struct moe_err *err);
+/* A short kernel, waited for. */
+enum moe_status moe_cal_device_touch(struct moe_calibrator *c, struct moe_err *err);
+/* Queues one copy of the largest size, or one expert of it; no waiting. */
+void moe_cal_device_copy(struct moe_calibrator *c);
+void moe_cal_device_expert(struct moe_calibrator *c);
+
+/* calibrate_steps.c */
+enum moe_status moe_cal_steps_init(struct moe_calibrator *c, struct moe_err *err);
+void moe_cal_steps_release(struct moe_calibrator *c);
+enum moe_status moe_cal_steps_round(struct moe_calibrator *c, struct moe_cal_round *r,
+                                    struct moe_err *err);
+
+/* calibrate_power.c */
+enum moe_status moe_cal_power(struct moe_calibrator *c, struct moe_err *err);
+
+/* calibrate_platform.c: from rounds to constants */
+enum moe_status moe_cal_platform(const struct moe_calibrator *c, struct moe_calibration *out,
+                                 struct moe_err *err);
+
+#endif

@@ -1,0 +1,296 @@
+#include "exec/calibrate_state.h"
+
+#include "base/numbers.h"
+#include "exec/hybrid.h"
+#include "exec/synthetic.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LAYERS = 4,
+    WARM = 3, /* steps that do not count: slots are filled, threads and caches are warm */
+    LEAST_STEPS = 5,
+    MOST_STEPS = 48,
+};
+
+static const struct kind {
+    bool cache;            /* a slot for each expert that a step uses */
+    bool one;              /* expert a layer, else the model's top-k */
+    const char *set[4][2]; /* of the strategy */
+} kinds[MOE_N_CAL_STEPS] = {
+    [MOE_CAL_CPU] = {false, false, {{"admission", "never"}}},
+    [MOE_CAL_HIT] = {true, false, {{"admission", "always"}}},
+    [MOE_CAL_HIT_1] = {true, true, {{"admission", "always"}}},
+    [MOE_CAL_COPY_1] = {false,
+                        true,
+                        {{"admission", "never"},
+                         {"dispatch.miss", "wait"},
+                         {"dispatch.overlap", "off"},
+                         {"dispatch.order", "gate"}}},
+};
+
+/* Device memory of the whole steps: dense part, head, KV cache, slots, staging. */
+static uint64_t steps_bytes(const struct moe_model *m, uint64_t layers)
+{
+    const uint64_t slots = layers * m->top_k + 2;
+    return layers * moe_model_dense_layer_bytes(m) + moe_model_head_bytes(m) +
+           slots * moe_model_expert_bytes(m) +
+           16 * layers * m->n_kv_heads * m->head_dim * (MOST_STEPS + WARM) + (16u << 20);
+}
+
+/* A synthetic model of shape[0], as many layers as fit into half of what is left. */
+static enum moe_status make_synthetic(struct moe_calibrator *c, uint64_t layers,
+                                      struct moe_err *err)
+{
+    const uint64_t room = (uint64_t)2 << 30;
+    const uint64_t fit = room / moe_model_expert_bytes(&c->model);
+    const uint64_t all = layers * c->model.n_experts, least = layers * c->model.top_k;
+    const uint64_t buffers = fit > all ? all : fit > least ? fit : least;
+    const struct moe_synthetic_options options = {
+        .layers = (uint32_t)layers, .buffers = (uint32_t)buffers, .seed = 1};
+    enum moe_status s = moe_synthetic_new(&c->synthetic, &c->model, c->device, &options, err);
+    if (!s)
+        c->llm = moe_synthetic_llm(c->synthetic);
+    return s;
+}
+
+/* As many layers of the shape as fit; 0: none. */
+static uint64_t layers_that_fit(const struct moe_calibrator *c, const struct moe_model *shape)
+{
+    const uint64_t room = c->device->ops->free_bytes(c->device) / 8 * 7;
+    uint64_t layers = shape->n_layers;
+    if (!c->o->llm && layers > LAYERS)
+        layers = LAYERS;
+    while (layers && steps_bytes(shape, layers) > room)
+        layers = c->o->llm ? 0 : layers - 1;
+    return layers;
+}
+
+static enum moe_status take_model(struct moe_calibrator *c, const struct moe_model *shape,
+                                  uint64_t layers, struct moe_err *err)
+{
+    c->model = *shape;
+    c->llm = c->o->llm;
+    enum moe_status s = c->llm ? MOE_OK : make_synthetic(c, layers, err);
+    if (s)
+        return s;
+    moe_llm_shape(c->llm, &c->model);
+    snprintf(c->steps_of, sizeof c->steps_of, "%s%.60s, %" PRIu64 " layer%s",
+             c->o->llm ? "" : "SYNTHETIC ", shape->name, layers, layers == 1 ? "" : "s");
+    return MOE_OK;
+}
+
+enum moe_status moe_cal_steps_init(struct moe_calibrator *c, struct moe_err *err)
+{
+    const uint32_t n = c->o->llm ? 1 : c->o->n_shapes;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t layers = layers_that_fit(c, &c->o->shapes[i]);
+        if (layers)
+            return take_model(c, &c->o->shapes[i], layers, err);
+    }
+    snprintf(c->steps_of, sizeof c->steps_of, "%.60s does not fit into the device's memory",
+             c->o->shapes[n - 1].name);
+    return MOE_OK;
+}
+
+void moe_cal_steps_release(struct moe_calibrator *c)
+{
+    moe_synthetic_free(c->synthetic);
+}
+
+static enum moe_status make_strategy(const struct moe_calibrator *c, const struct kind *kind,
+                                     struct moe_strategy *out, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    moe_strategy_default(out);
+    snprintf(out->name, sizeof out->name, "calibrate");
+    snprintf(out->geometry, sizeof out->geometry, "none");
+    if (kind->cache)
+        snprintf(out->geometry, sizeof out->geometry, "%" PRIu64 "x%" PRIu64, c->model.n_layers,
+                 kind->one ? 1 : c->model.top_k);
+    for (size_t i = 0; i < 4 && kind->set[i][0] && !s; i++)
+        s = moe_strategy_set(out, kind->set[i][0], kind->set[i][1], err);
+    out->threads = c->threads[c->n_threads - 1];
+    return s;
+}
+
+/* One sequence of decode steps. Experts go round where they are not the same in every step. */
+static enum moe_status make_trace(const struct moe_calibrator *c, const struct kind *kind,
+                                  uint64_t steps, struct moe_trace *out, struct moe_err *err)
+{
+    const struct moe_model *m = &c->model;
+    const uint32_t k = kind->one ? 1 : (uint32_t)m->top_k;
+    *out = (struct moe_trace){.info = {.n_layers = (uint32_t)m->n_layers,
+                                       .n_experts = (uint32_t)m->n_experts,
+                                       .top_k = k,
+                                       .synthetic = true},
+                              .n_sequences = 1};
+    snprintf(out->info.model, sizeof out->info.model, "%s", m->name);
+    enum moe_status s = moe_tokens_init(&out->tokens, &out->info, steps, 0, err);
+    if (s)
+        return s;
+    out->sequences = calloc(1, sizeof *out->sequences);
+    if (!out->sequences) {
+        moe_tokens_release(&out->tokens);
+        return moe_fail_memory(err, "a trace");
+    }
+    out->sequences[0].n_tokens = steps;
+    for (uint64_t t = 0; t < steps; t++) {
+        out->tokens.step[t] = (uint32_t)t;
+        out->tokens.position[t] = (int32_t)t;
+        out->tokens.phase[t] = MOE_DECODE;
+        for (uint64_t i = 0; i < m->n_layers * k; i++)
+            out->tokens.expert[t * m->n_layers * k + i] =
+                (moe_expert)((i % k + (kind->cache ? 0 : t * k)) % m->n_experts);
+    }
+    return MOE_OK;
+}
+
+/* What the timeline says of one layer of a step; 0: nothing. */
+struct layer_marks {
+    uint64_t attend_start, attend_end, cpu_start, cpu_end, combine_start;
+};
+
+/* Differences of all steps that count. */
+struct gaps {
+    struct layer_marks *layer; /* [L] of the step under way */
+    uint32_t n_layers;
+    double *period, *down, *up; /* [steps x L] */
+    size_t n_period, n_cpu;
+};
+
+static void take_layer(struct gaps *g, const struct moe_operation *op)
+{
+    struct layer_marks *m = &g->layer[op->layer];
+    if (op->track == MOE_TRACK_CPU) { /* several works of a layer: from the first to the last */
+        m->cpu_start = m->cpu_start ? m->cpu_start : op->start_ns;
+        m->cpu_end = op->end_ns;
+    } else if (op->track == MOE_TRACK_GPU && strcmp(op->name, "attend") == 0) {
+        m->attend_start = op->start_ns;
+        m->attend_end = op->end_ns;
+    } else if (op->track == MOE_TRACK_GPU && strcmp(op->name, "combine") == 0) {
+        m->combine_start = op->start_ns;
+    }
+}
+
+static double ns_between(uint64_t from, uint64_t to)
+{
+    return (double)to - (double)from;
+}
+
+static void end_step(struct gaps *g, bool counts)
+{
+    for (uint32_t l = 0; l < g->n_layers && counts; l++) {
+        const struct layer_marks *m = &g->layer[l];
+        if (l > 0)
+            g->period[g->n_period++] = ns_between(m[-1].attend_start, m->attend_start);
+        if (!m->cpu_start)
+            continue;
+        g->down[g->n_cpu] = ns_between(m->attend_end, m->cpu_start);
+        g->up[g->n_cpu++] = ns_between(m->cpu_end, m->combine_start);
+    }
+    memset(g->layer, 0, g->n_layers * sizeof *g->layer);
+}
+
+static double median(double *value, size_t n)
+{
+    moe_sort_f64(value, n);
+    return moe_quantile(value, n, 0.5);
+}
+
+/* A step's operations stand before its "token", in no order. */
+static void read_timeline(const struct moe_timeline *timeline, struct gaps *g,
+                          struct moe_cal_times *out)
+{
+    uint32_t steps = 0;
+    for (uint64_t i = 0; i < moe_timeline_count(timeline); i++) {
+        const struct moe_operation *op = moe_timeline_at(timeline, i);
+        if (op->track == MOE_TRACK_TOKEN)
+            end_step(g, steps++ >= WARM);
+        else if (op->layer >= 0)
+            take_layer(g, op);
+    }
+    out->layer = median(g->period, g->n_period);
+    out->down = median(g->down, g->n_cpu);
+    out->up = median(g->up, g->n_cpu);
+}
+
+static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind,
+                               const struct moe_trace *trace, struct moe_timeline *timeline,
+                               double *token_ms, struct moe_err *err)
+{
+    struct moe_strategy strategy;
+    struct moe_result result;
+    struct moe_allocation allocation;
+    enum moe_status s = make_strategy(c, kind, &strategy, err);
+    if (s)
+        return s;
+    const struct moe_execute_input input = {
+        .device = c->device,
+        .llm = c->llm,
+        .trace = trace,
+        .options = {.strategy = &strategy,
+                    .pool = {.threads = (uint32_t)strategy.threads,
+                             .pin = c->o->pin,
+                             .kernels = c->o->kernels},
+                    .timeline = timeline},
+        .token_ms = token_ms};
+    return moe_execute(&input, &result, &allocation, err);
+}
+
+/* Steps of one kind: their median, and those of their parts. */
+static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind, uint64_t steps,
+                               struct moe_cal_times *out, struct moe_err *err)
+{
+    const uint64_t layers = c->model.n_layers, n = (steps + WARM) * layers;
+    struct moe_trace trace = {0};
+    struct moe_timeline *timeline = NULL;
+    double *numbers = calloc(3 * n + steps + WARM, sizeof *numbers);
+    struct gaps gaps = {.layer = calloc(layers, sizeof *gaps.layer),
+                        .n_layers = (uint32_t)layers,
+                        .period = numbers,
+                        .down = numbers + n,
+                        .up = numbers + 2 * n};
+    double *token_ms = numbers + 3 * n;
+    enum moe_status s = numbers && gaps.layer ? MOE_OK : moe_fail_memory(err, "whole steps");
+    if (!s)
+        s = make_trace(c, kind, steps + WARM, &trace, err);
+    if (!s)
+        s = moe_timeline_new(&timeline, (steps + WARM) * (layers * (2 * c->model.top_k + 8) + 8),
+                             err);
+    if (!s)
+        s = execute(c, kind, &trace, timeline, token_ms, err);
+    if (!s) {
+        read_timeline(timeline, &gaps, out);
+        out->step = median(token_ms + WARM, steps) * 1e6;
+    }
+    moe_timeline_free(timeline);
+    moe_trace_release(&trace);
+    free(gaps.layer);
+    free(numbers);
+    return s;
+}
+
+enum moe_status moe_cal_steps_round(struct moe_calibrator *c, struct moe_cal_round *r,
+                                    struct moe_err *err)
+{
+    if (!c->model.n_layers)
+        return MOE_OK;
+    const double enough_s = 0.1;
+    const double cpu_s = r->ffn[c->n_threads - 1][0] / (double)c->size[0].bytes *
+                         (double)moe_model_expert_bytes(&c->model);
+    const double wanted = enough_s / (cpu_s * (double)(c->model.n_layers * c->model.top_k));
+    const uint64_t steps = wanted > MOST_STEPS    ? MOST_STEPS
+                           : wanted < LEAST_STEPS ? LEAST_STEPS
+                                                  : (uint64_t)wanted;
+    enum moe_status s = MOE_OK;
+    for (int i = 0; i < MOE_N_CAL_STEPS && !s; i++) {
+        s = measure(c, &kinds[i], steps, &r->step[i], err);
+        if (!s)
+            s = moe_cal_tick(c, err);
+    }
+    return s;
+}
