@@ -21,8 +21,7 @@ static struct moe_device *open_host(const char *spec)
 static const char *const manners[] = {
     "host",
     "host:delay_us=20,seed=3",
-    "host:memory_bytes=64MiB,link_gb_per_s=20,pageable_gb_per_s=5,compute_gb_per_s=50,"
-    "compute_gflops=500,copy_us=3,launch_us=2",
+    "host:link_gb_per_s=20,pageable_gb_per_s=5,compute_gb_per_s=50,compute_gflops=500,copy_us=3",
 };
 enum { N_MANNERS = sizeof manners / sizeof *manners };
 
