@@ -1,7 +1,9 @@
 #include "base/progress.h"
 #include "base/units.h"
-#include "cli/inference.h"
+#include "cli/run_hybrid.h"
+#include "cli/run_trace.h"
 #include "exec/generate.h"
+#include "exec/host_options.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -10,8 +12,10 @@
 
 struct options {
     struct cli_inference inference;
+    struct cli_hybrid_options hybrid;
+    struct cli_traced_options traced;
     char prompt[1 << 16], system[1 << 14];
-    int format, special;
+    int format, special, stats;
 };
 
 static const struct moe_param options[] = {
@@ -26,12 +30,21 @@ static const struct moe_param options[] = {
      .offset = offsetof(struct options, special),
      .default_text = "off",
      .help = "print tokens such as <|end|> as well"},
+    CLI_HYBRID_OPTIONS(struct options),
+    {.name = "stats",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, stats),
+     .default_text = "off",
+     .help = "with --strategy, on a terminal: speed, hits, fills and waiting while it runs"},
+    CLI_TRACED_OPTIONS(struct options,
+                       "run the routes of this trace in place of a prompt: x.h5, synth:SPEC, ..."),
     CLI_OPTION_FORMAT(struct options),
     {0},
 };
 
 /* One run: from the options to the last token. */
 struct generation {
+    const struct cli_call *call;
     const struct options *o;
     struct moe_llm *llm;
     struct moe_tokenizer *tokenizer;
@@ -47,6 +60,8 @@ struct generation {
     struct moe_generated made;
     uint64_t load_ns;
     struct moe_progress progress;
+    bool strategy; /* else all on the CPU, and hybrid is not used */
+    struct cli_run_hybrid hybrid;
     char *text; /* the answer, for JSON and TSV */
     size_t text_size;
     FILE *text_stream;
@@ -123,7 +138,6 @@ static enum moe_status encode(struct generation *g, struct moe_err *err)
 static enum moe_status load(struct generation *g, struct moe_err *err)
 {
     const struct cli_inference *o = &g->o->inference;
-    struct moe_session_options session = cli_session_options(o);
     char folder[CLI_PATH_MAX];
     uint64_t began = moe_clock_ns();
     enum moe_status s = cli_open_model(o, folder, sizeof folder, &g->llm, &g->tokenizer, err);
@@ -132,11 +146,37 @@ static enum moe_status load(struct generation *g, struct moe_err *err)
     if (!s && *g->o->system && g->chat == MOE_CHAT_NONE)
         s = moe_fail(err, MOE_ERR_USAGE, "--system needs a chat template, and there is none");
     if (!s)
-        s = moe_session_new(&g->session, g->llm, &session, err);
-    if (!s)
         s = moe_sampler_init(&g->generate.sampler, g->llm->config.n_vocab, o->temperature,
                              (uint32_t)o->top_k, o->top_p, o->seed, err);
     g->load_ns = moe_clock_ns() - began;
+    return s;
+}
+
+/* The KV cache lies on the device then: no more of it than this prompt and its answer need. */
+static void shrink_session(const struct generation *g, struct moe_session_options *session)
+{
+    const struct cli_inference *o = &g->o->inference;
+    uint64_t needed = g->n_prompt + o->max_new, most = g->llm->config.max_context;
+    if (!session->context)
+        session->context = (uint32_t)(needed < most ? needed : most);
+    if (g->n_prompt < session->chunk)
+        session->chunk = (uint32_t)g->n_prompt;
+    session->threads = 1; /* its own pool has nothing to do */
+}
+
+static enum moe_status start(struct generation *g, struct moe_err *err)
+{
+    struct moe_session_options session = cli_session_options(&g->o->inference);
+    uint64_t began = moe_clock_ns();
+    if (g->strategy)
+        shrink_session(g, &session);
+    enum moe_status s = moe_session_new(&g->session, g->llm, &session, err);
+    if (!s && g->n_prompt > moe_session_context(g->session))
+        s = moe_fail(err, MOE_ERR_USAGE, "the prompt's %zu tokens exceed the context of %u",
+                     g->n_prompt, moe_session_context(g->session));
+    if (!s && g->strategy)
+        s = cli_run_hybrid_begin(&g->hybrid, &g->o->inference, g->session, g->o->stats, err);
+    g->load_ns += moe_clock_ns() - began;
     return s;
 }
 
@@ -166,7 +206,12 @@ static enum moe_status show_token(void *context, int32_t token, struct moe_err *
     char piece[MOE_PIECE_MAX];
     g->tokens[g->n_tokens++] = token;
     size_t n = moe_detokenizer_next(&g->detokenizer, token, piece);
-    return put_text(g, piece, n, err);
+    if (g->strategy)
+        cli_run_hybrid_hide(&g->hybrid);
+    enum moe_status s = put_text(g, piece, n, err);
+    if (!s && g->strategy)
+        cli_run_hybrid_show(&g->hybrid);
+    return s;
 }
 
 static void show_prefill(void *context, uint64_t done)
@@ -185,13 +230,12 @@ static enum moe_status generate(struct generation *g, struct moe_err *err)
     struct moe_generate_watch watch = {show_token, show_prefill, g};
     moe_detokenizer_init(&g->detokenizer, g->tokenizer, true);
     g->detokenizer.show_special = g->o->special;
-    if (g->n_prompt > moe_session_context(g->session))
-        return moe_fail(err, MOE_ERR_USAGE, "the prompt's %zu tokens exceed the context of %u",
-                        g->n_prompt, moe_session_context(g->session));
     moe_progress_begin(&g->progress, "reading the prompt", "tokens", g->n_prompt);
     enum moe_status s = moe_generate(g->session, g->prompt, (uint32_t)g->n_prompt, &g->generate,
                                      &watch, g->logits, NULL, &g->made, err);
     moe_progress_end(&g->progress);
+    if (g->strategy)
+        cli_run_hybrid_hide(&g->hybrid);
     size_t n = s ? 0 : moe_detokenizer_end(&g->detokenizer, rest);
     if (!s)
         s = put_text(g, rest, n, err);
@@ -205,14 +249,25 @@ static double per_s(uint64_t n, uint64_t ns)
     return ns ? (double)n * 1e9 / (double)ns : NAN;
 }
 
+static uint32_t threads_of(const struct generation *g)
+{
+    return g->strategy ? g->hybrid.allocation.threads
+                       : moe_pool_threads(moe_session_pool(g->session));
+}
+
+static const char *kernels_of(const struct generation *g)
+{
+    return g->strategy ? g->hybrid.allocation.kernels
+                       : moe_pool_kernels(moe_session_pool(g->session))->name;
+}
+
 /* Tokens a second over the decode passes: the first new token belongs to the prefill. */
 static void log_statistics(const struct generation *g)
 {
     const struct moe_generated *m = &g->made;
     char memory[32];
-    moe_log("%s, %u threads, %s kernels, loaded in %.2f s", g->llm->name,
-            moe_pool_threads(moe_session_pool(g->session)),
-            moe_pool_kernels(moe_session_pool(g->session))->name, (double)g->load_ns / 1e9);
+    moe_log("%s, %u threads, %s kernels, loaded in %.2f s", g->llm->name, threads_of(g),
+            kernels_of(g), (double)g->load_ns / 1e9);
     moe_log("prefill: %u tokens in %.3f s, %.1f tokens/s", m->n_prompt, (double)m->prefill_ns / 1e9,
             per_s(m->n_prompt, m->prefill_ns));
     if (m->n_passes)
@@ -230,7 +285,7 @@ static void print_number(const char *key, double value)
            isfinite(value) ? moe_format_f64(value, buf, sizeof buf) : "null");
 }
 
-static void print_json(const struct generation *g)
+static enum moe_status print_json(struct generation *g, struct moe_err *err)
 {
     const struct moe_generated *m = &g->made;
     printf("{\"model\": ");
@@ -246,8 +301,8 @@ static void print_json(const struct generation *g)
     printf("],\n \"stop\": ");
     moe_json_text(moe_stop_names[m->stop], stdout);
     printf(",\n \"kernels\": ");
-    moe_json_text(moe_pool_kernels(moe_session_pool(g->session))->name, stdout);
-    print_number("threads", moe_pool_threads(moe_session_pool(g->session)));
+    moe_json_text(kernels_of(g), stdout);
+    print_number("threads", threads_of(g));
     print_number("prompt_tokens", m->n_prompt);
     print_number("new_tokens", m->n_new);
     print_number("load_s", (double)g->load_ns / 1e9);
@@ -257,42 +312,96 @@ static void print_json(const struct generation *g)
     print_number("decode_s", (double)m->decode_ns / 1e9);
     print_number("decode_tokens_per_s", per_s(m->n_passes, m->decode_ns));
     print_number("peak_memory_bytes", (double)cli_peak_memory());
+    enum moe_status s = MOE_OK;
+    if (g->strategy) {
+        printf(",\n \"strategy\": ");
+        s = cli_run_hybrid_json(&g->hybrid, g->call, g->llm, err);
+    }
     printf("}\n");
+    return s;
 }
 
 static enum moe_status show(struct generation *g, struct moe_err *err)
 {
+    enum moe_status s = MOE_OK;
     log_statistics(g);
-    if (g->o->format == CLI_JSON) {
+    if (g->strategy)
+        s = cli_run_hybrid_log(&g->hybrid, err);
+    if (!s && g->o->format == CLI_JSON) {
         if (fflush(g->text_stream) != 0)
             return moe_fail_memory(err, "the answer");
-        print_json(g);
+        s = print_json(g, err);
     }
+    if (s)
+        return s;
     if (g->made.stop == MOE_STOP_INTERRUPTED)
         return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %u tokens", g->made.n_new);
     return MOE_OK;
 }
 
-static enum moe_status check(const struct options *o, struct moe_err *err)
+/* What changes nothing without a strategy was meant for one. */
+static enum moe_status check_strategy(const struct cli_call *call, struct moe_err *err)
 {
-    if (o->format == CLI_TSV)
-        return moe_fail(err, MOE_ERR_USAGE, "'run' gives text or json, not tsv");
-    if (!*o->prompt)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "option '--prompt' is required (-p TEXT; -p - reads standard input)");
+    const struct options *o = call->options;
+    const struct {
+        const char *name;
+        bool given;
+    } needs[] = {
+        {"trace", *o->traced.trace},
+        {"geometry", *o->hybrid.geometry},
+        {"policy", *o->hybrid.policy},
+        {"set", call->n_sets > 0},
+        {"device", strcmp(o->hybrid.device.device, "auto") != 0},
+        {"fit", o->hybrid.fit},
+        {"stats", o->stats},
+        {"platform", *o->hybrid.platform},
+        {"timeline", *o->hybrid.timeline},
+        {"decisions", *o->hybrid.decisions},
+    };
+    for (size_t i = 0; !*o->hybrid.strategy && i < sizeof needs / sizeof *needs; i++)
+        if (needs[i].given)
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "--%s needs --strategy (see 'moelab list strategies')", needs[i].name);
     return MOE_OK;
 }
 
-static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+static enum moe_status check(const struct cli_call *call, struct moe_err *err)
 {
-    struct generation g = {.o = call->options};
-    enum moe_status s = check(g.o, err);
+    const struct options *o = call->options;
+    if (*o->prompt && *o->traced.trace)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--prompt and --trace exclude each other: the model's own routes, or the "
+                        "trace's");
+    if (o->format == CLI_TSV && !*o->traced.trace)
+        return moe_fail(err, MOE_ERR_USAGE, "'run' gives text or json, and tsv with --trace");
+    if (*o->traced.shape && !*o->traced.trace)
+        return moe_fail(err, MOE_ERR_USAGE, "--shape needs --trace: its text would mean nothing");
+    if (!*o->prompt && !*o->traced.trace)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "option '--prompt' is required (-p TEXT; -p - reads standard input)");
+    return check_strategy(call, err);
+}
+
+static enum moe_status prepare(struct generation *g, struct moe_err *err)
+{
+    enum moe_status s = load(g, err);
+    if (!s && g->strategy)
+        s = cli_hybrid_open(&g->hybrid.base, g->call, &g->o->hybrid, g->o->inference.kernels,
+                            g->o->inference.threads, err);
     if (!s)
-        s = load(&g, err);
+        s = encode(g, err);
     if (!s)
-        s = encode(&g, err);
+        s = start(g, err);
     if (!s)
-        s = allocate(&g, err);
+        s = allocate(g, err);
+    return s;
+}
+
+static enum moe_status run_prompt(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct generation g = {.call = call, .o = o, .strategy = *o->hybrid.strategy};
+    enum moe_status s = prepare(&g, err);
     if (!s)
         s = generate(&g, err);
     if (!s)
@@ -304,23 +413,47 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     free(g.logits);
     free(g.prompt);
     moe_sampler_release(&g.generate.sampler);
+    cli_run_hybrid_end(&g.hybrid);
     moe_session_free(g.session);
     moe_tokenizer_free(g.tokenizer);
     moe_llm_close(g.llm);
     return s;
 }
 
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    const struct cli_run_trace traced = {.call = call,
+                                         .hybrid = &o->hybrid,
+                                         .traced = &o->traced,
+                                         .inference = &o->inference,
+                                         .format = o->format};
+    enum moe_status s = check(call, err);
+    if (s)
+        return s;
+    return *o->traced.trace ? cli_run_trace(&traced, err) : run_prompt(call, err);
+}
+
 const struct cli_command cli_run = {
     .name = "run",
-    .usage = "--model FOLDER -p \"...\"",
-    .summary = "generates text with a model, on this machine's processors",
+    .usage = "--model FOLDER (-p \"...\" | --trace TRACE) [--strategy NAME]",
+    .summary = "generates text with a model, or times a trace's routes, on this machine",
     .description =
         "Mixtral and Phi-3.5-MoE models as published (config.json, *.safetensors in BF16, F16 or "
         "F32,\n"
         "tokenizer.model). Weights are mapped and used where they lie; only what is used is read.\n"
-        "The text goes to standard output, statistics to standard error. Every expert is computed\n"
-        "on the CPU.",
+        "The text goes to standard output, statistics to standard error.\n\n"
+        "Without --strategy every expert is computed on the CPU. With it the dense part runs on\n"
+        "the device, experts where the strategy says; what was allocated is printed before the\n"
+        "first token. A geometry that does not fit is an error unless --fit shrinks it. --threads\n"
+        "stands in place of the strategy's. --context 0 then means as long as prompt and answer\n"
+        "need. The keys are those of --device host:KEY=VALUE,...\n\n"
+        "--trace runs the routes of a trace in place of the model's own: real copies and kernels,\n"
+        "meaningless text, the same result as `moelab sim`. With --shape the weights are made in\n"
+        "memory, so that the speed of a model can be measured without its files.",
     .options = options,
     .options_size = sizeof(struct options),
+    .takes_sets = true,
+    .spec = moe_host_params,
     .run = run,
 };

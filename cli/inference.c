@@ -49,6 +49,15 @@ static enum moe_status check_vocabulary(const char *folder, const struct moe_llm
                     folder, size, llm->config.n_vocab);
 }
 
+enum moe_status cli_open_llm(const char *name, bool interleave, char *buf, size_t size,
+                             struct moe_llm **llm, struct moe_err *err)
+{
+    enum moe_status s = find_folder(name, buf, size, err);
+    if (!s && interleave)
+        moe_cpu_interleave_memory();
+    return s ? s : moe_llm_open(llm, buf, err);
+}
+
 enum moe_status cli_open_model(const struct cli_inference *o, char *buf, size_t size,
                                struct moe_llm **llm, struct moe_tokenizer **tokenizer,
                                struct moe_err *err)

@@ -71,6 +71,11 @@ struct cli_inference {
         .help = "CPU kernels, by instruction set (`moelab bench kernels` lists them)"              \
     }
 
+/* Opens the model alone: name is a folder's path, or the name of one in experiments/models. buf
+ * receives the folder. Free with moe_llm_close. */
+enum moe_status cli_open_llm(const char *name, bool interleave, char *buf, size_t size,
+                             struct moe_llm **llm, struct moe_err *err);
+
 /* Opens model and tokenizer of o->model: a folder's path, or the name of one in experiments/models.
  * buf receives the folder. On failure both are NULL. Free with moe_tokenizer_free, moe_llm_close.
  */

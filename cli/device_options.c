@@ -1,0 +1,106 @@
+#include "cli/device_options.h"
+
+#include "base/progress.h"
+#include "base/units.h"
+#include "exec/cpu.h"
+#include "exec/device_list.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum moe_status cli_open_device(const struct cli_device_options *o, const char *kernels,
+                                struct moe_device **out, struct moe_err *err)
+{
+    struct moe_device_options options = {
+        .spec = o->device, .kernels = kernels, .deterministic = o->deterministic};
+    return moe_device_open(out, &options, err);
+}
+
+/* Bus address of the GPU that was opened: the driver's number in the spec, else the first. */
+static void find_pci(const char *spec, char *pci, size_t size)
+{
+    struct moe_devices devices;
+    uint64_t index = 0;
+    const char *number = strchr(spec, ':');
+    if (number && moe_parse_u64(number + 1, 0, UINT32_MAX, &index, NULL))
+        return;
+    if (moe_device_list(&devices, NULL))
+        return;
+    for (size_t i = 0; i < devices.n; i++)
+        if (devices.device[i].kind == MOE_DEVICE_CUDA && devices.device[i].index == index)
+            snprintf(pci, size, "%s", devices.device[i].pci);
+}
+
+void cli_open_power(const struct cli_device_options *o, const struct moe_device *device,
+                    struct moe_power *out)
+{
+    char pci[16] = "";
+    if (device->sm)
+        find_pci(o->device, pci, sizeof pci);
+    struct moe_power_source source = moe_power_source_of(pci);
+    moe_power_open(out, &source);
+}
+
+const char *cli_device_name(const struct moe_device *device, char *buf, size_t size)
+{
+    snprintf(buf, size, "%s %s", device->ops->name, device->name);
+    return buf;
+}
+
+void cli_note_device(struct moe_table *table, const struct moe_device *device,
+                     const struct moe_power *power)
+{
+    char memory[32], name[300];
+    moe_table_note(table, "device", "%s, %s%s", cli_device_name(device, name, sizeof name),
+                   moe_format_bytes(device->memory_bytes, memory, sizeof memory),
+                   device->deterministic ? ", deterministic" : "");
+    moe_table_note(table, "cpu_energy", "%s", power->cpu);
+    moe_table_note(table, "gpu_energy", "%s", device->sm ? power->gpu : "the device is no GPU");
+}
+
+void cli_note_allocation(struct moe_table *table, const struct moe_allocation *a)
+{
+    moe_table_note(table, "slots", "%" PRIu64 " of %" PRIu64 " bytes", a->slots, a->slot_bytes);
+    moe_table_note(table, "dense_bytes", "%" PRIu64, a->dense_bytes);
+    moe_table_note(table, "other_bytes", "%" PRIu64, a->other_bytes);
+    moe_table_note(table, "free_bytes", "%" PRIu64, a->free_bytes);
+    moe_table_note(table, "store", "%s", a->store_note);
+    moe_table_note(table, "cpu_threads", "%" PRIu32, a->threads);
+    moe_table_note(table, "kernels", "%s", a->kernels);
+    moe_table_note(table, "redirected_experts", "%" PRIu64, a->redirected);
+}
+
+static void limit_threads(struct moe_strategy *strategy)
+{
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t n_cores, n_nodes;
+    moe_cpu_order(order, &n_cores, &n_nodes);
+    if (strategy->threads <= n_cores)
+        return;
+    moe_log("strategy '%s' has %" PRIu64 " threads, this machine %" PRIu32
+            " cores: computed with %" PRIu32,
+            strategy->name, strategy->threads, n_cores, n_cores);
+    strategy->threads = n_cores;
+}
+
+enum moe_status cli_choose_strategy(const struct cli_call *call,
+                                    const struct cli_strategy_choice *choice,
+                                    struct moe_strategy *out, struct moe_platform *platform,
+                                    struct moe_err *err)
+{
+    enum moe_status s = cli_load_strategy(choice->strategy, out, err);
+    if (s)
+        return s;
+    if (choice->threads)
+        out->threads = choice->threads;
+    else
+        limit_threads(out);
+    if (choice->geometry && *choice->geometry)
+        s = moe_strategy_set(out, "geometry", choice->geometry, err);
+    if (!s && choice->policy && *choice->policy)
+        s = moe_strategy_set(out, "policy", choice->policy, err);
+    for (int i = 0; !s && i < call->n_sets; i++)
+        s = cli_apply_set(call->sets[i], out, platform, err);
+    return s;
+}

@@ -1,0 +1,73 @@
+/* What the commands that run on a device share: its options, opening it, and what results say of
+ * it. */
+#ifndef MOELAB_CLI_DEVICE_OPTIONS_H
+#define MOELAB_CLI_DEVICE_OPTIONS_H
+
+#include "cli/output.h"
+#include "exec/device.h"
+#include "exec/expert_store.h"
+#include "exec/hybrid.h"
+#include "exec/power.h"
+
+struct cli_device_options {
+    char device[1024];
+    int store, deterministic;
+    uint64_t pinned_bytes;
+};
+
+/* The records, for a table of `owner`, whose `member` is a struct cli_device_options. */
+#define CLI_DEVICE_OPTIONS(owner, member)                                                          \
+    CLI_OPTION_NAME(owner, member.device, "device", "auto",                                        \
+                    "auto (cuda where there is one, else host), cuda, cuda:N, host, or "           \
+                    "host:KEY=VALUE,... (see keys)"),                                              \
+        {.name = "store",                                                                          \
+         .type = MOE_PARAM_CHOICE,                                                                 \
+         .offset = offsetof(owner, member.store),                                                  \
+         .default_text = "auto",                                                                   \
+         .choices = MOE_STORE_CHOICES,                                                             \
+         .help = "the experts in host memory: all pinned, through a pinned ring, or as mapped; "   \
+                 "auto: the first that fits"},                                                     \
+        {.name = "pinned_bytes",                                                                   \
+         .type = MOE_PARAM_BYTES,                                                                  \
+         .offset = offsetof(owner, member.pinned_bytes),                                           \
+         .default_text = "0",                                                                      \
+         .unit = "bytes",                                                                          \
+         .help = "most pinned memory to take; 0: nine tenths of what the system allows"},          \
+    {                                                                                              \
+        .name = "deterministic", .type = MOE_PARAM_BOOL,                                           \
+        .offset = offsetof(owner, member.deterministic), .default_text = "off",                    \
+        .help = "one order of summing on every device: the same bits everywhere"                   \
+    }
+
+/* Opens it; kernels: the CPU set. Free with moe_device_close. */
+enum moe_status cli_open_device(const struct cli_device_options *o, const char *kernels,
+                                struct moe_device **out, struct moe_err *err);
+
+/* The counters of this machine, and of the device where that is a GPU. Close with moe_power_close.
+ */
+void cli_open_power(const struct cli_device_options *o, const struct moe_device *device,
+                    struct moe_power *out);
+
+/* "cuda NVIDIA H100" into buf; returns buf. */
+const char *cli_device_name(const struct moe_device *device, char *buf, size_t size);
+
+/* Provenance: device, what was allocated on it, where the experts lie, how energy is measured. */
+void cli_note_device(struct moe_table *table, const struct moe_device *device,
+                     const struct moe_power *power);
+void cli_note_allocation(struct moe_table *table, const struct moe_allocation *allocation);
+
+/* A strategy and what stands in place of its own values; "" and 0: nothing does. */
+struct cli_strategy_choice {
+    const char *strategy, *geometry, *policy;
+    uint64_t threads;
+};
+
+/* Loads it for a real run: threads of the file beyond the cores of this machine become the cores,
+ * and that is logged. Then the choice's own values, then every --set (of platform as well, which
+ * may be NULL). */
+enum moe_status cli_choose_strategy(const struct cli_call *call,
+                                    const struct cli_strategy_choice *choice,
+                                    struct moe_strategy *out, struct moe_platform *platform,
+                                    struct moe_err *err);
+
+#endif

@@ -1,0 +1,79 @@
+/* A real run under a strategy, as `run` prepares it: settings, device, energy counters, and the
+ * files that watch it. */
+#ifndef MOELAB_CLI_HYBRID_H
+#define MOELAB_CLI_HYBRID_H
+
+#include "cli/device_options.h"
+#include "cli/inference.h"
+
+struct cli_hybrid_options {
+    char strategy[CLI_PATH_MAX], geometry[1024], policy[256], platform[CLI_PATH_MAX];
+    char timeline[CLI_PATH_MAX], decisions[CLI_PATH_MAX];
+    int fit;
+    struct cli_device_options device;
+};
+
+/* The records, for a table of `owner`, whose member `hybrid` is a struct cli_hybrid_options. */
+#define CLI_HYBRID_OPTIONS(owner)                                                                  \
+    CLI_OPTION_NAME(owner, hybrid.strategy, "strategy", "",                                        \
+                    "run experts on device and CPU as this one says: a name of `moelab list "      \
+                    "strategies`, or a file; none: all on the CPU"),                               \
+        CLI_OPTION_NAME(owner, hybrid.geometry, "geometry", "", "in place of the strategy's"),     \
+        CLI_OPTION_NAME(owner, hybrid.policy, "policy", "", "in place of the strategy's"),         \
+        {.name = "fit",                                                                            \
+         .type = MOE_PARAM_BOOL,                                                                   \
+         .offset = offsetof(owner, hybrid.fit),                                                    \
+         .default_text = "off",                                                                    \
+         .help = "shrink a geometry that does not fit into the device's free memory"},             \
+        CLI_DEVICE_OPTIONS(owner, hybrid.device),                                                  \
+        CLI_OPTION_NAME(owner, hybrid.platform, "platform", "",                                    \
+                        "calibrated file of this machine: needed by prefill auto; with --trace "   \
+                        "also for the bound"),                                                     \
+        CLI_OPTION_NAME(owner, hybrid.timeline, "timeline", "",                                    \
+                        "write every operation as Chrome trace JSON (open in ui.perfetto.dev)"),   \
+        CLI_OPTION_NAME(owner, hybrid.decisions, "decisions", "",                                  \
+                        "write every decision as text (format in policies/decision_log.h)")
+
+struct cli_hybrid {
+    const struct cli_hybrid_options *o;
+    struct moe_strategy strategy;
+    struct moe_platform platform; /* where o names one */
+    struct moe_device *device;
+    struct moe_power power;
+    bool power_open, misfit;
+    char fitted[1024]; /* the geometry that fits, where the strategy's does not */
+    struct moe_timeline *timeline;
+    struct moe_output decisions_file;
+    struct moe_decision_log decisions;
+};
+
+/* Loads and opens all of it. threads: 0: the strategy's. On failure cli_hybrid_close as well. */
+enum moe_status cli_hybrid_open(struct cli_hybrid *hybrid, const struct cli_call *call,
+                                const struct cli_hybrid_options *o, const char *kernels,
+                                uint64_t threads, struct moe_err *err);
+
+/* With --fit the strategy's geometry becomes one that fits, and that is logged; without it what
+ * would fit is kept for the message. */
+enum moe_status cli_hybrid_fit(struct cli_hybrid *hybrid, const struct moe_llm *llm,
+                               uint64_t context, uint64_t chunk, struct moe_err *err);
+
+/* Adds to an error of starting the run what would fit. Returns err->status. */
+enum moe_status cli_hybrid_explain(const struct cli_hybrid *hybrid, struct moe_err *err);
+
+struct moe_hybrid_options cli_hybrid_settings(struct cli_hybrid *hybrid,
+                                              const struct cli_inference *inference);
+
+/* What was allocated, on standard error; and as provenance, with the strategy's keys. */
+void cli_hybrid_log(const struct cli_hybrid *hybrid, const struct moe_allocation *allocation);
+void cli_hybrid_note(const struct cli_hybrid *hybrid, const struct moe_allocation *allocation,
+                     struct moe_table *table);
+
+/* "1.5 J/token", or why it was not measured. */
+const char *cli_hybrid_energy(const struct cli_hybrid *hybrid, const struct moe_result *result,
+                              char *buf, size_t size);
+
+/* Writes the timeline (what: of which run) and keeps the decisions. */
+enum moe_status cli_hybrid_finish(struct cli_hybrid *hybrid, const char *what, struct moe_err *err);
+void cli_hybrid_close(struct cli_hybrid *hybrid); /* also one that is all zero */
+
+#endif

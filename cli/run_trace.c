@@ -1,0 +1,104 @@
+#include "cli/run_trace.h"
+
+#include "base/progress.h"
+#include "policies/result_table.h"
+#include "sim/bound.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct state {
+    const struct cli_run_trace *run;
+    struct cli_hybrid hybrid;
+    struct cli_traced traced;
+    struct moe_result result;
+    struct moe_allocation allocation;
+};
+
+static enum moe_status open_all(struct state *st, struct moe_err *err)
+{
+    const struct cli_run_trace *run = st->run;
+    enum moe_status s = cli_traced_check(run->traced, run->inference->model, err);
+    if (!s)
+        s = cli_hybrid_open(&st->hybrid, run->call, run->hybrid, run->inference->kernels,
+                            run->inference->threads, err);
+    if (!s)
+        s = cli_traced_open(&st->traced, run->traced, run->inference->model,
+                            moe_strategy_parts(&st->hybrid.strategy), st->hybrid.device, err);
+    if (s)
+        return s;
+    struct moe_trace_extent extent = moe_trace_extent(&st->traced.trace, run->traced->max_tokens);
+    return cli_hybrid_fit(&st->hybrid, st->traced.llm, extent.context, extent.chunk, err);
+}
+
+static enum moe_status execute(struct state *st, struct moe_err *err)
+{
+    const struct cli_run_trace *run = st->run;
+    struct moe_progress packing, steps;
+    struct moe_execute_input input = {.device = st->hybrid.device,
+                                      .llm = st->traced.llm,
+                                      .trace = &st->traced.trace,
+                                      .options = cli_hybrid_settings(&st->hybrid, run->inference),
+                                      .max_tokens = run->traced->max_tokens};
+    uint64_t experts = st->traced.shape.n_layers * st->traced.shape.n_experts;
+    moe_progress_begin(&packing, "packing experts", "experts", experts);
+    moe_progress_begin(&steps, "running", "tokens", st->traced.trace.tokens.n_tokens);
+    input.options.progress = &packing;
+    input.progress = &steps;
+    enum moe_status s = moe_execute(&input, &st->result, &st->allocation, err);
+    moe_progress_end(&packing);
+    moe_progress_end(&steps);
+    return s ? cli_hybrid_explain(&st->hybrid, err) : MOE_OK;
+}
+
+/* On a calibrated platform: what no schedule can beat, and the share of it that was reached. */
+static enum moe_status add_bound(struct state *st, struct moe_err *err)
+{
+    struct moe_costs costs;
+    struct moe_model model = st->traced.shape;
+    if (!*st->run->hybrid->platform)
+        return MOE_OK;
+    model.top_k = st->traced.trace.info.top_k;
+    moe_costs_init(&costs, &model, &st->hybrid.platform, st->hybrid.strategy.threads);
+    return moe_bound_add(&st->traced.trace, &costs, &st->result, err);
+}
+
+static enum moe_status show(struct state *st, struct moe_err *err)
+{
+    const struct cli_run_trace *run = st->run;
+    char weights[128], energy[600], device[300];
+    struct moe_table *table = moe_table_new();
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    cli_hybrid_log(&st->hybrid, &st->allocation);
+    moe_log("weights: %s", cli_traced_weights(&st->traced, weights, sizeof weights));
+    moe_log("%s", cli_hybrid_energy(&st->hybrid, &st->result, energy, sizeof energy));
+    cli_note_run(table, run->call, "run");
+    cli_traced_note(&st->traced, run->traced, table);
+    cli_hybrid_note(&st->hybrid, &st->allocation, table);
+    if (*run->hybrid->platform)
+        moe_table_note(table, "bound_on", "%s", run->hybrid->platform);
+    moe_table_row(table);
+    moe_result_labels(table, &st->traced.trace.info, &st->traced.shape,
+                      cli_device_name(st->hybrid.device, device, sizeof device),
+                      &st->hybrid.strategy);
+    moe_result_cells(table, &st->result);
+    enum moe_status s = cli_write_table(table, run->format, "-", err);
+    moe_table_free(table);
+    return s ? s : cli_hybrid_finish(&st->hybrid, st->traced.shape.name, err);
+}
+
+enum moe_status cli_run_trace(const struct cli_run_trace *run, struct moe_err *err)
+{
+    struct state st = {.run = run};
+    enum moe_status s = open_all(&st, err);
+    if (!s)
+        s = execute(&st, err);
+    if (!s)
+        s = add_bound(&st, err);
+    if (!s)
+        s = show(&st, err);
+    cli_traced_close(&st.traced);
+    cli_hybrid_close(&st.hybrid);
+    return s;
+}

@@ -1,0 +1,109 @@
+#include "cli/traced.h"
+
+#include "base/progress.h"
+#include "cli/inference.h"
+#include "exec/hybrid.h"
+#include "traces/source.h"
+#include "traces/trace_layers.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { WEIGHT_SEED = 1 }; /* of made weights: their values change no time */
+
+enum moe_status cli_traced_check(const struct cli_traced_options *o, const char *model,
+                                 struct moe_err *err)
+{
+    if (*model && *o->shape)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--model and --shape exclude each other: real weights, or weights made in "
+                        "memory");
+    if (!*model && !*o->shape)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "a trace needs --model FOLDER or --shape NAME to run on");
+    if (!*o->shape && (o->layers || o->buffers))
+        return moe_fail(err, MOE_ERR_USAGE, "--%s is for a --shape",
+                        o->layers ? "layers" : "buffers");
+    return MOE_OK;
+}
+
+static enum moe_status open_model(struct cli_traced *t, const struct cli_traced_options *o,
+                                  const char *model, struct moe_device *device, struct moe_err *err)
+{
+    char folder[CLI_PATH_MAX];
+    struct moe_model shape;
+    struct moe_synthetic_options options = {
+        .layers = (uint32_t)o->layers, .buffers = (uint32_t)o->buffers, .seed = WEIGHT_SEED};
+    enum moe_status s;
+    if (*model) {
+        s = cli_open_llm(model, true, folder, sizeof folder, &t->opened, err);
+        t->llm = t->opened;
+        return s;
+    }
+    s = cli_load_model(o->shape, &shape, err);
+    if (!s)
+        s = moe_synthetic_new(&t->synthetic, &shape, device, &options, err);
+    if (!s)
+        t->llm = moe_synthetic_llm(t->synthetic);
+    return s;
+}
+
+/* Generators make the shape's own layers, so the model of the trace is not the cut one. */
+static enum moe_status open_trace(struct cli_traced *t, const struct cli_traced_options *o,
+                                  unsigned parts, struct moe_err *err)
+{
+    struct moe_model whole = t->shape;
+    enum moe_status s = *o->shape ? cli_load_model(o->shape, &whole, err) : MOE_OK;
+    if (!s)
+        s = moe_trace_from_name(o->trace, parts | MOE_HAS_WEIGHT, &whole, &t->trace, err);
+    if (!s && o->layers && o->layers < t->trace.info.n_layers)
+        s = moe_trace_keep_layers(&t->trace, (uint32_t)o->layers, err);
+    return s;
+}
+
+enum moe_status cli_traced_open(struct cli_traced *out, const struct cli_traced_options *o,
+                                const char *model, unsigned parts, struct moe_device *device,
+                                struct moe_err *err)
+{
+    struct cli_traced t = {0};
+    enum moe_status s = open_model(&t, o, model, device, err);
+    if (!s) {
+        moe_llm_shape(t.llm, &t.shape);
+        s = open_trace(&t, o, parts, err);
+    }
+    if (s) {
+        cli_traced_close(&t);
+        return s;
+    }
+    *out = t;
+    return MOE_OK;
+}
+
+void cli_traced_close(struct cli_traced *t)
+{
+    moe_trace_release(&t->trace);
+    moe_synthetic_free(t->synthetic);
+    moe_llm_close(t->opened);
+    *t = (struct cli_traced){0};
+}
+
+const char *cli_traced_weights(const struct cli_traced *t, char *buf, size_t size)
+{
+    if (t->synthetic)
+        snprintf(buf, size,
+                 "SYNTHETIC, made in memory: %" PRIu32 " buffers for %" PRIu64 " experts",
+                 moe_synthetic_buffers(t->synthetic), t->shape.n_layers * t->shape.n_experts);
+    else
+        snprintf(buf, size, "the model's own");
+    return buf;
+}
+
+void cli_traced_note(const struct cli_traced *t, const struct cli_traced_options *o,
+                     struct moe_table *table)
+{
+    char weights[128];
+    cli_note_trace(table, o->trace, &t->trace.info);
+    moe_table_note(table, "trace_note", "%s", t->trace.info.note);
+    moe_table_note(table, "model", "%s, %" PRIu64 " layers", t->shape.name, t->shape.n_layers);
+    moe_table_note(table, "weights", "%s", cli_traced_weights(t, weights, sizeof weights));
+}

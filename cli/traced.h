@@ -1,0 +1,66 @@
+/* A trace and a model that runs its routes: a real one, or one of a shape made in memory. */
+#ifndef MOELAB_CLI_TRACED_H
+#define MOELAB_CLI_TRACED_H
+
+#include "cli/output.h"
+#include "exec/synthetic.h"
+
+struct cli_traced_options {
+    char trace[CLI_PATH_MAX], shape[CLI_PATH_MAX];
+    uint64_t layers, buffers, max_tokens;
+};
+
+/* The records, for a table of `owner`, whose member `traced` is a struct cli_traced_options. */
+#define CLI_TRACED_OPTIONS(owner, trace_help)                                                      \
+    CLI_OPTION_NAME(owner, traced.trace, "trace", "", trace_help),                                 \
+        CLI_OPTION_NAME(owner, traced.shape, "shape", "",                                          \
+                        "with --trace, in place of --model: a model of experiments/models, made "  \
+                        "in memory with SYNTHETIC weights"),                                       \
+        {.name = "layers",                                                                         \
+         .type = MOE_PARAM_U64,                                                                    \
+         .offset = offsetof(owner, traced.layers),                                                 \
+         .default_text = "0",                                                                      \
+         .max = MOE_MAX_LAYERS,                                                                    \
+         .unit = "layers",                                                                         \
+         .help = "of the shape and of the trace, only the first so many; 0: all"},                 \
+        {.name = "buffers",                                                                        \
+         .type = MOE_PARAM_U64,                                                                    \
+         .offset = offsetof(owner, traced.buffers),                                                \
+         .default_text = "0",                                                                      \
+         .max = UINT32_MAX,                                                                        \
+         .unit = "experts",                                                                        \
+         .help = "experts of the shape that really exist, others share their weights; 0: as "      \
+                 "many as fit into half of the memory that may be pinned"},                        \
+    {                                                                                              \
+        .name = "max_tokens", .type = MOE_PARAM_U64, .offset = offsetof(owner, traced.max_tokens), \
+        .default_text = "0", .unit = "decode tokens",                                              \
+        .help = "of the trace, stop after so many; 0: all"                                         \
+    }
+
+struct cli_traced {
+    struct moe_trace trace;
+    struct moe_model shape; /* of llm */
+    const struct moe_llm *llm;
+    struct moe_llm *opened;          /* or NULL */
+    struct moe_synthetic *synthetic; /* or NULL */
+};
+
+/* Model or shape, exactly one: checks before anything is opened. */
+enum moe_status cli_traced_check(const struct cli_traced_options *o, const char *model,
+                                 struct moe_err *err);
+
+/* model: name or folder, "" with a shape. parts: enum moe_tokens_part wanted beside the weights.
+ * On failure nothing is left open. */
+enum moe_status cli_traced_open(struct cli_traced *out, const struct cli_traced_options *o,
+                                const char *model, unsigned parts, struct moe_device *device,
+                                struct moe_err *err);
+void cli_traced_close(struct cli_traced *traced); /* before the device; also one that is all zero */
+
+/* Where the weights are from. */
+const char *cli_traced_weights(const struct cli_traced *traced, char *buf, size_t size);
+
+/* Provenance: trace, model and weights. */
+void cli_traced_note(const struct cli_traced *traced, const struct cli_traced_options *o,
+                     struct moe_table *table);
+
+#endif
