@@ -42,17 +42,17 @@ static enum moe_status open_cuda(struct moe_device **out, const struct moe_devic
 {
     struct moe_devices devices;
     uint64_t index = 0;
-    enum moe_status s = MOE_OK;
-    if (*rest && (s = moe_parse_u64(rest, 0, MOE_MAX_DEVICES - 2, &index, err)))
+    if (*rest && moe_parse_u64(rest, 0, MOE_MAX_DEVICES - 2, &index, err))
         return moe_fail_prefix(err, "device 'cuda', its number");
-    if ((s = moe_device_list(&devices, err)) || (s = find_cuda(&devices, (uint32_t)index, err)))
-        return s;
+    enum moe_status s = moe_device_list(&devices, err);
+    if (!s)
+        s = find_cuda(&devices, (uint32_t)index, err);
 #ifdef MOELAB_HAVE_CUDA
-    return moe_cuda_open(out, (uint32_t)index, options, err);
+    return s ? s : moe_cuda_open(out, (uint32_t)index, options, err);
 #else
     (void)out;
-    (void)options;
-    return moe_fail(err, MOE_ERR_UNSUPPORTED, "device 'cuda': %s", devices.cuda_absent);
+    (void)options; /* none is found */
+    return s;
 #endif
 }
 
