@@ -2,6 +2,8 @@
  * it is first called, so that the same program starts on a machine without one. */
 #include "exec/cuda/probe.h"
 
+#include "exec/cuda/absence.h"
+
 #include <cuda_runtime_api.h>
 
 #include <cctype>
@@ -26,24 +28,11 @@ static bool fill(int index, struct moe_device_info *device)
     return true;
 }
 
-static const char *absence(cudaError_t error)
-{
-    int driver = 0;
-    if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
-        return "no CUDA driver";
-    if (error == cudaErrorNoDevice)
-        return "no CUDA device";
-    return cudaGetErrorString(error);
-}
-
 size_t moe_cuda_probe(struct moe_device_info *out, size_t room, char *reason, size_t size)
 {
-    int count = 0;
-    const cudaError_t error = cudaGetDeviceCount(&count);
-    if (error != cudaSuccess || count <= 0) {
-        snprintf(reason, size, "%s", absence(error == cudaSuccess ? cudaErrorNoDevice : error));
+    const int count = moe_cuda_count(reason, size);
+    if (count == 0)
         return 0;
-    }
     size_t n = 0;
     for (int i = 0; i < count && n < room; i++)
         n += fill(i, &out[n]);

@@ -1,6 +1,8 @@
 #include "tests/cuda/emulation_state.h"
 
+extern "C" {
 #include "base/progress.h"
+}
 
 #include <cstdio>
 #include <cstdlib>

@@ -29,7 +29,7 @@ BEGIN {
     header["omp"] = "^omp\\.h$"
     where["omp"] = "^(sim|exec|tests)/.*\\.c$"
     header["check"] = "^check\\.h$"
-    where["check"] = "^tests/unit/.*\\.[ch]$"
+    where["check"] = "^tests/(unit|cuda)/.*\\.[ch]$"
     header["cuda"] = "^(cuda|cublas|nvml|cufft|curand|nvtx)[A-Za-z0-9_\\/]*\\.(h|cuh)$"
     where["cuda"] = "^(exec/cuda/.*\\.(cu|cuh)|tests/cuda/.*)$"
     header["cblas"] = "^(cblas|openblas.*)\\.h$"
