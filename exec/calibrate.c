@@ -75,7 +75,8 @@ static void add_size(struct moe_calibrator *c, const struct moe_model *m, uint64
 /* The sizes that fit; a quarter of the only one, as rate and fixed cost need two. */
 static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, struct moe_err *err)
 {
-    enum { BITS = 16, GRAIN = 32 };
+    enum { BITS = 16 };
+    const uint64_t grain = 32;
     const struct moe_model *shapes = c->o->shapes, *last = NULL;
     char bytes[32], room[32];
     for (uint32_t i = 0; i < c->o->n_shapes; i++) {
@@ -103,7 +104,7 @@ static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, str
             moe_format_bytes(most, room, sizeof room));
     if (c->n_sizes == 1)
         add_size(c, last,
-                 last->d_ffn > 4 * GRAIN ? last->d_ffn / 4 / GRAIN * GRAIN : (last->d_ffn + 1) / 2);
+                 last->d_ffn > 4 * grain ? last->d_ffn / 4 / grain * grain : (last->d_ffn + 1) / 2);
     qsort(c->size, c->n_sizes, sizeof *c->size, compare_sizes);
     return MOE_OK;
 }

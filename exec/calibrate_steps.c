@@ -5,9 +5,13 @@
 #include "exec/synthetic.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Time for the steps of one kind in a round; the steps that count are within the limits below. */
+#define ENOUGH_S 0.1
 
 enum {
     LAYERS = 4,
@@ -274,15 +278,23 @@ static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind
     return s;
 }
 
+/* About what the slowest kind of a layer takes, by this round's measurements of the largest size.
+ */
+static double layer_seconds(const struct moe_calibrator *c, const struct moe_cal_round *r)
+{
+    const double share =
+        (double)moe_model_expert_bytes(&c->model) / (double)moe_cal_largest(c)->bytes;
+    const double cpu = r->ffn[c->n_threads - 1][c->n_sizes - 1];
+    const double expert = fmax(cpu, fmax(r->gpu[1], r->copy[1]));
+    return expert * share * (double)c->model.top_k;
+}
+
 enum moe_status moe_cal_steps_round(struct moe_calibrator *c, struct moe_cal_round *r,
                                     struct moe_err *err)
 {
     if (!c->model.n_layers)
         return MOE_OK;
-    const double enough_s = 0.1;
-    const double cpu_s = r->ffn[c->n_threads - 1][0] / (double)c->size[0].bytes *
-                         (double)moe_model_expert_bytes(&c->model);
-    const double wanted = enough_s / (cpu_s * (double)(c->model.n_layers * c->model.top_k));
+    const double wanted = ENOUGH_S / ((double)c->model.n_layers * layer_seconds(c, r));
     const uint64_t steps = wanted > MOST_STEPS    ? MOST_STEPS
                            : wanted < LEAST_STEPS ? LEAST_STEPS
                                                   : (uint64_t)wanted;

@@ -1,0 +1,383 @@
+#include "base/progress.h"
+#include "cli/device_options.h"
+#include "cli/inference.h"
+#include "exec/calibrate.h"
+#include "policies/platform_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct options {
+    struct cli_device_options device;
+    char model[CLI_PATH_MAX], shape[1024], kernels[32], check[CLI_PATH_MAX], output[CLI_PATH_MAX];
+    uint64_t repeats, threads;
+    double power_s, tolerance;
+    int quick, pin, format;
+};
+
+#define ALL_SHAPES "mixtral-8x7b,phi-3.5-moe,tiny-mixtral,tiny-phimoe"
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, device.device, "device", "auto",
+                    "auto (cuda where there is one, else host), cuda, cuda:N, host, or "
+                    "host:KEY=VALUE,..."),
+    CLI_OPTION_NAME(struct options, model, "model", "",
+                    "folder or name of a model whose experts and steps are measured"),
+    CLI_OPTION_NAME(struct options, shape, "shape", "",
+                    "shapes whose experts are measured, names or files, a list (default without "
+                    "--model: " ALL_SHAPES
+                    "); steps are those of the first that fits, with synthetic weights"),
+    {.name = "repeats",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, repeats),
+     .default_text = "15",
+     .min = 1,
+     .max = MOE_CALIBRATE_REPEATS,
+     .unit = "rounds",
+     .help = "each measures every constant once; after one that does not count"},
+    {.name = "quick",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, quick),
+     .default_text = "off",
+     .help = "3 rounds, a fifth of the time for power: for a first look"},
+    {.name = "threads",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, threads),
+     .default_text = "0",
+     .max = 1024,
+     .unit = "threads",
+     .help = "most threads of the CPU; 0: one for each core"},
+    {.name = "pin",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, pin),
+     .default_text = "on",
+     .help = "keep each thread on its core"},
+    CLI_OPTION_NAME(struct options, kernels, "kernels", "auto",
+                    "CPU kernels, by instruction set (`moelab bench kernels` lists them)"),
+    {.name = "power_seconds",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct options, power_s),
+     .default_text = "1",
+     .min = 0.05,
+     .max = 60,
+     .unit = "s",
+     .help = "of each of the four measurements of power, where there are counters"},
+    CLI_OPTION_NAME(struct options, check, "check", "",
+                    "platform name or file to compare with; exit code 3 where a constant differs "
+                    "by more than its spread and --tolerance"),
+    {.name = "tolerance",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct options, tolerance),
+     .default_text = "3",
+     .max = 1000,
+     .unit = "%",
+     .help = "of --check"},
+    CLI_OPTION_FORMAT(struct options),
+    {.name = "output",
+     .type = MOE_PARAM_STRING,
+     .offset = offsetof(struct options, output),
+     .default_text = "",
+     .size = CLI_PATH_MAX,
+     .help = "the platform file; required without --check; -: standard output, and no table"},
+    {0},
+};
+
+/* What is measured, and what it is owned by. */
+struct job {
+    struct moe_device *device;
+    struct moe_llm *llm;
+    struct moe_power power;
+    struct moe_model shape[MOE_CALIBRATE_SHAPES];
+    uint32_t n_shapes;
+    char command[2048], date[32];
+    struct moe_calibration *result;
+};
+
+static enum moe_status add_shapes(struct job *job, const char *list, struct moe_err *err)
+{
+    for (const char *word = list; *word;) {
+        char name[CLI_PATH_MAX];
+        const size_t n = strcspn(word, ",");
+        if (n == 0 || n >= sizeof name)
+            return moe_fail(err, MOE_ERR_USAGE, "--shape '%.60s' has an empty or too long name",
+                            list);
+        if (job->n_shapes == MOE_CALIBRATE_SHAPES)
+            return moe_fail(err, MOE_ERR_USAGE, "--shape '%.60s' has more than %d names", list,
+                            MOE_CALIBRATE_SHAPES - (job->llm != NULL));
+        memcpy(name, word, n);
+        name[n] = '\0';
+        enum moe_status s = cli_load_model(name, &job->shape[job->n_shapes], err);
+        if (s)
+            return s;
+        job->n_shapes++;
+        word += n + (word[n] == ',');
+    }
+    return MOE_OK;
+}
+
+static enum moe_status open_shapes(const struct options *o, struct job *job, struct moe_err *err)
+{
+    char folder[CLI_PATH_MAX];
+    enum moe_status s = MOE_OK;
+    if (*o->model) {
+        s = cli_open_llm(o->model, true, folder, sizeof folder, &job->llm, err);
+        if (s)
+            return s;
+        moe_llm_shape(job->llm, &job->shape[0]);
+        job->n_shapes = 1;
+    }
+    return add_shapes(job, *o->shape || *o->model ? o->shape : ALL_SHAPES, err);
+}
+
+/* Now, in UTC, to the day; and the command line. */
+static void describe(struct job *job, const struct cli_call *call)
+{
+    time_t now = time(NULL);
+    struct tm utc;
+    if (!gmtime_r(&now, &utc) || !strftime(job->date, sizeof job->date, "%Y-%m-%d", &utc))
+        snprintf(job->date, sizeof job->date, "day unknown");
+    size_t at = (size_t)snprintf(job->command, sizeof job->command, "moelab calibrate");
+    for (int i = 0; i < call->argc && at < sizeof job->command; i++)
+        at += (size_t)snprintf(job->command + at, sizeof job->command - at, " %s", call->argv[i]);
+}
+
+/* A folder that cannot be written to shows before a minute of measuring. */
+static enum moe_status try_output(const char *path, struct moe_err *err)
+{
+    struct moe_output out;
+    if (!*path || strcmp(path, "-") == 0)
+        return MOE_OK;
+    enum moe_status s = moe_output_create(&out, path, err);
+    if (!s)
+        moe_output_abandon(&out);
+    return s;
+}
+
+static enum moe_status measure(const struct options *o, struct job *job, struct moe_err *err)
+{
+    enum { QUICK_REPEATS = 3 };
+    struct moe_progress progress;
+    moe_progress_begin(&progress, "calibrating", "measurements", 0);
+    const struct moe_calibrate_options c = {.device = job->device,
+                                            .shapes = job->shape,
+                                            .n_shapes = job->n_shapes,
+                                            .llm = job->llm,
+                                            .repeats =
+                                                o->quick ? QUICK_REPEATS : (uint32_t)o->repeats,
+                                            .threads = (uint32_t)o->threads,
+                                            .pin = o->pin,
+                                            .kernels = o->kernels,
+                                            .power_s = o->quick ? o->power_s / 5 : o->power_s,
+                                            .power = &job->power,
+                                            .command = job->command,
+                                            .date = job->date,
+                                            .progress = &progress};
+    job->result = calloc(1, sizeof *job->result);
+    enum moe_status s =
+        job->result ? moe_calibrate(&c, job->result, err) : moe_fail_memory(err, "the calibration");
+    moe_progress_end(&progress);
+    return s;
+}
+
+static const char *kind_of(const struct moe_constant *k, char *buf, size_t size)
+{
+    snprintf(buf, size, "%.*s", (int)strcspn(k->origin, ":"), k->origin);
+    return buf;
+}
+
+static double constant_value(const struct moe_platform *p, const struct moe_param *param)
+{
+    const char *at = (const char *)p + param->offset;
+    uint64_t whole;
+    double value;
+    memcpy(&whole, at, sizeof whole);
+    memcpy(&value, at, sizeof value);
+    return param->type == MOE_PARAM_F64 ? value : (double)whole;
+}
+
+/* Adds the comparison with the file's value to the row; is it far? */
+static bool add_difference(struct moe_table *table, const struct options *o, double value,
+                           double file, double spread)
+{
+    const double difference = file != 0 ? 100 * (value / file - 1) : value != 0 ? INFINITY : 0;
+    const double allowed = o->tolerance + (isnan(spread) ? 0 : 100 * spread);
+    moe_table_f64(table, "in_file", file);
+    moe_table_f64(table, "difference_percent", difference);
+    moe_table_f64(table, "allowed_percent", allowed);
+    return fabs(difference) > allowed;
+}
+
+static void add_constant(struct moe_table *table, const struct moe_constant *k,
+                         const struct moe_param *param)
+{
+    char kind[32];
+    moe_table_row(table);
+    moe_table_text(table, "constant", k->key);
+    moe_table_f64(table, "value", k->value);
+    moe_table_text(table, "unit", param->unit);
+    moe_table_f64(table, "spread_percent", 100 * k->spread);
+    moe_table_f64(table, "share_of_read_rate_percent", 100 * k->share);
+    moe_table_text(table, "origin", kind_of(k, kind, sizeof kind));
+}
+
+static struct moe_constant *constant_named(struct moe_calibration *c, const char *section,
+                                           const char *name)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", section, name);
+    for (uint32_t i = 0; i < c->n_constants; i++)
+        if (strcmp(c->constant[i].key, key) == 0)
+            return &c->constant[i];
+    return NULL;
+}
+
+/* Rows of all constants; against: the platform to compare with, or NULL. Returns how many are far.
+ */
+static uint32_t fill_table(struct moe_table *table, const struct options *o,
+                           struct moe_calibration *c, const struct moe_platform *against)
+{
+    uint32_t far = 0;
+    for (const struct moe_platform_section *s = moe_platform_sections; s->name; s++)
+        for (const struct moe_param *p = s->table; p->name; p++) {
+            const struct moe_constant *k = constant_named(c, s->name, p->name);
+            if (!k)
+                continue;
+            add_constant(table, k, p);
+            if (against)
+                far += add_difference(table, o, k->value, constant_value(against, p), k->spread) &&
+                       k->n > 0;
+        }
+    for (uint32_t i = 0; i < c->platform.cpu.n_points; i++) {
+        const struct moe_ffn_point *p = &c->platform.cpu.point[i];
+        const double gb_per_s = (double)p->expert_bytes / p->ms * 1e-6;
+        char name[96];
+        snprintf(name, sizeof name, "cpu.expert_ffn, %u thread%s, %llu bytes", p->threads,
+                 p->threads == 1 ? "" : "s", (unsigned long long)p->expert_bytes);
+        moe_table_row(table);
+        moe_table_text(table, "constant", name);
+        moe_table_f64(table, "value", p->ms);
+        moe_table_text(table, "unit", "ms");
+        moe_table_f64(table, "spread_percent", 100 * c->point_spread[i]);
+        moe_table_f64(table, "share_of_read_rate_percent", 100 * c->point_share[i]);
+        moe_table_text(table, "origin", "measured");
+        if (against) {
+            const double file = moe_platform_expert_gb_per_s(against, p->threads, p->expert_bytes);
+            far += add_difference(table, o, p->ms, p->ms * gb_per_s / file, c->point_spread[i]);
+        }
+    }
+    return far;
+}
+
+static void warn_of_guesses(const struct moe_calibration *c)
+{
+    for (uint32_t i = 0; i < c->n_constants; i++)
+        if (strncmp(c->constant[i].origin, "guess", 5) == 0)
+            moe_log("%s is a %s", c->constant[i].key, c->constant[i].origin);
+}
+
+static enum moe_status save(const struct options *o, const struct job *job, struct moe_err *err)
+{
+    char head[1500];
+    snprintf(head, sizeof head,
+             "Measured by `%.500s` on %s.\nDevice: %s, %s. CPU: %llu cores.\nWhole steps: %s. A "
+             "spread is half of the interquartile range over the median.",
+             job->command, job->date, job->device->ops->name, job->device->name,
+             (unsigned long long)job->result->platform.cpu.cores, job->result->steps_of);
+    const struct moe_platform_notes notes = {head, moe_calibration_origin, job->result};
+    return moe_platform_save(&job->result->platform, &notes, o->output, err);
+}
+
+static enum moe_status show(const struct cli_call *call, struct job *job,
+                            const struct moe_platform *against, uint32_t *far, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_table *table = moe_table_new();
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    cli_note_run(table, call, "calibrate");
+    moe_table_note(table, "device", "%s, %s", job->device->ops->name, job->device->name);
+    moe_table_note(table, "steps_of", "%s", job->result->steps_of);
+    moe_table_note(table, "cpu_energy", "%s", job->power.cpu);
+    moe_table_note(table, "gpu_energy", "%s", job->power.gpu);
+    *far = fill_table(table, o, job->result, against);
+    enum moe_status s =
+        strcmp(o->output, "-") == 0 ? MOE_OK : cli_write_table(table, o->format, "-", err);
+    moe_table_free(table);
+    return s;
+}
+
+static enum moe_status calibrate(const struct cli_call *call, struct job *job, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct moe_platform *against = NULL;
+    enum moe_status s = MOE_OK;
+    uint32_t far = 0;
+    if (*o->check) {
+        against = malloc(sizeof *against);
+        s = against ? cli_load_platform(o->check, against, err)
+                    : moe_fail_memory(err, "a platform");
+    }
+    if (!s)
+        s = measure(o, job, err);
+    if (!s) {
+        warn_of_guesses(job->result);
+        s = show(call, job, against, &far, err);
+    }
+    if (!s && *o->output)
+        s = save(o, job, err);
+    free(against);
+    if (!s && far)
+        s = moe_fail(err, MOE_ERR_CHECK,
+                     "%u constants differ from '%s' by more than their spread and %g %%", far,
+                     o->check, o->tolerance);
+    return s;
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct job *job = calloc(1, sizeof *job);
+    if (!job)
+        return moe_fail_memory(err, "the calibration");
+    enum moe_status s = MOE_OK;
+    if (!*o->output && !*o->check)
+        s = moe_fail(err, MOE_ERR_USAGE,
+                     "option '--output' is required: the platform file to "
+                     "write (or --check, to compare with one)");
+    describe(job, call);
+    if (!s)
+        s = try_output(o->output, err);
+    if (!s)
+        s = open_shapes(o, job, err);
+    if (!s)
+        s = cli_open_device(&o->device, o->kernels, &job->device, err);
+    if (!s) {
+        cli_open_power(&o->device, job->device, &job->power);
+        s = calibrate(call, job, err);
+        moe_power_close(&job->power);
+    }
+    moe_device_close(job->device);
+    moe_llm_close(job->llm);
+    free(job->result);
+    free(job);
+    return s;
+}
+
+const struct cli_command cli_calibrate = {
+    .name = "calibrate",
+    .usage = "-o PLATFORM.yaml [options]",
+    .summary = "measures this machine into a platform file for sim, sweep and tune",
+    .description =
+        "Measures what the simulator needs to know of this machine: CPU experts by threads, the "
+        "link, the GPU, whole steps, power. Every round measures every constant once; a constant "
+        "is the median over the rounds, its spread half of the interquartile range over the "
+        "median. What cannot be measured here is a guess and says so.\n\n"
+        "On the device `host` the compute stream of a CPU thread takes the GPU's place.",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .max_args = 0,
+    .run = run,
+};

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# `moelab calibrate` on the host device with a tiny shape: the file loads in sim; bad input; nothing
+# is left behind after Ctrl-C or on a full disk.
+. tests/cli/lib/check.bash
+quick=(--device host --shape tiny-mixtral --quick)
+file=$folder/here.yaml
+trace=synth:uniform:tokens=20,model=tiny-mixtral
+
+"$moelab" calibrate "${quick[@]}" -o "$file" --format tsv >"$folder/table" 2>"$folder/err" ||
+    failed "calibrate: $(cat "$folder/err")"
+holds "columns" grep -q "^constant	value	unit	spread_percent	share_of_read_rate_percent	origin" \
+    "$folder/table"
+holds "a row for each constant" [ "$(grep -c -E '^(link|dram|cpu|gpu|power)\.' "$folder/table")" -ge 20 ]
+holds "the link's rate is measured" grep -q -E "^link.h2d_pinned_gb_per_s	.*	measured$" \
+    "$folder/table"
+holds "no GPU, said: $(cat "$folder/err")" grep -q "power.gpu_idle_w is a guess: there is no GPU" \
+    "$folder/err"
+holds "the file names its command" grep -q "^# Measured by .moelab calibrate --device host" "$file"
+holds "an origin for each" [ "$(grep -c 'origin: "\(measured\|guess\): ' "$file")" = 20 ]
+expect 0 "tokens_per_s" "$moelab" sim "$trace" --platform "$file" --geometry 8x2 --threads 1
+
+# Compared with itself it is near, with a file where everything is far it is not.
+expect 0 "difference_percent" "$moelab" calibrate "${quick[@]}" --check "$file" --tolerance 1000
+expect 3 "constants differ from" "$moelab" calibrate "${quick[@]}" --check paper-4090
+"$moelab" calibrate "${quick[@]}" -o - >"$folder/stdout.yaml" 2>"$folder/err"
+expect 0 "" "$moelab" sim "$trace" --platform "$folder/stdout.yaml" --geometry 8x2 --threads 1
+expect 0 "" "$moelab" calibrate --device host --model tiny-phimoe --quick --repeats 2 \
+    -o "$folder/model.yaml"
+holds "steps of the model itself" grep -q "^# Whole steps: tiny-phimoe," "$folder/model.yaml"
+
+expect 2 "'--output' is required" "$moelab" calibrate "${quick[@]}"
+expect 2 "unknown" "$moelab" calibrate --device hots -o "$folder/x"
+expect 2 "tiny-mixtral" "$moelab" calibrate --device host --shape tiny-mixtrel -o "$folder/x"
+expect 2 "empty or too long" "$moelab" calibrate --device host --shape tiny-mixtral,,x -o "$folder/x"
+expect 2 "4.25 bits" "$moelab" calibrate --device host --shape gpt-oss-20b -o "$folder/x"
+expect 2 "paper-4090" "$moelab" calibrate "${quick[@]}" --check paper-409
+expect 2 "repeats" "$moelab" calibrate "${quick[@]}" --repeats 0 -o "$folder/x"
+expect 1 "description only" "$moelab" calibrate --device host --model mixtral-8x7b -o "$folder/x"
+expect 1 "no expert fits" "$moelab" calibrate --device host:memory_bytes=1MiB --shape mixtral-8x7b \
+    -o "$folder/x"
+one_line "$moelab" calibrate "${quick[@]}" -o "$folder/no/such/file"
+one_line "$moelab" calibrate --device host:fail_copy=2000 --shape tiny-mixtral --quick -o "$folder/x"
+absent "$folder/x"
+absent "$folder/x.part"
+
+# Ctrl-C in the middle: one line, exit code 1, no file.
+"$moelab" calibrate --device host --shape tiny-mixtral --repeats 99 -o "$folder/int.yaml" \
+    >"$folder/int.out" 2>"$folder/int.err" &
+pid=$!
+sleep 1
+kill -INT "$pid"
+wait "$pid"
+holds "Ctrl-C: exit code $?" [ $? = 1 ]
+holds "Ctrl-C: $(cat "$folder/int.err")" grep -q "interrupted" "$folder/int.err"
+absent "$folder/int.yaml"
+absent "$folder/int.yaml.part"
+
+# A full disk: the measurement is shown, the file is not there.
+expect 1 "cannot write" bash -c "ulimit -f 0; exec \"\$@\"" - "$moelab" calibrate "${quick[@]}" \
+    --check "$file" --tolerance 1000 -o "$folder/full.yaml"
+absent "$folder/full.yaml"
+absent "$folder/full.yaml.part"
+finish
