@@ -14,7 +14,8 @@ struct slot {
     uint32_t pool;
     uint32_t copies; /* that have not landed */
     uint32_t holds;  /* moe_cache_pin without moe_cache_unpin */
-    bool used, late; /* found by a lookup since it was filled; so while in flight */
+    bool used, late;   /* found by a lookup since it was filled; so while in flight */
+    uint8_t fetched;   /* ahead of any lookup: in this enum moe_phase + 1; 0: it was not */
 };
 
 struct pool {
@@ -43,26 +44,9 @@ struct moe_cache {
     moe_key *initial;          /* [n_initial] the policy's initial content, or NULL */
     uint32_t n_initial, next_initial;
     struct moe_preloads preloads;
+    struct moe_prefetches prefetches[2]; /* by enum moe_phase; what lies in a slot is counted late */
+    enum moe_phase phase;                /* of the latest event */
 };
-
-void moe_counts_add(struct moe_counts *sum, const struct moe_counts *part)
-{
-    sum->events += part->events;
-    sum->any_hit_events += part->any_hit_events;
-    sum->all_hit_events += part->all_hit_events;
-    sum->lookups += part->lookups;
-    sum->hits += part->hits;
-    sum->inflight_hits += part->inflight_hits;
-    sum->misses += part->misses;
-    sum->fills += part->fills;
-    sum->fill_bytes += part->fill_bytes;
-    sum->evictions += part->evictions;
-    sum->useless_fills += part->useless_fills;
-    sum->late_fills += part->late_fills;
-    sum->dropped_fills += part->dropped_fills;
-    sum->bypasses += part->bypasses;
-    sum->hazards += part->hazards;
-}
 
 static struct moe_policy_env policy_env(const struct moe_cache *c, uint32_t pool)
 {
@@ -75,6 +59,25 @@ static struct moe_policy_env policy_env(const struct moe_cache *c, uint32_t pool
                                    .top_k = c->top_k,
                                    .seed = seed,
                                    .params = c->policy.params};
+}
+
+/* What the expert in the slot, which was fetched ahead, was good for. */
+static void count_prefetch(struct moe_prefetches *sum, const struct slot *slot)
+{
+    sum->useful += slot->used && !slot->late;
+    sum->late += slot->late;
+    sum->unused += !slot->used;
+}
+
+/* As count_prefetch, of an expert that is given up. */
+static void end_prefetch(struct moe_cache *c, const struct slot *slot)
+{
+    if (!slot->fetched)
+        return;
+    struct moe_prefetches *sum = &c->prefetches[slot->fetched - 1];
+    count_prefetch(sum, slot);
+    sum->wasted += sum->unused;
+    sum->unused = 0;
 }
 
 /* Everything empty, in the state in which moe_cache_new leaves it. */
@@ -91,8 +94,10 @@ static void empty_all(struct moe_cache *c)
         pool->n_empty = pool->n_slots;
         pool->lowest_empty = 0;
         pool->used_bytes = 0;
-        for (uint32_t s = 0; s < pool->n_slots; s++)
+        for (uint32_t s = 0; s < pool->n_slots; s++) {
+            end_prefetch(c, &c->slot[pool->first_slot + s]);
             c->slot[pool->first_slot + s] = (struct slot){.key = MOE_NO_KEY, .pool = p};
+        }
         memset(pool->state, 0, pool->state_size);
         c->ops->init(pool->state, &env);
     }
@@ -307,6 +312,7 @@ static void count_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
 
 void moe_cache_route(struct moe_cache *c, struct moe_route *route)
 {
+    c->phase = route->phase;
     c->now = counts_in(c, route->phase);
     struct moe_counts *counts = &c->now[route->layer];
     count_event(counts, classify(c, route, counts), route->n);
@@ -349,6 +355,7 @@ static void evict(struct moe_cache *c, struct pool *pool, moe_slot local)
     struct moe_counts *counts = &c->now[slot->layer];
     counts->evictions++;
     counts->useless_fills += !slot->used;
+    end_prefetch(c, slot);
     if (c->ops->on_evict)
         c->ops->on_evict(pool->state, local, slot->key);
     pool->used_bytes -= bytes_of(c, slot->layer);
@@ -356,6 +363,7 @@ static void evict(struct moe_cache *c, struct pool *pool, moe_slot local)
         pool->lowest_empty = (uint32_t)local;
     c->slot_of[slot->key] = MOE_NO_SLOT;
     slot->key = MOE_NO_KEY;
+    slot->fetched = 0;
     /* Event pins stay listed and end with the event; a hold belongs to the slot, not the expert. */
     c->pinned[s] = (uint8_t)((c->pinned[s] & (EVENT_PINS | MOE_PIN_HELD)) | MOE_PIN_EMPTY);
 }
@@ -420,7 +428,8 @@ static moe_slot take_lowest_empty(struct moe_cache *c, struct pool *pool)
 struct newcomer {
     uint32_t layer;
     uint64_t bytes;
-    uint8_t pin; /* MOE_PIN_RESERVED, or 0 outside an event */
+    uint8_t pin;     /* MOE_PIN_RESERVED, or 0 outside an event */
+    uint8_t fetched; /* as in struct slot */
     struct moe_victim_req req;
 };
 
@@ -435,6 +444,7 @@ static moe_slot fill(struct moe_cache *c, struct pool *pool, const struct newcom
     slot->layer = new->layer;
     slot->copies++;
     slot->used = slot->late = false;
+    slot->fetched = new->fetched;
     c->pinned[s] = (uint8_t)((c->pinned[s] & ~MOE_PIN_EMPTY) | MOE_PIN_FLIGHT | new->pin);
     c->slot_of[slot->key] = s;
     pool->used_bytes += new->bytes;
@@ -480,8 +490,36 @@ moe_slot moe_cache_reserve(struct moe_cache *c, const struct moe_route *route, u
 moe_slot moe_cache_reserve_key(struct moe_cache *c, moe_key key, moe_key *evicted)
 {
     struct newcomer new = {.layer = key / c->geometry->n_experts,
+                           .fetched = (uint8_t)(c->phase + 1),
                            .req = {.key = key, .next_use = MOE_NEVER}};
-    return reserve(c, &new, evicted);
+    moe_slot s = reserve(c, &new, evicted);
+    c->prefetches[c->phase].queued += s != MOE_NO_SLOT;
+    return s;
+}
+
+bool moe_cache_may_cancel(const struct moe_cache *c, moe_slot s)
+{
+    return c->slot[s].fetched && c->slot[s].copies == 1;
+}
+
+void moe_cache_cancel(struct moe_cache *c, moe_slot s)
+{
+    struct slot *slot = &c->slot[s];
+    struct pool *pool = &c->pool[slot->pool];
+    c->prefetches[slot->fetched - 1].cancelled++;
+    slot->fetched = 0;
+    slot->used = true;
+    slot->copies--;
+    evict(c, pool, s - (moe_slot)pool->first_slot);
+}
+
+struct moe_prefetches moe_cache_prefetches(const struct moe_cache *c, enum moe_phase phase)
+{
+    struct moe_prefetches sum = c->prefetches[phase];
+    for (uint32_t s = 0; s < c->geometry->n_slots; s++)
+        if (c->slot[s].fetched == phase + 1)
+            count_prefetch(&sum, &c->slot[s]);
+    return sum;
 }
 
 moe_slot moe_cache_preload_next(struct moe_cache *c, moe_key *key)
@@ -537,6 +575,16 @@ moe_slot moe_cache_find(const struct moe_cache *c, moe_key key)
 bool moe_cache_in_flight(const struct moe_cache *c, moe_slot s)
 {
     return c->pinned[s] & MOE_PIN_FLIGHT;
+}
+
+bool moe_cache_copying(const struct moe_cache *c, uint32_t layer)
+{
+    int32_t p = c->geometry->pool_of_layer[layer];
+    const struct moe_pool *pool = p >= 0 ? &c->geometry->pool[p] : NULL;
+    for (uint32_t s = 0; pool && s < pool->n_slots; s++)
+        if (moe_cache_in_flight(c, (moe_slot)(pool->first_slot + s)))
+            return true;
+    return false;
 }
 
 void moe_cache_pin(struct moe_cache *c, moe_slot s)

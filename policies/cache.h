@@ -38,6 +38,17 @@ struct moe_preloads {
     uint64_t experts, bytes;
 };
 
+/* What became of the experts that moe_cache_reserve_key fetched ahead, in the phase that asked for
+ * them. queued = useful + late + wasted + cancelled + unused. */
+struct moe_prefetches {
+    uint64_t queued;
+    uint64_t useful;    /* the first lookup found them resident */
+    uint64_t late;      /* the first lookup found them in flight */
+    uint64_t wasted;    /* given up before any lookup found them */
+    uint64_t cancelled; /* taken back before they were copied */
+    uint64_t unused;    /* still there, and not looked up so far */
+};
+
 void moe_counts_add(struct moe_counts *sum, const struct moe_counts *part);
 
 struct moe_cache; /* opaque; single-threaded */
@@ -97,6 +108,13 @@ moe_slot moe_cache_reserve(struct moe_cache *cache, const struct moe_route *rout
 /* As reserve, for a key that no event asks for now (prefetch). */
 moe_slot moe_cache_reserve_key(struct moe_cache *cache, moe_key key, moe_key *evicted);
 
+/* May moe_cache_cancel be called? The slot waits for one copy, of an expert fetched ahead. */
+bool moe_cache_may_cancel(const struct moe_cache *cache, moe_slot slot);
+
+/* The copy into slot was taken back and will never land: the slot is empty. Counts an eviction, so
+ * that fills - evictions + preloads stays what is present, and no useless fill. */
+void moe_cache_cancel(struct moe_cache *cache, moe_slot slot);
+
 /* A copy into slot has landed; once a reserve. The slot is resident when all its copies have
  * landed (more than one only where a policy ignores pins). */
 void moe_cache_ready(struct moe_cache *cache, moe_slot slot);
@@ -107,6 +125,9 @@ void moe_cache_end_event(struct moe_cache *cache);
 moe_slot moe_cache_find(const struct moe_cache *cache, moe_key key);
 bool moe_cache_in_flight(const struct moe_cache *cache, moe_slot slot);
 
+/* Is a copy under way into any slot of the layer's pool? */
+bool moe_cache_copying(const struct moe_cache *cache, uint32_t layer);
+
 /* Keeps slot from eviction until unpinned; nests. */
 void moe_cache_pin(struct moe_cache *cache, moe_slot slot);
 void moe_cache_unpin(struct moe_cache *cache, moe_slot slot);
@@ -114,5 +135,7 @@ void moe_cache_unpin(struct moe_cache *cache, moe_slot slot);
 /* Counters of a layer in a phase; valid until the cache is freed. */
 const struct moe_counts *moe_cache_counts(const struct moe_cache *cache, uint32_t layer,
                                           enum moe_phase phase);
+
+struct moe_prefetches moe_cache_prefetches(const struct moe_cache *cache, enum moe_phase phase);
 
 #endif

@@ -15,25 +15,34 @@ static void write_slot(FILE *out, moe_slot slot)
         fprintf(out, "%" PRId32, (int32_t)slot);
 }
 
-static void write_expert(const struct moe_decision_log *log, const struct moe_decision *decision,
-                         uint32_t i)
+static void write_expert(FILE *out, bool timeless, const struct moe_decision *decision, uint32_t i)
 {
     const struct moe_route *route = &decision->plan->route;
-    bool blurred = log->timeless && route->access[i] != MOE_MISS;
-    fprintf(log->stream, " %u:%s:", (unsigned)route->expert[i],
+    bool blurred = timeless && route->access[i] != MOE_MISS;
+    fprintf(out, " %u:%s:", (unsigned)route->expert[i],
             access_names[blurred ? MOE_HIT : route->access[i]]);
-    write_slot(log->stream, route->access[i] == MOE_MISS ? MOE_NO_SLOT : route->slot[i]);
-    fprintf(log->stream, ":%s:", blurred ? "-" : place_names[decision->place[i]]);
-    write_slot(log->stream, decision->plan->fill[i]);
+    write_slot(out, route->access[i] == MOE_MISS ? MOE_NO_SLOT : route->slot[i]);
+    fprintf(out, ":%s:", blurred ? "-" : place_names[decision->place[i]]);
+    write_slot(out, decision->plan->fill[i]);
+}
+
+static void write_line(FILE *out, bool timeless, const struct moe_decision *decision)
+{
+    const struct moe_route *route = &decision->plan->route;
+    fprintf(out, "%" PRIu64 " %" PRIu32 " %s", decision->step, route->layer,
+            route->phase == MOE_PREFILL ? "prefill" : "decode");
+    for (uint32_t i = 0; i < route->n; i++)
+        write_expert(out, timeless, decision, i);
+    fputc('\n', out);
 }
 
 void moe_decision_log_write(void *user, const struct moe_decision *decision)
 {
-    const struct moe_decision_log *log = user;
-    const struct moe_route *route = &decision->plan->route;
-    fprintf(log->stream, "%" PRIu64 " %" PRIu32 " %s", decision->step, route->layer,
-            route->phase == MOE_PREFILL ? "prefill" : "decode");
-    for (uint32_t i = 0; i < route->n; i++)
-        write_expert(log, decision, i);
-    fputc('\n', log->stream);
+    struct moe_decision_log *log = user;
+    write_line(log->stream, log->timeless, decision);
+    if (log->timeless_too)
+        write_line(log->timeless_too, true, decision);
+    if (decision->copying && log->n_copying++ == 0)
+        log->before_copying = log->n_events;
+    log->n_events++;
 }

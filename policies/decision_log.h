@@ -28,6 +28,10 @@
 struct moe_decision_log {
     FILE *stream; /* not owned: a file's, or open_memstream's. Its error flag tells failed writes */
     bool timeless;
+    FILE *timeless_too; /* the timeless text as well, or NULL; not owned */
+    /* Counted as events are written: all, those planned with copies under way (struct
+     * moe_decision), and how many events there were before the first of these. */
+    uint64_t n_events, n_copying, before_copying;
 };
 
 /* Writes one line. A moe_decision_observer, whose user is a struct moe_decision_log. */

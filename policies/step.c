@@ -279,6 +279,17 @@ static bool streams(const struct moe_strategy *strategy, enum moe_phase phase)
     return strategy->miss == MOE_MISS_WAIT;
 }
 
+/* May what is decided now depend on when copies land? */
+static bool copying(const struct moe_loop *loop, uint32_t layer)
+{
+    if (!loop->prefetch_state)
+        return moe_cache_copying(loop->cache, layer);
+    for (uint32_t l = 0; l < loop->n_layers; l++)
+        if (moe_cache_copying(loop->cache, l))
+            return true;
+    return false;
+}
+
 static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct moe_err *err)
 {
     struct moe_layer_routes routes;
@@ -288,6 +299,7 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
     struct layer_run run = {.loop = loop};
     bool cached = uses_cache(loop, routes.phase);
     run.placed = routes.phase == MOE_PREFILL && loop->strategy->prefill == MOE_PREFILL_AUTO;
+    bool depends = loop->observer && (cached || run.placed) && copying(loop, layer);
     if (cached)
         run.plan = moe_plan_event(loop->planner, loop->cache, &loop->admission, &routes);
     else if (run.placed)
@@ -300,7 +312,7 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
         choose_places(loop, run.plan, streams(loop->strategy, routes.phase));
     if (loop->observer)
         loop->observer(loop->observer_user,
-                       &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place});
+                       &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place, depends});
     if (cached && loop->prefetch_state)
         prefetch(loop, &run.plan->route);
     run_experts(&run);

@@ -19,6 +19,8 @@ struct moe_decision {
     uint64_t step;               /* steps of this loop before it */
     const struct moe_plan *plan; /* decide.h; phase in plan->route */
     const uint8_t *place;        /* [n] enum moe_place */
+    bool copying; /* a copy was under way, as it was planned, into a slot that this event, or a
+                     prefetch with it, could have asked for: another machine may decide otherwise */
 };
 
 /* Told every event, in order. It cannot change what is done. */

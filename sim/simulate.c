@@ -6,6 +6,7 @@
 #include "sim/machine.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* Everything that a run owns. */
 struct run {
@@ -72,6 +73,9 @@ static enum moe_status fill_result(const struct run *run, struct moe_result *r, 
     moe_result_add_usage(r, usage, run->costs.expert_bytes);
     moe_result_add_counts(r, run->trace.setup.cache, &run->trace.setup.geometry);
     add_energy(run, usage, r);
+    if (run->input->token_ms)
+        memcpy(run->input->token_ms, run->trace.times.token_ms,
+               r->decode_tokens * sizeof *run->input->token_ms);
     return run->input->bound ? moe_bound_add(run->input->trace, &run->costs, r, err) : MOE_OK;
 }
 

@@ -21,6 +21,7 @@ struct moe_sim_input {
     uint64_t max_tokens;                /* stop after that many decode tokens; 0: all */
     bool bound;                         /* compute the lower bound (costs a pooled OPT replay) */
     struct moe_progress *progress;      /* updated with tokens done, or NULL */
+    double *token_ms;                   /* [decode tokens] out: of each token run, or NULL */
 };
 
 /* Errors: MOE_ERR_USAGE (geometry against model, cache larger than GPU memory, trace shape against

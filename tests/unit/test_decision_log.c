@@ -2,7 +2,9 @@
 #include "policies/decision_log.h"
 #include "sim_world.h"
 
-static char *log_of(const struct world *w, bool timeless, struct moe_result *r)
+/* copying: events planned with copies under way, and those before the first; NULL: not wanted. */
+static char *log_and_count(const struct world *w, bool timeless, struct moe_result *r,
+                           uint64_t copying[2])
 {
     char *text = NULL;
     size_t size = 0;
@@ -17,7 +19,16 @@ static char *log_of(const struct world *w, bool timeless, struct moe_result *r)
     if (moe_simulate(&in, r, &err))
         ck_abort_msg("%s", err.text);
     ck_assert_int_eq(fclose(log.stream), 0);
+    if (copying) {
+        copying[0] = log.n_copying;
+        copying[1] = log.before_copying;
+    }
     return text;
+}
+
+static char *log_of(const struct world *w, bool timeless, struct moe_result *r)
+{
+    return log_and_count(w, timeless, r, NULL);
 }
 
 static void expect_log(struct world *w, bool timeless, const char *expected)
@@ -43,22 +54,31 @@ START_TEST(every_word_of_a_line)
                                       .expert = experts,
                                       .slot = slots,
                                       .access = access}};
-    struct moe_decision decision = {5000000000, &plan, place};
-    char text[512] = "";
+    struct moe_decision decision = {5000000000, &plan, place, false};
+    char text[512] = "", blurred[512] = "";
     FILE *out = fmemopen(text, sizeof text, "w");
-    struct moe_decision_log log = {.stream = out};
+    struct moe_decision_log log = {.stream = out, .timeless_too = fmemopen(blurred, 512, "w")};
     moe_decision_log_write(&log, &decision);
+    ck_assert_int_eq(fclose(log.timeless_too), 0);
+    log.timeless_too = NULL;
     log.timeless = true;
     moe_decision_log_write(&log, &decision);
     plan.route.n = 0;
     plan.route.phase = MOE_PREFILL;
+    decision.copying = true;
+    moe_decision_log_write(&log, &decision);
     moe_decision_log_write(&log, &decision);
     ck_assert_int_eq(fclose(out), 0);
+    ck_assert_uint_eq(log.n_events, 4);
+    ck_assert_uint_eq(log.n_copying, 2);
+    ck_assert_uint_eq(log.before_copying, 2);
+    ck_assert_str_eq(blurred, "5000000000 3 decode 5:hit:12:-:- 7:hit:13:-:- "
+                              "2:miss:-:streamed:14 63:miss:-:cpu:- 4:hit:3:-:-\n");
     ck_assert_str_eq(text, "5000000000 3 decode 5:hit:12:gpu:- 7:flight:13:gpu:- "
                            "2:miss:-:streamed:14 63:miss:-:cpu:- 4:flight:3:cpu:-\n"
                            "5000000000 3 decode 5:hit:12:-:- 7:hit:13:-:- "
                            "2:miss:-:streamed:14 63:miss:-:cpu:- 4:hit:3:-:-\n"
-                           "5000000000 3 prefill\n");
+                           "5000000000 3 prefill\n5000000000 3 prefill\n");
 }
 END_TEST
 
@@ -85,6 +105,12 @@ START_TEST(a_run_by_hand)
                "0 1 decode 2:miss:-:cpu:- 3:miss:-:cpu:-\n"
                "1 0 decode 0:hit:0:gpu:- 1:flight:1:cpu:-\n"
                "1 1 decode 0:miss:-:cpu:- 3:miss:-:cpu:-\n");
+    /* Of the four events only token 1's in layer 0 meets a copy in its pool; layer 1 has none. */
+    struct moe_result r;
+    uint64_t copying[2];
+    free(log_and_count(&w, false, &r, copying));
+    ck_assert_uint_eq(copying[0], 1);
+    ck_assert_uint_eq(copying[1], 2);
     moe_trace_release(&w.trace);
 }
 END_TEST
