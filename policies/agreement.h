@@ -1,0 +1,38 @@
+/* Two runs of one trace compared, a simulated and a real one: their decisions, their times. */
+#ifndef MOELAB_POLICIES_AGREEMENT_H
+#define MOELAB_POLICIES_AGREEMENT_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Two texts of policies/decision_log.h, event by event; events that only one has differ. */
+struct moe_decision_agreement {
+    uint64_t n_events;               /* of the longer text */
+    uint64_t n_different;            /* 0: equal byte for byte */
+    uint64_t first;                  /* the first that differs, from 0 */
+    char first_a[160], first_b[160]; /* its lines (cut), "" where there is none */
+};
+
+/* Texts of n_a and n_b bytes; a last line without its newline is a line. */
+void moe_decisions_compare(const char *a, size_t n_a, const char *b, size_t n_b,
+                           struct moe_decision_agreement *out);
+
+/* Times of n tokens, predicted p and measured m > 0. */
+struct moe_time_agreement {
+    double predicted_ms, measured_ms; /* means */
+    double error_percent;             /* of the means: 100 (p - m) / m */
+    double median_percent;            /* over the tokens, of 100 |p - m| / m */
+    double p95_percent;               /* the same, 95th percentile */
+};
+
+/* n >= 1. Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_times_compare(const double *predicted_ms, const double *measured_ms, size_t n,
+                                  struct moe_time_agreement *out, struct moe_err *err);
+
+/* out[i] = the median of runs[r][i] over r, r < n_runs, i < n; n_runs >= 1. */
+enum moe_status moe_times_median(const double *const *runs, size_t n_runs, size_t n, double *out,
+                                 struct moe_err *err);
+
+#endif
