@@ -4,7 +4,6 @@
 
 #include <math.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,7 +33,11 @@ static bool same_line(const struct reader *a, const struct reader *b)
 static void keep_line(const struct reader *r, char *buf, size_t size)
 {
     size_t n = r->line ? r->n : 0;
-    snprintf(buf, size, "%.*s", (int)(n < size ? n : size), r->line ? r->line : "");
+    if (n > size - 1)
+        n = size - 1;
+    if (n)
+        memcpy(buf, r->line, n);
+    buf[n] = 0;
 }
 
 void moe_decisions_compare(const char *a, size_t n_a, const char *b, size_t n_b,
