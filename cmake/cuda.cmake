@@ -23,7 +23,12 @@ endforeach()
 if(NOT newest)
     message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of sm 80, 86, 89, 90, 120")
 endif()
+# Between 9.0 and 12.0 lie devices that run neither's code: PTX of 9.0 is for them.
+if("90-real" IN_LIST MOELAB_CUDA_ARCHS)
+    list(APPEND MOELAB_CUDA_ARCHS 90-virtual)
+endif()
 list(APPEND MOELAB_CUDA_ARCHS ${newest}-virtual)
+list(REMOVE_DUPLICATES MOELAB_CUDA_ARCHS)
 set(CMAKE_CUDA_ARCHITECTURES "${MOELAB_CUDA_ARCHS}") # for the targets still to come
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/exec/cuda/*.cu)
@@ -31,9 +36,11 @@ add_library(moe_cuda STATIC ${cuda_sources})
 set_target_properties(moe_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 target_include_directories(moe_cuda PRIVATE ${CMAKE_SOURCE_DIR})
 target_compile_options(moe_cuda PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow>
+    # The kernels round as the CPU does: nothing is fused but what says so.
+    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-Wextra>
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOELAB_WERROR}>>:-Werror=all-warnings>)
 
+target_link_libraries(moe_cuda PUBLIC moe_exec ${CMAKE_DL_LIBS}) # each needs the other
 target_link_libraries(moe_exec PUBLIC moe_cuda)
 set_target_properties(moe_exec PROPERTIES CUDA_ARCHITECTURES "${MOELAB_CUDA_ARCHS}")
 target_compile_definitions(moe_exec PUBLIC MOELAB_HAVE_CUDA)

@@ -1,6 +1,5 @@
 #include "exec/attention.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Keys of one block: their scores are on the stack, and their keys and values stay in the first
@@ -25,13 +24,13 @@ static void add_block(const struct moe_attention *a, const float *q, const float
         top = score[i] > top ? score[i] : top;
     }
     if (top > r->max) {
-        float old = expf(r->max - top); /* 0 for the first block: its max was -inf */
+        float old = moe_expf(r->max - top); /* 0 for the first block: its max was -inf */
         scale(y, hd, old);
         r->sum *= old;
         r->max = top;
     }
     for (uint32_t i = 0; i < n; i++) {
-        float p = expf(score[i] - top);
+        float p = moe_expf(score[i] - top);
         r->sum += p;
         kernels->axpy_f32(p, values + (size_t)i * hd, hd, y);
     }

@@ -8,14 +8,19 @@
 #ifndef MOELAB_EXEC_KERNELS_H
 #define MOELAB_EXEC_KERNELS_H
 
+#include "exec/exp.h"
 #include "exec/weights.h"
-
-#include <math.h>
 
 struct moe_kernels {
     const char *name;    /* "portable", "avx2", "avx512", "avx512-bf16" */
     const char *summary; /* instructions it needs, for `moelab bench kernels --help` */
     bool (*usable)(void);
+
+    /* The order of sums, for devices that are to give the same bits: partial sum j of `lanes` takes
+     * elements j, j + lanes, ..., and they are added by halving. 0: none that a device could keep.
+     */
+    uint32_t lanes;
+    bool fused; /* a product is added without being rounded before */
 
     /* y[t * ldy + r] = sum over d of w[r, d] x[t, d], for r in [r0, r1), t in [0, T).
      * x: [T, cols], any alignment, as the weights. Fastest where r1 - r0 is a multiple of 32. */
@@ -33,9 +38,9 @@ struct moe_kernels {
     void (*axpy_f32)(float s, const float *x, uint32_t n, float *y);
 };
 
-static inline float moe_silu(float g)
+static inline MOE_ANYWHERE float moe_silu(float g)
 {
-    return g / (1.0f + expf(-g));
+    return g / (1.0f + moe_expf(-g));
 }
 
 /* The sets; those of other architectures than the program's are not there. */

@@ -43,7 +43,11 @@ TILE_INLINE vf vf_add(vf a, vf b)
 
 TILE_INLINE float vf_sum(vf v)
 {
-    return _mm512_reduce_add_ps(v);
+    /* By halving, whatever order the compiler would choose. */
+    const __m256 y = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
 TILE_INLINE vf vf_bf16(const void *p)
@@ -68,6 +72,8 @@ const struct moe_kernels moe_kernels_avx512 = {
     .name = "avx512",
     .summary = "AVX-512 F, BW, DQ, VL",
     .usable = usable,
+    .lanes = TILE_LANES,
+    .fused = true,
     .dot = tile_dot,
     .gate_up = tile_gate_up,
     .dot_f32 = tile_dot_f32,

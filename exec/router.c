@@ -1,6 +1,6 @@
 #include "exec/router.h"
 
-#include <math.h>
+#include "exec/exp.h"
 
 static bool is_taken(const moe_expert *taken, uint32_t n_taken, uint32_t e)
 {
@@ -27,7 +27,7 @@ void moe_router_top_k(const float *score, uint32_t n_experts, uint32_t top_k, mo
 {
     float top = score[best_left(score, n_experts, NULL, 0)], all = 0, chosen = 0;
     for (uint32_t e = 0; e < n_experts; e++) {
-        scratch[e] = expf(score[e] - top);
+        scratch[e] = moe_expf(score[e] - top);
         all += scratch[e];
     }
     for (uint32_t e = 0; e < n_experts; e++)
@@ -51,7 +51,7 @@ void moe_router_sparsemixer(const float *score, uint32_t n_experts, float jitter
             float distance = (top - score[e]) / fmaxf(fabsf(score[e]), top);
             /* Both being 0 gives NaN, which is not above the limit: kept, as in the reference. */
             if (!is_taken(expert, k, e) && !(distance > 2 * jitter))
-                sum += expf(score[e] - top);
+                sum += moe_expf(score[e] - top);
         }
         weight[k] = 1 / sum;
     }

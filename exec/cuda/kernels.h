@@ -1,28 +1,33 @@
 /* The kernels of the CUDA device, as exec/cuda/device.cu launches them. Every function queues on
  * the stream and returns; launch errors are left for cudaGetLastError. Arrays are device memory;
- * shapes as in exec/activations.h. `lanes` is 0 for the fast order of sums, or the number of
- * partial sums (4, 8, 16) and the fusing of the CPU kernel set whose bits are wanted. */
+ * shapes as in exec/activations.h. No CUDA header is needed to read this one. */
 #ifndef MOELAB_EXEC_CUDA_KERNELS_H
 #define MOELAB_EXEC_CUDA_KERNELS_H
 
 #include "exec/device.h"
 
-#include <cuda_runtime_api.h>
+struct CUstream_st; /* cudaStream_t points to it */
 
+/* Whose order of sums: `lanes` is 0 for the fast one, or the number of partial sums (4, 8, 16) of
+ * the CPU kernel set whose bits are wanted, with its `fused` (struct moe_kernels). */
 struct moe_cuda_order {
-    uint32_t lanes; /* 0: fast */
-    bool fused;     /* fused multiply-add, as in the sets of AVX2 and AVX-512 */
+    uint32_t lanes;
+    bool fused;
 };
 
-/* What many tokens need: cuBLAS and room for operands in BF16. NULL members: not available, and the
- * kernels for few tokens do all tokens. */
-struct moe_cuda_gemm;
+struct moe_cuda_gemm; /* exec/cuda/gemm.h: what many tokens need */
 
 struct moe_cuda_context {
-    cudaStream_t stream;
+    struct CUstream_st *stream;
     struct moe_cuda_order order;
-    struct moe_cuda_gemm *gemm; /* or NULL */
+    uint32_t cores;             /* multiprocessors: sizes of grids; 0: as if 1 */
+    struct moe_cuda_gemm *gemm; /* NULL: the kernels for few tokens do all tokens */
+    float *partial;             /* device memory, scratch of attention over long contexts; NULL: one
+                                   block does all keys of its heads */
+    uint64_t partial_bytes;     /* MOE_CUDA_PARTIAL_BYTES is enough */
 };
+
+enum { MOE_CUDA_PARTIAL_BYTES = 4 << 20 };
 
 #ifdef __cplusplus
 extern "C" {

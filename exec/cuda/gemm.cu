@@ -1,0 +1,252 @@
+// cuBLAS for many tokens. It multiplies BF16 by BF16 with sums in float32: an activation is divided
+// into two BF16 terms, high and low, whose products with the weights are added. F16 weights are
+// converted, some rows at a time, and F16 and F32 ones multiplied in float32.
+#include "exec/cuda/weights.cuh"
+
+#include "exec/cuda/gemm.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+
+// What is called of cuBLAS; names, values and meaning as its reference manual has them.
+typedef struct cublasContext *blas_handle;
+enum { BLAS_SUCCESS = 0, BLAS_OP_N = 0, BLAS_OP_T = 1, BLAS_COMPUTE_32F = 68 };
+enum { BLAS_PEDANTIC_32F = 69, BLAS_R_32F = 0, BLAS_R_16BF = 14, BLAS_DEFAULT_ALGO = -1 };
+
+struct blas {
+    void *library;
+    int (*create)(blas_handle *);
+    int (*destroy)(blas_handle);
+    int (*set_stream)(blas_handle, cudaStream_t);
+    int (*set_workspace)(blas_handle, void *, size_t);
+    int (*gemm)(blas_handle, int op_a, int op_b, int m, int n, int k, const void *alpha,
+                const void *a, int type_a, int lda, const void *b, int type_b, int ldb,
+                const void *beta, void *c, int type_c, int ldc, int compute, int algorithm);
+};
+
+enum { LIBRARY_BYTES = 32 << 20, OPERAND_BYTES = MOE_CUDA_GEMM_BYTES - LIBRARY_BYTES };
+
+struct moe_cuda_gemm {
+    struct blas blas;
+    blas_handle handle;
+    cudaStream_t stream;
+    char *memory; // [LIBRARY_BYTES + OPERAND_BYTES] on the device
+};
+
+enum { THREADS = 256 };
+
+// The nearest BF16, ties to even; NaN stays NaN.
+static __device__ __forceinline__ uint32_t bf16_of(float x)
+{
+    const uint32_t bits = __float_as_uint(x);
+    if (isnan(x))
+        return bits >> 16 | 0x40;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+static __global__ void split_kernel(const float *x, size_t n, uint16_t *high, uint16_t *low)
+{
+    const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
+    if (i >= n)
+        return;
+    const uint32_t h = bf16_of(x[i]);
+    const float rest = x[i] - bf16_low(h);
+    high[i] = static_cast<uint16_t>(h);
+    low[i] = isfinite(rest) ? static_cast<uint16_t>(bf16_of(rest)) : 0; // NaN, infinity: no rest
+}
+
+static __global__ void convert_kernel(const void *w, size_t n, float *to)
+{
+    const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
+    if (i < n)
+        to[i] = f16_of(static_cast<const unsigned short *>(w)[i]);
+}
+
+static __global__ void silu_kernel(float *h, const float *up, size_t n)
+{
+    const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
+    if (i < n)
+        h[i] = moe_silu(h[i]) * up[i];
+}
+
+static uint32_t blocks_of(size_t n)
+{
+    return static_cast<uint32_t>((n + THREADS - 1) / THREADS);
+}
+
+// y[t, r0 .. r0 + rows) of ldy columns = beta y + x w^T. cuBLAS counts columns first, so that rows
+// of ours are columns of its matrices.
+static bool multiply(const struct moe_cuda_gemm *g, const void *w, const void *x, bool bf16,
+                     uint32_t rows, uint32_t cols, uint32_t n_tokens, float beta, float *y,
+                     uint32_t ldy)
+{
+    const float alpha = 1;
+    const int k = static_cast<int>(cols);
+    int type = BLAS_R_32F, compute = BLAS_PEDANTIC_32F;
+    if (bf16) {
+        type = BLAS_R_16BF;
+        compute = BLAS_COMPUTE_32F;
+    }
+    return g->blas.gemm(g->handle, BLAS_OP_T, BLAS_OP_N, static_cast<int>(rows),
+                        static_cast<int>(n_tokens), k, &alpha, w, type, k, x, type, k, &beta, y,
+                        BLAS_R_32F, static_cast<int>(ldy), compute,
+                        BLAS_DEFAULT_ALGO) == BLAS_SUCCESS;
+}
+
+// room: bytes for the operands. BF16: as many tokens at once as fit.
+static bool run_bf16(const struct moe_cuda_gemm *g, const struct moe_matrix *w, const float *x,
+                     uint32_t n_tokens, float *y, char *room, size_t bytes)
+{
+    const size_t most = bytes / (4 * static_cast<size_t>(w->cols));
+    for (uint32_t t = 0, n; t < n_tokens; t += n) {
+        n = n_tokens - t < most ? n_tokens - t : static_cast<uint32_t>(most);
+        const size_t items = static_cast<size_t>(n) * w->cols;
+        uint16_t *high = reinterpret_cast<uint16_t *>(room), *low = high + items;
+        float *to = y + static_cast<size_t>(t) * w->rows;
+        if (n == 0)
+            return false;
+        MOE_LAUNCH(split_kernel, blocks_of(items), THREADS, 0, g->stream,
+                   x + static_cast<size_t>(t) * w->cols, items, high, low);
+        if (!multiply(g, w->data, high, true, w->rows, w->cols, n, 0, to, w->rows) ||
+            !multiply(g, w->data, low, true, w->rows, w->cols, n, 1, to, w->rows))
+            return false;
+    }
+    return true;
+}
+
+// F16: as many rows at once as fit.
+static bool run_f16(const struct moe_cuda_gemm *g, const struct moe_matrix *w, const float *x,
+                    uint32_t n_tokens, float *y, char *room, size_t bytes)
+{
+    const size_t most = bytes / (sizeof(float) * w->cols);
+    float *panel = reinterpret_cast<float *>(room);
+    for (uint32_t r = 0, n; r < w->rows; r += n) {
+        n = w->rows - r < most ? w->rows - r : static_cast<uint32_t>(most);
+        const size_t items = static_cast<size_t>(n) * w->cols;
+        if (n == 0)
+            return false;
+        MOE_LAUNCH(convert_kernel, blocks_of(items), THREADS, 0, g->stream,
+                   static_cast<const uint16_t *>(w->data) + static_cast<size_t>(r) * w->cols, items,
+                   panel);
+        if (!multiply(g, panel, x, false, n, w->cols, n_tokens, 0, y + r, w->rows))
+            return false;
+    }
+    return true;
+}
+
+static bool run_in(const struct moe_cuda_gemm *g, const struct moe_matrix *w, const float *x,
+                   uint32_t n_tokens, float *y, char *room, size_t bytes)
+{
+    if (w->dtype == MOE_BF16)
+        return run_bf16(g, w, x, n_tokens, y, room, bytes);
+    if (w->dtype == MOE_F16)
+        return run_f16(g, w, x, n_tokens, y, room, bytes);
+    return multiply(g, w->data, x, false, w->rows, w->cols, n_tokens, 0, y, w->rows);
+}
+
+bool moe_cuda_gemm_run(struct moe_cuda_gemm *gemm, const struct moe_matrix *w, const float *x,
+                       uint32_t n_tokens, float *y)
+{
+    return run_in(gemm, w, x, n_tokens, y, gemm->memory + LIBRARY_BYTES, OPERAND_BYTES);
+}
+
+// The first half of the operands' memory holds what w3 gives, for as many tokens as fit.
+bool moe_cuda_gemm_gate_up(struct moe_cuda_gemm *gemm, const struct moe_matrix *w1,
+                           const struct moe_matrix *w3, const float *x, uint32_t n_tokens, float *h)
+{
+    const size_t half = OPERAND_BYTES / 2, most = half / (sizeof(float) * w1->rows);
+    char *const room = gemm->memory + LIBRARY_BYTES;
+    float *up = reinterpret_cast<float *>(room);
+    for (uint32_t t = 0, n; t < n_tokens; t += n) {
+        n = n_tokens - t < most ? n_tokens - t : static_cast<uint32_t>(most);
+        const size_t items = static_cast<size_t>(n) * w1->rows;
+        const float *from = x + static_cast<size_t>(t) * w1->cols;
+        float *to = h + static_cast<size_t>(t) * w1->rows;
+        if (n == 0 || !run_in(gemm, w1, from, n, to, room + half, half) ||
+            !run_in(gemm, w3, from, n, up, room + half, half))
+            return false;
+        MOE_LAUNCH(silu_kernel, blocks_of(items), THREADS, 0, gemm->stream, to, up, items);
+    }
+    return true;
+}
+
+static bool find(struct blas *blas, void *function, const char *name)
+{
+    void *const at = dlsym(blas->library, name);
+    memcpy(function, &at, sizeof at);
+    return at != nullptr;
+}
+
+static enum moe_status load(struct blas *blas, const char *library, struct moe_err *err)
+{
+    static const char *const names[] = {MOE_CUBLAS_NAMES};
+    if (library)
+        blas->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    for (size_t i = 0; !library && !blas->library && i < sizeof names / sizeof *names; i++)
+        blas->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!blas->library) {
+        const char *const why = dlerror();
+        return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                        "no cuBLAS (%s): prompts are slower, install the CUDA toolkit's libcublas",
+                        why ? why : "not found");
+    }
+    if (find(blas, &blas->create, "cublasCreate_v2") &&
+        find(blas, &blas->destroy, "cublasDestroy_v2") &&
+        find(blas, &blas->set_stream, "cublasSetStream_v2") &&
+        find(blas, &blas->set_workspace, "cublasSetWorkspace_v2") &&
+        find(blas, &blas->gemm, "cublasGemmEx"))
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_UNSUPPORTED, "'%s' is not a cuBLAS of version 11 or later",
+                    library ? library : "libcublas");
+}
+
+static enum moe_status prepare(struct moe_cuda_gemm *g, const char *library, struct moe_err *err)
+{
+    const enum moe_status status = load(&g->blas, library, err);
+    if (status)
+        return status;
+    void *memory = nullptr;
+    if (cudaMalloc(&memory, MOE_CUDA_GEMM_BYTES) != cudaSuccess) {
+        (void)cudaGetLastError(); // told here
+        return moe_fail(err, MOE_ERR_MEMORY, "no %d MiB of device memory for matrix products",
+                        MOE_CUDA_GEMM_BYTES >> 20);
+    }
+    g->memory = static_cast<char *>(memory);
+    int code = g->blas.create(&g->handle);
+    if (code == BLAS_SUCCESS)
+        code = g->blas.set_stream(g->handle, g->stream);
+    if (code == BLAS_SUCCESS)
+        code = g->blas.set_workspace(g->handle, g->memory, LIBRARY_BYTES);
+    return code == BLAS_SUCCESS
+               ? MOE_OK
+               : moe_fail(err, MOE_ERR_UNSUPPORTED, "cuBLAS does not start: its status %d", code);
+}
+
+enum moe_status moe_cuda_gemm_open(struct moe_cuda_gemm **out, struct CUstream_st *stream,
+                                   const char *library, struct moe_err *err)
+{
+    struct moe_cuda_gemm *g = static_cast<struct moe_cuda_gemm *>(calloc(1, sizeof *g));
+    if (!g)
+        return moe_fail(err, MOE_ERR_MEMORY, "out of memory");
+    g->stream = stream;
+    const enum moe_status status = prepare(g, library, err);
+    if (status) {
+        moe_cuda_gemm_close(g);
+        return status;
+    }
+    *out = g;
+    return MOE_OK;
+}
+
+void moe_cuda_gemm_close(struct moe_cuda_gemm *gemm)
+{
+    if (!gemm)
+        return;
+    if (gemm->handle)
+        gemm->blas.destroy(gemm->handle);
+    (void)cudaFree(gemm->memory);
+    if (gemm->blas.library)
+        dlclose(gemm->blas.library);
+    free(gemm);
+}

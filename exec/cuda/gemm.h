@@ -1,0 +1,37 @@
+/* Matrix products for many tokens with cuBLAS, which is looked for when it is opened: a program
+ * that links it would not start where it is absent, and the static one is hundreds of megabytes. */
+#ifndef MOELAB_EXEC_CUDA_GEMM_H
+#define MOELAB_EXEC_CUDA_GEMM_H
+
+#include "exec/weights.h"
+
+struct CUstream_st;
+struct moe_cuda_gemm; /* opaque: cuBLAS handle, its workspace and ours */
+
+enum { MOE_CUDA_GEMM_BYTES = 96 << 20 }; /* device memory that one takes */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* On the current device, for work on `stream`. library: file name, or NULL for the usual names.
+ * Errors: MOE_ERR_UNSUPPORTED (no cuBLAS: the reason of the loader), MOE_ERR_MEMORY. */
+enum moe_status moe_cuda_gemm_open(struct moe_cuda_gemm **out, struct CUstream_st *stream,
+                                   const char *library, struct moe_err *err);
+void moe_cuda_gemm_close(struct moe_cuda_gemm *gemm); /* NULL: no-op */
+
+/* y[T, rows] = x[T, cols] w^T, queued. Activations keep 16 bits of mantissa with BF16 weights and
+ * all 24 with the others. False: the library refused, and y is not what it should be. */
+bool moe_cuda_gemm_run(struct moe_cuda_gemm *gemm, const struct moe_matrix *w, const float *x,
+                       uint32_t n_tokens, float *y);
+
+/* h[T, F] = silu(x w1^T) * (x w3^T), queued. */
+bool moe_cuda_gemm_gate_up(struct moe_cuda_gemm *gemm, const struct moe_matrix *w1,
+                           const struct moe_matrix *w3, const float *x, uint32_t n_tokens,
+                           float *h);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,139 @@
+/* The part of CUDA C++ that the kernels of exec/cuda/ use, for building them as C++ and running
+ * them on a processor: the threads of a block are fibers that take turns, one block after the
+ * other. A fiber runs until it has to wait for others (__syncthreads, shuffles). Every second block
+ * runs its threads from the last to the first, so that a barrier that is missing shows. Waiting
+ * that can never end, vector loads at addresses that are no multiple of their size, and threads
+ * outside a shuffle's mask end the program with a message. Names and meaning are CUDA's. */
+#ifndef MOELAB_TESTS_CUDA_EMULATION_THREADS_H
+#define MOELAB_TESTS_CUDA_EMULATION_THREADS_H
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+struct CUstream_st;
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    {
+    }
+};
+
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
+/* Of the thread whose turn it is. */
+struct cuda_emulation_thread {
+    dim3 grid, block, block_index, thread_index;
+};
+extern thread_local struct cuda_emulation_thread cuda_emulation_now;
+extern thread_local void *cuda_emulation_shared; /* dynamic shared memory of the block */
+
+#define gridDim   (cuda_emulation_now.grid)
+#define blockDim  (cuda_emulation_now.block)
+#define blockIdx  (cuda_emulation_now.block_index)
+#define threadIdx (cuda_emulation_now.thread_index)
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __restrict__ __restrict
+#define __launch_bounds__(...) /* registers: nothing to do */
+#define __shared__             static thread_local
+
+/* What launch.cuh would define. A real cuBLAS could do nothing with emulated memory. */
+#define MOE_CUBLAS_NAMES               "emulated libcublas"
+#define MOE_DYNAMIC_SHARED(type, name) type *const name = (type *)cuda_emulation_shared
+#define MOE_LAUNCH(kernel, grid, block, shared, stream, ...)                                       \
+    cuda_emulation_launch(grid, block, shared, stream, #kernel,                                    \
+                          cuda_emulation_call((kernel), __VA_ARGS__))
+
+/* The call, with its arguments as they are now: as on a device, what they were taken from may be
+ * gone when the kernel runs. */
+template <typename... Parameters, typename... Arguments>
+static inline std::function<void()> cuda_emulation_call(void (*kernel)(Parameters...),
+                                                        Arguments... arguments)
+{
+    return [=] { kernel(arguments...); };
+}
+
+/* Queues the kernel on the stream; without a stream it runs at once, on memory of any kind. Shapes
+ * that no device would run end the program. */
+void cuda_emulation_launch(dim3 grid, dim3 block, size_t shared, CUstream_st *stream,
+                           const char *name, std::function<void()> body);
+
+void cuda_emulation_sync_block(void);
+/* The bits that lane `from` of the warp brought; the lanes of the mask meet here. */
+uint32_t cuda_emulation_shuffle(uint32_t mask, uint32_t bits, uint32_t from);
+[[noreturn]] void cuda_emulation_fail(const char *what);
+
+static inline void __syncthreads()
+{
+    cuda_emulation_sync_block();
+}
+
+static inline void __threadfence_system()
+{
+}
+
+static inline unsigned __float_as_uint(float f)
+{
+    unsigned u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static inline float __uint_as_float(unsigned u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline float cuda_emulation_exchange(unsigned mask, float v, unsigned from)
+{
+    return __uint_as_float(cuda_emulation_shuffle(mask, __float_as_uint(v), from));
+}
+
+static inline float __shfl_xor_sync(unsigned mask, float v, int bits)
+{
+    return cuda_emulation_exchange(mask, v, (threadIdx.x % 32) ^ (unsigned)bits);
+}
+
+static inline unsigned __shfl_xor_sync(unsigned mask, unsigned v, int bits)
+{
+    return cuda_emulation_shuffle(mask, v, (threadIdx.x % 32) ^ (unsigned)bits);
+}
+
+static inline float __shfl_sync(unsigned mask, float v, int from)
+{
+    return cuda_emulation_exchange(mask, v, (unsigned)from % 32);
+}
+
+template <typename T> static inline T cuda_emulation_load(const T *p)
+{
+    if ((uintptr_t)p % alignof(T) != 0)
+        cuda_emulation_fail("a load from a misaligned address");
+    return *p;
+}
+
+template <typename T> static inline T __ldg(const T *p)
+{
+    return cuda_emulation_load(p);
+}
+
+template <typename T> static inline T __ldcs(const T *p)
+{
+    return cuda_emulation_load(p);
+}
+
+#endif

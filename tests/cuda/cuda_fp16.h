@@ -1,0 +1,27 @@
+/* In the place of CUDA's header of this name: what the kernels use of it. */
+#ifndef MOELAB_TESTS_CUDA_FP16_H
+#define MOELAB_TESTS_CUDA_FP16_H
+
+#include "exec/dtype.h"
+#include "tests/cuda/cuda_emulation.h"
+
+struct __half {
+    uint16_t bits;
+};
+
+static inline __half __ushort_as_half(unsigned short bits)
+{
+    return {bits};
+}
+
+static inline float __half2float(__half h)
+{
+    /* Moving exponent and mantissa up and scaling by 2^112 is exact; all ones stay all ones. */
+    const uint32_t magnitude = (h.bits & 0x7fffu) << 13;
+    const uint32_t sign = (h.bits & 0x8000u) << 16;
+    const float scaled = __uint_as_float(magnitude) * 0x1p112f;
+    const uint32_t special = magnitude >= 0x0f800000 ? 0x7f800000 : 0;
+    return __uint_as_float(__float_as_uint(scaled) | special | sign);
+}
+
+#endif

@@ -1,0 +1,8 @@
+/* In the place of CUDA's header of this name, for kernels built as C++: see cuda_emulation.h. */
+#ifndef MOELAB_TESTS_CUDA_RUNTIME_H
+#define MOELAB_TESTS_CUDA_RUNTIME_H
+
+#include "tests/cuda/cuda_emulation.h"
+#include "tests/cuda/cuda_runtime_api.h"
+
+#endif
