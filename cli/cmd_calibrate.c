@@ -67,12 +67,12 @@ static const struct moe_param options[] = {
      .help = "of each of the four measurements of power, where there are counters"},
     CLI_OPTION_NAME(struct options, check, "check", "",
                     "platform name or file to compare with; exit code 3 where a constant differs "
-                    "by more than its spread and --tolerance"),
+                    "by more than its spread and --tolerance; times below 1 us count as 1 us"),
     {.name = "tolerance",
      .type = MOE_PARAM_F64,
      .offset = offsetof(struct options, tolerance),
      .default_text = "3",
-     .max = 1000,
+     .max = 1e9,
      .unit = "%",
      .help = "of --check"},
     CLI_OPTION_FORMAT(struct options),
@@ -198,11 +198,12 @@ static double constant_value(const struct moe_platform *p, const struct moe_para
     return param->type == MOE_PARAM_F64 ? value : (double)whole;
 }
 
-/* Adds the comparison with the file's value to the row; is it far? */
+/* Adds the comparison with the file's value to the row; is it far? least: below it, values count
+ * as if they were it (a time of nearly nothing may well be twice nearly nothing). */
 static bool add_difference(struct moe_table *table, const struct options *o, double value,
-                           double file, double spread)
+                           double file, double least, double spread)
 {
-    const double difference = file != 0 ? 100 * (value / file - 1) : value != 0 ? INFINITY : 0;
+    const double difference = 100 * (value - file) / fmax(fabs(file), least);
     const double allowed = o->tolerance + (isnan(spread) ? 0 : 100 * spread);
     moe_table_f64(table, "in_file", file);
     moe_table_f64(table, "difference_percent", difference);
@@ -247,7 +248,8 @@ static uint32_t fill_table(struct moe_table *table, const struct options *o,
                 continue;
             add_constant(table, k, p);
             if (against)
-                far += add_difference(table, o, k->value, constant_value(against, p), k->spread) &&
+                far += add_difference(table, o, k->value, constant_value(against, p),
+                                      p->min > 0 ? p->min : 1, k->spread) &&
                        k->n > 0;
         }
     for (uint32_t i = 0; i < c->platform.cpu.n_points; i++) {
@@ -265,7 +267,7 @@ static uint32_t fill_table(struct moe_table *table, const struct options *o,
         moe_table_text(table, "origin", "measured");
         if (against) {
             const double file = moe_platform_expert_gb_per_s(against, p->threads, p->expert_bytes);
-            far += add_difference(table, o, p->ms, p->ms * gb_per_s / file, c->point_spread[i]);
+            far += add_difference(table, o, p->ms, p->ms * gb_per_s / file, 0, c->point_spread[i]);
         }
     }
     return far;

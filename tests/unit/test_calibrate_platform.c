@@ -1,0 +1,237 @@
+/* From measurements to constants: times made of a known platform by the cost model's formulas give
+ * that platform back. */
+#include "exec/calibrate_state.h"
+#include "policies/cost.h"
+#include "policies/platform_file.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REPEATS = 5, K = 2, L = 4 };
+
+static struct moe_err err;
+static struct moe_calibration result;
+
+/* Expert 3 x 512 x 1024 x 2 bytes. */
+static const struct moe_model model = {.name = "made-up",
+                                       .n_layers = L,
+                                       .n_experts = 8,
+                                       .top_k = K,
+                                       .d_model = 512,
+                                       .d_ffn = 1024,
+                                       .n_heads = 8,
+                                       .n_kv_heads = 8,
+                                       .head_dim = 64,
+                                       .n_vocab = 1000,
+                                       .expert_weight_bits = 16,
+                                       .dense_weight_bits = 16};
+
+static struct moe_platform wanted(void)
+{
+    struct moe_platform p = {
+        .link = {.h2d_pinned_gb_per_s = 20,
+                 .h2d_pageable_gb_per_s = 8,
+                 .copy_setup_us = 12,
+                 .state_down_us = 30,
+                 .state_up_us = 10},
+        .dram = {.read_gb_per_s = 70},
+        .cpu = {.cores = 4, .gflops_per_core = 50, .n_points = 4},
+        .gpu = {.memory_bytes = (uint64_t)1 << 34,
+                .read_gb_per_s = 500,
+                .tflops = 40,
+                .expert_launch_us = 7,
+                .layer_overhead_us = 100,
+                .token_overhead_us = 250},
+        .power = {.cpu_idle_w = 40,
+                  .cpu_busy_per_thread_w = 5,
+                  .gpu_idle_w = 30,
+                  .gpu_busy_w = 200,
+                  .gpu_copy_w = 20},
+    };
+    const double rate[] = {10, 12, 36, 40}; /* GB/s by threads 1 and 4, then size */
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint64_t bytes = i % 2 ? 3145728 : 786432;
+        p.cpu.point[i] =
+            (struct moe_ffn_point){i < 2 ? 1 : 4, bytes, (double)bytes / rate[i] * 1e-6};
+    }
+    return p;
+}
+
+static double copy_s(const struct moe_platform *p, double bytes, double gb_per_s)
+{
+    return p->link.copy_setup_us * 1e-6 + bytes / (gb_per_s * 1e9);
+}
+
+static double gpu_s(const struct moe_platform *p, double bytes)
+{
+    return p->gpu.expert_launch_us * 1e-6 + bytes / (p->gpu.read_gb_per_s * 1e9);
+}
+
+/* What steps of a machine that obeys the model take: ns. */
+static void fill_steps(const struct moe_platform *p, struct moe_cal_round *r)
+{
+    struct moe_costs c;
+    moe_costs_init(&c, &model, p, p->cpu.cores);
+    const double dense = (double)(c.layer_overhead_ns + moe_cost_attend_ns(&c, 1, 16));
+    const double down = (double)moe_cost_state_down_ns(&c, 1);
+    const double up = (double)moe_cost_state_up_ns(&c, 1), cpu = K * (double)c.cpu_expert_ns;
+    const double gpu = (double)c.gpu_expert_ns;
+    const double layer[MOE_N_CAL_STEPS] = {[MOE_CAL_CPU] = dense + down + cpu + up,
+                                           [MOE_CAL_HIT] = dense + K * gpu,
+                                           [MOE_CAL_HIT_1] = dense + gpu,
+                                           [MOE_CAL_COPY_1] = dense + (double)c.copy_ns[0] + gpu};
+    for (int i = 0; i < MOE_N_CAL_STEPS; i++)
+        r->step[i] = (struct moe_cal_times){
+            .layer = layer[i],
+            .step = L * layer[i] + (double)(c.token_overhead_ns + moe_cost_head_ns(&c, 1)),
+            .down = 3 * 7.0, /* in the ratio of 30 to 10, as much shorter as gaps may be */
+            .up = 7.0};
+}
+
+static struct moe_cal_round round_of(const struct moe_platform *p)
+{
+    const double small = 786432, large = 3145728;
+    struct moe_cal_round r = {
+        .read = {15e9, 50e9},
+        .gflops = p->cpu.gflops_per_core,
+        .copy = {copy_s(p, small, 20), copy_s(p, large, 20)},
+        .gpu = {gpu_s(p, small), gpu_s(p, large)},
+        .pageable = copy_s(p, large, 8),
+        .together = 70e9,
+        .gpu_many = p->gpu.expert_launch_us * 1e-6 + large * 1024 / 40e12,
+    };
+    for (int i = 0; i < 4; i++)
+        r.ffn[i / 2][i % 2] = p->cpu.point[i].ms * 1e-3;
+    fill_steps(p, &r);
+    return r;
+}
+
+static double slow[REPEATS] = {1, 1, 1, 1, 1}; /* factors on one number of each round */
+
+/* The first round, which does not count, is nonsense. */
+static void derive(const struct moe_platform *p, uint64_t layers)
+{
+    static struct moe_cal_round rounds[REPEATS + 1];
+    struct moe_device_ops ops = {.name = "cuda"};
+    struct moe_device device = {.ops = &ops, .name = "Card \"9000\" (16 GB)"};
+    const struct moe_calibrate_options options = {
+        .repeats = REPEATS, .command = "c", .date = "d", .power_s = 1};
+    struct moe_calibrator c = {.o = &options,
+                               .device = &device,
+                               .threads = {1, 4},
+                               .n_threads = 2,
+                               .size = {{512, 256, K, 786432, 0}, {512, 1024, K, 3145728, 0}},
+                               .n_sizes = 2,
+                               .many = 1024,
+                               .model = model,
+                               .steps_of = "made up",
+                               .round = rounds,
+                               .power = {{40, 30}, {60, 30}, {41, 230}, {41, 50}}};
+    device.memory_bytes = p->gpu.memory_bytes;
+    c.model.n_layers = layers;
+    memset(rounds, 0x3f, sizeof rounds); /* numbers of about 5e-4 */
+    for (int i = 1; i <= REPEATS; i++)
+        rounds[i] = round_of(p);
+    for (int i = 1; i <= REPEATS; i++)
+        rounds[i].gflops *= slow[i - 1];
+    if (moe_cal_platform(&c, &result, &err))
+        ck_abort_msg("%s", err.text);
+}
+
+static void expect_constants(const struct moe_platform *a, const struct moe_platform *b)
+{
+    for (const struct moe_platform_section *s = moe_platform_sections; s->name; s++)
+        for (const struct moe_param *c = s->table; c->name; c++) {
+            double x, y;
+            uint64_t m, n;
+            memcpy(&x, (const char *)a + c->offset, sizeof x);
+            memcpy(&y, (const char *)b + c->offset, sizeof y);
+            memcpy(&m, &x, sizeof m);
+            memcpy(&n, &y, sizeof n);
+            if (c->type == MOE_PARAM_F64) /* steps are in whole ns, constants have five digits */
+                ck_assert_msg(fabs(x - y) <= 2e-4 * y, "%s.%s: %g, not %g", s->name, c->name, x, y);
+            else
+                ck_assert_msg(m == n, "%s.%s", s->name, c->name);
+        }
+}
+
+START_TEST(the_platform_comes_back)
+{
+    const struct moe_platform p = wanted();
+    derive(&p, L);
+    expect_constants(&result.platform, &p);
+    ck_assert_str_eq(result.platform.name, "card-9000-16-gb");
+    ck_assert_uint_eq(result.platform.cpu.n_points, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        ck_assert_uint_eq(result.platform.cpu.point[i].threads, p.cpu.point[i].threads);
+        ck_assert_uint_eq(result.platform.cpu.point[i].expert_bytes, p.cpu.point[i].expert_bytes);
+        ck_assert_double_eq_tol(result.platform.cpu.point[i].ms, p.cpu.point[i].ms, 1e-5);
+        ck_assert_double_eq_tol(result.point_share[i],
+                                i < 2    ? (i ? .8 : 10. / 15)
+                                : i == 2 ? .72
+                                         : .8,
+                                1e-9);
+        ck_assert_double_eq_tol(result.point_spread[i], 0, 1e-12);
+    }
+}
+END_TEST
+
+/* A machine that is slower in the last round; half of the range between the quartiles. */
+START_TEST(medians_and_spread)
+{
+    const struct moe_platform p = wanted();
+    slow[REPEATS - 1] = 2;
+    slow[REPEATS - 2] = 1.2;
+    slow[0] = 0.9;
+    derive(&p, L);
+    for (int i = 0; i < REPEATS; i++)
+        slow[i] = 1;
+    ck_assert_double_eq(result.platform.cpu.gflops_per_core, 50);
+    for (uint32_t i = 0; i < result.n_constants; i++)
+        if (strcmp(result.constant[i].key, "cpu.gflops_per_core") == 0) {
+            ck_assert_double_eq_tol(result.constant[i].spread, 0.1, 1e-12);
+            ck_assert_ptr_nonnull(strstr(result.constant[i].origin, "median of 5, spread 10.0 %"));
+        }
+}
+END_TEST
+
+START_TEST(no_fixed_cost)
+{
+    struct moe_platform p = wanted();
+    p.gpu.expert_launch_us = 0;
+    p.link.copy_setup_us = 0;
+    derive(&p, L);
+    expect_constants(&result.platform, &p);
+}
+END_TEST
+
+START_TEST(without_steps)
+{
+    struct moe_platform p = wanted();
+    derive(&p, 0);
+    p.gpu.layer_overhead_us = p.gpu.token_overhead_us = 0;
+    p.link.state_down_us = p.link.state_up_us = 0;
+    expect_constants(&result.platform, &p); /* the fixed cost of copies from two sizes */
+    ck_assert_int_eq(
+        strncmp(moe_calibration_origin(&result, "gpu.layer_overhead_us"), "guess: 0", 8), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("calibrate_platform");
+    TCase *tc = tcase_create("all");
+    tcase_add_test(tc, the_platform_comes_back);
+    tcase_add_test(tc, medians_and_spread);
+    tcase_add_test(tc, no_fixed_cost);
+    tcase_add_test(tc, without_steps);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
