@@ -3,6 +3,7 @@
  * something is fast. */
 #include "exec/device_host.h"
 #include "exec/host_kernels.h"
+#include "exec/host_stream.h"
 #include "tests/unit/device_kernels.h"
 
 #include <pthread.h>
@@ -322,29 +323,75 @@ START_TEST(set_times_follow_events)
 }
 END_TEST
 
-/* More than a queue holds, behind a slow operation; a wait for an event of long ago. */
+/* Delays are those of seed and stream, in the order of the operations. */
+START_TEST(delays_hold)
+{
+    enum { N = 10 };
+    struct moe_device *device = open_host("host:delay_us=300,seed=7");
+    const struct moe_device_ops *ops = device->ops;
+    struct moe_event *event[N];
+    struct moe_rng rng;
+    moe_rng_init(&rng, moe_mix64(moe_mix64(7) + MOE_STREAM_DOWN));
+    uint64_t before = moe_clock_ns();
+    for (int i = 0; i < N; i++) {
+        event[i] = device_event(device);
+        ops->record(device, MOE_STREAM_DOWN, event[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        device_sync(device, event[i]);
+        before += moe_rng_below(&rng, 300001);
+        ck_assert_uint_ge(ops->event_ns(device, event[i]), before);
+        before = ops->event_ns(device, event[i]);
+        ops->event_free(device, event[i]);
+    }
+    moe_device_close(device);
+}
+END_TEST
+
+/* More than a queue holds, of operations that take longer than to queue them; a wait for an event
+ * of long ago. */
 START_TEST(full_queues_make_their_callers_wait)
 {
-    enum { N = 5000 };
-    struct moe_device *device = open_host("host");
+    enum { N = 3 * MOE_HOST_QUEUE };
+    struct moe_device *device = open_host("host:copy_us=20");
     const struct moe_device_ops *ops = device->ops;
     struct moe_event *early = device_event(device), *late = device_event(device);
-    uint32_t *memory = device_alloc(device, MOE_MEMORY_DEVICE, sizeof *memory);
+    uint32_t *memory = device_alloc(device, MOE_MEMORY_DEVICE, N * sizeof *memory);
     uint32_t *pinned = device_alloc(device, MOE_MEMORY_PINNED, N * sizeof *pinned);
     ops->record(device, MOE_STREAM_UP, early);
     for (uint32_t i = 0; i < N; i++) {
         pinned[i] = i;
-        ops->copy(device, MOE_STREAM_UP, memory, &pinned[i], sizeof *memory, MOE_MEMORY_PINNED);
+        ops->copy(device, MOE_STREAM_UP, memory + i, pinned + i, sizeof *memory, MOE_MEMORY_PINNED);
     }
     ops->record(device, MOE_STREAM_UP, late);
-    ops->wait(device, MOE_STREAM_DOWN, early);
     ops->wait(device, MOE_STREAM_DOWN, late);
+    ops->wait(device, MOE_STREAM_DOWN, early);
     ops->record(device, MOE_STREAM_DOWN, early);
     device_sync(device, early);
-    ck_assert_uint_eq(*memory, N - 1);
+    for (uint32_t i = 0; i < N; i++)
+        ck_assert_uint_eq(memory[i], i);
     ck_assert_uint_ge(ops->event_ns(device, early), ops->event_ns(device, late));
     ops->event_free(device, early);
     ops->event_free(device, late);
+    moe_device_close(device);
+}
+END_TEST
+
+/* Who waits for routes is woken by an error that comes later; and the first error stays. */
+START_TEST(an_error_wakes_who_waits_for_routes)
+{
+    struct moe_device *device = open_host("host:copy_us=3000,fail_copy=2");
+    const struct moe_device_ops *ops = device->ops;
+    struct moe_err err;
+    char *memory = device_alloc(device, MOE_MEMORY_DEVICE, 8);
+    uint64_t *flag = device_alloc(device, MOE_MEMORY_PINNED, sizeof *flag);
+    const struct moe_route_box box = {.flag = flag, .ticket = 1};
+    *flag = 0;
+    ops->copy(device, MOE_STREAM_UP, memory, flag, 8, MOE_MEMORY_PINNED);
+    ops->copy(device, MOE_STREAM_UP, memory, flag, 8, MOE_MEMORY_PINNED);
+    ck_assert_int_eq(ops->routes_wait(device, &box, &err), MOE_ERR_IO);
+    ops->release(device, MOE_MEMORY_DEVICE, memory + 1);
+    ck_assert_int_eq(ops->routes_wait(device, &box, &err), MOE_ERR_IO);
     moe_device_close(device);
 }
 END_TEST
@@ -387,21 +434,30 @@ START_TEST(threads_may_feed_a_stream_each)
 }
 END_TEST
 
-START_TEST(close_waits_for_what_is_queued)
+static enum moe_status count_up(void *context, const void *payload, struct moe_err *err)
 {
-    struct moe_device *device = open_host("host:delay_us=50");
-    char *memory = device_alloc(device, MOE_MEMORY_DEVICE, 100);
-    char *pinned = device_alloc(device, MOE_MEMORY_PINNED, 100);
-    struct moe_event *event = device_event(device);
-    memset(pinned, 1, 100);
-    for (int i = 0; i < 50; i++) {
-        device->ops->copy(device, MOE_STREAM_UP, memory, pinned, 100, MOE_MEMORY_PINNED);
-        device->ops->record(device, MOE_STREAM_UP, event);
-        device->ops->wait(device, MOE_STREAM_DOWN, event);
-        device->ops->copy(device, MOE_STREAM_DOWN, pinned, memory, 100, MOE_MEMORY_PINNED);
+    (void)err;
+    *(int *)context += *(const int *)payload;
+    return MOE_OK;
+}
+
+START_TEST(closing_waits_for_what_is_queued)
+{
+    struct moe_host_streams *streams = NULL;
+    struct moe_event *event = NULL;
+    int sum = 0;
+    ck_assert_int_eq(moe_host_streams_new(&streams, &sum, 20000, 1, NULL), MOE_OK);
+    ck_assert_int_eq(moe_host_event_new(&event, NULL), MOE_OK);
+    for (int i = 1; i <= 100; i++) {
+        const struct moe_host_work work = {
+            .payload = &i, .payload_bytes = sizeof i, .run = count_up};
+        moe_host_streams_push(streams, (enum moe_stream)(i % 2), &work);
+        moe_host_event_record(streams, (enum moe_stream)(i % 2), event);
+        moe_host_event_wait(streams, (enum moe_stream)(1 - i % 2), event);
     }
-    device->ops->event_free(device, event); /* its last record frees it */
-    moe_device_close(device);
+    moe_host_event_free(streams, event); /* its last record frees it */
+    moe_host_streams_free(streams);
+    ck_assert_int_eq(sum, 5050);
 }
 END_TEST
 
@@ -498,9 +554,11 @@ int main(void)
     tcase_add_test(tc, loads_are_weights_and_cache);
     tcase_add_test(tc, set_times_hold);
     tcase_add_test(tc, set_times_follow_events);
+    tcase_add_test(tc, delays_hold);
+    tcase_add_test(tc, an_error_wakes_who_waits_for_routes);
     tcase_add_test(tc, full_queues_make_their_callers_wait);
     tcase_add_test(tc, threads_may_feed_a_stream_each);
-    tcase_add_test(tc, close_waits_for_what_is_queued);
+    tcase_add_test(tc, closing_waits_for_what_is_queued);
     tcase_add_test(tc, arena_is_first_fit_and_joins_what_is_freed);
     tcase_add_test(tc, arena_keeps_its_accounts);
     suite_add_tcase(suite, tc);
