@@ -1,0 +1,60 @@
+/* One strategy after another on one trace: simulated once, run several times, compared. */
+#ifndef MOELAB_CLI_VALIDATE_H
+#define MOELAB_CLI_VALIDATE_H
+
+#include "cli/device_options.h"
+#include "cli/traced.h"
+#include "policies/agreement.h"
+
+/* What all points share. */
+struct cli_validation {
+    const struct cli_traced *traced;
+    struct moe_device *device;
+    struct moe_platform platform; /* gpu.memory_bytes: the device's */
+    struct moe_store_options store;
+    struct moe_pool_options pool; /* threads: each strategy's */
+    struct moe_power *power;
+    uint64_t max_tokens, n_decode; /* n_decode: decode tokens of the trace */
+    uint32_t repeats;
+    double tolerance, tolerance_p95; /* percent */
+};
+
+/* A strategy with its geometry, and what came of it. */
+struct cli_point {
+    struct moe_strategy strategy;
+    struct moe_result simulated, executed; /* executed: the repeat of the median time */
+    struct moe_allocation allocation;
+    struct moe_time_agreement times;
+    double spread_percent; /* of the repeats' means: (largest - smallest) / median */
+    /* Against the simulation, over the repeats: the one that differs most. */
+    struct moe_decision_agreement decisions, timeless;
+    bool time_may_differ; /* the first timeless difference does not precede the first event that was
+                             planned with copies under way */
+    struct cli_point_runs *runs; /* while it is measured */
+};
+
+/* Simulates, and finds a place for the repeats. Errors: those of moe_simulate. */
+enum moe_status cli_point_begin(struct cli_point *point, const struct cli_validation *v,
+                                struct moe_err *err);
+
+/* One more run on the device. */
+enum moe_status cli_point_repeat(struct cli_point *point, const struct cli_validation *v,
+                                 struct moe_err *err);
+
+/* Medians and comparisons, when all repeats are done. */
+enum moe_status cli_point_end(struct cli_point *point, const struct cli_validation *v,
+                              struct moe_err *err);
+
+/* A run and a simulation more, into STEM-exec.json and STEM-sim.json. */
+enum moe_status cli_point_draw(const struct cli_point *point, const struct cli_validation *v,
+                               const char *stem, struct moe_err *err);
+void cli_point_release(struct cli_point *point); /* also one that is all zero */
+
+/* Times within the tolerances; decisions equal, but for what time explains. */
+bool cli_point_times_pass(const struct cli_point *point, const struct cli_validation *v);
+bool cli_point_decisions_pass(const struct cli_point *point);
+
+/* "equal", "equal but for flights", "differ by time", "DIFFER". */
+const char *cli_point_decisions(const struct cli_point *point);
+
+#endif
