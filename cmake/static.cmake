@@ -43,4 +43,6 @@ if(TARGET PkgConfig::CHECK)
 endif()
 add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-ffunction-sections>
     $<$<COMPILE_LANGUAGE:C,CXX>:-fdata-sections>)
-add_link_options(-Wl,--gc-sections "-Wl,-rpath,$ORIGIN/lib")
+add_link_options(-Wl,--gc-sections)
+set(CMAKE_INSTALL_RPATH "\$ORIGIN/lib")
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
