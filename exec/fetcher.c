@@ -208,6 +208,22 @@ enum moe_status moe_fetcher_queue(struct moe_fetcher *f, const struct moe_fetch 
     return MOE_OK;
 }
 
+bool moe_fetcher_cancel(struct moe_fetcher *f, struct moe_buffer *buffer)
+{
+    struct queue *q = &f->waiting[MOE_FETCH_PREFETCH];
+    bool found = false;
+    for (size_t i = 0; i < q->n; i++) {
+        struct moe_fetch_job *job = &q->job[(q->first + i) % q->room];
+        if (found)
+            q->job[(q->first + i - 1) % q->room] = *job;
+        found = found || (job->buffer == buffer && job->ordinal == buffer->n_queued);
+    }
+    q->n -= found;
+    buffer->n_queued -= found;
+    pthread_cond_signal(&f->wake); /* another may be at the head now */
+    return found;
+}
+
 bool moe_fetcher_landed(struct moe_fetcher *f, struct moe_fetch_job *out)
 {
     struct moe_fetch_job *job = head(&f->landed);

@@ -44,6 +44,10 @@ void moe_fetcher_free(struct moe_fetcher *fetcher); /* what has not begun is dro
 enum moe_status moe_fetcher_queue(struct moe_fetcher *fetcher, const struct moe_fetch *what,
                                   struct moe_buffer *buffer, struct moe_err *err);
 
+/* Takes back the copy queued last into buffer, which no kernel waits for; false: it has begun, or
+ * is no prefetch. */
+bool moe_fetcher_cancel(struct moe_fetcher *fetcher, struct moe_buffer *buffer);
+
 /* Takes the next landed copy off the list; false: none. shared->host is signalled for each. */
 bool moe_fetcher_landed(struct moe_fetcher *fetcher, struct moe_fetch_job *out);
 

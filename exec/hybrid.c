@@ -27,8 +27,8 @@ struct moe_hybrid {
 
 static void begin_sequence(void *context)
 {
-    const struct moe_hybrid *h = context;
-    moe_cache_begin_sequence(h->setup.cache);
+    struct moe_hybrid *h = context;
+    moe_loop_sequence(&h->loop);
 }
 
 static void deliver(void *user, uint32_t layer, uint32_t n_tokens, const moe_expert *expert,

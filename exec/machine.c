@@ -421,6 +421,7 @@ const struct moe_machine_ops moe_exec_machine_ops = {
     .cpu_wait = moe_machine_cpu_wait,
     .fetch = moe_machine_fetch,
     .slot_wait = moe_machine_slot_wait,
+    .cancel = moe_machine_cancel,
     .combine = moe_machine_combine,
     .end_step = end_step,
     .now = now,

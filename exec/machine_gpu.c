@@ -249,3 +249,12 @@ void moe_machine_slot_wait(void *machine, moe_slot slot, bool host)
         moe_machine_wait(m, buffer_landed, buffer);
     }
 }
+
+bool moe_machine_cancel(void *machine, moe_slot slot)
+{
+    struct moe_exec_machine *m = machine;
+    pthread_mutex_lock(&m->shared.lock);
+    bool taken = moe_fetcher_cancel(m->fetcher, &m->slots[slot]);
+    pthread_mutex_unlock(&m->shared.lock);
+    return taken;
+}

@@ -110,6 +110,7 @@ void moe_machine_count(struct moe_exec_machine *m, enum moe_lane lane,
 void moe_machine_gpu_ffn(void *machine, const struct moe_ffn *ffn);
 void moe_machine_fetch(void *machine, const struct moe_fetch *fetch);
 void moe_machine_slot_wait(void *machine, moe_slot slot, bool host);
+bool moe_machine_cancel(void *machine, moe_slot slot);
 
 /* machine_cpu.c */
 void moe_machine_cpu_ffn(void *machine, const struct moe_ffn *ffn);

@@ -14,8 +14,8 @@ struct slot {
     uint32_t pool;
     uint32_t copies; /* that have not landed */
     uint32_t holds;  /* moe_cache_pin without moe_cache_unpin */
-    bool used, late;   /* found by a lookup since it was filled; so while in flight */
-    uint8_t fetched;   /* ahead of any lookup: in this enum moe_phase + 1; 0: it was not */
+    bool used, late; /* found by a lookup since it was filled; so while in flight */
+    uint8_t fetched; /* ahead of any lookup: in this enum moe_phase + 1; 0: it was not */
 };
 
 struct pool {
@@ -44,7 +44,7 @@ struct moe_cache {
     moe_key *initial;          /* [n_initial] the policy's initial content, or NULL */
     uint32_t n_initial, next_initial;
     struct moe_preloads preloads;
-    struct moe_prefetches prefetches[2]; /* by enum moe_phase; what lies in a slot is counted late */
+    struct moe_prefetches prefetches[2]; /* by enum moe_phase; without those that lie in slots */
     enum moe_phase phase;                /* of the latest event */
 };
 
@@ -76,7 +76,7 @@ static void end_prefetch(struct moe_cache *c, const struct slot *slot)
         return;
     struct moe_prefetches *sum = &c->prefetches[slot->fetched - 1];
     count_prefetch(sum, slot);
-    sum->wasted += sum->unused;
+    sum->wasted += !slot->used;
     sum->unused = 0;
 }
 
@@ -505,12 +505,11 @@ bool moe_cache_may_cancel(const struct moe_cache *c, moe_slot s)
 void moe_cache_cancel(struct moe_cache *c, moe_slot s)
 {
     struct slot *slot = &c->slot[s];
-    struct pool *pool = &c->pool[slot->pool];
     c->prefetches[slot->fetched - 1].cancelled++;
     slot->fetched = 0;
-    slot->used = true;
+    slot->used = true; /* no useless fill */
     slot->copies--;
-    evict(c, pool, s - (moe_slot)pool->first_slot);
+    evict(c, &c->pool[slot->pool], s - (moe_slot)c->pool[slot->pool].first_slot);
 }
 
 struct moe_prefetches moe_cache_prefetches(const struct moe_cache *c, enum moe_phase phase)

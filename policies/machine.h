@@ -50,6 +50,8 @@ struct moe_machine_ops {
     /* Later gpu_ffn calls wait for the copy into slot; host: the host waits as well. Nothing to do
      * when no copy into slot is queued or running. */
     void (*slot_wait)(void *machine, moe_slot slot, bool host);
+    /* Takes back the copy queued last into slot, which nothing waits for; false: it has begun. */
+    bool (*cancel)(void *machine, moe_slot slot);
     void (*combine)(void *machine, uint32_t layer); /* sums GPU and CPU parts on the GPU */
     enum moe_status (*end_step)(void *machine, struct moe_err *err); /* waits for the token */
     moe_ns (*now)(void *machine);

@@ -1,6 +1,7 @@
-/* Placement of a prompt's experts (prefill 'auto'): each is computed where it finishes first, on
- * the CPU or, copied over the link, on the GPU, by the costs of the platform and without a clock;
- * so every machine decides alike.
+/* Placement of an event's experts by cost (prefill 'auto'; dispatch 'fastest'): each is computed
+ * where it finishes first, on the CPU or, copied over the link, on the GPU, by the costs of the
+ * platform. For prompts without a clock, so that every machine decides alike; in decode link_ns
+ * says what the link has still to do (link.h).
  *
  * Three queues, each first in, first out: the CPU pool, which begins when the activations have come
  * down; the link; the GPU, which computes an expert when its copy has landed. Experts that lie in a
@@ -18,11 +19,20 @@
 #include "policies/decide.h"
 
 struct moe_place_job {
-    uint32_t index;  /* of the expert in the plan */
-    uint32_t tokens; /* that use it */
-    bool resident;   /* in a slot, or on its way into one */
-    bool on_gpu;     /* out */
+    uint32_t index;   /* of the expert in the plan */
+    uint32_t tokens;  /* that use it */
+    bool resident;    /* in a slot, or on its way into one */
+    bool on_gpu;      /* out */
+    uint8_t side;     /* enum moe_side */
+    uint64_t link_ns; /* resident: it has landed then; otherwise the link takes no copy of it
+                         before. Both after the routing is known */
     uint64_t cpu_ns, copy_ns, gpu_ns;
+};
+
+enum moe_side {
+    MOE_SIDE_ANY, /* where it ends first; one that lies in a slot goes to the GPU */
+    MOE_SIDE_GPU,
+    MOE_SIDE_CPU,
 };
 
 /* Brings the jobs into the order in which they are to be queued and sets on_gpu. down_ns passes
@@ -31,7 +41,11 @@ struct moe_place_job {
 uint64_t moe_place_experts(struct moe_place_job *jobs, uint32_t n, uint64_t down_ns,
                            uint64_t up_ns);
 
-/* Makes the jobs of a plan, jobs [route.n], for a step of n_tokens, and places them. */
+/* Makes the jobs of a plan, jobs [route.n]; those that are in a slot, or on their way, resident. */
+void moe_place_jobs(const struct moe_plan *plan, const struct moe_costs *costs, bool pageable,
+                    struct moe_place_job *jobs);
+
+/* The same for a step of n_tokens, and places them; what is on its way counts as landed. */
 uint64_t moe_place_plan(const struct moe_plan *plan, const struct moe_costs *costs,
                         uint32_t n_tokens, bool pageable, struct moe_place_job *jobs);
 

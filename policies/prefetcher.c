@@ -66,7 +66,36 @@ static const struct moe_prefetcher_ops previous_token = {
     .predict = previous_predict,
 };
 
-const struct moe_prefetcher_ops *const moe_prefetchers[] = {&none, &previous_token, NULL};
+const struct moe_prefetcher_ops *const moe_prefetchers[] = {
+    &none,
+    &previous_token,
+    &moe_prefetcher_popularity,
+    &moe_prefetcher_markov,
+    &moe_prefetcher_gate_lookahead,
+    &moe_prefetcher_moe_infinity,
+    &moe_prefetcher_oracle,
+    NULL,
+};
+
+enum moe_status moe_prefetcher_check(const struct moe_prefetcher_spec *spec, unsigned parts,
+                                     bool future, struct moe_err *err)
+{
+    const struct moe_prefetcher_ops *ops = spec->ops;
+    if ((ops->needs & MOE_NEEDS_FUTURE) && !future)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "prefetcher '%s' needs to know the future, which only a trace tells",
+                        ops->name);
+    if ((ops->needs & MOE_NEEDS_LOOKAHEAD) && !(parts & MOE_HAS_LOOKAHEAD))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "prefetcher '%s' needs lookahead scores, which the trace does not have",
+                        ops->name);
+    return MOE_OK;
+}
+
+const char *moe_prefetcher_format(const struct moe_prefetcher_spec *spec, char *buf, size_t size)
+{
+    return moe_spec_format(spec->ops->name, spec->ops->params, spec->params, buf, size);
+}
 
 enum moe_status moe_prefetcher_parse(const char *text, struct moe_prefetcher_spec *out,
                                      struct moe_err *err)

@@ -1,4 +1,7 @@
-/* The prefetcher contract: which experts to fetch before they are asked for. */
+/* The prefetcher contract: which experts to fetch before they are asked for. It sees routes, never
+ * a cache, a clock or a device; what is there already is skipped, what became useless is taken back
+ * by the step loop (ahead.h). Adding one: one file (start from prefetch_popularity.c), one line in
+ * the table of prefetcher.c, one row in tests/unit/test_prefetcher_properties.c. */
 #ifndef MOELAB_POLICIES_PREFETCHER_H
 #define MOELAB_POLICIES_PREFETCHER_H
 
@@ -6,18 +9,30 @@
 
 struct moe_prefetch_env {
     uint32_t n_layers, n_experts, top_k;
+    uint64_t seed;
     const void *params;
 };
+
+struct moe_step; /* machine.h */
 
 struct moe_prefetcher_ops {
     const char *name, *summary, *source;
     const struct moe_param *params;
     size_t params_size;
-    uint32_t needs;                                           /* enum moe_policy_needs bits */
+    uint32_t needs; /* enum moe_policy_needs bits */
+    /* Each prediction stands for all that is wanted: copies queued by the ones before, and not
+     * named again, are taken back. Otherwise they are when their layer turns out not to need them.
+     */
+    bool replaces;
     size_t (*state_size)(const struct moe_prefetch_env *env); /* zeroed before init */
     void (*init)(void *state, const struct moe_prefetch_env *env);
-    /* After the routing of a layer is known: writes up to max keys, most wanted first; returns how
-     * many. Keys already present are skipped by the step loop. */
+    void (*on_sequence)(void *state); /* optional: a sequence begins */
+    /* Optional: a forward pass that asks the cache begins; step holds until it has ended. With
+     * MOE_NEEDS_FUTURE, step->tokens is the trace: there the pass under way, and all that follow,
+     * can be looked up. Others have no business in it. */
+    void (*on_step)(void *state, const struct moe_step *step);
+    /* After the routing of a layer is known: writes up to max different keys, of layers after this
+     * one or of the next forward pass, most wanted first; returns how many. */
     uint32_t (*predict)(void *state, const struct moe_route *route, moe_key *out, uint32_t max);
 };
 
@@ -28,7 +43,22 @@ struct moe_prefetcher_spec {
 
 extern const struct moe_prefetcher_ops *const moe_prefetchers[]; /* ended by NULL */
 
+/* In that table; each in a file of its own. */
+extern const struct moe_prefetcher_ops moe_prefetcher_oracle;
+extern const struct moe_prefetcher_ops moe_prefetcher_markov;
+extern const struct moe_prefetcher_ops moe_prefetcher_popularity;
+extern const struct moe_prefetcher_ops moe_prefetcher_gate_lookahead;
+extern const struct moe_prefetcher_ops moe_prefetcher_moe_infinity;
+
+/* Do the routes come with what it needs? parts: enum moe_tokens_part bits; future: they are a
+ * trace's. Errors: MOE_ERR_USAGE. */
+enum moe_status moe_prefetcher_check(const struct moe_prefetcher_spec *spec, unsigned parts,
+                                     bool future, struct moe_err *err);
+
 enum moe_status moe_prefetcher_parse(const char *text, struct moe_prefetcher_spec *out,
                                      struct moe_err *err);
+
+/* The text that moe_prefetcher_parse reads back to the same, as moe_policy_format. Returns buf. */
+const char *moe_prefetcher_format(const struct moe_prefetcher_spec *spec, char *buf, size_t size);
 
 #endif

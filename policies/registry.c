@@ -2,7 +2,6 @@
 
 #include "policies/spec.h"
 
-#include <stdio.h>
 #include <string.h>
 
 const struct moe_policy_ops *const moe_policies[] = {
@@ -58,19 +57,5 @@ enum moe_status moe_policy_parse(const char *text, struct moe_policy_spec *out, 
 
 const char *moe_policy_format(const struct moe_policy_spec *spec, char *buf, size_t size)
 {
-    struct moe_policy_spec plain = {.ops = spec->ops};
-    char value[MOE_POLICY_PARAMS_MAX], usual[MOE_POLICY_PARAMS_MAX];
-    const struct moe_param *p = spec->ops->params;
-    const char *before = ":";
-    size_t at = (size_t)snprintf(buf, size, "%s", spec->ops->name);
-    moe_params_default(p, plain.params);
-    for (; p && p->name && at < size; p++) {
-        moe_param_format(p, spec->params, value, sizeof value);
-        moe_param_format(p, plain.params, usual, sizeof usual);
-        if (strcmp(value, usual) == 0)
-            continue;
-        at += (size_t)snprintf(buf + at, size - at, "%s%s=%s", before, p->name, value);
-        before = ",";
-    }
-    return buf;
+    return moe_spec_format(spec->ops->name, spec->ops->params, spec->params, buf, size);
 }

@@ -16,7 +16,9 @@ static enum moe_status check_needs(const struct moe_setup_spec *spec, struct moe
         return moe_fail(err, MOE_ERR_USAGE,
                         "policy '%s' needs to know the future, which only a trace tells",
                         policy->ops->name);
-    return moe_policy_check_parts(policy, spec->parts, err);
+    enum moe_status s = moe_policy_check_parts(policy, spec->parts, err);
+    return s ? s
+             : moe_prefetcher_check(&spec->strategy->prefetcher, spec->parts, spec->future, err);
 }
 
 static enum moe_status resolve_geometry(struct moe_geometry *out, const struct moe_setup_spec *spec,

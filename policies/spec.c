@@ -1,6 +1,7 @@
 #include "policies/spec.h"
 
 #include "base/units.h"
+#include "policies/policy.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -46,4 +47,23 @@ enum moe_status moe_spec_params(const char *what, const char *name, const struct
     moe_params_default(table, params);
     enum moe_status s = moe_params_parse_list(table, params, rest, err);
     return s ? moe_fail_prefix(err, "%s '%s'", what, name) : MOE_OK;
+}
+
+const char *moe_spec_format(const char *name, const struct moe_param *table, const void *params,
+                            char *buf, size_t size)
+{
+    _Alignas(8) unsigned char plain[MOE_POLICY_PARAMS_MAX];
+    char value[MOE_POLICY_PARAMS_MAX], usual[MOE_POLICY_PARAMS_MAX];
+    const char *before = ":";
+    size_t at = (size_t)snprintf(buf, size, "%s", name);
+    moe_params_default(table, plain);
+    for (const struct moe_param *p = table; p && p->name && at < size; p++) {
+        moe_param_format(p, params, value, sizeof value);
+        moe_param_format(p, plain, usual, sizeof usual);
+        if (strcmp(value, usual) == 0)
+            continue;
+        at += (size_t)snprintf(buf + at, size - at, "%s%s=%s", before, p->name, value);
+        before = ",";
+    }
+    return buf;
 }

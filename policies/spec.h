@@ -20,4 +20,9 @@ enum moe_status moe_spec_unknown(const char *what, const char *name, const char 
 enum moe_status moe_spec_params(const char *what, const char *name, const struct moe_param *table,
                                 void *params, const char *rest, struct moe_err *err);
 
+/* NAME, and the parameters that are not at their defaults as the list that moe_spec_params takes.
+ * Cut where it does not fit. table may be NULL; params [MOE_POLICY_PARAMS_MAX]. Returns buf. */
+const char *moe_spec_format(const char *name, const struct moe_param *table, const void *params,
+                            char *buf, size_t size);
+
 #endif

@@ -1,18 +1,21 @@
 #include "policies/step.h"
 
+#include "policies/dispatch.h"
+
 #include <stdlib.h>
 
-/* Prefetches queued after one layer, at most: a queue longer than two routes only grows late. */
-enum { MAX_PREFETCH = 128 };
-
-static enum moe_status check_prefill(const struct moe_strategy *strategy,
-                                     const struct moe_costs *costs, struct moe_err *err)
+static enum moe_status check_strategy(const struct moe_strategy *strategy,
+                                      const struct moe_costs *costs, struct moe_err *err)
 {
     if (strategy->prefill == MOE_PREFILL_AUTO && !costs)
         return moe_fail(
             err, MOE_ERR_USAGE,
             "prefill 'auto' needs a platform: its costs tell where an expert ends first; "
             "name one, or use prefill=cpu, cache or stream");
+    if (moe_dispatch_needs_costs(strategy) && !costs)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "dispatch 'fastest' needs a platform: its costs tell where an expert ends "
+                        "first; name one, or use dispatch.miss=cpu or wait");
     if (strategy->prefill == MOE_PREFILL_CPU && strategy->prefill_warm)
         return moe_fail(err, MOE_ERR_USAGE,
                         "prefill_warm keeps what prefill 'stream' or 'auto' copies, but prefill is "
@@ -22,22 +25,16 @@ static enum moe_status check_prefill(const struct moe_strategy *strategy,
 
 static enum moe_status alloc(struct moe_loop *loop, struct moe_err *err)
 {
-    const struct moe_prefetcher_spec *prefetcher = &loop->strategy->prefetcher;
     size_t n = loop->n_experts > loop->top_k ? loop->n_experts : loop->top_k;
-    if (prefetcher->ops->state_size) {
-        struct moe_prefetch_env env = {loop->n_layers, loop->n_experts, loop->top_k,
-                                       prefetcher->params};
-        loop->prefetch_state = calloc(1, prefetcher->ops->state_size(&env));
-        if (!loop->prefetch_state)
-            return moe_fail_memory(err, "the prefetcher's state");
-        prefetcher->ops->init(loop->prefetch_state, &env);
-    }
-    bool places = loop->strategy->prefill == MOE_PREFILL_AUTO;
+    size_t keys = (size_t)loop->n_layers * loop->n_experts;
+    bool places = moe_dispatch_needs_costs(loop->strategy);
     loop->place = calloc(n, sizeof *loop->place);
     loop->jobs = places ? calloc(n, sizeof *loop->jobs) : NULL;
-    if (!loop->place || (places && !loop->jobs))
+    loop->link.landed_ns = places ? calloc(keys + 1, sizeof *loop->link.landed_ns) : NULL;
+    if (!loop->place || (places && (!loop->jobs || !loop->link.landed_ns)))
         return moe_fail_memory(err, "the places of experts");
-    return moe_planner_new(&loop->planner, loop->n_experts, loop->top_k, err);
+    enum moe_status s = moe_ahead_init(&loop->ahead, loop->n_layers, loop->top_k, err);
+    return s ? s : moe_planner_new(&loop->planner, loop->n_experts, loop->top_k, err);
 }
 
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
@@ -54,8 +51,16 @@ enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *
                               .n_layers = n_layers,
                               .n_experts = n_experts,
                               .top_k = top_k};
+    loop->ahead = (struct moe_ahead){.strategy = strategy,
+                                     .ops = ops,
+                                     .machine = machine,
+                                     .cache = cache,
+                                     .link = &loop->link,
+                                     .n_experts = n_experts};
+    if (costs)
+        loop->link.copy_ns = costs->copy_ns[strategy->fill_memory == MOE_FILL_PAGEABLE];
     moe_admission_init(&loop->admission, &strategy->admission);
-    enum moe_status s = check_prefill(strategy, costs, err);
+    enum moe_status s = check_strategy(strategy, costs, err);
     if (!s)
         s = alloc(loop, err);
     if (s)
@@ -66,11 +71,12 @@ enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *
 void moe_loop_release(struct moe_loop *loop)
 {
     moe_planner_free(loop->planner);
-    free(loop->prefetch_state);
+    moe_ahead_release(&loop->ahead);
+    free(loop->link.landed_ns);
     free(loop->place);
     free(loop->jobs);
     loop->planner = NULL;
-    loop->prefetch_state = NULL;
+    loop->link.landed_ns = NULL;
     loop->place = NULL;
     loop->jobs = NULL;
 }
@@ -94,7 +100,7 @@ void moe_loop_preload(struct moe_loop *loop)
 
 /* Everything that one layer's execution needs at hand. */
 struct layer_run {
-    const struct moe_loop *loop;
+    struct moe_loop *loop;
     const struct moe_plan *plan;
     bool placed; /* by the platform's costs: loop->jobs is the order */
 };
@@ -104,31 +110,6 @@ static struct moe_ffn ffn_of(const struct moe_plan *plan, uint32_t i, moe_slot s
     return (struct moe_ffn){plan->route.layer, plan->route.expert[i], slot, plan->tokens[i]};
 }
 
-/* On the GPU: a hit, or one in flight that the strategy waits for. stream: what is not there is
- * copied to the GPU and computed there. */
-static void choose_places(struct moe_loop *loop, const struct moe_plan *plan, bool stream)
-{
-    bool waits = loop->strategy->in_flight == MOE_FLIGHT_WAIT;
-    for (uint32_t i = 0; i < plan->route.n; i++) {
-        uint8_t access = plan->route.access[i];
-        bool there = access == MOE_HIT || (access == MOE_HIT_IN_FLIGHT && waits);
-        loop->place[i] = there ? MOE_PLACE_GPU : stream ? MOE_PLACE_STREAM : MOE_PLACE_CPU;
-    }
-}
-
-/* By the platform's costs. */
-static void place_prompt(struct moe_loop *loop, const struct moe_plan *plan, uint32_t n_tokens)
-{
-    bool pageable = loop->strategy->fill_memory == MOE_FILL_PAGEABLE;
-    moe_place_plan(plan, loop->costs, n_tokens, pageable, loop->jobs);
-    for (uint32_t j = 0; j < plan->route.n; j++) {
-        const struct moe_place_job *job = &loop->jobs[j];
-        loop->place[job->index] = job->resident ? MOE_PLACE_GPU
-                                  : job->on_gpu ? MOE_PLACE_STREAM
-                                                : MOE_PLACE_CPU;
-    }
-}
-
 static void fetch(const struct layer_run *run, uint32_t i, moe_slot slot,
                   enum moe_fetch_priority priority)
 {
@@ -136,6 +117,9 @@ static void fetch(const struct layer_run *run, uint32_t i, moe_slot slot,
     struct moe_fetch f = {run->plan->route.layer, run->plan->route.expert[i], slot, priority,
                           loop->strategy->fill_memory == MOE_FILL_PAGEABLE};
     loop->ops->fetch(loop->machine, &f);
+    if (loop->link.landed_ns)
+        moe_link_queue(&run->loop->link, f.layer * loop->n_experts + f.expert, priority,
+                       loop->ops->now(loop->machine));
 }
 
 static void compute_hit(const struct layer_run *run, uint32_t i)
@@ -249,40 +233,39 @@ static void run_experts(const struct layer_run *run)
     fill_after_compute(run);
 }
 
-static void prefetch(const struct moe_loop *loop, const struct moe_route *route)
-{
-    moe_key keys[MAX_PREFETCH];
-    const struct moe_prefetcher_ops *ops = loop->strategy->prefetcher.ops;
-    uint32_t n = ops->predict(loop->prefetch_state, route, keys, MAX_PREFETCH);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t layer = keys[i] / loop->n_experts;
-        moe_slot slot = moe_cache_reserve_key(loop->cache, keys[i], NULL);
-        if (slot == MOE_NO_SLOT) /* present, declined, or no room */
-            continue;
-        struct moe_fetch f = {layer, (moe_expert)(keys[i] % loop->n_experts), slot,
-                              MOE_FETCH_PREFETCH, loop->strategy->fill_memory == MOE_FILL_PAGEABLE};
-        loop->ops->fetch(loop->machine, &f);
-    }
-}
-
 /* Prompts may stay outside: then the cache and its policy do not see the step at all. */
 static bool uses_cache(const struct moe_loop *loop, enum moe_phase phase)
 {
     return phase != MOE_PREFILL || moe_strategy_caches_prompts(loop->strategy);
 }
 
-/* Are missed experts copied to the GPU and computed there? */
-static bool streams(const struct moe_strategy *strategy, enum moe_phase phase)
+/* Does the GPU wait for a copy that this event queues? */
+static bool has_demands(const struct layer_run *run)
 {
-    if (phase == MOE_PREFILL && strategy->prefill != MOE_PREFILL_CACHE)
-        return strategy->prefill == MOE_PREFILL_STREAM;
-    return strategy->miss == MOE_MISS_WAIT;
+    for (uint32_t i = 0; i < run->plan->route.n; i++)
+        if (run->loop->place[i] == MOE_PLACE_STREAM)
+            return true;
+    return false;
+}
+
+/* Prefetches are queued before the host may have to wait for the CPU, but behind copies that the
+ * layer itself waits for: one that runs is never broken off. */
+static void run_cached(const struct layer_run *run)
+{
+    struct moe_loop *loop = run->loop;
+    bool demands = has_demands(run);
+    moe_ahead_planned(&loop->ahead, run->plan, loop->place);
+    if (!demands)
+        moe_ahead_fetch(&loop->ahead, run->plan);
+    run_experts(run);
+    if (demands)
+        moe_ahead_fetch(&loop->ahead, run->plan);
 }
 
 /* May what is decided now depend on when copies land? */
 static bool copying(const struct moe_loop *loop, uint32_t layer)
 {
-    if (!loop->prefetch_state)
+    if (!loop->ahead.state && !loop->link.landed_ns)
         return moe_cache_copying(loop->cache, layer);
     for (uint32_t l = 0; l < loop->n_layers; l++)
         if (moe_cache_copying(loop->cache, l))
@@ -298,26 +281,30 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
         return s;
     struct layer_run run = {.loop = loop};
     bool cached = uses_cache(loop, routes.phase);
-    run.placed = routes.phase == MOE_PREFILL && loop->strategy->prefill == MOE_PREFILL_AUTO;
-    bool depends = loop->observer && (cached || run.placed) && copying(loop, layer);
+    bool by_cost = routes.phase == MOE_PREFILL && loop->strategy->prefill == MOE_PREFILL_AUTO;
+    bool depends = loop->observer && (cached || by_cost) && copying(loop, layer);
     if (cached)
         run.plan = moe_plan_event(loop->planner, loop->cache, &loop->admission, &routes);
-    else if (run.placed)
+    else if (by_cost)
         run.plan = moe_plan_peek(loop->planner, loop->cache, &routes);
     else
         run.plan = moe_plan_collect(loop->planner, &routes);
-    if (run.placed)
-        place_prompt(loop, run.plan, routes.n_tokens);
-    else
-        choose_places(loop, run.plan, streams(loop->strategy, routes.phase));
+    run.placed = moe_dispatch_event(loop, run.plan, &routes);
     if (loop->observer)
         loop->observer(loop->observer_user,
                        &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place, depends});
-    if (cached && loop->prefetch_state)
-        prefetch(loop, &run.plan->route);
-    run_experts(&run);
+    if (cached)
+        run_cached(&run);
+    else
+        run_experts(&run);
     loop->ops->combine(loop->machine, layer);
     return MOE_OK;
+}
+
+void moe_loop_sequence(struct moe_loop *loop)
+{
+    moe_cache_begin_sequence(loop->cache);
+    moe_ahead_sequence(&loop->ahead);
 }
 
 enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step,
@@ -326,8 +313,10 @@ enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step
     enum moe_status s = loop->ops->begin_step(loop->machine, step, err);
     loop->n_steps++;
     moe_admission_step(&loop->admission);
-    if (uses_cache(loop, step->phase))
+    if (uses_cache(loop, step->phase)) {
         moe_cache_begin_step(loop->cache);
+        moe_ahead_step(&loop->ahead, step);
+    }
     for (uint32_t layer = 0; !s && layer < loop->n_layers; layer++)
         s = run_layer(loop, layer, err);
     return s ? s : loop->ops->end_step(loop->machine, err);

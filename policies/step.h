@@ -2,9 +2,8 @@
 #ifndef MOELAB_POLICIES_STEP_H
 #define MOELAB_POLICIES_STEP_H
 
-#include "policies/machine.h"
+#include "policies/ahead.h"
 #include "policies/place.h"
-#include "policies/strategy.h"
 
 /* Where an expert of an event is computed. */
 enum moe_place {
@@ -34,18 +33,19 @@ struct moe_loop {
     const struct moe_costs *costs; /* of the platform, or NULL */
     struct moe_admission admission;
     struct moe_planner *planner;
-    void *prefetch_state; /* heap; NULL for `none` */
+    struct moe_link link; /* kept where dispatch asks for it */
+    struct moe_ahead ahead;
     uint32_t n_layers, n_experts, top_k;
     uint64_t n_steps;                /* begun */
     uint8_t *place;                  /* [max(E, K)] of the event under way */
-    struct moe_place_job *jobs;      /* [max(E, K)] heap; NULL unless prefill is auto */
+    struct moe_place_job *jobs;      /* [max(E, K)] heap; NULL unless experts are placed by cost */
     moe_decision_observer *observer; /* or NULL; may be set at any time after moe_loop_init */
     void *observer_user;
 };
 
-/* Takes pointers, owns planner, prefetch_state, place and jobs only. costs: of the strategy's
- * threads, or NULL where no platform is known. Errors: MOE_ERR_USAGE (prefill 'auto' without costs,
- * prefill_warm with prefill 'cpu'), MOE_ERR_MEMORY. */
+/* Takes pointers, owns planner, link, ahead, place and jobs only. costs: of the strategy's threads,
+ * or NULL where no platform is known. Errors: MOE_ERR_USAGE (prefill 'auto' or dispatch 'fastest'
+ * without costs, prefill_warm with prefill 'cpu'), MOE_ERR_MEMORY. The loop stays where it is. */
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
                               const struct moe_machine_ops *ops, void *machine,
                               struct moe_cache *cache, const struct moe_costs *costs,
@@ -57,6 +57,9 @@ void moe_loop_release(struct moe_loop *loop);
  * step, and before any time that is reported. Nothing to do for most policies. A copy that fails is
  * reported by the machine's next begin_step. */
 void moe_loop_preload(struct moe_loop *loop);
+
+/* A sequence begins: for the cache and the prefetcher. */
+void moe_loop_sequence(struct moe_loop *loop);
 
 /* One forward pass over all layers. */
 enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step,

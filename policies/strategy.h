@@ -7,8 +7,15 @@
 #include "policies/policy.h"
 #include "policies/prefetcher.h"
 
-enum moe_dispatch_miss { MOE_MISS_CPU, MOE_MISS_WAIT }; /* where a missed expert is computed */
-enum moe_dispatch_in_flight { MOE_FLIGHT_WAIT, MOE_FLIGHT_CPU };
+/* Where a missed expert is computed. */
+enum moe_dispatch_miss {
+    MOE_MISS_CPU,
+    MOE_MISS_WAIT,     /* on the GPU, when its copy has landed */
+    MOE_MISS_FASTEST,  /* place.h */
+    MOE_MISS_ADMITTED, /* wait for those that admission and policy gave a slot, CPU for the others
+                        */
+};
+enum moe_dispatch_in_flight { MOE_FLIGHT_WAIT, MOE_FLIGHT_CPU, MOE_FLIGHT_FASTEST };
 enum moe_dispatch_order { MOE_ORDER_HITS_FIRST, MOE_ORDER_GATE };
 enum moe_fill_when { MOE_FILL_AFTER_COMPUTE, MOE_FILL_AT_ONCE };
 enum moe_fill_memory { MOE_FILL_PINNED, MOE_FILL_PAGEABLE };
@@ -65,8 +72,8 @@ static inline bool moe_strategy_caches_prompts(const struct moe_strategy *strate
 /* Are experts computed on the GPU without a slot of their own? */
 static inline bool moe_strategy_streams(const struct moe_strategy *strategy)
 {
-    return strategy->miss == MOE_MISS_WAIT || strategy->prefill == MOE_PREFILL_STREAM ||
-           strategy->prefill == MOE_PREFILL_AUTO;
+    return strategy->miss == MOE_MISS_WAIT || strategy->miss == MOE_MISS_FASTEST ||
+           strategy->prefill == MOE_PREFILL_STREAM || strategy->prefill == MOE_PREFILL_AUTO;
 }
 
 /* Canonical "key=value" lines, for provenance. */

@@ -145,7 +145,7 @@ enum moe_status moe_trace_run_steps(struct moe_trace_run *run, struct moe_err *e
         if (moe_interrupted())
             return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %" PRIu64 " tokens", t);
         if (t == 0 || tokens->sequence[t] != tokens->sequence[t - 1]) {
-            moe_cache_begin_sequence(run->setup.cache);
+            moe_loop_sequence(&run->loop);
             sequence_start = t;
         }
         struct moe_step step = step_at(tokens, t, sequence_start);

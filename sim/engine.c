@@ -234,6 +234,17 @@ moe_op moe_engine_submit(struct moe_engine *e, enum moe_queue q)
     return queue->n_submitted << QUEUE_BITS | (uint64_t)q;
 }
 
+bool moe_engine_cancel(struct moe_engine *e, moe_op op, uint8_t kind)
+{
+    struct queue *queue = &e->queue[op & ((1 << QUEUE_BITS) - 1)];
+    if (op >> QUEUE_BITS <= queue->n_started)
+        return false;
+    struct moe_op_spec *spec = &queue->ring[((op >> QUEUE_BITS) - 1) & e->mask];
+    spec->work_ns = spec->dram_kb_per_s = 0;
+    spec->kind = kind;
+    return true;
+}
+
 void moe_engine_run_until(struct moe_engine *e, moe_op op)
 {
     while (!moe_engine_done(e, op))

@@ -76,6 +76,10 @@ moe_op moe_engine_submit(struct moe_engine *engine, enum moe_queue queue);
 
 bool moe_engine_done(const struct moe_engine *engine, moe_op op);
 
+/* Takes an operation back: it keeps its place in the queue, takes no time and is of this kind.
+ * False: it has begun. */
+bool moe_engine_cancel(struct moe_engine *engine, moe_op op, uint8_t kind);
+
 /* Moves time forward until op is done; does not move it when op is done already. */
 void moe_engine_run_until(struct moe_engine *engine, moe_op op);
 

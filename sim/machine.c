@@ -269,6 +269,15 @@ static void slot_wait(void *machine, moe_slot slot, bool host)
     gpu_after(m, copy);
 }
 
+static bool cancel(void *machine, moe_slot slot)
+{
+    struct moe_sim_machine *m = machine;
+    if (!moe_engine_cancel(m->engine, m->slot[slot].copy, MARK))
+        return false;
+    m->slot[slot].copy = 0;
+    return true;
+}
+
 static void combine(void *machine, uint32_t layer)
 {
     struct moe_sim_machine *m = machine;
@@ -322,6 +331,7 @@ const struct moe_machine_ops moe_sim_machine_ops = {
     .cpu_wait = cpu_wait,
     .fetch = fetch,
     .slot_wait = slot_wait,
+    .cancel = cancel,
     .combine = combine,
     .end_step = end_step,
     .now = now,

@@ -65,6 +65,12 @@ static void slot_wait(void *machine, moe_slot slot, bool host)
     (void)machine, (void)slot, (void)host;
 }
 
+static bool cancel(void *machine, moe_slot slot)
+{
+    (void)machine, (void)slot;
+    return false;
+}
+
 static void combine(void *machine, uint32_t layer)
 {
     (void)machine, (void)layer;
@@ -89,6 +95,7 @@ static const struct moe_machine_ops counter_ops = {.name = "counter",
                                                    .cpu_wait = cpu_wait,
                                                    .fetch = fetch,
                                                    .slot_wait = slot_wait,
+                                                   .cancel = cancel,
                                                    .combine = combine,
                                                    .end_step = end_step,
                                                    .now = now};

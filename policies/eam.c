@@ -1,0 +1,148 @@
+#include "policies/eam.h"
+
+#include <math.h>
+
+static size_t collection_floats(uint32_t n_layers, uint32_t n_experts, uint64_t capacity)
+{
+    size_t keys = (size_t)n_layers * n_experts;
+    return (keys + n_layers + 2) * capacity + keys;
+}
+
+size_t moe_eam_size(uint32_t n_layers, uint32_t n_experts, uint64_t capacity)
+{
+    return capacity * sizeof(uint32_t) +
+           2 * collection_floats(n_layers, n_experts, capacity) * sizeof(float);
+}
+
+void moe_eam_init(struct moe_eam *st, uint32_t n_layers, uint32_t n_experts, uint64_t capacity,
+                  void *arrays)
+{
+    *st = (struct moe_eam){.n_layers = n_layers,
+                           .n_experts = n_experts,
+                           .n_keys = n_layers * n_experts,
+                           .capacity = (uint32_t)capacity,
+                           .match = arrays};
+    float *at = (float *)(st->match + st->capacity); /* both of 4-byte alignment */
+    for (int p = 0; p < 2; p++, at += st->n_keys) {
+        struct moe_eam_collection *c = &st->of[p];
+        c->count = at;
+        c->row = at += (size_t)st->n_keys * st->capacity;
+        c->inverse = at += (size_t)st->n_layers * st->capacity;
+        c->product = at += st->capacity;
+        c->mine = at += st->capacity;
+    }
+}
+
+/* Adds weight times a row of counts to the products. */
+static void add_row(const struct moe_eam *st, struct moe_eam_collection *c, moe_key key,
+                    float weight)
+{
+    const float *count = c->count + (size_t)key * st->capacity;
+    float *product = c->product;
+    for (uint32_t j = 0; j < c->n; j++)
+        product[j] += weight * count[j];
+}
+
+static void clear_products(struct moe_eam *st)
+{
+    for (int p = 0; p < 2; p++)
+        for (uint32_t j = 0; j < st->of[p].n; j++)
+            st->of[p].product[j] = 0;
+    st->matched = false;
+}
+
+void moe_eam_step(struct moe_eam *st)
+{
+    clear_products(st);
+}
+
+static double cosine(const struct moe_eam_collection *c, uint32_t j)
+{
+    return (double)c->product[j] * c->inverse[j];
+}
+
+/* A free place, or the member most similar to the request. */
+static uint32_t find_place(const struct moe_eam *st, struct moe_eam_collection *c)
+{
+    uint32_t best = 0;
+    if (c->n < st->capacity)
+        return c->n++;
+    for (moe_key k = 0; k < st->n_keys; k++)
+        if (c->mine[k] > 0)
+            add_row(st, c, k, c->mine[k]);
+    for (uint32_t j = 1; j < c->n; j++)
+        if (cosine(c, j) > cosine(c, best))
+            best = j;
+    return best;
+}
+
+/* The request has ended: its matrix joins the collection. */
+static void collect(const struct moe_eam *st, struct moe_eam_collection *c)
+{
+    double square = 0;
+    for (moe_key k = 0; k < st->n_keys; k++)
+        square += (double)c->mine[k] * c->mine[k];
+    if (square <= 0)
+        return;
+    uint32_t j = find_place(st, c);
+    c->inverse[j] = (float)(1 / sqrt(square));
+    for (uint32_t l = 0; l < st->n_layers; l++)
+        c->row[(size_t)l * st->capacity + j] = 0;
+    for (moe_key k = 0; k < st->n_keys; k++) {
+        c->count[(size_t)k * st->capacity + j] = c->mine[k];
+        c->row[(size_t)(k / st->n_experts) * st->capacity + j] += c->mine[k];
+        c->mine[k] = 0;
+    }
+}
+
+void moe_eam_sequence(struct moe_eam *st)
+{
+    clear_products(st);
+    for (int p = 0; p < 2; p++)
+        collect(st, &st->of[p]);
+    clear_products(st);
+}
+
+void moe_eam_route(struct moe_eam *st, const struct moe_route *route)
+{
+    struct moe_eam_collection *c = &st->of[route->phase];
+    st->phase = route->phase;
+    st->matched = false;
+    for (uint32_t i = 0; i < route->n; i++) {
+        moe_key key = route->layer * st->n_experts + route->expert[i];
+        float tokens = route->tokens ? (float)route->tokens[i] : 1;
+        c->mine[key] += tokens;
+        add_row(st, c, key, tokens);
+    }
+}
+
+static void find_matches(struct moe_eam *st)
+{
+    const struct moe_eam_collection *c = &st->of[st->phase];
+    double best = -1;
+    st->matched = true;
+    st->n_match = 0;
+    for (uint32_t j = 0; j < c->n; j++) {
+        double similar = cosine(c, j);
+        if (similar < best)
+            continue;
+        if (similar > best)
+            st->n_match = 0;
+        best = similar;
+        st->match[st->n_match++] = j;
+    }
+}
+
+double moe_eam_share(struct moe_eam *st, moe_key key)
+{
+    const struct moe_eam_collection *c = &st->of[st->phase];
+    uint32_t layer = key / st->n_experts;
+    double count = 0, row = 0;
+    if (!st->matched)
+        find_matches(st);
+    for (uint32_t i = 0; i < st->n_match; i++) {
+        count += (double)c->count[(size_t)key * st->capacity + st->match[i]];
+        row += (double)c->row[(size_t)layer * st->capacity + st->match[i]];
+    }
+    return row > 0 ? count / row : 0;
+}

@@ -1,0 +1,62 @@
+/* Gate lookahead: the next layer's router, given this layer's input, names the experts of the next
+ * layer. The scores are the recorded or computed ones of route->lookahead; events of several tokens
+ * have none. */
+#include "policies/prefetcher.h"
+#include "policies/top_experts.h"
+
+#include <math.h>
+
+struct params {
+    uint64_t n;
+};
+
+struct state {
+    uint32_t n_layers, n_experts, n;
+};
+
+static const struct moe_param table[] = {
+    {.name = "n",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct params, n),
+     .default_text = "0",
+     .max = 65535,
+     .unit = "experts",
+     .help = "fetched ahead for the next layer; 0: as many as a route has"},
+    {0},
+};
+
+static size_t state_size(const struct moe_prefetch_env *env)
+{
+    (void)env;
+    return sizeof(struct state);
+}
+
+static void init(void *state, const struct moe_prefetch_env *env)
+{
+    const struct params *params = env->params;
+    *(struct state *)state = (struct state){.n_layers = env->n_layers,
+                                            .n_experts = env->n_experts,
+                                            .n = params->n ? (uint32_t)params->n : env->top_k};
+}
+
+static uint32_t predict(void *state, const struct moe_route *route, moe_key *out, uint32_t max)
+{
+    const struct state *st = state;
+    if (!route->lookahead || route->layer + 1 >= st->n_layers)
+        return 0;
+    return moe_top_experts(route->lookahead, st->n_experts, -INFINITY,
+                           (route->layer + 1) * st->n_experts, st->n < max ? st->n : max, out);
+}
+
+const struct moe_prefetcher_ops moe_prefetcher_gate_lookahead = {
+    .name = "gate-lookahead",
+    .summary = "for the next layer, the n experts that its router scores highest on this layer's "
+               "input",
+    .source = "arXiv 2312.17238 (Mixtral-Offloading) speculative expert loading",
+    .params = table,
+    .params_size = sizeof(struct params),
+    .needs = MOE_NEEDS_LOOKAHEAD,
+    .state_size = state_size,
+    .init = init,
+    .predict = predict,
+};

@@ -1,0 +1,100 @@
+/* Markov over layers: how often expert j of the next layer followed expert i of this one, in one
+ * token, counted as the run goes. The scores of the route's experts, each a share, are added up. */
+#include "policies/prefetcher.h"
+#include "policies/top_experts.h"
+
+#include <string.h>
+
+struct params {
+    uint64_t n;
+};
+
+struct state {
+    uint32_t n_layers, n_experts, top_k, n;
+    uint32_t layer, n_last; /* of the latest route */
+    moe_expert *last;       /* [K] */
+    float *score;           /* [E] scratch */
+    float *uses;            /* [L, E] tokens of which the next layer is known */
+    float follows[];        /* [L, E, E] */
+};
+
+static const struct moe_param table[] = {
+    {.name = "n",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct params, n),
+     .default_text = "0",
+     .max = 65535,
+     .unit = "experts",
+     .help = "fetched ahead for the next layer; 0: as many as a route has"},
+    {0},
+};
+
+static size_t n_floats(const struct moe_prefetch_env *env)
+{
+    size_t e = env->n_experts;
+    return env->n_layers * e * (e + 1) + e;
+}
+
+static size_t state_size(const struct moe_prefetch_env *env)
+{
+    return sizeof(struct state) + sizeof(float) * n_floats(env) + sizeof(moe_expert) * env->top_k;
+}
+
+static void init(void *state, const struct moe_prefetch_env *env)
+{
+    struct state *st = state;
+    const struct params *params = env->params;
+    size_t e = env->n_experts;
+    st->n_layers = env->n_layers;
+    st->n_experts = env->n_experts;
+    st->top_k = env->top_k;
+    st->n = params->n ? (uint32_t)params->n : env->top_k;
+    st->uses = st->follows + env->n_layers * e * e;
+    st->score = st->uses + env->n_layers * e;
+    st->last = (moe_expert *)(st->score + e);
+}
+
+/* Routes of one token only: of several, nobody can tell which expert followed which. */
+static void learn(struct state *st, const struct moe_route *route)
+{
+    bool follows = route->layer == st->layer + 1 && route->n <= st->top_k;
+    for (uint32_t i = 0; follows && i < st->n_last; i++) {
+        size_t from = (size_t)st->layer * st->n_experts + st->last[i];
+        st->uses[from] += 1;
+        for (uint32_t j = 0; j < route->n; j++)
+            st->follows[from * st->n_experts + route->expert[j]] += 1;
+    }
+    st->layer = route->layer;
+    st->n_last = route->n <= st->top_k ? route->n : 0;
+    for (uint32_t i = 0; i < st->n_last; i++)
+        st->last[i] = route->expert[i];
+}
+
+static uint32_t predict(void *state, const struct moe_route *route, moe_key *out, uint32_t max)
+{
+    struct state *st = state;
+    learn(st, route);
+    if (route->layer + 1 >= st->n_layers)
+        return 0;
+    memset(st->score, 0, st->n_experts * sizeof *st->score);
+    for (uint32_t i = 0; i < route->n; i++) {
+        size_t from = (size_t)route->layer * st->n_experts + route->expert[i];
+        float uses = st->uses[from] > 0 ? st->uses[from] : 1;
+        for (uint32_t j = 0; j < st->n_experts; j++)
+            st->score[j] += st->follows[from * st->n_experts + j] / uses;
+    }
+    return moe_top_experts(st->score, st->n_experts, 0, (route->layer + 1) * st->n_experts,
+                           st->n < max ? st->n : max, out);
+}
+
+const struct moe_prefetcher_ops moe_prefetcher_markov = {
+    .name = "markov",
+    .summary = "for the next layer, the n experts that followed this layer's most often so far",
+    .source = "transition counts between neighbouring layers, as in JustVugg/colibri (which found "
+              "it a loss)",
+    .params = table,
+    .params_size = sizeof(struct params),
+    .state_size = state_size,
+    .init = init,
+    .predict = predict,
+};
