@@ -1,6 +1,7 @@
 #include "tests/cuda/cuda_emulation.h"
 
 #include "tests/cuda/cuda_runtime_api.h"
+#include "tests/cuda/emulation.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -244,4 +245,23 @@ void cuda_emulation_launch(dim3 grid, dim3 size, size_t shared, CUstream_st *str
         cuda_emulation_queue(stream, [=] { run_grid(grid, size, shared, name, body); });
     else
         run_grid(grid, size, shared, name, body);
+}
+
+struct CUstream_st *cuda_emulation_stream_new(void)
+{
+    cudaStream_t stream = nullptr;
+    if (cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, 0) != cudaSuccess)
+        cuda_emulation_fail("no stream");
+    return stream;
+}
+
+void cuda_emulation_stream_sync(struct CUstream_st *stream)
+{
+    if (stream && cudaStreamSynchronize(stream) != cudaSuccess)
+        cuda_emulation_fail("a stream that failed");
+}
+
+void cuda_emulation_stream_free(struct CUstream_st *stream)
+{
+    (void)cudaStreamDestroy(stream);
 }

@@ -50,6 +50,13 @@ uint64_t cuda_emulation_count(enum cuda_emulation_fault kind);
 /* Memory, streams and events that were made and not freed. */
 size_t cuda_emulation_live(void);
 
+/* A stream, for tests of kernels alone; sync ends the program where the runtime reports an error.
+ */
+struct CUstream_st;
+struct CUstream_st *cuda_emulation_stream_new(void);
+void cuda_emulation_stream_sync(struct CUstream_st *stream); /* NULL: no-op */
+void cuda_emulation_stream_free(struct CUstream_st *stream);
+
 #ifdef __cplusplus
 }
 #endif

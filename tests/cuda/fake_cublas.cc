@@ -1,11 +1,12 @@
 // A library that stands for cuBLAS where there is none: the functions that exec/cuda/gemm.cu loads,
-// computing at once: for kernels that are launched without a stream and so run at once too.
-#include <cstddef>
+// queued on the streams of the emulated runtime, which the program that loads this one has.
+#include "tests/cuda/cuda_runtime_api.h"
+
 #include <cstdint>
 #include <cstring>
 
 struct cublasContext {
-    int calls;
+    cudaStream_t stream;
 };
 
 static float item(const void *p, int type, size_t i)
@@ -23,7 +24,7 @@ static float item(const void *p, int type, size_t i)
 extern "C" {
 int cublasCreate_v2(cublasContext **out);
 int cublasDestroy_v2(cublasContext *handle);
-int cublasSetStream_v2(cublasContext *handle, void *stream);
+int cublasSetStream_v2(cublasContext *handle, cudaStream_t stream);
 int cublasSetWorkspace_v2(cublasContext *handle, void *memory, size_t bytes);
 int cublasGemmEx(cublasContext *handle, int op_a, int op_b, int m, int n, int k, const void *alpha,
                  const void *a, int type_a, int lda, const void *b, int type_b, int ldb,
@@ -32,7 +33,7 @@ int cublasGemmEx(cublasContext *handle, int op_a, int op_b, int m, int n, int k,
 
 int cublasCreate_v2(cublasContext **out)
 {
-    *out = new cublasContext{0};
+    *out = new cublasContext{nullptr};
     return 0;
 }
 
@@ -42,8 +43,9 @@ int cublasDestroy_v2(cublasContext *handle)
     return 0;
 }
 
-int cublasSetStream_v2(cublasContext *, void *)
+int cublasSetStream_v2(cublasContext *handle, cudaStream_t stream)
 {
+    handle->stream = stream;
     return 0;
 }
 
@@ -63,14 +65,15 @@ int cublasGemmEx(cublasContext *handle, int op_a, int op_b, int m, int n, int k,
                 keep = *static_cast<const float *>(beta);
     if (op_a != 1 || op_b != 0 || type_c != 0 || (!bf16 && !f32) || lda < k || ldb < k || ldc < m)
         return 7;
-    handle->calls++;
-    for (int j = 0; j < n; j++)
-        for (int i = 0; i < m; i++) {
-            float sum = 0, *to = static_cast<float *>(c) + static_cast<size_t>(j) * ldc + i;
-            for (int d = 0; d < k; d++)
-                sum += item(a, type_a, static_cast<size_t>(i) * lda + d) *
-                       item(b, type_b, static_cast<size_t>(j) * ldb + d);
-            *to = scale * sum + (keep != 0 ? keep * *to : 0);
-        }
+    cuda_emulation_queue(handle->stream, [=] {
+        for (int j = 0; j < n; j++)
+            for (int i = 0; i < m; i++) {
+                float sum = 0, *to = static_cast<float *>(c) + static_cast<size_t>(j) * ldc + i;
+                for (int d = 0; d < k; d++)
+                    sum += item(a, type_a, static_cast<size_t>(i) * lda + d) *
+                           item(b, type_b, static_cast<size_t>(j) * ldb + d);
+                *to = scale * sum + (keep != 0 ? keep * *to : 0);
+            }
+    });
     return 0;
 }
