@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# `moelab run --strategy` and `run --trace`, on the host device: the same text as without a strategy
+# for every strategy, geometry, policy, store and thread count; memory too small; faults; Ctrl-C.
+. tests/cli/lib/check.bash
+moelab=$(realpath "$moelab")
+text="It was generally agreed in the village"
+
+# answer NAME MODEL OPTION...: standard output of a run into $folder/NAME.
+answer() {
+    local name=$1 model=$2
+    shift 2
+    "$moelab" run --model "$model" --chat none -n 24 -p "$text" "$@" \
+        >"$folder/$name" 2>"$folder/$name.err" ||
+        failed "run $model $* -> $(cat "$folder/$name.err")"
+}
+
+# same_text MODEL OPTION...: the text of the model alone, under a strategy.
+same_text() {
+    local model=$1
+    shift
+    answer got "$model" --device host "$@"
+    if cmp -s "$folder/$model" "$folder/got"; then passed; else failed "$model $*: $(cat "$folder/got")"; fi
+}
+
+for model in tiny-mixtral tiny-phimoe; do
+    answer $model $model
+    for file in experiments/strategies/*.yaml; do
+        for geometry in none 3x2 all; do
+            same_text $model --strategy "$(basename "$file" .yaml)" --geometry $geometry
+        done
+    done
+    for geometry in global:7 per-layer:1,0,5 ncmoe:3 global:600KiB 2x1; do
+        same_text $model --strategy collab --geometry $geometry
+        same_text $model --strategy collab-reference --geometry $geometry
+    done
+    for threads in 1 2 3; do
+        same_text $model --strategy collab --geometry 3x2 --threads $threads --chunk 3
+    done
+    for store in pinned ring pageable; do
+        same_text $model --strategy on-demand --geometry 2x2 --store $store
+        same_text $model --strategy collab --geometry 2x2 --store $store --set fill.memory=pageable
+    done
+    same_text $model --strategy collab --geometry 3x2 --deterministic
+    same_text $model --strategy collab --geometry 3x2 --set prefill=stream --set dispatch.in_flight=cpu
+    same_text $model --strategy collab --geometry 4x2 --set prefill=auto --platform paper-4090
+    for seed in 1 2 3; do
+        same_text $model --strategy collab-reference --geometry global:5 \
+            --device host:delay_us=300,seed=$seed
+    done
+done
+
+# Every registered policy; the one that knows the future says what it lacks.
+n_policies=0
+for policy in $("$moelab" list policies | sed -n 's/^  \([a-z][a-z0-9-]*\) .*/\1/p'); do
+    n_policies=$((n_policies + 1))
+    if [ "$policy" = opt ]; then
+        expect 2 "which only a trace tells" "$moelab" run --model tiny-mixtral --strategy collab \
+            --geometry 3x2 --policy opt --device host -p x
+    else
+        same_text tiny-mixtral --strategy collab --geometry global:6 --policy "$policy"
+    fi
+done
+holds "only $n_policies policies listed" [ $n_policies -ge 20 ]
+
+run=("$moelab" run --model tiny-mixtral --chat none -n 24 -p "$text")
+hybrid=("${run[@]}" --strategy collab)
+
+# What was allocated comes before the text, what it came to after it.
+expect 0 "geometry 3x2, 6 slots of 96.0 KiB = 576 KiB; policy lru" "${hybrid[@]}" --geometry 3x2 --device host
+expect 0 "experts in host memory: pinned: 6.0 MiB" "${hybrid[@]}" --geometry 3x2 --device host
+expect 0 "% hits (" "${hybrid[@]}" --geometry 3x2 --device host
+expect 0 "ms/token: device " "${hybrid[@]}" --geometry 3x2 --device host
+expect 0 "strategy collab: geometry" "${hybrid[@]}" --geometry 3x2 --device host --stats
+"${hybrid[@]}" --geometry 3x2 --device host --format json >"$folder/json" 2>/dev/null
+for word in '"text": "' '"strategy": {' '"slots": "6 of 98304 bytes"' '"hit_rate_percent": ' \
+    '"copy_wait_ms_per_token": ' '"store": "pinned'; do
+    holds "no $word in $(cat "$folder/json")" grep -qF "$word" "$folder/json"
+done
+
+# A geometry that does not fit, and --fit.
+small=host:memory_bytes=2MiB
+expect 2 "geometry '8x8' takes 6.0 MiB" "${hybrid[@]}" --geometry 8x8 --device $small
+expect 2 "--fit makes it '1x" "${hybrid[@]}" --geometry 8x8 --device $small
+expect 0 "does not fit, '1x" "${hybrid[@]}" --geometry 8x8 --device $small --fit
+for geometry in 8x8 all global:64 per-layer:8,8,8 global:6MiB 8x1; do
+    same_text tiny-mixtral --strategy collab --geometry $geometry --fit --device $small
+done
+expect 0 "strategy collab: geometry none, 0 slots" "${hybrid[@]}" --geometry all --device $small --fit
+expect 2 "not one slot fits" "${hybrid[@]}" --geometry 3x2 --device host:memory_bytes=1MiB
+expect 2 "more than the 1.0 MiB" "${hybrid[@]}" --geometry 3x2 --device host:memory_bytes=1MiB --fit
+expect 2 "indexes 9 exceeds" "${hybrid[@]}" --geometry 9x2 --device host
+expect 0 "" "${hybrid[@]}" --geometry 3x2 --device host:memory_bytes=3MiB --context 64
+
+# Devices and options that are wrong.
+expect 2 "host" "${hybrid[@]}" --device hots
+expect 2 "link_gb_per_s" "${hybrid[@]}" --device host:link_gb_per=1
+expect 1 "cuda" "${hybrid[@]}" --device cuda:15
+expect 2 "99 is outside" "${hybrid[@]}" --device cuda:99
+expect 2 "collab" "${run[@]}" --strategy colab
+expect 2 "unknown" "${hybrid[@]}" --device host --set polcy=lru
+expect 2 "--geometry needs --strategy" "${run[@]}" --geometry 3x2
+expect 2 "--set needs --strategy" "${run[@]}" --set policy=lru
+expect 2 "--trace needs --strategy" "$moelab" run --model tiny-mixtral --trace x.h5
+expect 2 "exclude each other" "${hybrid[@]}" --trace x.h5
+expect 2 "exclude each other" "$moelab" run --model tiny-mixtral --shape tiny-mixtral --trace x.h5 --strategy collab
+expect 2 "--model FOLDER or --shape" "$moelab" run --trace x.h5 --strategy collab
+expect 2 "--layers is for a --shape" "$moelab" run --model tiny-mixtral --layers 2 --trace x.h5 --strategy collab
+expect 2 "--shape needs --trace" "$moelab" run --shape tiny-mixtral --strategy collab -p x
+expect 2 "prefill" "${hybrid[@]}" --geometry 3x2 --device host --set prefill=auto
+one_line "${run[@]}" --strategy colab
+
+# A copy that fails: one line, exit code 1, and nothing but right text before it.
+for n in 1 40 60 70 80 100 150; do
+    "${hybrid[@]}" --geometry 3x2 --device host:fail_copy=$n >"$folder/out" 2>"$folder/err"
+    code=$?
+    head -c "$(wc -c <"$folder/out")" "$folder/tiny-mixtral" >"$folder/prefix"
+    holds "fail_copy=$n: wrong text $(cat "$folder/out")" cmp -s "$folder/out" "$folder/prefix"
+    holds "fail_copy=$n: exit $code: $(cat "$folder/err")" [ $code -le 1 ]
+done
+expect 1 "copy" "${hybrid[@]}" --geometry 3x2 --device host:fail_copy=1
+"${hybrid[@]}" --geometry 3x2 --device host:fail_copy=60 --decisions "$folder/d.txt" \
+    --timeline "$folder/t.json" >/dev/null 2>&1
+absent "$folder/d.txt"
+absent "$folder/d.txt.part"
+absent "$folder/t.json"
+
+# Watching files; the model's own routes and a trace of them decide alike.
+"${hybrid[@]}" --geometry 3x2 --device host --decisions "$folder/own.txt" \
+    --timeline "$folder/own.json" >/dev/null 2>&1
+holds "no timeline" grep -q '"expert"' "$folder/own.json"
+printf '%s\n' "$text" >"$folder/p.txt"
+"$moelab" record --model tiny-mixtral --chat none -n 24 --prompts "$folder/p.txt" \
+    --out "$folder/t.h5" >/dev/null 2>&1
+for strategy in cpu-only on-demand static-hot ncmoe; do
+    options=(--strategy "$strategy" --geometry 4x3)
+    "${run[@]}" "${options[@]}" --device host --decisions "$folder/a.txt" >/dev/null 2>&1
+    "$moelab" run --model tiny-mixtral --trace "$folder/t.h5" "${options[@]}" --device host \
+        --decisions "$folder/b.txt" >/dev/null 2>&1
+    "$moelab" sim "$folder/t.h5" "${options[@]}" --decisions "$folder/c.txt" >/dev/null 2>&1
+    holds "$strategy: no decisions" [ -s "$folder/a.txt" ]
+    same "$folder/a.txt" "$folder/b.txt"
+    same "$folder/b.txt" "$folder/c.txt"
+done
+
+# Trace-driven: the columns of `sim`, and what the weights are.
+traced=("$moelab" run --trace "$folder/t.h5" --strategy collab --geometry 2x3 --device host)
+columns() { grep -v '^#' | head -1; }
+"${traced[@]}" --model tiny-mixtral --format tsv >"$folder/run.tsv" 2>/dev/null
+"$moelab" sim "$folder/t.h5" --geometry 2x3 --format tsv >"$folder/sim.tsv"
+holds "columns differ" [ "$(columns <"$folder/run.tsv")" = "$(columns <"$folder/sim.tsv")" ]
+holds "weights" grep -qF "# weights: the model's own" "$folder/run.tsv"
+holds "no bound without a platform" grep -qE $'nan\tnan$' "$folder/run.tsv"
+"${traced[@]}" --model tiny-mixtral --platform paper-4090 --format tsv >"$folder/run.tsv" 2>/dev/null
+holds "a bound with one" grep -qvE $'nan$' <(tail -1 "$folder/run.tsv")
+"${traced[@]}" --shape tiny-mixtral --layers 3 --buffers 5 --max-tokens 7 --format json \
+    >"$folder/shape.json" 2>/dev/null
+for word in 'SYNTHETIC, made in memory: 5 buffers for 24 experts' 'first 3 of 8 layers' \
+    '"decode_tokens": 7' '"routing": "recorded"'; do
+    holds "no $word in $(cat "$folder/shape.json")" grep -qF "$word" "$folder/shape.json"
+done
+expect 2 "8 experts" "${traced[@]}" --shape tiny-phimoe --layers 2
+expect 2 "--fit makes it" "${traced[@]}" --model tiny-mixtral --geometry 8x8 --device $small
+expect 0 "does not fit" "${traced[@]}" --model tiny-mixtral --geometry 8x8 --device $small --fit
+expect 1 "nothere.h5" "$moelab" run --model tiny-mixtral --trace nothere.h5 --strategy collab --device host
+
+# Ctrl-C in a step: statistics, one line, exit code 1. A run that was over before the signal came
+# proves nothing, so try again.
+interrupted=no
+for try in 1 2 3 4 5 6 7 8; do
+    mkfifo "$folder/pipe$try"
+    "$moelab" run --model tiny-phimoe --ignore-eos -n 1500 -p x --strategy collab --geometry 4x2 \
+        --device host:launch_us=100 >"$folder/pipe$try" 2>"$folder/int.err" &
+    pid=$!
+    {
+        read -r -n 1 _ && kill -INT "$pid"
+        cat >/dev/null
+    } <"$folder/pipe$try"
+    wait "$pid" && continue
+    grep -q "ended by: interrupted" "$folder/int.err" &&
+        grep -q "interrupted after" "$folder/int.err" && interrupted=yes
+    break
+done
+holds "Ctrl-C: $(cat "$folder/int.err")" [ $interrupted = yes ]
+finish
