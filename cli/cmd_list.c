@@ -26,11 +26,21 @@ static void list_policies(void)
                     moe_policies[i]->params);
 }
 
+static void print_admission(const struct moe_admission_ops *ops)
+{
+    print_entry(ops->name, ops->summary, ops->source, NULL);
+    if (ops->flags & MOE_ADMISSION_NEEDS_COSTS)
+        printf("  %-16s needs the costs of a platform\n", "");
+    if (ops->flags & MOE_ADMISSION_ON_TIME)
+        printf("  %-16s depends on time: on when copies land\n", "");
+    if (ops->params)
+        moe_params_help(ops->params, "    ", stdout);
+}
+
 static void list_admissions(void)
 {
     for (size_t i = 0; moe_admissions[i]; i++)
-        print_entry(moe_admissions[i]->name, moe_admissions[i]->summary, moe_admissions[i]->source,
-                    moe_admissions[i]->params);
+        print_admission(moe_admissions[i]);
 }
 
 static void list_prefetchers(void)

@@ -25,7 +25,8 @@ static const struct moe_param options[] = {
                     "replacement: lru, fifo, lfu, random, clock, opt, opt:admit=forced, paper-lru, "
                     "paper-lru:hazards=off, static:list=FILE; all: moelab list policies"),
     CLI_OPTION_NAME(struct options, admission, "admission", "always",
-                    "which misses are fetched: always, never, quota:quota=8"),
+                    "which misses are fetched: always, never, quota:quota=8; all: moelab list "
+                    "admissions"),
     {.name = "contract",
      .type = MOE_PARAM_CHOICE,
      .offset = offsetof(struct options, contract),

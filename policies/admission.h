@@ -1,21 +1,51 @@
-/* The admission contract: whether a missed expert is fetched into a slot at all. */
+/* The admission contract: whether a missed expert is fetched into a slot at all. A strategy has one
+ * rule. Rules see routes and the platform's costs, never a clock; one that asks how many copies are
+ * under way (MOE_ADMISSION_ON_TIME) decides by time all the same, and says so.
+ *
+ * Order of calls: on_step once a forward pass; then for each event of a layer that has slots
+ * on_route once, after the classification, and in gate order admit for each missed expert. (Under
+ * the access contract an event is one expert.) Adding a rule: one file (start from
+ * admission_second_miss.c), one line in admission.c. */
 #ifndef MOELAB_POLICIES_ADMISSION_H
 #define MOELAB_POLICIES_ADMISSION_H
 
 #include "policies/policy.h"
 
+struct moe_costs;
+
+struct moe_admission_env {
+    uint32_t n_layers, n_experts;
+    uint64_t seed;
+    const struct moe_costs *costs; /* of the platform, or NULL; outlives the rule */
+    bool pageable;                 /* copies come from pageable memory */
+    bool miss_waits;               /* a missed expert is copied to the GPU anyway: dispatch.miss */
+    const void *params;            /* the struct that ops->params describes */
+};
+
 struct moe_admit_req {
     const struct moe_route *route;
-    uint32_t i; /* which expert of the route */
+    uint32_t i;      /* which expert of the route */
+    uint32_t copies; /* into slots, queued or running, those reserved by this event among them;
+                        0 unless the rule is MOE_ADMISSION_ON_TIME */
+};
+
+enum moe_admission_flags {
+    MOE_ADMISSION_NEEDS_COSTS = 1,
+    /* Decides by when copies land: two machines may decide differently though no expert is late. */
+    MOE_ADMISSION_ON_TIME = 2,
 };
 
 struct moe_admission_ops {
     const char *name, *summary, *source;
     const struct moe_param *params;
     size_t params_size;
-    size_t state_size;                             /* zeroed before init */
-    void (*init)(void *state, const void *params); /* optional */
-    void (*on_step)(void *state);                  /* optional: a forward pass begins */
+    uint32_t flags; /* enum moe_admission_flags bits */
+    /* Bytes of state, arrays included; zeroed before init. NULL: none. Being one block, it needs no
+     * release of its own. */
+    size_t (*state_size)(const struct moe_admission_env *env);
+    void (*init)(void *state, const struct moe_admission_env *env); /* optional */
+    void (*on_step)(void *state);                                   /* optional */
+    void (*on_route)(void *state, const struct moe_route *route);   /* optional */
     bool (*admit)(void *state, const struct moe_admit_req *req);
 };
 
@@ -24,12 +54,10 @@ struct moe_admission_spec {
     _Alignas(8) unsigned char params[MOE_POLICY_PARAMS_MAX];
 };
 
-enum { MOE_ADMISSION_STATE_MAX = 256 };
-
-/* An instance: spec plus state. */
+/* An instance. */
 struct moe_admission {
-    struct moe_admission_spec spec;
-    _Alignas(8) unsigned char state[MOE_ADMISSION_STATE_MAX];
+    const struct moe_admission_ops *ops;
+    void *state; /* heap; NULL where the rule has none */
 };
 
 extern const struct moe_admission_ops *const moe_admissions[]; /* ended by NULL */
@@ -37,20 +65,40 @@ extern const struct moe_admission_ops *const moe_admissions[]; /* ended by NULL 
 /* "NAME" or "NAME:key=value,...". */
 enum moe_status moe_admission_parse(const char *text, struct moe_admission_spec *out,
                                     struct moe_err *err);
-void moe_admission_init(struct moe_admission *admission, const struct moe_admission_spec *spec);
+
+/* env->params is taken from the spec. Errors: MOE_ERR_USAGE (the rule needs costs and there are
+ * none), MOE_ERR_MEMORY; then nothing needs releasing. */
+enum moe_status moe_admission_init(struct moe_admission *admission,
+                                   const struct moe_admission_spec *spec,
+                                   const struct moe_admission_env *env, struct moe_err *err);
+void moe_admission_release(struct moe_admission *admission); /* also one that is all zero */
+
 /* A forward pass begins. */
 static inline void moe_admission_step(struct moe_admission *admission)
 {
-    if (admission->spec.ops->on_step)
-        admission->spec.ops->on_step(admission->state);
+    if (admission->ops->on_step)
+        admission->ops->on_step(admission->state);
 }
 
-/* Shall the missed expert route->expert[i] be fetched into a slot? */
-static inline bool moe_admission_admits(struct moe_admission *admission,
-                                        const struct moe_route *route, uint32_t i)
+/* An event was classified. */
+static inline void moe_admission_route(struct moe_admission *admission,
+                                       const struct moe_route *route)
 {
-    struct moe_admit_req req = {route, i};
-    return admission->spec.ops->admit(admission->state, &req);
+    if (admission->ops->on_route)
+        admission->ops->on_route(admission->state, route);
+}
+
+static inline bool moe_admission_on_time(const struct moe_admission *admission)
+{
+    return admission->ops->flags & MOE_ADMISSION_ON_TIME;
+}
+
+/* Shall the missed expert route->expert[i] be fetched into a slot? copies: as in moe_admit_req. */
+static inline bool moe_admission_admits(struct moe_admission *admission,
+                                        const struct moe_route *route, uint32_t i, uint32_t copies)
+{
+    struct moe_admit_req req = {route, i, copies};
+    return admission->ops->admit(admission->state, &req);
 }
 
 #endif

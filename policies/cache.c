@@ -586,6 +586,14 @@ bool moe_cache_copying(const struct moe_cache *c, uint32_t layer)
     return false;
 }
 
+uint32_t moe_cache_copies(const struct moe_cache *c)
+{
+    uint32_t n = 0;
+    for (uint32_t s = 0; s < c->geometry->n_slots; s++)
+        n += c->slot[s].copies;
+    return n;
+}
+
 void moe_cache_pin(struct moe_cache *c, moe_slot s)
 {
     c->slot[s].holds++;

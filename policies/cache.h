@@ -124,6 +124,8 @@ void moe_cache_end_event(struct moe_cache *cache);
 /* Where key is (slot or MOE_NO_SLOT), without counting anything. */
 moe_slot moe_cache_find(const struct moe_cache *cache, moe_key key);
 bool moe_cache_in_flight(const struct moe_cache *cache, moe_slot slot);
+/* Copies into slots that have not landed, those of slots just reserved among them. */
+uint32_t moe_cache_copies(const struct moe_cache *cache);
 
 /* Is a copy under way into any slot of the layer's pool? */
 bool moe_cache_copying(const struct moe_cache *cache, uint32_t layer);

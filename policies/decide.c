@@ -145,6 +145,13 @@ const struct moe_plan *moe_plan_peek(struct moe_planner *p, const struct moe_cac
     return &p->plan;
 }
 
+bool moe_plan_admits(const struct moe_cache *cache, struct moe_admission *admission,
+                     const struct moe_route *route, uint32_t i)
+{
+    uint32_t copies = moe_admission_on_time(admission) ? moe_cache_copies(cache) : 0;
+    return moe_admission_admits(admission, route, i, copies);
+}
+
 const struct moe_plan *moe_plan_event(struct moe_planner *p, struct moe_cache *cache,
                                       struct moe_admission *admission,
                                       const struct moe_layer_routes *routes)
@@ -156,10 +163,11 @@ const struct moe_plan *moe_plan_event(struct moe_planner *p, struct moe_cache *c
     if (route->n == 0)
         return &p->plan;
     moe_cache_route(cache, route);
+    moe_admission_route(admission, route);
     for (uint32_t i = 0; i < route->n; i++) {
         if (p->access[i] != MOE_MISS)
             moe_cache_touch(cache, p->slot[i]);
-        else if (moe_admission_admits(admission, route, i))
+        else if (moe_plan_admits(cache, admission, route, i))
             p->fill[i] = moe_cache_reserve(cache, route, i, NULL);
     }
     moe_cache_end_event(cache);

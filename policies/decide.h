@@ -44,6 +44,10 @@ const struct moe_plan *moe_plan_collect(struct moe_planner *planner,
 const struct moe_plan *moe_plan_peek(struct moe_planner *planner, const struct moe_cache *cache,
                                      const struct moe_layer_routes *routes);
 
+/* Asks the admission rule for the missed expert route->expert[i]. */
+bool moe_plan_admits(const struct moe_cache *cache, struct moe_admission *admission,
+                     const struct moe_route *route, uint32_t i);
+
 /* Event contract: classify all at the event's start; in gate order touch the hits and, where
  * admission says so, reserve slots for the misses; then end the event. Reserved slots are in
  * flight: the caller fetches and reports moe_cache_ready. */

@@ -37,6 +37,18 @@ static enum moe_status alloc(struct moe_loop *loop, struct moe_err *err)
     return s ? s : moe_planner_new(&loop->planner, loop->n_experts, loop->top_k, err);
 }
 
+static enum moe_status begin_admission(struct moe_loop *loop, struct moe_err *err)
+{
+    const struct moe_strategy *strategy = loop->strategy;
+    struct moe_admission_env env = {.n_layers = loop->n_layers,
+                                    .n_experts = loop->n_experts,
+                                    .seed = strategy->seed,
+                                    .costs = loop->costs,
+                                    .pageable = strategy->fill_memory == MOE_FILL_PAGEABLE,
+                                    .miss_waits = strategy->miss == MOE_MISS_WAIT};
+    return moe_admission_init(&loop->admission, &strategy->admission, &env, err);
+}
+
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
                               const struct moe_machine_ops *ops, void *machine,
                               struct moe_cache *cache, const struct moe_costs *costs,
@@ -59,8 +71,9 @@ enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *
                                      .n_experts = n_experts};
     if (costs)
         loop->link.copy_ns = costs->copy_ns[strategy->fill_memory == MOE_FILL_PAGEABLE];
-    moe_admission_init(&loop->admission, &strategy->admission);
     enum moe_status s = check_strategy(strategy, costs, err);
+    if (!s)
+        s = begin_admission(loop, err);
     if (!s)
         s = alloc(loop, err);
     if (s)
@@ -70,6 +83,7 @@ enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *
 
 void moe_loop_release(struct moe_loop *loop)
 {
+    moe_admission_release(&loop->admission);
     moe_planner_free(loop->planner);
     moe_ahead_release(&loop->ahead);
     free(loop->link.landed_ns);
@@ -265,7 +279,8 @@ static void run_cached(const struct layer_run *run)
 /* May what is decided now depend on when copies land? */
 static bool copying(const struct moe_loop *loop, uint32_t layer)
 {
-    if (!loop->ahead.state && !loop->link.landed_ns)
+    bool alone = !loop->ahead.state && !loop->link.landed_ns;
+    if (alone && !moe_admission_on_time(&loop->admission))
         return moe_cache_copying(loop->cache, layer);
     for (uint32_t l = 0; l < loop->n_layers; l++)
         if (moe_cache_copying(loop->cache, l))

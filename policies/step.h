@@ -45,7 +45,8 @@ struct moe_loop {
 
 /* Takes pointers, owns planner, link, ahead, place and jobs only. costs: of the strategy's threads,
  * or NULL where no platform is known. Errors: MOE_ERR_USAGE (prefill 'auto' or dispatch 'fastest'
- * without costs, prefill_warm with prefill 'cpu'), MOE_ERR_MEMORY. The loop stays where it is. */
+ * without costs, prefill_warm with prefill 'cpu'), those of moe_admission_init, MOE_ERR_MEMORY. The
+ * loop stays where it is. */
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
                               const struct moe_machine_ops *ops, void *machine,
                               struct moe_cache *cache, const struct moe_costs *costs,

@@ -61,6 +61,7 @@ static void replay_end(struct replay *r)
     moe_fast_free(r->fast);
     moe_planner_free(r->planner);
     moe_cache_free(r->cache);
+    moe_admission_release(&r->admission);
 }
 
 static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
@@ -70,8 +71,12 @@ static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
     enum moe_status s = moe_admission_parse("always", &always, err);
     if (s)
         return s;
-    moe_admission_init(&r->admission, r->options->admission ? r->options->admission : &always);
-    s = moe_cache_new(&r->cache, r->geometry, info->top_k, r->policy, r->options->seed, err);
+    struct moe_admission_env env = {
+        .n_layers = info->n_layers, .n_experts = info->n_experts, .seed = r->options->seed};
+    s = moe_admission_init(&r->admission, r->options->admission ? r->options->admission : &always,
+                           &env, err);
+    if (!s)
+        s = moe_cache_new(&r->cache, r->geometry, info->top_k, r->policy, r->options->seed, err);
     if (!s)
         s = moe_planner_new(&r->planner, info->n_experts, info->top_k, err);
     if (s)
@@ -156,9 +161,10 @@ static bool replay_access(struct replay *r, struct moe_route *route)
     route->slot = &slot;
     route->access = &access;
     moe_cache_route_access(r->cache, route);
+    moe_admission_route(&r->admission, route);
     if (access != MOE_MISS) {
         moe_cache_touch(r->cache, slot);
-    } else if (moe_admission_admits(&r->admission, route, 0)) {
+    } else if (moe_plan_admits(r->cache, &r->admission, route, 0)) {
         moe_slot filled = moe_cache_reserve(r->cache, route, 0, NULL);
         if (filled != MOE_NO_SLOT)
             moe_cache_ready(r->cache, filled);

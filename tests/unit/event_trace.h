@@ -156,7 +156,8 @@ static inline struct moe_counts run_trace(const struct run *run,
     struct moe_cache *cache;
     struct moe_err err;
     REQUIRE(moe_admission_parse("always", &always, &err) == MOE_OK);
-    moe_admission_init(&admission, &always);
+    REQUIRE(moe_admission_init(&admission, &always, &(struct moe_admission_env){0}, &err) ==
+            MOE_OK);
     REQUIRE(moe_planner_new(&planner, t->n_experts, t->top_k, &err) == MOE_OK);
     REQUIRE(moe_cache_new(&cache, run->geometry, t->top_k, policy, run->seed, &err) == MOE_OK);
     moe_cache_preload(cache);

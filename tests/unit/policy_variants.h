@@ -62,7 +62,7 @@ static inline void list_variants(void)
         add_variants(*ops);
 }
 
-static const struct moe_policy_spec *find_variant(const char *text)
+static inline const struct moe_policy_spec *find_variant(const char *text)
 {
     for (uint32_t i = 0; i < n_variants; i++)
         if (strcmp(variants[i].text, text) == 0)

@@ -19,10 +19,11 @@ static struct moe_admission admission;
 static void admit(const char *text)
 {
     struct moe_admission_spec spec;
+    struct moe_admission_env env = {.n_layers = L, .n_experts = E};
     struct moe_err err;
-    if (moe_admission_parse(text, &spec, &err))
+    moe_admission_release(&admission);
+    if (moe_admission_parse(text, &spec, &err) || moe_admission_init(&admission, &spec, &env, &err))
         ck_abort_msg("%s", err.text);
-    moe_admission_init(&admission, &spec);
 }
 
 static void open_all(void)
@@ -38,6 +39,7 @@ static void open_all(void)
 
 static void close_all(void)
 {
+    moe_admission_release(&admission);
     moe_planner_free(planner);
     moe_cache_free(cache);
     moe_geometry_release(&geometry);
@@ -301,7 +303,7 @@ static uint32_t admitted(void)
     uint32_t n = 0;
     bool before = true;
     for (int i = 0; i < 100; i++) {
-        bool now = moe_admission_admits(&admission, &route, 0);
+        bool now = moe_admission_admits(&admission, &route, 0, 0);
         ck_assert(before || !now);
         n += now;
         before = now;
@@ -360,8 +362,9 @@ static enum moe_status parse(enum rule rule, const char *text, struct moe_err *e
     return s;
 }
 
-#define N40 "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
-#define N63 N40 "nnnnnnnnnnnnnnnnnnnnnnn"
+#define N40        "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
+#define ADMISSIONS "always never quota queue-limit probabilistic second-miss pay-back q-star"
+#define N63        N40 "nnnnnnnnnnnnnnnnnnnnnnn"
 
 START_TEST(wrong_names_and_keys_are_refused)
 {
@@ -375,10 +378,10 @@ START_TEST(wrong_names_and_keys_are_refused)
         {PREFETCHER, "", "empty prefetcher name"},
         {POLICY, N63 "n", "policy name '" N40 "...' exceeds 63 characters"},
         {PREFETCHER, N63 "n:a=1", "prefetcher name '" N40 "...' exceeds 63 characters"},
-        {ADMISSION, N63, "unknown admission '" N63 "'; known: always never quota"},
+        {ADMISSION, N63, "unknown admission '" N63 "'; known: " ADMISSIONS},
         {ADMISSION, "alway",
-         "unknown admission 'alway' (did you mean 'always'?); known: always never quota"},
-        {ADMISSION, "xyzzyx", "unknown admission 'xyzzyx'; known: always never quota"},
+         "unknown admission 'alway' (did you mean 'always'?); known: " ADMISSIONS},
+        {ADMISSION, "xyzzyx", "unknown admission 'xyzzyx'; known: " ADMISSIONS},
         {PREFETCHER, "previous_token",
          "unknown prefetcher 'previous_token' (did you mean 'previous-token'?); known: none "
          "previous-token"},

@@ -224,7 +224,8 @@ static struct moe_counts run_late(struct late_run *r, const struct moe_policy_sp
     r->held = MOE_NO_SLOT;
     moe_rng_init(&r->rng, seed);
     REQUIRE(moe_admission_parse("always", &always, &err) == MOE_OK);
-    moe_admission_init(&admission, &always);
+    REQUIRE(moe_admission_init(&admission, &always, &(struct moe_admission_env){0}, &err) ==
+            MOE_OK);
     REQUIRE(moe_planner_new(&planner, t->n_experts, t->top_k, &err) == MOE_OK);
     REQUIRE(moe_cache_new(&r->cache, r->geometry, t->top_k, spec, seed, &err) == MOE_OK);
     moe_cache_preload(r->cache);

@@ -1,0 +1,84 @@
+/* q*: of the missed experts the share q is fetched for which link and CPU end together,
+ *     q bytes / link = (1 - q) bytes / CPU,  q = cpu_ns / (cpu_ns + copy_ns),
+ * the most recently used first.
+ *
+ * q holds for the misses of all passes so far: a layer misses too few to be divided by itself, so
+ * what one layer's share leaves over after the point goes on to the next. After any event, fetches
+ * are q times the misses, rounded down. The source measures both rates while both sides run; here
+ * DRAM that does not suffice for both slows both by one factor (sim/engine.h), and q stays.
+ *
+ * The source computes what it fetches on the GPU, so that the split is of the step's own work. That
+ * is dispatch, not admission: a strategy whose misses go to the CPU fetches the same share for
+ * later use. */
+#include "policies/admission_rules.h"
+
+#include "policies/cost.h"
+
+struct uses {
+    uint64_t before, latest; /* events, from 1; 0: none */
+};
+
+struct state {
+    uint64_t cpu_ns, both_ns;
+    uint64_t rest_ns; /* of the shares so far, what makes no whole expert: below both_ns */
+    uint64_t event;
+    uint64_t allowed; /* of this event's misses */
+    uint32_t n_experts;
+    struct uses uses[]; /* [L * E] */
+};
+
+static size_t state_size(const struct moe_admission_env *env)
+{
+    return sizeof(struct state) + (size_t)env->n_layers * env->n_experts * sizeof(struct uses);
+}
+
+static void init(void *state, const struct moe_admission_env *env)
+{
+    struct state *s = state;
+    s->cpu_ns = env->costs->cpu_expert_ns;
+    s->both_ns = s->cpu_ns + env->costs->copy_ns[env->pageable];
+    s->n_experts = env->n_experts;
+}
+
+static struct uses *uses_of(struct state *s, const struct moe_route *route, uint32_t i)
+{
+    return &s->uses[(size_t)route->layer * s->n_experts + route->expert[i]];
+}
+
+static void on_route(void *state, const struct moe_route *route)
+{
+    struct state *s = state;
+    s->event++;
+    for (uint32_t i = 0; i < route->n; i++) {
+        struct uses *uses = uses_of(s, route, i);
+        uses->before = uses->latest;
+        uses->latest = s->event;
+        s->rest_ns += route->access[i] == MOE_MISS ? s->cpu_ns : 0;
+    }
+    s->allowed = s->both_ns ? s->rest_ns / s->both_ns : 0;
+    s->rest_ns -= s->allowed * s->both_ns;
+}
+
+/* Is it among the `allowed` most recently used of the missed? Gate order among equals. */
+static bool admit(void *state, const struct moe_admit_req *req)
+{
+    struct state *s = state;
+    const struct moe_route *route = req->route;
+    uint64_t mine = uses_of(s, route, req->i)->before, n_first = 0;
+    for (uint32_t j = 0; j < route->n; j++) {
+        uint64_t other = uses_of(s, route, j)->before;
+        n_first += route->access[j] == MOE_MISS && (other > mine || (other == mine && j < req->i));
+    }
+    return n_first < s->allowed;
+}
+
+const struct moe_admission_ops moe_admission_q_star = {
+    .name = "q-star",
+    .summary = "fetches the share of the misses for which link and CPU end together",
+    .source = "FreeToken: FlashML-org/FreeToken, arXiv 2608.16157",
+    .flags = MOE_ADMISSION_NEEDS_COSTS,
+    .state_size = state_size,
+    .init = init,
+    .on_route = on_route,
+    .admit = admit,
+};
