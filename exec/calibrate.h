@@ -6,16 +6,17 @@
  *                    time after a kernel on the device, as when a layer's routes arrive; divided by
  *                    their number. Weights walk through more memory than the caches hold
  *   link             copies alone on their stream, each waited for; two sizes give rate and fixed
- *                    cost. The fixed cost of an expert copy is that of whole steps: of fetching one
- *                    on demand, less one that is there, less the bytes
+ *                    cost, to which comes what the machine needs to start one and to see it land
+ *                    (whole steps, one expert a layer, fetched on demand)
  *   dram             the larger of the best read rate of the threads and the sum of copies and
  *                    experts on the CPU that run together
  *   gpu              experts queued one behind another, as hits are; two sizes give rate and fixed
- *                    cost; many tokens: so many that twice as many take twice as long, up to 2048
+ *                    cost, to which comes what experts take longer in whole steps, all hits; many
+ *                    tokens: so many that twice as many take twice as long, up to 2048
  *   layer, token     whole steps of the real machine, all hits: what the cost model
  *                    (policies/cost.h) leaves unexplained of a layer, and of the step
- *   state            whole steps, all on the CPU: what it leaves unexplained beyond that, divided
- *                    between down and up as the timeline shows the gaps before and behind the CPU
+ *   state            whole steps, all on the CPU: from the routes to the CPU's start, beyond what
+ *                    hits wait as well, and from the CPU's end to the sum
  *   power            the mean of a second of doing nothing, and of doing one thing
  *
  * Rounds: every round measures each of them once, so that a machine that slows down or speeds up

@@ -109,71 +109,60 @@ static struct line line_of(const struct moe_calibrator *c, bool gpu)
     return line_through(c, moe_quantile(v[0], n, 0.5), moe_quantile(v[1], n, 0.5));
 }
 
-/* What the model says of a layer's dense part, its overhead apart, and of the head: ns. */
-static double attend_ns(const struct derivation *d)
+/* From the routes to the first kernel: a layer with hits has it, so it is part of the overhead, and
+ * what a layer with misses or copies waits beyond that is theirs. */
+static double wait_of_hits(const struct moe_cal_round *r)
 {
-    return (double)moe_cost_attend_ns(&d->costs, 1, (uint64_t)d->context);
-}
-
-static double head_ns(const struct derivation *d)
-{
-    return (double)moe_cost_head_ns(&d->costs, 1);
-}
-
-static double top_k(const struct derivation *d)
-{
-    return (double)d->c->model.top_k;
-}
-
-static double layers(const struct derivation *d)
-{
-    return (double)d->c->model.n_layers;
-}
-
-/* A layer of a round's steps; with one layer that is all of the step but the head. */
-static double layer_ns(const struct derivation *d, const struct moe_cal_round *r,
-                       enum moe_cal_step kind)
-{
-    return layers(d) > 1 ? r->step[kind].layer : r->step[kind].step - head_ns(d);
+    return r->step[MOE_CAL_HIT].first;
 }
 
 static double copy_in_steps(const struct derivation *d, const struct moe_cal_round *r)
 {
-    const double more = layer_ns(d, r, MOE_CAL_COPY_1) - layer_ns(d, r, MOE_CAL_HIT_1);
-    const double rate = d->out->platform.link.h2d_pinned_gb_per_s;
-    return (more - (double)d->costs.expert_bytes / rate) * 1e-3;
+    const struct moe_cal_times *t = &r->step[MOE_CAL_COPY];
+    return d->copy.fixed * 1e6 + (t->first - wait_of_hits(r) + t->second) * 1e-3;
 }
 
+static double dense_ns(const struct derivation *d)
+{
+    return (double)moe_cost_attend_ns(&d->costs, 1, (uint64_t)d->context);
+}
+
+/* All but the experts and what the model says of the dense part. */
 static double layer_overhead(const struct derivation *d, const struct moe_cal_round *r)
 {
-    const double experts = top_k(d) * (double)d->costs.gpu_expert_ns;
-    return (layer_ns(d, r, MOE_CAL_HIT) - attend_ns(d) - experts) * 1e-3;
+    const struct moe_cal_times *t = &r->step[MOE_CAL_HIT];
+    return (t->layer - t->span - dense_ns(d)) * 1e-3;
+}
+
+/* Experts of a layer may take longer than one behind another, where the host queues them more
+ * slowly than they end. A difference larger than all the rest of the layer is none of that: then
+ * the machine has changed its speed in between. */
+static double launch_in_steps(const struct derivation *d, const struct moe_cal_round *r)
+{
+    const struct moe_cal_times *t = &r->step[MOE_CAL_HIT];
+    const double k = (double)d->c->model.top_k;
+    const double more = t->span - k * (double)d->costs.gpu_expert_ns;
+    const double rest = t->layer - t->span - dense_ns(d);
+    return d->gpu.fixed * 1e6 + (fabs(more) < rest ? more / k * 1e-3 : 0);
 }
 
 static double token_overhead(const struct derivation *d, const struct moe_cal_round *r)
 {
-    const double experts = top_k(d) * (double)d->costs.gpu_expert_ns;
-    const double layer = (double)d->costs.layer_overhead_ns + attend_ns(d) + experts;
-    return (r->step[MOE_CAL_HIT].step - layers(d) * layer - head_ns(d)) * 1e-3;
-}
-
-static double states(const struct derivation *d, const struct moe_cal_round *r)
-{
-    const double experts = top_k(d) * (double)d->costs.cpu_expert_ns;
-    const double layer = (double)d->costs.layer_overhead_ns + attend_ns(d) + experts;
-    return fmax(0, layer_ns(d, r, MOE_CAL_CPU) - layer) * 1e-3;
+    return (r->step[MOE_CAL_HIT].rest - (double)moe_cost_head_ns(&d->costs, 1)) * 1e-3;
 }
 
 static double state_down(const struct derivation *d, const struct moe_cal_round *r)
 {
-    const struct moe_cal_times *t = &r->step[MOE_CAL_CPU];
-    const double both = t->down + t->up;
-    return states(d, r) * (both > 0 ? t->down / both : 0.5);
+    (void)d;
+    return fmax(0, r->step[MOE_CAL_CPU].first - wait_of_hits(r)) * 1e-3;
 }
 
+/* Misses that start earlier than hits do shorten the layer: taken off here. */
 static double state_up(const struct derivation *d, const struct moe_cal_round *r)
 {
-    return states(d, r) - state_down(d, r);
+    const struct moe_cal_times *t = &r->step[MOE_CAL_CPU];
+    (void)d;
+    return (t->second + fmin(0, t->first - wait_of_hits(r))) * 1e-3;
 }
 
 /* As many digits as a measurement has. */
@@ -338,6 +327,8 @@ static void derive_overheads(struct derivation *d)
     snprintf(how, sizeof how, "whole steps of %.120s", d->c->steps_of);
     use_costs(d);
     measured(d, "link.copy_setup_us", copy_in_steps, how);
+    use_costs(d);
+    measured(d, "gpu.expert_launch_us", launch_in_steps, how);
     use_costs(d);
     measured(d, keys[0], layer_overhead, how);
     use_costs(d);

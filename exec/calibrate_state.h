@@ -18,12 +18,11 @@ struct moe_cal_size {
     uint64_t walk; /* all experts of the model: where they fit into a cache, so they do here */
 };
 
-/* The kinds of whole steps: where a layer's experts are, and how many it has. */
+/* The kinds of whole steps: where a layer's experts are. */
 enum moe_cal_step {
-    MOE_CAL_CPU,    /* all top-k on the CPU */
-    MOE_CAL_HIT,    /* all top-k in slots */
-    MOE_CAL_HIT_1,  /* one, in a slot */
-    MOE_CAL_COPY_1, /* one, copied on demand */
+    MOE_CAL_CPU,  /* all top-k on the CPU */
+    MOE_CAL_HIT,  /* all top-k in slots */
+    MOE_CAL_COPY, /* one, copied on demand */
     MOE_N_CAL_STEPS
 };
 
@@ -36,10 +35,13 @@ enum moe_cal_activity {
     MOE_N_CAL_POWERS
 };
 
-/* What the steps of one kind took: medians over the steps of a round, in ns. */
+/* What the steps of one kind took: medians over the steps and layers of a round, in ns. */
 struct moe_cal_times {
-    double step, layer; /* a whole step, and from one layer's beginning to the next's */
-    double down, up;    /* from the routes to the CPU's start, from its end to the sum; CPU only */
+    double layer;  /* from a layer's beginning to the next one's, or the head's */
+    double rest;   /* of a step, beside its layers */
+    double first;  /* from the routes to the first expert, or its copy */
+    double second; /* CPU: from the last expert to the sum; copies: from landing to the kernel */
+    double span;   /* from the first kernel of an expert to the sum */
 };
 
 /* Raw measurements of one round, in seconds unless said otherwise. */

@@ -27,13 +27,12 @@ static const struct kind {
 } kinds[MOE_N_CAL_STEPS] = {
     [MOE_CAL_CPU] = {false, false, {{"admission", "never"}}},
     [MOE_CAL_HIT] = {true, false, {{"admission", "always"}}},
-    [MOE_CAL_HIT_1] = {true, true, {{"admission", "always"}}},
-    [MOE_CAL_COPY_1] = {false,
-                        true,
-                        {{"admission", "never"},
-                         {"dispatch.miss", "wait"},
-                         {"dispatch.overlap", "off"},
-                         {"dispatch.order", "gate"}}},
+    [MOE_CAL_COPY] = {false,
+                      true,
+                      {{"admission", "never"},
+                       {"dispatch.miss", "wait"},
+                       {"dispatch.overlap", "off"},
+                       {"dispatch.order", "gate"}}},
 };
 
 /* Device memory of the whole steps: dense part, head, KV cache, slots, staging. */
@@ -155,28 +154,36 @@ static enum moe_status make_trace(const struct moe_calibrator *c, const struct k
 
 /* What the timeline says of one layer of a step; 0: nothing. */
 struct layer_marks {
-    uint64_t attend_start, attend_end, cpu_start, cpu_end, combine_start;
+    uint64_t attend_start, attend_end, cpu_start, cpu_end, copy_start, copy_end, kernel_start,
+        combine_start;
 };
 
-/* Differences of all steps that count. */
-struct gaps {
-    struct layer_marks *layer; /* [L] of the step under way */
+/* The steps that count, and the one under way. */
+struct reading {
+    struct layer_marks *layer; /* [L], and behind them the head's start as an attend's */
     uint32_t n_layers;
-    double *period, *down, *up; /* [steps x L] */
-    size_t n_period, n_cpu;
+    struct moe_cal_times *sample; /* [steps x L] */
+    size_t n;
 };
 
-static void take_layer(struct gaps *g, const struct moe_operation *op)
+static void take_operation(struct reading *r, const struct moe_operation *op)
 {
-    struct layer_marks *m = &g->layer[op->layer];
+    struct layer_marks *m = &r->layer[op->layer >= 0 ? (uint32_t)op->layer : r->n_layers];
     if (op->track == MOE_TRACK_CPU) { /* several works of a layer: from the first to the last */
         m->cpu_start = m->cpu_start ? m->cpu_start : op->start_ns;
         m->cpu_end = op->end_ns;
-    } else if (op->track == MOE_TRACK_GPU && strcmp(op->name, "attend") == 0) {
+    } else if (op->track == MOE_TRACK_H2D) {
+        m->copy_start = op->start_ns;
+        m->copy_end = op->end_ns;
+    } else if (op->track != MOE_TRACK_GPU) {
+        return;
+    } else if (strcmp(op->name, "attend") == 0 || op->layer < 0) {
         m->attend_start = op->start_ns;
         m->attend_end = op->end_ns;
-    } else if (op->track == MOE_TRACK_GPU && strcmp(op->name, "combine") == 0) {
+    } else if (strcmp(op->name, "combine") == 0) {
         m->combine_start = op->start_ns;
+    } else if (!m->kernel_start) {
+        m->kernel_start = op->start_ns;
     }
 }
 
@@ -185,46 +192,57 @@ static double ns_between(uint64_t from, uint64_t to)
     return (double)to - (double)from;
 }
 
-static void end_step(struct gaps *g, bool counts)
+static void end_step(struct reading *r, double step_ns, bool counts)
 {
-    for (uint32_t l = 0; l < g->n_layers && counts; l++) {
-        const struct layer_marks *m = &g->layer[l];
-        if (l > 0)
-            g->period[g->n_period++] = ns_between(m[-1].attend_start, m->attend_start);
-        if (!m->cpu_start)
-            continue;
-        g->down[g->n_cpu] = ns_between(m->attend_end, m->cpu_start);
-        g->up[g->n_cpu++] = ns_between(m->cpu_end, m->combine_start);
+    const struct layer_marks *m = r->layer;
+    const double all = ns_between(m->attend_start, m[r->n_layers].attend_start);
+    for (uint32_t l = 0; l < r->n_layers && counts; l++, m++) {
+        const uint64_t first = m->cpu_start    ? m->cpu_start
+                               : m->copy_start ? m->copy_start
+                                               : m->kernel_start;
+        r->sample[r->n++] = (struct moe_cal_times){
+            .layer = all / r->n_layers,
+            .rest = step_ns - all,
+            .first = ns_between(m->attend_end, first),
+            .second = m->cpu_start    ? ns_between(m->cpu_end, m->combine_start)
+                      : m->copy_start ? ns_between(m->copy_end, m->kernel_start)
+                                      : 0,
+            .span = m->kernel_start ? ns_between(m->kernel_start, m->combine_start) : 0};
     }
-    memset(g->layer, 0, g->n_layers * sizeof *g->layer);
+    memset(r->layer, 0, (r->n_layers + 1) * sizeof *r->layer);
 }
 
-static double median(double *value, size_t n)
+/* Median of a member of all samples; v: room for them. */
+static double median(const struct reading *r, size_t offset, double *v)
 {
-    moe_sort_f64(value, n);
-    return moe_quantile(value, n, 0.5);
+    for (size_t i = 0; i < r->n; i++)
+        memcpy(&v[i], (const char *)&r->sample[i] + offset, sizeof *v);
+    moe_sort_f64(v, r->n);
+    return moe_quantile(v, r->n, 0.5);
 }
 
 /* A step's operations stand before its "token", in no order. */
-static void read_timeline(const struct moe_timeline *timeline, struct gaps *g,
+static void read_timeline(const struct moe_timeline *timeline, struct reading *r, double *room,
                           struct moe_cal_times *out)
 {
     uint32_t steps = 0;
     for (uint64_t i = 0; i < moe_timeline_count(timeline); i++) {
         const struct moe_operation *op = moe_timeline_at(timeline, i);
         if (op->track == MOE_TRACK_TOKEN)
-            end_step(g, steps++ >= WARM);
-        else if (op->layer >= 0)
-            take_layer(g, op);
+            end_step(r, ns_between(op->start_ns, op->end_ns), steps++ >= WARM);
+        else
+            take_operation(r, op);
     }
-    out->layer = median(g->period, g->n_period);
-    out->down = median(g->down, g->n_cpu);
-    out->up = median(g->up, g->n_cpu);
+    out->layer = median(r, offsetof(struct moe_cal_times, layer), room);
+    out->rest = median(r, offsetof(struct moe_cal_times, rest), room);
+    out->first = median(r, offsetof(struct moe_cal_times, first), room);
+    out->second = median(r, offsetof(struct moe_cal_times, second), room);
+    out->span = median(r, offsetof(struct moe_cal_times, span), room);
 }
 
 static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind,
                                const struct moe_trace *trace, struct moe_timeline *timeline,
-                               double *token_ms, struct moe_err *err)
+                               struct moe_err *err)
 {
     struct moe_strategy strategy;
     struct moe_result result;
@@ -240,41 +258,37 @@ static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind
                     .pool = {.threads = (uint32_t)strategy.threads,
                              .pin = c->o->pin,
                              .kernels = c->o->kernels},
-                    .timeline = timeline},
-        .token_ms = token_ms};
+                    .timeline = timeline}};
     return moe_execute(&input, &result, &allocation, err);
 }
 
-/* Steps of one kind: their median, and those of their parts. */
+/* Steps of one kind. */
 static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind, uint64_t steps,
                                struct moe_cal_times *out, struct moe_err *err)
 {
     const uint64_t layers = c->model.n_layers, n = (steps + WARM) * layers;
     struct moe_trace trace = {0};
     struct moe_timeline *timeline = NULL;
-    double *numbers = calloc(3 * n + steps + WARM, sizeof *numbers);
-    struct gaps gaps = {.layer = calloc(layers, sizeof *gaps.layer),
-                        .n_layers = (uint32_t)layers,
-                        .period = numbers,
-                        .down = numbers + n,
-                        .up = numbers + 2 * n};
-    double *token_ms = numbers + 3 * n;
-    enum moe_status s = numbers && gaps.layer ? MOE_OK : moe_fail_memory(err, "whole steps");
+    double *room = calloc(n, sizeof *room);
+    struct reading reading = {.layer = calloc(layers + 1, sizeof *reading.layer),
+                              .n_layers = (uint32_t)layers,
+                              .sample = calloc(n, sizeof *reading.sample)};
+    enum moe_status s =
+        room && reading.layer && reading.sample ? MOE_OK : moe_fail_memory(err, "whole steps");
     if (!s)
         s = make_trace(c, kind, steps + WARM, &trace, err);
     if (!s)
         s = moe_timeline_new(&timeline, (steps + WARM) * (layers * (2 * c->model.top_k + 8) + 8),
                              err);
     if (!s)
-        s = execute(c, kind, &trace, timeline, token_ms, err);
-    if (!s) {
-        read_timeline(timeline, &gaps, out);
-        out->step = median(token_ms + WARM, steps) * 1e6;
-    }
+        s = execute(c, kind, &trace, timeline, err);
+    if (!s)
+        read_timeline(timeline, &reading, room, out);
     moe_timeline_free(timeline);
     moe_trace_release(&trace);
-    free(gaps.layer);
-    free(numbers);
+    free(reading.layer);
+    free(reading.sample);
+    free(room);
     return s;
 }
 

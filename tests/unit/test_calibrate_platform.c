@@ -59,9 +59,12 @@ static struct moe_platform wanted(void)
     return p;
 }
 
+static double early, longer; /* ns: of misses before hits, of kernels in whole steps */
+
+/* Alone; 7 us less than in the machine. */
 static double copy_s(const struct moe_platform *p, double bytes, double gb_per_s)
 {
-    return p->link.copy_setup_us * 1e-6 + bytes / (gb_per_s * 1e9);
+    return (p->link.copy_setup_us - 7) * 1e-6 + bytes / (gb_per_s * 1e9);
 }
 
 static double gpu_s(const struct moe_platform *p, double bytes)
@@ -69,25 +72,24 @@ static double gpu_s(const struct moe_platform *p, double bytes)
     return p->gpu.expert_launch_us * 1e-6 + bytes / (p->gpu.read_gb_per_s * 1e9);
 }
 
-/* What steps of a machine that obeys the model take: ns. */
+/* What steps of a machine that obeys the model take: ns. Hits wait for 9 us; an expert copy of the
+ * machine costs 7 us more than one that is just waited for. */
 static void fill_steps(const struct moe_platform *p, struct moe_cal_round *r)
 {
     struct moe_costs c;
     moe_costs_init(&c, &model, p, p->cpu.cores);
     const double dense = (double)(c.layer_overhead_ns + moe_cost_attend_ns(&c, 1, 16));
-    const double down = (double)moe_cost_state_down_ns(&c, 1);
-    const double up = (double)moe_cost_state_up_ns(&c, 1), cpu = K * (double)c.cpu_expert_ns;
-    const double gpu = (double)c.gpu_expert_ns;
-    const double layer[MOE_N_CAL_STEPS] = {[MOE_CAL_CPU] = dense + down + cpu + up,
-                                           [MOE_CAL_HIT] = dense + K * gpu,
-                                           [MOE_CAL_HIT_1] = dense + gpu,
-                                           [MOE_CAL_COPY_1] = dense + (double)c.copy_ns[0] + gpu};
-    for (int i = 0; i < MOE_N_CAL_STEPS; i++)
-        r->step[i] = (struct moe_cal_times){
-            .layer = layer[i],
-            .step = L * layer[i] + (double)(c.token_overhead_ns + moe_cost_head_ns(&c, 1)),
-            .down = 3 * 7.0, /* in the ratio of 30 to 10, as much shorter as gaps may be */
-            .up = 7.0};
+    const double rest = (double)(c.token_overhead_ns + moe_cost_head_ns(&c, 1));
+    const double span = K * (double)c.gpu_expert_ns + longer;
+    r->step[MOE_CAL_HIT] =
+        (struct moe_cal_times){.layer = dense + span, .rest = rest, .first = 9000, .span = span};
+    r->step[MOE_CAL_CPU] =
+        (struct moe_cal_times){.layer = 1,
+                               .rest = 1,
+                               .first = 9000 - early + (double)moe_cost_state_down_ns(&c, 1),
+                               .second = (double)moe_cost_state_up_ns(&c, 1)};
+    r->step[MOE_CAL_COPY] =
+        (struct moe_cal_times){.layer = 1, .rest = 1, .first = 9000 + 3000, .second = 4000};
 }
 
 static struct moe_cal_round round_of(const struct moe_platform *p)
@@ -201,8 +203,44 @@ START_TEST(no_fixed_cost)
 {
     struct moe_platform p = wanted();
     p.gpu.expert_launch_us = 0;
-    p.link.copy_setup_us = 0;
+    p.link.copy_setup_us = 7;
     derive(&p, L);
+    expect_constants(&result.platform, &p);
+}
+END_TEST
+
+/* The CPU starts before the GPU would: the layer is shorter by that. */
+START_TEST(misses_that_start_early)
+{
+    struct moe_platform p = wanted();
+    early = 4000;
+    p.link.state_down_us = 0;
+    derive(&p, L);
+    early = 0;
+    p.link.state_up_us -= 4;
+    expect_constants(&result.platform, &p);
+}
+END_TEST
+
+/* A card that became slower between its kernels alone and whole steps: not an overhead. */
+START_TEST(drift_is_no_overhead)
+{
+    const struct moe_platform p = wanted();
+    longer = 150000;
+    derive(&p, L);
+    longer = 0;
+    expect_constants(&result.platform, &p);
+}
+END_TEST
+
+/* Kernels that the host queues too slowly. */
+START_TEST(slow_queueing_is_a_launch)
+{
+    struct moe_platform p = wanted();
+    longer = 20000;
+    derive(&p, L);
+    longer = 0;
+    p.gpu.expert_launch_us += 20. / K;
     expect_constants(&result.platform, &p);
 }
 END_TEST
@@ -213,6 +251,7 @@ START_TEST(without_steps)
     derive(&p, 0);
     p.gpu.layer_overhead_us = p.gpu.token_overhead_us = 0;
     p.link.state_down_us = p.link.state_up_us = 0;
+    p.link.copy_setup_us = 5;
     expect_constants(&result.platform, &p); /* the fixed cost of copies from two sizes */
     ck_assert_int_eq(
         strncmp(moe_calibration_origin(&result, "gpu.layer_overhead_us"), "guess: 0", 8), 0);
@@ -226,6 +265,9 @@ int main(void)
     tcase_add_test(tc, the_platform_comes_back);
     tcase_add_test(tc, medians_and_spread);
     tcase_add_test(tc, no_fixed_cost);
+    tcase_add_test(tc, misses_that_start_early);
+    tcase_add_test(tc, drift_is_no_overhead);
+    tcase_add_test(tc, slow_queueing_is_a_launch);
     tcase_add_test(tc, without_steps);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
