@@ -2,7 +2,7 @@
 #include "base/progress.h"
 #include "cli/output.h"
 #include "policies/result_table.h"
-#include "sim/simulate.h"
+#include "sim/prefetch_value.h"
 #include "traces/source.h"
 
 #include <inttypes.h>
@@ -13,7 +13,7 @@ struct options {
     char geometry[1024], policy[256], threads[32];
     char timeline[CLI_PATH_MAX], decisions[CLI_PATH_MAX], output[CLI_PATH_MAX];
     uint64_t max_tokens, timeline_tokens;
-    int bound, format;
+    int bound, prefetch_stats, format;
 };
 
 static const struct moe_param options[] = {
@@ -37,6 +37,12 @@ static const struct moe_param options[] = {
      .offset = offsetof(struct options, bound),
      .default_text = "on",
      .help = "compute the time that no schedule can beat on this platform"},
+    {.name = "prefetch_stats",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, prefetch_stats),
+     .default_text = "off",
+     .help = "simulate without the prefetcher as well: time saved, and the precision from which "
+             "prefetching pays on a busy link (sim/prefetch_value.h)"},
     CLI_OPTION_NAME(struct options, timeline, "timeline", "",
                     "write every operation as Chrome trace JSON (open in ui.perfetto.dev)"),
     {.name = "timeline_tokens",
@@ -137,15 +143,20 @@ static enum moe_status simulate_and_draw(const struct options *o, const struct i
     return s;
 }
 
-static enum moe_status simulate(const struct options *o, const struct inputs *in,
-                                struct moe_result *result, struct moe_err *err)
+static struct moe_sim_input input_of(const struct options *o, const struct inputs *in)
 {
-    struct moe_sim_input input = {.trace = &in->trace,
+    return (struct moe_sim_input){.trace = &in->trace,
                                   .model = &in->model,
                                   .platform = &in->platform,
                                   .strategy = &in->strategy,
                                   .max_tokens = o->max_tokens,
                                   .bound = o->bound};
+}
+
+static enum moe_status simulate(const struct options *o, const struct inputs *in,
+                                struct moe_result *result, struct moe_err *err)
+{
+    struct moe_sim_input input = input_of(o, in);
     if (!*o->decisions)
         return simulate_and_draw(o, in, &input, result, err);
     struct moe_output out;
@@ -159,6 +170,27 @@ static enum moe_status simulate(const struct options *o, const struct inputs *in
         return moe_output_commit(&out, err);
     moe_output_abandon(&out);
     return s;
+}
+
+static enum moe_status add_prefetch_value(const struct options *o, const struct inputs *in,
+                                          const struct moe_result *result, struct moe_table *table,
+                                          struct moe_err *err)
+{
+    struct moe_sim_input input = input_of(o, in);
+    struct moe_prefetch_value value;
+    if (!input.max_tokens && *o->timeline)
+        input.max_tokens = o->timeline_tokens;
+    input.bound = false;
+    enum moe_status s = moe_prefetch_value(&input, &value, err);
+    if (s)
+        return s;
+    moe_table_f64(table, "without_prefetch_tokens_per_s", value.without.tokens_per_s);
+    moe_table_f64(table, "prefetch_saved_ms_per_token", value.without.ms_mean - result->ms_mean);
+    moe_table_f64(table, "prefetch_copy_ms", value.copy_ms);
+    moe_table_f64(table, "prefetch_gain_ms", value.gain_ms);
+    moe_table_f64(table, "misses_copied_percent", 100 * value.copied_share);
+    moe_table_f64(table, "break_even_precision_percent", 100 * value.break_even);
+    return MOE_OK;
 }
 
 static enum moe_status write_result(const struct cli_call *call, const struct inputs *in,
@@ -176,7 +208,9 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     moe_table_row(table);
     moe_result_labels(table, &in->trace.info, &in->model, in->platform.name, &in->strategy);
     moe_result_cells(table, result);
-    enum moe_status s = cli_write_table(table, o->format, o->output, err);
+    enum moe_status s = o->prefetch_stats ? add_prefetch_value(o, in, result, table, err) : MOE_OK;
+    if (!s)
+        s = cli_write_table(table, o->format, o->output, err);
     moe_table_free(table);
     return s;
 }

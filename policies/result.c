@@ -73,6 +73,9 @@ void moe_result_add_counts(struct moe_result *r, const struct moe_cache *cache,
         moe_counts_add(&r->prefill, moe_cache_counts(cache, l, MOE_PREFILL));
     }
     r->preloads = moe_cache_preloads(cache);
+    r->prefetches = moe_cache_prefetches(cache, MOE_DECODE);
+    if (geometry->expert_bytes)
+        r->prefetch_wasted_bytes = r->prefetches.wasted * geometry->expert_bytes[0];
     r->cache_slots = geometry->n_slots;
     r->cache_bytes = moe_geometry_bytes(geometry);
 }

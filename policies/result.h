@@ -15,6 +15,8 @@ struct moe_result {
     struct moe_time_by_cause cause;         /* decode; the parts sum to decode_ns */
     struct moe_counts decode, prefill;      /* sums over covered layers */
     struct moe_preloads preloads;           /* in the slots before time began */
+    struct moe_prefetches prefetches;       /* that decode asked for */
+    uint64_t prefetch_wasted_bytes;         /* of those that were given up unused */
     uint64_t routed_experts;                /* expert uses of decode, all layers */
     uint64_t cpu_experts, gpu_experts;      /* where decode computed them */
     uint64_t h2d_bytes;                     /* expert copies, decode */

@@ -11,13 +11,15 @@ void moe_result_labels(struct moe_table *table, const struct moe_trace_info *inf
                        const struct moe_model *model, const char *platform,
                        const struct moe_strategy *strategy)
 {
-    char policy[1200];
+    char policy[1200], prefetcher[1200];
     moe_table_text(table, "routing", info->synthetic ? "SYNTHETIC" : "recorded");
     moe_table_text(table, "model", model->name);
     moe_table_text(table, "platform", platform);
     moe_table_text(table, "strategy", strategy->name);
     moe_table_text(table, "geometry", strategy->geometry);
     moe_table_text(table, "policy", moe_policy_format(&strategy->policy, policy, sizeof policy));
+    moe_table_text(table, "prefetcher",
+                   moe_prefetcher_format(&strategy->prefetcher, prefetcher, sizeof prefetcher));
     moe_table_u64(table, "threads", strategy->threads);
 }
 
@@ -69,6 +71,24 @@ static void add_cache(struct moe_table *table, const struct moe_result *r)
     moe_table_f64(table, "copied_gb_per_token", (double)r->h2d_bytes / tokens * 1e-9);
 }
 
+/* Precision: share of those queued that were asked for before they were given up or taken back;
+ * copies used: the same of those that were not taken back. One that lies in its slot unused is
+ * neither right nor wrong so far. Recall: share of misses that were prevented. */
+static void add_prefetches(struct moe_table *table, const struct moe_result *r)
+{
+    const struct moe_prefetches *p = &r->prefetches;
+    uint64_t right = p->useful + p->late;
+    moe_table_u64(table, "prefetches", p->queued);
+    moe_table_u64(table, "prefetches_useful", p->useful);
+    moe_table_u64(table, "prefetches_late", p->late);
+    moe_table_u64(table, "prefetches_wasted", p->wasted);
+    moe_table_u64(table, "prefetches_cancelled", p->cancelled);
+    moe_table_f64(table, "prefetch_precision_percent", percent(right, p->queued - p->unused));
+    moe_table_f64(table, "prefetch_copies_used_percent", percent(right, right + p->wasted));
+    moe_table_f64(table, "prefetch_recall_percent", percent(right, right + r->decode.misses));
+    moe_table_f64(table, "prefetch_wasted_gb", (double)r->prefetch_wasted_bytes * 1e-9);
+}
+
 void moe_result_cells(struct moe_table *table, const struct moe_result *r)
 {
     moe_table_u64(table, "prefill_tokens", r->prefill_tokens);
@@ -81,6 +101,7 @@ void moe_result_cells(struct moe_table *table, const struct moe_result *r)
     moe_table_f64(table, "prefill_s", (double)r->prefill_ns * 1e-9);
     add_causes(table, r);
     add_cache(table, r);
+    add_prefetches(table, r);
     moe_table_f64(table, "gpu_busy_percent", 100 * r->gpu_busy);
     moe_table_f64(table, "cpu_busy_percent", 100 * r->cpu_busy);
     moe_table_f64(table, "h2d_busy_percent", 100 * r->h2d_busy);

@@ -114,8 +114,8 @@ uint64_t moe_sweep_identity(const struct moe_experiment *x, const struct moe_swe
 static void add_axes(struct moe_table *table, const struct moe_experiment *x,
                      const struct moe_point *point)
 {
-    static const char *const labels[] = {"model",  "platform", "strategy", "geometry",
-                                         "policy", "threads",  "routing"};
+    static const char *const labels[] = {"model",  "platform",   "strategy", "geometry",
+                                         "policy", "prefetcher", "threads",  "routing"};
     for (size_t a = 0; a < x->n_axes; a++) {
         bool label = false;
         for (size_t i = 0; i < sizeof labels / sizeof *labels; i++)
