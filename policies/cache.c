@@ -540,13 +540,6 @@ moe_slot moe_cache_preload_next(struct moe_cache *c, moe_key *key)
     return MOE_NO_SLOT;
 }
 
-void moe_cache_preload(struct moe_cache *c)
-{
-    moe_key key;
-    for (moe_slot s; (s = moe_cache_preload_next(c, &key)) != MOE_NO_SLOT;)
-        moe_cache_ready(c, s);
-}
-
 struct moe_preloads moe_cache_preloads(const struct moe_cache *c)
 {
     return c->preloads;

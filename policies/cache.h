@@ -69,9 +69,6 @@ void moe_cache_clear(struct moe_cache *cache);
  * nothing is left. Only between moe_cache_new or moe_cache_clear and the first event. */
 moe_slot moe_cache_preload_next(struct moe_cache *cache, moe_key *key);
 
-/* All of it at once, for callers without copies: reserved and ready. */
-void moe_cache_preload(struct moe_cache *cache);
-
 struct moe_preloads moe_cache_preloads(const struct moe_cache *cache);
 
 /* A sequence begins (policies with MOE_NEEDS_SEQUENCE). */
@@ -118,6 +115,14 @@ void moe_cache_cancel(struct moe_cache *cache, moe_slot slot);
 /* A copy into slot has landed; once a reserve. The slot is resident when all its copies have
  * landed (more than one only where a policy ignores pins). */
 void moe_cache_ready(struct moe_cache *cache, moe_slot slot);
+
+/* The initial content all at once, for callers without copies: reserved and ready. */
+static inline void moe_cache_preload(struct moe_cache *cache)
+{
+    moe_key key;
+    for (moe_slot s; (s = moe_cache_preload_next(cache, &key)) != MOE_NO_SLOT;)
+        moe_cache_ready(cache, s);
+}
 
 void moe_cache_end_event(struct moe_cache *cache);
 

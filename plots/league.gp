@@ -1,0 +1,29 @@
+# Tokens per second of every strategy of a sweep, best first; beside them what papers state for the
+# same model and platform (experiments/data/published-PLATFORM.tsv, where there is one).
+width = 900
+height = 640
+load plots.'/style.gp'
+# rank, tokens per second, strategy, 1 where the CPU computes experts
+rows = "{v=$c[\"tokens_per_s\"]; k=++n2; for(; k>1 && V[k-1]<v; k--) {V[k]=V[k-1]; S[k]=S[k-1]; C[k]=C[k-1]} V[k]=v; S[k]=$c[\"strategy\"]; C[k]=$c[\"cpu_experts_per_token\"]>0} END{for(k=1;k<=n2;k++) printf \"%d\\t%s\\t%s\\t%d\\n\",k,V[k],S[k],C[k]}"
+platform = system(substr(awk("{print $c[\"platform\"]; exit}"), 3, strlen(awk("{print $c[\"platform\"]; exit}"))))
+model = system(substr(awk("{print $c[\"model\"]; exit}"), 3, strlen(awk("{print $c[\"model\"]; exit}"))))
+ranked = substr(awk(rows), 3, strlen(awk(rows)))
+published = plots.'/../experiments/data/published-'.platform.'.tsv'
+stated = sprintf("< if [ -r '%s' ]; then %s | awk -F'\\t' 'FILENAME==\"-\"{r[$3]=$1;next} /^#/{next} $1==\"%s\" && $3 in r{print r[$3] \"\\t\" $4}' - '%s'; else echo nan; fi", published, ranked, model, published)
+n = system(ranked." | wc -l") + 0
+set datafile separator tab
+set yrange [n + 0.6:0.4]
+set xrange [0:*]
+set xlabel 'decode throughput (tokens/s)'
+set ytics noenhanced
+set grid noytics xtics
+set key inside right bottom
+half = 0.4
+do for [form in forms] {
+    eval begin(form)
+    plot awk(rows) using ($4 == 1 ? 0 : NaN):1:(0):2:($1 - half):($1 + half):ytic(3) with boxxyerror lc rgb colour(1) title 'the CPU computes missed experts', \
+         awk(rows) using ($4 == 0 ? 0 : NaN):1:(0):2:($1 - half):($1 + half) with boxxyerror lc rgb colour(2) title 'the GPU waits for copies', \
+         awk(rows) using (0):1:(sprintf(' %.2f', $2)) with labels left font ',11' textcolor rgb '#ffffff' notitle, \
+         stated using 2:1 with points pt 13 ps 1.6 lc rgb '#000000' title 'stated in papers'
+    eval done
+}
