@@ -141,6 +141,23 @@ static enum moe_status work_through(const struct cuda_emulation *settings, struc
     return s;
 }
 
+/* CUDA keeps the last error of a thread: a kernel must not be blamed for an allocation. */
+START_TEST(a_refused_allocation_harms_nothing)
+{
+    struct work w = {.device = open_seed(1)};
+    const struct moe_device_ops *ops = w.device->ops;
+    ck_assert_int_eq(ops->alloc(w.device, MOE_MEMORY_DEVICE, UINT64_MAX / 4, &w.memory, &w.err),
+                     MOE_ERR_MEMORY);
+    ck_assert_ptr_null(w.memory);
+    ck_assert_int_eq(make(&w), MOE_OK);
+    ck_assert_msg(use(&w) == MOE_OK, "%s", w.err.text);
+    ops->event_free(w.device, w.event);
+    ops->release(w.device, MOE_MEMORY_DEVICE, w.memory);
+    ops->release(w.device, MOE_MEMORY_PINNED, w.pinned);
+    close_all(w.device);
+}
+END_TEST
+
 static uint64_t count_of(enum cuda_emulation_fault kind, uint64_t seed)
 {
     const struct cuda_emulation settings = cuda_emulation_default(seed);
@@ -337,10 +354,14 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("cuda_device");
-    TCase *tests = tcase_create("all");
+    TCase *tests = tcase_create("contract");
+    suite_add_tcase(suite, tests);
     tcase_add_test(tests, contract_holds_in_any_order);
     tcase_add_test(tests, deterministic_kernels_have_the_bits_of_the_cpu);
     tcase_add_test(tests, fast_kernels_are_near_the_cpu);
+    tests = tcase_create("faults");
+    suite_add_tcase(suite, tests);
+    tcase_add_test(tests, a_refused_allocation_harms_nothing);
     tcase_add_test(tests, each_fault_is_told_and_leaves_nothing);
     tcase_add_test(tests, any_call_may_fail);
     tcase_add_test(tests, errors_are_kept);
@@ -349,7 +370,6 @@ int main(void)
     tcase_add_test(tests, a_set_of_no_order_is_refused);
     tcase_add_test(tests, threads_share_a_device);
     tcase_add_test(tests, times_follow_the_host);
-    suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);
     srunner_run_all(runner, CK_NORMAL);
