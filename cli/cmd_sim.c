@@ -2,6 +2,7 @@
 #include "base/progress.h"
 #include "cli/output.h"
 #include "policies/result_table.h"
+#include "sim/gap.h"
 #include "sim/prefetch_value.h"
 #include "traces/source.h"
 
@@ -13,7 +14,7 @@ struct options {
     char geometry[1024], policy[256], threads[32];
     char timeline[CLI_PATH_MAX], decisions[CLI_PATH_MAX], output[CLI_PATH_MAX];
     uint64_t max_tokens, timeline_tokens;
-    int bound, prefetch_stats, format;
+    int bound, gap, prefetch_stats, format;
 };
 
 static const struct moe_param options[] = {
@@ -37,6 +38,12 @@ static const struct moe_param options[] = {
      .offset = offsetof(struct options, bound),
      .default_text = "on",
      .help = "compute the time that no schedule can beat on this platform"},
+    {.name = "gap",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, gap),
+     .default_text = "off",
+     .help = "divide the time by what it is lost to: cold, capacity, conflict, dispatch, victim, "
+             "admission, prefetch, late fill (sim/gap.h); four simulations more"},
     {.name = "prefetch_stats",
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct options, prefetch_stats),
@@ -193,6 +200,18 @@ static enum moe_status add_prefetch_value(const struct options *o, const struct 
     return MOE_OK;
 }
 
+static enum moe_status add_gap(const struct options *o, const struct inputs *in,
+                               const struct moe_result *result, struct moe_table *table,
+                               struct moe_err *err)
+{
+    const struct moe_sim_input input = input_of(o, in);
+    struct moe_gap gap;
+    enum moe_status s = moe_gap_split(&input, result, &gap, err);
+    if (!s)
+        moe_gap_cells(table, &gap, result->decode_tokens);
+    return s;
+}
+
 static enum moe_status write_result(const struct cli_call *call, const struct inputs *in,
                                     const struct moe_result *result, struct moe_err *err)
 {
@@ -208,7 +227,9 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     moe_table_row(table);
     moe_result_labels(table, &in->trace.info, &in->model, in->platform.name, &in->strategy);
     moe_result_cells(table, result);
-    enum moe_status s = o->prefetch_stats ? add_prefetch_value(o, in, result, table, err) : MOE_OK;
+    enum moe_status s = o->gap ? add_gap(o, in, result, table, err) : MOE_OK;
+    if (!s && o->prefetch_stats)
+        s = add_prefetch_value(o, in, result, table, err);
     if (!s)
         s = cli_write_table(table, o->format, o->output, err);
     moe_table_free(table);

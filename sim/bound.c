@@ -47,32 +47,28 @@ uint64_t moe_bound_ns(const struct moe_bound_case *bound)
     return low;
 }
 
-static uint64_t count_prompts(const struct moe_tokens *tokens)
+uint64_t moe_bound_prompts(const struct moe_trace *trace, uint64_t n_tokens)
 {
+    const uint8_t *phase = trace->tokens.phase;
     uint64_t n = 0;
-    for (uint64_t t = 1; t < tokens->n_tokens; t++)
-        n += tokens->phase[t] == MOE_DECODE && tokens->phase[t - 1] == MOE_PREFILL;
+    for (uint64_t t = 1; t < n_tokens; t++)
+        n += phase[t] == MOE_DECODE && phase[t - 1] == MOE_PREFILL;
     return n;
 }
 
-static enum moe_status pooled_hits(const struct moe_trace *trace, uint32_t slots, uint64_t *hits,
-                                   struct moe_err *err)
+enum moe_status moe_bound_hits_in(const struct moe_trace *trace, uint64_t n_tokens,
+                                  const struct moe_geometry *geometry, uint64_t *hits,
+                                  struct moe_err *err)
 {
-    char text[32];
-    struct moe_geometry geometry;
+    struct moe_trace part = *trace; /* a view: nothing in it is released */
     struct moe_policy_spec opt;
     struct moe_replay_options options = {
         .contract = MOE_CONTRACT_EVENT, .order = MOE_ORDER_STEP, .phases = MOE_PHASES_DECODE};
     struct moe_replay_result result;
+    part.tokens.n_tokens = n_tokens;
     enum moe_status s = moe_policy_parse("opt", &opt, err);
-    snprintf(text, sizeof text, "global:%" PRIu32, slots);
     if (!s)
-        s = moe_geometry_parse(text, trace->info.n_layers, trace->info.n_experts, NULL, &geometry,
-                               err);
-    if (s)
-        return s;
-    s = moe_replay(trace, &geometry, &opt, &options, &result, err);
-    moe_geometry_release(&geometry);
+        s = moe_replay(&part, geometry, &opt, &options, &result, err);
     if (s)
         return s;
     *hits = result.total[MOE_DECODE].hits;
@@ -83,16 +79,20 @@ static enum moe_status pooled_hits(const struct moe_trace *trace, uint32_t slots
 enum moe_status moe_bound_hits(const struct moe_trace *trace, uint64_t n_tokens, uint32_t slots,
                                uint64_t *max_hits, struct moe_err *err)
 {
-    uint64_t hits = 0;
-    struct moe_trace part = *trace; /* a view: nothing in it is released */
-    part.tokens.n_tokens = n_tokens;
-    if (slots) {
-        enum moe_status s = pooled_hits(&part, slots, &hits, err);
-        if (s)
-            return s;
-    }
-    *max_hits = hits + slots * count_prompts(&part.tokens);
-    return MOE_OK;
+    char text[32] = "none";
+    struct moe_geometry geometry;
+    uint64_t hits;
+    if (slots)
+        snprintf(text, sizeof text, "global:%" PRIu32, slots);
+    enum moe_status s =
+        moe_geometry_parse(text, trace->info.n_layers, trace->info.n_experts, NULL, &geometry, err);
+    if (s)
+        return s;
+    s = moe_bound_hits_in(trace, n_tokens, &geometry, &hits, err);
+    moe_geometry_release(&geometry);
+    if (!s)
+        *max_hits = hits + slots * moe_bound_prompts(trace, n_tokens);
+    return s;
 }
 
 /* The dense parts of the decode steps in the first n_tokens tokens. */
@@ -115,13 +115,21 @@ static uint64_t dense_ns(const struct moe_trace *trace, uint64_t n_tokens,
     return sum;
 }
 
+struct moe_bound_case moe_bound_case_of(const struct moe_trace *trace,
+                                        const struct moe_costs *costs,
+                                        const struct moe_result *result)
+{
+    uint64_t n_tokens = result->prefill_tokens + result->decode_tokens;
+    return (struct moe_bound_case){.costs = costs,
+                                   .dense_ns = dense_ns(trace, n_tokens, costs),
+                                   .uses = result->cpu_experts + result->gpu_experts};
+}
+
 enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_costs *costs,
                               struct moe_result *result, struct moe_err *err)
 {
     uint64_t n_tokens = result->prefill_tokens + result->decode_tokens;
-    struct moe_bound_case bound = {.costs = costs,
-                                   .dense_ns = dense_ns(trace, n_tokens, costs),
-                                   .uses = result->cpu_experts + result->gpu_experts};
+    struct moe_bound_case bound = moe_bound_case_of(trace, costs, result);
     enum moe_status s =
         moe_bound_hits(trace, n_tokens, (uint32_t)result->cache_slots, &bound.max_hits, err);
     if (s)

@@ -46,6 +46,20 @@ uint64_t moe_bound_ns(const struct moe_bound_case *bound);
 enum moe_status moe_bound_hits(const struct moe_trace *trace, uint64_t n_tokens, uint32_t slots,
                                uint64_t *max_hits, struct moe_err *err);
 
+/* H alone, where each pool of the geometry keeps experts of its own layers only: `opt` there. In a
+ * single pool the H above. */
+enum moe_status moe_bound_hits_in(const struct moe_trace *trace, uint64_t n_tokens,
+                                  const struct moe_geometry *geometry, uint64_t *hits,
+                                  struct moe_err *err);
+
+/* P of the first n_tokens tokens. */
+uint64_t moe_bound_prompts(const struct moe_trace *trace, uint64_t n_tokens);
+
+/* D and U of a result of the first tokens of the trace, and max_hits 0. */
+struct moe_bound_case moe_bound_case_of(const struct moe_trace *trace,
+                                        const struct moe_costs *costs,
+                                        const struct moe_result *result);
+
 /* Fills bound and share of a result, simulated or measured, of the first tokens of the trace: as
  * many as the result has. costs: of the model with the trace's top-k. Errors: of moe_bound_hits. */
 enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_costs *costs,

@@ -243,6 +243,10 @@ static void fetch(void *machine, const struct moe_fetch *f)
     static const uint8_t cause_of[] = {
         [MOE_FETCH_DEMAND] = ON_DEMAND, [MOE_FETCH_FILL] = FILL, [MOE_FETCH_PREFETCH] = PREFETCH};
     struct moe_sim_machine *m = machine;
+    if (m->setup.instant_fills && f->priority != MOE_FETCH_DEMAND) {
+        moe_cache_ready(m->setup.cache, f->slot);
+        return;
+    }
     struct buffer *buffer =
         f->slot >= 0 ? &m->slot[f->slot] : &m->staging[m->n_staged++ % N_STAGING];
     enum moe_queue queue = (enum moe_queue)(MOE_QUEUE_DEMAND + (int)f->priority);

@@ -23,6 +23,8 @@ struct moe_sim_setup {
     uint32_t n_slots;
     const uint32_t *next_use;      /* [T, L, K] of the tokens replayed, or NULL */
     struct moe_timeline *timeline; /* or NULL */
+    bool instant_fills;            /* copies that nothing waits for (fills, prefetches) land when
+                                      they are queued, and cost nothing: for sim/gap.h */
 };
 
 struct moe_sim_machine; /* opaque */

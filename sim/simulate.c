@@ -41,7 +41,8 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
                                   .cache = run->trace.setup.cache,
                                   .n_slots = run->trace.setup.geometry.n_slots,
                                   .next_use = run->trace.next_use,
-                                  .timeline = in->timeline};
+                                  .timeline = in->timeline,
+                                  .instant_fills = in->instant_fills};
     s = moe_sim_machine_new(&run->machine, &setup, err);
     return s ? s
              : moe_trace_run_attach(&run->trace, &moe_sim_machine_ops, run->machine, &run->costs,

@@ -22,6 +22,7 @@ struct moe_sim_input {
     bool bound;                         /* compute the lower bound (costs a pooled OPT replay) */
     struct moe_progress *progress;      /* updated with tokens done, or NULL */
     double *token_ms;                   /* [decode tokens] out: of each token run, or NULL */
+    bool instant_fills;                 /* as in sim/machine.h */
 };
 
 /* Errors: MOE_ERR_USAGE (geometry against model, cache larger than GPU memory, trace shape against
