@@ -71,7 +71,7 @@ static bool fits(const struct fit *fit)
     const struct moe_geometry *asked = fit->asked;
     if (asked->n_slots > fit->max_slots)
         return false;
-    bool in_bytes = asked->n_pools == 1 && asked->pool[0].bytes != 0;
+    bool in_bytes = asked->n_pools == 1 && asked->pool[0].bytes != 0 && fit->expert_bytes != 0;
     return !in_bytes || asked->pool[0].bytes / fit->expert_bytes < fit->max_slots ||
            asked->pool[0].bytes == fit->max_slots * fit->expert_bytes;
 }
