@@ -152,7 +152,7 @@ enum moe_status moe_cal_cpu_while(struct moe_calibrator *c,
     enum moe_status s = rig_init(&rig, c, c->threads[c->n_threads - 1], err);
     if (s)
         return s;
-    double sum = 0, one;
+    double sum = 0, one = 0;
     uint64_t n = 0;
     do {
         set_jobs(&rig, size, size->n, 1);

@@ -204,7 +204,7 @@ static enum moe_status choose_many(struct moe_calibrator *c, struct moe_err *err
 /* Activations of as many tokens as an eighth of the memory holds; x is a small number. */
 static enum moe_status make_activations(struct moe_calibrator *c, struct moe_err *err)
 {
-    uint64_t d = 0, f = 0;
+    uint64_t d = 1, f = 1;
     for (uint32_t i = 0; i < c->n_sizes; i++) {
         d = c->size[i].d_model > d ? c->size[i].d_model : d;
         f = c->size[i].d_ffn > f ? c->size[i].d_ffn : f;
