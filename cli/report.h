@@ -1,0 +1,96 @@
+/* The parts of `moelab report`: a folder of results as one HTML page. Not for others. */
+#ifndef MOELAB_CLI_REPORT_H
+#define MOELAB_CLI_REPORT_H
+
+#include "base/error.h"
+#include "base/tsv.h"
+#include "traces/chrome_trace.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* What is read at most; larger tables and timelines are errors, larger pictures are left out. */
+enum { REPORT_MIB = 1 << 20 };
+enum {
+    REPORT_TABLE_MAX = 64 * REPORT_MIB,
+    REPORT_PICTURE_MAX = 8 * REPORT_MIB,
+    REPORT_TIMELINE_MAX = 256 * REPORT_MIB,
+    REPORT_FILES_MAX = 500,
+};
+
+enum report_kind { REPORT_UNTOLD, REPORT_SIMULATED, REPORT_MEASURED, REPORT_COUNTED };
+
+/* A result table and what its cells say. Columns are indexes, n_columns: absent. */
+struct report_table {
+    char *file, *stem; /* "demo.tsv", "demo" */
+    struct moe_tsv tsv;
+    enum report_kind kind;
+    bool synthetic;
+    bool *numeric;   /* [n_columns] every cell is a number or nan, and one is a number */
+    bool *constant;  /* [n_columns] the same cell in each of several rows */
+    size_t value;    /* the column that ranks rows: tokens_per_s or hit_rate_percent */
+    size_t best;     /* row of its largest value; n_rows: none */
+    size_t n_failed; /* rows whose status is not "ok" */
+};
+
+struct report_plot {
+    char *file, *stem;
+    bool svg;
+    char *markup; /* an element <svg>, or what stands in src="" */
+    size_t n_markup;
+    size_t table; /* index of the table it belongs to, or SIZE_MAX */
+};
+
+struct report_timeline {
+    char *file;
+    struct moe_chrome_trace trace;
+};
+
+/* A file that is not shown, and why. */
+struct report_omission {
+    char *file, *why;
+};
+
+struct report {
+    const char *folder; /* as given; for messages, not on the page */
+    char *title;
+    size_t max_rows, max_events;
+    struct report_table *tables;
+    struct report_plot *plots;
+    struct report_timeline *timelines;
+    struct report_omission *omissions;
+    size_t n_tables, n_plots, n_timelines, n_omissions;
+};
+
+/* Reads what the folder holds, in the order of the names. title "": the folder's name. */
+enum moe_status report_load(const char *folder, const char *title, size_t max_rows,
+                            size_t max_events, struct report *out, struct moe_err *err);
+void report_release(struct report *report);
+
+/* Fills everything of the table behind tsv. */
+enum moe_status report_read_table(struct report_table *table, struct moe_err *err);
+
+/* The title of a table: what it says itself, else its stem. */
+const char *report_table_title(const struct report_table *table);
+
+/* A cell as it is shown: numbers with four digits, "nan" as a dash. */
+const char *report_cell(const char *cell, char *buf, size_t size);
+
+/* "copied_gb_per_token" -> "copied", "GB per token"; unit "" when the name has none. */
+void report_split_name(const char *column, char *label, char *unit, size_t size);
+
+/* Is the row one that ran? */
+bool report_row_ok(const struct report_table *table, size_t row);
+
+/* Writes parts of the page. `index` numbers tables and timelines from 0. */
+void report_put_summary(const struct report *report, FILE *out);
+void report_put_badges(const struct report_table *table, FILE *out);
+void report_put_table(const struct report *report, size_t index, FILE *out);
+void report_put_timeline(const struct report *report, size_t index, FILE *out);
+
+/* The whole page; plots/report holds its style and scripts. */
+enum moe_status report_write(const struct report *report, FILE *out, struct moe_err *err);
+
+#endif

@@ -1,0 +1,319 @@
+#include "base/html.h"
+#include "cli/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { VALUES_SHOWN = 8 };
+
+static void text(const char *content, FILE *out)
+{
+    moe_html_text(content, out);
+}
+
+static const char *plural(size_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+void report_put_badges(const struct report_table *table, FILE *out)
+{
+    static const struct {
+        const char *word, *meaning;
+    } badges[] = {
+        [REPORT_SIMULATED] = {"simulated", "times come from a model of the machine"},
+        [REPORT_MEASURED] = {"measured", "times were measured on a machine"},
+        [REPORT_COUNTED] = {"counted", "hits are counted; no times are told"},
+    };
+    if (table->kind != REPORT_UNTOLD)
+        fprintf(out, "<span class=\"badge\" title=\"%s\">%s</span> ", badges[table->kind].meaning,
+                badges[table->kind].word);
+    if (table->synthetic)
+        fputs("<span class=\"badge synthetic\" title=\"no model chose these experts\">SYNTHETIC "
+              "routing</span> ",
+              out);
+}
+
+/* The cell of the best row, or NULL. */
+static const char *best_cell(const struct report_table *table, const char *column)
+{
+    size_t j = moe_tsv_column(&table->tsv, column);
+    double x;
+    const char *cell = j < table->tsv.n_columns && table->best < table->tsv.n_rows
+                           ? moe_tsv_cell(&table->tsv, table->best, j)
+                           : NULL;
+    return cell && moe_tsv_number(cell, &x) ? cell : NULL;
+}
+
+static void put_number(const char *cell, FILE *out)
+{
+    char buf[40];
+    text(report_cell(cell, buf, sizeof buf), out);
+}
+
+/* Columns that say what was run: those in front of the results, but for counts and marks. */
+static bool is_label(const struct report_table *table, size_t column)
+{
+    static const char *const marks[] = {"point", "status", "routing", "prefill_tokens",
+                                        "decode_tokens"};
+    const struct moe_tsv *t = &table->tsv;
+    bool timed = strcmp(t->columns[table->value], "tokens_per_s") == 0;
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (strcmp(t->columns[column], marks[i]) == 0)
+            return false;
+    return column < table->value && (timed || !table->numeric[column]);
+}
+
+/* "threads (1, 2, 4)", or only how many where they are many. */
+static void put_values(const struct moe_tsv *t, size_t column, FILE *out)
+{
+    const char *value[VALUES_SHOWN];
+    size_t n = 0;
+    text(t->columns[column], out);
+    for (size_t i = 0; i < t->n_rows; i++) {
+        size_t k = 0;
+        while (k < n && strcmp(value[k], moe_tsv_cell(t, i, column)) != 0)
+            k++;
+        if (k == VALUES_SHOWN) {
+            fprintf(out, " (more than %d values)", VALUES_SHOWN);
+            return;
+        }
+        value[k] = moe_tsv_cell(t, i, column);
+        n += k == n;
+    }
+    for (size_t k = 0; k < n; k++) {
+        fputs(k ? ", " : " (", out);
+        text(value[k], out);
+    }
+    fputc(')', out);
+}
+
+static bool is_one_of(const char *word, const char *a, const char *b)
+{
+    return strcmp(word, a) == 0 || strcmp(word, b) == 0;
+}
+
+/* "49 runs of mixtral-8x7b on paper-4090: strategy collab, policy lru." */
+static void put_what(const struct report_table *table, FILE *out)
+{
+    const struct moe_tsv *t = &table->tsv;
+    size_t model = moe_tsv_column(t, "model"), platform = moe_tsv_column(t, "platform");
+    bool timed = strcmp(t->columns[table->value], "tokens_per_s") == 0;
+    const char *comma = ": ";
+    fprintf(out, "%zu %s%s", t->n_rows, timed ? "run" : "row", plural(t->n_rows));
+    for (size_t k = 0; k < 2; k++) {
+        size_t j = k ? platform : model;
+        if (j < t->n_columns && (table->constant[j] || t->n_rows == 1) &&
+            strcmp(moe_tsv_cell(t, 0, j), "-") != 0) {
+            fputs(k ? " on <b>" : " of <b>", out);
+            text(moe_tsv_cell(t, 0, j), out);
+            fputs("</b>", out);
+        }
+    }
+    for (size_t j = 0; j < t->n_columns && t->n_rows; j++) {
+        if (!is_label(table, j) || is_one_of(t->columns[j], "model", "platform") ||
+            !(table->constant[j] || t->n_rows == 1))
+            continue;
+        fputs(comma, out);
+        text(t->columns[j], out);
+        fputc(' ', out);
+        text(moe_tsv_cell(t, 0, j), out);
+        comma = ", ";
+    }
+    fputs(". ", out);
+    comma = "What varies: ";
+    for (size_t j = 0; j < t->n_columns && t->n_rows > 1; j++) {
+        if (!is_label(table, j) || table->constant[j])
+            continue;
+        fputs(comma, out);
+        put_values(t, j, out);
+        comma = ", ";
+    }
+    fputs(strcmp(comma, ", ") == 0 && t->n_rows > 1 ? ". " : "", out);
+}
+
+/* " with geometry 7x8, threads 24": where the best row differs from others. */
+static void put_where(const struct report_table *table, FILE *out)
+{
+    const struct moe_tsv *t = &table->tsv;
+    const char *comma = " with ";
+    for (size_t j = 0; j < t->n_columns; j++) {
+        if (!is_label(table, j) || table->constant[j] || t->n_rows < 2)
+            continue;
+        fputs(comma, out);
+        text(t->columns[j], out);
+        fputc(' ', out);
+        text(moe_tsv_cell(t, table->best, j), out);
+        comma = ", ";
+    }
+}
+
+static void put_bound(const struct report_table *table, FILE *out)
+{
+    const char *share = best_cell(table, "share_of_bound_percent");
+    const char *bound = best_cell(table, "bound_ms_per_token");
+    double ms = 0;
+    char speed[40], buf[40];
+    if (!share)
+        return;
+    fputs(" That is <b>", out);
+    put_number(share, out);
+    fputs("&nbsp;%</b> of the bound", out);
+    if (bound && moe_tsv_number(bound, &ms) && ms > 0) {
+        snprintf(speed, sizeof speed, "%.17g", 1000 / ms);
+        fputs(" of ", out);
+        text(report_cell(speed, buf, sizeof buf), out);
+        fputs("&nbsp;tokens/s, which no schedule with these slots can pass on this machine", out);
+    }
+    fputc('.', out);
+}
+
+static void put_times(const struct report_table *table, FILE *out)
+{
+    const char *mean = best_cell(table, "ms_per_token");
+    const char *half = best_cell(table, "ms_p50"), *most = best_cell(table, "ms_p95");
+    const char *joule = best_cell(table, "j_per_token");
+    if (mean) {
+        fputs(" A token takes ", out);
+        put_number(mean, out);
+        fputs("&nbsp;ms on average", out);
+    }
+    if (mean && half && most) {
+        fputs("; half of them take at most ", out);
+        put_number(half, out);
+        fputs("&nbsp;ms, 95 of 100 at most ", out);
+        put_number(most, out);
+        fputs("&nbsp;ms", out);
+    }
+    if (mean && joule) {
+        fputs("; ", out);
+        put_number(joule, out);
+        fputs("&nbsp;J each", out);
+    }
+    fputs(mean ? "." : "", out);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Smallest, largest, median of the ranking column. */
+static void put_spread(const struct report_table *table, const char *unit, FILE *out)
+{
+    const struct moe_tsv *t = &table->tsv;
+    char buf[3][40], shown[3][40];
+    size_t n = 0;
+    double *x = t->n_rows > 1 ? calloc(t->n_rows, sizeof *x) : NULL;
+    if (!x) /* one row has no spread */
+        return;
+    for (size_t i = 0; i < t->n_rows; i++)
+        n += report_row_ok(table, i) && moe_tsv_number(moe_tsv_cell(t, i, table->value), &x[n]);
+    if (n > 1) {
+        qsort(x, n, sizeof *x, by_value);
+        const double value[] = {x[0], x[n - 1], (x[n / 2] + x[(n - 1) / 2]) / 2};
+        for (size_t k = 0; k < 3; k++)
+            snprintf(buf[k], sizeof buf[k], "%.17g", value[k]);
+        fprintf(out, " All %zu: %s to %s %s, median %s.", n,
+                report_cell(buf[0], shown[0], sizeof shown[0]),
+                report_cell(buf[1], shown[1], sizeof shown[1]), unit,
+                report_cell(buf[2], shown[2], sizeof shown[2]));
+    }
+    free(x);
+}
+
+static bool is_ranked(const struct report_table *table)
+{
+    return table->value < table->tsv.n_columns && table->best < table->tsv.n_rows;
+}
+
+/* The result first, then what was run. */
+static void put_ranked(const struct report_table *table, FILE *out)
+{
+    const struct moe_tsv *t = &table->tsv;
+    bool timed = strcmp(t->columns[table->value], "tokens_per_s") == 0;
+    fputs("<p class=\"result\">", out);
+    fputs(t->n_rows > 1 ? (timed ? "Fastest: " : "Most hits: ") : "", out);
+    fputs("<b>", out);
+    put_number(moe_tsv_cell(t, table->best, table->value), out);
+    fputs(timed ? "</b>&nbsp;tokens/s" : "</b>&nbsp;%", out);
+    put_where(table, out);
+    fputs(".</p>\n<p>", out);
+    put_bound(table, out);
+    put_times(table, out);
+    put_spread(table, timed ? "tokens/s" : "%", out);
+    fputs("</p>\n<p>", out);
+    put_what(table, out);
+    if (table->n_failed)
+        fprintf(out, "<b>%zu of them could not run</b> (column status).", table->n_failed);
+    fputs("</p>\n", out);
+}
+
+static void put_card(const struct report *r, size_t i, FILE *out)
+{
+    fprintf(out, "<li><h3><a href=\"#table-%zu\">", i + 1);
+    text(report_table_title(&r->tables[i]), out);
+    fputs("</a></h3>\n<p class=\"badges\">", out);
+    report_put_badges(&r->tables[i], out);
+    fputs("</p>\n", out);
+    put_ranked(&r->tables[i], out);
+    fputs("</li>\n", out);
+}
+
+/* Tables without speeds and hit rates, in one line each. */
+static void put_others(const struct report *r, FILE *out)
+{
+    const char *begin = "<h3>Other tables</h3>\n<ul>\n", *end = "";
+    for (size_t i = 0; i < r->n_tables; i++) {
+        const struct moe_tsv *t = &r->tables[i].tsv;
+        if (is_ranked(&r->tables[i]))
+            continue;
+        fprintf(out, "%s<li><a href=\"#table-%zu\">", begin, i + 1);
+        text(report_table_title(&r->tables[i]), out);
+        fprintf(out, "</a>: %zu row%s, %zu column%s ", t->n_rows, plural(t->n_rows), t->n_columns,
+                plural(t->n_columns));
+        report_put_badges(&r->tables[i], out);
+        if (r->tables[i].n_failed)
+            fprintf(out, "<b>%zu could not run</b> (column status)", r->tables[i].n_failed);
+        fputs("</li>\n", out);
+        begin = "";
+        end = "</ul>\n";
+    }
+    fputs(end, out);
+}
+
+/* How many tables are what, said once for all. */
+static void put_banner(const struct report *r, FILE *out)
+{
+    size_t synthetic = 0, n = 0;
+    for (size_t i = 0; i < r->n_tables; i++)
+        synthetic += r->tables[i].synthetic;
+    if (!synthetic)
+        return;
+    fprintf(out,
+            "<p class=\"banner\" role=\"note\"><strong>SYNTHETIC routing</strong> in %zu of %zu "
+            "table%s (",
+            synthetic, r->n_tables, plural(r->n_tables));
+    for (size_t i = 0; i < r->n_tables; i++) {
+        if (!r->tables[i].synthetic)
+            continue;
+        fputs(n++ ? ", " : "", out);
+        text(r->tables[i].file, out);
+    }
+    fputs("): these experts were drawn at random after a description, not chosen by a model.</p>\n",
+          out);
+}
+
+void report_put_summary(const struct report *r, FILE *out)
+{
+    fputs("<section id=\"summary\">\n<h2>Summary</h2>\n", out);
+    put_banner(r, out);
+    fputs("<ul class=\"cards\">\n", out);
+    for (size_t i = 0; i < r->n_tables; i++)
+        if (is_ranked(&r->tables[i]))
+            put_card(r, i, out);
+    fputs("</ul>\n", out);
+    put_others(r, out);
+    fputs("</section>\n", out);
+}
