@@ -100,7 +100,7 @@ void moe_ahead_planned(struct moe_ahead *a, const struct moe_plan *plan, const u
             queue(a, &copy, MOE_FETCH_DEMAND);
         else if (now && !asked && take_back(a, &copy))
             moe_cache_cancel(a->cache, copy.slot);
-        else if (!waits)
+        else if (!asked) /* what was asked for is no guess any more */
             a->queued[kept++] = copy;
     }
     a->n_queued = kept;
