@@ -72,11 +72,19 @@ static void add_size(struct moe_calibrator *c, const struct moe_model *m, uint64
                                                   .walk = m->n_layers * m->n_experts * bytes};
 }
 
-/* The sizes that fit; a quarter of the only one, as rate and fixed cost need two. */
+/* A much smaller expert, by which fixed costs of microseconds can be told from the bytes' time. */
+static uint64_t small_ffn(uint64_t d_ffn)
+{
+    const uint64_t grain = 32, share = 256;
+    if (d_ffn <= grain)
+        return (d_ffn + 1) / 2;
+    return d_ffn / share < grain ? grain : d_ffn / share / grain * grain;
+}
+
+/* The sizes that fit; a small one beside the only one, as rate and fixed cost need two. */
 static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, struct moe_err *err)
 {
     enum { BITS = 16 };
-    const uint64_t grain = 32;
     const struct moe_model *shapes = c->o->shapes, *last = NULL;
     char bytes[32], room[32];
     for (uint32_t i = 0; i < c->o->n_shapes; i++) {
@@ -103,8 +111,7 @@ static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, str
             "memory; choose a smaller shape",
             moe_format_bytes(most, room, sizeof room));
     if (c->n_sizes == 1)
-        add_size(c, last,
-                 last->d_ffn > 4 * grain ? last->d_ffn / 4 / grain * grain : (last->d_ffn + 1) / 2);
+        add_size(c, last, small_ffn(last->d_ffn));
     qsort(c->size, c->n_sizes, sizeof *c->size, compare_sizes);
     return MOE_OK;
 }
