@@ -190,21 +190,30 @@ static void compute_miss(const struct layer_run *run, uint32_t i)
 
 /* With overlap the CPU pool works on all misses of the layer at once, and their weights are copied
  * when it is done with them (arXiv 2512.16473 Fig. 4: the load starts where the CPU FFN ends). */
+static bool fills_later(const struct layer_run *run, uint32_t i)
+{
+    const struct moe_strategy *strategy = run->loop->strategy;
+    return strategy->overlap && strategy->fill_when == MOE_FILL_AFTER_COMPUTE &&
+           run->plan->fill[i] != MOE_NO_SLOT && run->loop->place[i] == MOE_PLACE_CPU;
+}
+
+static void wait_before_fills(const struct layer_run *run)
+{
+    for (uint32_t i = 0; i < run->plan->route.n; i++) {
+        if (!fills_later(run, i))
+            continue;
+        run->loop->ops->cpu_wait(run->loop->machine);
+        return;
+    }
+}
+
+/* Behind the combination: on a real machine it takes the host some time to queue a copy, and the
+ * token does not wait for it. */
 static void fill_after_compute(const struct layer_run *run)
 {
-    const struct moe_loop *loop = run->loop;
-    const struct moe_strategy *strategy = loop->strategy;
-    if (!strategy->overlap || strategy->fill_when != MOE_FILL_AFTER_COMPUTE)
-        return;
-    bool waited = false;
-    for (uint32_t i = 0; i < run->plan->route.n; i++) {
-        if (run->plan->fill[i] == MOE_NO_SLOT || loop->place[i] != MOE_PLACE_CPU)
-            continue;
-        if (!waited)
-            loop->ops->cpu_wait(loop->machine);
-        waited = true;
-        fetch(run, i, run->plan->fill[i], MOE_FETCH_FILL);
-    }
+    for (uint32_t i = 0; i < run->plan->route.n; i++)
+        if (fills_later(run, i))
+            fetch(run, i, run->plan->fill[i], MOE_FETCH_FILL);
 }
 
 /* The GPU's first: queueing an expert for the CPU may keep the host waiting until it is done. */
@@ -244,7 +253,7 @@ static void run_experts(const struct layer_run *run)
             if (!is_hit(run, i))
                 compute_miss(run, i);
     }
-    fill_after_compute(run);
+    wait_before_fills(run);
 }
 
 /* Prompts may stay outside: then the cache and its policy do not see the step at all. */
@@ -313,6 +322,7 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
     else
         run_experts(&run);
     loop->ops->combine(loop->machine, layer);
+    fill_after_compute(&run);
     return MOE_OK;
 }
 
