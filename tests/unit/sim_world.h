@@ -88,13 +88,15 @@ static inline struct world random_world(struct moe_rng *rng)
     set_key(&w.strategy, "prefill", prefill);
     if (strcmp(prefill, "cpu") != 0)
         set_key(&w.strategy, "prefill_warm", PICK(rng, "off", "on"));
-    set_key(&w.strategy, "dispatch.miss", PICK(rng, "cpu", "wait"));
-    set_key(&w.strategy, "dispatch.in_flight", PICK(rng, "cpu", "wait"));
+    set_key(&w.strategy, "dispatch.miss", PICK(rng, "cpu", "wait", "fastest", "admitted"));
+    set_key(&w.strategy, "dispatch.in_flight", PICK(rng, "cpu", "wait", "fastest"));
     set_key(&w.strategy, "dispatch.order", PICK(rng, "gate", "hits-first"));
     set_key(&w.strategy, "dispatch.overlap", PICK(rng, "true", "false"));
     set_key(&w.strategy, "fill.when", PICK(rng, "after-compute", "at-once"));
     set_key(&w.strategy, "fill.memory", PICK(rng, "pinned", "pinned", "pageable"));
-    set_key(&w.strategy, "prefetcher", PICK(rng, "none", "previous-token"));
+    set_key(&w.strategy, "prefetcher",
+            PICK(rng, "none", "none", "previous-token", "popularity", "markov", "moe-infinity",
+                 "oracle:accuracy=0.7,horizon=3,across=on"));
     set_key(&w.strategy, "policy",
             PICK(rng, "lru", "fifo", "lfu", "random", "clock", "opt", "paper-lru",
                  "paper-lru:hazards=on", "slru", "arc", "s3-fifo", "lecar", "lfru",

@@ -263,6 +263,59 @@ START_TEST(prefetch_reserves_outside_events)
 }
 END_TEST
 
+static void expect_prefetches(struct moe_prefetches want)
+{
+    struct moe_prefetches got = moe_cache_prefetches(cache, MOE_DECODE);
+    ck_assert_uint_eq(got.queued, want.queued);
+    ck_assert_uint_eq(got.useful, want.useful);
+    ck_assert_uint_eq(got.late, want.late);
+    ck_assert_uint_eq(got.wasted, want.wasted);
+    ck_assert_uint_eq(got.cancelled, want.cancelled);
+    ck_assert_uint_eq(got.unused, want.unused);
+}
+
+START_TEST(prefetches_are_accounted_for)
+{
+    open_cache("1x2", "lru", NULL);
+    use(0, 0); /* a decode event: what follows is counted there */
+    moe_slot s = moe_cache_reserve_key(cache, 1, NULL);
+    ck_assert_int_eq(s, 1);
+    expect_prefetches((struct moe_prefetches){.queued = 1, .unused = 1});
+    use(0, 1); /* in flight */
+    expect_prefetches((struct moe_prefetches){.queued = 1, .late = 1});
+    moe_cache_ready(cache, s);
+    use(0, 1);
+    expect_prefetches(
+        (struct moe_prefetches){.queued = 1, .late = 1}); /* the first lookup counts */
+    s = moe_cache_reserve_key(cache, 2, NULL);            /* in place of 0 */
+    moe_cache_ready(cache, s);
+    use(0, 2);
+    expect_prefetches((struct moe_prefetches){.queued = 2, .late = 1, .useful = 1});
+    s = moe_cache_reserve_key(cache, 3, NULL); /* in place of 1 */
+    ck_assert(moe_cache_may_cancel(cache, s));
+    uint64_t useless = decode(0)->useless_fills;
+    moe_cache_cancel(cache, s);
+    ck_assert_int_eq(moe_cache_find(cache, 3), MOE_NO_SLOT);
+    ck_assert(!moe_cache_in_flight(cache, s));
+    ck_assert_uint_eq(decode(0)->useless_fills, useless);
+    ck_assert_uint_eq(decode(0)->fills - decode(0)->evictions, 1); /* 2 is there */
+    expect_prefetches((struct moe_prefetches){.queued = 3, .late = 1, .useful = 1, .cancelled = 1});
+    ck_assert_int_eq(moe_cache_reserve_key(cache, 3, NULL), s); /* the slot is free */
+    moe_cache_ready(cache, s);
+    use(0, 2);
+    use(0, 0); /* in place of 3 */
+    ck_assert(!moe_cache_may_cancel(cache, s));
+    expect_prefetches(
+        (struct moe_prefetches){.queued = 4, .late = 1, .useful = 1, .cancelled = 1, .wasted = 1});
+    moe_cache_reserve_key(cache, 1, NULL);
+    moe_cache_ready(cache, moe_cache_find(cache, 1));
+    moe_cache_clear(cache);
+    expect_prefetches(
+        (struct moe_prefetches){.queued = 5, .late = 1, .useful = 1, .cancelled = 1, .wasted = 2});
+    close_cache();
+}
+END_TEST
+
 START_TEST(bytes_evict_until_the_newcomer_fits)
 {
     const uint64_t bytes[L] = {3, 4, 10};
@@ -414,6 +467,7 @@ int main(void)
     tcase_add_test(tc, accesses_count_no_event_until_told);
     tcase_add_test(tc, pins_nest);
     tcase_add_test(tc, prefetch_reserves_outside_events);
+    tcase_add_test(tc, prefetches_are_accounted_for);
     tcase_add_test(tc, bytes_evict_until_the_newcomer_fits);
     tcase_add_test(tc, clear_forgets_contents_and_keeps_counts);
     tcase_add_test(tc, overwriting_a_pinned_way_is_a_hazard);

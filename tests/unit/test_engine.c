@@ -171,6 +171,35 @@ START_TEST(demand_passes_queued_fills)
 }
 END_TEST
 
+static void note_kind(void *user, moe_op op, const struct moe_op_spec *spec, uint64_t start_ns,
+                      uint64_t end_ns)
+{
+    uint64_t *kind_end = user;
+    (void)op, (void)start_ns;
+    kind_end[spec->kind] = end_ns;
+}
+
+/* A copy that is taken back keeps its place, takes no time and is told as its new kind. */
+START_TEST(taken_back)
+{
+    struct moe_engine *e = new_engine(1000, 16);
+    uint64_t kind_end[8] = {0};
+    moe_engine_observe(e, 1 << MOE_QUEUE_PREFETCH, note_kind, kind_end);
+    moe_op running = submit(e, MOE_QUEUE_PREFETCH, 100, 25);
+    moe_op queued = submit(e, MOE_QUEUE_PREFETCH, 100, 25);
+    moe_op behind = submit(e, MOE_QUEUE_PREFETCH, 100, 25);
+    ck_assert(!moe_engine_cancel(e, running, 7)); /* has begun */
+    ck_assert(!moe_engine_cancel(e, 0, 7));       /* was always done */
+    ck_assert(moe_engine_cancel(e, queued, 7));
+    ck_assert_uint_eq(end_of(e, behind), 200);
+    ck_assert_uint_eq(kind_end[7], 100);
+    ck_assert_uint_eq(kind_end[0], 200);
+    ck_assert(moe_engine_done(e, queued));
+    ck_assert(!moe_engine_cancel(e, queued, 7));
+    moe_engine_free(e);
+}
+END_TEST
+
 /* A demand copy that must wait for a kernel, which waits for a queued fill: the fill goes first. */
 START_TEST(blocked_demand_does_not_hold_the_link)
 {
@@ -399,6 +428,7 @@ int main(void)
     tcase_add_test(tests, lane_is_in_order);
     tcase_add_test(tests, waits_for_both_dependencies);
     tcase_add_test(tests, demand_passes_queued_fills);
+    tcase_add_test(tests, taken_back);
     tcase_add_test(tests, blocked_demand_does_not_hold_the_link);
     tcase_add_test(tests, full_queue_blocks_the_host);
     tcase_add_test(tests, busy_time_by_set_of_lanes);

@@ -65,6 +65,51 @@ START_TEST(by_hand)
 }
 END_TEST
 
+static struct moe_place_job placed(struct moe_place_job job, uint64_t end)
+{
+    ck_assert_uint_eq(moe_place_experts(&job, 1, 1, 2), end);
+    return job;
+}
+
+/* In decode: a copy on its way, a link that is busy, a side that is given. 1 down, 2 up. */
+START_TEST(one_expert_and_the_link)
+{
+    struct moe_place_job flight = RESIDENT(0, 1, 7, 10, 4), missed = JOB(0, 1, 17, 10, 4);
+    flight.link_ns = 5; /* GPU 5 + 4, CPU 1 + 7 + 2 */
+    ck_assert(placed(flight, 9).on_gpu);
+    flight.link_ns = 6; /* equal: to the CPU */
+    ck_assert(!placed(flight, 10).on_gpu);
+    flight.side = MOE_SIDE_GPU;
+    flight.link_ns = 60;
+    ck_assert(placed(flight, 64).on_gpu);
+    flight.side = MOE_SIDE_CPU;
+    flight.link_ns = 1;
+    ck_assert(!placed(flight, 10).on_gpu);
+    missed.link_ns = 5; /* GPU 5 + 10 + 4, CPU 1 + 17 + 2 */
+    ck_assert(placed(missed, 19).on_gpu);
+    missed.link_ns = 6;
+    ck_assert(!placed(missed, 20).on_gpu);
+    missed.side = MOE_SIDE_GPU;
+    ck_assert(placed(missed, 20).on_gpu);
+    missed.side = MOE_SIDE_CPU;
+    missed.link_ns = 0;
+    ck_assert(!placed(missed, 20).on_gpu);
+}
+END_TEST
+
+/* What lands sooner is computed first; a copy on its way takes no time of the link any more. */
+START_TEST(flights_in_order)
+{
+    struct moe_place_job jobs[] = {RESIDENT(0, 9, 99, 10, 4), RESIDENT(1, 1, 99, 10, 4),
+                                   JOB(2, 1, 99, 10, 4), RESIDENT(3, 1, 99, 10, 4)};
+    jobs[0].link_ns = 8;                  /* 8 + 4 */
+    jobs[1].link_ns = 3;                  /* 3: the GPU is busy until 4, then 8 */
+    check(jobs, 4, 0, 0, "3r1r0r2g", 16); /* 2: copied until 10, the GPU is free at 12 */
+    jobs[2].link_ns = 9;
+    check(jobs, 4, 0, 0, "3r1r0r2g", 23); /* copied from 9 to 19 */
+}
+END_TEST
+
 /* All jobs on one side, in the same order. */
 static uint64_t one_side(const struct moe_place_job *given, uint32_t n, bool gpu, uint64_t down,
                          uint64_t up)
@@ -153,6 +198,8 @@ int main(void)
     Suite *suite = suite_create("place");
     TCase *tc = tcase_create("place");
     tcase_add_test(tc, by_hand);
+    tcase_add_test(tc, one_expert_and_the_link);
+    tcase_add_test(tc, flights_in_order);
     tcase_add_test(tc, never_later_than_one_side);
     tcase_add_test(tc, costs_of_a_plan);
     suite_add_tcase(suite, tc);

@@ -87,6 +87,15 @@ START_TEST(what_the_routes_lack)
     expect_refused(&c, "policy 'hybrimoe-mrs' needs router scores, which the trace does not have");
     c.spec.parts = MOE_HAS_SCORE;
     expect_taken(&c);
+    set_key(&c.strategy, "prefetcher", "gate-lookahead");
+    expect_refused(&c, "prefetcher 'gate-lookahead' needs lookahead scores, which the trace does "
+                       "not have");
+    c.spec.parts |= MOE_HAS_LOOKAHEAD;
+    expect_taken(&c);
+    set_key(&c.strategy, "prefetcher", "oracle");
+    expect_taken(&c);
+    c.spec.future = false;
+    expect_refused(&c, "prefetcher 'oracle' needs to know the future, which only a trace tells");
 }
 END_TEST
 
