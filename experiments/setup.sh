@@ -24,6 +24,7 @@ ci    clang-tidy       command:clang-tidy
 ci    libclang-rt-dev  links:-fsanitize=address,undefined
 ci    libomp-dev       links:-fopenmp
 ci    shellcheck       command:shellcheck
+browser chromium       command:chromium
 "
 
 setup_say() {
