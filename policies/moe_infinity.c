@@ -88,8 +88,8 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
 static double priority(struct state *st, moe_key key)
 {
     struct moe_eam *eam = &st->eam;
-    double layer = key / eam->n_experts;
-    return (moe_eam_share(eam, key) + st->eps) * (1 - layer / eam->n_layers);
+    uint32_t layer = key / eam->n_experts;
+    return (moe_eam_share(eam, key) + st->eps) * (1 - (double)layer / eam->n_layers);
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)

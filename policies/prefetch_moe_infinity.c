@@ -95,7 +95,7 @@ static uint32_t predict(void *state, const struct moe_route *route, moe_key *out
     for (uint32_t l = route->layer + 1; l < end; l++) {
         double near = 1 - (double)(l - route->layer) / eam->n_layers;
         /* Farther layers cannot do better: a share is 1 at most. */
-        if (n == most && wishes[n - 1].priority >= (1 + st->params.eps) * near)
+        if (n > 0 && n == most && wishes[n - 1].priority >= (1 + st->params.eps) * near)
             break;
         for (uint32_t e = 0; e < eam->n_experts; e++) {
             moe_key key = l * eam->n_experts + e;

@@ -316,6 +316,7 @@ START_TEST(moe_infinity_matches_requests)
     ck_assert_uint_eq(TELL(0, 3, 7, 6), 3);
     EXPECT(0, 1, 1, 6);
     EXPECT(2, 2, 6);
+    ck_assert_uint_eq(TELL(0, 0, 7, 6), 0);
     free(state);
     open_prefetcher("moe-infinity"); /* 4 has 2/3 of layer 2, but 2 and 3 are nearer */
     TELL(0, 4, 0, 1);
