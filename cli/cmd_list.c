@@ -19,20 +19,30 @@ static void print_entry(const char *name, const char *summary, const char *sourc
         moe_params_help(params, "    ", stdout);
 }
 
+static void print_note(const char *note)
+{
+    printf("  %-16s %s\n", "", note);
+}
+
+#define NEEDS_COSTS "needs the costs of a platform"
+
 static void list_policies(void)
 {
-    for (size_t i = 0; moe_policies[i]; i++)
-        print_entry(moe_policies[i]->name, moe_policies[i]->summary, moe_policies[i]->source,
-                    moe_policies[i]->params);
+    for (size_t i = 0; moe_policies[i]; i++) {
+        print_entry(moe_policies[i]->name, moe_policies[i]->summary, moe_policies[i]->source, NULL);
+        if (moe_policies[i]->needs & MOE_NEEDS_COSTS)
+            print_note(NEEDS_COSTS);
+        moe_params_help(moe_policies[i]->params, "    ", stdout);
+    }
 }
 
 static void print_admission(const struct moe_admission_ops *ops)
 {
     print_entry(ops->name, ops->summary, ops->source, NULL);
     if (ops->flags & MOE_ADMISSION_NEEDS_COSTS)
-        printf("  %-16s needs the costs of a platform\n", "");
+        print_note(NEEDS_COSTS);
     if (ops->flags & MOE_ADMISSION_ON_TIME)
-        printf("  %-16s depends on time: on when copies land\n", "");
+        print_note("depends on time: on when copies land");
     if (ops->params)
         moe_params_help(ops->params, "    ", stdout);
 }

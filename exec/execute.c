@@ -69,6 +69,10 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
     if (!s)
         s = moe_stage_spec(&run->stage, in->device, in->llm, o->strategy, &run->shape, run->context,
                            run->chunk, run->device_name, &spec.setup, err);
+    if (o->platform) {
+        moe_costs_init(&run->costs, &run->shape, o->platform, o->strategy->threads);
+        spec.setup.costs = &run->costs;
+    }
     if (!s)
         s = moe_trace_run_prepare(&run->trace, &spec, err);
     return s;
@@ -82,7 +86,7 @@ static enum moe_status attach(struct run *run, struct moe_err *err)
     if (s)
         return s;
     if (o->platform)
-        moe_costs_init(&run->costs, &run->trace.model, o->platform, o->strategy->threads);
+        run->costs.model = &run->trace.model; /* with the trace's top-k */
     return moe_trace_run_attach(&run->trace, &moe_exec_machine_ops, run->stage.machine,
                                 o->platform ? &run->costs : NULL, err);
 }

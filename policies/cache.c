@@ -48,17 +48,22 @@ struct moe_cache {
     enum moe_phase phase;                /* of the latest event */
 };
 
-static struct moe_policy_env policy_env(const struct moe_cache *c, uint32_t pool)
+static struct moe_policy_env env_of(const struct moe_cache *c, uint32_t n_slots, uint64_t seed)
 {
     const struct moe_geometry *g = c->geometry;
-    /* A cache that was cleared goes on with other random numbers. */
-    uint64_t seed = moe_mix64(c->seed ^ moe_mix64(c->clears << 32 | pool));
-    return (struct moe_policy_env){.n_slots = g->pool[pool].n_slots,
+    return (struct moe_policy_env){.n_slots = n_slots,
                                    .n_layers = g->n_layers,
                                    .n_experts = g->n_experts,
                                    .top_k = c->top_k,
-                                   .seed = seed,
-                                   .params = c->policy.params};
+                                   .seed = moe_mix64(seed),
+                                   .params = c->policy.params,
+                                   .costs = c->policy.costs};
+}
+
+static struct moe_policy_env policy_env(const struct moe_cache *c, uint32_t pool)
+{
+    /* A cache that was cleared goes on with other random numbers. */
+    return env_of(c, c->geometry->pool[pool].n_slots, c->seed ^ moe_mix64(c->clears << 32 | pool));
 }
 
 /* What the expert in the slot, which was fetched ahead, was good for. */
@@ -156,12 +161,7 @@ static enum moe_status find_initial(struct moe_cache *c, struct moe_err *err)
     c->initial = calloc((size_t)g->n_layers * g->n_experts + 1, sizeof *c->initial);
     if (!c->initial)
         return moe_fail_memory(err, "a cache's initial content");
-    struct moe_policy_env env = {.n_slots = g->n_slots,
-                                 .n_layers = g->n_layers,
-                                 .n_experts = g->n_experts,
-                                 .top_k = c->top_k,
-                                 .seed = moe_mix64(c->seed),
-                                 .params = c->policy.params};
+    struct moe_policy_env env = env_of(c, g->n_slots, c->seed);
     return c->ops->initial(&env, c->initial, &c->n_initial, err);
 }
 

@@ -1,5 +1,6 @@
 /* The policy contract: a policy orders slots. It never changes residency, and never sees a clock,
- * a byte or a device. One instance serves one pool; slots are numbered 0..n_slots-1 within it.
+ * a byte or a device (a bound may ask what a platform's operations take: MOE_NEEDS_COSTS). One
+ * instance serves one pool; slots are numbered 0..n_slots-1 within it.
  *
  * Order of calls for one event (see cache.h; a forward pass, on_step, has one for each layer, under
  * the access contract one for each expert of each token): on_route once, then for its experts in
@@ -21,6 +22,8 @@ typedef uint32_t moe_key; /* layer * E + expert */
 typedef int32_t moe_slot;
 #define MOE_NO_SLOT ((moe_slot)-1)
 #define MOE_NEVER   UINT32_MAX /* next use: never again */
+
+struct moe_costs;
 
 enum moe_access { MOE_MISS, MOE_HIT, MOE_HIT_IN_FLIGHT };
 
@@ -46,6 +49,7 @@ enum moe_policy_needs {
     MOE_NEEDS_SCORES = 2,
     MOE_NEEDS_LOOKAHEAD = 4,
     MOE_NEEDS_SEQUENCE = 8, /* wants on_sequence */
+    MOE_NEEDS_COSTS = 16,
 };
 
 enum moe_policy_flags {
@@ -59,8 +63,9 @@ enum moe_policy_flags {
 struct moe_policy_env {
     uint32_t n_slots; /* of this pool, > 0 */
     uint32_t n_layers, n_experts, top_k;
-    uint64_t seed;      /* differs by pool */
-    const void *params; /* the struct that ops->params describes */
+    uint64_t seed;                 /* differs by pool */
+    const void *params;            /* the struct that ops->params describes */
+    const struct moe_costs *costs; /* of a platform, or NULL; read in init only */
 };
 
 /* Why a slot must not be chosen; bits of moe_victim_req.pinned. */
@@ -116,13 +121,15 @@ enum { MOE_POLICY_PARAMS_MAX = 1088 };
 struct moe_policy_spec {
     const struct moe_policy_ops *ops;
     _Alignas(8) unsigned char params[MOE_POLICY_PARAMS_MAX];
+    const struct moe_costs *costs; /* of the platform it is to run on, or NULL: who sets a strategy
+                                      up gives them; they outlive the cache */
 };
 
 /* Every policy; ended by NULL. */
 extern const struct moe_policy_ops *const moe_policies[];
 
-/* Does a trace with these parts (enum moe_tokens_part) hold what the policy needs? Errors:
- * MOE_ERR_USAGE naming policy and part. */
+/* Does a trace with these parts (enum moe_tokens_part) hold what the policy needs, and has the spec
+ * costs where it needs them? Errors: MOE_ERR_USAGE naming policy and part. */
 enum moe_status moe_policy_check_parts(const struct moe_policy_spec *spec, unsigned parts,
                                        struct moe_err *err);
 

@@ -5,23 +5,40 @@
 #include <string.h>
 
 const struct moe_policy_ops *const moe_policies[] = {
-    &moe_policy_lru,          &moe_policy_fifo,
-    &moe_policy_lfu,          &moe_policy_random,
-    &moe_policy_clock,        &moe_policy_opt,
-    &moe_policy_paper_lru,    &moe_policy_slru,
-    &moe_policy_arc,          &moe_policy_s3_fifo,
-    &moe_policy_sieve,        &moe_policy_lecar,
-    &moe_policy_lfu_aged,     &moe_policy_lfru,
-    &moe_policy_least_stale,  &moe_policy_decayed_count,
-    &moe_policy_moe_infinity, &moe_policy_moe_infinity_code,
-    &moe_policy_distance,     &moe_policy_hybrimoe_mrs,
-    &moe_policy_static,       NULL,
+    &moe_policy_lru,
+    &moe_policy_fifo,
+    &moe_policy_lfu,
+    &moe_policy_random,
+    &moe_policy_clock,
+    &moe_policy_opt,
+    &moe_policy_paper_lru,
+    &moe_policy_slru,
+    &moe_policy_arc,
+    &moe_policy_s3_fifo,
+    &moe_policy_sieve,
+    &moe_policy_lecar,
+    &moe_policy_lfu_aged,
+    &moe_policy_lfru,
+    &moe_policy_least_stale,
+    &moe_policy_decayed_count,
+    &moe_policy_moe_infinity,
+    &moe_policy_moe_infinity_code,
+    &moe_policy_distance,
+    &moe_policy_hybrimoe_mrs,
+    &moe_policy_static,
+    &moe_policy_opt_time,
+    NULL,
 };
 
 enum moe_status moe_policy_check_parts(const struct moe_policy_spec *spec, unsigned parts,
                                        struct moe_err *err)
 {
     const struct moe_policy_ops *ops = spec->ops;
+    if ((ops->needs & MOE_NEEDS_COSTS) && !spec->costs)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "policy '%s' needs a platform: its costs tell what a hit saves; name one, "
+                        "as `moelab sim` does, or use opt",
+                        ops->name);
     if ((ops->needs & MOE_NEEDS_SCORES) && !(parts & MOE_HAS_SCORE))
         return moe_fail(err, MOE_ERR_USAGE,
                         "policy '%s' needs router scores, which the trace does not have",

@@ -25,5 +25,6 @@ extern const struct moe_policy_ops moe_policy_moe_infinity_code;
 extern const struct moe_policy_ops moe_policy_distance;
 extern const struct moe_policy_ops moe_policy_hybrimoe_mrs;
 extern const struct moe_policy_ops moe_policy_static;
+extern const struct moe_policy_ops moe_policy_opt_time;
 
 #endif

@@ -9,9 +9,9 @@ uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec)
     return moe_strategy_streams(spec->strategy) ? 2 * spec->expert_bytes : 0;
 }
 
-static enum moe_status check_needs(const struct moe_setup_spec *spec, struct moe_err *err)
+static enum moe_status check_needs(const struct moe_setup_spec *spec,
+                                   const struct moe_policy_spec *policy, struct moe_err *err)
 {
-    const struct moe_policy_spec *policy = &spec->strategy->policy;
     if ((policy->ops->needs & MOE_NEEDS_FUTURE) && !spec->future)
         return moe_fail(err, MOE_ERR_USAGE,
                         "policy '%s' needs to know the future, which only a trace tells",
@@ -54,16 +54,18 @@ static enum moe_status check_memory(const struct moe_geometry *geometry,
 enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_spec *spec,
                                struct moe_err *err)
 {
+    struct moe_policy_spec policy = spec->strategy->policy;
     *setup = (struct moe_setup){0};
-    enum moe_status s = check_needs(spec, err);
+    policy.costs = spec->costs;
+    enum moe_status s = check_needs(spec, &policy, err);
     if (!s)
         s = resolve_geometry(&setup->geometry, spec, err);
     if (s)
         return s;
     s = check_memory(&setup->geometry, spec, err);
     if (!s)
-        s = moe_cache_new(&setup->cache, &setup->geometry, (uint32_t)spec->model->top_k,
-                          &spec->strategy->policy, spec->strategy->seed, err);
+        s = moe_cache_new(&setup->cache, &setup->geometry, (uint32_t)spec->model->top_k, &policy,
+                          spec->strategy->seed, err);
     if (s)
         moe_setup_release(setup);
     return s;

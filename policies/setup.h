@@ -18,6 +18,7 @@ struct moe_setup_spec {
     const char *device;            /* in messages: "the GPU of platform 'paper-4090'" */
     unsigned parts;                /* MOE_HAS_* that the routes come with */
     bool future;                   /* they come with next uses */
+    const struct moe_costs *costs; /* of the platform, or NULL; outlives the setup */
 };
 
 /* Stays where it was initialised: the cache points at the geometry. */
@@ -31,8 +32,8 @@ struct moe_setup {
 uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec);
 
 /* Keeps no pointer into spec. Errors: MOE_ERR_USAGE (the policy needs parts or next uses that the
- * routes lack; geometry against model; slots, staging buffers and dense_bytes together exceed
- * memory_bytes), MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs releasing. */
+ * routes lack, or costs; geometry against model; slots, staging buffers and dense_bytes together
+ * exceed memory_bytes), MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs releasing. */
 enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_spec *spec,
                                struct moe_err *err);
 void moe_setup_release(struct moe_setup *setup); /* also one that is all zero */

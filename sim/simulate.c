@@ -21,6 +21,7 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
 {
     const struct moe_sim_input *in = run->input;
     snprintf(run->device, sizeof run->device, "the GPU of platform '%s'", in->platform->name);
+    moe_costs_init(&run->costs, in->model, in->platform, in->strategy->threads);
     struct moe_trace_run_spec spec = {
         .trace = in->trace,
         .setup = {.strategy = in->strategy,
@@ -28,7 +29,8 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
                   .expert_bytes = moe_model_expert_bytes(in->model),
                   .dense_bytes = moe_cost_dense_bytes(in->model),
                   .memory_bytes = in->platform->gpu.memory_bytes,
-                  .device = run->device},
+                  .device = run->device,
+                  .costs = &run->costs},
         .max_tokens = in->max_tokens,
         .progress = in->progress,
         .decisions = in->decisions,
@@ -36,7 +38,7 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
     enum moe_status s = moe_trace_run_prepare(&run->trace, &spec, err);
     if (s)
         return s;
-    moe_costs_init(&run->costs, &run->trace.model, in->platform, in->strategy->threads);
+    run->costs.model = &run->trace.model; /* with the trace's top-k */
     struct moe_sim_setup setup = {.costs = &run->costs,
                                   .cache = run->trace.setup.cache,
                                   .n_slots = run->trace.setup.geometry.n_slots,

@@ -4,12 +4,15 @@
 #define MOELAB_TESTS_POLICY_VARIANTS_H
 
 #include "base/param.h"
+#include "policies/cost.h"
 #include "tests/unit/event_trace.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 enum { MAX_POLICIES = 64 };
+
+static const struct moe_costs variant_costs = {.cpu_expert_ns = 30, .gpu_expert_ns = 1};
 
 /* A registered policy in one of its variants. */
 struct variant {
@@ -24,8 +27,8 @@ static uint32_t n_variants;
 /* Variants that may decline a newcomer, or that overwrite pinned slots: the claims about policies
  * that admit all do not hold for them. */
 static const char *const exempt[] = {
-    "opt:admit=bypass",   "paper-lru:hazards=on", "least-stale:reading=bypass", "decayed-count",
-    "static:choose=list", "static:choose=first",  "static:choose=random"};
+    "opt-time",      "opt:admit=bypass",   "paper-lru:hazards=on", "least-stale:reading=bypass",
+    "decayed-count", "static:choose=list", "static:choose=first",  "static:choose=random"};
 
 static inline void add_variant(const char *text)
 {
@@ -33,6 +36,7 @@ static inline void add_variant(const char *text)
     ck_assert_uint_le(n_variants, MAX_POLICIES);
     snprintf(v->text, sizeof v->text, "%s", text);
     v->spec = policy(text);
+    v->spec.costs = &variant_costs;
     v->admits_all = true;
     for (size_t i = 0; i < sizeof exempt / sizeof *exempt; i++)
         v->admits_all &= strcmp(text, exempt[i]) != 0;
