@@ -86,30 +86,23 @@ START_TEST(test_same_bits_prefetchers)
                                               "gate-lookahead", "moe-infinity"};
     static const char *const geometries[] = {"global:9", "4x3"};
     static const char *const misses[] = {"cpu", "wait", "admitted"};
-    struct moe_llm *llm = open_model("experiments/models/tiny-mixtral");
-    int32_t tokens[N_TOKENS];
-    random_tokens(tokens, N_TOKENS, llm->config.n_vocab, 13);
-    struct outcome want = reference(llm, tokens);
-    const struct moe_session_options options = {.context = 64, .chunk = CHUNK, .threads = 1};
+    struct subject x = open_subject("experiments/models/tiny-mixtral", NULL, 13);
+    struct outcome got = new_outcome(x.config);
     for (size_t p = 0; p < sizeof prefetchers / sizeof *prefetchers; p++) {
         for (unsigned k = 0; k < 6; k++) {
             struct moe_strategy strategy = load("collab", geometries[k % 2]);
-            struct outcome got = new_outcome(&llm->config);
             struct moe_err err = {0};
             set(&strategy, "prefetcher", prefetchers[p]);
             set(&strategy, "dispatch.miss", misses[k / 2]);
             set(&strategy, "prefill", k < 3 ? "cache" : "cpu");
-            for (int feeds = 0; feeds < 2; feeds++) {
-                enum moe_status s = run_hybrid(llm, "host:memory_bytes=64MiB,delay_us=100,seed=5",
-                                               &strategy, &options, tokens, &got, &err);
-                ck_assert_msg(s == MOE_OK, "%s: %s", prefetchers[p], err.text);
-                expect_same(&llm->config, &want, &got, prefetchers[p]);
-            }
-            free_outcome(&got);
+            enum moe_status s =
+                run_on(&x, "host:memory_bytes=64MiB,delay_us=100,seed=5", &strategy, &got, &err);
+            ck_assert_msg(s == MOE_OK, "%s: %s", prefetchers[p], err.text);
+            expect_same(&x, &got, prefetchers[p]);
         }
     }
-    free_outcome(&want);
-    moe_llm_close(llm);
+    free_outcome(&got);
+    close_subject(&x);
 }
 END_TEST
 
