@@ -2,6 +2,7 @@
 #include "base/progress.h"
 #include "cli/output.h"
 #include "cli/plot.h"
+#include "cli/sweep_show.h"
 #include "sim/experiment.h"
 #include "sim/sweep.h"
 
@@ -82,7 +83,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         printf("result %s\n", path);
         if (sum.n_failed)
             moe_log("%zu points could not run; see their status column", sum.n_failed);
-        if (o->plot)
+        s = cli_sweep_show(&x, path, err);
+        if (!s && o->plot)
             s = draw(&x, path, err);
     }
     moe_experiment_release(&x);

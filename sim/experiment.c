@@ -46,7 +46,7 @@ static const char *const top_keys[] = {"trace", "model", "platform", "strategy",
                                        "set",   "axes",  "plot",     "grids"};
 
 struct header {
-    char name[64], title[256];
+    char name[64], title[256], show[512], rank[64];
     int kind;
     uint64_t max_tokens;
 };
@@ -64,6 +64,18 @@ static const struct moe_param header_table[] = {
      .default_text = "",
      .size = sizeof((struct header *)0)->title,
      .help = "title on the plots"},
+    {.name = "show",
+     .type = MOE_PARAM_STRING,
+     .offset = offsetof(struct header, show),
+     .default_text = "",
+     .size = sizeof((struct header *)0)->show,
+     .help = "columns that are printed"},
+    {.name = "rank",
+     .type = MOE_PARAM_STRING,
+     .offset = offsetof(struct header, rank),
+     .default_text = "",
+     .size = sizeof((struct header *)0)->rank,
+     .help = "column to print them by, the highest first"},
     {.name = "kind",
      .type = MOE_PARAM_CHOICE,
      .offset = offsetof(struct header, kind),
@@ -370,6 +382,8 @@ enum moe_status moe_experiment_from_yaml(const struct moe_yaml *root, struct moe
     if (!s) {
         memcpy(x.name, header.name, sizeof x.name);
         memcpy(x.title, header.title, sizeof x.title);
+        memcpy(x.show, header.show, sizeof x.show);
+        memcpy(x.rank, header.rank, sizeof x.rank);
         x.kind = header.kind;
         x.max_tokens = header.max_tokens;
         s = read_grid(&x, root, &top, err);

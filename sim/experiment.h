@@ -14,6 +14,8 @@
  *       geometry: [none, 7x8]
  *       platform.link.h2d_pinned_gb_per_s: 10..50 step 10
  *     plot: throughput-bars                          # scripts in plots/, or a list of them
+ *     show: strategy, geometry, tokens_per_s         # columns that a sweep prints when it is done
+ *     rank: tokens_per_s                             # in this order, the highest first
  *     grids:                                         # optional: further grids; each takes the keys
  *       - {strategy: on-demand, axes: {threads: [24]}}   # above unless it has its own
  * With `grids` the top level's axes are one more default, not a grid of their own. */
@@ -48,7 +50,9 @@ struct moe_experiment {
     uint64_t max_tokens;
     size_t n_plots;
     char plot[MOE_MAX_PLOTS][64];
-    size_t n_axes; /* different axis keys over all grids, in order of appearance */
+    char show[512]; /* names parted by commas and spaces; "": nothing is printed */
+    char rank[64];  /* a column, or "": as the points stand */
+    size_t n_axes;  /* different axis keys over all grids, in order of appearance */
     const char **axes;
     size_t n_points;
     struct moe_point *points;

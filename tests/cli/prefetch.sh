@@ -28,6 +28,12 @@ expect 0 "gate-lookahead" "$moelab" list prefetchers
 # layers of two copies, 28.02 ms each, are 1.1 tokens/s; the CPU alone is 260 ms a token.
 expect 0 "19 points" "$moelab" sweep experiments/league.yaml --no-plot --output "$folder/league.tsv"
 league=$folder/league.tsv
+expect 0 "accelerate " "$moelab" sweep experiments/league.yaml --no-plot --output "$league"
+"$moelab" sweep experiments/league.yaml --no-plot --output "$league" | sed 1,3d | awk '{print $5}' \
+    >"$folder/ranks"
+holds "best first" sort -c -g -r "$folder/ranks"
+sed 's/^show: .*/show: strategy, tokens_per_z/' experiments/league.yaml >"$folder/wrong.yaml"
+expect 2 "did you mean 'tokens_per_s'" "$moelab" sweep "$folder/wrong.yaml" --no-plot --output "$league"
 holds "every point is ok" [ "$(grep -v '^#' "$league" | cut -f2 | grep -c '^ok$')" = 19 ]
 between "pre-gated, ideal" 1.09 "$(value "$league" pre-gated-ideal tokens_per_s)" 1.12
 between "pre-gated" 1.07 "$(value "$league" pre-gated tokens_per_s)" 1.12

@@ -85,6 +85,7 @@ START_TEST(no_axes_is_one_point)
     ck_assert_uint_eq(x.max_tokens, 9);
     ck_assert_uint_eq(x.n_plots, 2);
     ck_assert_str_eq(x.plot[1], "b");
+    ck_assert_str_eq(x.show, "");
     ck_assert_str_eq(x.title, "T");
     moe_experiment_release(&x);
 }
@@ -156,11 +157,23 @@ START_TEST(bad_files)
 }
 END_TEST
 
+START_TEST(what_a_sweep_prints)
+{
+    struct moe_experiment x;
+    ck_assert_int_eq(parse(HEAD "show: strategy, tokens_per_s\nrank: tokens_per_s\n", &x), MOE_OK);
+    ck_assert_str_eq(x.show, "strategy, tokens_per_s");
+    ck_assert_str_eq(x.rank, "tokens_per_s");
+    moe_experiment_release(&x);
+    ck_assert_int_eq(parse(HEAD "show: [a, b]\n", &x), MOE_ERR_USAGE);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("experiment");
     TCase *tests = tcase_create("experiment");
     tcase_add_test(tests, first_axis_is_slowest);
+    tcase_add_test(tests, what_a_sweep_prints);
     tcase_add_test(tests, grids_over_defaults);
     tcase_add_test(tests, no_axes_is_one_point);
     tcase_add_test(tests, values_that_are_no_range);

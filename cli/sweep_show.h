@@ -1,0 +1,13 @@
+/* The table that a sweep prints: some columns of its result, best first. */
+#ifndef MOELAB_CLI_SWEEP_SHOW_H
+#define MOELAB_CLI_SWEEP_SHOW_H
+
+#include "sim/experiment.h"
+
+/* Prints the columns x->show of the result file to standard output, rows of one model and platform
+ * together, by falling x->rank, rows that failed last. Nothing where x->show is empty. Errors:
+ * MOE_ERR_USAGE for a column that the result does not have; those of reading it. */
+enum moe_status cli_sweep_show(const struct moe_experiment *x, const char *path,
+                               struct moe_err *err);
+
+#endif
