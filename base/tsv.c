@@ -94,12 +94,13 @@ static size_t count_fields(const char *line)
     return n;
 }
 
-static void split(char *line, const char **fields)
+/* The n fields of a line, each ended by NUL. */
+static void split(char *line, const char **fields, size_t n)
 {
-    while (line) {
-        *fields++ = line;
-        line = strchr(line, '\t');
-        if (line)
+    for (size_t i = 0; i < n; i++) {
+        fields[i] = line;
+        line += strcspn(line, "\t");
+        if (*line)
             *line++ = 0;
     }
 }
@@ -114,7 +115,7 @@ static enum moe_status read_columns(struct reader *r, char *line, struct moe_err
     if (!t->columns)
         return moe_fail_memory(err, "columns");
     t->n_columns = n;
-    split(line, t->columns);
+    split(line, t->columns, n);
     for (size_t j = 0; j < n; j++) {
         if (!*t->columns[j])
             return fail(r, err, "column %zu has no name", j + 1);
@@ -138,7 +139,7 @@ static enum moe_status read_row(struct reader *r, char *line, struct moe_err *er
     if (!cells)
         return moe_fail_memory(err, "a table");
     t->cells = cells;
-    split(line, cells + used);
+    split(line, cells + used, n);
     t->n_rows++;
     return MOE_OK;
 }

@@ -81,11 +81,13 @@ const char *report_cell(const char *cell, char *buf, size_t size)
     return buf;
 }
 
+/* Sweeps mark every point with a status; in other tables the word means something else. */
 bool report_row_ok(const struct report_table *table, size_t row)
 {
-    size_t status = moe_tsv_column(&table->tsv, "status");
-    return status == table->tsv.n_columns ||
-           strcmp(moe_tsv_cell(&table->tsv, row, status), "ok") == 0;
+    const struct moe_tsv *t = &table->tsv;
+    size_t status = moe_tsv_column(t, "status");
+    return status == t->n_columns || moe_tsv_column(t, "point") == t->n_columns ||
+           strcmp(moe_tsv_cell(t, row, status), "ok") == 0;
 }
 
 const char *report_table_title(const struct report_table *table)

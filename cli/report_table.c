@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { NAME_MAX_BYTES = 200 };
+enum { NAME_MAX_BYTES = 200, LONG_TEXT = 40 /* bytes that still stand in one line */ };
 
 static void text(const char *content, FILE *out)
 {
@@ -55,6 +55,8 @@ static void put_cell(const struct report_table *table, size_t row, size_t column
     bool bar = most > 0 && moe_tsv_number(cell, &x) && x >= 0;
     bool best = row == table->best && column == table->value && t->n_rows > 1;
     fputs("<td", out);
+    if (!table->numeric[column] && strlen(cell) > LONG_TEXT)
+        fputs(" class=\"long\"", out);
     if (table->numeric[column])
         fprintf(out, " class=\"n%s%s\"", bar ? " bar" : "", best ? " best" : "");
     if (bar)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALUES_SHOWN = 8 };
+enum { VALUES_SHOWN = 8, NAME_MAX_BYTES = 200 };
 
 static void text(const char *content, FILE *out)
 {
@@ -51,41 +51,78 @@ static void put_number(const char *cell, FILE *out)
     text(report_cell(cell, buf, sizeof buf), out);
 }
 
-/* Columns that say what was run: those in front of the results, but for counts and marks. */
+/* Columns that say what was run: those in front of the results, but for counts, marks and what has
+ * a unit. */
 static bool is_label(const struct report_table *table, size_t column)
 {
     static const char *const marks[] = {"point", "status", "routing", "prefill_tokens",
                                         "decode_tokens"};
     const struct moe_tsv *t = &table->tsv;
     bool timed = strcmp(t->columns[table->value], "tokens_per_s") == 0;
+    char label[NAME_MAX_BYTES], unit[NAME_MAX_BYTES];
+    report_split_name(t->columns[column], label, unit, sizeof label);
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
         if (strcmp(t->columns[column], marks[i]) == 0)
             return false;
-    return column < table->value && (timed || !table->numeric[column]);
+    return column < table->value && !*unit && (timed || !table->numeric[column]);
+}
+
+/* The different cells of a column and how often each is there. */
+struct values {
+    const char *cell[VALUES_SHOWN];
+    size_t count[VALUES_SHOWN], n;
+    bool more; /* than are kept */
+};
+
+static struct values count_values(const struct moe_tsv *t, size_t column)
+{
+    struct values v = {.n = 0};
+    for (size_t i = 0; i < t->n_rows && !v.more; i++) {
+        const char *cell = moe_tsv_cell(t, i, column);
+        size_t k = 0;
+        while (k < v.n && strcmp(v.cell[k], cell) != 0)
+            k++;
+        v.more = k == VALUES_SHOWN;
+        if (k == v.n && !v.more)
+            v.cell[v.n++] = cell;
+        if (!v.more)
+            v.count[k]++;
+    }
+    return v;
 }
 
 /* "threads (1, 2, 4)", or only how many where they are many. */
 static void put_values(const struct moe_tsv *t, size_t column, FILE *out)
 {
-    const char *value[VALUES_SHOWN];
-    size_t n = 0;
+    struct values v = count_values(t, column);
     text(t->columns[column], out);
-    for (size_t i = 0; i < t->n_rows; i++) {
-        size_t k = 0;
-        while (k < n && strcmp(value[k], moe_tsv_cell(t, i, column)) != 0)
-            k++;
-        if (k == VALUES_SHOWN) {
-            fprintf(out, " (more than %d values)", VALUES_SHOWN);
-            return;
-        }
-        value[k] = moe_tsv_cell(t, i, column);
-        n += k == n;
+    if (v.more) {
+        fprintf(out, " (more than %d values)", VALUES_SHOWN);
+        return;
     }
-    for (size_t k = 0; k < n; k++) {
+    for (size_t k = 0; k < v.n; k++) {
         fputs(k ? ", " : " (", out);
-        text(value[k], out);
+        text(v.cell[k], out);
     }
     fputc(')', out);
+}
+
+/* What rows were found to be, where a table tells: "; verdict: within (17), off (8)". */
+static void put_verdicts(const struct moe_tsv *t, FILE *out)
+{
+    size_t column = moe_tsv_column(t, "verdict");
+    if (column == t->n_columns && moe_tsv_column(t, "point") == t->n_columns)
+        column = moe_tsv_column(t, "status");
+    if (column == t->n_columns)
+        return;
+    struct values v = count_values(t, column);
+    for (size_t k = 0; k < v.n && !v.more; k++) {
+        fputs(k ? ", " : "; <b>", out);
+        text(v.cell[k], out);
+        if (t->n_rows > 1)
+            fprintf(out, " (%zu)", v.count[k]);
+    }
+    fputs(v.n && !v.more ? "</b>" : "", out);
 }
 
 static bool is_one_of(const char *word, const char *a, const char *b)
@@ -132,13 +169,26 @@ static void put_what(const struct report_table *table, FILE *out)
     fputs(strcmp(comma, ", ") == 0 && t->n_rows > 1 ? ". " : "", out);
 }
 
+/* Rows that reach what the best one does. */
+static size_t count_ties(const struct report_table *table)
+{
+    const struct moe_tsv *t = &table->tsv;
+    const char *best = moe_tsv_cell(t, table->best, table->value);
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_rows; i++)
+        n += i != table->best && report_row_ok(table, i) &&
+             strcmp(moe_tsv_cell(t, i, table->value), best) == 0;
+    return n;
+}
+
 /* " with geometry 7x8, threads 24": where the best row differs from others. */
 static void put_where(const struct report_table *table, FILE *out)
 {
     const struct moe_tsv *t = &table->tsv;
     const char *comma = " with ";
     for (size_t j = 0; j < t->n_columns; j++) {
-        if (!is_label(table, j) || table->constant[j] || t->n_rows < 2)
+        if (!is_label(table, j) || table->constant[j] || t->n_rows < 2 ||
+            strcmp(moe_tsv_cell(t, table->best, j), "-") == 0)
             continue;
         fputs(comma, out);
         text(t->columns[j], out);
@@ -239,6 +289,9 @@ static void put_ranked(const struct report_table *table, FILE *out)
     put_number(moe_tsv_cell(t, table->best, table->value), out);
     fputs(timed ? "</b>&nbsp;tokens/s" : "</b>&nbsp;%", out);
     put_where(table, out);
+    size_t ties = count_ties(table);
+    if (ties)
+        fprintf(out, "; %zu other row%s no less", ties, ties == 1 ? " is" : "s are");
     fputs(".</p>\n<p>", out);
     put_bound(table, out);
     put_times(table, out);
@@ -271,8 +324,10 @@ static void put_others(const struct report *r, FILE *out)
             continue;
         fprintf(out, "%s<li><a href=\"#table-%zu\">", begin, i + 1);
         text(report_table_title(&r->tables[i]), out);
-        fprintf(out, "</a>: %zu row%s, %zu column%s ", t->n_rows, plural(t->n_rows), t->n_columns,
+        fprintf(out, "</a>: %zu row%s, %zu column%s", t->n_rows, plural(t->n_rows), t->n_columns,
                 plural(t->n_columns));
+        put_verdicts(t, out);
+        fputc(' ', out);
         report_put_badges(&r->tables[i], out);
         if (r->tables[i].n_failed)
             fprintf(out, "<b>%zu could not run</b> (column status)", r->tables[i].n_failed);

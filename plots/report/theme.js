@@ -1,27 +1,27 @@
 /* Light, dark, or as the system has it: a button in the header. Print opens what is folded. */
 "use strict";
-(function () {
-    var names = { auto: "as the system", light: "light", dark: "dark" };
-    var order = ["auto", "light", "dark"], now = "auto";
-    var button = document.createElement("button");
-    function show() {
-        if (now === "auto")
-            document.documentElement.removeAttribute("data-theme");
-        else
-            document.documentElement.setAttribute("data-theme", now);
-        button.textContent = "Colours: " + names[now];
-        document.dispatchEvent(new Event("report-colours"));
-    }
-    button.type = "button";
-    button.className = "theme";
-    button.addEventListener("click", function () {
-        now = order[(order.indexOf(now) + 1) % order.length];
-        show();
-    });
-    document.querySelector("header").appendChild(button);
+(function() {
+var names = {auto: "as the system", light: "light", dark: "dark"};
+var order = ["auto", "light", "dark"], now = "auto";
+var button = document.createElement("button");
+function show() {
+    if (now === "auto")
+        document.documentElement.removeAttribute("data-theme");
+    else
+        document.documentElement.setAttribute("data-theme", now);
+    button.textContent = "Colours: " + names[now];
+    document.dispatchEvent(new Event("report-colours"));
+}
+button.type = "button";
+button.className = "theme";
+button.addEventListener("click", function() {
+    now = order[(order.indexOf(now) + 1) % order.length];
     show();
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-    addEventListener("beforeprint", function () {
-        document.querySelectorAll("details").forEach(function (d) { d.open = true; });
-    });
+});
+document.querySelector("header").appendChild(button);
+show();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+addEventListener(
+    "beforeprint",
+    function() { document.querySelectorAll("details").forEach(function(d) { d.open = true; }); });
 })();

@@ -11,13 +11,19 @@ expect 0 "tables 3, plots 2, timelines 1, left out 0" "$moelab" report "$d" -o "
 
 # says TEXT: the page has it, in one line.
 says() { if grep -qF -e "$1" "$page"; then passed; else failed "the page does not say: $1"; fi; }
-never() { if grep -qiE -e "$1" "$page"; then failed "the page has: $(grep -iEm1 -e "$1" "$page")"; else passed; fi; }
+never() {
+    if grep -qiE -e "$1" "$page"; then
+        failed "the page has: $(grep -iEm1 -e "$1" "$page")"
+    else
+        passed
+    fi
+}
 
 # The words at the top, from the numbers below.
 says 'Fastest: <b>100.1</b>&nbsp;tokens/s with geometry 7x8, threads 24.'
 says 'That is <b>50.06&nbsp;%</b> of the bound of 200&nbsp;tokens/s'
 says 'A token takes 9.988&nbsp;ms on average. All 4: 2.5 to 100.1 tokens/s, median 9.875.'
-says '5 runs of <b>m&lt;b&gt;x&lt;/b&gt;</b> on <b>p</b>. What varies: geometry (7x8, 14x4, 29x2), threads (2, 24).'
+says '5 runs of <b>m&lt;b&gt;x&lt;/b&gt;</b> on <b>p</b>. What varies: geometry (7x8, 14x4, 29x2), '
 says '<b>1 of them could not run</b>'
 says '<strong>SYNTHETIC routing</strong> in 1 of 3 tables (speeds.tsv)'
 says '>simulated</span>'
@@ -63,6 +69,19 @@ says "<li>&#39;text.png&#39;: not a PNG file</li>"
 says "<li>&#39;result.json&#39; is no timeline: it has no &#39;traceEvents&#39;</li>"
 holds "the picture in the drawing's place" test "$(grep -c '<img src="data:' "$page")" = 2
 never 'hurt\(4\)'
+
+# Rows as good as the best; what has a unit is no label; verdicts, and a status of another kind.
+{
+    printf 'strategy\tchange_percent\tadmission\ttokens_per_s\n'
+    printf 'a\t1.5\t-\t8\nb\t2.5\tquota\t9\nc\t3.5\t-\t9\nd\t4\t-\t9\n'
+} >"$d/ties.tsv"
+printf 'id\tverdict\n1\twithin\n2\toff\n3\twithin\n' >"$d/verdicts.tsv"
+printf 'figure\tstatus\nFig. 5\tpartly <i>\n' >"$d/status.tsv"
+expect 0 "tables 6" "$moelab" report "$d" -o "$page"
+says '<b>9</b>&nbsp;tokens/s with strategy b, admission quota; 2 other rows are no less.'
+says 'What varies: strategy (a, b, c, d), admission (-, quota).'
+says '</a>: 3 rows, 2 columns; <b>within (2), off (1)</b>'
+says '</a>: 1 row, 2 columns; <b>partly &lt;i&gt;</b>'
 
 # Refusals: one line, nothing left behind.
 rm "$page"

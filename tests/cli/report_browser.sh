@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A report in a real browser: no errors, nothing fetched, tables sort, timelines zoom, the layout holds
-# on wide and narrow screens, text can be read in light and dark.
+# A report in a real browser: no errors, nothing fetched, tables sort, timelines zoom, the layout
+# holds on wide and narrow screens, text can be read in light and dark.
 . tests/cli/lib/check.bash
 . tests/cli/lib/results.bash
 if ! command -v chromium >/dev/null; then
@@ -13,8 +13,9 @@ expect 0 "tables 3" "$moelab" report "$folder/results" -o "$folder/page.html"
 
 # The page as it is, with an ear for errors in front and the probe behind.
 listen='<script>window.probe_errors = [];
-addEventListener("error", function (e) { probe_errors.push(e.message); });
-addEventListener("securitypolicyviolation", function (e) { probe_errors.push(e.blockedURI); });</script>'
+function hear(e) { probe_errors.push(e.message || e.blockedURI); }
+addEventListener("error", hear);
+addEventListener("securitypolicyviolation", hear);</script>'
 while IFS= read -r line; do
     [[ $line != "</body>" ]] || { echo "<script>" && cat "$probe" && echo "</script>"; }
     printf '%s\n' "$line"
@@ -23,9 +24,10 @@ done <"$folder/page.html" >"$folder/probed.html"
 
 # browse OPTION...: chromium with a profile of its own, and no network.
 browse() {
-    timeout 120 chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars --no-first-run \
-        --disable-background-networking --disable-component-update --proxy-server=127.0.0.1:9 \
-        --user-data-dir="$folder/profile" --virtual-time-budget=5000 "$@" 2>"$folder/browser.log"
+    timeout 120 chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars \
+        --no-first-run --disable-background-networking --disable-component-update \
+        --proxy-server=127.0.0.1:9 --user-data-dir="$folder/profile" --virtual-time-budget=5000 \
+        "$@" 2>"$folder/browser.log"
 }
 
 # Windows are at least 500 wide, frames as narrow as a phone: the page stands in one, and the page
