@@ -7,7 +7,8 @@ sim() { "$moelab" sim "$trace" --model tiny-mixtral --geometry global:12 --no-bo
 
 # value FILE STRATEGY COLUMN
 value() {
-    awk -F'\t' -v s="$2" -v k="$3" '/^#/ {next} !n {for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next}
+    awk -F'\t' -v s="$2" -v k="$3" '/^#/ {next}
+        !n {for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next}
         $c["strategy"] == s {print $c[k]}' "$1"
 }
 # between WHAT LOW VALUE HIGH
@@ -21,19 +22,21 @@ expect 0 "prefetch_copies_used_percent" sim --set prefetcher=markov
 expect 2 "needs lookahead scores" sim --set prefetcher=gate-lookahead
 expect 2 "did you mean 'markov'" sim --set prefetcher=makrov
 expect 2 "accuracy" sim --set prefetcher=oracle:accuracy=1.5
-expect 2 "needs to know the future" "$moelab" run --model tiny-mixtral --strategy pre-gated -p x -n 2
+expect 2 "needs to know the future" \
+    "$moelab" run --model tiny-mixtral --strategy pre-gated -p x -n 2
 expect 0 "gate-lookahead" "$moelab" list prefetchers
 
 # One row for every strategy; the ones that the paper derives by arithmetic come out near it: 32
 # layers of two copies, 28.02 ms each, are 1.1 tokens/s; the CPU alone is 260 ms a token.
-expect 0 "19 points" "$moelab" sweep experiments/league.yaml --no-plot --output "$folder/league.tsv"
 league=$folder/league.tsv
+expect 0 "19 points" "$moelab" sweep experiments/league.yaml --no-plot --output "$league"
 expect 0 "accelerate " "$moelab" sweep experiments/league.yaml --no-plot --output "$league"
 "$moelab" sweep experiments/league.yaml --no-plot --output "$league" | sed 1,3d | awk '{print $5}' \
     >"$folder/ranks"
 holds "best first" sort -c -g -r "$folder/ranks"
 sed 's/^show: .*/show: strategy, tokens_per_z/' experiments/league.yaml >"$folder/wrong.yaml"
-expect 2 "did you mean 'tokens_per_s'" "$moelab" sweep "$folder/wrong.yaml" --no-plot --output "$league"
+expect 2 "did you mean 'tokens_per_s'" \
+    "$moelab" sweep "$folder/wrong.yaml" --no-plot --output "$league"
 holds "every point is ok" [ "$(grep -v '^#' "$league" | cut -f2 | grep -c '^ok$')" = 19 ]
 between "pre-gated, ideal" 1.09 "$(value "$league" pre-gated-ideal tokens_per_s)" 1.12
 between "pre-gated" 1.07 "$(value "$league" pre-gated tokens_per_s)" 1.12
