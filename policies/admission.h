@@ -2,9 +2,9 @@
  * rule. Rules see routes and the platform's costs, never a clock; one that asks how many copies are
  * under way (MOE_ADMISSION_ON_TIME) decides by time all the same, and says so.
  *
- * Order of calls: on_step once a forward pass; then for each event of a layer that has slots
- * on_route once, after the classification, and in gate order admit for each missed expert. (Under
- * the access contract an event is one expert.) Adding a rule: one file (start from
+ * Order of calls: on_step once a forward pass that asks the cache; then for each event of a layer
+ * that has slots on_route once, after the classification, and in gate order admit for each missed
+ * expert. (Under the access contract an event is one expert.) Adding a rule: one file (start from
  * admission_second_miss.c), one line in admission.c. */
 #ifndef MOELAB_POLICIES_ADMISSION_H
 #define MOELAB_POLICIES_ADMISSION_H
@@ -73,7 +73,7 @@ enum moe_status moe_admission_init(struct moe_admission *admission,
                                    const struct moe_admission_env *env, struct moe_err *err);
 void moe_admission_release(struct moe_admission *admission); /* also one that is all zero */
 
-/* A forward pass begins. */
+/* A forward pass begins that asks the cache. */
 static inline void moe_admission_step(struct moe_admission *admission)
 {
     if (admission->ops->on_step)

@@ -337,8 +337,8 @@ enum moe_status moe_loop_step(struct moe_loop *loop, const struct moe_step *step
 {
     enum moe_status s = loop->ops->begin_step(loop->machine, step, err);
     loop->n_steps++;
-    moe_admission_step(&loop->admission);
     if (uses_cache(loop, step->phase)) {
+        moe_admission_step(&loop->admission);
         moe_cache_begin_step(loop->cache);
         moe_ahead_step(&loop->ahead, step);
     }

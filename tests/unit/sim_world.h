@@ -102,7 +102,9 @@ static inline struct world random_world(struct moe_rng *rng)
                  "paper-lru:hazards=on", "slru", "arc", "s3-fifo", "lecar", "lfru",
                  "least-stale:reading=bypass", "decayed-count:half_life=2", "moe-infinity",
                  "distance-to-layer", "hybrimoe-mrs", "static", "static:choose=random"));
-    set_key(&w.strategy, "admission", PICK(rng, "always", "always", "never", "quota:quota=3"));
+    set_key(&w.strategy, "admission",
+            PICK(rng, "always", "always", "always", "always", "never", "quota:quota=3",
+                 "queue-limit:longest=2", "second-miss", "probabilistic"));
     w.platform.dram.read_gb_per_s = 10 + 30 * moe_rng_unit(rng);
     w.platform.link.h2d_pinned_gb_per_s = 2 + 60 * moe_rng_unit(rng);
     w.platform.cpu.point[0].ms = 0.002 + 0.06 * moe_rng_unit(rng);

@@ -225,6 +225,10 @@ START_TEST(random_worlds_sum_up)
     int n_late = 0;
     for (int i = 0; i < 1500; i++) {
         struct world w = random_world(&rng);
+        if (i % 4 == 0) /* rules that ask for costs */
+            set_key(&w.strategy, "admission", PICK(&rng, "pay-back:half_life=4", "q-star"));
+        if (i % 5 == 0)
+            set_key(&w.strategy, "policy", "opt-time");
         struct moe_gap gap = split(&w);
         n_late += gap.part_ns[MOE_GAP_LATE_FILL] != 0;
         moe_trace_release(&w.trace);
