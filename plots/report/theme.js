@@ -1,4 +1,5 @@
-/* Light, dark, or as the system has it: a button in the header. Print opens what is folded. */
+/* Light, dark, or as the system has it: a button in the header. Print is light
+   and opens what is folded. */
 "use strict";
 (function() {
 var names = {auto: "as the system", light: "light", dark: "dark"};
@@ -21,7 +22,10 @@ button.addEventListener("click", function() {
 document.querySelector("header").appendChild(button);
 show();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-addEventListener(
-    "beforeprint",
-    function() { document.querySelectorAll("details").forEach(function(d) { d.open = true; }); });
+addEventListener("beforeprint", function() {
+    document.querySelectorAll("details").forEach(function(d) { d.open = true; });
+    document.documentElement.setAttribute("data-theme", "light");
+    document.dispatchEvent(new Event("report-colours"));
+});
+addEventListener("afterprint", show);
 })();

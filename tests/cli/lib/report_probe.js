@@ -189,6 +189,11 @@ addEventListener("load", function() {
     button.click();
     check("as the system again", !page.dataset.theme);
 
+    dispatchEvent(new Event("beforeprint"));
+    check("print is light", light(behind(document.body)) > .5);
+    dispatchEvent(new Event("afterprint"));
+    check("and afterwards as before", !page.dataset.theme);
+
     check("nothing was fetched", performance.getEntriesByType("resource")
                                      .every(function(r) { return r.name.startsWith("data:"); }));
     check("no errors: " + window.probe_errors, window.probe_errors.length === 0);
