@@ -112,8 +112,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct options *o = call->options;
     struct subject x = {0};
     if (strcmp(call->args[0], "sim") != 0)
-        return moe_fail(err, MOE_ERR_USAGE, "unknown benchmark '%.40s'; known: sim, kernels",
-                        call->args[0]);
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "unknown benchmark '%.40s'; known: sim, kernels, device", call->args[0]);
     struct moe_table *table = moe_table_new();
     enum moe_status s = table ? load(o, &x, err) : moe_fail_memory(err, "the result");
     if (!s) {
@@ -134,7 +134,9 @@ const struct cli_command cli_bench = {
     .summary = "speed of replay and simulation on this machine, one core, beside its limit",
     .description =
         "The first row is the limit: one core reads the trace and does nothing with it.\n"
-        "The speed of the CPU kernels: moelab bench kernels --help",
+        "The speed of the CPU kernels: moelab bench kernels --help; of a device: moelab bench "
+        "device "
+        "--help",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

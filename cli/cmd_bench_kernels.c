@@ -1,6 +1,7 @@
 #include "base/progress.h"
 #include "base/units.h"
 #include "cli/output.h"
+#include "cli/words.h"
 #include "exec/bench.h"
 #include "exec/cpu.h"
 
@@ -64,27 +65,6 @@ static const struct moe_param options[] = {
     {0},
 };
 
-/* Calls take for every word between commas. */
-static enum moe_status each_word(const char *list,
-                                 enum moe_status (*take)(void *context, const char *word,
-                                                         struct moe_err *err),
-                                 void *context, struct moe_err *err)
-{
-    for (const char *word = list; word;) {
-        char text[32];
-        const size_t n = strcspn(word, ",");
-        if (n >= sizeof text)
-            return moe_fail(err, MOE_ERR_USAGE, "'%.40s' is too long", word);
-        memcpy(text, word, n);
-        text[n] = '\0';
-        enum moe_status s = take(context, text, err);
-        if (s)
-            return s;
-        word = word[n] ? word + n + 1 : NULL;
-    }
-    return MOE_OK;
-}
-
 struct numbers {
     const char *what;
     uint64_t min, max;
@@ -146,11 +126,11 @@ static enum moe_status parse(const struct options *o, struct moe_kernel_bench *b
     uint16_t order[MOE_CPUS_MAX];
     uint32_t n_nodes;
     moe_cpu_order(order, &threads->all, &n_nodes);
-    enum moe_status s = each_word(o->threads, take_number, threads, err);
+    enum moe_status s = cli_each_word(o->threads, take_number, threads, err);
     if (!s && strcmp(o->tokens, "none") != 0)
-        s = each_word(o->tokens, take_number, tokens, err);
+        s = cli_each_word(o->tokens, take_number, tokens, err);
     if (!s)
-        s = each_word(o->dtype, take_dtype, bench->dtype, err);
+        s = cli_each_word(o->dtype, take_dtype, bench->dtype, err);
     if (!s && strcmp(o->kernels, "all") != 0)
         s = moe_kernels_find(o->kernels, &bench->only, err);
     return s;

@@ -17,7 +17,8 @@ static const struct {
     {"which cache, how fast", {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep}},
     {"results to look at", {&cli_report}},
     {"this machine", {&cli_calibrate, &cli_validate}},
-    {"the program itself", {&cli_list, &cli_bench_kernels, &cli_bench, &cli_version}},
+    {"the program itself",
+     {&cli_list, &cli_bench_kernels, &cli_bench_device, &cli_bench, &cli_version}},
 };
 
 enum { N_GROUPS = sizeof groups / sizeof *groups };

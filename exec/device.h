@@ -103,7 +103,8 @@ struct moe_device_ops {
     uint64_t (*event_ns)(struct moe_device *device, struct moe_event *event);
 
     /* Any thread, one thread a stream. host is the kind of the host side's memory; a copy from or
-     * to pageable memory may block the caller until it has landed. */
+     * to pageable memory may block the caller until it has landed. MOE_MEMORY_DEVICE: both sides
+     * are device memory and do not overlap (the memory then reads and writes: 2 x bytes). */
     void (*copy)(struct moe_device *device, enum moe_stream stream, void *to, const void *from,
                  uint64_t bytes, enum moe_memory host);
 

@@ -101,7 +101,7 @@ struct copy {
     uint64_t number; /* of all copies, from 1 */
 };
 
-/* One side is device memory, the other host memory of the kind that was told. */
+/* One side is device memory, the other memory of the kind that was told. */
 static enum moe_status check_copy(struct host *h, const struct copy *c, struct moe_err *err)
 {
     const bool up = moe_host_memory_holds(&h->memory, MOE_MEMORY_DEVICE, c->to, c->bytes);
@@ -111,8 +111,8 @@ static enum moe_status check_copy(struct host *h, const struct copy *c, struct m
                         c->bytes);
     if (!moe_host_memory_holds(&h->memory, c->host, up ? c->from : c->to, c->bytes))
         return moe_fail(err, MOE_ERR_CHECK,
-                        "copy of %" PRIu64 " bytes leaves what is allocated of pinned memory",
-                        c->bytes);
+                        "copy of %" PRIu64 " bytes leaves what is allocated of %s memory", c->bytes,
+                        c->host == MOE_MEMORY_DEVICE ? "device" : "pinned");
     return MOE_OK;
 }
 

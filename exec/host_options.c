@@ -59,6 +59,8 @@ uint64_t moe_host_copy_ns(const struct moe_host_options *options, uint64_t bytes
     double rate = options->link_gb_per_s;
     if (host == MOE_MEMORY_PAGEABLE && options->pageable_gb_per_s > 0)
         rate = options->pageable_gb_per_s;
+    if (host == MOE_MEMORY_DEVICE)
+        rate = options->compute_gb_per_s / 2; /* reads and writes */
     return whole_ns(options->copy_us * 1e3 + time_at((double)bytes, rate));
 }
 

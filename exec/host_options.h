@@ -27,8 +27,9 @@ struct moe_host_load {
 };
 
 /* Set times in ns; 0 where no speed is set. A copy takes copy_us + bytes / rate, where rate is
- * link_gb_per_s, or for pageable memory pageable_gb_per_s where that is set. A kernel takes
- * launch_us + max(bytes / compute_gb_per_s, flops / compute_gflops). */
+ * link_gb_per_s, or for pageable memory pageable_gb_per_s where that is set, or within the device
+ * half of compute_gb_per_s. A kernel takes launch_us + max(bytes / compute_gb_per_s, flops /
+ * compute_gflops). */
 uint64_t moe_host_copy_ns(const struct moe_host_options *options, uint64_t bytes,
                           enum moe_memory host);
 uint64_t moe_host_kernel_ns(const struct moe_host_options *options,

@@ -31,6 +31,6 @@ expect 2 "threads" "$moelab" bench kernels --threads 0
 expect 2 "tokens" "$moelab" bench kernels --tokens 8,1
 expect 2 "threads" "$moelab" bench kernels --threads 1,,2
 expect 2 "more than 16" "$moelab" bench kernels --threads 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
-expect 2 "known: sim, kernels" "$moelab" bench kernel
+expect 2 "known: sim, kernels, device" "$moelab" bench kernel
 expect 1 "" "$moelab" bench kernels "${tiny[@]}" -o "$folder/no/such/file"
 finish

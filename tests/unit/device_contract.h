@@ -165,6 +165,41 @@ static inline void contract_copies(const struct device_case *c)
     free(back);
 }
 
+/* Within device memory, on every stream, odd sizes and places; nothing beside them changes. */
+static inline void contract_copies_within(const struct device_case *c)
+{
+    enum { ROOM = 1 << 18, ROUNDS = 16 };
+    struct moe_device *device = c->device;
+    struct moe_rng rng;
+    moe_rng_init(&rng, 6);
+    unsigned char *from = device_alloc(device, MOE_MEMORY_DEVICE, ROOM);
+    unsigned char *to = device_alloc(device, MOE_MEMORY_DEVICE, ROOM);
+    unsigned char *source = malloc(ROOM), *mirror = malloc(ROOM), *back = malloc(ROOM);
+    ck_assert(source && mirror && back);
+    random_bytes(&rng, source, ROOM);
+    random_bytes(&rng, mirror, ROOM);
+    device_send(device, from, source, ROOM);
+    device_send(device, to, mirror, ROOM);
+    for (int i = 0; i < ROUNDS; i++) {
+        const size_t at = moe_rng_below(&rng, ROOM), start = moe_rng_below(&rng, ROOM);
+        const size_t room = ROOM - (at > start ? at : start);
+        const size_t bytes = i ? moe_rng_below(&rng, room) : 0;
+        const enum moe_stream stream = (enum moe_stream)(i % MOE_N_STREAMS);
+        device->ops->copy(device, stream, to + at, from + start, bytes, MOE_MEMORY_DEVICE);
+        device_finish(device, stream);
+        memcpy(mirror + at, source + start, bytes);
+        device_fetch(device, back, to, ROOM);
+        ck_assert_msg(memcmp(back, mirror, ROOM) == 0, "round %d", i);
+    }
+    device_fetch(device, back, from, ROOM);
+    ck_assert(memcmp(back, source, ROOM) == 0);
+    device->ops->release(device, MOE_MEMORY_DEVICE, from);
+    device->ops->release(device, MOE_MEMORY_DEVICE, to);
+    free(source);
+    free(mirror);
+    free(back);
+}
+
 /* One word goes up and down again and again: any wait that does not hold shows. */
 static inline void contract_streams_are_ordered_by_events(const struct device_case *c)
 {
@@ -291,6 +326,7 @@ static inline void contract_all(const struct device_case *c)
     contract_memory(c);
     contract_memory_runs_out(c);
     contract_copies(c);
+    contract_copies_within(c);
     contract_streams_are_ordered_by_events(c);
     contract_waits_mean_the_place_of_their_call(c);
     contract_events(c);

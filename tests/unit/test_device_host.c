@@ -208,6 +208,10 @@ START_TEST(times_follow_the_formula)
     ck_assert_uint_eq(moe_host_copy_ns(&set, 32000000, MOE_MEMORY_PINNED), 2001500);
     ck_assert_uint_eq(moe_host_copy_ns(&set, 32000000, MOE_MEMORY_PAGEABLE), 8001500);
     ck_assert_uint_eq(moe_host_copy_ns(&link, 32000000, MOE_MEMORY_PAGEABLE), 2000000);
+    ck_assert_uint_eq(moe_host_copy_ns(&link, 32000000, MOE_MEMORY_DEVICE), 0);
+    ck_assert_uint_eq(moe_host_copy_ns(&(struct moe_host_options){.compute_gb_per_s = 64}, 32000000,
+                                       MOE_MEMORY_DEVICE),
+                      1000000);
     ck_assert_uint_eq(moe_host_copy_ns(&set, 24, MOE_MEMORY_PINNED), 1502); /* 1.5 ns and more */
     struct moe_host_load load = {.bytes = 1000000, .flops = 1e9, .n_tokens = 1};
     ck_assert_uint_eq(moe_host_kernel_ns(&none, &load), 0);

@@ -1,0 +1,172 @@
+/* Whole models on the CUDA device over the emulated runtime, in which queued operations run in any
+ * order that streams and events allow: a wait that the machine or the device lacks shows as wrong
+ * logits. Deterministic: the bits of the CPU; fast: near them. Faults midway end cleanly. */
+#include "exec/cuda/open.h"
+#include "tests/cuda/emulation.h"
+#include "tests/unit/hybrid_case.h"
+#include "tests/unit/sanitizer.h"
+
+/* Sums in another order, in float32. */
+static const double fast_limit = 1e-4;
+
+enum { SLOW = ADDRESS_SANITIZER || THREAD_SANITIZER };
+
+static struct moe_device *open_with(const struct cuda_emulation *settings, const char *kernels,
+                                    bool deterministic)
+{
+    const struct moe_device_options options = {.kernels = kernels, .deterministic = deterministic};
+    struct moe_device *device = NULL;
+    struct moe_err err = {0};
+    cuda_emulation_set(settings);
+    enum moe_status s = moe_cuda_open(&device, 0, &options, &err);
+    ck_assert_msg(s == MOE_OK, "%s", err.text);
+    return device;
+}
+
+static struct moe_device *open_seed(uint64_t seed, const char *kernels, bool deterministic)
+{
+    const struct cuda_emulation settings = cuda_emulation_default(seed);
+    return open_with(&settings, kernels, deterministic);
+}
+
+static void close_all(struct moe_device *device)
+{
+    moe_device_close(device);
+    ck_assert_uint_eq(cuda_emulation_live(), 0);
+}
+
+static void run_case(const struct subject *x, struct moe_device *device,
+                     const struct hybrid_case *what, struct outcome *got)
+{
+    const struct moe_strategy strategy = load(what->strategy, what->geometry);
+    struct moe_err err = {0};
+    enum moe_status s = run_hybrid(x, device, &strategy, got, &err);
+    ck_assert_msg(s == MOE_OK, "%s: %s", what->strategy, err.text);
+    ck_assert_uint_eq(got->n_done, N_TOKENS);
+    close_all(device);
+}
+
+START_TEST(deterministic_runs_have_the_bits_of_the_cpu)
+{
+    for (size_t i = 0; i < moe_n_kernel_sets; i++) {
+        const struct moe_kernels *set = moe_kernel_sets[i];
+        if (!set->usable() || set->lanes == 0)
+            continue;
+        struct subject x = open_subject(models[_i], set->name, 7);
+        struct outcome got = new_outcome(x.config);
+        for (size_t k = 0; k < N_HYBRID_CASES; k += i ? 2 : 1) { /* later sets: some */
+            run_case(&x, open_seed(N_HYBRID_CASES * i + k, set->name, true), &hybrid_cases[k],
+                     &got);
+            expect_same(&x, &got, hybrid_cases[k].strategy);
+        }
+        free_outcome(&got);
+        close_subject(&x);
+    }
+}
+END_TEST
+
+START_TEST(fast_runs_are_near_the_cpu)
+{
+    struct subject x = open_subject(models[_i], "portable", 7);
+    struct outcome got = new_outcome(x.config);
+    double worst = 0;
+    for (size_t k = 0; k < N_HYBRID_CASES; k++) {
+        run_case(&x, open_seed(k, "portable", false), &hybrid_cases[k], &got);
+        worst = fmax(worst, expect_near(&x, &got, fast_limit, hybrid_cases[k].strategy));
+    }
+    ck_assert_msg(worst > 0, "fast runs have the very bits: is the order of sums another?");
+    free_outcome(&got);
+    close_subject(&x);
+}
+END_TEST
+
+/* Small caches, with slots overwritten all the time, in another order for every seed. */
+START_TEST(any_legal_order_has_the_bits_of_the_cpu)
+{
+    enum { SEEDS = SLOW ? 6 : 30, STEPS = 17 };
+    struct subject x = open_subject(models[0], "portable", 5);
+    for (size_t k = 0; k < N_BUSY_CASES; k++) {
+        for (uint64_t seed = 0; seed < SEEDS; seed++) {
+            struct moe_device *device = open_seed(100 * k + seed, "portable", true);
+            expect_same_again(&x, device, k, STEPS);
+            close_all(device);
+        }
+    }
+    close_subject(&x);
+}
+END_TEST
+
+/* How many of the kind a run has. */
+static uint64_t count_of(const struct subject *x, enum cuda_emulation_fault kind)
+{
+    struct moe_device *device = open_seed(3, "portable", true);
+    struct outcome got = new_outcome(x->config);
+    const struct moe_strategy strategy = load_busy(0);
+    struct moe_err err = {0};
+    ck_assert_int_eq(run_hybrid(x, device, &strategy, &got, &err), MOE_OK);
+    free_outcome(&got);
+    const uint64_t n = cuda_emulation_count(kind);
+    close_all(device);
+    return n;
+}
+
+/* Copies that cannot be queued, kernels that cannot be launched or fail while they run, at places
+ * all over a run: one clear error, no wrong token before it, and nothing is left. */
+START_TEST(faults_midway_end_cleanly)
+{
+    enum { PLACES = SLOW ? 8 : 40 };
+    static const enum cuda_emulation_fault kinds[] = {CUDA_FAULT_CREATE, CUDA_FAULT_COPY,
+                                                      CUDA_FAULT_LAUNCH, CUDA_FAULT_RUN};
+    const enum cuda_emulation_fault kind = kinds[_i];
+    const struct moe_strategy strategy = load_busy(0);
+    struct subject x = open_subject(models[0], "portable", 5);
+    struct outcome got = new_outcome(x.config);
+    const uint64_t n = count_of(&x, kind);
+    uint32_t n_failed = 0, n_midway = 0;
+    ck_assert_uint_gt(n, PLACES);
+    for (uint64_t i = 0; i < PLACES; i++) {
+        struct cuda_emulation settings = cuda_emulation_default(i);
+        struct moe_err err = {0};
+        struct moe_device *device = open_with(&settings, "portable", true);
+        moe_device_close(device);
+        settings.fault = kind; /* beyond what opening makes */
+        settings.fail_at = cuda_emulation_count(kind) + 1 + i * n / PLACES;
+        device = open_with(&settings, "portable", true);
+        if (run_hybrid(&x, device, &strategy, &got, &err)) {
+            ck_assert_msg(strlen(err.text) > 10, "'%s'", err.text);
+            n_failed++;
+            n_midway += got.n_done >= PROMPT;
+        }
+        expect_same(&x, &got, "before the fault");
+        close_all(device);
+    }
+    ck_assert_uint_gt(n_failed, PLACES / 2);
+    ck_assert_uint_gt(kind == CUDA_FAULT_CREATE ? 1 : n_midway, 0);
+    free_outcome(&got);
+    close_subject(&x);
+}
+END_TEST
+
+static TCase *group(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+    tcase_set_timeout(tests, 0);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("cuda_machine");
+    TCase *bits = group(suite, "bits");
+    tcase_add_loop_test(bits, deterministic_runs_have_the_bits_of_the_cpu, 0, N_MODELS);
+    tcase_add_loop_test(group(suite, "fast"), fast_runs_are_near_the_cpu, 0, N_MODELS);
+    tcase_add_test(group(suite, "orders"), any_legal_order_has_the_bits_of_the_cpu);
+    tcase_add_loop_test(group(suite, "faults"), faults_midway_end_cleanly, 0, 4);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
