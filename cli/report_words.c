@@ -360,15 +360,26 @@ static void put_banner(const struct report *r, FILE *out)
           out);
 }
 
+static void put_cards(const struct report *r, FILE *out)
+{
+    const char *begin = "<ul class=\"cards\">\n", *end = "";
+    for (size_t i = 0; i < r->n_tables; i++) {
+        if (!is_ranked(&r->tables[i]))
+            continue;
+        fputs(begin, out);
+        put_card(r, i, out);
+        begin = "";
+        end = "</ul>\n";
+    }
+    fputs(end, out);
+}
+
 void report_put_summary(const struct report *r, FILE *out)
 {
     fputs("<section id=\"summary\">\n<h2>Summary</h2>\n", out);
     put_banner(r, out);
-    fputs("<ul class=\"cards\">\n", out);
-    for (size_t i = 0; i < r->n_tables; i++)
-        if (is_ranked(&r->tables[i]))
-            put_card(r, i, out);
-    fputs("</ul>\n", out);
+    put_cards(r, out);
     put_others(r, out);
+    fputs(r->n_tables ? "" : "<p>The folder holds no tables.</p>\n", out);
     fputs("</section>\n", out);
 }
