@@ -291,6 +291,8 @@ static bool copying(const struct moe_loop *loop, uint32_t layer)
     bool alone = !loop->ahead.state && !loop->link.landed_ns;
     if (alone && !moe_admission_on_time(&loop->admission))
         return moe_cache_copying(loop->cache, layer);
+    if (loop->link.landed_ns && loop->link.free_ns > loop->ops->now(loop->machine))
+        return true;
     for (uint32_t l = 0; l < loop->n_layers; l++)
         if (moe_cache_copying(loop->cache, l))
             return true;

@@ -26,6 +26,19 @@ expect 2 "needs to know the future" \
     "$moelab" run --model tiny-mixtral --strategy pre-gated -p x -n 2
 expect 0 "gate-lookahead" "$moelab" list prefetchers
 
+# The real machine decides as the simulated one, whatever it takes (the platform is another's: no
+# word about times). 0 DIFFER also where decisions follow time.
+# shellcheck disable=SC2317 # called by expect
+validate() {
+    "$moelab" validate --model tiny-mixtral --trace "$trace,model=tiny-mixtral" \
+        --platform paper-4090 --geometry global:12 --threads 1 --repeats 1 --device host \
+        --tolerance 1e9 --tolerance-p95 1e9 "$@"
+}
+expect 0 " 0 DIFFER" validate --strategy pre-gated,pre-gated-ideal,moe-infinity,brainstorm,freetoken
+expect 0 " 0 DIFFER" validate --strategy collab --set dispatch.miss=fastest \
+    --set dispatch.in_flight=fastest --set prefetcher=markov
+expect 0 " 0 DIFFER" validate --strategy on-demand --set dispatch.miss=fastest
+
 # One row for every strategy; the ones that the paper derives by arithmetic come out near it: 32
 # layers of two copies, 28.02 ms each, are 1.1 tokens/s; the CPU alone is 260 ms a token.
 league=$folder/league.tsv
