@@ -87,6 +87,10 @@ bool report_row_ok(const struct report_table *table, size_t row);
 /* Writes parts of the page. `index` numbers tables and timelines from 0. */
 void report_put_summary(const struct report *report, FILE *out);
 void report_put_badges(const struct report_table *table, FILE *out);
+/* The best row, how it stands to its bound and to the others, and what was run: for tables that
+ * rank their rows. What rows were found to be: for tables that tell. */
+void report_put_words(const struct report_table *table, FILE *out);
+void report_put_verdicts(const struct moe_tsv *tsv, FILE *out);
 void report_put_table(const struct report *report, size_t index, FILE *out);
 void report_put_timeline(const struct report *report, size_t index, FILE *out);
 
