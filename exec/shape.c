@@ -20,7 +20,8 @@ void moe_llm_shape(const struct moe_llm *llm, struct moe_model *out)
                               .head_dim = c->head_dim,
                               .n_vocab = c->n_vocab,
                               .expert_weight_bits = bits_of(&llm->layers[0].experts[0].w1),
-                              .dense_weight_bits = bits_of(&llm->layers[0].q)};
+                              .dense_weight_bits = bits_of(&llm->layers[0].q),
+                              .kv_bits = 8 * sizeof(float)};
     snprintf(out->name, sizeof out->name, "%.63s", llm->name);
     snprintf(out->source, sizeof out->source, "the model's own config.json");
 }

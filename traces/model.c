@@ -38,6 +38,14 @@ static const struct moe_param params[] = {
     COUNT(dense_ffn, 0, 1048576, "width of shared experts or a dense FFN beside the MoE; 0: none"),
     BITS(expert_weight_bits, "stored bits of one expert weight"),
     BITS(dense_weight_bits, "stored bits of one other weight"),
+    {.name = "kv_bits",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct moe_model, kv_bits),
+     .default_text = "16",
+     .min = 1,
+     .max = 64,
+     .unit = "bit",
+     .help = "stored bits of a key or value: a choice of the engine, not of the model"},
     {.name = NULL},
 };
 
@@ -123,6 +131,6 @@ uint64_t moe_model_head_bytes(const struct moe_model *model)
 
 uint64_t moe_model_kv_bytes(const struct moe_model *model, uint64_t n_tokens)
 {
-    enum { BF16_BYTES = 2 };
-    return 2 * n_tokens * model->n_kv_heads * model->head_dim * BF16_BYTES;
+    const uint64_t values = 2 * n_tokens * model->n_kv_heads * model->head_dim;
+    return (uint64_t)((double)values * model->kv_bits / 8);
 }

@@ -27,6 +27,7 @@ struct moe_model {
     uint64_t dense_ffn;        /* F of shared experts or of a dense FFN beside the MoE; 0: none */
     double expert_weight_bits; /* stored bits a weight of an expert: 16 bf16, 4.25 mxfp4 */
     double dense_weight_bits;  /* the same for attention, router, embedding and head */
+    double kv_bits; /* of a key or value: 16 as most engines have it; moelab's own executor: 32 */
 };
 
 /* Reads a description. Errors: MOE_ERR_IO, MOE_ERR_USAGE (unknown key with line and nearest name,
@@ -46,7 +47,7 @@ uint64_t moe_model_dense_layer_bytes(const struct moe_model *model);
 /* Bytes a token reads in the LM head. */
 uint64_t moe_model_head_bytes(const struct moe_model *model);
 
-/* Bytes of keys and values that one layer reads at a context of n tokens (bf16). */
+/* Bytes of keys and values that one layer reads at a context of n tokens. */
 uint64_t moe_model_kv_bytes(const struct moe_model *model, uint64_t n_tokens);
 
 #endif

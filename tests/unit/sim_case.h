@@ -25,7 +25,8 @@ static inline struct moe_model tiny_model(uint64_t n_layers, uint64_t n_experts,
                               .head_dim = 50,
                               .n_vocab = 1000,
                               .expert_weight_bits = 16,
-                              .dense_weight_bits = 16};
+                              .dense_weight_bits = 16,
+                              .kv_bits = 16};
 }
 
 /* CPU expert 30000 ns (20 GB/s, 4 threads); GPU expert 1000 + 6000; pinned copy 1000 + 60000,

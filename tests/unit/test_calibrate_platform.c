@@ -26,7 +26,8 @@ static const struct moe_model model = {.name = "made-up",
                                        .head_dim = 64,
                                        .n_vocab = 1000,
                                        .expert_weight_bits = 16,
-                                       .dense_weight_bits = 16};
+                                       .dense_weight_bits = 16,
+                                       .kv_bits = 16};
 
 static struct moe_platform wanted(void)
 {

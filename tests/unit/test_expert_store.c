@@ -381,7 +381,8 @@ static struct moe_synthetic *make_synthetic(struct moe_device *device, uint32_t 
                                     .head_dim = 12,
                                     .n_vocab = 50,
                                     .expert_weight_bits = 16,
-                                    .dense_weight_bits = 16};
+                                    .dense_weight_bits = 16,
+                                    .kv_bits = 16};
     const struct moe_synthetic_options options = {.buffers = buffers};
     struct moe_synthetic *s = NULL;
     struct moe_err err = {0};

@@ -66,6 +66,8 @@ START_TEST(formulas)
     ck_assert_uint_eq(moe_model_dense_layer_bytes(&m), 27648);
     ck_assert_uint_eq(moe_model_head_bytes(&m), 128000);
     ck_assert_uint_eq(moe_model_kv_bytes(&m, 10), 2 * 10 * 2 * 8 * 2);
+    m.kv_bits = 32;
+    ck_assert_uint_eq(moe_model_kv_bytes(&m, 10), 2 * 10 * 2 * 8 * 4);
     m.d_ffn = 1; /* a part of a byte counts whole: 192 * 4.25 / 8 = 102; 3 * 1 * 1 * 4.25 / 8 */
     m.d_model = 1;
     ck_assert_uint_eq(moe_model_expert_bytes(&m), 2);

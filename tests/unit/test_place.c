@@ -162,7 +162,8 @@ START_TEST(costs_of_a_plan)
                                      .d_model = 100,
                                      .d_ffn = 1000,
                                      .expert_weight_bits = 16,
-                                     .dense_weight_bits = 16};
+                                     .dense_weight_bits = 16,
+                                     .kv_bits = 16};
     static struct moe_platform platform = {
         .link = {.h2d_pinned_gb_per_s = 10,
                  .h2d_pageable_gb_per_s = 5,

@@ -26,6 +26,7 @@ static struct moe_model tiny_shape(void)
         .n_vocab = 101,
         .expert_weight_bits = 16,
         .dense_weight_bits = 16,
+        .kv_bits = 16,
     };
 }
 
