@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Decisions as text: the same bytes twice and beside a timeline; nothing is left when a run fails.
+# The gap split; rules that need costs.
 . tests/cli/lib/check.bash
 trace="synth:sticky:layers=8,experts=8,top_k=2,tokens=64"
 # shellcheck disable=SC2317 # called by expect
@@ -16,4 +17,13 @@ expect 2 "geometry" "$moelab" sim "$trace" --model tiny-mixtral --geometry 9x2 \
     --decisions "$folder/c.txt"
 absent "$folder/c.txt"
 absent "$folder/c.txt.part"
+
+# The gap split, and rules that need a platform.
+expect 0 "gap_late_fill_ms_per_token" sim --gap
+expect 0 "tokens_per_s" sim --policy opt-time --set admission=q-star
+expect 2 "policy 'opt-time' needs a platform" "$moelab" replay "$trace" --geometry 4x2 \
+    --policy opt-time
+expect 2 "admission 'pay-back' needs a platform" "$moelab" replay "$trace" --geometry 4x2 \
+    --admission pay-back
+expect 0 "depends on time" "$moelab" list admissions
 finish

@@ -77,14 +77,28 @@ START_TEST(a_hit_may_cost_time)
 }
 END_TEST
 
-/* A first hit saves 10 of 20, the second 4 more. One slot for 0 or 2 after the first two events:
- * both are used next beside an expert that is there (1) or not (3). */
+/* A first hit saves 10 of 20, the second 4 more. After "25" opt keeps 0 and 1, used soonest: two
+ * hits. opt-time gives up one of them (4 in one event's time) for 2 (10 in two). */
 START_TEST(first_hits_come_before_second_ones)
 {
     const struct moe_costs costs = {.cpu_expert_ns = 10, .gpu_expert_ns = 3};
-    /* 01 25 | 01 | 23: opt keeps 0 and 1, used soonest: 2 hits, 20 + 20 + 6 + 20. opt-time: 10 for
-     * the first in two events' time, 4 for the second, 10 for 2 in two events: */
     expect("01 25 01 23", "global:2", &costs, 20 + 20 + 10 + 10, 20 + 20 + 6 + 20);
+}
+END_TEST
+
+/* Ordinals may begin anywhere, as after a cache was cleared: the first hit tells where. Half-way
+ * 0 and 1 (4 in one event's time) are worth more than 2 (10 in three). */
+START_TEST(ordinals_may_begin_late)
+{
+    const struct moe_costs costs = {.cpu_expert_ns = 10, .gpu_expert_ns = 3};
+    struct test_case c = pairs("01 01 25 01 67 23", "global:2");
+    ck_assert_uint_eq(time_of(&c, "opt-time", &costs, NULL), 20 + 6 + 20 + 6 + 20 + 20);
+    for (uint32_t i = 0; i < c.trace.n_events; i++)
+        for (int k = 0; k < 2; k++)
+            if (c.trace.event[i].event_next[k] != MOE_NEVER)
+                c.trace.event[i].event_next[k] += 1000;
+    ck_assert_uint_eq(time_of(&c, "opt-time", &costs, NULL), 20 + 6 + 20 + 6 + 20 + 20);
+    moe_geometry_release(&c.geometry);
 }
 END_TEST
 
@@ -287,6 +301,7 @@ static void add(TCase *tc)
 {
     tcase_add_test(tc, a_hit_may_cost_time);
     tcase_add_test(tc, first_hits_come_before_second_ones);
+    tcase_add_test(tc, ordinals_may_begin_late);
     tcase_add_test(tc, equal_values_are_belady);
     tcase_add_test(tc, near_the_best);
     tcase_add_test(tc, not_slower_than_opt_on_most_seeds);
