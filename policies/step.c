@@ -272,16 +272,20 @@ static bool has_demands(const struct layer_run *run)
 }
 
 /* Prefetches are queued before the host may have to wait for the CPU, but behind copies that the
- * layer itself waits for: one that runs is never broken off. */
-static void run_cached(const struct layer_run *run)
+ * layer itself waits for: one that runs is never broken off. Where there are such, they come last.
+ */
+static void carry_out(const struct layer_run *run, bool cached)
 {
     struct moe_loop *loop = run->loop;
-    bool demands = has_demands(run);
-    moe_ahead_planned(&loop->ahead, run->plan, loop->place);
-    if (!demands)
+    bool last = has_demands(run);
+    if (cached)
+        moe_ahead_planned(&loop->ahead, run->plan, loop->place);
+    if (cached && !last)
         moe_ahead_fetch(&loop->ahead, run->plan);
     run_experts(run);
-    if (demands)
+    loop->ops->combine(loop->machine, run->plan->route.layer);
+    fill_after_compute(run);
+    if (cached && last)
         moe_ahead_fetch(&loop->ahead, run->plan);
 }
 
@@ -319,12 +323,7 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
     if (loop->observer)
         loop->observer(loop->observer_user,
                        &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place, depends});
-    if (cached)
-        run_cached(&run);
-    else
-        run_experts(&run);
-    loop->ops->combine(loop->machine, layer);
-    fill_after_compute(&run);
+    carry_out(&run, cached);
     return MOE_OK;
 }
 
