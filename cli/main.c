@@ -15,7 +15,7 @@ static const struct {
      {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
       &cli_trace_export, &cli_trace_cat}},
     {"which cache, how fast", {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep}},
-    {"results to look at", {&cli_report}},
+    {"results to look at", {&cli_repro, &cli_report}},
     {"this machine", {&cli_calibrate, &cli_validate}},
     {"the program itself",
      {&cli_list, &cli_bench_kernels, &cli_bench_device, &cli_bench, &cli_version}},

@@ -1,12 +1,15 @@
 # One style for every plot: Okabe-Ito colours (distinguishable by colour-blind readers), units on the
-# axes, legible at column width. A script draws inside two passes: SVG and PNG.
+# axes, legible at column width. A script draws inside three passes: SVG, PNG and PDF.
 #     load plots.'/style.gp'
 #     do for [form in forms] { eval begin(form); plot ...; eval done }
-forms = 'svg png'
+forms = 'svg png pdf'
 width = exists('width') ? width : 900
 height = exists('height') ? height : 480
 set encoding utf8
-begin(form) = form eq 'svg' ? \
+# A PDF is as wide as a page's text; its fonts are those of the PNG scaled with it.
+begin(form) = form eq 'pdf' ? \
+    sprintf("set terminal pdfcairo size %f,%f font 'DejaVu Sans,11' background rgb 'white'; set output '%s.pdf'", width / 100.0, height / 100.0, out) : \
+    form eq 'svg' ? \
     sprintf("set terminal svg size %d,%d font 'DejaVu Sans,14' background rgb 'white'; set output '%s.svg'", width, height, out) : \
     sprintf("set terminal pngcairo size %d,%d font 'DejaVu Sans,12' background rgb 'white'; set output '%s.png'", width, height, out)
 done = 'unset output'

@@ -1,0 +1,137 @@
+/* `moelab repro`: the paper's figures and tables. One row of repro_figures each: what it is, its
+ * configurations, and a function that runs them, compares with what is published and draws. */
+#ifndef MOELAB_CLI_REPRO_H
+#define MOELAB_CLI_REPRO_H
+
+#include "base/table.h"
+#include "base/tsv.h"
+#include "cli/command.h"
+#include "sim/expected.h"
+#include "sim/experiment.h"
+
+/* From this error on the cause is told even where the tolerance is wider. */
+enum { REPRO_ID_MAX = 64, REPRO_TOLD_PERCENT = 10 };
+
+struct repro_value {
+    char id[REPRO_ID_MAX];
+    const char
+        *variant; /* static; the first one of an id is the prediction, others are beside it */
+    double value;
+};
+
+struct repro {
+    const struct cli_call *call;
+    char folder[CLI_PATH_MAX]; /* of the results */
+    bool reduced, plot;
+    uint32_t jobs;
+    struct moe_expected expected;
+    /* of the figure under way */
+    size_t n_values;
+    struct repro_value *values;
+    size_t n_compared, n_within;
+    char worst[REPRO_ID_MAX];
+    double worst_error; /* of that one: in percent, or points */
+    bool worst_relative;
+    /* over all figures */
+    size_t n_names;
+    char **names;    /* of shortened traces */
+    size_t n_failed; /* checks */
+    bool no_gnuplot;
+};
+
+struct repro_figure {
+    const char *name, *title;
+    const char *configs; /* stems in experiments/, separated by blanks */
+    const char *status;  /* what is said of it; NULL: the numbers decide */
+    const char *goal;    /* expectation, where no published number is compared; NULL: these */
+    enum moe_status (*run)(struct repro *r, struct moe_err *err);
+};
+
+extern const struct repro_figure repro_figures[]; /* ended by a NULL name */
+
+/* FOLDER/NAME.EXT */
+const char *repro_path(const struct repro *r, const char *name, const char *ext, char *buf,
+                       size_t size);
+
+/* experiments/STEM.yaml, shortened where the run is reduced; points whose trace file is not here
+ * are left out, and that is logged. Release with moe_experiment_release. */
+enum moe_status repro_experiment(struct repro *r, const char *stem, struct moe_experiment *out,
+                                 struct moe_err *err);
+
+/* Runs experiments/STEM.yaml into FOLDER/STEM.tsv (only what is not there yet) and reads it. */
+enum moe_status repro_sweep(struct repro *r, const char *stem, struct moe_tsv *out,
+                            struct moe_err *err);
+enum moe_status repro_load(const struct repro *r, const char *stem, struct moe_tsv *out,
+                           struct moe_err *err);
+
+/* The first row from `from` on that is ok and has the values: {"threads", "24", ..., NULL}. Returns
+ * n_rows when there is none. */
+size_t repro_find(const struct moe_tsv *tsv, size_t from, const char *const *conditions);
+const char *repro_text(const struct moe_tsv *tsv, size_t row, const char *column); /* "" */
+double repro_number(const struct moe_tsv *tsv, size_t row, const char *column);    /* NaN */
+
+/* Of the rows with the conditions the one with the largest (sign 1) or smallest (-1) value. */
+size_t repro_best(const struct moe_tsv *tsv, const char *const *conditions, const char *column,
+                  double sign);
+
+/* A result table that tells program, command and figure; free with moe_table_free. NULL: no
+ * memory. */
+struct moe_table *repro_table(const struct repro *r, const char *figure);
+/* Writes FOLDER/STEM.tsv and frees the table. */
+enum moe_status repro_write(const struct repro *r, struct moe_table *table, const char *stem,
+                            struct moe_err *err);
+
+/* Plots FOLDER/STEM.tsv; that gnuplot is not there is logged once and no error. */
+enum moe_status repro_plot(struct repro *r, const char *script, const char *stem, const char *title,
+                           struct moe_err *err);
+
+/* Notes a value that is compared with the published one of that id. */
+enum moe_status repro_obtain(struct repro *r, struct moe_err *err, const char *variant,
+                             double value, const char *id_format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* Compares what was obtained with what is published under the prefix ("fig5."): FOLDER/
+ * compare-FIGURE.tsv. */
+enum moe_status repro_compare(struct repro *r, const char *figure, const char *prefix,
+                              struct moe_err *err);
+
+/* A check that is not of a published value: failed ones end the program with exit code 3. */
+void repro_check(struct repro *r, bool passed, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Traces that figures name: recorded from embedded models or imported where the source is here. */
+enum moe_status repro_traces(const struct repro *r, struct moe_err *err);
+
+/* Another command of this program, as if typed; what it prints on standard output is dropped. */
+enum moe_status repro_command(const struct cli_command *command, int argc, const char *const *argv,
+                              struct moe_err *err);
+
+/* FOLDER/paper-repro.md from the tables of the folder and experiments/paper/page.md. */
+enum moe_status repro_page(const struct repro *r, struct moe_err *err);
+
+/* The functions of repro_figures. */
+enum moe_status repro_fig2(struct repro *r, struct moe_err *err);
+enum moe_status repro_fig3(struct repro *r, struct moe_err *err);
+enum moe_status repro_fig4(struct repro *r, struct moe_err *err);
+enum moe_status repro_fig5(struct repro *r, struct moe_err *err);
+enum moe_status repro_fig6(struct repro *r, struct moe_err *err);
+enum moe_status repro_tab1(struct repro *r, struct moe_err *err);
+enum moe_status repro_tab2(struct repro *r, struct moe_err *err);
+enum moe_status repro_tab4(struct repro *r, struct moe_err *err);
+enum moe_status repro_tab5(struct repro *r, struct moe_err *err);
+enum moe_status repro_variants(struct repro *r, struct moe_err *err);
+enum moe_status repro_beyond(struct repro *r, struct moe_err *err);
+enum moe_status repro_real(struct repro *r, struct moe_err *err);
+
+/* The fig5 sweeps of one model: its name in ids, its file, its stem. */
+struct repro_model {
+    const char *id, *model, *stem;
+    const char *variants[8][3]; /* name, strategy, part of the trace's name; NULL name ends */
+};
+extern const struct repro_model repro_models[2];
+
+/* The best row of a model's sweep at so many threads among the cached geometries of a variant. */
+size_t repro_fig5_best(const struct moe_tsv *tsv, const char *const *variant, const char *threads);
+extern const char *const repro_threads[]; /* those of the paper, ended by NULL */
+
+#endif

@@ -1,0 +1,24 @@
+# Tokens per second with every expert on the CPU, by cores; the line: every expert copied to the GPU
+# (the layout of Fig. 3 of arXiv 2512.16473).
+width = 760
+height = 400
+load plots.'/style.gp'
+bars = "{if($c[\"geometry\"]==\"none\" && $c[\"strategy\"]==\"cpu-only\") print $c[\"threads\"] \"\\t\" $c[\"tokens_per_s\"]}"
+line = "{if($c[\"strategy\"]==\"on-demand\") print $c[\"tokens_per_s\"]}"
+on_demand = system(substr(awk(line), 3, strlen(awk(line)))) + 0
+set datafile separator tab
+set style data histograms
+set boxwidth 0.7
+set yrange [0:*]
+set offsets 0, 0, graph 0.12, 0
+set ylabel 'decode throughput (tokens/s)'
+set xlabel 'CPU threads for experts'
+set key top left inside
+set label 900 ''
+do for [form in forms] {
+    eval begin(form)
+    plot awk(bars) using 2:xtic(1) lc rgb colour(1) title 'experts on the CPU', \
+         '' using 0:2:(sprintf('%.2f', $2)) with labels offset 0,0.7 font ',11' notitle, \
+         on_demand with lines lw 2 dt 2 lc rgb '#000000' title 'experts copied to the GPU on demand'
+    eval done
+}

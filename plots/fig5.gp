@@ -1,0 +1,46 @@
+# Tokens per second in groups of CPU threads, one bar a cache geometry (the layout of Fig. 5 of arXiv
+# 2512.16473); lines: strategies that do not depend on geometry or threads; beside the bars of a group
+# the published best and the range of the predictions of it (compare-fig5.tsv beside the data).
+width = 1150
+height = 480
+load plots.'/style.gp'
+compare = system(sprintf("dirname '%s'", tsv)).'/compare-fig5.tsv'
+run(program) = system(substr(awk(program), 3, strlen(awk(program))))
+# Of several traces the middle one is drawn.
+head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"status\"]!=\"ok\"{next} "
+middle = run("{t=(\"trace\" in c)?$c[\"trace\"]:\"\"; if($c[\"strategy\"]==\"collab\" && !(t in T)){T[t]=1;ts[++nt]=t}} END{print ts[int((nt+1)/2)]}")
+here = "(!(\"trace\" in c) || $c[\"trace\"]==\"".middle."\")"
+bars = "$c[\"strategy\"]==\"collab\" && ".here."{t=$c[\"threads\"]; g=$c[\"geometry\"]; if (g==\"none\") g=\"CPU only\"; if(!(t in T)){T[t]=1;ts[++nt]=t} if(!(g in G)){G[g]=1;gs[++ng]=g} v[t,g]=$c[\"tokens_per_s\"]} END{printf \"threads\"; for(j=1;j<=ng;j++) printf \"\\t%s\",gs[j]; print \"\"; for(i=1;i<=nt;i++){printf \"%s\",ts[i]; for(j=1;j<=ng;j++) printf \"\\t%s\",v[ts[i],gs[j]]; print \"\"}}"
+columns = run("$c[\"strategy\"]==\"collab\"{if(!($c[\"geometry\"] in G)){G[$c[\"geometry\"]]=1;n2++}} END{print n2+1}") + 0
+speed(strategy) = run("$c[\"strategy\"]==\"".strategy."\"{if($c[\"tokens_per_s\"]>m) m=$c[\"tokens_per_s\"]} END{if(m) print m}")
+fiddler = awk("$c[\"strategy\"]==\"fiddler\"{print k++ \"\\t\" $c[\"tokens_per_s\"]}")
+model = run("{split($c[\"model\"],p,\"-\"); print p[1]; exit}")
+best = sprintf("< awk -F'\\t' '/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"id\"]~/^fig5\\.%s\\.best\\./{d=$c[\"id\"]; if(!(d in k)){k[d]=m++; p[d]=$c[\"published\"]; a[d]=b[d]=$c[\"obtained\"]} o=$c[\"obtained\"]; if(o<a[d])a[d]=o; if(o>b[d])b[d]=o} END{for(d in k) print k[d] \"\\t\" p[d] \"\\t\" a[d] \"\\t\" b[d]}' '%s'", model, compare)
+has_best = system(sprintf("test -s '%s' && echo 1 || echo 0", compare)) + 0
+has_fiddler = strlen(run("$c[\"strategy\"]==\"fiddler\"{print 1; exit}")) > 0
+strategies = 'on-demand pre-gated-ideal'
+said = "'on-demand copies' 'Pre-gated, perfect overlap'"
+set datafile separator tab
+set style data histograms
+set style histogram clustered gap 3
+set boxwidth 0.95
+set ylabel 'decode throughput (tokens/s)'
+set xlabel 'CPU threads for experts'
+set key title 'indexes x ways' noenhanced
+set yrange [0:*]
+bar(i) = i == 2 ? grey : colour(i - 2)
+side(i) = i + 0.43
+none = awk("END{print \"nan\\tnan\\tnan\\tnan\"}")
+rule = has_fiddler ? fiddler : none
+pub = has_best ? best : none
+level(i) = strlen(speed(word(strategies, i))) ? speed(word(strategies, i)) + 0 : NaN
+level_said(i) = strlen(speed(word(strategies, i))) ? word(said, i) : ''
+do for [form in forms] {
+    eval begin(form)
+    plot for [i = 2:columns] awk(bars) using i:xtic(1) title columnhead(i) lc rgb bar(i), \
+        level(1) with lines lw 2 dt 2 lc rgb '#000000' title level_said(1), \
+        level(2) with lines lw 2 dt 3 lc rgb '#000000' title level_said(2), \
+        rule using (column(1) - 0.41):2 with points pt 9 ps 1.2 lc rgb '#D55E00' title (has_fiddler ? 'Fiddler (its rule)' : ''), \
+        pub using (side(column(1))):2:3:4 with yerrorbars pt 13 ps 1.5 lw 2 lc rgb '#000000' title (has_best ? 'published best, predicted range' : '')
+    eval done
+}
