@@ -2,11 +2,14 @@
 
 #include <math.h>
 
-/* What a miss costs beyond a hit, in ns. */
+/* What a right prefetch saves beside the copy, in ns. */
 static double gain_ns(const struct moe_strategy *strategy, const struct moe_costs *costs,
                       double copied_share)
 {
-    double copy = (double)costs->copy_ns[strategy->fill_memory == MOE_FILL_PAGEABLE];
+    uint64_t beside =
+        costs->layer_overhead_ns + moe_cost_attend_ns(costs, 1, 0) + costs->gpu_expert_ns;
+    double copy =
+        fmin((double)costs->copy_ns[strategy->fill_memory == MOE_FILL_PAGEABLE], (double)beside);
     double cpu = (double)costs->cpu_expert_ns - (double)costs->gpu_expert_ns;
     switch ((enum moe_dispatch_miss)strategy->miss) {
     case MOE_MISS_CPU:

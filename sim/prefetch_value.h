@@ -6,10 +6,11 @@
  * of misses does. With precision p, n prefetches cost n c of link time and save n p (g + a c), so
  * that they pay from
  *     p* = c / (g + a c)
- * on. g is the CPU's time for an expert less the GPU's where misses are computed on the CPU, c
- * where the GPU waits for their copies (then all of it is hidden, which is the best case), and the
- * smaller of both where the faster one is chosen; a is counted in the run without prefetcher. Above
- * 1 no prefetcher pays on a busy link. An idle link costs nothing: there wrong prefetches only take
+ * on. Where misses are computed on the CPU, g is the CPU's time for an expert less the GPU's. Where
+ * the GPU waits for their copies it is what of a copy can lie beside other work, c at most: one
+ * layer ahead that is the dense part of a layer and an expert on the GPU. Where the faster of both
+ * is chosen, it is the smaller of both; a is counted in the run without prefetcher. Above 1 no
+ * prefetcher pays on a busy link. An idle link costs nothing: there wrong prefetches only take
  * slots and host DRAM bandwidth, which this formula leaves out and the simulation has. */
 #ifndef MOELAB_SIM_PREFETCH_VALUE_H
 #define MOELAB_SIM_PREFETCH_VALUE_H

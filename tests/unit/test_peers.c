@@ -279,7 +279,8 @@ START_TEST(useless_guesses_are_taken_back)
 }
 END_TEST
 
-/* c = 61000; g = 30000 - 7000 where misses are the CPU's, c where they are waited for. */
+/* c = 61000; g = 30000 - 7000 where misses are the CPU's; where they are waited for, the dense part
+ * and an expert. */
 START_TEST(break_even)
 {
     struct world w = world_of("collab", "2x1", 2, turns);
@@ -298,7 +299,8 @@ START_TEST(break_even)
     set_key(&w.strategy, "dispatch.miss", "wait");
     ck_assert_int_eq(moe_prefetch_value(&in, &v, &err), MOE_OK);
     ck_assert_double_eq_tol(v.copied_share, 1, 1e-12);
-    ck_assert_double_eq_tol(v.break_even, 0.5, 1e-12);
+    ck_assert_double_eq_tol(v.gain_ms, 1e-6 * (LAYER + GPU), 1e-12);
+    ck_assert_double_eq_tol(v.break_even, 61000.0 / (LAYER + GPU + 61000), 1e-12);
     moe_trace_release(&w.trace);
 }
 END_TEST
