@@ -14,7 +14,7 @@ static const struct {
     {"traces in and out of HDF5",
      {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
       &cli_trace_export, &cli_trace_cat}},
-    {"which cache, how fast", {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep}},
+    {"which cache, how fast", {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep, &cli_tune}},
     {"results to look at", {&cli_repro, &cli_report}},
     {"this machine", {&cli_calibrate, &cli_validate}},
     {"the program itself",

@@ -1,0 +1,527 @@
+#include "sim/tune.h"
+
+#include "base/units.h"
+#include "policies/cost.h"
+#include "sim/simulate.h"
+#include "sim/tune_search.h"
+#include "sim/tune_ways.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const moe_tune_family_names[MOE_TUNE_FAMILIES] = {
+    [MOE_TUNE_SEARCHED] = "searched",         [MOE_TUNE_BEST_UNIFORM] = "collab NxM",
+    [MOE_TUNE_BEST_STATIC] = "static",        [MOE_TUNE_WHOLE_LAYERS] = "ncmoe",
+    [MOE_TUNE_CPU_ONLY] = "cpu-only",         [MOE_TUNE_ON_DEMAND] = "on-demand",
+    [MOE_TUNE_BOTH_SIDES] = "no-cache-split",
+};
+
+struct tuner {
+    const struct moe_tune_options *o;
+    struct moe_tune_result *r;
+    struct moe_strategy base;
+    struct moe_tune_space space;
+    struct moe_tune_search search;
+    struct moe_tune_units units;
+    uint64_t *worth, *static_worth; /* [L, E + 1] */
+    /* [rows]: points judged, the families they stand for, and their times on the held-out part */
+    size_t n_judged;
+    struct moe_tune_candidate *judged;
+    unsigned *families;
+    double **ms;
+};
+
+/* --- memory --------------------------------------------------------------------------------- */
+
+static uint64_t take(uint64_t from, uint64_t bytes)
+{
+    return from > bytes ? from - bytes : 0;
+}
+
+/* Dense weights, keys and values of the longest context, two staging buffers. */
+static uint64_t free_bytes(const struct moe_tune_options *o)
+{
+    const struct moe_model *model = o->model;
+    uint64_t context = moe_trace_extent(o->trace, 0).context;
+    uint64_t left = take(o->platform->gpu.memory_bytes, moe_cost_dense_bytes(model));
+    left = take(left, model->n_layers * moe_model_kv_bytes(model, context));
+    return take(left, 2 * moe_model_expert_bytes(model));
+}
+
+static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
+{
+    const struct moe_tune_options *o = t->o;
+    struct moe_tune_result *r = t->r;
+    uint64_t expert = moe_model_expert_bytes(o->model);
+    char a[32], b[32];
+    r->free_bytes = free_bytes(o);
+    r->budget_bytes = o->budget_bytes ? o->budget_bytes : r->free_bytes;
+    if (r->budget_bytes > r->free_bytes)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "budget %s exceeds the %s that the GPU of platform '%s' has left beside "
+                        "dense weights, KV cache and staging of model '%s'",
+                        moe_format_bytes(r->budget_bytes, a, sizeof a),
+                        moe_format_bytes(r->free_bytes, b, sizeof b), o->platform->name,
+                        o->model->name);
+    r->slots = r->budget_bytes / expert;
+    if (r->slots == 0)
+        return moe_fail(
+            err, MOE_ERR_USAGE,
+            "budget %s is less than one expert of model '%s', %s: nothing can be cached",
+            moe_format_bytes(r->budget_bytes, a, sizeof a), o->model->name,
+            moe_format_bytes(expert, b, sizeof b));
+    uint64_t all = o->model->n_layers * o->model->n_experts;
+    r->slots = r->slots < all ? r->slots : all;
+    return MOE_OK;
+}
+
+static enum moe_status check_shape(const struct moe_tune_options *o, struct moe_err *err)
+{
+    const struct moe_trace_info *info = &o->trace->info;
+    const struct moe_model *model = o->model;
+    if (info->n_layers == model->n_layers && info->n_experts == model->n_experts &&
+        info->top_k <= model->top_k)
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "trace of '%s' has %" PRIu32 " layers, %" PRIu32 " experts, top %" PRIu32
+                    ", but model '%s' has %" PRIu64 ", %" PRIu64 ", %" PRIu64,
+                    info->model, info->n_layers, info->n_experts, info->top_k, model->name,
+                    model->n_layers, model->n_experts, model->top_k);
+}
+
+/* --- what the training part tells ----------------------------------------------------------- */
+
+static enum moe_status fit_list(struct tuner *t, struct moe_err *err)
+{
+    size_t n = (size_t)t->o->model->n_layers * t->o->model->n_experts;
+    t->r->hot = calloc(n + 1, sizeof *t->r->hot);
+    t->r->uses = calloc(n + 1, sizeof *t->r->uses);
+    if (!t->r->hot || !t->r->uses)
+        return moe_fail_memory(err, "a hot list");
+    return moe_hot_list_fit(&t->r->split.train, NULL, MOE_PHASES_DECODE, t->r->hot, t->r->uses,
+                            err);
+}
+
+enum { MOST_THREADS = 4 };
+
+/* All cores, and the measured numbers of threads below, down to a quarter of them. */
+static uint32_t find_threads(const struct moe_tune_options *o, uint64_t *threads)
+{
+    const struct moe_platform *p = o->platform;
+    uint32_t n = 0;
+    threads[n++] = o->threads ? o->threads : p->cpu.cores;
+    for (uint32_t i = p->cpu.n_points; !o->threads && i-- > 0 && n < MOST_THREADS;) {
+        uint64_t next = p->cpu.point[i].threads;
+        if (next < threads[n - 1] && 4 * next >= p->cpu.cores)
+            threads[n++] = next;
+    }
+    return n;
+}
+
+static enum moe_status make_space(struct tuner *t, struct moe_err *err)
+{
+    uint64_t threads[MOST_THREADS];
+    const struct moe_tokens *tokens = &t->r->split.train.tokens;
+    struct moe_tune_space_spec spec = {
+        .base = &t->base,
+        .threads = threads,
+        .n_threads = find_threads(t->o, threads),
+        .parts = moe_tokens_parts(tokens),
+        .prompts = moe_tune_decode_tokens(&t->r->split.train) < tokens->n_tokens,
+        .hot = t->r->hot,
+        .n_hot = (uint32_t)(t->o->model->n_layers * t->o->model->n_experts),
+    };
+    enum moe_status s = moe_tune_space_init(&t->space, &spec, err);
+    return s ? s : moe_tune_add_geometries(&t->space, t->o->model, t->r->slots, err);
+}
+
+static enum moe_status add_ways(struct tuner *t, const uint64_t *worth, struct moe_err *err)
+{
+    const struct moe_model *model = t->o->model;
+    char text[sizeof t->base.geometry];
+    uint32_t *ways = calloc(model->n_layers, sizeof *ways);
+    if (!ways)
+        return moe_fail_memory(err, "ways");
+    enum moe_status s = moe_tune_ways(worth, (uint32_t)model->n_layers, (uint32_t)model->n_experts,
+                                      t->r->slots, ways, NULL, err);
+    bool fits = !s && moe_tune_ways_format(ways, (uint32_t)model->n_layers, text, sizeof text);
+    free(ways);
+    return fits ? moe_tune_add_geometry(&t->space, text, MOE_TUNE_POOLS, NULL, err) : s;
+}
+
+/* The best divisions by LRU's curves, OPT's and those of a fixed placement, in hits and in time. */
+static enum moe_status divide_slots(struct tuner *t, struct moe_err *err)
+{
+    struct moe_mrc mrc;
+    struct moe_mrc_options options = {.phases = MOE_PHASES_DECODE, .opt = true};
+    enum moe_status s = moe_mrc_compute(&t->r->split.train, &options, &mrc, err);
+    if (s)
+        return s;
+    struct moe_costs costs;
+    moe_costs_init(&costs, t->o->model, t->o->platform,
+                   t->o->threads ? t->o->threads : t->o->platform->cpu.cores);
+    for (int p = 0; !s && p < MOE_MRC_POLICIES; p++) {
+        moe_tune_worth_hits(&mrc, (enum moe_mrc_policy)p, t->worth);
+        s = add_ways(t, t->worth, err);
+    }
+    for (int p = MOE_MRC_POLICIES; !s && p-- > 0;) { /* LRU's stay, for what comes later */
+        moe_tune_worth_ns(&mrc, (enum moe_mrc_policy)p, &costs, t->worth);
+        s = add_ways(t, t->worth, err);
+    }
+    moe_mrc_release(&mrc);
+    if (!s)
+        s = moe_tune_worth_static(t->r->uses, (uint32_t)t->o->model->n_layers,
+                                  (uint32_t)t->o->model->n_experts, t->static_worth, err);
+    return s ? s : add_ways(t, t->static_worth, err);
+}
+
+static enum moe_status prepare(struct tuner *t, struct moe_err *err)
+{
+    const struct moe_tune_options *o = t->o;
+    size_t n = (size_t)(o->model->n_layers * (o->model->n_experts + 1));
+    if (o->base)
+        t->base = *o->base;
+    else
+        moe_strategy_default(&t->base);
+    enum moe_status s = check_shape(o, err);
+    if (!s)
+        s = find_budget(t, err);
+    if (!s)
+        s = moe_tune_split(o->trace, o->seed, &t->r->split, err);
+    if (!s)
+        s = fit_list(t, err);
+    if (!s)
+        s = make_space(t, err);
+    if (s)
+        return s;
+    t->worth = calloc(n, sizeof *t->worth);
+    t->static_worth = calloc(n, sizeof *t->static_worth);
+    if (!t->worth || !t->static_worth)
+        return moe_fail_memory(err, "the worth of ways");
+    return divide_slots(t, err);
+}
+
+/* --- search --------------------------------------------------------------------------------- */
+
+static void start_search(const struct tuner *t, struct moe_tune_search *q,
+                         struct moe_tune_space *space)
+{
+    const struct moe_tune_options *o = t->o;
+    *q = (struct moe_tune_search){.train = &t->r->split.train,
+                                  .model = o->model,
+                                  .platform = o->platform,
+                                  .space = space,
+                                  .max_points = o->max_points,
+                                  .n_keep = o->n_keep,
+                                  .n_rungs = o->n_rungs,
+                                  .max_tokens = o->max_tokens,
+                                  .seed = o->seed,
+                                  .jobs = o->jobs,
+                                  .worth = t->worth,
+                                  .static_worth = t->static_worth};
+}
+
+static enum moe_status search(struct tuner *t, struct moe_err *err)
+{
+    struct moe_tune_search *q = &t->search;
+    start_search(t, q, &t->space);
+    t->r->space = moe_tune_space_size(&t->space);
+    enum moe_status s = moe_tune_draw(q, err);
+    if (!s)
+        s = moe_tune_halve(q, err);
+    if (!s)
+        s = moe_tune_polish(q, err);
+    return s ? s : moe_tune_move(q, err);
+}
+
+/* Does a point with this geometry, policy 0 or static, and dispatch belong to a family? */
+static bool belongs(enum moe_tune_family family, int geometry, bool fixed, uint32_t dispatch,
+                    int miss)
+{
+    switch (family) {
+    case MOE_TUNE_BEST_UNIFORM:
+        return geometry == MOE_TUNE_UNIFORM && !fixed && dispatch == 0;
+    case MOE_TUNE_BEST_STATIC:
+        return (geometry == MOE_TUNE_UNIFORM || geometry == MOE_TUNE_POOLS) && fixed;
+    case MOE_TUNE_WHOLE_LAYERS:
+        return geometry == MOE_TUNE_WHOLE && fixed && miss == MOE_MISS_CPU;
+    case MOE_TUNE_CPU_ONLY:
+        return geometry == MOE_TUNE_NO_SLOTS && miss == MOE_MISS_CPU;
+    case MOE_TUNE_ON_DEMAND:
+        return geometry == MOE_TUNE_NO_SLOTS && miss == MOE_MISS_WAIT;
+    case MOE_TUNE_BOTH_SIDES:
+        return geometry == MOE_TUNE_NO_SLOTS && miss == MOE_MISS_FASTEST;
+    case MOE_TUNE_SEARCHED:
+    case MOE_TUNE_FAMILIES:
+        break;
+    }
+    return false;
+}
+
+static enum moe_status add_members(struct tuner *t, struct moe_tune_search *q,
+                                   enum moe_tune_family family, struct moe_err *err)
+{
+    const struct moe_tune_values *axis = t->space.axis;
+    enum moe_status s = MOE_OK;
+    for (uint32_t g = 0; !s && g < axis[MOE_TUNE_GEOMETRY].n; g++)
+        for (uint32_t d = 0; !s && d < axis[MOE_TUNE_DISPATCH].n; d++)
+            for (uint32_t x = 0; !s && x < 2 * axis[MOE_TUNE_THREADS].n; x++) {
+                struct moe_tune_point p = {{0}};
+                bool fixed = x & 1;
+                p.at[MOE_TUNE_GEOMETRY] = (uint16_t)g;
+                p.at[MOE_TUNE_DISPATCH] = (uint16_t)d;
+                p.at[MOE_TUNE_THREADS] = (uint16_t)(x / 2);
+                p.at[MOE_TUNE_POLICY] = (uint16_t)(fixed ? t->space.first_static : 0);
+                if (belongs(family, axis[MOE_TUNE_GEOMETRY].value[g].kind, fixed, d,
+                            axis[MOE_TUNE_DISPATCH].value[d].kind))
+                    s = moe_tune_add(q, p, err);
+            }
+    return s;
+}
+
+/* Every design at its best on the training part; halved like the search where there are many. */
+static enum moe_status add_best_of(struct tuner *t, enum moe_tune_family family,
+                                   struct moe_err *err)
+{
+    struct moe_tune_search q;
+    start_search(t, &q, &t->space);
+    q.n_rungs = 0;
+    enum moe_status s = add_members(t, &q, family, err);
+    if (!s && q.n)
+        s = moe_tune_halve(&q, err);
+    if (!s && q.n && isfinite(q.candidate[0].ns)) {
+        t->families[t->n_judged] = 1U << family;
+        t->judged[t->n_judged++] = q.candidate[0];
+    }
+    t->search.simulations += q.simulations;
+    t->search.tokens += q.tokens;
+    moe_tune_search_release(&q);
+    return s;
+}
+
+static void merge_equal(struct tuner *t)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_judged; i++) {
+        size_t j = 0;
+        while (j < n &&
+               moe_tune_point_id(t->judged[j].point) != moe_tune_point_id(t->judged[i].point))
+            j++;
+        if (j < n) {
+            t->families[j] |= t->families[i];
+            continue;
+        }
+        t->families[n] = t->families[i];
+        t->judged[n++] = t->judged[i];
+    }
+    t->n_judged = n;
+}
+
+static enum moe_status gather(struct tuner *t, struct moe_err *err)
+{
+    size_t room = t->search.n + MOE_TUNE_FAMILIES;
+    t->judged = calloc(room, sizeof *t->judged);
+    t->families = calloc(room, sizeof *t->families);
+    t->ms = calloc(room, sizeof *t->ms);
+    if (!t->judged || !t->families || !t->ms)
+        return moe_fail_memory(err, "finalists");
+    enum moe_status s = MOE_OK;
+    /* The simple designs come first: of equals, they are what is chosen. */
+    for (int f = MOE_TUNE_FAMILIES; !s && f-- > MOE_TUNE_SEARCHED + 1;)
+        s = add_best_of(t, (enum moe_tune_family)f, err);
+    for (size_t i = 0; !s && i < t->search.n; i++)
+        if (isfinite(t->search.candidate[i].ns)) {
+            t->families[t->n_judged] = i == 0 ? 1U << MOE_TUNE_SEARCHED : 0;
+            t->judged[t->n_judged++] = t->search.candidate[i];
+        }
+    merge_equal(t);
+    return s;
+}
+
+/* --- judgement ------------------------------------------------------------------------------ */
+
+static enum moe_status judge_one(struct tuner *t, size_t i, struct moe_err *err)
+{
+    struct moe_tune_row *row = &t->r->row[i];
+    t->ms[i] = calloc(t->units.n_tokens + 1, sizeof *t->ms[i]);
+    if (!t->ms[i])
+        return moe_fail_memory(err, "the times of the tokens");
+    enum moe_status s = moe_tune_strategy(&t->space, t->judged[i].point, &row->strategy, err);
+    struct moe_sim_input input = {.trace = &t->r->split.held_out,
+                                  .model = t->o->model,
+                                  .platform = t->o->platform,
+                                  .strategy = &row->strategy,
+                                  .bound = true,
+                                  .token_ms = t->ms[i]};
+    if (!s)
+        s = moe_simulate(&input, &row->held_out, err);
+    row->train_tokens_per_s = 1e9 / t->judged[i].ns;
+    row->families = t->families[i];
+    return s;
+}
+
+static enum moe_status judge_all(struct tuner *t, struct moe_err *err)
+{
+    const size_t n = t->n_judged;
+    struct moe_err failed = {0};
+    struct moe_progress progress;
+    uint64_t done = 0;
+    /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
+    int threads = t->o->jobs ? (int)t->o->jobs : omp_get_max_threads();
+    moe_progress_begin(&progress, "tuning, finalists", "strategies", n);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (size_t i = 0; i < n; i++) {
+        struct moe_err own = {0};
+        enum moe_status s = judge_one(t, i, &own);
+#pragma omp critical(tune)
+        {
+            if (s && !failed.status)
+                failed = own;
+            moe_progress_update(&progress, ++done);
+        }
+    }
+    moe_progress_end(&progress);
+    if (failed.status)
+        *err = failed;
+    return failed.status;
+}
+
+/* What comes first in the table: index into it by rank. Few enough for an insertion sort, which
+ * keeps the order of equals. */
+static void sort_rows(struct tuner *t)
+{
+    struct moe_tune_row *row = t->r->row;
+    for (size_t i = 1; i < t->n_judged; i++)
+        for (size_t j = i; j > 0 && row[j].held_out.decode_ns < row[j - 1].held_out.decode_ns;
+             j--) {
+            struct moe_tune_row other = row[j];
+            double *ms = t->ms[j];
+            row[j] = row[j - 1];
+            t->ms[j] = t->ms[j - 1];
+            row[j - 1] = other;
+            t->ms[j - 1] = ms;
+        }
+}
+
+static enum moe_status compare(const struct tuner *t, size_t a, size_t b,
+                               struct moe_tune_gain *gain, struct moe_err *err)
+{
+    return moe_tune_compare(&t->units, t->ms[a], t->ms[b], t->o->seed, gain, err);
+}
+
+static enum moe_status choose(struct tuner *t, struct moe_err *err)
+{
+    struct moe_tune_result *r = t->r;
+    size_t best = r->n_rows;
+    for (int f = 0; f < MOE_TUNE_FAMILIES; f++) {
+        size_t i = 0;
+        while (i < r->n_rows && !(r->row[i].families & 1U << f))
+            i++;
+        r->best_of[f] = i;
+        if (f >= MOE_TUNE_CPU_ONLY && i < best)
+            best = i;
+    }
+    struct moe_tune_gain gain;
+    enum moe_status s = MOE_OK;
+    if (best < r->n_rows)
+        s = compare(t, 0, best, &gain, err);
+    r->do_not_cache = !s && best < r->n_rows && moe_tune_may_be_equal(gain);
+    r->chosen = r->do_not_cache ? best : 0;
+    for (size_t i = 0; !s && i < r->n_rows; i++) {
+        s = compare(t, r->chosen, i, &r->row[i].gain, err);
+        r->row[i].within_noise = moe_tune_may_be_equal(r->row[i].gain);
+    }
+    return s;
+}
+
+static void name_row(struct moe_tune_row *row)
+{
+    int f = MOE_TUNE_CPU_ONLY;
+    while (f < MOE_TUNE_FAMILIES && !(row->families & 1U << f))
+        f++;
+    snprintf(row->strategy.name, sizeof row->strategy.name, "%s",
+             f < MOE_TUNE_FAMILIES ? moe_tune_family_names[f] : "tuned");
+}
+
+/* The list that rows hold is the space's, which goes. */
+static enum moe_status detach_lists(struct tuner *t, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    for (size_t i = 0; !s && i < t->r->n_rows; i++) {
+        struct moe_tune_row *row = &t->r->row[i];
+        name_row(row);
+        row->fitted = moe_tune_is_fitted(&t->space, &row->strategy);
+        if (row->fitted)
+            s = moe_strategy_set(&row->strategy, "policy", "static", err);
+    }
+    return s;
+}
+
+static enum moe_status judge(struct tuner *t, struct moe_err *err)
+{
+    struct moe_tune_result *r = t->r;
+    enum moe_status s = moe_tune_units_init(&t->units, &r->split.held_out, err);
+    if (s)
+        return s;
+    r->blocks = t->units.blocks;
+    r->n_units = t->units.n;
+    r->row = calloc(t->n_judged + 1, sizeof *r->row);
+    if (!r->row)
+        return moe_fail_memory(err, "finalists");
+    s = judge_all(t, err);
+    if (s)
+        return s;
+    r->n_rows = t->n_judged;
+    sort_rows(t);
+    s = choose(t, err);
+    return s ? s : detach_lists(t, err);
+}
+
+static void release(struct tuner *t)
+{
+    for (size_t i = 0; t->ms && i < t->n_judged; i++)
+        free(t->ms[i]);
+    free(t->ms);
+    free(t->judged);
+    free(t->families);
+    free(t->worth);
+    free(t->static_worth);
+    moe_tune_units_release(&t->units);
+    moe_tune_search_release(&t->search);
+    moe_tune_space_release(&t->space);
+}
+
+enum moe_status moe_tune(const struct moe_tune_options *options, struct moe_tune_result *out,
+                         struct moe_err *err)
+{
+    struct moe_tune_result result = {0};
+    struct tuner t = {.o = options, .r = &result};
+    enum moe_status s = prepare(&t, err);
+    if (!s)
+        s = search(&t, err);
+    if (!s)
+        s = gather(&t, err);
+    if (!s)
+        s = judge(&t, err);
+    result.simulations = t.search.simulations + t.n_judged;
+    result.tokens = t.search.tokens + t.n_judged * t.units.n_tokens;
+    release(&t);
+    if (s)
+        moe_tune_release(&result);
+    else
+        *out = result;
+    return s;
+}
+
+void moe_tune_release(struct moe_tune_result *result)
+{
+    moe_tune_split_release(&result->split);
+    free(result->hot);
+    free(result->uses);
+    free(result->row);
+    *result = (struct moe_tune_result){0};
+}

@@ -1,0 +1,242 @@
+#include "sim/tune_search.h"
+
+#include "base/progress.h"
+#include "sim/simulate.h"
+#include "sim/tune_split.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void moe_tune_search_release(struct moe_tune_search *q)
+{
+    free(q->candidate);
+    free(q->seen);
+    *q = (struct moe_tune_search){0};
+}
+
+/* --- candidates ----------------------------------------------------------------------------- */
+
+static void put(uint64_t *set, size_t room, uint64_t id)
+{
+    size_t i = (size_t)(id & (room - 1));
+    while (set[i])
+        i = (i + 1) & (room - 1);
+    set[i] = id;
+}
+
+static enum moe_status grow_seen(struct moe_tune_search *q, struct moe_err *err)
+{
+    size_t room = q->seen_room ? 2 * q->seen_room : 1024;
+    uint64_t *set = calloc(room, sizeof *set);
+    if (!set)
+        return moe_fail_memory(err, "the candidates");
+    for (size_t i = 0; i < q->seen_room; i++)
+        if (q->seen[i])
+            put(set, room, q->seen[i]);
+    free(q->seen);
+    q->seen = set;
+    q->seen_room = room;
+    return MOE_OK;
+}
+
+static bool is_seen(const struct moe_tune_search *q, uint64_t id)
+{
+    for (size_t i = (size_t)(id & (q->seen_room - 1)); q->seen[i]; i = (i + 1) & (q->seen_room - 1))
+        if (q->seen[i] == id)
+            return true;
+    return false;
+}
+
+enum moe_status moe_tune_add(struct moe_tune_search *q, struct moe_tune_point point,
+                             struct moe_err *err)
+{
+    point = moe_tune_canonical(q->space, point);
+    uint64_t id = moe_tune_point_id(point) | 1;
+    enum moe_status s = 2 * q->n_seen >= q->seen_room ? grow_seen(q, err) : MOE_OK;
+    if (s || is_seen(q, id))
+        return s;
+    if (q->n == q->room) {
+        size_t room = q->room ? 2 * q->room : 256;
+        struct moe_tune_candidate *more = realloc(q->candidate, room * sizeof *more);
+        if (!more)
+            return moe_fail_memory(err, "the candidates");
+        q->candidate = more;
+        q->room = room;
+    }
+    put(q->seen, q->seen_room, id);
+    q->n_seen++;
+    q->candidate[q->n++] =
+        (struct moe_tune_candidate){.point = point, .ns = INFINITY, .order = q->n_made++};
+    return MOE_OK;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct moe_tune_candidate *x = a, *y = b;
+    if (x->ns != y->ns)
+        return x->ns < y->ns ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+void moe_tune_rank(struct moe_tune_search *q, size_t keep)
+{
+    qsort(q->candidate, q->n, sizeof *q->candidate, by_time);
+    q->n = q->n < keep ? q->n : keep;
+}
+
+void moe_tune_rank_different(struct moe_tune_search *q, size_t keep)
+{
+    size_t n = 0;
+    moe_tune_rank(q, q->n);
+    for (size_t i = 0; i < q->n; i++)
+        if (n == 0 || q->candidate[i].ns != q->candidate[n - 1].ns)
+            q->candidate[n++] = q->candidate[i];
+    q->n = n < keep ? n : keep;
+}
+
+/* --- timing --------------------------------------------------------------------------------- */
+
+static enum moe_status time_one(const struct moe_tune_search *q, struct moe_tune_point point,
+                                uint64_t max_tokens, double *ns, struct moe_err *err)
+{
+    struct moe_strategy strategy;
+    struct moe_result result;
+    enum moe_status s = moe_tune_strategy(q->space, point, &strategy, err);
+    struct moe_sim_input input = {.trace = q->train,
+                                  .model = q->model,
+                                  .platform = q->platform,
+                                  .strategy = &strategy,
+                                  .max_tokens = max_tokens};
+    if (!s)
+        s = moe_simulate(&input, &result, err);
+    if (!s)
+        *ns = (double)result.decode_ns / (double)result.decode_tokens;
+    return s;
+}
+
+/* What is shared by the threads of an evaluation. */
+struct shared {
+    struct moe_progress progress;
+    struct moe_err failed;
+    int stop;
+    uint64_t done;
+};
+
+static void finish_one(struct shared *shared, enum moe_status s, const struct moe_err *err)
+{
+    /* A strategy that cannot run is one that is not chosen; anything else ends the search. */
+    bool fatal = s && s != MOE_ERR_USAGE;
+#pragma omp critical(tune)
+    {
+        if (fatal && !shared->failed.status)
+            shared->failed = *err;
+        if (fatal) {
+#pragma omp atomic write
+            shared->stop = 1;
+        }
+        moe_progress_update(&shared->progress, ++shared->done);
+    }
+}
+
+static void time_all(struct moe_tune_search *q, size_t first, uint64_t max_tokens,
+                     struct shared *shared)
+{
+    const size_t n = q->n;
+    /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
+    int threads = q->jobs ? (int)q->jobs : omp_get_max_threads();
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (size_t i = first; i < n; i++) {
+        struct moe_err err = {0};
+        int stop;
+#pragma omp atomic read
+        stop = shared->stop;
+        if (stop)
+            continue;
+        q->candidate[i].ns = INFINITY;
+        enum moe_status s =
+            time_one(q, q->candidate[i].point, max_tokens, &q->candidate[i].ns, &err);
+        finish_one(shared, s, &err);
+    }
+}
+
+enum moe_status moe_tune_evaluate(struct moe_tune_search *q, size_t first, uint64_t max_tokens,
+                                  const char *what, struct moe_err *err)
+{
+    struct shared shared = {0};
+    if (first >= q->n)
+        return MOE_OK;
+    moe_progress_begin(&shared.progress, what, "strategies", q->n - first);
+    time_all(q, first, max_tokens, &shared);
+    moe_progress_end(&shared.progress);
+    if (shared.failed.status) {
+        *err = shared.failed;
+        return shared.failed.status;
+    }
+    uint64_t all = moe_tune_decode_tokens(q->train);
+    q->simulations += q->n - first;
+    q->tokens += (q->n - first) * (max_tokens && max_tokens < all ? max_tokens : all);
+    for (size_t i = first; i < q->n; i++)
+        if (isfinite(q->candidate[i].ns))
+            return MOE_OK;
+    double ns;
+    return first ? MOE_OK : time_one(q, q->candidate[0].point, max_tokens, &ns, err);
+}
+
+/* Decode tokens of the training part that are used at all. */
+static uint64_t all_tokens(const struct moe_tune_search *q)
+{
+    uint64_t all = moe_tune_decode_tokens(q->train);
+    return q->max_tokens && q->max_tokens < all ? q->max_tokens : all;
+}
+
+enum moe_status moe_tune_race(struct moe_tune_search *q, size_t first, const char *what,
+                              struct moe_err *err)
+{
+    enum { SHARE = 8, FEWEST_TOKENS = 16, FEWEST = 8 };
+    const uint64_t most = all_tokens(q), few = moe_tune_prefix(q->train, most / SHARE);
+    const size_t n = q->n - first, kept = n / SHARE > FEWEST ? n / SHARE : FEWEST;
+    if (most / SHARE >= FEWEST_TOKENS && few < most && kept < n) {
+        enum moe_status s = moe_tune_evaluate(q, first, few, what, err);
+        if (s)
+            return s;
+        qsort(q->candidate + first, n, sizeof *q->candidate, by_time);
+        q->n = first + kept;
+    }
+    return moe_tune_evaluate(q, first, most, what, err);
+}
+
+/* --- halving -------------------------------------------------------------------------------- */
+
+static size_t third(size_t n, size_t least)
+{
+    size_t kept = (n + 2) / 3;
+    return kept > least ? kept : least;
+}
+
+static uint64_t count_rungs(const struct moe_tune_search *q)
+{
+    uint64_t rungs = 1;
+    for (size_t n = q->n; n > q->n_keep; n = third(n, (size_t)q->n_keep))
+        rungs++;
+    return q->n_rungs ? q->n_rungs : rungs;
+}
+
+enum moe_status moe_tune_halve(struct moe_tune_search *q, struct moe_err *err)
+{
+    enum { FEWEST_TOKENS = 16 };
+    const uint64_t most = all_tokens(q), rungs = count_rungs(q);
+    enum moe_status s = MOE_OK;
+    for (uint64_t r = 0; !s && r < rungs; r++) {
+        char what[64];
+        uint64_t left = rungs - 1 - r, tokens = left < 63 ? most >> left : 0;
+        tokens = tokens > FEWEST_TOKENS ? tokens : FEWEST_TOKENS;
+        tokens = left && tokens < most ? moe_tune_prefix(q->train, tokens) : most;
+        snprintf(what, sizeof what, "tuning, rung %d of %d", (int)r + 1, (int)rungs);
+        s = moe_tune_evaluate(q, 0, tokens < most ? tokens : most, what, err);
+        moe_tune_rank(q, left ? third(q->n, (size_t)q->n_keep) : q->n);
+    }
+    moe_tune_rank_different(q, (size_t)q->n_keep);
+    return s;
+}
