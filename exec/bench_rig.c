@@ -77,7 +77,7 @@ static void send_input(struct moe_bench_rig *r)
     ops_of(r)->copy(r->device, MOE_STREAM_UP, a->sine, angles + c->head_dim / 2, half,
                     MOE_MEMORY_PINNED);
     ops_of(r)->copy(r->device, MOE_STREAM_UP, a->ffn_x, r->input,
-                    r->resident->chunk * c->top_k * row, MOE_MEMORY_PINNED);
+                    (uint64_t)r->resident->chunk * c->top_k * row, MOE_MEMORY_PINNED);
 }
 
 static const unsigned char *expert_at(const struct moe_bench_rig *r, uint32_t buffer)
