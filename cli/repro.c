@@ -20,7 +20,7 @@
 /* Decode tokens of a reduced run; enough that every rule is reached. */
 enum { REDUCED_TOKENS = 48, RESULT_MAX_BYTES = 64 << 20 };
 
-const char *const repro_threads[] = {"1", "2", "4", "8", "16", "24", NULL};
+const char *const repro_threads[REPRO_N_THREADS + 1] = {"1", "2", "4", "8", "16", "24", NULL};
 
 const char *repro_path(const struct repro *r, const char *name, const char *ext, char *buf,
                        size_t size)

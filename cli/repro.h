@@ -132,6 +132,7 @@ extern const struct repro_model repro_models[2];
 
 /* The best row of a model's sweep at so many threads among the cached geometries of a variant. */
 size_t repro_fig5_best(const struct moe_tsv *tsv, const char *const *variant, const char *threads);
-extern const char *const repro_threads[]; /* those of the paper, ended by NULL */
+enum { REPRO_N_THREADS = 6, REPRO_MOST_THREADS = REPRO_N_THREADS - 1 };
+extern const char *const repro_threads[REPRO_N_THREADS + 1]; /* those of the paper, ended by NULL */
 
 #endif

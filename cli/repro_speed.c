@@ -22,8 +22,6 @@ const struct repro_model repro_models[2] = {
       {"code, high", "collab-reference", "repeat=0.7"}}},
 };
 
-enum { MAX_THREADS_AT = 5 };
-
 size_t repro_fig5_best(const struct moe_tsv *tsv, const char *const *variant, const char *threads)
 {
     const char *conditions[] = {"strategy", variant[1], "threads", threads,
@@ -71,9 +69,9 @@ static enum moe_status obtain_ratios(struct repro *r, const struct repro_model *
                                      const char *const *v, const struct moe_tsv *tsv,
                                      struct moe_err *err)
 {
-    double least = INFINITY, most = -INFINITY, best[MAX_THREADS_AT + 1];
+    double least = INFINITY, most = -INFINITY, best[REPRO_N_THREADS];
     double prefetch = strategy_speed(tsv, "pre-gated-ideal");
-    for (int i = 0; repro_threads[i]; i++) {
+    for (int i = 0; i < REPRO_N_THREADS; i++) {
         size_t row = repro_fig5_best(tsv, v, repro_threads[i]);
         best[i] = repro_number(tsv, row, "tokens_per_s");
         double gain = 100 * (best[i] / cpu_only(tsv, v, repro_threads[i]) - 1);
@@ -87,9 +85,9 @@ static enum moe_status obtain_ratios(struct repro *r, const struct repro_model *
         {"prefetch", prefetch},
         {"gain_least", least},
         {"gain_most", most},
-        {"over_fiddler", best[MAX_THREADS_AT] / strategy_speed(tsv, "fiddler")},
+        {"over_fiddler", best[REPRO_MOST_THREADS] / strategy_speed(tsv, "fiddler")},
         {"cpu_only_passes_prefetch", passes(tsv, v, prefetch)},
-        {"over_prefetch", best[MAX_THREADS_AT] / prefetch},
+        {"over_prefetch", best[REPRO_MOST_THREADS] / prefetch},
         {"one_core_over_prefetch", 100 * (best[0] / prefetch - 1)},
     };
     enum moe_status s = MOE_OK;
@@ -116,7 +114,7 @@ static enum moe_status obtain_ceiling(struct repro *r, const struct moe_tsv *tsv
  * cache does at another number of threads. Only published values and the fixed time enter. */
 struct consistency {
     double fixed_ms; /* of the platform: what CPU only takes beside its experts */
-    double expert_ms[MAX_THREADS_AT + 1], best[MAX_THREADS_AT + 1];
+    double expert_ms[REPRO_N_THREADS], best[REPRO_N_THREADS];
 };
 
 static double published(const struct repro *r, const char *format, const char *model,
@@ -142,7 +140,7 @@ static void read_consistency(const struct repro *r, const struct repro_model *m,
     size_t row = repro_find(tsv, 0, none);
     c->fixed_ms =
         repro_number(tsv, row, "host_ms_per_token") + repro_number(tsv, row, "gpu_ms_per_token");
-    for (int i = 0; repro_threads[i]; i++) {
+    for (int i = 0; i < REPRO_N_THREADS; i++) {
         c->expert_ms[i] = published(r, "tab3.%s.cpu.", m->id, repro_threads[i]) +
                           published(r, "tab3.%s.state", m->id, "");
         c->best[i] = published(r, "fig5.%s.best.", m->id, repro_threads[i]);
@@ -154,14 +152,14 @@ static void add_consistency(const struct repro *r, const struct repro_model *m,
 {
     struct consistency c;
     read_consistency(r, m, tsv, &c);
-    for (int i = 0; repro_threads[i]; i++) {
+    for (int i = 0; i < REPRO_N_THREADS; i++) {
         moe_table_row(table);
         moe_table_text(table, "model", m->model);
         moe_table_text(table, "threads", repro_threads[i]);
         moe_table_f64(table, "published_tokens_per_s", c.best[i]);
-        moe_table_f64(table, "from_the_24_thread_value", scaled(&c, MAX_THREADS_AT, i));
-        moe_table_f64(table, "same_cache_at_24_threads", scaled(&c, i, MAX_THREADS_AT));
-        moe_table_f64(table, "published_at_24_threads", c.best[MAX_THREADS_AT]);
+        moe_table_f64(table, "from_the_24_thread_value", scaled(&c, REPRO_MOST_THREADS, i));
+        moe_table_f64(table, "same_cache_at_24_threads", scaled(&c, i, REPRO_MOST_THREADS));
+        moe_table_f64(table, "published_at_24_threads", c.best[REPRO_MOST_THREADS]);
         moe_table_f64(table, "fixed_ms_per_token", c.fixed_ms);
     }
 }
@@ -175,7 +173,7 @@ static void add_needed(const struct repro *r, const struct repro_model *m,
 {
     struct consistency c;
     read_consistency(r, m, tsv, &c);
-    for (int i = 0; repro_threads[i]; i++) {
+    for (int i = 0; i < REPRO_N_THREADS; i++) {
         const char *rows[] = {"strategy", "collab",          "threads", repro_threads[i],
                               "trace",    m->variants[0][2], NULL};
         for (size_t row = repro_find(tsv, 0, rows); row < tsv->n_rows;

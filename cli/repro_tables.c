@@ -172,12 +172,16 @@ static enum moe_status energy_of_model(struct repro *r, const struct repro_model
     static const char *const prefetch[] = {"strategy", "pre-gated-ideal", NULL};
     struct moe_tsv tsv = {0};
     enum moe_status s = repro_sweep(r, m->stem, &tsv, err);
-    for (const char *const(*v)[3] = m->variants; !s && (*v)[0]; v++)
+    for (const char *const(*v)[3] = m->variants; !s && (*v)[0]; v++) {
+        /* The low and the high locality are in the table and not compared. */
+        bool compared = strcmp((*v)[2], m->variants[0][2]) == 0;
         for (const char *const *t = repro_threads; !s && *t; t++) {
             size_t row = repro_fig5_best(&tsv, *v, *t);
             add_energy_row(table, m, (*v)[0], *t, &tsv, row);
-            s = obtain(r, (*v)[0], m->id, *t, &tsv, row, err);
+            if (compared)
+                s = obtain(r, (*v)[0], m->id, *t, &tsv, row, err);
         }
+    }
     size_t row = repro_find(&tsv, 0, prefetch);
     if (!s && row < tsv.n_rows) {
         add_energy_row(table, m, "prefetch", "prefetch", &tsv, row);
