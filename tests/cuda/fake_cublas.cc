@@ -65,13 +65,15 @@ int cublasGemmEx(cublasContext *handle, int op_a, int op_b, int m, int n, int k,
                 keep = *static_cast<const float *>(beta);
     if (op_a != 1 || op_b != 0 || type_c != 0 || (!bf16 && !f32) || lda < k || ldb < k || ldc < m)
         return 7;
+    const size_t rows = static_cast<size_t>(m), cols = static_cast<size_t>(n),
+                 depth = static_cast<size_t>(k), step_a = static_cast<size_t>(lda),
+                 step_b = static_cast<size_t>(ldb), step_c = static_cast<size_t>(ldc);
     cuda_emulation_queue(handle->stream, [=] {
-        for (int j = 0; j < n; j++)
-            for (int i = 0; i < m; i++) {
-                float sum = 0, *to = static_cast<float *>(c) + static_cast<size_t>(j) * ldc + i;
-                for (int d = 0; d < k; d++)
-                    sum += item(a, type_a, static_cast<size_t>(i) * lda + d) *
-                           item(b, type_b, static_cast<size_t>(j) * ldb + d);
+        for (size_t j = 0; j < cols; j++)
+            for (size_t i = 0; i < rows; i++) {
+                float sum = 0, *to = static_cast<float *>(c) + j * step_c + i;
+                for (size_t d = 0; d < depth; d++)
+                    sum += item(a, type_a, i * step_a + d) * item(b, type_b, j * step_b + d);
                 *to = scale * sum + (keep != 0 ? keep * *to : 0);
             }
     });

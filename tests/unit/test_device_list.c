@@ -45,13 +45,13 @@ END_TEST
 START_TEST(description_names_every_known_part_and_no_unknown_one)
 {
     struct moe_device_info gpu = {.kind = MOE_DEVICE_CUDA,
-                             .index = 1,
-                             .name = "Board",
-                             .memory_bytes = 16ull << 30,
-                             .cores = 76,
-                             .sm = 89,
-                             .link_lanes = 16,
-                             .link_gt_per_s = 16};
+                                  .index = 1,
+                                  .name = "Board",
+                                  .memory_bytes = 16ull << 30,
+                                  .cores = 76,
+                                  .sm = 89,
+                                  .link_lanes = 16,
+                                  .link_gt_per_s = 16};
     char text[160];
     ck_assert_str_eq(moe_device_describe(&gpu, text, sizeof text),
                      "cuda:1 Board, 16.0 GiB, 76 multiprocessors, sm 89, PCIe 16 GT/s x16");
