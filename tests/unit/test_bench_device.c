@@ -32,7 +32,8 @@ static const struct moe_model model = {.name = "small",
                                        .head_dim = 32,
                                        .n_vocab = 64,
                                        .expert_weight_bits = 16,
-                                       .dense_weight_bits = 16};
+                                       .dense_weight_bits = 16,
+                                       .kv_bits = 16};
 enum { EXPERT_BYTES = 3 * 128 * 256 * 2 };
 
 static enum moe_status bench(const char *spec, struct rows *rows, struct moe_err *err)
