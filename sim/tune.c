@@ -323,6 +323,10 @@ static void merge_equal(struct tuner *t)
 
 static enum moe_status gather(struct tuner *t, struct moe_err *err)
 {
+    /* Of equals the first is chosen. */
+    static const enum moe_tune_family simplest_first[] = {
+        MOE_TUNE_CPU_ONLY,     MOE_TUNE_ON_DEMAND,   MOE_TUNE_BOTH_SIDES,
+        MOE_TUNE_WHOLE_LAYERS, MOE_TUNE_BEST_STATIC, MOE_TUNE_BEST_UNIFORM};
     size_t room = t->search.n + MOE_TUNE_FAMILIES;
     t->judged = calloc(room, sizeof *t->judged);
     t->families = calloc(room, sizeof *t->families);
@@ -330,9 +334,8 @@ static enum moe_status gather(struct tuner *t, struct moe_err *err)
     if (!t->judged || !t->families || !t->ms)
         return moe_fail_memory(err, "finalists");
     enum moe_status s = MOE_OK;
-    /* The simple designs come first: of equals, they are what is chosen. */
-    for (int f = MOE_TUNE_FAMILIES; !s && f-- > MOE_TUNE_SEARCHED + 1;)
-        s = add_best_of(t, (enum moe_tune_family)f, err);
+    for (size_t f = 0; !s && f < sizeof simplest_first / sizeof *simplest_first; f++)
+        s = add_best_of(t, simplest_first[f], err);
     for (size_t i = 0; !s && i < t->search.n; i++)
         if (isfinite(t->search.candidate[i].ns)) {
             t->families[t->n_judged] = i == 0 ? 1U << MOE_TUNE_SEARCHED : 0;

@@ -1,0 +1,566 @@
+#include "sim/tune.h"
+
+#include "base/rng.h"
+#include "policies/registry.h"
+#include "sim/mrc.h"
+#include "sim/replay.h"
+#include "sim/tune_file.h"
+#include "sim/tune_space.h"
+#include "sim/tune_ways.h"
+#include "tests/unit/random_trace.h"
+#include "tests/unit/sim_case.h"
+
+#include <math.h>
+
+/* --- slots over layers ---------------------------------------------------------------------- */
+
+static uint64_t brute_force(const uint64_t *worth, uint32_t n_layers, uint32_t n_experts,
+                            uint64_t slots)
+{
+    uint64_t best = 0;
+    if (n_layers == 0)
+        return 0;
+    for (uint32_t m = 0; m <= n_experts && m <= slots; m++) {
+        uint64_t sum =
+            worth[m] + brute_force(worth + n_experts + 1, n_layers - 1, n_experts, slots - m);
+        best = sum > best ? sum : best;
+    }
+    return best;
+}
+
+START_TEST(ways_equal_brute_force)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, 4);
+    for (int i = 0; i < 1000; i++) {
+        uint32_t n_layers = 1 + (uint32_t)moe_rng_below(&rng, 5);
+        uint32_t n_experts = 1 + (uint32_t)moe_rng_below(&rng, 5), ways[5], used = 0;
+        uint64_t worth[5 * 6], slots = moe_rng_below(&rng, n_layers * n_experts + 3), best, sum = 0;
+        bool rising = moe_rng_below(&rng, 2);
+        for (uint32_t l = 0; l < n_layers; l++)
+            for (uint32_t m = 0; m <= n_experts; m++) {
+                uint64_t *w = worth + l * (n_experts + 1) + m;
+                *w = moe_rng_below(&rng, 8) + (rising && m ? w[-1] : 0);
+            }
+        ck_assert_int_eq(moe_tune_ways(worth, n_layers, n_experts, slots, ways, &best, NULL),
+                         MOE_OK);
+        for (uint32_t l = 0; l < n_layers; l++) {
+            ck_assert_uint_le(ways[l], n_experts);
+            used += ways[l];
+            sum += worth[l * (n_experts + 1) + ways[l]];
+        }
+        ck_assert_uint_le(used, slots);
+        ck_assert_uint_eq(sum, best);
+        ck_assert_uint_eq(best, brute_force(worth, n_layers, n_experts, slots));
+    }
+}
+END_TEST
+
+static uint64_t replayed_hits(const struct moe_trace *trace, const char *text)
+{
+    struct moe_geometry g;
+    struct moe_policy_spec lru;
+    struct moe_replay_options options = {.phases = MOE_PHASES_DECODE};
+    struct moe_replay_result result;
+    ck_assert_int_eq(
+        moe_geometry_parse(text, trace->info.n_layers, trace->info.n_experts, NULL, &g, NULL),
+        MOE_OK);
+    ck_assert_int_eq(moe_policy_parse("lru", &lru, NULL), MOE_OK);
+    ck_assert_int_eq(moe_replay(trace, &g, &lru, &options, &result, NULL), MOE_OK);
+    uint64_t hits = result.both.hits;
+    moe_replay_release(&result);
+    moe_geometry_release(&g);
+    return hits;
+}
+
+/* What the curves promise is what a replay of that geometry has, and no division has more. */
+START_TEST(divisions_are_the_best_of_all_replays)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, 9);
+    for (int i = 0; i < 40; i++) {
+        struct random_shape shape = {3, 4, 1 + (uint32_t)moe_rng_below(&rng, 2), 60, true, true};
+        struct moe_trace trace;
+        struct moe_mrc mrc;
+        struct moe_mrc_options options = {.phases = MOE_PHASES_DECODE};
+        uint64_t worth[3 * 5], best, slots = moe_rng_below(&rng, 13), most = 0;
+        uint32_t ways[3];
+        char text[64];
+        random_trace(&rng, &shape, &trace);
+        ck_assert_int_eq(moe_mrc_compute(&trace, &options, &mrc, NULL), MOE_OK);
+        moe_tune_worth_hits(&mrc, MOE_MRC_LRU, worth);
+        ck_assert_int_eq(moe_tune_ways(worth, 3, 4, slots, ways, &best, NULL), MOE_OK);
+        ck_assert(moe_tune_ways_format(ways, 3, text, sizeof text));
+        ck_assert_uint_eq(replayed_hits(&trace, text), best);
+        for (uint32_t n = 0; n < 125; n++) {
+            if (n % 5 + n / 5 % 5 + n / 25 > slots)
+                continue;
+            snprintf(text, sizeof text, "per-layer:%u,%u,%u", n % 5, n / 5 % 5, n / 25);
+            uint64_t hits = replayed_hits(&trace, text);
+            most = hits > most ? hits : most;
+        }
+        ck_assert_uint_eq(best, most);
+        moe_mrc_release(&mrc);
+        moe_trace_release(&trace);
+    }
+}
+END_TEST
+
+/* --- traces to tune on ---------------------------------------------------------------------- */
+
+enum { LAYERS = 2, EXPERTS = 4, SEQUENCES = 24, TOKENS = 40 };
+
+enum routing {
+    UNIFORM,
+    SKEWED, /* nine of ten routes go to the layer's own two experts */
+    DRIFTS, /* one expert a layer for ten tokens, then another */
+};
+
+static moe_expert route(struct moe_rng *rng, enum routing routing, uint32_t token, uint32_t layer)
+{
+    if (routing == SKEWED && moe_rng_below(rng, 10))
+        return (moe_expert)(2 * layer + moe_rng_below(rng, 2));
+    if (routing == DRIFTS)
+        return (moe_expert)((token / 10 + layer) % EXPERTS);
+    return (moe_expert)moe_rng_below(rng, EXPERTS);
+}
+
+/* Top-1, decode only. Each sequence has its number for a text hash. */
+static struct moe_trace make_trace(enum routing routing, uint32_t n_sequences)
+{
+    struct moe_rng rng;
+    struct moe_trace t = {.info = {.n_layers = LAYERS, .n_experts = EXPERTS, .top_k = 1}};
+    const uint32_t n = n_sequences * TOKENS;
+    moe_rng_init(&rng, 7);
+    ck_assert_int_eq(moe_tokens_init(&t.tokens, &t.info, n, 0, NULL), MOE_OK);
+    t.n_sequences = n_sequences;
+    t.sequences = calloc(n_sequences, sizeof *t.sequences);
+    for (uint32_t s = 0; s < n_sequences; s++)
+        t.sequences[s] = (struct moe_sequence){TOKENS, s, strdup("test"), strdup("")};
+    for (uint32_t i = 0; i < n; i++) {
+        t.tokens.sequence[i] = i / TOKENS;
+        t.tokens.step[i] = i % TOKENS;
+        t.tokens.phase[i] = MOE_DECODE;
+        for (uint32_t l = 0; l < LAYERS; l++)
+            t.tokens.expert[i * LAYERS + l] = route(&rng, routing, i, l);
+    }
+    return t;
+}
+
+struct world {
+    struct moe_trace trace;
+    struct moe_model model;
+    struct moe_platform platform;
+    struct moe_tune_options options;
+};
+
+static void make_world(struct world *w, enum routing routing, uint32_t n_sequences)
+{
+    w->trace = make_trace(routing, n_sequences);
+    w->model = tiny_model(LAYERS, EXPERTS, 1);
+    w->platform = tiny_platform();
+    w->options = (struct moe_tune_options){.trace = &w->trace,
+                                           .model = &w->model,
+                                           .platform = &w->platform,
+                                           .budget_bytes = 4 * 600000,
+                                           .max_points = 300,
+                                           .n_keep = 6,
+                                           .seed = 3};
+}
+
+static struct moe_tune_result tune(const struct world *w)
+{
+    struct moe_tune_result result;
+    struct moe_err err = {0};
+    if (moe_tune(&w->options, &result, &err))
+        ck_abort_msg("%s", err.text);
+    return result;
+}
+
+static const struct moe_tune_row *best_of(const struct moe_tune_result *r, enum moe_tune_family f)
+{
+    ck_assert_uint_lt(r->best_of[f], r->n_rows);
+    return &r->row[r->best_of[f]];
+}
+
+/* --- verdicts ------------------------------------------------------------------------------- */
+
+/* The CPU computes an expert before its copy could have begun to help, and before the GPU does. */
+START_TEST(a_fast_cpu_needs_no_cache)
+{
+    struct world w;
+    make_world(&w, UNIFORM, SEQUENCES);
+    w.platform.cpu.point[0].ms = 0.001;
+    w.platform.dram.read_gb_per_s = 10000;
+    w.platform.gpu.expert_launch_us = 50;
+    struct moe_tune_result r = tune(&w);
+    ck_assert(r.do_not_cache);
+    ck_assert_str_eq(r.row[r.chosen].strategy.name, "cpu-only");
+    ck_assert_str_eq(r.row[r.chosen].strategy.geometry, "none");
+    ck_assert_uint_eq(r.row[r.chosen].held_out.cpu_experts,
+                      r.row[r.chosen].held_out.routed_experts);
+    moe_tune_release(&r);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+/* As many slots as popular experts: placed once they serve nine of ten uses, and no replacement is
+ * really better; none at all is far behind. */
+START_TEST(popular_experts_are_placed)
+{
+    struct world w;
+    make_world(&w, SKEWED, SEQUENCES);
+    struct moe_tune_result r = tune(&w);
+    const struct moe_tune_row *placed = best_of(&r, MOE_TUNE_BEST_STATIC);
+    ck_assert(!r.do_not_cache);
+    ck_assert(placed->within_noise);
+    ck_assert(placed->fitted);
+    ck_assert_double_gt((double)placed->held_out.decode.hits,
+                        0.85 * (double)placed->held_out.decode.lookups);
+    ck_assert(!best_of(&r, MOE_TUNE_CPU_ONLY)->within_noise);
+    for (uint32_t i = 0; i < 4; i++) /* layer 0: experts 0, 1; layer 1: 2, 3 */
+        ck_assert(r.hot[i] == 0 || r.hot[i] == 1 || r.hot[i] == 6 || r.hot[i] == 7);
+    moe_tune_release(&r);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+/* Every expert is used equally often, but for ten tokens on end: only what follows them helps. */
+START_TEST(drifting_experts_are_followed)
+{
+    struct world w;
+    make_world(&w, DRIFTS, SEQUENCES);
+    w.options.budget_bytes = 2 * 600000;
+    struct moe_tune_result r = tune(&w);
+    ck_assert(!r.do_not_cache);
+    ck_assert_ptr_ne(r.row[r.chosen].strategy.policy.ops, &moe_policy_static);
+    ck_assert(!best_of(&r, MOE_TUNE_BEST_STATIC)->within_noise);
+    ck_assert_double_ge(r.row[r.chosen].held_out.tokens_per_s,
+                        best_of(&r, MOE_TUNE_BEST_UNIFORM)->held_out.tokens_per_s);
+    ck_assert_double_gt((double)r.row[r.chosen].held_out.decode.hits,
+                        0.8 * (double)r.row[r.chosen].held_out.decode.lookups);
+    moe_tune_release(&r);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+/* --- training and judging apart ------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+static double *trained_times(const struct moe_tune_result *r)
+{
+    double *times = calloc(r->n_rows, sizeof *times);
+    for (size_t i = 0; i < r->n_rows; i++)
+        times[i] = r->row[i].train_tokens_per_s;
+    qsort(times, r->n_rows, sizeof *times, by_value);
+    return times;
+}
+
+/* The same trace with other experts in the held-out sequences: what was searched and fitted must be
+ * the same to the last bit, and only the judgement another. */
+START_TEST(held_out_sequences_are_never_seen)
+{
+    struct world w;
+    make_world(&w, SKEWED, SEQUENCES);
+    struct moe_tune_result a = tune(&w);
+    ck_assert_uint_eq(a.split.held_out.n_sequences, SEQUENCES / 2);
+    for (uint64_t j = 0; j < a.split.held_out.n_sequences; j++)
+        for (uint64_t i = 0; i < TOKENS * LAYERS; i++) {
+            moe_expert *e = w.trace.tokens.expert +
+                            a.split.held_out.sequences[j].text_hash * TOKENS * LAYERS + i;
+            *e = (moe_expert)(EXPERTS - 1 - *e);
+        }
+    struct moe_tune_result b = tune(&w);
+    ck_assert_uint_eq(a.n_rows, b.n_rows);
+    ck_assert_mem_eq(a.hot, b.hot, LAYERS * EXPERTS * sizeof *a.hot);
+    ck_assert_mem_eq(a.uses, b.uses, LAYERS * EXPERTS * sizeof *a.uses);
+    double *x = trained_times(&a), *y = trained_times(&b);
+    ck_assert_mem_eq(x, y, a.n_rows * sizeof *x);
+    ck_assert_uint_eq(a.simulations, b.simulations);
+    /* popular there are now others: the placement fails, and the judgement shows it */
+    ck_assert_double_lt(best_of(&b, MOE_TUNE_BEST_STATIC)->held_out.tokens_per_s,
+                        0.9 * best_of(&a, MOE_TUNE_BEST_STATIC)->held_out.tokens_per_s);
+    free(x);
+    free(y);
+    moe_tune_release(&a);
+    moe_tune_release(&b);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+START_TEST(every_sequence_is_on_one_side)
+{
+    struct moe_trace trace = make_trace(UNIFORM, 9);
+    for (uint64_t t = 0; t < TOKENS; t++) /* a prompt alone is on neither */
+        trace.tokens.phase[3 * TOKENS + t] = MOE_PREFILL;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct moe_tune_split split;
+        unsigned seen = 0;
+        ck_assert_int_eq(moe_tune_split(&trace, seed, &split, NULL), MOE_OK);
+        ck_assert(!split.in_time);
+        ck_assert_uint_eq(split.train.n_sequences, 4);
+        ck_assert_uint_eq(split.held_out.n_sequences, 4);
+        for (uint64_t i = 0; i < 8; i++) {
+            const struct moe_trace *part = i < 4 ? &split.train : &split.held_out;
+            uint64_t number = part->sequences[i % 4].text_hash;
+            ck_assert(!(seen & 1U << number));
+            seen |= 1U << number;
+            ck_assert_mem_eq(part->tokens.expert + i % 4 * TOKENS * LAYERS,
+                             trace.tokens.expert + number * TOKENS * LAYERS,
+                             TOKENS * LAYERS * sizeof(moe_expert));
+        }
+        ck_assert_int_eq(moe_tokens_check(&split.train.tokens, &split.train.info, NULL), MOE_OK);
+        ck_assert_uint_eq(seen, 0x1ff & ~(1U << 3));
+        /* whole sequences, unless they are far too long */
+        ck_assert_uint_eq(moe_tune_prefix(&split.train, 30), TOKENS);
+        ck_assert_uint_eq(moe_tune_prefix(&split.train, TOKENS + 1), 2 * TOKENS);
+        ck_assert_uint_eq(moe_tune_prefix(&split.train, 5), 5);
+        moe_tune_split_release(&split);
+    }
+    moe_trace_release(&trace);
+}
+END_TEST
+
+START_TEST(one_sequence_is_cut_in_time)
+{
+    struct moe_trace trace = make_trace(UNIFORM, 1);
+    struct moe_tune_split split;
+    for (int i = 0; i < TOKENS; i++) {
+        trace.tokens.position[i] = -1;
+        trace.tokens.phase[i] = i < 4 ? MOE_PREFILL : MOE_DECODE;
+        trace.tokens.step[i] = i < 4 ? 0 : (uint32_t)i - 3;
+    }
+    ck_assert_int_eq(moe_tune_split(&trace, 1, &split, NULL), MOE_OK);
+    ck_assert(split.in_time);
+    ck_assert_uint_eq(moe_tune_decode_tokens(&split.train), 18);
+    ck_assert_uint_eq(moe_tune_decode_tokens(&split.held_out), 18);
+    ck_assert_uint_eq(split.train.tokens.n_tokens, 22);
+    ck_assert_uint_eq(split.held_out.tokens.step[0], 0);
+    ck_assert_int_eq(split.held_out.tokens.position[0], 22); /* its context is not forgotten */
+    ck_assert_mem_eq(split.held_out.tokens.expert, trace.tokens.expert + 22 * LAYERS,
+                     18 * LAYERS * sizeof(moe_expert));
+    moe_tune_split_release(&split);
+    moe_trace_release(&trace);
+}
+END_TEST
+
+/* --- same bytes for any threads ------------------------------------------------------------- */
+
+START_TEST(threads_change_nothing)
+{
+    struct world w;
+    make_world(&w, SKEWED, SEQUENCES);
+    w.options.jobs = 1;
+    struct moe_tune_result a = tune(&w);
+    for (uint32_t jobs = 2; jobs <= 5; jobs += 3) {
+        w.options.jobs = jobs;
+        struct moe_tune_result b = tune(&w);
+        ck_assert_uint_eq(a.n_rows, b.n_rows);
+        ck_assert_uint_eq(a.chosen, b.chosen);
+        ck_assert_uint_eq(a.simulations, b.simulations);
+        for (size_t i = 0; i < a.n_rows; i++) {
+            char x[8192], y[8192];
+            moe_strategy_describe(&a.row[i].strategy, x, sizeof x);
+            moe_strategy_describe(&b.row[i].strategy, y, sizeof y);
+            ck_assert_str_eq(x, y);
+            ck_assert_uint_eq(a.row[i].held_out.decode_ns, b.row[i].held_out.decode_ns);
+            ck_assert_mem_eq(&a.row[i].gain, &b.row[i].gain, sizeof a.row[i].gain);
+            ck_assert_uint_eq(a.row[i].families, b.row[i].families);
+        }
+        moe_tune_release(&b);
+    }
+    moe_tune_release(&a);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+/* --- intervals ------------------------------------------------------------------------------ */
+
+START_TEST(intervals_by_hand)
+{
+    struct moe_trace trace = make_trace(UNIFORM, 10);
+    double ms[10 * TOKENS], twice[10 * TOKENS], mixed[10 * TOKENS];
+    struct moe_tune_units units;
+    struct moe_tune_gain gain;
+    for (uint32_t i = 0; i < 10 * TOKENS; i++) {
+        ms[i] = 1 + i % 7;
+        twice[i] = 2 * ms[i];
+        mixed[i] = i / TOKENS % 2 ? 0.5 * ms[i] : 1.5 * ms[i]; /* better in every second sequence */
+    }
+    ck_assert_int_eq(moe_tune_units_init(&units, &trace, NULL), MOE_OK);
+    ck_assert_uint_eq(units.n, 10);
+    ck_assert(!units.blocks);
+    ck_assert_int_eq(moe_tune_compare(&units, ms, twice, 1, &gain, NULL), MOE_OK);
+    ck_assert_double_eq(gain.ratio, 2);
+    ck_assert_double_eq(gain.low, 2);
+    ck_assert_double_eq(gain.high, 2);
+    ck_assert(!moe_tune_may_be_equal(gain));
+    ck_assert_int_eq(moe_tune_compare(&units, ms, mixed, 1, &gain, NULL), MOE_OK);
+    ck_assert(gain.low < 0.9 && gain.high > 1.1 && moe_tune_may_be_equal(gain));
+    moe_tune_units_release(&units);
+    moe_trace_release(&trace);
+    trace = make_trace(UNIFORM, 3); /* too few sequences: blocks, none over two of them */
+    ck_assert_int_eq(moe_tune_units_init(&units, &trace, NULL), MOE_OK);
+    ck_assert(units.blocks);
+    ck_assert_uint_eq(units.n, 15); /* 120 / 16 = 8 tokens each */
+    ck_assert_uint_ne(units.unit_of[TOKENS - 1], units.unit_of[TOKENS]);
+    moe_tune_units_release(&units);
+    moe_trace_release(&trace);
+}
+END_TEST
+
+/* --- the space, and strategies as files ----------------------------------------------------- */
+
+static void make_space(struct moe_tune_space *space, const struct moe_model *model,
+                       const moe_key *hot)
+{
+    static const uint64_t threads[] = {4, 2};
+    struct moe_strategy base;
+    moe_strategy_default(&base);
+    struct moe_tune_space_spec spec = {.base = &base,
+                                       .threads = threads,
+                                       .n_threads = 2,
+                                       .parts = MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD,
+                                       .prompts = true,
+                                       .hot = hot,
+                                       .n_hot = LAYERS * EXPERTS};
+    ck_assert_int_eq(moe_tune_space_init(space, &spec, NULL), MOE_OK);
+    ck_assert_int_eq(moe_tune_add_geometries(space, model, 5, NULL), MOE_OK);
+    ck_assert_int_eq(moe_tune_add_geometry(space, "per-layer:0,3", MOE_TUNE_POOLS, NULL, NULL),
+                     MOE_OK);
+}
+
+static void expect_same_file(const struct moe_strategy *strategy)
+{
+    char *text = NULL;
+    size_t size;
+    struct moe_err err = {0};
+    FILE *out = open_memstream(&text, &size);
+    if (moe_tune_write_strategy(strategy, "a test", "one\ntwo", out, &err))
+        ck_abort_msg("%s", err.text);
+    fclose(out);
+    ck_assert_int_eq(strncmp(text, "# one\n# two\nstrategy: ", 21), 0);
+    free(text);
+}
+
+/* Every value of every axis makes a strategy that a file can hold, and none needs the future. */
+START_TEST(all_strategies_can_be_written)
+{
+    struct moe_tune_space space;
+    struct moe_model model = tiny_model(LAYERS, EXPERTS, 1);
+    const moe_key hot[LAYERS * EXPERTS] = {7, 6, 5, 4, 3, 2, 1, 0};
+    make_space(&space, &model, hot);
+    for (int a = 0; a < MOE_TUNE_AXES; a++)
+        for (uint32_t i = 0; i < space.axis[a].n; i++) {
+            struct moe_strategy s;
+            struct moe_tune_point p = {{1}};
+            p.at[a] = (uint16_t)i;
+            ck_assert_int_eq(moe_tune_strategy(&space, p, &s, NULL), MOE_OK);
+            ck_assert(!(s.policy.ops->needs & MOE_NEEDS_FUTURE));
+            ck_assert(!(s.prefetcher.ops->needs & MOE_NEEDS_FUTURE));
+            if (moe_tune_is_fitted(&space, &s))
+                ck_assert_int_eq(moe_tune_name_list(&s, "a b, \"c'\\.hot", NULL), MOE_OK);
+            expect_same_file(&s);
+        }
+    moe_tune_space_release(&space);
+}
+END_TEST
+
+/* A fixed placement admits nothing, so rules of admission make no other strategies of it; nor do
+ * policies where there are no slots. */
+START_TEST(what_has_no_effect_is_one_strategy)
+{
+    struct moe_tune_space space;
+    struct moe_model model = tiny_model(LAYERS, EXPERTS, 1);
+    const moe_key hot[LAYERS * EXPERTS] = {7, 6, 5, 4, 3, 2, 1, 0};
+    make_space(&space, &model, hot);
+    uint64_t size = moe_tune_space_size(&space), placed[8] = {0};
+    size_t n = 0;
+    ck_assert_uint_gt(size, 100000);
+    for (uint64_t i = 0; i < size; i += 101) {
+        struct moe_strategy s;
+        struct moe_tune_point p = moe_tune_canonical(&space, moe_tune_point_at(&space, i));
+        ck_assert_uint_eq(moe_tune_point_id(p), moe_tune_point_id(moe_tune_canonical(&space, p)));
+        ck_assert_int_eq(moe_tune_strategy(&space, p, &s, NULL), MOE_OK);
+        if (strcmp(s.geometry, "none") == 0)
+            ck_assert_str_eq(s.policy.ops->name, "lru");
+        if (!moe_tune_is_fitted(&space, &s) || strcmp(s.geometry, "global:5") != 0 ||
+            s.threads != 2)
+            continue;
+        ck_assert_str_eq(s.admission.ops->name, "never");
+        size_t j = 0;
+        while (j < n && placed[j] != moe_tune_point_id(p))
+            j++;
+        ck_assert_uint_lt(j, 8);
+        placed[j] = moe_tune_point_id(p);
+        n = j == n ? n + 1 : n;
+    }
+    ck_assert_uint_eq(n, 3); /* misses on the CPU, on the GPU, on the faster side */
+    moe_tune_space_release(&space);
+}
+END_TEST
+
+/* --- refusals ------------------------------------------------------------------------------- */
+
+static void expect_refusal(const struct world *w, const char *text)
+{
+    struct moe_tune_result result;
+    struct moe_err err = {0};
+    ck_assert_int_eq(moe_tune(&w->options, &result, &err), MOE_ERR_USAGE);
+    ck_assert_msg(strstr(err.text, text) != NULL, "'%s' is not in '%s'", text, err.text);
+}
+
+START_TEST(refuses)
+{
+    struct world w;
+    make_world(&w, UNIFORM, 2);
+    w.options.budget_bytes = 599999;
+    expect_refusal(&w, "less than one expert of model 'tiny'");
+    w.options.budget_bytes = 100000000;
+    expect_refusal(&w, "exceeds the");
+    w.options.budget_bytes = 0;
+    w.platform.gpu.memory_bytes = 1500000;
+    expect_refusal(&w, "less than one expert");
+    w.platform.gpu.memory_bytes = 100000000;
+    w.model.n_experts = 8;
+    expect_refusal(&w, "but model 'tiny' has 2, 8, 1");
+    w.model.n_experts = EXPERTS;
+    memset(w.trace.tokens.phase, MOE_PREFILL, w.trace.tokens.n_tokens);
+    expect_refusal(&w, "0 decode passes");
+    w.trace.tokens.phase[5] = MOE_DECODE;
+    expect_refusal(&w, "1 decode passes");
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("tune");
+    TCase *tc = tcase_create("tune");
+    tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, ways_equal_brute_force);
+    tcase_add_test(tc, divisions_are_the_best_of_all_replays);
+    tcase_add_test(tc, a_fast_cpu_needs_no_cache);
+    tcase_add_test(tc, popular_experts_are_placed);
+    tcase_add_test(tc, drifting_experts_are_followed);
+    tcase_add_test(tc, held_out_sequences_are_never_seen);
+    tcase_add_test(tc, every_sequence_is_on_one_side);
+    tcase_add_test(tc, one_sequence_is_cut_in_time);
+    tcase_add_test(tc, threads_change_nothing);
+    tcase_add_test(tc, intervals_by_hand);
+    tcase_add_test(tc, all_strategies_can_be_written);
+    tcase_add_test(tc, what_has_no_effect_is_one_strategy);
+    tcase_add_test(tc, refuses);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
