@@ -184,9 +184,14 @@ static enum moe_status add_sample(struct moe_tune_search *q, uint64_t size, stru
     struct moe_rng rng;
     moe_rng_init(&rng, q->seed);
     /* Many draws are the same strategy: a limit, so that a space with few different ones ends. */
+    const uint64_t draws = 4 * (uint64_t)TIMES * q->max_points;
     enum moe_status s = MOE_OK;
-    for (uint64_t i = 0; !s && i < 4 * TIMES * q->max_points && q->n < core + TIMES * want; i++)
-        s = moe_tune_add(q, moe_tune_point_at(q->space, moe_rng_below(&rng, size)), err);
+    for (uint64_t i = 0; !s && i < draws && q->n < core + TIMES * want; i++) {
+        struct moe_tune_point point = moe_tune_point_at(q->space, moe_rng_below(&rng, size));
+        if (moe_rng_below(&rng, 2)) /* half without: prefetchers are most of the space */
+            point.at[MOE_TUNE_PREFETCHER] = 0;
+        s = moe_tune_add(q, point, err);
+    }
     if (s)
         return s;
     s = estimates_init(&x, q, err);

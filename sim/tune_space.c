@@ -306,8 +306,9 @@ struct moe_tune_point moe_tune_point_at(const struct moe_tune_space *space, uint
 {
     struct moe_tune_point point = {{0}};
     for (int a = MOE_TUNE_AXES; a-- > 0;) {
-        point.at[a] = (uint16_t)(n % space->axis[a].n);
-        n /= space->axis[a].n;
+        const uint64_t values = space->axis[a].n ? space->axis[a].n : 1;
+        point.at[a] = (uint16_t)(n % values);
+        n /= values;
     }
     return point;
 }

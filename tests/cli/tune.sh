@@ -6,10 +6,10 @@ t=$folder/t.h5
 cd "$folder" || exit 1
 ln -s "$OLDPWD/experiments" experiments
 case $moelab in /*) ;; *) moelab=$OLDPWD/$moelab ;; esac
+mixtral="model=mixtral-8x7b,layers=32,experts=8"
 few="--max-points 120 --finalists 5"
 expect 0 "SYNTHETIC" "$moelab" trace synth \
-    "zipf:layers=32,experts=8,top_k=2,tokens=600,sequences=24,prompt=4,alpha=1.2,model=mixtral-8x7b" \
-    -o "$t"
+    "zipf:$mixtral,top_k=2,tokens=600,sequences=24,prompt=4,alpha=1.2" -o "$t"
 
 # cell FILE COLUMN: of the row that was chosen.
 cell() {
@@ -43,7 +43,7 @@ expect 0 'memory: "pageable"' cat best.yaml
 
 # Room for few experts, used very unevenly, over a slow link: a placement, with its list in a file.
 expect 0 "SYNTHETIC" "$moelab" trace synth \
-    "zipf:layers=32,experts=8,top_k=1,tokens=600,sequences=24,alpha=6,model=mixtral-8x7b" -o "$t"
+    "zipf:$mixtral,top_k=1,tokens=600,sequences=24,alpha=6" -o "$t"
 round_trip paper-4090 --set platform.link.h2d_pinned_gb_per_s=0.1
 expect 0 "best.hot" cat best.yaml
 holds "the list" test -s best.hot
@@ -52,7 +52,8 @@ holds "the list" test -s best.hot
 # shellcheck disable=SC2086
 expect 0 "" "$moelab" tune "$t" --platform paper-4090 $few --table text
 for word in "SYNTHETIC routing" "over collab NxM" "over static" "over ncmoe" "over cpu-only" \
-    "over on-demand" "finalists may be as fast" "resamplings of 12 sequences" "judged by 12 others"; do
+    "over on-demand" "finalists may be as fast" "resamplings of 12 sequences" \
+    "judged by 12 others"; do
     expect 0 "$word" cat text
 done
 # shellcheck disable=SC2086
@@ -79,7 +80,7 @@ done
 
 # One sequence: divided in time, and it says so.
 expect 0 "" "$moelab" trace synth \
-    "zipf:layers=32,experts=8,top_k=2,tokens=200,model=mixtral-8x7b" -o one.h5
+    "zipf:$mixtral,top_k=2,tokens=200" -o one.h5
 # shellcheck disable=SC2086
 expect 0 "the trace has one sequence" "$moelab" tune one.h5 --platform paper-4090 $few --table -
 # shellcheck disable=SC2086
