@@ -138,16 +138,15 @@ const struct cli_command cli_bench_device = {
     .usage = "[options]",
     .summary = "copies, kernels and waits of a device, beside its own copy bandwidth",
     .description =
-        "Cases h2d, d2h: host to device and back, of several sizes and of an expert; share of the "
-        "best rate of pinned memory found, aim 95 % for one expert. Case d2d: within device "
-        "memory, reads and writes counted (2 x bytes). Cases expert, attend, head: the kernels of "
-        "one token and, for experts, of several; for one token with their share of d2d's rate in "
-        "the same round, aim 85 % for an expert. Then what it costs to queue and to wait: 64 "
-        "combinations of one token in a row, the host's time for each of them, an event recorded "
-        "and waited for, and one layer's dense part from queue to routes_wait. Aims are of experts "
-        "of "
-        "64 MiB or more.\n\n"
-        "Memory on the device for mixtral-8x7b: 1.9 GB. On the host device give it as much: "
+        "Cases h2d, d2h: host to device and back, of several sizes and of an expert; share of\n"
+        "the best rate of pinned memory found, aim 95 % for one expert. Case d2d: within device\n"
+        "memory, reads and writes counted (2 x bytes). Cases expert, attend, head: the kernels of\n"
+        "one token and, for experts, of several; for one token with their share of d2d's rate in\n"
+        "the same round, aim 85 % for an expert. Then what it costs to queue and to wait: 64\n"
+        "combinations of one token in a row, the host's time for each of them, an event recorded\n"
+        "and waited for, and one layer's dense part from queue to routes_wait. Aims are of\n"
+        "experts of 64 MiB or more.\n\n"
+        "Memory on the device for mixtral-8x7b: 1.9 GB. On the host device give it as much:\n"
         "--device host:memory_bytes=2GiB.",
     .options = options,
     .options_size = sizeof(struct options),

@@ -373,9 +373,9 @@ const struct cli_command cli_calibrate = {
     .usage = "-o PLATFORM.yaml [options]",
     .summary = "measures this machine into a platform file for sim, sweep and tune",
     .description =
-        "Measures what the simulator needs to know of this machine: CPU experts by threads, the "
-        "link, the GPU, whole steps, power. Every round measures every constant once; a constant "
-        "is the median over the rounds, its spread half of the interquartile range over the "
+        "Measures what the simulator needs to know of this machine: CPU experts by threads, the\n"
+        "link, the GPU, whole steps, power. Every round measures every constant once; a constant\n"
+        "is the median over the rounds, its spread half of the interquartile range over the\n"
         "median. What cannot be measured here is a guess and says so.\n\n"
         "On the device `host` the compute stream of a CPU thread takes the GPU's place.",
     .options = options,

@@ -20,7 +20,7 @@ struct options {
 
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, inference.model, "model", "",
-                    "folder of a Hugging Face model, or tiny-mixtral, tiny-phimoe (required)"),
+                    "folder of a Hugging Face model, or tiny-mixtral, tiny-phimoe (or --shape)"),
     CLI_OPTION_NAME(struct options, prompt, "prompt", "",
                     "the text; - reads it from standard input"),
     CLI_OPTION_NAME(struct options, system, "system", "", "system message, where the chat has one"),

@@ -215,6 +215,11 @@ static enum moe_status check_fit(const struct state *st, const struct cli_point 
                              layout.bytes, slots, fitted, sizeof fitted, err);
     if (s || strcmp(fitted, point->strategy.geometry) == 0)
         return s;
+    if (slots == 0)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "geometry '%.60s' does not fit into device '%s', not one slot does: take "
+                        "a device with more memory or fewer layers",
+                        point->strategy.geometry, st->v.device->ops->name);
     return moe_fail(err, MOE_ERR_USAGE,
                     "geometry '%.60s' does not fit into device '%s', '%.60s' does",
                     point->strategy.geometry, st->v.device->ops->name, fitted);

@@ -82,7 +82,9 @@ enum moe_status cli_hybrid_explain(const struct cli_hybrid *h, struct moe_err *e
     if (err->status != MOE_ERR_USAGE || !h->misfit || h->o->fit)
         return err->status;
     if (strcmp(h->fitted, "none") == 0)
-        return moe_fail(err, before.status, "%s; not one slot fits: give a shorter --context",
+        return moe_fail(err, before.status,
+                        "%s; not one slot fits: take a device with more memory, fewer layers or a "
+                        "shorter context",
                         before.text);
     return moe_fail(err, before.status, "%s; --fit makes it '%.60s'", before.text, h->fitted);
 }
