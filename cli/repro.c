@@ -38,10 +38,12 @@ static void drop_missing(struct moe_experiment *x)
         const char *trace = x->points[i].trace;
         if (!moe_trace_name_is_file(trace) || access(trace, R_OK) == 0) {
             x->points[n++] = x->points[i];
-        } else if (!told || strcmp(told, trace) != 0) {
-            moe_log("%s: '%s' is not here and left out", x->name, trace);
-            told = trace;
+            continue;
         }
+        if (!told || strcmp(told, trace) != 0)
+            moe_log("%s: '%s' is not here and left out", x->name, trace);
+        told = trace;
+        free(x->points[i].settings);
     }
     x->n_points = n;
 }
