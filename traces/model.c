@@ -69,6 +69,7 @@ static enum moe_status bind_model(const struct moe_yaml *root, struct moe_model 
     if (root->kind != MOE_YAML_MAP)
         return moe_yaml_fail(root, err, "a model description is a mapping of keys to values");
     struct moe_model model = {0};
+    moe_params_default(params, &model);
     enum moe_status status = moe_yaml_check_keys(root, params, NULL, 0, err);
     if (status == MOE_OK)
         status = moe_yaml_bind(root, params, &model, err);
