@@ -74,12 +74,13 @@ enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, 
     return s;
 }
 
-static char *with_suffix(const char *path, const char *suffix)
+/* Of this process: two programs that write one file each have their own, and the later one wins. */
+static char *temporary_name(const char *path)
 {
-    size_t size = strlen(path) + strlen(suffix) + 1;
+    size_t size = strlen(path) + 32;
     char *text = malloc(size);
     if (text)
-        snprintf(text, size, "%s%s", path, suffix);
+        snprintf(text, size, "%s.%ld.part", path, (long)getpid());
     return text;
 }
 
@@ -113,7 +114,7 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
     struct moe_output made = {.path = linked && !direct ? realpath(path, NULL) : strdup(path)};
     if (!made.path)
         return fail_errno(err, "create", path);
-    if (!direct && !(made.temporary = with_suffix(made.path, ".part"))) {
+    if (!direct && !(made.temporary = temporary_name(made.path))) {
         release(&made);
         return moe_fail_memory(err, "an output name");
     }

@@ -18,7 +18,7 @@ enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, 
 struct moe_output {
     FILE *stream;
     char *path;      /* target */
-    char *temporary; /* path + ".part"; NULL for stdout */
+    char *temporary; /* path + ".PID.part"; NULL for stdout */
 };
 
 enum moe_status moe_output_create(struct moe_output *out, const char *path, struct moe_err *err);

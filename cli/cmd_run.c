@@ -357,6 +357,9 @@ static enum moe_status check_strategy(const struct cli_call *call, struct moe_er
         {"platform", *o->hybrid.platform},
         {"timeline", *o->hybrid.timeline},
         {"decisions", *o->hybrid.decisions},
+        {"deterministic", o->hybrid.device.deterministic},
+        {"store", o->hybrid.device.store},
+        {"pinned-bytes", o->hybrid.device.pinned_bytes > 0},
     };
     for (size_t i = 0; !*o->hybrid.strategy && i < sizeof needs / sizeof *needs; i++)
         if (needs[i].given)
@@ -376,6 +379,10 @@ static enum moe_status check(const struct cli_call *call, struct moe_err *err)
         return moe_fail(err, MOE_ERR_USAGE, "'run' gives text or json, and tsv with --trace");
     if (*o->traced.shape && !*o->traced.trace)
         return moe_fail(err, MOE_ERR_USAGE, "--shape needs --trace: its text would mean nothing");
+    if ((o->traced.layers || o->traced.buffers || o->traced.max_tokens) && !*o->traced.trace)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--layers, --buffers and --max-tokens need --trace (with a prompt: "
+                        "--max-new-tokens)");
     if (!*o->prompt && !*o->traced.trace)
         return moe_fail(err, MOE_ERR_USAGE,
                         "option '--prompt' is required (-p TEXT; -p - reads standard input)");

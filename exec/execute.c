@@ -33,8 +33,8 @@ static enum moe_status check_context(const struct run *run, struct moe_err *err)
     if (run->context <= most)
         return MOE_OK;
     return moe_fail(err, MOE_ERR_USAGE,
-                    "the trace comes to position %u, model '%s' to %u: give fewer tokens "
-                    "(--max-tokens)",
+                    "the trace comes to position %u, model '%s' to %u: its sequences are too long "
+                    "for this model",
                     run->context, run->input->llm->name, most);
 }
 
@@ -65,16 +65,20 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
                                       .user = run};
     moe_llm_shape(in->llm, &run->shape);
     find_sizes(run);
-    enum moe_status s = check_context(run, err);
-    if (!s)
-        s = moe_stage_spec(&run->stage, in->device, in->llm, o->strategy, &run->shape, run->context,
-                           run->chunk, run->device_name, &spec.setup, err);
+    enum moe_status s =
+        moe_stage_spec(&run->stage, in->device, in->llm, o->strategy, &run->shape, run->context,
+                       run->chunk, run->device_name, &spec.setup, err);
     if (o->platform) {
         moe_costs_init(&run->costs, &run->shape, o->platform, o->strategy->threads);
         spec.setup.costs = &run->costs;
     }
     if (!s)
         s = moe_trace_run_prepare(&run->trace, &spec, err);
+    if (s)
+        return s;
+    s = check_context(run, err);
+    if (s)
+        moe_trace_run_release(&run->trace);
     return s;
 }
 

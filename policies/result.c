@@ -58,7 +58,7 @@ void moe_result_add_joules(struct moe_result *r, double cpu, double gpu, bool ha
 {
     const double seconds = (double)r->decode_ns * 1e-9;
     r->cpu_w = cpu / seconds;
-    r->gpu_w = has_gpu ? gpu / seconds : 0;
+    r->gpu_w = has_gpu ? gpu / seconds : NAN;
     r->energy_j = has_gpu ? cpu + gpu : cpu;
     r->j_per_token = r->energy_j / (double)r->decode_tokens;
 }

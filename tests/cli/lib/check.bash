@@ -45,7 +45,18 @@ holds() {
 }
 
 same() { if cmp -s "$1" "$2"; then passed; else failed "$1 and $2 differ"; fi; }
-absent() { if [ -e "$1" ]; then failed "$1 was left behind"; else passed; fi; }
+# absent FILE: also where FILE ends in .part and a process left one with its number.
+absent() {
+    local found
+    found=$(compgen -G "${1%.part}.*.part" || true)
+    if [ -e "$1" ]; then
+        failed "$1 was left behind"
+    elif [ "${1%.part}" != "$1" ] && [ -n "$found" ]; then
+        failed "$found was left behind"
+    else
+        passed
+    fi
+}
 
 skip_without() {
     if [ ! -e "$1" ]; then
