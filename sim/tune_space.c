@@ -258,7 +258,7 @@ static enum moe_status add_grids(struct moe_tune_space *space, const struct moe_
     const uint64_t n_layers = model->n_layers, n_experts = model->n_experts;
     /* With many experts not every number of ways: steps grow with it. */
     const uint64_t step = n_experts / MOST_GRIDS;
-    uint64_t equal = slots / n_layers < n_experts ? slots / n_layers : n_experts;
+    const uint64_t share = slots / n_layers, equal = share < n_experts ? share : n_experts;
     enum moe_status s = MOE_OK;
     char text[64];
     for (uint64_t m = 1; !s && m <= n_experts && m <= slots;
@@ -279,6 +279,8 @@ enum moe_status moe_tune_add_geometries(struct moe_tune_space *space, const stru
 {
     const uint64_t n_layers = model->n_layers, n_experts = model->n_experts;
     char text[64];
+    if (n_layers == 0 || n_experts == 0)
+        return MOE_OK;
     enum moe_status s = add_grids(space, model, slots, err);
     uint64_t pool = slots < n_layers * n_experts ? slots : n_layers * n_experts;
     snprintf(text, sizeof text, "global:%" PRIu64, pool);
