@@ -167,6 +167,15 @@ void moe_output_abandon(struct moe_output *out)
     release(out);
 }
 
+enum moe_status moe_output_check(const char *path, struct moe_err *err)
+{
+    struct moe_output out;
+    enum moe_status s = moe_output_create(&out, path, err);
+    if (!s)
+        moe_output_abandon(&out);
+    return s;
+}
+
 static int is_directory(const char *path)
 {
     struct stat st;

@@ -23,6 +23,8 @@ struct moe_output {
 
 enum moe_status moe_output_create(struct moe_output *out, const char *path, struct moe_err *err);
 enum moe_status moe_output_commit(struct moe_output *out, struct moe_err *err);
+/* Could path be written? Asked before long work whose result goes there; leaves nothing. */
+enum moe_status moe_output_check(const char *path, struct moe_err *err);
 void moe_output_abandon(struct moe_output *out);
 
 /* Makes directory path and its parents (mode 0777 & ~umask); no error if it is there. */

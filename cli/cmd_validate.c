@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "base/progress.h"
 #include "base/units.h"
 #include "cli/hybrid.h"
@@ -337,7 +338,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         return moe_fail_memory(err, "the validation");
     st->call = call;
     st->o = call->options;
-    enum moe_status s = validate(st, err);
+    enum moe_status s = *st->o->output ? moe_output_check(st->o->output, err) : MOE_OK;
+    if (!s)
+        s = validate(st, err);
     for (size_t i = 0; i < st->n_points; i++)
         cli_point_release(&st->points[i]);
     free(st->points);

@@ -1,5 +1,6 @@
 #include "cli/hybrid.h"
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "base/units.h"
 #include "policies/geometry_fit.h"
@@ -31,6 +32,8 @@ static enum moe_status open_watchers(struct cli_hybrid *h, struct moe_err *err)
 {
     enum moe_status s = MOE_OK;
     if (*h->o->timeline)
+        s = moe_output_check(h->o->timeline, err);
+    if (!s && *h->o->timeline)
         s = moe_timeline_new(&h->timeline, TIMELINE_OPERATIONS, err);
     if (!s && *h->o->decisions)
         s = moe_output_create(&h->decisions_file, h->o->decisions, err);
