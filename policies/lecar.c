@@ -77,6 +77,7 @@ static void init(void *state, const struct moe_policy_env *env)
     char *at = (char *)(st->given_up + moe_n_keys(env));
     moe_slot_tree_init(&st->tree, env, at);
     moe_key_lists_init(&st->lists, env, N_LISTS, at + moe_slot_tree_size(env));
+    st->blamed = MOE_NO_LIST;
     moe_rng_init(&st->rng, env->seed);
 }
 
@@ -123,14 +124,16 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
 static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
+    uint32_t blamed = st->blamed;
     (void)slot;
     moe_key_list_remove(&st->lists, key);
-    if (st->blamed == MOE_NO_LIST)
+    st->blamed = MOE_NO_LIST; /* a copy taken back is no victim: no rule is to blame for it */
+    if (blamed == MOE_NO_LIST)
         return;
     st->given_up[key] = st->now;
-    moe_key_list_push(&st->lists, st->blamed, key);
-    if (moe_key_list_length(&st->lists, st->blamed) > st->n_slots / 2)
-        moe_key_list_remove(&st->lists, moe_key_list_oldest(&st->lists, st->blamed));
+    moe_key_list_push(&st->lists, blamed, key);
+    if (moe_key_list_length(&st->lists, blamed) > st->n_slots / 2)
+        moe_key_list_remove(&st->lists, moe_key_list_oldest(&st->lists, blamed));
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
