@@ -140,7 +140,8 @@ struct moe_device_options {
  * pageable_gb_per_s, compute_gb_per_s, compute_gflops, copy_us, launch_us: set speeds and fixed
  * times, 0 (default): as fast as it goes (pageable: as the link); delay_us and seed: before each
  * operation a random delay of at most delay_us, for tests of races; fail_copy: which copy fails,
- * counted from 1 as they are queued, for tests of faults (formulas: exec/host_options.h). `host`
+ * counted from 1 as they are queued, for tests of faults; awake: exec/awake.h (formulas:
+ * exec/host_options.h). `host`
  * also finds what a GPU would: copies and kernels that leave what is allocated. Errors:
  * MOE_ERR_USAGE (unknown spec or key, names the nearest), MOE_ERR_UNSUPPORTED (no CUDA in this
  * build, no driver, driver too old, no such device, deterministic with a kernel set of no fixed

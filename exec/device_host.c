@@ -1,5 +1,6 @@
 #include "exec/device_host.h"
 
+#include "exec/awake.h"
 #include "exec/device_list.h"
 #include "exec/host_kernels.h"
 #include "exec/host_stream.h"
@@ -16,6 +17,7 @@ struct host {
     struct moe_host_memory memory;
     struct moe_host_kernels kernels;
     struct moe_host_streams *streams;
+    struct moe_awake *awake;       /* NULL: not wanted */
     atomic_uint_fast64_t n_copies; /* queued */
 };
 
@@ -29,6 +31,7 @@ static void close_host(struct moe_device *device)
     struct host *h = host_of(device);
     if (h->streams)
         moe_host_streams_free(h->streams);
+    moe_awake_end(h->awake);
     moe_host_memory_release(&h->memory);
     moe_pool_free(h->kernels.pool);
     free(h);
@@ -263,6 +266,8 @@ static enum moe_status build(struct host *h, const char *kernels, struct moe_err
     if (s || (s = moe_host_memory_init(&h->memory, h->options.memory_bytes, err)))
         return s;
     h->kernels.memory = &h->memory;
+    if (h->options.awake && (s = moe_awake_start(&h->awake, err)))
+        return s;
     return moe_host_streams_new(&h->streams, h, (uint64_t)(h->options.delay_us * 1e3),
                                 h->options.seed, err);
 }

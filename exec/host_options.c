@@ -24,6 +24,9 @@ const struct moe_param moe_host_params[] = {
      "which copy fails, counted from 1 over all streams as they are queued; for tests of faults; "
      "0: none",
      NULL, 0, 0},
+    {"awake", MOE_PARAM_BOOL, offsetof(struct moe_host_options, awake), "off", 0, 0, NULL,
+     "idle-priority threads keep the processors from sleeping: steadier times on virtual machines",
+     NULL, 0, 0},
     {.name = NULL},
 };
 

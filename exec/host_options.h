@@ -11,6 +11,7 @@ struct moe_host_options {
     double link_gb_per_s, pageable_gb_per_s, compute_gb_per_s, compute_gflops;
     double copy_us, launch_us, delay_us;
     uint64_t seed, fail_copy;
+    int awake; /* bool */
 };
 
 extern const struct moe_param moe_host_params[]; /* for help as well */
