@@ -64,7 +64,7 @@ absent "$folder/int.yaml"
 absent "$folder/int.yaml.part"
 
 # A full disk: the measurement is shown, the file is not there.
-expect 1 "cannot write" bash -c "ulimit -f 0; exec \"\$@\"" - "$moelab" calibrate "${quick[@]}" \
+expect 1 "cannot write" bash -c "ulimit -f 2; exec \"\$@\"" - "$moelab" calibrate "${quick[@]}" \
     --check "$file" --tolerance 1e9 -o "$folder/full.yaml"
 absent "$folder/full.yaml"
 absent "$folder/full.yaml.part"

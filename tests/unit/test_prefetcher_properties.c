@@ -81,6 +81,7 @@ static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_ro
 {
     struct machine *m = machine;
     (void)err;
+    m->cancelled.slot = MOE_NO_SLOT; /* what is fetched from here on was not taken back for it */
     let_time_pass(m);
     moe_trace_routes(&m->step, &m->run->model, m->run->next_use, layer, out);
     return MOE_OK;
