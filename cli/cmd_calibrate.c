@@ -2,6 +2,7 @@
 #include "cli/device_options.h"
 #include "cli/inference.h"
 #include "exec/calibrate.h"
+#include "exec/cpu.h"
 #include "policies/platform_file.h"
 
 #include <math.h>
@@ -49,7 +50,7 @@ static const struct moe_param options[] = {
      .default_text = "0",
      .max = 1024,
      .unit = "threads",
-     .help = "most threads of the CPU, at most its cores; 0: one for each core"},
+     .help = "most threads of the CPU, at most its processors; 0: one for each core"},
     {.name = "pin",
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct options, pin),
@@ -338,14 +339,26 @@ static enum moe_status calibrate(const struct cli_call *call, struct job *job, s
     return s;
 }
 
+/* A platform file with more cores than there are would be believed by every simulation. */
+static enum moe_status check_threads(const struct options *o, struct moe_err *err)
+{
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t cores, nodes;
+    const uint32_t n = moe_cpu_order(order, &cores, &nodes);
+    if (o->threads <= n)
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_USAGE, "threads %llu exceeds the %u processors of this machine",
+                    (unsigned long long)o->threads, n);
+}
+
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
     struct job *job = calloc(1, sizeof *job);
     if (!job)
         return moe_fail_memory(err, "the calibration");
-    enum moe_status s = MOE_OK;
-    if (!*o->output && !*o->check)
+    enum moe_status s = check_threads(o, err);
+    if (!s && !*o->output && !*o->check)
         s = moe_fail(err, MOE_ERR_USAGE,
                      "option '--output' is required: the platform file to "
                      "write (or --check, to compare with one)");

@@ -40,7 +40,7 @@ static void choose_threads(struct moe_calibrator *c)
     uint16_t order[MOE_CPUS_MAX];
     uint32_t cores, nodes;
     moe_cpu_order(order, &cores, &nodes);
-    const uint32_t most = c->o->threads && c->o->threads < cores ? c->o->threads : cores;
+    const uint32_t most = c->o->threads ? c->o->threads : cores;
     for (uint32_t t = 1; t < most && c->n_threads < MOE_CAL_THREADS - 1; t *= 2)
         c->threads[c->n_threads++] = t;
     c->threads[c->n_threads++] = most;
