@@ -7,7 +7,7 @@ cd "$folder" || exit 1
 ln -s "$OLDPWD/experiments" experiments
 case $moelab in /*) ;; *) moelab=$OLDPWD/$moelab ;; esac
 mixtral="model=mixtral-8x7b,layers=32,experts=8"
-few="--max-points 120 --finalists 5"
+few=(--max-points 120 --finalists 5)
 expect 0 "SYNTHETIC" "$moelab" trace synth \
     "zipf:$mixtral,top_k=2,tokens=600,sequences=24,prompt=4,alpha=1.2" -o "$t"
 
@@ -24,7 +24,7 @@ round_trip() {
     shift
     rm -f best.* held.h5
     # shellcheck disable=SC2086 # words on purpose
-    expect 0 "" "$moelab" tune "$t" --platform "$platform" $few "$@" --format tsv \
+    expect 0 "" "$moelab" tune "$t" --platform "$platform" "${few[@]}" "$@" --format tsv \
         --table table.tsv --held-out held.h5 -o best.yaml
     want=$(cell table.tsv tokens_per_s)
     got=$("$moelab" sim held.h5 --platform "$platform" --strategy best.yaml --format tsv |
@@ -50,18 +50,18 @@ holds "the list" test -s best.hot
 
 # The text names all that the result is held against.
 # shellcheck disable=SC2086
-expect 0 "" "$moelab" tune "$t" --platform paper-4090 $few --table text
+expect 0 "" "$moelab" tune "$t" --platform paper-4090 "${few[@]}" --table text
 for word in "SYNTHETIC routing" "over collab NxM" "over static" "over ncmoe" "over cpu-only" \
     "over on-demand" "finalists may be as fast" "resamplings of 12 sequences" \
     "judged by 12 others"; do
     expect 0 "$word" cat text
 done
 # shellcheck disable=SC2086
-expect 0 '"verdict"' "$moelab" tune "$t" --platform paper-4090 $few --format json
+expect 0 '"verdict"' "$moelab" tune "$t" --platform paper-4090 "${few[@]}" --format json
 
 # A CPU faster than the link and the GPU: the verdict, and a strategy that does without.
 # shellcheck disable=SC2086
-expect 0 "do not cache" "$moelab" tune "$t" --platform paper-4090 $few -o none.yaml \
+expect 0 "do not cache" "$moelab" tune "$t" --platform paper-4090 "${few[@]}" -o none.yaml \
     --set platform.gpu.expert_launch_us=100000 --set platform.link.h2d_pinned_gb_per_s=0.01
 expect 0 'geometry: "none"' cat none.yaml
 absent none.hot
@@ -70,7 +70,7 @@ absent none.hot
 for jobs in 1 5; do
     mkdir -p "jobs$jobs"
     # shellcheck disable=SC2086
-    (cd "jobs$jobs" && ln -s ../experiments . && "$moelab" tune "$t" --platform paper-4090 $few \
+    (cd "jobs$jobs" && ln -s ../experiments . && "$moelab" tune "$t" --platform paper-4090 "${few[@]}" \
         --jobs $jobs --format tsv --table table.tsv -o best.yaml)
     for file in table.tsv best.yaml; do
         grep -v "^# command" "jobs$jobs/$file" >"jobs$jobs/$file.rows"
@@ -82,9 +82,9 @@ done
 expect 0 "" "$moelab" trace synth \
     "zipf:$mixtral,top_k=2,tokens=200" -o one.h5
 # shellcheck disable=SC2086
-expect 0 "the trace has one sequence" "$moelab" tune one.h5 --platform paper-4090 $few --table -
+expect 0 "the trace has one sequence" "$moelab" tune one.h5 --platform paper-4090 "${few[@]}" --table -
 # shellcheck disable=SC2086
-expect 0 "runs of tokens" "$moelab" tune one.h5 --platform paper-4090 $few
+expect 0 "runs of tokens" "$moelab" tune one.h5 --platform paper-4090 "${few[@]}"
 
 # What was found runs for real, unchanged.
 shape=$(sed -n 's/^n_layers: *\([0-9]*\).*/\1/p' experiments/models/tiny-mixtral.yaml)
@@ -93,7 +93,7 @@ expect 0 "" "$moelab" trace synth \
     "zipf:layers=$shape,experts=$experts,top_k=2,tokens=400,sequences=20,model=tiny-mixtral" \
     -o tiny.h5
 # shellcheck disable=SC2086
-expect 0 "" "$moelab" tune tiny.h5 --platform paper-4090 --budget 1MiB $few -o tiny.yaml
+expect 0 "" "$moelab" tune tiny.h5 --platform paper-4090 --budget 1MiB "${few[@]}" -o tiny.yaml
 plain=$("$moelab" run --model tiny-mixtral -p "Who are you?" -n 12 --temperature 0 2>/dev/null)
 tuned=$("$moelab" run --model tiny-mixtral -p "Who are you?" -n 12 --temperature 0 \
     --strategy tiny.yaml --platform paper-4090 2>run.err)
@@ -112,7 +112,7 @@ expect 2 "no platform" "$moelab" tune "$t"
 expect 2 "less than one expert" "$moelab" tune "$t" --platform paper-4090 --budget 1MiB
 expect 2 "exceeds the" "$moelab" tune "$t" --platform paper-4090 --budget 99TiB
 expect 2 "chooses the rest itself" "$moelab" tune "$t" --platform paper-4090 --set geometry=none
-one_line "$moelab" tune "$t" --platform paper-4090 $few -o no/such/folder/bad.yaml
+one_line "$moelab" tune "$t" --platform paper-4090 "${few[@]}" -o no/such/folder/bad.yaml
 absent bad.yaml
 absent bad.hot
 
