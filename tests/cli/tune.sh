@@ -23,7 +23,6 @@ round_trip() {
     local platform=$1 got want
     shift
     rm -f best.* held.h5
-    # shellcheck disable=SC2086 # words on purpose
     expect 0 "" "$moelab" tune "$t" --platform "$platform" "${few[@]}" "$@" --format tsv \
         --table table.tsv --held-out held.h5 -o best.yaml
     want=$(cell table.tsv tokens_per_s)
@@ -49,18 +48,15 @@ expect 0 "best.hot" cat best.yaml
 holds "the list" test -s best.hot
 
 # The text names all that the result is held against.
-# shellcheck disable=SC2086
 expect 0 "" "$moelab" tune "$t" --platform paper-4090 "${few[@]}" --table text
 for word in "SYNTHETIC routing" "over collab NxM" "over static" "over ncmoe" "over cpu-only" \
     "over on-demand" "finalists may be as fast" "resamplings of 12 sequences" \
     "judged by 12 others"; do
     expect 0 "$word" cat text
 done
-# shellcheck disable=SC2086
 expect 0 '"verdict"' "$moelab" tune "$t" --platform paper-4090 "${few[@]}" --format json
 
 # A CPU faster than the link and the GPU: the verdict, and a strategy that does without.
-# shellcheck disable=SC2086
 expect 0 "do not cache" "$moelab" tune "$t" --platform paper-4090 "${few[@]}" -o none.yaml \
     --set platform.gpu.expert_launch_us=100000 --set platform.link.h2d_pinned_gb_per_s=0.01
 expect 0 'geometry: "none"' cat none.yaml
@@ -69,8 +65,8 @@ absent none.hot
 # Any number of threads: the same bytes, but for the command line that made them.
 for jobs in 1 5; do
     mkdir -p "jobs$jobs"
-    # shellcheck disable=SC2086
-    (cd "jobs$jobs" && ln -s ../experiments . && "$moelab" tune "$t" --platform paper-4090 "${few[@]}" \
+    (cd "jobs$jobs" && ln -s ../experiments . && "$moelab" tune "$t" \
+        --platform paper-4090 "${few[@]}" \
         --jobs $jobs --format tsv --table table.tsv -o best.yaml)
     for file in table.tsv best.yaml; do
         grep -v "^# command" "jobs$jobs/$file" >"jobs$jobs/$file.rows"
@@ -81,9 +77,8 @@ done
 # One sequence: divided in time, and it says so.
 expect 0 "" "$moelab" trace synth \
     "zipf:$mixtral,top_k=2,tokens=200" -o one.h5
-# shellcheck disable=SC2086
-expect 0 "the trace has one sequence" "$moelab" tune one.h5 --platform paper-4090 "${few[@]}" --table -
-# shellcheck disable=SC2086
+expect 0 "the trace has one sequence" "$moelab" tune one.h5 --platform paper-4090 "${few[@]}" \
+    --table -
 expect 0 "runs of tokens" "$moelab" tune one.h5 --platform paper-4090 "${few[@]}"
 
 # What was found runs for real, unchanged.
@@ -92,7 +87,6 @@ experts=$(sed -n 's/^n_experts: *\([0-9]*\).*/\1/p' experiments/models/tiny-mixt
 expect 0 "" "$moelab" trace synth \
     "zipf:layers=$shape,experts=$experts,top_k=2,tokens=400,sequences=20,model=tiny-mixtral" \
     -o tiny.h5
-# shellcheck disable=SC2086
 expect 0 "" "$moelab" tune tiny.h5 --platform paper-4090 --budget 1MiB "${few[@]}" -o tiny.yaml
 plain=$("$moelab" run --model tiny-mixtral -p "Who are you?" -n 12 --temperature 0 2>/dev/null)
 tuned=$("$moelab" run --model tiny-mixtral -p "Who are you?" -n 12 --temperature 0 \
