@@ -35,8 +35,10 @@ static enum moe_status reserve(struct queue *q, size_t n, struct moe_err *err)
     struct moe_fetch_job *job = malloc(room * sizeof *job);
     if (!job)
         return moe_fail_memory(err, "the queue of copies");
-    for (size_t i = 0; i < q->n; i++)
-        job[i] = q->job[(q->first + i) % q->room];
+    for (size_t i = 0, at = q->first; i < q->n; i++) {
+        job[i] = q->job[at];
+        at = at + 1 < q->room ? at + 1 : 0;
+    }
     free(q->job);
     *q = (struct queue){job, 0, q->n, room};
     return MOE_OK;
