@@ -1,0 +1,231 @@
+/* The cache directory: slots handed out, given up and taken back. */
+#include "policies/cache_state.h"
+
+/* What the expert in the slot, which was fetched ahead, was good for. */
+static void count_prefetch(struct moe_prefetches *sum, const struct moe_cache_slot *slot)
+{
+    sum->useful += slot->used && !slot->late;
+    sum->late += slot->late;
+    sum->unused += !slot->used;
+}
+
+/* As count_prefetch, of an expert that is given up. */
+void moe_cache_end_prefetch(struct moe_cache *c, const struct moe_cache_slot *slot)
+{
+    if (!slot->fetched)
+        return;
+    struct moe_prefetches *sum = &c->prefetches[slot->fetched - 1];
+    count_prefetch(sum, slot);
+    sum->wasted += !slot->used;
+    sum->unused = 0;
+}
+
+static uint64_t bytes_of(const struct moe_cache *c, uint32_t layer)
+{
+    return c->geometry->expert_bytes ? c->geometry->expert_bytes[layer] : 0;
+}
+
+static void evict(struct moe_cache *c, struct moe_cache_pool *pool, moe_slot local)
+{
+    moe_slot s = (moe_slot)pool->first_slot + local;
+    struct moe_cache_slot *slot = &c->slot[s];
+    struct moe_counts *counts = &c->now[slot->layer];
+    counts->evictions++;
+    counts->useless_fills += !slot->used;
+    moe_cache_end_prefetch(c, slot);
+    if (c->ops->on_evict)
+        c->ops->on_evict(pool->state, local, slot->key);
+    pool->used_bytes -= bytes_of(c, slot->layer);
+    if (pool->n_empty++ == 0 || (uint32_t)local < pool->lowest_empty)
+        pool->lowest_empty = (uint32_t)local;
+    c->slot_of[slot->key] = MOE_NO_SLOT;
+    slot->key = MOE_NO_KEY;
+    slot->fetched = 0;
+    /* Event pins stay listed and end with the event; a hold belongs to the slot, not the expert. */
+    c->pinned[s] = (uint8_t)((c->pinned[s] & (MOE_EVENT_PINS | MOE_PIN_HELD)) | MOE_PIN_EMPTY);
+}
+
+/* Did the policy name a slot that it may? Counts the hazard where it may name pinned ones. */
+static bool may_evict(const struct moe_cache *c, uint8_t pinned, struct moe_counts *counts)
+{
+    if (!pinned)
+        return true;
+    if (pinned & MOE_PIN_EMPTY)
+        return false;
+    if (c->ops->flags & MOE_POLICY_IGNORES_PINS) {
+        counts->hazards++;
+        return true;
+    }
+    return pinned == MOE_PIN_EVENT && (c->ops->flags & MOE_POLICY_MAY_DROP_EVENT);
+}
+
+/* Every expert of the pool is pinned: then it is not the policy that declined. */
+static bool all_pinned(const struct moe_cache *c, const struct moe_cache_pool *pool)
+{
+    for (uint32_t s = 0; s < pool->n_slots; s++)
+        if (!c->pinned[pool->first_slot + s])
+            return false;
+    return true;
+}
+
+static bool has_room(const struct moe_cache_pool *pool, uint64_t bytes)
+{
+    return pool->n_empty > 0 && (!pool->bytes || bytes <= pool->bytes - pool->used_bytes);
+}
+
+/* Gives up experts until `bytes` more fit. */
+static bool make_room(struct moe_cache *c, struct moe_cache_pool *pool,
+                      const struct moe_victim_req *req, uint64_t bytes, struct moe_counts *counts,
+                      moe_key *evicted)
+{
+    while (!has_room(pool, bytes)) {
+        moe_slot v = c->ops->victim(pool->state, req);
+        if (v == MOE_NO_SLOT || !may_evict(c, req->pinned[v], counts)) {
+            bool dropped = all_pinned(c, pool);
+            counts->dropped_fills += dropped;
+            counts->bypasses += !dropped;
+            return false;
+        }
+        *evicted = c->slot[pool->first_slot + (uint32_t)v].key;
+        evict(c, pool, v);
+    }
+    return true;
+}
+
+static moe_slot take_lowest_empty(struct moe_cache *c, struct moe_cache_pool *pool)
+{
+    uint32_t s = pool->lowest_empty;
+    while (c->slot[pool->first_slot + s].key != MOE_NO_KEY)
+        s++;
+    pool->lowest_empty = s + 1;
+    pool->n_empty--;
+    return (moe_slot)s;
+}
+
+/* An expert that wants a slot. */
+struct newcomer {
+    uint32_t layer;
+    uint64_t bytes;
+    uint8_t pin;     /* MOE_PIN_RESERVED, or 0 outside an event */
+    uint8_t fetched; /* as in struct slot */
+    struct moe_victim_req req;
+};
+
+/* Puts the newcomer into an empty slot, in flight. */
+static moe_slot fill(struct moe_cache *c, struct moe_cache_pool *pool, const struct newcomer *new)
+{
+    moe_slot local = take_lowest_empty(c, pool), s = (moe_slot)pool->first_slot + local;
+    struct moe_cache_slot *slot = &c->slot[s];
+    if (new->pin && !(c->pinned[s] & MOE_EVENT_PINS))
+        c->event_slot[c->n_event_slots++] = s;
+    slot->key = new->req.key;
+    slot->layer = new->layer;
+    slot->copies++;
+    slot->used = slot->late = false;
+    slot->fetched = new->fetched;
+    c->pinned[s] = (uint8_t)((c->pinned[s] & ~MOE_PIN_EMPTY) | MOE_PIN_FLIGHT | new->pin);
+    c->slot_of[slot->key] = s;
+    pool->used_bytes += new->bytes;
+    c->ops->on_insert(pool->state, local, slot->key);
+    return s;
+}
+
+static moe_slot reserve(struct moe_cache *c, struct newcomer *new, moe_key *evicted)
+{
+    int32_t p = c->geometry->pool_of_layer[new->layer];
+    moe_key last = MOE_NO_KEY;
+    moe_slot s = MOE_NO_SLOT;
+    if (p >= 0 && c->slot_of[new->req.key] == MOE_NO_SLOT) {
+        struct moe_cache_pool *pool = &c->pool[p];
+        struct moe_counts *counts = &c->now[new->layer];
+        new->bytes = bytes_of(c, new->layer);
+        new->req.pinned = c->pinned + pool->first_slot;
+        if (c->ops->wants && !c->ops->wants(pool->state, &new->req)) {
+            counts->bypasses++;
+        } else if (make_room(c, pool, &new->req, new->bytes, counts, &last)) {
+            counts->fills++;
+            counts->fill_bytes += new->bytes;
+            s = fill(c, pool, new);
+        }
+    }
+    if (evicted)
+        *evicted = last;
+    return s;
+}
+
+moe_slot moe_cache_reserve(struct moe_cache *c, const struct moe_route *route, uint32_t i,
+                           moe_key *evicted)
+{
+    struct newcomer new = {
+        .layer = route->layer,
+        .pin = MOE_PIN_RESERVED,
+        .req = {.key = route->layer * c->geometry->n_experts + route->expert[i],
+                .next_use = route->next_use ? route->next_use[i] : MOE_NEVER},
+    };
+    return reserve(c, &new, evicted);
+}
+
+moe_slot moe_cache_reserve_key(struct moe_cache *c, moe_key key, moe_key *evicted)
+{
+    struct newcomer new = {.layer = key / c->geometry->n_experts,
+                           .fetched = (uint8_t)(c->phase + 1),
+                           .req = {.key = key, .next_use = MOE_NEVER}};
+    moe_slot s = reserve(c, &new, evicted);
+    c->prefetches[c->phase].queued += s != MOE_NO_SLOT;
+    return s;
+}
+
+bool moe_cache_may_cancel(const struct moe_cache *c, moe_slot s)
+{
+    return c->slot[s].fetched && c->slot[s].copies == 1;
+}
+
+void moe_cache_cancel(struct moe_cache *c, moe_slot s)
+{
+    struct moe_cache_slot *slot = &c->slot[s];
+    c->prefetches[slot->fetched - 1].cancelled++;
+    slot->fetched = 0;
+    slot->used = true; /* no useless fill */
+    slot->copies--;
+    evict(c, &c->pool[slot->pool], s - (moe_slot)c->pool[slot->pool].first_slot);
+}
+
+struct moe_prefetches moe_cache_prefetches(const struct moe_cache *c, enum moe_phase phase)
+{
+    struct moe_prefetches sum = c->prefetches[phase];
+    for (uint32_t s = 0; s < c->geometry->n_slots; s++)
+        if (c->slot[s].fetched == phase + 1)
+            count_prefetch(&sum, &c->slot[s]);
+    return sum;
+}
+
+moe_slot moe_cache_preload_next(struct moe_cache *c, moe_key *key)
+{
+    while (c->next_initial < c->n_initial) {
+        struct newcomer new = {.req = {.key = c->initial[c->next_initial++]}};
+        new.layer = new.req.key / c->geometry->n_experts;
+        new.bytes = bytes_of(c, new.layer);
+        int32_t p = c->geometry->pool_of_layer[new.layer];
+        if (p < 0 || c->slot_of[new.req.key] != MOE_NO_SLOT || !has_room(&c->pool[p], new.bytes))
+            continue;
+        moe_slot s = fill(c, &c->pool[p], &new);
+        c->slot[s].used = c->slot[s].late = true; /* no fill: neither useless nor late */
+        c->preloads.experts++;
+        c->preloads.bytes += new.bytes;
+        *key = new.req.key;
+        return s;
+    }
+    return MOE_NO_SLOT;
+}
+
+struct moe_preloads moe_cache_preloads(const struct moe_cache *c)
+{
+    return c->preloads;
+}
+
+void moe_cache_ready(struct moe_cache *c, moe_slot s)
+{
+    struct moe_cache_slot *slot = &c->slot[s];
+    if (slot->copies > 0 && --slot->copies == 0)
+        c->pinned[s] &= (uint8_t)~MOE_PIN_FLIGHT;
+}
