@@ -1,6 +1,7 @@
 #include "traces/model.h"
 
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,33 @@ START_TEST(published_models)
     m = load("minicpm-moe-8x2b");
     ck_assert_uint_eq(moe_model_expert_bytes(&m), 3 * 2304 * 5760 * 2);
     ck_assert_uint_eq(m.n_layers, 40);
+}
+END_TEST
+
+/* Weights without norms and biases; the embedding is as large as the head. */
+static double parameters_g(const struct moe_model *m)
+{
+    double experts = (double)(m->n_layers * m->n_experts * 3 * m->d_model * m->d_ffn);
+    double dense = (double)(m->n_layers * moe_model_dense_layer_bytes(m)) * 8;
+    double head = (double)moe_model_head_bytes(m) * 8;
+    return (experts + (dense + 2 * head) / m->dense_weight_bits) / 1e9;
+}
+
+/* The values of a file against the size that the model is published with. */
+START_TEST(parameter_counts)
+{
+    static const struct {
+        const char *name;
+        double billions;
+    } published[] = {
+        {"mixtral-8x7b", 46.7},      {"mixtral-8x22b", 140.6},   {"phi-3.5-moe", 41.9},
+        {"qwen3-30b-a3b", 30.5},     {"qwen3-235b-a22b", 235.1}, {"gpt-oss-20b", 20.9},
+        {"qwen1.5-moe-a2.7b", 14.3}, {"olmoe-1b-7b", 6.9},       {"gpt-oss-120b", 116.8}};
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+        struct moe_model m = load(published[i].name);
+        double billions = parameters_g(&m);
+        ck_assert_msg(fabs(billions - published[i].billions) < 0.06, "%s: %g B", m.name, billions);
+    }
 }
 END_TEST
 
@@ -131,6 +159,7 @@ int main(void)
     Suite *suite = suite_create("model");
     TCase *tcase = tcase_create("model");
     tcase_add_test(tcase, published_models);
+    tcase_add_test(tcase, parameter_counts);
     tcase_add_test(tcase, formulas);
     tcase_add_test(tcase, bad_descriptions);
     suite_add_tcase(suite, tcase);
