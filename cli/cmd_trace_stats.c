@@ -124,18 +124,18 @@ static bool shows_ways(const struct moe_reuse *r, uint32_t ways)
 static void print_lru(const struct moe_reuse *r, FILE *out)
 {
     fprintf(out, "\nLRU hit rate by ways, per access, cold start per sequence (mean over layers;"
-                 " an LRU of M ways hits reuse distances < M)\n  ways ");
+                 " an LRU of M ways hits reuse distances < M)\n  ways  ");
     for (uint32_t w = 1; w <= r->n_experts; w++)
         if (shows_ways(r, w))
             fprintf(out, " %6u", w);
-    fprintf(out, "\n  hit %%");
+    fprintf(out, "\n  hit %% ");
     for (uint32_t w = 1; w <= r->n_experts; w++)
         if (shows_ways(r, w))
             fprintf(out, " %6.1f", 100 * r->mean.lru_hit_rate[w]);
     fprintf(out, "\n  chance");
     for (uint32_t w = 1; w <= r->n_experts; w++)
         if (shows_ways(r, w))
-            fprintf(out, "%s%5.1f", w == 1 ? "" : "  ", 100.0 * w / r->n_experts);
+            fprintf(out, " %6.1f", 100.0 * w / r->n_experts);
     fprintf(out, "\n");
 }
 
@@ -152,6 +152,8 @@ static void print_layers(const struct moe_reuse *r, FILE *out)
                 x->entropy, 100 * most, 100 * x->repeat_expert[0], 100 * x->repeat_any[0],
                 100 * x->repeat_all[0], 100 * x->next_layer_expert, 100 * x->next_layer_any);
     }
+    fprintf(out, "nan: there was nothing to count (the last layer has no next one; a sequence is "
+                 "shorter than the lag)\n");
 }
 
 static enum moe_status write_table(const struct cli_call *call, const struct moe_trace *trace,
