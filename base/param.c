@@ -317,11 +317,13 @@ static void help_line(const struct moe_param *param, const char *prefix, FILE *o
     char between = option && param->type != MOE_PARAM_BOOL ? ' ' : '=';
     snprintf(left, sizeof left, "  %s%s%c%s", prefix, name, between, value_word(param));
     const char *unit = param->unit ? param->unit : "";
-    if (param->default_text)
-        snprintf(tail, sizeof tail, "(default: %s%s%s)",
-                 *param->default_text ? param->default_text : "none", *unit ? "; " : "", unit);
-    else
+    if (!param->default_text)
         snprintf(tail, sizeof tail, "(required%s%s)", *unit ? "; " : "", unit);
+    else if (*param->default_text)
+        snprintf(tail, sizeof tail, "(default: %s%s%s)", param->default_text, *unit ? "; " : "",
+                 unit);
+    else /* nothing is the default: the help says what then happens */
+        snprintf(tail, sizeof tail, *unit ? "(%s)" : "%s", unit);
     int at = fprintf(out, "%-*s", HELP_COLUMN, left);
     if (at > HELP_COLUMN)
         at = fprintf(out, "\n%*s", HELP_COLUMN, "") - 1;

@@ -166,6 +166,19 @@ void cli_call_release(struct cli_call *call)
     *call = (struct cli_call){0};
 }
 
+/* The short names of this command's options, on one line. */
+static void help_aliases(const struct moe_param *options)
+{
+    const char *before = "\nshort: ";
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (aliases[i].word[1] != '-' && moe_param_find(options, aliases[i].name)) {
+            printf("%s%s for --%s", before, aliases[i].word, aliases[i].name);
+            before = ", ";
+        }
+    if (*before == ',')
+        printf("\n");
+}
+
 void cli_help_command(const struct cli_command *command)
 {
     printf("moelab %s %s\n\n%s\n", command->name, command->usage, command->summary);
@@ -183,4 +196,6 @@ void cli_help_command(const struct cli_command *command)
         printf("  --set KEY=VALUE              overrides one key of the strategy (geometry, "
                "policy.KEY,\n"
                "                               admission.quota, dispatch.miss, ...), repeatable\n");
+    if (command->options)
+        help_aliases(command->options);
 }
