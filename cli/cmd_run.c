@@ -457,7 +457,11 @@ const struct cli_command cli_run = {
         "need. The keys are those of --device host:KEY=VALUE,...\n\n"
         "--trace runs the routes of a trace in place of the model's own: real copies and kernels,\n"
         "meaningless text, the same result as `moelab sim`. With --shape the weights are made in\n"
-        "memory, so that the speed of a model can be measured without its files.",
+        "memory, so that the speed of a model can be measured without its files.\n"
+        "With --platform the result has two bounds, each with the share of it that was reached:\n"
+        "bound_ms_per_token is what no choice of places and copies in as much memory can beat,\n"
+        "with the future known; schedule_bound_ms_per_token what no schedule of the choices that\n"
+        "this run made can beat: what is below 100 % of it was lost by waiting.",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

@@ -37,7 +37,8 @@ static const struct moe_param options[] = {
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct options, bound),
      .default_text = "on",
-     .help = "compute the time that no schedule can beat on this platform"},
+     .help = "compute the time that no schedule can beat on this platform, and that none of the "
+             "same decisions can (schedule_bound)"},
     {.name = "gap",
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct options, gap),

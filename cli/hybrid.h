@@ -28,7 +28,7 @@ struct cli_hybrid_options {
         CLI_DEVICE_OPTIONS(owner, hybrid.device),                                                  \
         CLI_OPTION_NAME(owner, hybrid.platform, "platform", "",                                    \
                         "calibrated file of this machine: needed by prefill auto; with --trace "   \
-                        "also for the bound"),                                                     \
+                        "also for the bounds"),                                                    \
         CLI_OPTION_NAME(owner, hybrid.timeline, "timeline", "",                                    \
                         "write every operation as Chrome trace JSON (open in ui.perfetto.dev)"),   \
         CLI_OPTION_NAME(owner, hybrid.decisions, "decisions", "",                                  \

@@ -1,6 +1,7 @@
 #include "cli/validate.h"
 
 #include "base/numbers.h"
+#include "sim/bound.h"
 #include "sim/simulate.h"
 
 #include <math.h>
@@ -165,8 +166,17 @@ enum moe_status cli_point_repeat(struct cli_point *point, const struct cli_valid
     return s;
 }
 
+static void add_schedule_bound(struct cli_point *point, const struct cli_validation *v)
+{
+    struct moe_costs costs;
+    struct moe_model model = v->traced->shape;
+    model.top_k = v->traced->trace.info.top_k;
+    moe_costs_init(&costs, &model, &v->platform, point->strategy.threads);
+    moe_bound_add_schedule(&v->traced->trace, &costs, &point->executed);
+}
+
 /* The repeat whose time is the median, so that its parts sum to it. */
-static void take_middle(struct cli_point *point, double *sorted)
+static void take_middle(struct cli_point *point, const struct cli_validation *v, double *sorted)
 {
     const struct cli_point_runs *runs = point->runs;
     for (uint32_t r = 0; r < runs->n; r++)
@@ -176,6 +186,7 @@ static void take_middle(struct cli_point *point, double *sorted)
     for (uint32_t r = 0; r < runs->n; r++)
         if (runs->results[r].ms_mean == middle)
             point->executed = runs->results[r];
+    add_schedule_bound(point, v);
     point->spread_percent = 100 * (sorted[runs->n - 1] - sorted[0]) / middle;
 }
 
@@ -187,7 +198,7 @@ enum moe_status cli_point_end(struct cli_point *point, const struct cli_validati
     double *measured = calloc(n + v->repeats, sizeof *measured);
     if (!measured)
         return moe_fail_memory(err, "the medians");
-    take_middle(point, measured + n);
+    take_middle(point, v, measured + n);
     enum moe_status s =
         moe_times_median((const double *const *)runs->token_ms, runs->n, n, measured, err);
     if (!s)

@@ -79,6 +79,8 @@ static void add_rest(struct moe_table *table, const struct cli_point *p,
     moe_table_f64(table, "j_per_token_measured", exec->j_per_token);
     moe_table_f64(table, "bound_ms_per_token", sim->bound_ms);
     moe_table_f64(table, "share_of_bound_percent", 100 * sim->bound_ms / p->times.measured_ms);
+    moe_table_f64(table, "schedule_bound_ms_per_token", exec->schedule_bound_ms);
+    moe_table_f64(table, "share_of_schedule_bound_percent", 100 * exec->schedule_bound_share);
     moe_table_u64(table, "slots", p->allocation.slots);
     moe_table_u64(table, "redirected_experts", p->allocation.redirected);
 }

@@ -61,6 +61,7 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
                                       .max_tokens = in->max_tokens,
                                       .progress = in->progress,
                                       .decisions = o->decisions,
+                                      .path = true,
                                       .after_step = after_step,
                                       .user = run};
     moe_llm_shape(in->llm, &run->shape);

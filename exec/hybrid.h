@@ -76,7 +76,8 @@ struct moe_execute_input {
     double *token_ms;              /* [decode tokens] out, or NULL */
 };
 
-/* The trace's routes on the model's weights: real copies and kernels, meaningless text. */
+/* The trace's routes on the model's weights: real copies and kernels, meaningless text. With
+ * options.platform the result has path_ns. */
 enum moe_status moe_execute(const struct moe_execute_input *input, struct moe_result *out,
                             struct moe_allocation *allocation, struct moe_err *err);
 

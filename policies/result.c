@@ -13,7 +13,9 @@ void moe_result_init(struct moe_result *r)
                              .gpu_w = NAN,
                              .j_per_token = NAN,
                              .bound_ms = NAN,
-                             .bound_share = NAN};
+                             .bound_share = NAN,
+                             .schedule_bound_ms = NAN,
+                             .schedule_bound_share = NAN};
 }
 
 enum moe_status moe_result_add_times(struct moe_result *r, const struct moe_run_times *times,
@@ -30,6 +32,7 @@ enum moe_status moe_result_add_times(struct moe_result *r, const struct moe_run_
     r->decode_tokens = n;
     r->prefill_ns = times->prefill_ns;
     r->decode_ns = times->decode_ns;
+    r->path_ns = times->path_ns;
     r->tokens_per_s = (double)n / ((double)times->decode_ns * 1e-9);
     r->ms_mean = (double)times->decode_ns * 1e-6 / (double)n;
     r->ms_p50 = moe_quantile(sorted, n, 0.5);

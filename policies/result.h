@@ -26,6 +26,9 @@ struct moe_result {
     double energy_j, cpu_w, gpu_w, j_per_token;
     double bound_ms;    /* per token: no schedule on this platform is faster; NaN: not computed */
     double bound_share; /* bound / mean */
+    uint64_t path_ns;   /* decode: policies/path.h; 0: not asked for */
+    double schedule_bound_ms; /* per token: no schedule of the same decisions is faster; or NaN */
+    double schedule_bound_share; /* that / mean */
     uint64_t cache_slots, cache_bytes;
 };
 
@@ -35,6 +38,7 @@ struct moe_run_times {
     uint64_t prefill_ns, decode_ns;
     const double *token_ms; /* [n_decode] in the order of the run; the tokens of one step share its
                                time equally */
+    uint64_t path_ns;       /* of decode (policies/path.h), 0: not known */
 };
 
 /* A result with energy and bound unknown, and the rest 0. */

@@ -111,4 +111,6 @@ void moe_result_cells(struct moe_table *table, const struct moe_result *r)
     moe_table_f64(table, "j_per_token", r->j_per_token);
     moe_table_f64(table, "bound_ms_per_token", r->bound_ms);
     moe_table_f64(table, "share_of_bound_percent", 100 * r->bound_share);
+    moe_table_f64(table, "schedule_bound_ms_per_token", r->schedule_bound_ms);
+    moe_table_f64(table, "share_of_schedule_bound_percent", 100 * r->schedule_bound_share);
 }

@@ -75,6 +75,15 @@ enum moe_status moe_trace_run_prepare(struct moe_trace_run *run,
     return s;
 }
 
+static void observe(void *user, const struct moe_decision *decision)
+{
+    struct moe_trace_run *run = user;
+    if (run->spec.decisions)
+        moe_decision_log_write(run->spec.decisions, decision);
+    if (run->path.costs)
+        moe_path_event(&run->path, decision);
+}
+
 enum moe_status moe_trace_run_attach(struct moe_trace_run *run, const struct moe_machine_ops *ops,
                                      void *machine, const struct moe_costs *costs,
                                      struct moe_err *err)
@@ -85,9 +94,12 @@ enum moe_status moe_trace_run_attach(struct moe_trace_run *run, const struct moe
                                       (uint32_t)model->n_experts, (uint32_t)model->top_k, err);
     if (s)
         return s;
-    if (run->spec.decisions) {
-        run->loop.observer = moe_decision_log_write;
-        run->loop.observer_user = run->spec.decisions;
+    if (run->spec.path)
+        run->path = (struct moe_path){
+            .costs = costs, .pageable = run->loop.strategy->fill_memory == MOE_FILL_PAGEABLE};
+    if (run->spec.decisions || run->path.costs) {
+        run->loop.observer = observe;
+        run->loop.observer_user = run;
     }
     moe_loop_preload(&run->loop);
     return MOE_OK;
@@ -122,11 +134,14 @@ static enum moe_status run_step(struct moe_trace_run *run, const struct moe_step
                                 struct moe_err *err)
 {
     const struct moe_loop *loop = &run->loop;
+    if (run->path.costs)
+        moe_path_step(&run->path, step);
     moe_ns before = loop->ops->now(loop->machine);
     enum moe_status s = moe_loop_step(&run->loop, step, err);
     if (s)
         return s;
     uint64_t ns = loop->ops->now(loop->machine) - before;
+    run->times.path_ns = run->path.decode_ns;
     record(run, step, ns);
     run->n_tokens += step->n_tokens;
     if (run->spec.after_step)

@@ -11,6 +11,7 @@
 
 #include "base/progress.h"
 #include "policies/decision_log.h"
+#include "policies/path.h"
 #include "policies/result.h"
 #include "policies/setup.h"
 #include "policies/step.h"
@@ -26,7 +27,8 @@ struct moe_trace_run_spec {
     uint64_t max_tokens;           /* stop after that many decode tokens; 0: all */
     struct moe_progress *progress; /* updated with tokens done, or NULL */
     struct moe_decision_log *decisions; /* every event is written there, or NULL */
-    moe_step_observer *after_step;      /* or NULL */
+    bool path; /* find times.path_ns; needs costs in moe_trace_run_attach, 0 without */
+    moe_step_observer *after_step; /* or NULL */
     void *user;
 };
 
@@ -41,6 +43,7 @@ struct moe_trace_run {
     struct moe_loop loop;
     struct moe_run_times times; /* of the steps done so far */
     double *token_ms;           /* where times.token_ms is written; [decode tokens of the trace] */
+    struct moe_path path;       /* costs NULL: not kept */
     uint64_t n_tokens;          /* of the trace that were run */
 };
 

@@ -13,12 +13,17 @@ static double fits(double time, uint64_t ns, double most)
     return ns ? time / (double)ns : most;
 }
 
+static uint64_t fastest_copy_ns(const struct moe_costs *costs)
+{
+    return costs->copy_ns[costs->copy_ns[1] < costs->copy_ns[0]];
+}
+
 static bool feasible(const struct moe_bound_case *bound, uint64_t time_ns)
 {
     const struct moe_costs *costs = bound->costs;
     double uses = (double)bound->uses, time = (double)time_ns;
     double beside = (double)(time_ns - bound->dense_ns);
-    uint64_t copy_ns = costs->copy_ns[costs->copy_ns[1] < costs->copy_ns[0]];
+    uint64_t copy_ns = fastest_copy_ns(costs);
     double gpu = fits(beside, costs->gpu_expert_ns, uses);
     double dram = time * costs->platform->dram.read_gb_per_s / (double)costs->expert_bytes;
     double x = fmin(fits(beside, costs->cpu_expert_ns, uses), dram);
@@ -125,6 +130,30 @@ struct moe_bound_case moe_bound_case_of(const struct moe_trace *trace,
                                    .uses = result->cpu_experts + result->gpu_experts};
 }
 
+uint64_t moe_bound_schedule_ns(const struct moe_trace *trace, const struct moe_costs *costs,
+                               const struct moe_result *result)
+{
+    uint64_t n_tokens = result->prefill_tokens + result->decode_tokens;
+    uint64_t landed = result->h2d_bytes / costs->expert_bytes;
+    uint64_t prompts = moe_bound_prompts(trace, n_tokens);
+    uint64_t copies = landed > prompts ? landed - prompts : 0;
+    uint64_t link_ns = copies * fastest_copy_ns(costs);
+    double read = (double)(result->cpu_experts + copies) * (double)costs->expert_bytes /
+                  costs->platform->dram.read_gb_per_s;
+    uint64_t longest = link_ns > result->path_ns ? link_ns : result->path_ns;
+    return read > (double)longest ? (uint64_t)read : longest;
+}
+
+void moe_bound_add_schedule(const struct moe_trace *trace, const struct moe_costs *costs,
+                            struct moe_result *result)
+{
+    if (!result->path_ns)
+        return;
+    double ns = (double)moe_bound_schedule_ns(trace, costs, result);
+    result->schedule_bound_ms = ns * 1e-6 / (double)result->decode_tokens;
+    result->schedule_bound_share = result->schedule_bound_ms / result->ms_mean;
+}
+
 enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_costs *costs,
                               struct moe_result *result, struct moe_err *err)
 {
@@ -137,5 +166,6 @@ enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_co
     bound.max_hits += result->preloads.experts;
     result->bound_ms = (double)moe_bound_ns(&bound) * 1e-6 / (double)result->decode_tokens;
     result->bound_share = result->bound_ms / result->ms_mean;
+    moe_bound_add_schedule(trace, costs, result);
     return MOE_OK;
 }

@@ -8,14 +8,17 @@
  *   y run on the GPU otherwise: resident since an earlier use,             x + y + z = U.
  * c, g, k are the times of one expert on the CPU and on the GPU at batch 1 and of one copy (the
  * faster kind of memory), b its bytes, B the DRAM bandwidth, D the dense parts of all layers and
- * steps with their overheads. Then, for the decode time T: T >= D + max(c x, g (y + z))   the
- * experts of a layer need its routing, and the next layer needs their sum: their time adds to the
- * dense parts; each pool of the layer computes one expert at a time; more tokens cost no less T >=
- * k z                       the link carries one copy at a time T B >= b (x + z) weights that the
- * CPU reads, and those copied, come from DRAM y <= H + S P                   see below T's smallest
- * value over x, y, z >= 0 is the bound: a linear program, solved by bisection over T, where the
- * largest x + y + z is found greedily (x and y first: each is in one constraint that z is in too,
- * so taking z for them gains nothing).
+ * steps with their overheads. Then, for the decode time T:
+ *
+ *   T >= D + max(c x, g (y + z))   the experts of a layer need its routing, and the next layer
+ * needs their sum: their time adds to the dense parts; each pool of the layer computes one expert
+ * at a time; more tokens cost no less T >= k z                       the link carries one copy at a
+ * time T B >= b (x + z)               weights that the CPU reads, and those copied, come from DRAM
+ *   y <= H + S P                   see below
+ *
+ * T's smallest value over x, y, z >= 0 is the bound: a linear program, solved by bisection over T,
+ * where the largest x + y + z is found greedily (x and y first: each is in one constraint that z is
+ * in too, so taking z for them gains nothing).
  *
  * H: y is the number of uses whose expert stayed in a slot since a use before. At most S experts
  * stay from one event to the next, whatever their layer, so y is at most what Belady's rule reaches
@@ -60,9 +63,26 @@ struct moe_bound_case moe_bound_case_of(const struct moe_trace *trace,
                                         const struct moe_costs *costs,
                                         const struct moe_result *result);
 
-/* Fills bound and share of a result, simulated or measured, of the first tokens of the trace: as
- * many as the result has. costs: of the model with the trace's top-k. Errors: of moe_bound_hits. */
+/* Fills both bounds and shares of a result, simulated or measured, of the first tokens of the
+ * trace: as many as the result has. costs: of the model with the trace's top-k. Errors: of
+ * moe_bound_hits. */
 enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_costs *costs,
                               struct moe_result *result, struct moe_err *err);
+
+/* The second bound: of the decisions that were made, not the best ones. In ns, of decode:
+ *
+ *   max(path_ns, k (F - P), b (C + F - P) / B)
+ *
+ * path_ns: dense parts and, layer by layer, the longest of what CPU, GPU and awaited copies have to
+ * do (policies/path.h); C, F: experts that the CPU computed and copies that landed; the link
+ * carries one copy at a time, and at most one began in each prompt. How far a run is above it is
+ * what its machine lost: waiting, late copies, shared memory bandwidth, overheads that no cost has.
+ */
+uint64_t moe_bound_schedule_ns(const struct moe_trace *trace, const struct moe_costs *costs,
+                               const struct moe_result *result);
+
+/* Fills schedule_bound_ms and its share; NaN as long as the result has no path_ns. */
+void moe_bound_add_schedule(const struct moe_trace *trace, const struct moe_costs *costs,
+                            struct moe_result *result);
 
 #endif

@@ -34,6 +34,7 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
         .max_tokens = in->max_tokens,
         .progress = in->progress,
         .decisions = in->decisions,
+        .path = in->bound,
     };
     enum moe_status s = moe_trace_run_prepare(&run->trace, &spec, err);
     if (s)

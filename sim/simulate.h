@@ -19,7 +19,7 @@ struct moe_sim_input {
     struct moe_timeline *timeline;      /* receives every operation, or NULL */
     struct moe_decision_log *decisions; /* receives every event, or NULL */
     uint64_t max_tokens;                /* stop after that many decode tokens; 0: all */
-    bool bound;                         /* compute the lower bound (costs a pooled OPT replay) */
+    bool bound;                         /* compute the lower bounds (costs a pooled OPT replay) */
     struct moe_progress *progress;      /* updated with tokens done, or NULL */
     double *token_ms;                   /* [decode tokens] out: of each token run, or NULL */
     bool instant_fills;                 /* as in sim/machine.h */
