@@ -105,6 +105,7 @@ static enum moe_status fill_result(const struct run *run, struct moe_result *r, 
     moe_result_add_usage(r, moe_exec_machine_usage(run->stage.machine, MOE_DECODE),
                          run->stage.layout.bytes);
     moe_result_add_counts(r, run->trace.setup.cache, &run->trace.setup.geometry);
+    r->rerouted = run->trace.loop.reroute.done;
     if (run->input->options.power)
         moe_result_add_joules(r, run->used.cpu, run->used.gpu, run->input->device->sm != 0);
     if (run->input->token_ms)

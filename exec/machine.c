@@ -34,6 +34,7 @@ static enum moe_status pin(struct moe_exec_machine *m, uint32_t chunk, struct mo
         {&m->box.score, t * e, f},
         {&m->box.ahead, m->setup.lookahead ? t * e : 0, f},
         {&m->box.flag, 1, sizeof *m->box.flag},
+        {&m->row, c->top_k, sizeof *m->row},
         {&m->forced, c->n_layers * tk, sizeof *m->forced},
         {&m->forced_weight, c->n_layers * tk, f},
         {&m->logits, c->n_vocab, f},
@@ -91,8 +92,8 @@ static enum moe_status allocate(struct moe_exec_machine *m, uint32_t chunk, stru
 static enum moe_status start(struct moe_exec_machine *m, struct moe_err *err)
 {
     struct moe_device *device = m->setup.device;
-    struct moe_event **const events[] = {&m->down_start, &m->down_end,  &m->up_start,
-                                         &m->up_end,     &m->input_end, &m->logits_end};
+    struct moe_event **const events[] = {&m->down_start, &m->down_end,   &m->up_start,  &m->up_end,
+                                         &m->input_end,  &m->routes_end, &m->logits_end};
     enum moe_status s = MOE_OK;
     for (size_t i = 0; i < sizeof events / sizeof *events && !s; i++)
         s = device->ops->event_new(device, events[i], err);
@@ -145,8 +146,8 @@ void moe_exec_machine_free(struct moe_exec_machine *m)
     moe_cpu_worker_free(m->worker);
     moe_fetcher_free(m->fetcher);
     drain_streams(m);
-    struct moe_event *const events[] = {m->down_start, m->down_end,  m->up_start,
-                                        m->up_end,     m->input_end, m->logits_end};
+    struct moe_event *const events[] = {m->down_start, m->down_end,   m->up_start,  m->up_end,
+                                        m->input_end,  m->routes_end, m->logits_end};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         device->ops->event_free(device, events[i]);
     for (size_t i = 0; m->ops && i < m->max_ops && m->ops[i]; i++) {
@@ -326,6 +327,31 @@ static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_ro
     return moe_machine_status(m, err);
 }
 
+/* Of one token, whose gathered rows are all the same: the device only has to be told which row and
+ * what weight each choice has now, before it sums them; but after its own rows, which it may still
+ * be writing when the host knows the routes. An absent choice is, as in force_route, the first one
+ * with weight 0. */
+static void reroute(void *machine, const struct moe_layer_routes *routes)
+{
+    struct moe_exec_machine *m = machine;
+    struct moe_device *device = m->setup.device;
+    const struct moe_activations *a = &m->setup.resident->a;
+    const uint32_t k = m->config.top_k;
+    for (uint32_t i = 0; i < k; i++) {
+        const bool absent = routes->expert[i] == MOE_NO_EXPERT;
+        m->box.expert[i] = absent ? routes->expert[0] : routes->expert[i];
+        m->box.weight[i] = absent ? 0 : routes->weight[i];
+    }
+    moe_dense_group(&m->config, &m->host);
+    memcpy(m->row, m->host.row, k * sizeof *m->row);
+    device->ops->wait(device, MOE_STREAM_UP, m->ops[m->n_ops - 1]->use.end);
+    device->ops->copy(device, MOE_STREAM_UP, a->weight, m->box.weight, k * sizeof *a->weight,
+                      MOE_MEMORY_PINNED);
+    device->ops->copy(device, MOE_STREAM_UP, a->row, m->row, k * sizeof *a->row, MOE_MEMORY_PINNED);
+    device->ops->record(device, MOE_STREAM_UP, m->routes_end);
+    device->ops->wait(device, MOE_STREAM_COMPUTE, m->routes_end);
+}
+
 static void queue_head(struct moe_exec_machine *m)
 {
     struct moe_device *device = m->setup.device;
@@ -416,6 +442,7 @@ const struct moe_machine_ops moe_exec_machine_ops = {
     .name = "exec",
     .begin_step = begin_step,
     .attend = attend,
+    .reroute = reroute,
     .gpu_ffn = moe_machine_gpu_ffn,
     .cpu_ffn = moe_machine_cpu_ffn,
     .cpu_wait = moe_machine_cpu_wait,

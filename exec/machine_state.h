@@ -56,12 +56,14 @@ struct moe_exec_machine {
     struct moe_layer_work works[MOE_MAX_WORKS];
     uint32_t n_works;
     bool down_queued;
-    struct moe_event *down_start, *down_end, *up_start, *up_end, *input_end, *logits_end;
+    struct moe_event *down_start, *down_end, *up_start, *up_end, *input_end, *routes_end,
+        *logits_end;
 
     /* pinned */
     void **pinned;
     size_t n_pinned;
     struct moe_route_box box;
+    uint32_t *row;        /* [K] of a rerouted token */
     moe_expert *forced;   /* [L, T, K] */
     float *forced_weight; /* [L, T, K] */
     float *logits;        /* [V] */

@@ -1,5 +1,7 @@
 #include "exec/stage.h"
 
+#include "policies/result_table.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -34,7 +36,7 @@ enum moe_status moe_stage_spec(struct moe_stage *stage, struct moe_device *devic
 
 static bool wants_lookahead(const struct moe_strategy *strategy)
 {
-    return (strategy->policy.ops->needs & MOE_NEEDS_LOOKAHEAD) != 0;
+    return (moe_strategy_parts(strategy) & MOE_HAS_LOOKAHEAD) != 0;
 }
 
 enum moe_status moe_stage_build(struct moe_stage *stage, const struct moe_hybrid_options *options,

@@ -26,6 +26,12 @@ static void write_expert(FILE *out, bool timeless, const struct moe_decision *de
     write_slot(out, decision->plan->fill[i]);
 }
 
+static void write_router(FILE *out, const moe_expert *router, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        fprintf(out, "%s%u", i ? "," : " lossy:", (unsigned)router[i]);
+}
+
 static void write_line(FILE *out, bool timeless, const struct moe_decision *decision)
 {
     const struct moe_route *route = &decision->plan->route;
@@ -33,6 +39,8 @@ static void write_line(FILE *out, bool timeless, const struct moe_decision *deci
             route->phase == MOE_PREFILL ? "prefill" : "decode");
     for (uint32_t i = 0; i < route->n; i++)
         write_expert(out, timeless, decision, i);
+    if (decision->router)
+        write_router(out, decision->router, route->n);
     fputc('\n', out);
 }
 

@@ -13,6 +13,9 @@
  * PLACE   gpu: from a slot; cpu; streamed: on the GPU, after a copy made for it (policies/step.h)
  * FILL    the slot reserved for a miss, or -
  *
+ * Where a reroute rule changed the event, the line ends with " lossy:" and the experts that the
+ * router chose, in gate order: "lossy:2,5".
+ *
  * Whether a copy has landed depends on time, and so may what follows from it. With `timeless` set,
  * flight is written hit and the place of both is - (a strategy may send a flight to the CPU): where
  * copies differ in nothing but when they land, machines write the same bytes. A slot with a copy

@@ -41,6 +41,10 @@ struct moe_machine_ops {
     /* Dense part of the layer on the GPU; waits until the routing is known to the host. */
     enum moe_status (*attend)(void *machine, uint32_t layer, struct moe_layer_routes *out,
                               struct moe_err *err);
+    /* Optional, between attend and all else of the layer: `routes`, of one token, are what its
+     * experts and weights are from now on (reroute.h). Experts that a machine only counts need it
+     * not. */
+    void (*reroute)(void *machine, const struct moe_layer_routes *routes);
     void (*gpu_ffn)(void *machine, const struct moe_ffn *ffn);
     /* On the CPU pool, in queue order; the first of a layer brings the activations down first. */
     void (*cpu_ffn)(void *machine, const struct moe_ffn *ffn);

@@ -5,6 +5,7 @@
 
 #include "policies/cache.h"
 #include "policies/geometry.h"
+#include "policies/rerouter.h"
 #include "policies/usage.h"
 
 struct moe_result {
@@ -30,6 +31,7 @@ struct moe_result {
     double schedule_bound_ms; /* per token: no schedule of the same decisions is faster; or NaN */
     double schedule_bound_share; /* that / mean */
     uint64_t cache_slots, cache_bytes;
+    struct moe_rerouted rerouted; /* what a lossy rule changed; all 0 without one */
 };
 
 /* Times of a run's steps. */

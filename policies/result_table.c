@@ -2,8 +2,10 @@
 
 unsigned moe_strategy_parts(const struct moe_strategy *strategy)
 {
-    unsigned needs = strategy->policy.ops->needs | strategy->prefetcher.ops->needs;
-    return (needs & MOE_NEEDS_SCORES ? (unsigned)MOE_HAS_SCORE : 0) |
+    unsigned needs = strategy->policy.ops->needs | strategy->prefetcher.ops->needs |
+                     strategy->reroute.ops->needs;
+    unsigned weight = moe_strategy_is_lossy(strategy) ? (unsigned)MOE_HAS_WEIGHT : 0;
+    return weight | (needs & MOE_NEEDS_SCORES ? (unsigned)MOE_HAS_SCORE : 0) |
            (needs & MOE_NEEDS_LOOKAHEAD ? (unsigned)MOE_HAS_LOOKAHEAD : 0);
 }
 
@@ -11,7 +13,11 @@ void moe_result_labels(struct moe_table *table, const struct moe_trace_info *inf
                        const struct moe_model *model, const char *platform,
                        const struct moe_strategy *strategy)
 {
-    char policy[1200], prefetcher[1200];
+    char policy[1200], prefetcher[1200], reroute[1200];
+    moe_table_text(table, "lossy",
+                   moe_strategy_is_lossy(strategy)
+                       ? moe_reroute_format(&strategy->reroute, reroute, sizeof reroute)
+                       : "no");
     moe_table_text(table, "routing", info->synthetic ? "SYNTHETIC" : "recorded");
     moe_table_text(table, "model", model->name);
     moe_table_text(table, "platform", platform);
@@ -89,6 +95,18 @@ static void add_prefetches(struct moe_table *table, const struct moe_result *r)
     moe_table_f64(table, "prefetch_wasted_gb", (double)r->prefetch_wasted_bytes * 1e-9);
 }
 
+static double share_percent(double part, double whole)
+{
+    return whole > 0 ? 100 * part / whole : 0;
+}
+
+void moe_rerouted_cells(struct moe_table *table, const struct moe_rerouted *r)
+{
+    moe_table_f64(table, "rerouted_percent", percent(r->replaced, r->choices));
+    moe_table_f64(table, "weight_moved_percent", share_percent(r->weight_moved, r->weight));
+    moe_table_f64(table, "gate_mass_lost_percent", share_percent(r->mass_lost, r->mass));
+}
+
 void moe_result_cells(struct moe_table *table, const struct moe_result *r)
 {
     moe_table_u64(table, "prefill_tokens", r->prefill_tokens);
@@ -113,4 +131,5 @@ void moe_result_cells(struct moe_table *table, const struct moe_result *r)
     moe_table_f64(table, "share_of_bound_percent", 100 * r->bound_share);
     moe_table_f64(table, "schedule_bound_ms_per_token", r->schedule_bound_ms);
     moe_table_f64(table, "share_of_schedule_bound_percent", 100 * r->schedule_bound_share);
+    moe_rerouted_cells(table, &r->rerouted);
 }

@@ -8,11 +8,15 @@
 #include "traces/model.h"
 #include "traces/trace.h"
 
-/* What was run: trace kind, model, platform, strategy, geometry, policy, threads. platform: the
- * name of a platform or device. */
+/* What was run: whether it is lossy ("no", or the reroute rule), trace kind, model, platform,
+ * strategy, geometry, policy, threads. platform: the name of a platform or device. */
 void moe_result_labels(struct moe_table *table, const struct moe_trace_info *info,
                        const struct moe_model *model, const char *platform,
                        const struct moe_strategy *strategy);
+
+/* What a reroute rule changed: the share of the router's choices, of their weight, and of the gate
+ * mass on them, that is lost. The last three cells of moe_result_cells. */
+void moe_rerouted_cells(struct moe_table *table, const struct moe_rerouted *rerouted);
 
 /* What came out. */
 void moe_result_cells(struct moe_table *table, const struct moe_result *result);

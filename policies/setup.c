@@ -17,8 +17,12 @@ static enum moe_status check_needs(const struct moe_setup_spec *spec,
                         "policy '%s' needs to know the future, which only a trace tells",
                         policy->ops->name);
     enum moe_status s = moe_policy_check_parts(policy, spec->parts, err);
+    if (!s)
+        s = moe_prefetcher_check(&spec->strategy->prefetcher, spec->parts, spec->future, err);
+    const struct moe_strategy *strategy = spec->strategy;
     return s ? s
-             : moe_prefetcher_check(&spec->strategy->prefetcher, spec->parts, spec->future, err);
+             : moe_reroute_check(&strategy->reroute, strategy->lossy, spec->parts,
+                                 policy->ops->needs | strategy->prefetcher.ops->needs, err);
 }
 
 static enum moe_status resolve_geometry(struct moe_geometry *out, const struct moe_setup_spec *spec,

@@ -75,6 +75,8 @@ enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *
     if (!s)
         s = begin_admission(loop, err);
     if (!s)
+        s = moe_rerouter_init(&loop->reroute, &strategy->reroute, n_layers, n_experts, top_k, err);
+    if (!s)
         s = alloc(loop, err);
     if (s)
         moe_loop_release(loop);
@@ -84,6 +86,7 @@ enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *
 void moe_loop_release(struct moe_loop *loop)
 {
     moe_admission_release(&loop->admission);
+    moe_rerouter_release(&loop->reroute);
     moe_planner_free(loop->planner);
     moe_ahead_release(&loop->ahead);
     free(loop->link.landed_ns);
@@ -309,6 +312,10 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
     enum moe_status s = loop->ops->attend(loop->machine, layer, &routes, err);
     if (s)
         return s;
+    const moe_expert *router = routes.expert;
+    bool rerouted = moe_rerouter_event(&loop->reroute, loop->cache, &routes);
+    if (rerouted && loop->ops->reroute)
+        loop->ops->reroute(loop->machine, &routes);
     struct layer_run run = {.loop = loop};
     bool cached = uses_cache(loop, routes.phase);
     bool by_cost = routes.phase == MOE_PREFILL && loop->strategy->prefill == MOE_PREFILL_AUTO;
@@ -322,7 +329,8 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
     run.placed = moe_dispatch_event(loop, run.plan, &routes);
     if (loop->observer)
         loop->observer(loop->observer_user,
-                       &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place, depends});
+                       &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place,
+                                              rerouted ? router : NULL, depends});
     carry_out(&run, cached);
     return MOE_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "policies/ahead.h"
 #include "policies/place.h"
+#include "policies/rerouter.h"
 
 /* Where an expert of an event is computed. */
 enum moe_place {
@@ -18,6 +19,8 @@ struct moe_decision {
     uint64_t step;               /* steps of this loop before it */
     const struct moe_plan *plan; /* decide.h; phase in plan->route */
     const uint8_t *place;        /* [n] enum moe_place */
+    const moe_expert *router; /* [n] where a reroute rule changed the event, what the router chose;
+                                 else NULL */
     bool copying; /* a copy was under way, as it was planned, into a slot that this event, or a
                      prefetch with it, could have asked for: another machine may decide otherwise */
 };
@@ -32,6 +35,7 @@ struct moe_loop {
     struct moe_cache *cache;
     const struct moe_costs *costs; /* of the platform, or NULL */
     struct moe_admission admission;
+    struct moe_rerouter reroute;
     struct moe_planner *planner;
     struct moe_link link; /* kept where dispatch asks for it */
     struct moe_ahead ahead;
@@ -43,10 +47,10 @@ struct moe_loop {
     void *observer_user;
 };
 
-/* Takes pointers, owns planner, link, ahead, place and jobs only. costs: of the strategy's threads,
- * or NULL where no platform is known. Errors: MOE_ERR_USAGE (prefill 'auto' or dispatch 'fastest'
- * without costs, prefill_warm with prefill 'cpu'), those of moe_admission_init, MOE_ERR_MEMORY. The
- * loop stays where it is. */
+/* Takes pointers, owns reroute, planner, link, ahead, place and jobs only. costs: of the strategy's
+ * threads, or NULL where no platform is known. Errors: MOE_ERR_USAGE (prefill 'auto' or dispatch
+ * 'fastest' without costs, prefill_warm with prefill 'cpu'), those of moe_admission_init,
+ * MOE_ERR_MEMORY. The loop stays where it is. */
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
                               const struct moe_machine_ops *ops, void *machine,
                               struct moe_cache *cache, const struct moe_costs *costs,

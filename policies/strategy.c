@@ -98,8 +98,8 @@ static const struct {
 } sections[] = {{"dispatch", dispatch_table}, {"fill", fill_table}};
 
 /* Rules: a name and parameters of their own. */
-enum rule { RULE_POLICY, RULE_ADMISSION, RULE_PREFETCHER, N_RULES };
-static const char *const rule_names[N_RULES] = {"policy", "admission", "prefetcher"};
+enum rule { RULE_POLICY, RULE_ADMISSION, RULE_PREFETCHER, RULE_REROUTE, N_RULES };
+static const char *const rule_names[N_RULES] = {"policy", "admission", "prefetcher", "reroute"};
 
 static enum moe_status set_rule(struct moe_strategy *s, enum rule rule, const char *text,
                                 struct moe_err *err)
@@ -110,10 +110,12 @@ static enum moe_status set_rule(struct moe_strategy *s, enum rule rule, const ch
     case RULE_ADMISSION:
         return moe_admission_parse(text, &s->admission, err);
     case RULE_PREFETCHER:
+        return moe_prefetcher_parse(text, &s->prefetcher, err);
+    case RULE_REROUTE:
     case N_RULES:
         break;
     }
-    return moe_prefetcher_parse(text, &s->prefetcher, err);
+    return moe_reroute_parse(text, &s->reroute, err);
 }
 
 static const struct moe_param *rule_table(const struct moe_strategy *s, enum rule rule,
@@ -127,11 +129,14 @@ static const struct moe_param *rule_table(const struct moe_strategy *s, enum rul
         *name = s->admission.ops->name;
         return s->admission.ops->params;
     case RULE_PREFETCHER:
+        *name = s->prefetcher.ops->name;
+        return s->prefetcher.ops->params;
+    case RULE_REROUTE:
     case N_RULES:
         break;
     }
-    *name = s->prefetcher.ops->name;
-    return s->prefetcher.ops->params;
+    *name = s->reroute.ops->name;
+    return s->reroute.ops->params;
 }
 
 static void *rule_params(struct moe_strategy *s, enum rule rule)
@@ -142,10 +147,12 @@ static void *rule_params(struct moe_strategy *s, enum rule rule)
     case RULE_ADMISSION:
         return s->admission.params;
     case RULE_PREFETCHER:
+        return s->prefetcher.params;
+    case RULE_REROUTE:
     case N_RULES:
         break;
     }
-    return s->prefetcher.params;
+    return s->reroute.params;
 }
 
 static int rule_index(const char *name, size_t length)
@@ -163,7 +170,7 @@ void moe_strategy_default(struct moe_strategy *strategy)
     moe_params_default(table, strategy);
     moe_params_default(dispatch_table, strategy);
     moe_params_default(fill_table, strategy);
-    static const char *const defaults[N_RULES] = {"lru", "always", "none"};
+    static const char *const defaults[N_RULES] = {"lru", "always", "none", "none"};
     for (int i = 0; i < N_RULES; i++)
         set_rule(strategy, (enum rule)i, defaults[i], NULL);
 }
@@ -185,14 +192,14 @@ static enum moe_status unknown_key(const char *key, struct moe_err *err)
     static const char *const known[] = {
         "geometry",  "policy",      "admission",          "prefetcher",     "prefill",
         "threads",   "seed",        "dispatch.miss",      "dispatch.order", "dispatch.overlap",
-        "fill.when", "fill.memory", "dispatch.in_flight", "prefill_warm"};
+        "fill.when", "fill.memory", "dispatch.in_flight", "prefill_warm",   "reroute"};
     const char *nearest = moe_nearest_name(key, known, sizeof known / sizeof *known);
     if (nearest)
         return moe_fail(err, MOE_ERR_USAGE, "unknown strategy key '%s' (did you mean '%s'?)", key,
                         nearest);
     return moe_fail(err, MOE_ERR_USAGE,
-                    "unknown strategy key '%s' (keys: geometry policy admission prefetcher prefill "
-                    "prefill_warm threads seed dispatch.* fill.*)",
+                    "unknown strategy key '%s' (keys: geometry policy admission prefetcher reroute "
+                    "prefill prefill_warm threads seed dispatch.* fill.*)",
                     key);
 }
 
@@ -273,8 +280,8 @@ static enum moe_status text_from_yaml(const struct moe_yaml *root, const char *k
 enum moe_status moe_strategy_from_yaml(const struct moe_yaml *root, struct moe_strategy *out,
                                        struct moe_err *err)
 {
-    static const char *const also[] = {"strategy",   "source",   "policy", "admission",
-                                       "prefetcher", "dispatch", "fill"};
+    static const char *const also[] = {"strategy",   "source",  "policy",   "admission",
+                                       "prefetcher", "reroute", "dispatch", "fill"};
     struct moe_strategy made;
     moe_strategy_default(&made);
     if (root->kind != MOE_YAML_MAP)

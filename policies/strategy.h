@@ -1,4 +1,5 @@
-/* Strategies: geometry + policy + admission + prefetcher + dispatch as one YAML file. */
+/* Strategies: geometry + policy + admission + prefetcher + dispatch as one YAML file; and, where it
+ * is lossy, a reroute rule. */
 #ifndef MOELAB_POLICIES_STRATEGY_H
 #define MOELAB_POLICIES_STRATEGY_H
 
@@ -6,6 +7,7 @@
 #include "policies/admission.h"
 #include "policies/policy.h"
 #include "policies/prefetcher.h"
+#include "policies/reroute.h"
 
 /* Where a missed expert is computed. */
 enum moe_dispatch_miss {
@@ -33,7 +35,10 @@ struct moe_strategy {
     struct moe_policy_spec policy;
     struct moe_admission_spec admission;
     struct moe_prefetcher_spec prefetcher;
-    int miss;         /* enum moe_dispatch_miss */
+    struct moe_reroute_spec reroute;
+    bool lossy; /* the user wants lossy results. No key sets it, so that no file and no --set can:
+                   a lossy rule is refused until a command or an experiment says so itself */
+    int miss;   /* enum moe_dispatch_miss */
     int in_flight;    /* enum moe_dispatch_in_flight: an expert asked for while its copy runs */
     int order;        /* enum moe_dispatch_order */
     int overlap;      /* bool: the host queues GPU work while the CPU pool computes; false: each
@@ -67,6 +72,12 @@ bool moe_strategy_has(const struct moe_strategy *strategy, const char *key);
 static inline bool moe_strategy_caches_prompts(const struct moe_strategy *strategy)
 {
     return strategy->prefill == MOE_PREFILL_CACHE || strategy->prefill_warm;
+}
+
+/* Does it change which experts are computed? */
+static inline bool moe_strategy_is_lossy(const struct moe_strategy *strategy)
+{
+    return moe_reroute_is_lossy(&strategy->reroute);
 }
 
 /* Are experts computed on the GPU without a slot of their own? */

@@ -159,6 +159,9 @@ enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_co
 {
     uint64_t n_tokens = result->prefill_tokens + result->decode_tokens;
     struct moe_bound_case bound = moe_bound_case_of(trace, costs, result);
+    moe_bound_add_schedule(trace, costs, result);
+    if (result->rerouted.events_moved)
+        return MOE_OK;
     enum moe_status s =
         moe_bound_hits(trace, n_tokens, (uint32_t)result->cache_slots, &bound.max_hits, err);
     if (s)
@@ -166,6 +169,5 @@ enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_co
     bound.max_hits += result->preloads.experts;
     result->bound_ms = (double)moe_bound_ns(&bound) * 1e-6 / (double)result->decode_tokens;
     result->bound_share = result->bound_ms / result->ms_mean;
-    moe_bound_add_schedule(trace, costs, result);
     return MOE_OK;
 }

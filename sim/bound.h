@@ -64,8 +64,9 @@ struct moe_bound_case moe_bound_case_of(const struct moe_trace *trace,
                                         const struct moe_result *result);
 
 /* Fills both bounds and shares of a result, simulated or measured, of the first tokens of the
- * trace: as many as the result has. costs: of the model with the trace's top-k. Errors: of
- * moe_bound_hits. */
+ * trace: as many as the result has. costs: of the model with the trace's top-k. Where a lossy rule
+ * changed routes, the first bound, which is that of the trace's routes, stays as it is: not known.
+ * Errors: of moe_bound_hits. */
 enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_costs *costs,
                               struct moe_result *result, struct moe_err *err);
 

@@ -17,6 +17,7 @@ struct replay {
     struct moe_cache *cache;
     struct moe_planner *planner;
     struct moe_admission admission;
+    struct moe_rerouter reroute;
     bool begun;
     uint32_t sequence; /* the latest one, once begun */
     uint64_t tokens, log_rows, log_agree;
@@ -53,7 +54,13 @@ static enum moe_status check_options(const struct moe_trace_info *info,
                         "the engine's log is compared access by access: needs contract 'access'");
     if (options->compare_log && !(parts & MOE_HAS_LOG))
         return moe_fail(err, MOE_ERR_USAGE, "the trace has no engine log to compare with");
-    return moe_policy_check_parts(policy, parts, err);
+    if (options->compare_log && options->lossy)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "the engine's log is of the routes as they were: not with --lossy");
+    enum moe_status s = moe_policy_check_parts(policy, parts, err);
+    if (s || !options->reroute)
+        return s;
+    return moe_reroute_check(options->reroute, options->lossy, parts, policy->ops->needs, err);
 }
 
 static void replay_end(struct replay *r)
@@ -62,6 +69,7 @@ static void replay_end(struct replay *r)
     moe_planner_free(r->planner);
     moe_cache_free(r->cache);
     moe_admission_release(&r->admission);
+    moe_rerouter_release(&r->reroute);
 }
 
 static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
@@ -79,6 +87,9 @@ static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
         s = moe_cache_new(&r->cache, r->geometry, info->top_k, r->policy, r->options->seed, err);
     if (!s)
         s = moe_planner_new(&r->planner, info->n_experts, info->top_k, err);
+    if (!s && r->options->reroute)
+        s = moe_rerouter_init(&r->reroute, r->options->reroute, info->n_layers, info->n_experts,
+                              info->top_k, err);
     if (s)
         replay_end(r);
     else
@@ -130,23 +141,33 @@ static const float *scores_of(const struct replay *r, const float *scores, uint6
     return scores ? scores + ((size_t)t * r->info->n_layers + layer) * r->info->n_experts : NULL;
 }
 
-static void replay_event(struct replay *r, const struct pass *pass, uint32_t layer)
+/* Of the pass in a layer, from token t on; changed where a rule does. */
+static struct moe_layer_routes routes_of(struct replay *r, const struct pass *pass, uint64_t t,
+                                         uint32_t layer)
 {
     const struct moe_tokens *tokens = pass->tokens;
-    size_t at = row_of(r, pass->begin, layer);
+    size_t at = row_of(r, t, layer);
     bool one = pass->end - pass->begin == 1;
     struct moe_layer_routes routes = {
         .layer = layer,
         .n_tokens = (uint32_t)(pass->end - pass->begin),
-        .phase = tokens->phase[pass->begin],
+        .phase = tokens->phase[t],
         .top_k = r->info->top_k,
         .n_experts = r->info->n_experts,
         .expert = tokens->expert + at,
+        .weight = r->reroute.ops && tokens->weight ? tokens->weight + at : NULL,
         .next_use = pass->next_use ? pass->next_use + at : NULL,
         .stride = row_of(r, 1, 0),
-        .score = one ? scores_of(r, tokens->score, pass->begin, layer) : NULL,
-        .lookahead = one ? scores_of(r, tokens->lookahead, pass->begin, layer) : NULL,
+        .score = one ? scores_of(r, tokens->score, t, layer) : NULL,
+        .lookahead = one ? scores_of(r, tokens->lookahead, t, layer) : NULL,
     };
+    moe_rerouter_event(&r->reroute, r->cache, &routes);
+    return routes;
+}
+
+static void replay_event(struct replay *r, const struct pass *pass, uint32_t layer)
+{
+    struct moe_layer_routes routes = routes_of(r, pass, pass->begin, layer);
     const struct moe_plan *plan = moe_plan_event(r->planner, r->cache, &r->admission, &routes);
     for (uint32_t i = 0; i < plan->route.n; i++)
         if (plan->fill[i] != MOE_NO_SLOT)
@@ -188,21 +209,20 @@ static uint32_t replay_row(struct replay *r, const struct pass *pass, uint64_t t
     uint32_t n_hits = 0;
     const float *score = scores_of(r, tokens->score, t, layer);
     const float *lookahead = scores_of(r, tokens->lookahead, t, layer);
-    for (size_t at = row_of(r, t, layer), stop = at + r->info->top_k; at < stop; at++) {
-        if (tokens->expert[at] == MOE_NO_EXPERT)
-            break;
+    const struct moe_layer_routes routes = routes_of(r, pass, t, layer);
+    for (uint32_t k = 0; k < routes.top_k && routes.expert[k] != MOE_NO_EXPERT; k++) {
         struct moe_route route = {
             .layer = layer,
             .n = 1,
             .phase = tokens->phase[t],
-            .expert = tokens->expert + at,
+            .expert = routes.expert + k,
             .score = score,
             .lookahead = lookahead,
-            .next_use = pass->next_use ? pass->next_use + at : NULL,
+            .next_use = routes.next_use ? routes.next_use + k : NULL,
         };
         bool hit = covered && replay_access(r, &route);
         if (r->options->compare_log)
-            compare_log(r, tokens, at, hit);
+            compare_log(r, tokens, row_of(r, t, layer) + k, hit);
         n_hits += hit;
         *n += covered;
         score = lookahead = NULL; /* seen once a token, as in an event */
@@ -286,6 +306,7 @@ static enum moe_status replay_result(const struct replay *r, struct moe_replay_r
         .tokens = r->tokens,
         .log_rows = r->log_rows,
         .log_agree = r->log_agree,
+        .rerouted = r->reroute.done,
     };
     if (r->cache)
         result.preloads = moe_cache_preloads(r->cache);
@@ -341,8 +362,10 @@ enum moe_status moe_replay(const struct moe_trace *trace, const struct moe_geome
 static unsigned wanted_parts(const struct moe_policy_spec *policy,
                              const struct moe_replay_options *options)
 {
-    return (policy->ops->needs & MOE_NEEDS_SCORES ? MOE_HAS_SCORE : 0u) |
-           (policy->ops->needs & MOE_NEEDS_LOOKAHEAD ? MOE_HAS_LOOKAHEAD : 0u) |
+    bool lossy = options->reroute && moe_reroute_is_lossy(options->reroute);
+    uint32_t needs = policy->ops->needs | (lossy ? options->reroute->ops->needs : 0);
+    return (needs & MOE_NEEDS_SCORES ? MOE_HAS_SCORE : 0u) |
+           (needs & MOE_NEEDS_LOOKAHEAD ? MOE_HAS_LOOKAHEAD : 0u) | (lossy ? MOE_HAS_WEIGHT : 0u) |
            (options->compare_log ? MOE_HAS_LOG : 0u);
 }
 

@@ -3,8 +3,9 @@
  * Contract `event`: all experts of a (step, layer) are classified against the contents at its
  * start; none of them can be evicted by the event; misses are admitted and recency updated in gate
  * order. Contract `access`: experts one after another, each evicts and is inserted at once.
- * Layers without a pool are not counted in either. What a policy begins with (static) is resident
- * at the start. */
+ * A reroute rule changes a token's experts of a layer before the first of them is looked up, in
+ * both. Layers without a pool are not counted in either. What a policy begins with (static) is
+ * resident at the start. */
 #ifndef MOELAB_SIM_REPLAY_H
 #define MOELAB_SIM_REPLAY_H
 
@@ -12,6 +13,7 @@
 #include "policies/admission.h"
 #include "policies/cache.h"
 #include "policies/future.h"
+#include "policies/rerouter.h"
 #include "traces/hdf5.h"
 #include "traces/trace.h"
 
@@ -25,6 +27,8 @@ struct moe_replay_options {
     uint64_t seed;
     struct moe_progress *progress;              /* updated with tokens done, or NULL */
     const struct moe_admission_spec *admission; /* NULL: always */
+    const struct moe_reroute_spec *reroute;     /* NULL: none */
+    bool lossy; /* the user wants what a lossy reroute rule gives; else it is refused */
 };
 
 struct moe_replay_result {
@@ -35,10 +39,11 @@ struct moe_replay_result {
     uint64_t tokens;
     struct moe_preloads preloads; /* anew for each sequence where it starts cold */
     uint64_t log_rows, log_agree; /* compare_log */
+    struct moe_rerouted rerouted; /* what a lossy rule changed */
 };
 
 /* Replays a trace in memory. Release the result. Errors: MOE_ERR_USAGE (order file refused, log
- * absent, contract), MOE_ERR_MEMORY. */
+ * absent, contract, those of moe_reroute_check), MOE_ERR_MEMORY. */
 enum moe_status moe_replay(const struct moe_trace *trace, const struct moe_geometry *geometry,
                            const struct moe_policy_spec *policy,
                            const struct moe_replay_options *options, struct moe_replay_result *out,

@@ -250,6 +250,7 @@ bool moe_fast_supports(const struct moe_geometry *geometry, const struct moe_pol
 {
     if (strcmp(policy->ops->name, "lru") != 0 || options->generic || options->compare_log ||
         (options->admission && strcmp(options->admission->ops->name, "always") != 0) ||
+        (options->reroute && moe_reroute_is_lossy(options->reroute)) ||
         geometry->n_experts > MAX_EXPERTS)
         return false;
     uint32_t n_covered = 0;

@@ -47,6 +47,10 @@ enum moe_status moe_replay_grid(const struct moe_trace *trace, const struct moe_
                         "admission '%s' may tie layers together: a grid of geometries needs "
                         "'always'",
                         options->admission->ops->name);
+    if (options->reroute && moe_reroute_is_lossy(options->reroute))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "reroute '%s' changes routes by what is resident: no grid of geometries",
+                        options->reroute->ops->name);
     if (max_ways > trace->info.n_experts)
         return moe_fail(err, MOE_ERR_USAGE, "ways %u exceeds the %u experts of a layer", max_ways,
                         trace->info.n_experts);

@@ -76,6 +76,7 @@ static enum moe_status fill_result(const struct run *run, struct moe_result *r, 
         return s;
     moe_result_add_usage(r, usage, run->costs.expert_bytes);
     moe_result_add_counts(r, run->trace.setup.cache, &run->trace.setup.geometry);
+    r->rerouted = run->trace.loop.reroute.done;
     add_energy(run, usage, r);
     if (run->input->token_ms)
         memcpy(run->input->token_ms, run->trace.times.token_ms,

@@ -1,0 +1,84 @@
+/* Cache prior: lambda times the mean range of the layer's logits (largest less smallest, over the
+ * rerouted events so far, this one among them) is added to those of resident experts, and the
+ * largest sums are taken. Adding the same to all residents leaves their order as it is, and so for
+ * the others: the sums' largest are reached by exchanging the lowest missing choice for the highest
+ * resident outsider for as long as the sum of the latter is the larger. Weights come from the
+ * logits without the bonus. */
+#include "policies/reroute.h"
+
+struct params {
+    double lambda;
+    uint64_t keep;
+};
+
+struct layer {
+    double ranges; /* sum */
+    uint64_t n;
+};
+
+struct state {
+    struct params params;
+    struct layer layer[]; /* [L] */
+};
+
+static const struct moe_param table[] = {
+    {.name = "lambda",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct params, lambda),
+     .default_text = "0.5",
+     .max = 1e9,
+     .unit = "mean ranges of the logits",
+     .help = "added to the logits of resident experts; 0: nothing changes"},
+    {.name = "keep",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct params, keep),
+     .default_text = "1",
+     .max = 65535,
+     .unit = "experts",
+     .help = "the first so many choices are never replaced (the paper's J)"},
+    {0},
+};
+
+static size_t state_size(const struct moe_reroute_env *env)
+{
+    return sizeof(struct state) + env->n_layers * sizeof(struct layer);
+}
+
+static void init(void *state, const struct moe_reroute_env *env)
+{
+    ((struct state *)state)->params = *(const struct params *)env->params;
+}
+
+static void on_route(void *state, const struct moe_reroute_req *req)
+{
+    struct layer *layer = &((struct state *)state)->layer[req->layer];
+    float low = req->logit[0], high = req->logit[0];
+    for (uint32_t e = 1; e < req->n_experts; e++) {
+        low = req->logit[e] < low ? req->logit[e] : low;
+        high = req->logit[e] > high ? req->logit[e] : high;
+    }
+    layer->ranges += (double)high - (double)low;
+    layer->n++;
+}
+
+static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i, moe_expert by)
+{
+    const struct state *s = state;
+    const struct layer *layer = &s->layer[req->layer];
+    double bonus = s->params.lambda * layer->ranges / (double)layer->n;
+    return i >= s->params.keep &&
+           (double)req->logit[by] + bonus > (double)req->logit[req->expert[i]];
+}
+
+const struct moe_reroute_ops moe_reroute_cache_prior = {
+    .name = "cache-prior",
+    .summary = "resident experts get lambda times the logits' mean range on top of theirs",
+    .source = "arXiv 2412.00099 (cache-conditional experts), cache prior",
+    .params = table,
+    .params_size = sizeof(struct params),
+    .needs = MOE_NEEDS_SCORES,
+    .state_size = state_size,
+    .init = init,
+    .on_route = on_route,
+    .replaces = replaces,
+};

@@ -1,0 +1,71 @@
+/* Cumulative: as max rank, where the list ends as soon as its probabilities, by the softmax over
+ * all experts of the layer, sum up to `mass`. A confident router's list is short. */
+#include "policies/reroute.h"
+
+#include <math.h>
+
+struct params {
+    double mass;
+    uint64_t keep;
+};
+
+static const struct moe_param table[] = {
+    {.name = "mass",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct params, mass),
+     .default_text = "0.8",
+     .max = 1,
+     .unit = "probability",
+     .help = "of the router's best scored experts, among which stand-ins are; 0: nothing changes"},
+    {.name = "keep",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct params, keep),
+     .default_text = "1",
+     .max = 65535,
+     .unit = "experts",
+     .help = "the first so many choices are never replaced (the paper's J)"},
+    {0},
+};
+
+static size_t state_size(const struct moe_reroute_env *env)
+{
+    (void)env;
+    return sizeof(struct params);
+}
+
+static void init(void *state, const struct moe_reroute_env *env)
+{
+    *(struct params *)state = *(const struct params *)env->params;
+}
+
+/* Is it in the list: do those before it sum to less than the mass? */
+static bool is_listed(const struct moe_reroute_req *req, moe_expert expert, double mass)
+{
+    double before = 0, all = 0, mine = req->logit[expert];
+    for (uint32_t e = 0; e < req->n_experts; e++) {
+        double p = exp(req->logit[e] - mine);
+        all += p;
+        if (req->logit[e] > req->logit[expert] ||
+            (e < expert && !(req->logit[e] < req->logit[expert])))
+            before += p;
+    }
+    return before < mass * all;
+}
+
+static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i, moe_expert by)
+{
+    const struct params *p = state;
+    return i >= p->keep && is_listed(req, by, p->mass);
+}
+
+const struct moe_reroute_ops moe_reroute_cumulative = {
+    .name = "cumulative",
+    .summary = "resident experts among the best scored of `mass` probability stand in for missing",
+    .source = "arXiv 2412.00099 (cache-conditional experts), cumulative probability",
+    .params = table,
+    .params_size = sizeof(struct params),
+    .needs = MOE_NEEDS_SCORES,
+    .state_size = state_size,
+    .init = init,
+    .replaces = replaces,
+};

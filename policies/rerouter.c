@@ -1,0 +1,233 @@
+#include "policies/rerouter.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum moe_status moe_rerouter_init(struct moe_rerouter *r, const struct moe_reroute_spec *spec,
+                                  uint32_t n_layers, uint32_t n_experts, uint32_t top_k,
+                                  struct moe_err *err)
+{
+    const struct moe_reroute_env env = {n_layers, n_experts, top_k, spec->params};
+    *r = (struct moe_rerouter){0};
+    if (!moe_reroute_is_lossy(spec))
+        return MOE_OK;
+    *r = (struct moe_rerouter){.ops = spec->ops, .n_experts = n_experts, .top_k = top_k};
+    const size_t bytes = spec->ops->state_size ? spec->ops->state_size(&env) : 1;
+    bool ok = (r->state = calloc(1, bytes)) != NULL;
+    ok = (r->expert = calloc(top_k, sizeof *r->expert)) && ok;
+    ok = (r->weight = calloc(top_k, sizeof *r->weight)) && ok;
+    ok = (r->before = calloc(top_k, sizeof *r->before)) && ok;
+    ok = (r->logit = calloc(n_experts, sizeof *r->logit)) && ok;
+    ok = (r->ahead = calloc(n_experts, sizeof *r->ahead)) && ok;
+    ok = (r->resident = calloc(n_experts, sizeof *r->resident)) && ok;
+    if (!ok) {
+        moe_rerouter_release(r);
+        return moe_fail_memory(err, "the reroute rule's state");
+    }
+    if (spec->ops->init)
+        spec->ops->init(r->state, &env);
+    return MOE_OK;
+}
+
+void moe_rerouter_release(struct moe_rerouter *r)
+{
+    free(r->state);
+    free(r->expert);
+    free(r->weight);
+    free(r->before);
+    free(r->logit);
+    free(r->ahead);
+    free(r->resident);
+    *r = (struct moe_rerouter){0};
+}
+
+/* Probability 0 becomes a logit far below all others, and yet a number. */
+static const float LEAST_LOGIT = -100;
+
+/* false: the row was not recorded. */
+static bool take_logits(const float *score, uint32_t n, float *logit)
+{
+    double sum = 0;
+    bool probabilities = true;
+    for (uint32_t e = 0; e < n; e++) {
+        if (!isfinite(score[e]))
+            return false;
+        sum += score[e];
+        probabilities = probabilities && score[e] >= 0;
+    }
+    probabilities = probabilities && fabs(sum - 1) < 1e-3;
+    for (uint32_t e = 0; e < n; e++) {
+        const float l = probabilities ? fmaxf(logf(score[e]), LEAST_LOGIT) : score[e];
+        logit[e] = l;
+    }
+    return true;
+}
+
+static bool is_chosen(const moe_expert *expert, uint32_t n, uint32_t e)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (expert[i] == e)
+            return true;
+    return false;
+}
+
+/* The one with the highest logit that is not chosen, resident where asked for; of equal ones the
+ * lowest number. MOE_NO_EXPERT: there is none. */
+static moe_expert best_outsider(const struct moe_rerouter *r, const float *logit, uint32_t n,
+                                bool resident)
+{
+    moe_expert best = MOE_NO_EXPERT;
+    for (uint32_t e = 0; e < r->n_experts; e++)
+        if ((!resident || r->resident[e]) && !is_chosen(r->expert, n, e) &&
+            (best == MOE_NO_EXPERT || logit[e] > logit[best]))
+            best = (moe_expert)e;
+    return best;
+}
+
+static double mass_of(const float *logit, uint32_t n_experts, const moe_expert *expert, uint32_t n)
+{
+    double top = logit[0], all = 0, mine = 0;
+    for (uint32_t e = 1; e < n_experts; e++)
+        top = fmax(top, logit[e]);
+    for (uint32_t e = 0; e < n_experts; e++)
+        all += exp(logit[e] - top);
+    for (uint32_t i = 0; i < n; i++)
+        mine += exp(logit[expert[i]] - top);
+    return mine / all;
+}
+
+/* The softmax over the n experts, times sum. */
+static void share(const float *logit, const moe_expert *expert, uint32_t n, double sum,
+                  float *weight)
+{
+    double all = 0, first = logit[expert[0]];
+    for (uint32_t i = 0; i < n; i++)
+        all += exp(logit[expert[i]] - first);
+    for (uint32_t i = 0; i < n; i++)
+        weight[i] = (float)(sum * exp(logit[expert[i]] - first) / all);
+}
+
+/* The router's weights into before; returns their sum. */
+static double take_weights(struct moe_rerouter *r, const struct moe_layer_routes *routes,
+                           uint32_t n)
+{
+    double sum = 0;
+    bool known = routes->weight != NULL;
+    for (uint32_t i = 0; i < n && known; i++) {
+        known = isfinite(routes->weight[i]);
+        r->before[i] = routes->weight[i];
+    }
+    if (!known)
+        share(r->logit, routes->expert, n, 1, r->before);
+    for (uint32_t i = 0; i < n; i++)
+        sum += r->before[i];
+    return sum;
+}
+
+static void weigh(struct moe_rerouter *r, const struct moe_reroute_req *req, const moe_expert *was,
+                  double sum)
+{
+    double now = 0;
+    if (req->predicted) {
+        share(req->logit, r->expert, req->n, sum, r->weight);
+        return;
+    }
+    for (uint32_t i = 0; i < req->n; i++) {
+        double ratio = exp((double)req->logit[r->expert[i]] - (double)req->logit[was[i]]);
+        r->weight[i] = (float)(r->before[i] * ratio);
+        now += r->weight[i];
+    }
+    for (uint32_t i = 0; i < req->n && now > 0; i++)
+        r->weight[i] = (float)(r->weight[i] * (sum / now));
+}
+
+static void count(struct moe_rerouter *r, const moe_expert *was, uint32_t n, double sum, bool moved)
+{
+    struct moe_rerouted *d = &r->done;
+    double mass = mass_of(r->logit, r->n_experts, was, n);
+    d->events++;
+    d->events_moved += moved;
+    d->choices += n;
+    d->weight += sum;
+    d->mass += mass;
+    if (!moved)
+        return;
+    d->mass_lost += mass - mass_of(r->logit, r->n_experts, r->expert, n);
+    for (uint32_t i = 0; i < n; i++) {
+        if (is_chosen(r->expert, n, was[i]))
+            continue;
+        d->replaced++;
+        d->weight_moved += r->before[i];
+    }
+}
+
+static void find_residents(struct moe_rerouter *r, const struct moe_cache *cache, uint32_t layer)
+{
+    for (uint32_t e = 0; e < r->n_experts; e++)
+        r->resident[e] = moe_cache_find(cache, layer * r->n_experts + e) != MOE_NO_SLOT;
+}
+
+/* The choices that the rule begins with; returns whether they are the predicted ones. */
+static bool begin(struct moe_rerouter *r, const struct moe_layer_routes *routes, uint32_t n)
+{
+    bool predicted = r->ops->predicted && routes->layer > 0 && r->ahead_of == routes->layer &&
+                     r->ops->predicted(r->state, routes->layer);
+    for (uint32_t i = 0; i < n; i++)
+        r->expert[i] = predicted ? best_outsider(r, r->ahead, i, false) : routes->expert[i];
+    return predicted;
+}
+
+static bool reroute(struct moe_rerouter *r, const struct moe_cache *cache,
+                    struct moe_layer_routes *routes)
+{
+    const moe_expert *was = routes->expert;
+    uint32_t n = 0;
+    while (n < routes->top_k && was[n] != MOE_NO_EXPERT)
+        n++;
+    if (n == 0 || !routes->score || !take_logits(routes->score, r->n_experts, r->logit))
+        return false;
+    find_residents(r, cache, routes->layer);
+    double sum = take_weights(r, routes, n);
+    struct moe_reroute_req req = {routes->layer, n,           r->n_experts, r->expert,
+                                  r->logit,      r->resident, false};
+    req.predicted = begin(r, routes, n);
+    bool moved = req.predicted;
+    if (req.predicted)
+        req.logit = r->ahead;
+    if (r->ops->on_route)
+        r->ops->on_route(r->state, &req);
+    for (uint32_t i = n; i-- > 0;) {
+        if (r->resident[r->expert[i]])
+            continue;
+        moe_expert by = best_outsider(r, req.logit, n, true);
+        if (by == MOE_NO_EXPERT || !r->ops->replaces(r->state, &req, i, by))
+            break;
+        r->expert[i] = by;
+        moved = true;
+    }
+    count(r, was, n, sum, moved);
+    if (!moved)
+        return false;
+    weigh(r, &req, was, sum);
+    for (uint32_t i = n; i < r->top_k; i++) {
+        r->expert[i] = MOE_NO_EXPERT;
+        r->weight[i] = NAN;
+    }
+    routes->expert = r->expert;
+    routes->weight = r->weight;
+    routes->next_use = NULL;
+    return true;
+}
+
+bool moe_rerouter_event(struct moe_rerouter *r, const struct moe_cache *cache,
+                        struct moe_layer_routes *routes)
+{
+    if (!r->ops || routes->n_tokens != 1 || routes->phase != MOE_DECODE)
+        return false;
+    bool moved = reroute(r, cache, routes);
+    bool seen = r->ops->predicted && routes->lookahead &&
+                take_logits(routes->lookahead, r->n_experts, r->ahead);
+    r->ahead_of = seen ? routes->layer + 1 : 0;
+    return moved;
+}
