@@ -2,6 +2,7 @@
 #include "base/progress.h"
 #include "cli/output.h"
 #include "policies/geometry.h"
+#include "policies/result_table.h"
 #include "sim/replay.h"
 #include "traces/hdf5.h"
 #include "traces/source.h"
@@ -12,8 +13,9 @@
 #include <string.h>
 
 struct options {
-    char geometry[1024], policy[1200], admission[256], model[CLI_PATH_MAX], output[CLI_PATH_MAX];
-    int contract, order, phase, cold, compare_log, layers, stream, format;
+    char geometry[1024], policy[1200], admission[256], reroute[256], model[CLI_PATH_MAX],
+        output[CLI_PATH_MAX];
+    int contract, order, phase, cold, compare_log, layers, stream, lossy, format;
     double min_agreement;
     uint64_t seed;
 };
@@ -27,6 +29,11 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, admission, "admission", "always",
                     "which misses are fetched: always, never, quota:quota=8; all: moelab list "
                     "admissions"),
+    CLI_OPTION_NAME(
+        struct options, reroute, "reroute", "none",
+        "with --lossy: which experts stand in for missing ones: cache-prior:lambda=0.5, "
+        "substitute; all: moelab list reroutes"),
+    CLI_OPTION_LOSSY(struct options, lossy),
     {.name = "contract",
      .type = MOE_PARAM_CHOICE,
      .offset = offsetof(struct options, contract),
@@ -87,12 +94,29 @@ static const struct moe_param options[] = {
     {0},
 };
 
-static void add_row(struct moe_table *table, const char *phase, const char *layer,
-                    const struct moe_counts *c)
+struct inputs {
+    struct moe_trace trace; /* in memory; empty when streaming */
+    struct moe_reader *reader;
+    const struct moe_trace_info *info;
+    struct moe_strategy strategy;
+    struct moe_geometry geometry;
+};
+
+static const char *lossy_text(const struct moe_strategy *strategy, char *buf, size_t size)
+{
+    return moe_strategy_is_lossy(strategy) ? moe_reroute_format(&strategy->reroute, buf, size)
+                                           : "no";
+}
+
+/* lossy: of lossy_text; lossless rows are not told so. */
+static void add_row(struct moe_table *table, const char *lossy, const char *phase,
+                    const char *layer, const struct moe_counts *c)
 {
     double lookups = c->lookups ? (double)c->lookups : 1,
            events = c->events ? (double)c->events : 1;
     moe_table_row(table);
+    if (strcmp(lossy, "no") != 0)
+        moe_table_text(table, "lossy", lossy);
     moe_table_text(table, "phase", phase);
     moe_table_text(table, "layer", layer);
     moe_table_u64(table, "lookups", c->lookups);
@@ -111,7 +135,8 @@ static void add_row(struct moe_table *table, const char *phase, const char *laye
     moe_table_u64(table, "fill_bytes", c->fill_bytes);
 }
 
-static void add_layers(struct moe_table *table, const struct moe_replay_result *r, int phase)
+static void add_layers(struct moe_table *table, const char *lossy,
+                       const struct moe_replay_result *r, int phase)
 {
     static const char *const names[] = {"prefill", "decode", "both"};
     char layer[16];
@@ -122,24 +147,26 @@ static void add_layers(struct moe_table *table, const struct moe_replay_result *
         if (phase != MOE_PREFILL)
             moe_counts_add(&sum, &r->layer[MOE_DECODE][l]);
         snprintf(layer, sizeof layer, "%u", l);
-        add_row(table, names[phase], layer, &sum);
+        add_row(table, lossy, names[phase], layer, &sum);
     }
 }
 
-static void fill_table(struct moe_table *table, const struct moe_replay_result *r,
-                       const struct options *o)
+static void fill_table(struct moe_table *table, const struct inputs *in,
+                       const struct moe_replay_result *r, const struct options *o)
 {
+    char buf[1200];
+    const char *lossy = lossy_text(&in->strategy, buf, sizeof buf);
     bool prefill = r->total[MOE_PREFILL].events > 0, decode = r->total[MOE_DECODE].events > 0;
     enum { BOTH = 2 };
     if (o->layers && decode)
-        add_layers(table, r, MOE_DECODE);
+        add_layers(table, lossy, r, MOE_DECODE);
     if (o->layers && prefill)
-        add_layers(table, r, MOE_PREFILL);
+        add_layers(table, lossy, r, MOE_PREFILL);
     if (o->layers && prefill && decode)
-        add_layers(table, r, BOTH);
-    add_row(table, "decode", "all", &r->total[MOE_DECODE]);
-    add_row(table, "prefill", "all", &r->total[MOE_PREFILL]);
-    add_row(table, "both", "all", &r->both);
+        add_layers(table, lossy, r, BOTH);
+    add_row(table, lossy, "decode", "all", &r->total[MOE_DECODE]);
+    add_row(table, lossy, "prefill", "all", &r->total[MOE_PREFILL]);
+    add_row(table, lossy, "both", "all", &r->both);
 }
 
 struct count_field {
@@ -167,9 +194,12 @@ static void json_counts(FILE *out, const char *indent, const struct moe_counts *
 }
 
 /* Totals over both phases as top-level keys, then each phase, then the layers. */
-static void write_json(FILE *out, const struct moe_replay_result *r,
-                       const struct moe_geometry *geometry, const struct options *o)
+static void write_json(FILE *out, const struct moe_replay_result *r, const struct inputs *in,
+                       const struct options *o)
 {
+    const struct moe_geometry *geometry = &in->geometry;
+    const struct moe_rerouted_shares share = moe_rerouted_shares(&r->rerouted);
+    char lossy[1200];
     uint32_t covered = 0;
     for (uint32_t l = 0; l < r->n_layers; l++)
         covered += geometry->pool_of_layer[l] >= 0;
@@ -183,6 +213,11 @@ static void write_json(FILE *out, const struct moe_replay_result *r,
         fprintf(out, ",\n  \"log_rows\": %" PRIu64 ",\n  \"log_agree\": %" PRIu64, r->log_rows,
                 r->log_agree);
     fprintf(out, ",\n  \"contract\": \"%s\"", o->contract ? "access" : "event");
+    fprintf(out, ",\n  \"lossy\": \"%s\"", lossy_text(&in->strategy, lossy, sizeof lossy));
+    fprintf(out,
+            ",\n  \"rerouted_percent\": %.17g,\n  \"weight_moved_percent\": %.17g"
+            ",\n  \"gate_mass_lost_percent\": %.17g",
+            share.replaced, share.weight_moved, share.mass_lost);
     fprintf(out, ",\n  \"decode\": {");
     json_counts(out, " ", &r->total[MOE_DECODE]);
     fprintf(out, "},\n  \"prefill\": {");
@@ -201,32 +236,24 @@ static void write_json(FILE *out, const struct moe_replay_result *r,
     fprintf(out, "\n}\n");
 }
 
-static enum moe_status write_json_file(const struct moe_replay_result *r,
-                                       const struct moe_geometry *geometry, const struct options *o,
-                                       struct moe_err *err)
+static enum moe_status write_json_file(const struct moe_replay_result *r, const struct inputs *in,
+                                       const struct options *o, struct moe_err *err)
 {
     struct moe_output out;
     enum moe_status s = moe_output_create(&out, o->output, err);
     if (s)
         return s;
-    write_json(out.stream, r, geometry, o);
+    write_json(out.stream, r, in, o);
     return moe_output_commit(&out, err);
 }
-
-struct inputs {
-    struct moe_trace trace; /* in memory; empty when streaming */
-    struct moe_reader *reader;
-    const struct moe_trace_info *info;
-    struct moe_strategy strategy;
-    struct moe_geometry geometry;
-};
 
 static enum moe_status write_result(const struct cli_call *call, const struct inputs *in,
                                     const struct moe_replay_result *r, struct moe_err *err)
 {
     const struct options *o = call->options;
     if (o->format == CLI_JSON)
-        return write_json_file(r, &in->geometry, o, err);
+        return write_json_file(r, in, o, err);
+    const struct moe_rerouted_shares share = moe_rerouted_shares(&r->rerouted);
     char policy[1200];
     struct moe_table *table = moe_table_new();
     if (!table)
@@ -237,12 +264,29 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     moe_table_note(table, "geometry", "%s", in->strategy.geometry);
     moe_table_note(table, "policy", "%s",
                    moe_policy_format(&in->strategy.policy, policy, sizeof policy));
+    moe_table_note(table, "lossy", "%s", moe_strategy_is_lossy(&in->strategy) ? "yes" : "no");
+    moe_table_note(table, "reroute", "%s", lossy_text(&in->strategy, policy, sizeof policy));
+    moe_table_note(table, "rerouted_percent", "%.6g", share.replaced);
+    moe_table_note(table, "weight_moved_percent", "%.6g", share.weight_moved);
+    moe_table_note(table, "gate_mass_lost_percent", "%.6g", share.mass_lost);
     moe_table_note(table, "preloaded_experts", "%" PRIu64, r->preloads.experts);
     moe_table_note(table, "preloaded_bytes", "%" PRIu64, r->preloads.bytes);
-    fill_table(table, r, o);
+    fill_table(table, in, r, o);
     enum moe_status s = cli_write_table(table, o->format, o->output, err);
     moe_table_free(table);
     return s;
+}
+
+/* What a terminal shows of it besides the column. */
+static void print_lossy(const struct options *o, const struct inputs *in,
+                        const struct moe_replay_result *r)
+{
+    const struct moe_rerouted_shares share = moe_rerouted_shares(&r->rerouted);
+    if (moe_strategy_is_lossy(&in->strategy) && o->format == CLI_TEXT &&
+        strcmp(o->output, "-") == 0)
+        printf("LOSSY: %.4g %% of the routers' choices replaced, %.4g %% of their weight moved, "
+               "%.4g %% of their gate mass lost\n",
+               share.replaced, share.weight_moved, share.mass_lost);
 }
 
 /* Agreement with the engine's own hits: the last line of the output, and the exit code. */
@@ -271,8 +315,11 @@ static enum moe_status load_strategy(const struct cli_call *call, struct moe_str
         s = moe_strategy_set(strategy, "policy", o->policy, err);
     if (!s)
         s = moe_strategy_set(strategy, "admission", o->admission, err);
+    if (!s)
+        s = moe_strategy_set(strategy, "reroute", o->reroute, err);
     for (int i = 0; !s && i < call->n_sets; i++)
         s = cli_apply_set(call->sets[i], strategy, NULL, err);
+    strategy->lossy = o->lossy;
     return s;
 }
 
@@ -283,7 +330,7 @@ static enum moe_status open_trace(const struct cli_call *call, const struct moe_
 {
     const struct options *o = call->options;
     const char *name = call->args[0];
-    unsigned want = o->compare_log ? MOE_HAS_LOG : 0;
+    unsigned want = moe_strategy_parts(&in->strategy) | (o->compare_log ? MOE_HAS_LOG : 0u);
     bool future = in->strategy.policy.ops->needs & MOE_NEEDS_FUTURE;
     if (moe_trace_name_is_file(name)) {
         enum moe_status s = moe_reader_open(&in->reader, name, err);
@@ -344,7 +391,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                                         .compare_log = o->compare_log,
                                         .seed = o->seed,
                                         .progress = &progress,
-                                        .admission = &in.strategy.admission};
+                                        .admission = &in.strategy.admission,
+                                        .reroute = &in.strategy.reroute,
+                                        .lossy = in.strategy.lossy};
     if (!s)
         moe_progress_begin(&progress, "replaying", "tokens",
                            in.reader ? moe_reader_n_tokens(in.reader) : in.trace.tokens.n_tokens);
@@ -355,6 +404,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     moe_progress_end(&progress);
     if (!s)
         s = write_result(call, &in, &result, err);
+    if (!s)
+        print_lossy(o, &in, &result);
     if (!s)
         s = check_log(o, &result, err);
     moe_replay_release(&result);

@@ -14,7 +14,7 @@ struct options {
     char geometry[1024], policy[256], threads[32];
     char timeline[CLI_PATH_MAX], decisions[CLI_PATH_MAX], output[CLI_PATH_MAX];
     uint64_t max_tokens, timeline_tokens;
-    int bound, gap, prefetch_stats, format;
+    int bound, gap, prefetch_stats, lossy, format;
 };
 
 static const struct moe_param options[] = {
@@ -27,6 +27,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, geometry, "geometry", "", "in place of the strategy's"),
     CLI_OPTION_NAME(struct options, policy, "policy", "", "in place of the strategy's"),
     CLI_OPTION_NAME(struct options, threads, "threads", "", "in place of the strategy's"),
+    CLI_OPTION_LOSSY(struct options, lossy),
     {.name = "max_tokens",
      .type = MOE_PARAM_U64,
      .offset = offsetof(struct options, max_tokens),
@@ -90,6 +91,7 @@ static enum moe_status load_settings(const struct cli_call *call, struct inputs 
             s = moe_strategy_set(&in->strategy, shortcuts[i].key, shortcuts[i].value, err);
     for (int i = 0; !s && i < call->n_sets; i++)
         s = cli_apply_set(call->sets[i], &in->strategy, &in->platform, err);
+    in->strategy.lossy = o->lossy;
     return s;
 }
 
@@ -143,8 +145,9 @@ static enum moe_status simulate_and_draw(const struct options *o, const struct i
     if (!s)
         s = moe_simulate(input, result, err);
     char title[320];
-    snprintf(title, sizeof title, "moelab sim: %s, %s, %s%s", in->strategy.name, in->model.name,
-             in->platform.name, in->trace.info.synthetic ? " (SYNTHETIC trace)" : "");
+    snprintf(title, sizeof title, "moelab sim: %s%s, %s, %s%s", in->strategy.name,
+             cli_lossy_mark(&in->strategy), in->model.name, in->platform.name,
+             in->trace.info.synthetic ? " (SYNTHETIC trace)" : "");
     if (!s)
         s = moe_timeline_write(input->timeline, title, o->timeline, err);
     moe_timeline_free(input->timeline);

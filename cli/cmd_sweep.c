@@ -78,8 +78,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         s = moe_sweep_run(&x, path, (uint32_t)o->jobs, &sum, err);
     if (!s) {
-        printf("sweep  %s: %zu points (%zu run, %zu taken over)%s\n", x.name, sum.n_points,
-               sum.n_run, sum.n_reused, sum.synthetic ? ", SYNTHETIC trace" : "");
+        printf("sweep  %s: %zu points (%zu run, %zu taken over)%s%s\n", x.name, sum.n_points,
+               sum.n_run, sum.n_reused, sum.synthetic ? ", SYNTHETIC trace" : "",
+               x.lossy ? ", LOSSY strategies among them" : "");
         printf("result %s\n", path);
         if (sum.n_failed)
             moe_log("%zu points could not run; see their status column", sum.n_failed);

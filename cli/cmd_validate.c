@@ -19,7 +19,7 @@ struct options {
     char timeline[CLI_PATH_MAX], kernels[32], output[CLI_PATH_MAX];
     uint64_t repeats, threads;
     double tolerance, tolerance_p95;
-    int pin, format;
+    int pin, lossy, format;
 };
 
 static const struct moe_param options[] = {
@@ -28,6 +28,7 @@ static const struct moe_param options[] = {
                     "folder of a Hugging Face model, or tiny-mixtral, tiny-phimoe (or --shape)"),
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",
                     "a name or file, or several with commas between"),
+    CLI_OPTION_LOSSY(struct options, lossy),
     CLI_OPTION_NAME(struct options, geometry, "geometry", "",
                     "in place of the strategies' own, one or several with commas between"),
     CLI_OPTION_NAME(struct options, platform, "platform", "",
@@ -144,8 +145,8 @@ static enum moe_status load_strategies(struct state *st, struct moe_err *err)
     if (!s)
         s = cli_load_platform(o->platform, &st->v.platform, err);
     for (size_t i = 0; !s && i < st->strategies.n; i++) {
-        const struct cli_strategy_choice choice = {.strategy = st->strategies.item[i],
-                                                   .threads = o->threads};
+        const struct cli_strategy_choice choice = {
+            .strategy = st->strategies.item[i], .threads = o->threads, .lossy = o->lossy};
         s = cli_choose_strategy(st->call, &choice, &st->loaded[i], &st->v.platform, err);
     }
     return s;

@@ -92,6 +92,7 @@ enum moe_status cli_choose_strategy(const struct cli_call *call,
     enum moe_status s = cli_load_strategy(choice->strategy, out, err);
     if (s)
         return s;
+    out->lossy = choice->lossy;
     if (choice->threads)
         out->threads = choice->threads;
     else

@@ -60,6 +60,7 @@ void cli_note_allocation(struct moe_table *table, const struct moe_allocation *a
 struct cli_strategy_choice {
     const char *strategy, *geometry, *policy;
     uint64_t threads;
+    bool lossy; /* --lossy */
 };
 
 /* Loads it for a real run: threads of the file beyond the cores of this machine become the cores,

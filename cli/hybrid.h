@@ -9,7 +9,7 @@
 struct cli_hybrid_options {
     char strategy[CLI_PATH_MAX], geometry[1024], policy[256], platform[CLI_PATH_MAX];
     char timeline[CLI_PATH_MAX], decisions[CLI_PATH_MAX];
-    int fit;
+    int fit, lossy;
     struct cli_device_options device;
 };
 
@@ -25,7 +25,7 @@ struct cli_hybrid_options {
          .offset = offsetof(owner, hybrid.fit),                                                    \
          .default_text = "off",                                                                    \
          .help = "shrink a geometry that does not fit into the device's free memory"},             \
-        CLI_DEVICE_OPTIONS(owner, hybrid.device),                                                  \
+        CLI_OPTION_LOSSY(owner, hybrid.lossy), CLI_DEVICE_OPTIONS(owner, hybrid.device),           \
         CLI_OPTION_NAME(owner, hybrid.platform, "platform", "",                                    \
                         "calibrated file of this machine: needed by prefill auto; with --trace "   \
                         "also for the bounds"),                                                    \

@@ -29,6 +29,15 @@ enum cli_format { CLI_TEXT, CLI_TSV, CLI_JSON };
         .default_text = fallback, .size = sizeof(((owner *)0)->field), .help = text                \
     }
 
+/* The one way to a lossy result (policies/reroute.h); `field` is an int. */
+#define CLI_OPTION_LOSSY(owner, field)                                                             \
+    {                                                                                              \
+        .name = "lossy", .type = MOE_PARAM_BOOL, .offset = offsetof(owner, field),                 \
+        .default_text = "off",                                                                     \
+        .help = "allow rules that change which experts are computed (`moelab list reroutes`); "    \
+                "every result then says so"                                                        \
+    }
+
 /* Writes the table in the format to path ("-" is stdout); the file appears whole or not at all. */
 enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
                                 struct moe_err *err);
@@ -47,5 +56,11 @@ enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, st
  * strategy. */
 enum moe_status cli_apply_set(const char *key_value, struct moe_strategy *strategy,
                               struct moe_platform *platform, struct moe_err *err);
+
+/* "" or, where the strategy is lossy, ", LOSSY": for titles. */
+static inline const char *cli_lossy_mark(const struct moe_strategy *strategy)
+{
+    return moe_strategy_is_lossy(strategy) ? ", LOSSY" : "";
+}
 
 #endif

@@ -28,6 +28,7 @@ struct report_table {
     struct moe_tsv tsv;
     enum report_kind kind;
     bool synthetic;
+    bool lossy;      /* some row is of a strategy that changes what is computed */
     bool *numeric;   /* [n_columns] every cell is a number or nan, and one is a number */
     bool *constant;  /* [n_columns] the same cell in each of several rows */
     size_t value;    /* the column that ranks rows: tokens_per_s or hit_rate_percent */

@@ -165,6 +165,16 @@ static bool is_synthetic(const struct moe_tsv *t)
     return false;
 }
 
+/* By the cells; a sweep that only allowed it is not. */
+static bool is_lossy(const struct moe_tsv *t)
+{
+    size_t column = moe_tsv_column(t, "lossy");
+    for (size_t i = 0; column < t->n_columns && i < t->n_rows; i++)
+        if (strcmp(moe_tsv_cell(t, i, column), "no") != 0)
+            return true;
+    return false;
+}
+
 static void find_best(struct report_table *table)
 {
     const struct moe_tsv *t = &table->tsv;
@@ -199,6 +209,7 @@ enum moe_status report_read_table(struct report_table *table, struct moe_err *er
     }
     table->kind = kind_of(t);
     table->synthetic = is_synthetic(t);
+    table->lossy = is_lossy(t);
     find_best(table);
     return MOE_OK;
 }

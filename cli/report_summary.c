@@ -27,6 +27,11 @@ void report_put_badges(const struct report_table *table, FILE *out)
         fputs("<span class=\"badge synthetic\" title=\"no model chose these experts\">SYNTHETIC "
               "routing</span> ",
               out);
+    if (table->lossy)
+        fputs("<span class=\"badge synthetic\" title=\"some strategies compute other experts than "
+              "the "
+              "router chose\">LOSSY</span> ",
+              out);
 }
 
 static bool is_ranked(const struct report_table *table)

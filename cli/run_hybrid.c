@@ -108,6 +108,11 @@ static void log_result(const struct cli_run_hybrid *run, const struct moe_result
             " computed on the device, %" PRIu64 " on the CPU",
             percent(c->hits + c->inflight_hits, c->lookups), c->hits + c->inflight_hits, c->lookups,
             c->inflight_hits, c->misses, c->fills, r->gpu_experts, r->cpu_experts);
+    const struct moe_rerouted_shares share = moe_rerouted_shares(&r->rerouted);
+    if (moe_strategy_is_lossy(&run->base.strategy))
+        moe_log("LOSSY: %.4g %% of the router's choices replaced, %.4g %% of their weight moved, "
+                "%.4g %% of their gate mass lost",
+                share.replaced, share.weight_moved, share.mass_lost);
     if (r->decode_tokens == 0)
         return;
     moe_log("ms/token: device %.3f, CPU %.3f, both %.3f; waiting for copies %.3f, for activations "

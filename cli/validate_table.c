@@ -1,5 +1,7 @@
 #include "cli/validate_table.h"
 
+#include "policies/result_table.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -40,6 +42,11 @@ static void add_point(struct moe_table *table, const struct cli_point *p,
                       const struct cli_validation *v)
 {
     moe_table_text(table, "strategy", p->strategy.name);
+    char lossy[1200];
+    moe_table_text(table, "lossy",
+                   moe_strategy_is_lossy(&p->strategy)
+                       ? moe_reroute_format(&p->strategy.reroute, lossy, sizeof lossy)
+                       : "no");
     moe_table_text(table, "geometry", p->strategy.geometry);
     moe_table_text(table, "decisions", cli_point_decisions(p));
     moe_table_f64(table, "predicted_ms_per_token", p->times.predicted_ms);
@@ -81,6 +88,7 @@ static void add_rest(struct moe_table *table, const struct cli_point *p,
     moe_table_f64(table, "share_of_bound_percent", 100 * sim->bound_ms / p->times.measured_ms);
     moe_table_f64(table, "schedule_bound_ms_per_token", exec->schedule_bound_ms);
     moe_table_f64(table, "share_of_schedule_bound_percent", 100 * exec->schedule_bound_share);
+    moe_rerouted_cells(table, &exec->rerouted);
     moe_table_u64(table, "slots", p->allocation.slots);
     moe_table_u64(table, "redirected_experts", p->allocation.redirected);
 }

@@ -28,4 +28,7 @@ head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"status\"]!=\"ok\"
 awk(program) = sprintf("< awk -F'\\t' '%s%s' '%s'", head, program, tsv)
 # 1 when some row of the file is of a synthetic trace: plots say so.
 synthetic = system(sprintf("grep -q '^# synthetic: yes' '%s' && echo 1 || echo 0", tsv)) + 0
+# 1 when the file may hold lossy results: plots say that too.
+lossy = system(sprintf("grep -q '^# lossy: yes' '%s' && echo 1 || echo 0", tsv)) + 0
+if (lossy) set label 901 'some strategies are LOSSY' at graph 0, graph 1.03 left font ',11' textcolor rgb '#D55E00' noenhanced
 if (synthetic) set label 900 'SYNTHETIC routing' at graph 1, graph 1.03 right font ',11' textcolor rgb '#D55E00' noenhanced

@@ -231,3 +231,15 @@ bool moe_rerouter_event(struct moe_rerouter *r, const struct moe_cache *cache,
     r->ahead_of = seen ? routes->layer + 1 : 0;
     return moved;
 }
+
+static double percent(double part, double whole)
+{
+    return whole > 0 ? 100 * part / whole : 0;
+}
+
+struct moe_rerouted_shares moe_rerouted_shares(const struct moe_rerouted *d)
+{
+    return (struct moe_rerouted_shares){percent((double)d->replaced, (double)d->choices),
+                                        percent(d->weight_moved, d->weight),
+                                        percent(d->mass_lost, d->mass)};
+}

@@ -17,6 +17,12 @@ struct moe_rerouted {
     uint64_t events, events_moved; /* all; with another expert or weight */
 };
 
+/* In percent: choices replaced, weight moved, gate mass lost. 0 where nothing was seen. */
+struct moe_rerouted_shares {
+    double replaced, weight_moved, mass_lost;
+};
+struct moe_rerouted_shares moe_rerouted_shares(const struct moe_rerouted *rerouted);
+
 /* All zero for a strategy that changes nothing: every function then does nothing. */
 struct moe_rerouter {
     const struct moe_reroute_ops *ops;

@@ -95,16 +95,12 @@ static void add_prefetches(struct moe_table *table, const struct moe_result *r)
     moe_table_f64(table, "prefetch_wasted_gb", (double)r->prefetch_wasted_bytes * 1e-9);
 }
 
-static double share_percent(double part, double whole)
-{
-    return whole > 0 ? 100 * part / whole : 0;
-}
-
 void moe_rerouted_cells(struct moe_table *table, const struct moe_rerouted *r)
 {
-    moe_table_f64(table, "rerouted_percent", percent(r->replaced, r->choices));
-    moe_table_f64(table, "weight_moved_percent", share_percent(r->weight_moved, r->weight));
-    moe_table_f64(table, "gate_mass_lost_percent", share_percent(r->mass_lost, r->mass));
+    const struct moe_rerouted_shares share = moe_rerouted_shares(r);
+    moe_table_f64(table, "rerouted_percent", share.replaced);
+    moe_table_f64(table, "weight_moved_percent", share.weight_moved);
+    moe_table_f64(table, "gate_mass_lost_percent", share.mass_lost);
 }
 
 void moe_result_cells(struct moe_table *table, const struct moe_result *r)

@@ -47,7 +47,7 @@ static const char *const top_keys[] = {"trace", "model", "platform", "strategy",
 
 struct header {
     char name[64], title[256], show[512], rank[64];
-    int kind;
+    int kind, lossy;
     uint64_t max_tokens;
 };
 
@@ -88,6 +88,11 @@ static const struct moe_param header_table[] = {
      .default_text = "0",
      .unit = "decode tokens",
      .help = "per point; 0: the whole trace"},
+    {.name = "lossy",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct header, lossy),
+     .default_text = "no",
+     .help = "allow rules that change which experts are computed"},
     {0},
 };
 
@@ -253,21 +258,34 @@ static enum moe_status make_point(struct moe_experiment *x, const struct grid *g
     return MOE_OK;
 }
 
+static enum moe_status note_axis(struct moe_experiment *x, const char *key, struct moe_err *err)
+{
+    for (size_t i = 0; i < x->n_axes; i++)
+        if (strcmp(x->axes[i], key) == 0)
+            return MOE_OK;
+    const char **axes = realloc(x->axes, (x->n_axes + 1) * sizeof *axes);
+    if (!axes)
+        return moe_fail_memory(err, "an experiment");
+    x->axes = axes;
+    x->axes[x->n_axes++] = key;
+    return MOE_OK;
+}
+
 static enum moe_status note_axes(struct moe_experiment *x, const struct grid *grid,
                                  struct moe_err *err)
 {
-    for (size_t a = 0; a < grid->n_axes; a++) {
-        size_t i = 0;
-        while (i < x->n_axes && strcmp(x->axes[i], grid->axis[a].key) != 0)
-            i++;
-        if (i < x->n_axes)
-            continue;
-        const char **axes = realloc(x->axes, (x->n_axes + 1) * sizeof *axes);
-        if (!axes)
-            return moe_fail_memory(err, "an experiment");
-        x->axes = axes;
-        x->axes[x->n_axes++] = grid->axis[a].key;
-    }
+    enum moe_status s = MOE_OK;
+    for (size_t a = 0; !s && a < grid->n_axes; a++)
+        s = note_axis(x, grid->axis[a].key, err);
+    return s;
+}
+
+/* Grids may differ in their trace; nothing else in a row would tell which it was. */
+static enum moe_status note_traces(struct moe_experiment *x, struct moe_err *err)
+{
+    for (size_t i = 1; i < x->n_points; i++)
+        if (strcmp(x->points[i].trace, x->points[0].trace) != 0)
+            return note_axis(x, "trace", err);
     return MOE_OK;
 }
 
@@ -386,12 +404,15 @@ enum moe_status moe_experiment_from_yaml(const struct moe_yaml *root, struct moe
         memcpy(x.rank, header.rank, sizeof x.rank);
         x.kind = header.kind;
         x.max_tokens = header.max_tokens;
+        x.lossy = header.lossy;
         s = read_grid(&x, root, &top, err);
     }
     if (!s)
         s = read_grids(&x, root, &top, err);
     if (!s)
         s = check_points(&x, root, err);
+    if (!s)
+        s = note_traces(&x, err);
     if (s)
         moe_experiment_release(&x);
     else

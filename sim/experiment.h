@@ -8,6 +8,7 @@
  *     platform: paper-4090
  *     strategy: collab
  *     max_tokens: 0
+ *     lossy: no                # yes: reroute rules may change what is computed
  *     set: {dispatch.order: gate}                    # keys fixed for every point
  *     axes:                                          # every combination; the first axis is slowest
  *       threads: [1, 2, 4, 8, 16, 24]
@@ -48,11 +49,13 @@ struct moe_experiment {
     char title[256];
     int kind; /* enum moe_experiment_kind */
     uint64_t max_tokens;
+    int lossy; /* bool: lossy reroute rules are allowed, and the result says so */
     size_t n_plots;
     char plot[MOE_MAX_PLOTS][64];
     char show[512]; /* names parted by commas and spaces; "": nothing is printed */
     char rank[64];  /* a column, or "": as the points stand */
-    size_t n_axes;  /* different axis keys over all grids, in order of appearance */
+    size_t n_axes;  /* different axis keys over all grids, in order of appearance; last "trace"
+                       where grids differ in it */
     const char **axes;
     size_t n_points;
     struct moe_point *points;

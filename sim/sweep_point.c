@@ -7,6 +7,7 @@
 #include "sim/simulate.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,11 +87,14 @@ enum moe_status moe_sweep_resolve(const struct moe_experiment *x, const struct m
         s = moe_find_config("strategies", point->strategy, path, sizeof path, err);
     if (!s)
         s = moe_strategy_load(path, &out->strategy, err);
+    out->strategy.lossy = x->lossy;
     for (size_t i = 0; !s && i < point->n_settings; i++) {
         s = apply_setting(x, &point->settings[i], out, err);
         hash = moe_hash_bytes(hash, point->settings[i].key, strlen(point->settings[i].key) + 1);
         hash = moe_hash_bytes(hash, point->settings[i].value, strlen(point->settings[i].value) + 1);
     }
+    if (!s) /* parts and needs are looked at where the trace is known */
+        s = moe_reroute_check(&out->strategy.reroute, x->lossy, UINT_MAX, 0, err);
     const struct moe_policy_spec *policy = &out->strategy.policy;
     const char *list = !s && policy->ops->file ? policy->ops->file(policy->params) : "";
     if (*list)
@@ -114,8 +118,8 @@ uint64_t moe_sweep_identity(const struct moe_experiment *x, const struct moe_swe
 static void add_axes(struct moe_table *table, const struct moe_experiment *x,
                      const struct moe_point *point)
 {
-    static const char *const labels[] = {"model",  "platform",   "strategy", "geometry",
-                                         "policy", "prefetcher", "threads",  "routing"};
+    static const char *const labels[] = {"model",      "platform", "strategy", "geometry", "policy",
+                                         "prefetcher", "threads",  "routing",  "lossy"};
     for (size_t a = 0; a < x->n_axes; a++) {
         bool label = false;
         for (size_t i = 0; i < sizeof labels / sizeof *labels; i++)
@@ -146,6 +150,7 @@ static void add_replay_cells(struct moe_table *table, const struct moe_replay_re
     moe_table_u64(table, "fills", c->fills);
     moe_table_u64(table, "evictions", c->evictions);
     moe_table_u64(table, "useless_fills", c->useless_fills);
+    moe_rerouted_cells(table, &r->rerouted);
 }
 
 static void add_labels(struct moe_table *table, const struct moe_experiment *x,
@@ -170,7 +175,9 @@ static enum moe_status replay_point(const struct moe_sweep_inputs *in,
     struct moe_replay_options options = {.contract = (enum moe_contract)in->contract,
                                          .phases = (enum moe_phases)in->phases,
                                          .seed = in->strategy.seed,
-                                         .admission = &in->strategy.admission};
+                                         .admission = &in->strategy.admission,
+                                         .reroute = &in->strategy.reroute,
+                                         .lossy = in->strategy.lossy};
     enum moe_status s =
         moe_geometry_parse(in->strategy.geometry, trace->info.n_layers, trace->info.n_experts,
                            trace->info.expert_bytes, &geometry, err);

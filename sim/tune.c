@@ -187,6 +187,11 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
         t->base = *o->base;
     else
         moe_strategy_default(&t->base);
+    if (moe_strategy_is_lossy(&t->base))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "reroute '%s' is lossy: speeds of strategies that compute other things do "
+                        "not compare; the tuner takes reroute=none only",
+                        t->base.reroute.ops->name);
     enum moe_status s = check_shape(o, err);
     if (!s)
         s = find_budget(t, err);
