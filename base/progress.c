@@ -72,7 +72,7 @@ void moe_progress_end(struct moe_progress *p)
 }
 
 /* The one piece of state that cannot be passed: a signal handler takes no argument. */
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, reader_gone;
 
 static void on_signal(int number)
 {
@@ -81,6 +81,13 @@ static void on_signal(int number)
         raise(number);
     }
     interrupted = 1;
+}
+
+/* Not ignored: programs that we start would ignore it too. */
+static void on_pipe(int number)
+{
+    (void)number;
+    reader_gone = 1;
 }
 
 void moe_catch_interrupts(void)
@@ -96,9 +103,22 @@ void moe_catch_interrupts(void)
     action.sa_handler =
         SIG_IGN; /* a limit of file sizes is an error of the write, with its message */
     sigaction(SIGXFSZ, &action, NULL);
+    action.sa_handler = on_pipe;
+    sigaction(SIGPIPE, &action, NULL);
 }
 
 bool moe_interrupted(void)
 {
     return interrupted != 0;
+}
+
+bool moe_reader_gone(void)
+{
+    return reader_gone != 0;
+}
+
+void moe_end_by_pipe(void)
+{
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
 }

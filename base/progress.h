@@ -30,4 +30,10 @@ uint64_t moe_clock_ns(void);
 void moe_catch_interrupts(void);
 bool moe_interrupted(void);
 
+/* Has the reader of standard output or of another pipe gone away? moe_catch_interrupts lets such a
+ * write fail like any other, so that what was begun is cleaned up. */
+bool moe_reader_gone(void);
+/* Ends the process as a reader that went away ends one: by SIGPIPE, without a message. */
+void moe_end_by_pipe(void);
+
 #endif

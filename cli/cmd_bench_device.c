@@ -1,6 +1,7 @@
 #include "cli/device_options.h"
 #include "cli/words.h"
 #include "exec/bench_device.h"
+#include "exec/host_options.h"
 
 #include <string.h>
 
@@ -151,5 +152,6 @@ const struct cli_command cli_bench_device = {
     .options = options,
     .options_size = sizeof(struct options),
     .max_args = 0,
+    .spec = moe_host_params,
     .run = run,
 };

@@ -3,6 +3,7 @@
 #include "cli/inference.h"
 #include "exec/calibrate.h"
 #include "exec/cpu.h"
+#include "exec/host_options.h"
 #include "policies/platform_file.h"
 
 #include <math.h>
@@ -390,9 +391,11 @@ const struct cli_command cli_calibrate = {
         "link, the GPU, whole steps, power. Every round measures every constant once; a constant\n"
         "is the median over the rounds, its spread half of the interquartile range over the\n"
         "median. What cannot be measured here is a guess and says so.\n\n"
-        "On the device `host` the compute stream of a CPU thread takes the GPU's place.",
+        "On the device `host` the compute stream of a CPU thread takes the GPU's place. The keys\n"
+        "are those of --device host:KEY=VALUE,...",
     .options = options,
     .options_size = sizeof(struct options),
     .max_args = 0,
+    .spec = moe_host_params,
     .run = run,
 };

@@ -6,6 +6,7 @@
 #include "policies/prefetcher.h"
 #include "traces/import.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -60,6 +61,19 @@ static void list_prefetchers(void)
                     moe_prefetchers[i]->source, moe_prefetchers[i]->params);
 }
 
+static void list_reroutes(void)
+{
+    for (size_t i = 0; moe_reroutes[i]; i++) {
+        const struct moe_reroute_ops *ops = moe_reroutes[i];
+        print_entry(ops->name, ops->summary, ops->source, NULL);
+        if (ops->replaces)
+            print_note(ops->needs & MOE_NEEDS_LOOKAHEAD
+                           ? "LOSSY: needs --lossy, router scores and lookahead scores"
+                           : "LOSSY: needs --lossy and router scores");
+        moe_params_help(ops->params, "    ", stdout);
+    }
+}
+
 static void list_formats(void)
 {
     for (const struct moe_format *f = moe_formats; f->name; f++)
@@ -82,6 +96,60 @@ static void list_strategies(void)
         snprintf(summary, sizeof summary, "geometry %s, policy %s, admission %s, prefetcher %s",
                  s.geometry, s.policy.ops->name, s.admission.ops->name, s.prefetcher.ops->name);
         print_entry(names[i], summary, s.source, NULL);
+        if (moe_strategy_is_lossy(&s))
+            print_note("LOSSY: changes which experts are computed; needs --lossy");
+    }
+    moe_free_names(names, n);
+}
+
+/* Weights of all experts, and of what a token reads beside them. */
+static void list_models(void)
+{
+    size_t n;
+    char **names = moe_config_names("models", &n);
+    for (size_t i = 0; i < n; i++) {
+        struct moe_model m;
+        struct moe_err err;
+        char summary[256], expert[32], all[32], dense[32];
+        if (cli_load_model(names[i], &m, &err)) {
+            print_entry(names[i], err.text, NULL, NULL);
+            continue;
+        }
+        const uint64_t bytes = moe_model_expert_bytes(&m);
+        const uint64_t rest =
+            m.n_layers * moe_model_dense_layer_bytes(&m) + moe_model_head_bytes(&m);
+        snprintf(summary, sizeof summary,
+                 "%" PRIu64 " layers of %" PRIu64 " experts, top %" PRIu64
+                 "; an expert %s at %g bits, all %s; the rest %s",
+                 m.n_layers, m.n_experts, m.top_k, moe_format_bytes(bytes, expert, sizeof expert),
+                 m.expert_weight_bits,
+                 moe_format_bytes(m.n_layers * m.n_experts * bytes, all, sizeof all),
+                 moe_format_bytes(rest, dense, sizeof dense));
+        print_entry(names[i], summary, m.source, NULL);
+    }
+    moe_free_names(names, n);
+}
+
+static void list_platforms(void)
+{
+    size_t n;
+    char **names = moe_config_names("platforms", &n);
+    for (size_t i = 0; i < n; i++) {
+        struct moe_platform p;
+        struct moe_err err;
+        char summary[256], memory[32];
+        if (cli_load_platform(names[i], &p, &err)) {
+            print_entry(names[i], err.text, NULL, NULL);
+            continue;
+        }
+        snprintf(summary, sizeof summary,
+                 "GPU %s at %g GB/s, link %.3g GB/s (pageable %.3g), %" PRIu64
+                 " cores, memory %g GB/s",
+                 moe_format_bytes(p.gpu.memory_bytes, memory, sizeof memory), p.gpu.read_gb_per_s,
+                 p.link.h2d_pinned_gb_per_s, p.link.h2d_pageable_gb_per_s, p.cpu.cores,
+                 p.dram.read_gb_per_s);
+        print_entry(names[i], summary, NULL, NULL);
+        print_note(p.description);
     }
     moe_free_names(names, n);
 }
@@ -93,8 +161,11 @@ static const struct {
     {"policies", "replacement policies (policy: NAME or NAME:key=value)", list_policies},
     {"admissions", "admission rules (admission: NAME or NAME:key=value)", list_admissions},
     {"prefetchers", "prefetchers (prefetcher: NAME)", list_prefetchers},
+    {"reroutes", "lossy rules (reroute: NAME or NAME:key=value; with --lossy)", list_reroutes},
     {"strategies", "strategies (experiments/strategies/NAME.yaml; --strategy NAME)",
      list_strategies},
+    {"models", "shapes of models (experiments/models/NAME.yaml; --model NAME)", list_models},
+    {"platforms", "machines (experiments/platforms/NAME.yaml; --platform NAME)", list_platforms},
     {"formats", "formats of `moelab trace import`", list_formats},
 };
 
@@ -122,8 +193,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 
 const struct cli_command cli_list = {
     .name = "list",
-    .usage = "[policies|admissions|prefetchers|strategies|formats]",
-    .summary = "policies, rules, strategies and formats with their sources and parameters",
+    .usage = "[policies|admissions|prefetchers|reroutes|strategies|models|platforms|formats]",
+    .summary =
+        "policies, rules, strategies, models, platforms and formats, with sources and parameters",
     .max_args = 1,
     .run = run,
 };

@@ -353,6 +353,7 @@ static enum moe_status check_strategy(const struct cli_call *call, struct moe_er
         {"set", call->n_sets > 0},
         {"device", strcmp(o->hybrid.device.device, "auto") != 0},
         {"fit", o->hybrid.fit},
+        {"lossy", o->hybrid.lossy},
         {"stats", o->stats},
         {"platform", *o->hybrid.platform},
         {"timeline", *o->hybrid.timeline},
@@ -365,6 +366,20 @@ static enum moe_status check_strategy(const struct cli_call *call, struct moe_er
         if (needs[i].given)
             return moe_fail(err, MOE_ERR_USAGE,
                             "--%s needs --strategy (see 'moelab list strategies')", needs[i].name);
+    return MOE_OK;
+}
+
+/* What a trace's routes leave nothing to do for. */
+static enum moe_status check_trace(const struct cli_call *call, struct moe_err *err)
+{
+    static const char *const idle[] = {
+        "system", "max-new-tokens", "ignore-eos", "chat",         "temperature", "top-k", "top-p",
+        "seed",   "context",        "chunk",      "show-special", "interleave",  "stats"};
+    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
+        if (cli_call_sets(call, idle[i]))
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "--%s has no effect with --trace, which runs the trace's own tokens%s",
+                            idle[i], i == 1 ? " (--max-tokens stops it)" : "");
     return MOE_OK;
 }
 
@@ -386,7 +401,8 @@ static enum moe_status check(const struct cli_call *call, struct moe_err *err)
     if (!*o->prompt && !*o->traced.trace)
         return moe_fail(err, MOE_ERR_USAGE,
                         "option '--prompt' is required (-p TEXT; -p - reads standard input)");
-    return check_strategy(call, err);
+    enum moe_status s = *o->traced.trace ? check_trace(call, err) : MOE_OK;
+    return s ? s : check_strategy(call, err);
 }
 
 static enum moe_status prepare(struct generation *g, struct moe_err *err)
@@ -454,7 +470,9 @@ const struct cli_command cli_run = {
         "the device, experts where the strategy says; what was allocated is printed before the\n"
         "first token. A geometry that does not fit is an error unless --fit shrinks it. --threads\n"
         "stands in place of the strategy's. --context 0 then means as long as prompt and answer\n"
-        "need. The keys are those of --device host:KEY=VALUE,...\n\n"
+        "need. The keys are those of --device host:KEY=VALUE,...\n"
+        "After Ctrl-C --timeline and --decisions hold what was done until then; after an error\n"
+        "they are not written.\n\n"
         "--trace runs the routes of a trace in place of the model's own: real copies and kernels,\n"
         "meaningless text, the same result as `moelab sim`. With --shape the weights are made in\n"
         "memory, so that the speed of a model can be measured without its files.\n"

@@ -64,7 +64,7 @@ static enum moe_status print_tokens(struct moe_reader *reader, const struct opti
                         info->n_layers - 1);
     printf("token\tsequence\tstep\tposition\ttoken_id\tphase\tlayer\texperts\n");
     while ((s = moe_reader_next(reader, MOE_HAS_WEIGHT, &block, err)) == MOE_OK && block) {
-        if (block->first_token >= last)
+        if (block->first_token >= last || ferror(stdout))
             break;
         for (uint64_t i = 0; i < block->n_tokens; i++) {
             uint64_t token = block->first_token + i;

@@ -21,6 +21,8 @@ struct cli_call {
     const char *const *sets; /* "key=value" of every --set */
     const char *const *argv; /* the whole line, for provenance */
     int argc;
+    const struct moe_param *params; /* the command's, or NULL */
+    const bool *given;              /* which of them the line sets */
 };
 
 struct cli_command {
@@ -39,13 +41,16 @@ struct cli_command {
 extern const struct cli_command cli_trace_import, cli_trace_info, cli_trace_stats, cli_trace_verify,
     cli_trace_synth, cli_trace_export, cli_trace_cat, cli_replay, cli_sim, cli_sweep, cli_bench,
     cli_bench_kernels, cli_bench_device, cli_list, cli_version, cli_run, cli_record, cli_mrc,
-    cli_calibrate, cli_tune, cli_validate, cli_report, cli_repro;
+    cli_calibrate, cli_tune, cli_validate, cli_report, cli_repro, cli_whatif;
 
 /* Parses argv[0..argc) (after the command's words) into call. The options struct and the argument
  * arrays are heap memory of *call; cli_call_release frees them. --help sets *help. */
 enum moe_status cli_parse(const struct cli_command *command, int argc, char **argv,
                           struct cli_call *call, int *help, struct moe_err *err);
 void cli_call_release(struct cli_call *call);
+
+/* Does the line set this option, be it to its default? */
+bool cli_call_sets(const struct cli_call *call, const char *option);
 
 /* Prints the help of one command on stdout. */
 void cli_help_command(const struct cli_command *command);

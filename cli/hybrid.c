@@ -17,8 +17,11 @@ static enum moe_status load_settings(struct cli_hybrid *h, const struct cli_call
                                      uint64_t threads, struct moe_err *err)
 {
     const struct cli_hybrid_options *o = h->o;
-    const struct cli_strategy_choice choice = {
-        .strategy = o->strategy, .geometry = o->geometry, .policy = o->policy, .threads = threads};
+    const struct cli_strategy_choice choice = {.strategy = o->strategy,
+                                               .geometry = o->geometry,
+                                               .policy = o->policy,
+                                               .threads = threads,
+                                               .lossy = o->lossy};
     enum moe_status s = MOE_OK;
     if (*o->platform)
         s = cli_load_platform(o->platform, &h->platform, err);
@@ -84,11 +87,6 @@ enum moe_status cli_hybrid_explain(const struct cli_hybrid *h, struct moe_err *e
     struct moe_err before = *err;
     if (err->status != MOE_ERR_USAGE || !h->misfit || h->o->fit)
         return err->status;
-    if (strcmp(h->fitted, "none") == 0)
-        return moe_fail(err, before.status,
-                        "%s; not one slot fits: take a device with more memory, fewer layers or a "
-                        "shorter context",
-                        before.text);
     return moe_fail(err, before.status, "%s; --fit makes it '%.60s'", before.text, h->fitted);
 }
 
@@ -117,6 +115,9 @@ void cli_hybrid_log(const struct cli_hybrid *h, const struct moe_allocation *a)
             strategy->geometry, a->slots, moe_format_bytes(a->slot_bytes, slot, sizeof slot),
             moe_format_bytes(a->slots * a->slot_bytes, all, sizeof all),
             moe_policy_format(&strategy->policy, policy, sizeof policy));
+    if (moe_strategy_is_lossy(strategy))
+        moe_log("LOSSY: reroute %s lets other experts stand in for those that the router chooses",
+                moe_reroute_format(&strategy->reroute, policy, sizeof policy));
     moe_log("device %s: %s of weights beside the experts, %s for the rest, %s free",
             cli_device_name(h->device, device, sizeof device),
             moe_format_bytes(a->dense_bytes, dense, sizeof dense),
@@ -155,8 +156,8 @@ enum moe_status cli_hybrid_finish(struct cli_hybrid *h, const char *what, struct
 {
     enum moe_status s = MOE_OK;
     char title[320];
-    snprintf(title, sizeof title, "moelab run: %s, %s, %s", h->strategy.name, what,
-             h->device->ops->name);
+    snprintf(title, sizeof title, "moelab run: %s%s, %s, %s", h->strategy.name,
+             cli_lossy_mark(&h->strategy), what, h->device->ops->name);
     if (h->timeline)
         s = moe_timeline_write(h->timeline, title, h->o->timeline, err);
     if (!s && h->timeline && moe_timeline_dropped(h->timeline))

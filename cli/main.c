@@ -14,7 +14,8 @@ static const struct {
     {"traces in and out of HDF5",
      {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
       &cli_trace_export, &cli_trace_cat}},
-    {"which cache, how fast", {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep, &cli_tune}},
+    {"which cache, how fast",
+     {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep, &cli_tune, &cli_whatif}},
     {"results to look at", {&cli_repro, &cli_report}},
     {"this machine", {&cli_calibrate, &cli_validate}},
     {"the program itself",
@@ -95,7 +96,7 @@ static enum moe_status run(int argc, char **argv, struct moe_err *err)
     else if (!s)
         s = command->run(&call, err);
     cli_call_release(&call);
-    if (!s && fflush(stdout) != 0)
+    if (!s && (fflush(stdout) != 0 || ferror(stdout)))
         s = moe_fail(err, MOE_ERR_IO, "cannot write to standard output");
     return s;
 }
@@ -128,6 +129,8 @@ int main(int argc, char **argv)
     }
     moe_catch_interrupts();
     enum moe_status s = run(argc - skip, argv + skip, &err);
+    if (s && ferror(stdout) && moe_reader_gone())
+        moe_end_by_pipe(); /* `moelab ... | head`: everything is cleaned up, and nobody reads on */
     if (s)
         moe_log("%s", err.text);
     return moe_exit_code(s);

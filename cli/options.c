@@ -52,6 +52,7 @@ struct parser {
     struct cli_call *call;
     void *options;
     const char **args, **sets;
+    bool *given;
 };
 
 /* The value of the option at p->at: after '=', or the next word. */
@@ -93,13 +94,16 @@ static enum moe_status take_option(struct parser *p, struct moe_err *err)
         p->command->options ? moe_param_find(p->command->options, name) : NULL;
     if (!param && strncmp(name, "no-", 3) == 0 && !inline_value && p->command->options) {
         param = moe_param_find(p->command->options, name + 3);
-        if (param && param->type == MOE_PARAM_BOOL)
+        if (param && param->type == MOE_PARAM_BOOL) {
+            p->given[param - p->command->options] = true;
             return moe_param_set(param, p->options, "false", err);
+        }
         param = NULL;
     }
     if (!param)
         return unknown_option(p->command, word, err);
     enum moe_status s = MOE_OK;
+    p->given[param - p->command->options] = true;
     if (param->type == MOE_PARAM_BOOL && !inline_value)
         value = "true";
     else
@@ -137,6 +141,14 @@ static enum moe_status parse_words(struct parser *p, int *help, struct moe_err *
     return MOE_OK;
 }
 
+static size_t count_params(const struct moe_param *params)
+{
+    size_t n = 0;
+    while (params && params[n].name)
+        n++;
+    return n;
+}
+
 enum moe_status cli_parse(const struct cli_command *command, int argc, char **argv,
                           struct cli_call *call, int *help, struct moe_err *err)
 {
@@ -146,12 +158,15 @@ enum moe_status cli_parse(const struct cli_command *command, int argc, char **ar
     p.options = calloc(1, command->options_size + 1);
     p.args = calloc((size_t)argc + 1, sizeof *p.args);
     p.sets = calloc(CLI_SETS_MAX, sizeof *p.sets);
+    p.given = calloc(count_params(command->options) + 1, sizeof *p.given);
     call->options = p.options;
     call->args = p.args;
     call->sets = p.sets;
     call->argv = (const char *const *)argv;
     call->argc = argc;
-    if (!p.options || !p.args || !p.sets)
+    call->params = command->options;
+    call->given = p.given;
+    if (!p.options || !p.args || !p.sets || !p.given)
         return moe_fail_memory(err, "the command line");
     if (command->options)
         moe_params_default(command->options, p.options);
@@ -163,7 +178,14 @@ void cli_call_release(struct cli_call *call)
     free((void *)(uintptr_t)call->options);
     free((void *)(uintptr_t)call->args);
     free((void *)(uintptr_t)call->sets);
+    free((void *)(uintptr_t)call->given);
     *call = (struct cli_call){0};
+}
+
+bool cli_call_sets(const struct cli_call *call, const char *option)
+{
+    const struct moe_param *param = call->params ? moe_param_find(call->params, option) : NULL;
+    return param && call->given[param - call->params];
 }
 
 /* The short names of this command's options, on one line. */

@@ -88,12 +88,25 @@ static enum moe_status show(struct state *st, struct moe_err *err)
     return s ? s : cli_hybrid_finish(&st->hybrid, st->traced.shape.name, err);
 }
 
+/* What was watched until the interrupt is kept, as after one in a text. */
+static void keep_watched(struct state *st)
+{
+    const struct cli_hybrid *h = &st->hybrid;
+    struct moe_err err = {0};
+    if (!h->decisions.n_events && !(h->timeline && moe_timeline_count(h->timeline)))
+        return; /* interrupted before the first step */
+    if (cli_hybrid_finish(&st->hybrid, st->traced.shape.name, &err))
+        moe_log("%s", err.text);
+}
+
 enum moe_status cli_run_trace(const struct cli_run_trace *run, struct moe_err *err)
 {
     struct state st = {.run = run};
     enum moe_status s = open_all(&st, err);
     if (!s)
         s = execute(&st, err);
+    if (s == MOE_ERR_INTERRUPTED)
+        keep_watched(&st);
     if (!s)
         s = add_bound(&st, err);
     if (!s)

@@ -1,5 +1,6 @@
 #include "exec/hybrid.h"
 
+#include "base/units.h"
 #include "exec/stage.h"
 #include "policies/cost.h"
 #include "policies/step.h"
@@ -178,6 +179,7 @@ enum moe_status moe_hybrid_result(const struct moe_hybrid *h, struct moe_result 
     r.prefill_tokens = h->times.n_prefill;
     r.prefill_ns = h->times.prefill_ns;
     moe_result_add_counts(&r, h->setup.cache, &h->setup.geometry);
+    r.rerouted = h->loop.reroute.done;
     if (h->options.power && r.decode_tokens)
         moe_result_add_joules(&r, h->used.cpu, h->used.gpu, h->stage.device->sm != 0);
     *out = r;
@@ -203,7 +205,14 @@ enum moe_status moe_hybrid_room(struct moe_device *device, const struct moe_llm 
     if (s)
         return s;
     const uint64_t other = spec.dense_bytes + moe_setup_staging_bytes(&spec);
-    const uint64_t room = spec.memory_bytes > other ? spec.memory_bytes - other : 0;
+    char a[32], b[32];
+    if (other > spec.memory_bytes)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "model '%s' takes %s without any slot: more than the %s of %s; take a "
+                        "device with more memory, fewer layers or a shorter context",
+                        shape.name, moe_format_bytes(other, a, sizeof a),
+                        moe_format_bytes(spec.memory_bytes, b, sizeof b), spec.device);
+    const uint64_t room = spec.memory_bytes - other;
     const uint64_t all = shape.n_layers * shape.n_experts, n = room / spec.expert_bytes;
     *slots = (uint32_t)(n < all ? n : all);
     return MOE_OK;

@@ -31,8 +31,8 @@ struct moe_hybrid_options {
 void moe_llm_shape(const struct moe_llm *llm, struct moe_model *out);
 
 /* Slots that fit beside all the rest, for a KV cache of `context` tokens and passes of `chunk`:
- * what
- * --fit shrinks a geometry to (policies/geometry_fit.h). Errors: those of moe_expert_layout_of. */
+ * what --fit shrinks a geometry to (policies/geometry_fit.h). Errors: those of
+ * moe_expert_layout_of, MOE_ERR_USAGE when not even the rest fits. */
 enum moe_status moe_hybrid_room(struct moe_device *device, const struct moe_llm *llm,
                                 const struct moe_strategy *strategy, uint32_t context,
                                 uint32_t chunk, uint32_t *slots, struct moe_err *err);

@@ -36,5 +36,17 @@ else
 fi
 expect 0 "static-hot" "$moelab" list strategies
 expect 0 "collab-reference" "$moelab" list
+expect 0 "32 layers of 8 experts, top 2; an expert 336 MiB at 16 bits, all 84.0 GiB" \
+    "$moelab" list models
+expect 0 "link 25.1 GB/s (pageable 10), 24 cores, memory 150 GB/s" "$moelab" list platforms
+expect 2 "usage: moelab bench sim|kernels|device" "$moelab" bench
+expect 0 "link_gb_per_s=NUMBER" "$moelab" calibrate --help
+expect 0 "link_gb_per_s=NUMBER" "$moelab" bench device --help
+expect 0 "as --device host it has 1.0 GiB unless memory_bytes=SIZE" "$moelab" version
+expect 0 "" "$moelab" trace synth uniform:layers=8,experts=8,top_k=2,tokens=20000 -o long.h5
+"$moelab" trace cat long.h5 2>cat.err | head -1 >cat.out
+holds "cat | head: ended by ${PIPESTATUS[0]}" test "${PIPESTATUS[0]}" = 141
+holds "cat | head: $(cat cat.err)" test ! -s cat.err
+holds "cat | head" grep -q "^token" cat.out
 expect 2 "nothing to list" "$moelab" list everything
 finish

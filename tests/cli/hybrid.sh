@@ -101,8 +101,14 @@ for geometry in 8x8 all global:64 per-layer:8,8,8 global:6MiB 8x1; do
     same_text tiny-mixtral --strategy collab --geometry $geometry --fit --device $small
 done
 expect 0 "geometry none, 0 slots" "${hybrid[@]}" --geometry all --device $small --fit
-expect 2 "not one slot fits" "${hybrid[@]}" --geometry 3x2 --device host:memory_bytes=1MiB
-expect 2 "more than the 1.0 MiB" "${hybrid[@]}" --fit --device host:memory_bytes=1MiB
+expect 2 "--fit makes it 'none'" "${hybrid[@]}" --geometry all --device $small
+# Too small for the weights beside the experts: the same clear line, with --fit or without.
+for fit in --fit --no-fit; do
+    expect 2 "without any slot: more than the 1.0 MiB" "${hybrid[@]}" --geometry 3x2 $fit \
+        --device host:memory_bytes=1MiB
+    holds "contradiction" test "$("${hybrid[@]}" --geometry 3x2 $fit \
+        --device host:memory_bytes=1MiB 2>&1 | grep -c 'does not fit')" = 0
+done
 expect 2 "indexes 9 exceeds" "${hybrid[@]}" --geometry 9x2 --device host
 expect 0 "" "${hybrid[@]}" --geometry 3x2 --device host:memory_bytes=3MiB --context 64
 
@@ -120,6 +126,12 @@ expect 2 "exclude each other" "${hybrid[@]}" --trace x.h5
 routes=("$moelab" run --trace x.h5 --strategy collab)
 expect 2 "exclude each other" "${routes[@]}" --model tiny-mixtral --shape tiny-mixtral
 expect 2 "--model FOLDER or --shape" "${routes[@]}"
+for option in "-n 3" "--chunk 512" "--temperature 1" "--top-k 2" "--seed 1" "--context 9" "--stats" \
+    "--no-ignore-eos" "--chat none" "--system x" "--show-special"; do
+    read -ra words <<<"$option"
+    expect 2 "has no effect with --trace" "${routes[@]}" --model tiny-mixtral "${words[@]}"
+done
+one_line "${routes[@]}" --model tiny-mixtral --chunk 4
 expect 2 "--layers is for a --shape" "${routes[@]}" --model tiny-mixtral --layers 2
 expect 2 "--shape needs --trace" "$moelab" run --shape tiny-mixtral --strategy collab -p x
 expect 2 "prefill" "${hybrid[@]}" --geometry 3x2 --device host --set prefill=auto
@@ -165,10 +177,19 @@ columns() { grep -v '^#' | head -1; }
 "$moelab" sim "$folder/t.h5" --geometry 2x3 --format tsv >"$folder/sim.tsv"
 holds "columns differ" [ "$(columns <"$folder/run.tsv")" = "$(columns <"$folder/sim.tsv")" ]
 holds "weights" grep -qF "# weights: the model's own" "$folder/run.tsv"
-holds "no bound without a platform" grep -qE $'nan\tnan$' "$folder/run.tsv"
+# share COLUMN: of the table's row.
+share() {
+    awk -F'\t' -v name="share_of_$1_percent" '!/^#/ && !at { for (at = NF; $at != name; at--); next }
+        !/^#/ { print $at }' "$folder/run.tsv"
+}
+for bound in bound schedule_bound; do
+    holds "no $bound without a platform" [ "$(share $bound)" = nan ]
+done
 "${traced[@]}" --model tiny-mixtral --platform paper-4090 --format tsv >"$folder/run.tsv" \
     2>/dev/null
-holds "a bound with one" grep -qvE $'nan$' <(tail -1 "$folder/run.tsv")
+for bound in bound schedule_bound; do
+    holds "a $bound with one" grep -qE '^[0-9.]+$' <<<"$(share $bound)"
+done
 "${traced[@]}" --shape tiny-mixtral --layers 3 --buffers 5 --max-tokens 7 --format json \
     >"$folder/shape.json" 2>/dev/null
 for word in 'SYNTHETIC, made in memory: 5 buffers for 24 experts' 'first 3 of 8 layers' \
@@ -180,13 +201,49 @@ expect 2 "--fit makes it" "${traced[@]}" --model tiny-mixtral --geometry 8x8 --d
 expect 0 "does not fit" "${traced[@]}" --model tiny-mixtral --geometry 8x8 --device $small --fit
 expect 1 "x.h5" "${routes[@]}" --model tiny-mixtral --device host
 
+# A reader that goes away: the program ends as by SIGPIPE, silently, and nothing is left half-done.
+"${run[@]}" --ignore-eos -n 1500 --strategy collab --geometry 3x2 --device host \
+    --decisions "$folder/pipe.txt" --timeline "$folder/pipe.json" 2>"$folder/pipe.err" |
+    head -c 1 >/dev/null
+holds "SIGPIPE: ended by ${PIPESTATUS[0]}" [ "${PIPESTATUS[0]}" = 141 ]
+holds "SIGPIPE: $(cat "$folder/pipe.err")" test "$(grep -c 'cannot write' "$folder/pipe.err")" = 0
+absent "$folder/pipe.txt"
+absent "$folder/pipe.txt.part"
+absent "$folder/pipe.json"
+
+# Ctrl-C while a trace runs: one line, exit code 1, and what was watched is kept. Interrupted when
+# the first decisions are there; the file grows beside its name until it is whole.
+interrupted=no
+for try in 1 2 3 4 5 6 7 8; do
+    rm -f "$folder"/kept.*
+    "$moelab" run --model tiny-mixtral --strategy collab --geometry 2x3 --device host:launch_us=300 \
+        --trace synth:uniform:layers=8,experts=8,top_k=2,tokens=3000,sequences=2 --threads 2 \
+        --decisions "$folder/kept.txt" --timeline "$folder/kept.json" \
+        >"$folder/kept.out" 2>"$folder/kept.err" &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null && ! [ -s "$(compgen -G "$folder/kept.txt.*.part")" ]; do
+        :
+    done
+    kill -INT "$pid" 2>/dev/null
+    wait "$pid" && continue
+    interrupted=yes
+    break
+done
+holds "Ctrl-C on a trace: $(cat "$folder/kept.err")" [ $interrupted = yes ]
+holds "Ctrl-C on a trace: $(cat "$folder/kept.err")" grep -q "moelab: interrupted" "$folder/kept.err"
+holds "decisions not kept" test -s "$folder/kept.txt"
+holds "timeline not kept" grep -q '"expert"' "$folder/kept.json"
+holds "a result of part of a trace" test ! -s "$folder/kept.out"
+absent "$folder/kept.txt.part"
+
 # Ctrl-C in a step: statistics, one line, exit code 1. A run that was over before the signal came
 # proves nothing, so try again.
 interrupted=no
 for try in 1 2 3 4 5 6 7 8; do
     mkfifo "$folder/pipe$try"
     "$moelab" run --model tiny-phimoe --ignore-eos -n 1500 -p x --strategy collab --geometry 4x2 \
-        --device host:launch_us=100 >"$folder/pipe$try" 2>"$folder/int.err" &
+        --device host:launch_us=100 --decisions "$folder/int.txt" \
+        --timeline "$folder/int.json" >"$folder/pipe$try" 2>"$folder/int.err" &
     pid=$!
     {
         read -r -n 1 _ && kill -INT "$pid"
@@ -198,4 +255,6 @@ for try in 1 2 3 4 5 6 7 8; do
     break
 done
 holds "Ctrl-C: $(cat "$folder/int.err")" [ $interrupted = yes ]
+holds "decisions not kept" test -s "$folder/int.txt"
+holds "timeline not kept" grep -q '"expert"' "$folder/int.json"
 finish
