@@ -39,6 +39,30 @@ static void expect_log(struct world *w, bool timeless, const char *expected)
     free(text);
 }
 
+START_TEST(a_lossy_event_names_what_the_router_chose)
+{
+    moe_expert experts[] = {5, 7}, router[] = {5, 2};
+    moe_slot slots[] = {12, 13}, fills[] = {MOE_NO_SLOT, MOE_NO_SLOT};
+    uint8_t access[] = {MOE_HIT, MOE_HIT}, place[] = {MOE_PLACE_GPU, MOE_PLACE_GPU};
+    struct moe_plan plan = {.fill = fills,
+                            .route = {.layer = 3,
+                                      .n = 2,
+                                      .phase = MOE_DECODE,
+                                      .expert = experts,
+                                      .slot = slots,
+                                      .access = access}};
+    struct moe_decision decision = {.plan = &plan, .place = place, .router = router};
+    char text[128] = "";
+    struct moe_decision_log log = {.stream = fmemopen(text, sizeof text, "w")};
+    moe_decision_log_write(&log, &decision);
+    decision.router = NULL;
+    moe_decision_log_write(&log, &decision);
+    ck_assert_int_eq(fclose(log.stream), 0);
+    ck_assert_str_eq(text, "0 3 decode 5:hit:12:gpu:- 7:hit:13:gpu:- lossy:5,2\n"
+                           "0 3 decode 5:hit:12:gpu:- 7:hit:13:gpu:-\n");
+}
+END_TEST
+
 START_TEST(every_word_of_a_line)
 {
     moe_expert experts[] = {5, 7, 2, 63, 4};
@@ -54,7 +78,7 @@ START_TEST(every_word_of_a_line)
                                       .expert = experts,
                                       .slot = slots,
                                       .access = access}};
-    struct moe_decision decision = {5000000000, &plan, place, false};
+    struct moe_decision decision = {.step = 5000000000, .plan = &plan, .place = place};
     char text[512] = "", blurred[512] = "";
     FILE *out = fmemopen(text, sizeof text, "w");
     struct moe_decision_log log = {.stream = out, .timeless_too = fmemopen(blurred, 512, "w")};
@@ -185,6 +209,7 @@ int main(void)
     TCase *tc = tcase_create("decision log");
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, every_word_of_a_line);
+    tcase_add_test(tc, a_lossy_event_names_what_the_router_chose);
     tcase_add_test(tc, a_run_by_hand);
     tcase_add_test(tc, a_streamed_prompt_by_hand);
     tcase_add_test(tc, random_runs_log_what_they_count);
