@@ -125,10 +125,10 @@ static enum report_kind kind_of(const struct moe_tsv *t)
         const char *command;
         enum report_kind kind;
     } commands[] = {
-        {"sim", REPORT_SIMULATED},   {"sweep", REPORT_SIMULATED}, {"tune", REPORT_SIMULATED},
-        {"run", REPORT_MEASURED},    {"bench", REPORT_MEASURED},  {"calibrate", REPORT_MEASURED},
-        {"record", REPORT_MEASURED}, {"replay", REPORT_COUNTED},  {"mrc", REPORT_COUNTED},
-        {"trace", REPORT_COUNTED},
+        {"sim", REPORT_SIMULATED},   {"sweep", REPORT_SIMULATED},  {"tune", REPORT_SIMULATED},
+        {"run", REPORT_MEASURED},    {"bench", REPORT_MEASURED},   {"calibrate", REPORT_MEASURED},
+        {"record", REPORT_MEASURED}, {"replay", REPORT_COUNTED},   {"mrc", REPORT_COUNTED},
+        {"trace", REPORT_COUNTED},   {"whatif", REPORT_SIMULATED},
     };
     const char *command = moe_tsv_note(t, "command");
     if (moe_tsv_note(t, "device"))

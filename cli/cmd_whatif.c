@@ -1,0 +1,220 @@
+#include "base/file.h"
+#include "base/progress.h"
+#include "cli/output.h"
+#include "cli/plot.h"
+#include "cli/whatif_show.h"
+#include "policies/result_table.h"
+#include "traces/source.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct options {
+    char model[CLI_PATH_MAX], platform[CLI_PATH_MAX], strategy[CLI_PATH_MAX], output[CLI_PATH_MAX];
+    uint64_t pcie_generation, pcie_lanes, channels, max_tokens, jobs;
+    int lossy, plot;
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, model, "model", "",
+                    "model name or file (default: the one that the trace names)"),
+    CLI_OPTION_NAME(struct options, platform, "platform", "paper-4090",
+                    "machine as it is: paper-4090, laptop-4060, desktop-5090, or a file"),
+    CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",
+                    "what runs on it: a name of `moelab list strategies`, or a file; its geometry "
+                    "is fitted to each value"),
+    CLI_OPTION_LOSSY(struct options, lossy),
+    {.name = "pcie_generation",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, pcie_generation),
+     .default_text = "0",
+     .max = 6,
+     .help = "of the machine's slot, 3 to 6; 0: taken to be the slowest slot that carries the "
+             "platform's link rate"},
+    {.name = "pcie_lanes",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, pcie_lanes),
+     .default_text = "0",
+     .max = 16,
+     .unit = "lanes",
+     .help = "of that slot, with --pcie-generation; 0: 16"},
+    {.name = "channels",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, channels),
+     .default_text = "0",
+     .max = 64,
+     .unit = "memory channels",
+     .help = "that the machine has; 0: not known, and bandwidth is varied in multiples"},
+    {.name = "max_tokens",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, max_tokens),
+     .default_text = "0",
+     .unit = "decode tokens",
+     .help = "simulate so many of the trace; 0: all"},
+    {.name = "jobs",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, jobs),
+     .default_text = "0",
+     .max = 4096,
+     .unit = "threads; 0: all cores",
+     .help = "simulations that run at the same time; the result is the same for any number"},
+    {.name = "plot",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct options, plot),
+     .default_text = "on",
+     .help = "draw the picture (--no-plot: data only)"},
+    CLI_OPTION_NAME(struct options, output, "output", "results/whatif",
+                    "folder for what-if.tsv and its picture (.svg, .png, .pdf)"),
+    {0},
+};
+
+struct inputs {
+    struct moe_trace trace;
+    struct moe_model model;
+    struct moe_platform platform;
+    struct moe_strategy strategy[MOE_WHATIF_LINES];
+};
+
+static enum moe_status load_strategies(const struct cli_call *call, struct inputs *in,
+                                       struct moe_err *err)
+{
+    const struct options *o = call->options;
+    const char *const names[MOE_WHATIF_LINES] = {o->strategy, "cpu-only", "on-demand"};
+    enum moe_status s = MOE_OK;
+    for (int line = 0; !s && line < MOE_WHATIF_LINES; line++)
+        s = cli_load_strategy(names[line], &in->strategy[line], err);
+    for (int i = 0; !s && i < call->n_sets; i++)
+        s = cli_apply_set(call->sets[i], &in->strategy[MOE_WHATIF_STRATEGY], &in->platform, err);
+    in->strategy[MOE_WHATIF_STRATEGY].lossy = o->lossy;
+    return s;
+}
+
+static enum moe_status load_inputs(const struct cli_call *call, struct inputs *in,
+                                   struct moe_err *err)
+{
+    const struct options *o = call->options;
+    enum moe_status s = cli_load_platform(o->platform, &in->platform, err);
+    if (!s)
+        s = load_strategies(call, in, err);
+    if (!s && *o->model)
+        s = cli_load_model(o->model, &in->model, err);
+    if (!s)
+        s = moe_trace_from_name(call->args[0],
+                                moe_strategy_parts(&in->strategy[MOE_WHATIF_STRATEGY]),
+                                *o->model ? &in->model : NULL, &in->trace, err);
+    if (s || *o->model)
+        return s;
+    s = cli_load_model(in->trace.info.model, &in->model, err);
+    return s ? moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
+                               in->trace.info.model)
+             : MOE_OK;
+}
+
+static enum moe_status draw(const struct cli_whatif_view *view, const char *tsv, const char *stem,
+                            struct moe_err *err)
+{
+    char title[256];
+    cli_whatif_title(view, title, sizeof title);
+    enum moe_status s = moe_plot("what-if", tsv, stem, title, err);
+    if (!s)
+        printf("plot   %s.svg %s.png %s.pdf\n", stem, stem, stem);
+    if (s != MOE_ERR_UNSUPPORTED)
+        return s;
+    moe_log("%s", err->text);
+    return MOE_OK;
+}
+
+/* Rows that ran. */
+static size_t count_ran(const struct moe_whatif *w)
+{
+    const size_t all = w->n * MOE_WHATIF_LINES;
+    size_t ran = 0;
+    for (size_t i = 0; i < w->n; i++)
+        for (int line = 0; line < MOE_WHATIF_LINES; line++)
+            ran += w->row[i][line].failed.status == MOE_OK;
+    if (ran < all)
+        moe_log("%zu of %zu rows could not run; see their status column", all - ran, all);
+    return ran;
+}
+
+static void paths(const struct options *o, char *stem, size_t stem_size, char *tsv, size_t size)
+{
+    snprintf(stem, stem_size, "%s/what-if", o->output);
+    snprintf(tsv, size, "%s.tsv", stem);
+}
+
+/* Found out before the work, not after it. */
+static enum moe_status check_output(const struct options *o, struct moe_err *err)
+{
+    char stem[CLI_PATH_MAX + 16], tsv[CLI_PATH_MAX + 32];
+    paths(o, stem, sizeof stem, tsv, sizeof tsv);
+    enum moe_status s = moe_make_directories(o->output, err);
+    return s ? s : moe_output_check(tsv, err);
+}
+
+static enum moe_status write_all(const struct cli_whatif_view *view, struct moe_err *err)
+{
+    const struct options *o = view->call->options;
+    char stem[CLI_PATH_MAX + 16], tsv[CLI_PATH_MAX + 32];
+    struct moe_table *table = moe_table_new();
+    if (!table)
+        return moe_fail_memory(err, "the result");
+    paths(o, stem, sizeof stem, tsv, sizeof tsv);
+    cli_whatif_table(view, table);
+    enum moe_status s = cli_write_table(table, CLI_TSV, tsv, err);
+    moe_table_free(table);
+    if (s)
+        return s;
+    cli_whatif_tell(view, stdout);
+    printf("result %s\n", tsv);
+    const size_t ran = count_ran(view->whatif);
+    return o->plot && ran ? draw(view, tsv, stem, err) : MOE_OK;
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    struct inputs in = {0};
+    struct moe_whatif whatif = {0};
+    enum moe_status s = load_inputs(call, &in, err);
+    const struct moe_whatif_spec spec = {
+        .trace = &in.trace,
+        .model = &in.model,
+        .platform = &in.platform,
+        .strategy = {&in.strategy[0], &in.strategy[1], &in.strategy[2]},
+        .pcie_generation = o->pcie_generation,
+        .pcie_lanes = o->pcie_lanes,
+        .channels = o->channels,
+        .max_tokens = o->max_tokens,
+        .jobs = (uint32_t)o->jobs};
+    if (!s)
+        s = moe_whatif_init(&whatif, &spec, err);
+    if (!s)
+        s = check_output(o, err);
+    if (!s)
+        s = moe_whatif_run(&whatif, &spec, err);
+    if (!s)
+        s = write_all(&(struct cli_whatif_view){call, &spec, &whatif}, err);
+    moe_whatif_release(&whatif);
+    moe_trace_release(&in.trace);
+    return s;
+}
+
+const struct cli_command cli_whatif = {
+    .name = "whatif",
+    .usage = "TRACE [options]",
+    .summary = "what a faster slot, memory, card, CPU or smaller weights would give",
+    .description = MOE_TRACE_NAME_HELP
+    "\n\nVaries one thing at a time around the platform as it is: PCIe generation, DRAM channels,\n"
+    "VRAM, CPU cores, bits of an expert's weight. At every value the strategy is simulated with\n"
+    "its cache fitted anew, beside cpu-only, on-demand and the bound. What is scaled how, and "
+    "what\n"
+    "is assumed, stands in sim/whatif.h and in the result's head. --set KEY=VALUE changes the\n"
+    "strategy, --set platform.KEY=VALUE the machine to start from.",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = 1,
+    .takes_sets = true,
+    .run = run,
+};

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# What-if: the platform as it is equals `sim`, same bytes for any jobs, picture, refusals.
+. tests/cli/lib/check.bash
+t=$folder/t.h5
+expect 0 "SYNTHETIC" "$moelab" trace synth \
+    "zipf:layers=8,experts=8,top_k=2,tokens=120,sequences=3,prompt=6" -o "$t"
+model=mixtral-8x7b-8-layers
+
+# cell FILE AXIS LINE COLUMN: of the row of what the platform has.
+cell() {
+    awk -F'\t' -v axis="$2" -v line="$3" -v name="$4" '/^#/ { next }
+        !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
+        $c["axis"] == axis && $c["line"] == line && $c["own"] == "yes" { print $c[name]; exit }' "$1"
+}
+
+# simulated STRATEGY GEOMETRY: tokens/s.
+simulated() {
+    "$moelab" sim "$t" --model $model --strategy "$1" --geometry "$2" --no-bound --format tsv |
+        awk -F'\t' '/^#/ { next }
+            !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
+            { print $c["tokens_per_s"] }'
+}
+
+run=("$moelab" whatif "$t" --model "$model" --channels 4)
+expect 0 "largest gain from one step" "${run[@]}" --no-plot -o "$folder/one" --jobs 1
+expect 0 "SYNTHETIC routing" "${run[@]}" --no-plot -o "$folder/three" --jobs 3
+result=$folder/one/what-if.tsv
+rows() { grep -v '^# command' "$1" >"$1.rows"; }
+rows "$result"
+rows "$folder/three/what-if.tsv"
+same "$result.rows" "$folder/three/what-if.tsv.rows"
+
+for axis in pcie dram vram cores weights; do
+    for line in strategy cpu-only on-demand; do
+        got=$(cell "$result" $axis $line tokens_per_s)
+        want=$(simulated "$(cell "$result" $axis $line strategy)" \
+            "$(cell "$result" $axis $line geometry)")
+        holds "$axis $line: $got, sim has $want" test "$got" = "$want"
+    done
+done
+holds "every row ran" test "$(grep -c $'\tok\t' "$result")" = $((3 * (4 + 5 + 7 + 9 + 4)))
+expect 0 "# synthetic: yes" cat "$result"
+expect 0 "as told" grep axis_dram "$result"
+expect 0 "a guess: the slowest that carries them" grep axis_pcie "$result"
+
+# Memory that the dense weights do not fit into costs its rows only: all three lines of half a GiB,
+# and those that stage copies at one GiB or of float32.
+expect 0 "5 of 81 rows could not run" "$moelab" whatif "$t" --model $model --no-plot \
+    -o "$folder/small" --set platform.gpu.memory_bytes=2GiB --max-tokens 8
+expect 0 "more than the 512 MiB of the GPU" cat "$folder/small/what-if.tsv"
+# A cache that no part changes much.
+expect 0 "change nothing: no single step gains 5 %" "$moelab" whatif "$t" --model tiny-mixtral \
+    --no-plot -o "$folder/nothing" --max-tokens 8
+
+if command -v gnuplot >/dev/null; then
+    expect 0 "plot " "${run[@]}" -o "$folder/drawn" --max-tokens 8
+    for kind in svg png pdf; do
+        holds "a $kind" test -s "$folder/drawn/what-if.$kind"
+    done
+    expect 0 "" "$moelab" report "$folder/drawn" -o "$folder/report.html"
+    expect 0 "DRAM channels" cat "$folder/report.html"
+fi
+
+expect 2 "did you mean 'collab'" "${run[@]}" --strategy colab
+expect 2 "lossy" "${run[@]}" --set reroute=cache-prior
+expect 2 "has 8 layers, 8 experts" "$moelab" whatif "$t" --model mixtral-8x7b
+expect 2 "at most 15.75" "${run[@]}" --pcie-generation 3
+expect 2 "generations are 3 to 6" "${run[@]}" --pcie-generation 1
+expect 2 "channels" "${run[@]}" --channels 65
+expect 2 "missing argument" "$moelab" whatif
+expect 1 "cannot make folder" "${run[@]}" -o "$result/x"
+one_line "${run[@]}" --pcie-lanes 4
+finish
