@@ -4,14 +4,18 @@
 #include "cli/plot.h"
 #include "cli/sweep_show.h"
 #include "sim/experiment.h"
+#include "sim/plan.h"
 #include "sim/sweep.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct options {
-    char output[CLI_PATH_MAX];
-    uint64_t jobs;
+    char output[CLI_PATH_MAX], shard[40];
+    uint64_t jobs, plan;
+    double lost_after;
     int plot;
 };
 
@@ -24,7 +28,20 @@ static const struct moe_param options[] = {
      .default_text = "0",
      .max = 4096,
      .unit = "threads; 0: all cores",
-     .help = "points that run at the same time; the result is the same for any number"},
+     .help = "points that run at the same time; the result is the same for any number; under "
+             "mpirun of each process, 0: its part of the machine"},
+    CLI_OPTION_NAME(struct options, shard, "shard", "",
+                    "i/n: run the i-th (from 1) of n parts only, into a file of its own (default: "
+                    "results/NAME.shard-i-of-n.tsv), for 'moelab sweep merge'"),
+    CLI_OPTION_LOST_AFTER(struct options),
+    {.name = "plan",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, plan),
+     .default_text = "0",
+     .max = 65536,
+     .unit = "processes",
+     .help = "under mpirun: also print what up to so many would bring, from the measured times of "
+             "the points that were run and of the messages"},
     {.name = "plot",
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct options, plot),
@@ -33,15 +50,27 @@ static const struct moe_param options[] = {
     {0},
 };
 
-static enum moe_status output_path(const struct options *o, const struct moe_experiment *x,
-                                   char *path, size_t size, struct moe_err *err)
+struct sweep {
+    const struct options *o;
+    struct moe_experiment x;
+    struct moe_sweep_options how;
+    struct moe_sweep_summary sum;
+    struct moe_team_cost cost;
+    char path[CLI_PATH_MAX + 128];
+};
+
+static enum moe_status output_path(struct sweep *w, struct moe_err *err)
 {
-    if (*o->output) {
-        snprintf(path, size, "%s", o->output);
-        return MOE_OK;
-    }
-    snprintf(path, size, "results/%s.tsv", x->name);
-    return moe_make_directories("results", err);
+    const struct moe_shard shard = w->how.shard;
+    if (*w->o->output)
+        snprintf(w->path, sizeof w->path, "%s", w->o->output);
+    else if (shard.parts)
+        snprintf(w->path, sizeof w->path, "results/%s.shard-%" PRIu32 "-of-%" PRIu32 ".tsv",
+                 w->x.name, shard.part, shard.parts);
+    else
+        snprintf(w->path, sizeof w->path, "results/%s.tsv", w->x.name);
+    bool makes = !*w->o->output && moe_team_rank(w->how.team) == 0;
+    return makes ? moe_make_directories("results", err) : MOE_OK;
 }
 
 /* x.tsv -> x; with several plots x-SCRIPT. */
@@ -52,7 +81,7 @@ static enum moe_status draw(const struct moe_experiment *x, const char *tsv, str
     if (n > 4 && strcmp(tsv + n - 4, ".tsv") == 0)
         n -= 4;
     for (size_t i = 0; !s && i < x->n_plots; i++) {
-        char stem[CLI_PATH_MAX + 80];
+        char stem[CLI_PATH_MAX + 200];
         snprintf(stem, sizeof stem, x->n_plots > 1 ? "%.*s-%s" : "%.*s", (int)n, tsv, x->plot[i]);
         s = moe_plot(x->plot[i], tsv, stem, x->title, err);
         if (!s)
@@ -65,30 +94,113 @@ static enum moe_status draw(const struct moe_experiment *x, const char *tsv, str
     return s;
 }
 
+/* --- what more processes would bring -------------------------------------------------------- */
+
+static enum moe_status print_plan(const struct moe_plan *plan, uint64_t most, struct moe_err *err)
+{
+    struct moe_table *table = moe_table_new();
+    enum moe_status s = table ? MOE_OK : moe_fail_memory(err, "a plan");
+    for (uint64_t ranks = 1; !s && ranks <= most;) {
+        struct moe_plan_row row;
+        s = moe_plan_ranks(plan, (uint32_t)ranks, &row, err);
+        if (s)
+            break;
+        moe_table_row(table);
+        moe_table_u64(table, "processes", row.ranks);
+        moe_table_f64(table, "seconds", row.seconds);
+        moe_table_f64(table, "speedup", row.speedup);
+        moe_table_f64(table, "efficiency_percent", 100 * row.efficiency);
+        moe_table_u64(table, "messages", row.messages);
+        moe_table_text(table, "limited_by", row.limit);
+        ranks = ranks < most && 2 * ranks > most ? most : 2 * ranks;
+    }
+    if (!s)
+        s = moe_table_write_text(table, stdout, err);
+    moe_table_free(table);
+    return s;
+}
+
+/* From this run's measured times; so the numbers are never quite the same twice. */
+static enum moe_status tell_plan(const struct sweep *w, uint32_t threads, struct moe_err *err)
+{
+    const struct moe_team_cost *cost = &w->cost;
+    if (cost->messages == 0 || cost->answers == 0)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--plan: no messages were measured; run it under 'mpirun -n 2' or more, "
+                        "with points left to run");
+    const struct moe_plan plan = {
+        .item_ns = w->how.point_ns,
+        .n_items = w->x.n_points,
+        .threads = threads,
+        .prepare_ns = w->sum.prepare_ns,
+        .handling_ns = (double)cost->handling_ns / (double)cost->messages,
+        .answer_ns = (double)cost->waiting_ns / (double)cost->answers,
+    };
+    printf("plan   simulated from %zu measured points; preparation %.3g s, a message %.3g us of "
+           "rank 0,\n       items %.3g us after they are asked for; %" PRIu32
+           " thread%s a process\n",
+           w->sum.n_run, (double)plan.prepare_ns / 1e9, plan.handling_ns / 1e3,
+           plan.answer_ns / 1e3, threads, threads > 1 ? "s" : "");
+    return print_plan(&plan, w->o->plan, err);
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+static enum moe_status tell(const struct sweep *w, struct moe_err *err)
+{
+    const struct moe_sweep_summary *sum = &w->sum;
+    const struct moe_shard shard = w->how.shard;
+    char part[48] = "";
+    if (shard.parts)
+        snprintf(part, sizeof part, " shard %" PRIu32 "/%" PRIu32, shard.part, shard.parts);
+    printf("sweep  %s%s: %zu points (%zu run, %zu taken over)%s%s\n", w->x.name, part,
+           sum->n_points, sum->n_run, sum->n_reused, sum->synthetic ? ", SYNTHETIC trace" : "",
+           w->x.lossy ? ", LOSSY strategies among them" : "");
+    printf("result %s\n", w->path);
+    if (sum->n_failed)
+        moe_log("%zu points could not run; see their status column", sum->n_failed);
+    if (shard.parts)
+        return MOE_OK;
+    enum moe_status s = cli_sweep_show(&w->x, w->path, err);
+    return !s && w->o->plot ? draw(&w->x, w->path, err) : s;
+}
+
+static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *err)
+{
+    enum moe_status s = moe_experiment_load(file, &w->x, err);
+    if (s)
+        return s;
+    if (w->o->plan) {
+        w->how.cost = &w->cost;
+        w->how.point_ns = calloc(w->x.n_points + 1, sizeof *w->how.point_ns);
+        if (!w->how.point_ns)
+            return moe_fail_memory(err, "a plan");
+    }
+    w->how.jobs = (uint32_t)w->o->jobs;
+    w->how.file = file;
+    s = output_path(w, err);
+    return s ? s : moe_sweep_run_with(&w->x, w->path, &w->how, &w->sum, err);
+}
+
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
-    struct moe_experiment x;
-    struct moe_sweep_summary sum;
-    char path[CLI_PATH_MAX + 8];
-    enum moe_status s = moe_experiment_load(call->args[0], &x, err);
+    struct sweep w = {.o = o};
+    if (*o->shard && moe_shard_parse(o->shard, &w.how.shard, err))
+        return err->status;
+    enum moe_status s = moe_team_open(o->lost_after, &w.how.team, err);
     if (s)
         return s;
-    s = output_path(o, &x, path, sizeof path, err);
-    if (!s)
-        s = moe_sweep_run(&x, path, (uint32_t)o->jobs, &sum, err);
-    if (!s) {
-        printf("sweep  %s: %zu points (%zu run, %zu taken over)%s%s\n", x.name, sum.n_points,
-               sum.n_run, sum.n_reused, sum.synthetic ? ", SYNTHETIC trace" : "",
-               x.lossy ? ", LOSSY strategies among them" : "");
-        printf("result %s\n", path);
-        if (sum.n_failed)
-            moe_log("%zu points could not run; see their status column", sum.n_failed);
-        s = cli_sweep_show(&x, path, err);
-        if (!s && o->plot)
-            s = draw(&x, path, err);
-    }
-    moe_experiment_release(&x);
+    const bool first = moe_team_rank(w.how.team) == 0;
+    const uint32_t threads = moe_team_threads(w.how.team, (uint32_t)o->jobs);
+    s = sweep(&w, call->args[0], err);
+    s = moe_team_close(w.how.team, s, err);
+    if (!s && first) /* after MPI has ended: plots start another program */
+        s = tell(&w, err);
+    if (!s && first && o->plan)
+        s = tell_plan(&w, threads, err);
+    free(w.how.point_ns);
+    moe_experiment_release(&w.x);
     return s;
 }
 
@@ -96,11 +208,16 @@ const struct cli_command cli_sweep = {
     .name = "sweep",
     .usage = "EXPERIMENT.yaml [options]",
     .summary = "every combination of an experiment's keys, in parallel, resumable, with plots",
-    .description = "The format of an experiment is described in sim/experiment.h and shown by\n"
-                   "experiments/fig5-mixtral.yaml. A finished point is not run again.",
+    .description =
+        "The format of an experiment is described in sim/experiment.h and shown by\n"
+        "experiments/fig5-mixtral.yaml. A finished point is not run again.\n\n"
+        "Many machines: 'mpirun -n N moelab sweep ...' (a build with MPI: 'moelab version') deals\n"
+        "the points out to N processes; or --shard i/n in n jobs of their own, then 'moelab sweep\n"
+        "merge'. The result is the same bytes either way. experiments/sweep.slurm does both.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,
     .max_args = 1,
+    .joins_team = true,
     .run = run,
 };

@@ -3,6 +3,7 @@
 #include "cli/command.h"
 #include "exec/device_list.h"
 #include "exec/host_options.h"
+#include "sim/team_mpi.h"
 #include "traces/hdf5.h"
 
 #include <stdio.h>
@@ -22,11 +23,12 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     (void)call;
     struct moe_devices devices;
-    char line[512], note[128];
+    char line[512], note[128], library[80];
     enum moe_status s = moe_device_list(&devices, err);
     if (s)
         return s;
-    printf("moelab %s\nHDF5 %s\n", MOELAB_VERSION, moe_hdf5_version());
+    printf("moelab %s\nHDF5 %s\nMPI %s\n", MOELAB_VERSION, moe_hdf5_version(),
+           moe_team_library(library, sizeof library));
     for (size_t i = 0; i < devices.n; i++)
         printf("device %s%s\n", moe_device_describe(&devices.device[i], line, sizeof line),
                i == 0 ? arena_note(note, sizeof note) : "");

@@ -2,6 +2,7 @@
 #include "base/units.h"
 #include "base/version.h"
 #include "cli/command.h"
+#include "sim/team.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,7 @@ static const struct {
      {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
       &cli_trace_export, &cli_trace_cat}},
     {"which cache, how fast",
-     {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep, &cli_tune, &cli_whatif}},
+     {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep_merge, &cli_sweep, &cli_tune, &cli_whatif}},
     {"results to look at", {&cli_repro, &cli_report}},
     {"this machine", {&cli_calibrate, &cli_validate}},
     {"the program itself",
@@ -96,6 +97,8 @@ static enum moe_status run(int argc, char **argv, struct moe_err *err)
     else if (!s)
         s = command->run(&call, err);
     cli_call_release(&call);
+    if (s && command->joins_team && moe_team_launched_rank() > 0)
+        return MOE_OK; /* rank 0 says it; and a launcher would end that one for our exit code */
     if (!s && (fflush(stdout) != 0 || ferror(stdout)))
         s = moe_fail(err, MOE_ERR_IO, "cannot write to standard output");
     return s;

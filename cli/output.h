@@ -38,6 +38,14 @@ enum cli_format { CLI_TEXT, CLI_TSV, CLI_JSON };
                 "every result then says so"                                                        \
     }
 
+#define CLI_OPTION_LOST_AFTER(owner)                                                               \
+    {                                                                                              \
+        .name = "lost_after", .type = MOE_PARAM_F64, .offset = offsetof(owner, lost_after),        \
+        .default_text = "30", .min = 0.1, .max = 86400, .unit = "seconds",                         \
+        .help = "under mpirun: what a process has that is silent for so long is run by others; "   \
+                "needs a launcher that lets a job outlive one (mpirun --enable-recovery)"          \
+    }
+
 /* Writes the table in the format to path ("-" is stdout); the file appears whole or not at all. */
 enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
                                 struct moe_err *err);

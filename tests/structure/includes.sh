@@ -35,7 +35,7 @@ BEGIN {
     header["cblas"] = "^(cblas|openblas.*)\\.h$"
     where["cblas"] = "^exec/gemm\\.c$"
     header["mpi"] = "^mpi\\.h$"
-    where["mpi"] = "^cli/.*\\.c$"
+    where["mpi"] = "^sim/team_mpi\\.c$"
     header["zlib"] = "^zlib\\.h$"
     header["sentencepiece"] = "^sentencepiece_.*\\.h$"
     where["sentencepiece"] = "^exec/sentencepiece\\.cc$"

@@ -1,0 +1,41 @@
+#include "cli/command.h"
+#include "cli/output.h"
+#include "sim/sweep.h"
+
+#include <stdio.h>
+
+struct options {
+    char output[CLI_PATH_MAX];
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, output, "output", "", "result, x.tsv (required)"),
+    {0},
+};
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    size_t n_points;
+    if (!*o->output)
+        return moe_fail(err, MOE_ERR_USAGE, "no output: give -o x.tsv");
+    enum moe_status s =
+        moe_sweep_merge(call->args, (size_t)call->n_args, o->output, &n_points, err);
+    if (!s)
+        printf("merged %zu points of %d files\nresult %s\n", n_points, call->n_args, o->output);
+    return s;
+}
+
+const struct cli_command cli_sweep_merge = {
+    .name = "sweep merge",
+    .usage = "SHARD.tsv... -o RESULT.tsv",
+    .summary = "one result of what 'sweep --shard' wrote, the bytes of one process",
+    .description = "All n shards of the same sweep, in any order. Refuses what does not belong\n"
+                   "together, and says which shard to run again. 'moelab sweep EXPERIMENT.yaml -o\n"
+                   "RESULT.tsv' then prints and plots it; nothing is left to run.",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .min_args = 1,
+    .max_args = MOE_MAX_SHARDS,
+    .run = run,
+};

@@ -1,0 +1,178 @@
+#include "sim/sweep_rows.h"
+
+#include "base/file.h"
+#include "base/units.h"
+#include "base/version.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum moe_status moe_sweep_line(const struct moe_table *table, bool header, char **out,
+                               struct moe_err *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    if (!stream)
+        return moe_fail_memory(err, "a result row");
+    enum moe_status s = moe_table_write_tsv(table, stream, err);
+    if (fclose(stream) != 0 && !s)
+        s = moe_fail_memory(err, "a result row");
+    if (!s && header)
+        text[strcspn(text, "\n")] = 0;
+    if (!s && !header)
+        text[size - 1] = 0; /* the final newline */
+    char *last = s || header ? NULL : strrchr(text, '\n');
+    char *line = s ? NULL : strdup(last ? last + 1 : text);
+    free(text);
+    if (s)
+        return s;
+    *out = line;
+    return line ? MOE_OK : moe_fail_memory(err, "a result row");
+}
+
+bool moe_sweep_is_ours(const struct moe_sweep *w, size_t i)
+{
+    const struct moe_shard shard = w->o->shard;
+    return !shard.parts || i % shard.parts == shard.part - 1;
+}
+
+uint64_t moe_sweep_hash(const uint64_t *ids, size_t n)
+{
+    return moe_hash_bytes(MOE_HASH_SEED, ids, n * sizeof *ids);
+}
+
+/* --- taken over ----------------------------------------------------------------------------- */
+
+static size_t count_tabs(const char *text)
+{
+    size_t n = 0;
+    for (; *text; text++)
+        n += *text == '\t';
+    return n;
+}
+
+/* Takes over a finished row: it has the sweep's columns and the identity of a point. Rows of points
+ * that could not run are tried again. */
+static void reuse_row(struct moe_sweep *w, const char *line)
+{
+    char *end;
+    uint64_t id = strtoull(line, &end, 16);
+    if (end != line + 16 || strncmp(end, "\tok\t", 4) != 0 ||
+        count_tabs(line) != count_tabs(w->header))
+        return;
+    for (size_t i = 0; i < w->x->n_points; i++) {
+        if (w->ids[i] != id || w->rows[i] || w->skip[i])
+            continue;
+        w->rows[i] = strdup(line);
+        w->skip[i] = w->rows[i] != NULL;
+        w->summary.n_reused += w->skip[i];
+    }
+}
+
+/* Rows of an earlier run. A last line without newline was cut by a kill and does not count. */
+static void reuse_file(struct moe_sweep *w, const char *path)
+{
+    char *text;
+    size_t size;
+    if (moe_file_read(path, MOE_SWEEP_MAX_BYTES, &text, &size, NULL))
+        return;
+    bool same_columns = false;
+    for (char *line = text, *newline; (newline = strchr(line, '\n')); line = newline + 1) {
+        *newline = 0;
+        if (line[0] == '#')
+            continue;
+        if (strcmp(line, w->header) == 0)
+            same_columns = true;
+        else if (same_columns)
+            reuse_row(w, line);
+    }
+    free(text);
+}
+
+void moe_sweep_journal_path(const struct moe_sweep *w, char *buf, size_t size)
+{
+    snprintf(buf, size, "%s.journal", w->output);
+}
+
+/* The journal of an earlier run is replaced in one step: a full disk must not cost its rows. */
+static enum moe_status open_journal(struct moe_sweep *w, const char *path, struct moe_err *err)
+{
+    struct moe_output out;
+    enum moe_status s = moe_output_create(&out, path, err);
+    if (s)
+        return s;
+    fprintf(out.stream, "%s\n", w->header);
+    for (size_t i = 0; i < w->x->n_points; i++)
+        if (w->rows[i])
+            fprintf(out.stream, "%s\n", w->rows[i]);
+    s = moe_output_commit(&out, err);
+    if (s)
+        return s;
+    w->journal = fopen(path, "a");
+    if (!w->journal)
+        return moe_fail(err, MOE_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    return MOE_OK;
+}
+
+enum moe_status moe_sweep_resume(struct moe_sweep *w, struct moe_err *err)
+{
+    char path[4200];
+    moe_sweep_journal_path(w, path, sizeof path);
+    reuse_file(w, w->output);
+    reuse_file(w, path);
+    return open_journal(w, path, err);
+}
+
+/* --- written -------------------------------------------------------------------------------- */
+
+enum moe_status moe_sweep_store(struct moe_sweep *w, size_t i, char *row, struct moe_err *err)
+{
+    w->rows[i] = row;
+    w->summary.n_run++;
+    fprintf(w->journal, "%s\n", row);
+    if (fflush(w->journal) != 0)
+        return moe_fail(err, MOE_ERR_IO, "cannot write '%s.journal': disk full?", w->output);
+    return MOE_OK;
+}
+
+static void write_shard_notes(const struct moe_sweep *w, FILE *out)
+{
+    const struct moe_shard shard = w->o->shard;
+    if (!shard.parts)
+        return;
+    fprintf(out, "# experiment_file: %s\n", w->o->file ? w->o->file : w->x->name);
+    fprintf(out, "# shard: %" PRIu32 "/%" PRIu32 "\n# points: %zu\n# points_hash: %016" PRIx64 "\n",
+            shard.part, shard.parts, w->x->n_points, moe_sweep_hash(w->ids, w->x->n_points));
+}
+
+enum moe_status moe_sweep_write(const struct moe_sweep *w, struct moe_err *err)
+{
+    struct moe_output out;
+    char path[4200];
+    enum moe_status s = moe_output_create(&out, w->output, err);
+    if (s)
+        return s;
+    fprintf(out.stream, "# program: moelab %s\n# experiment: %s\n", MOELAB_VERSION, w->x->name);
+    if (*w->x->title)
+        fprintf(out.stream, "# title: %s\n", w->x->title);
+    for (size_t t = 0; t < w->n_traces; t++) {
+        const struct moe_trace_info *info = &w->traces[t].trace.info;
+        fprintf(out.stream, "# trace: %s (%s%s, %s)\n", w->traces[t].name,
+                info->synthetic ? "SYNTHETIC, " : "", info->model, info->source);
+    }
+    fprintf(out.stream, "# synthetic: %s\n", w->summary.synthetic ? "yes" : "no");
+    fprintf(out.stream, "# lossy: %s\n", w->x->lossy ? "yes" : "no");
+    write_shard_notes(w, out.stream);
+    fprintf(out.stream, "%s\n", w->header);
+    for (size_t i = 0; i < w->x->n_points; i++)
+        if (w->rows[i])
+            fprintf(out.stream, "%s\n", w->rows[i]);
+    s = moe_output_commit(&out, err);
+    moe_sweep_journal_path(w, path, sizeof path);
+    if (!s)
+        remove(path);
+    return s;
+}

@@ -1,0 +1,196 @@
+#define _GNU_SOURCE /* affinity masks; NOLINT(bugprone-reserved-identifier) */
+#include "sim/team_mpi.h"
+
+#include <stdio.h>
+
+#ifdef MOELAB_HAVE_MPI
+
+#include "base/progress.h"
+
+#include <limits.h>
+#include <mpi.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { TAG = 1 };
+
+/* A message under way; MPI reads its bytes until the request is complete. */
+struct sent {
+    struct sent *next;
+    MPI_Request request;
+    char *bytes;
+};
+
+struct mpi_link {
+    struct sent *sent;
+};
+
+static enum moe_status fail_mpi(int code, const char *what, struct moe_err *err)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    return moe_fail(err, MOE_ERR_IO, "MPI cannot %s: %s", what, text);
+}
+
+static void drop_complete(struct mpi_link *link)
+{
+    for (struct sent **at = &link->sent; *at;) {
+        struct sent *sent = *at;
+        int complete = 0;
+        if (MPI_Test(&sent->request, &complete, MPI_STATUS_IGNORE) == MPI_SUCCESS && !complete) {
+            at = &sent->next;
+            continue;
+        }
+        *at = sent->next;
+        free(sent->bytes);
+        free(sent);
+    }
+}
+
+static enum moe_status mpi_send(void *self, uint32_t to, char *bytes, size_t size,
+                                struct moe_err *err)
+{
+    struct mpi_link *link = self;
+    struct sent *sent = size > INT_MAX ? NULL : malloc(sizeof *sent);
+    if (!sent) {
+        free(bytes);
+        return moe_fail_memory(err, "a message");
+    }
+    sent->bytes = bytes;
+    int code = MPI_Isend(bytes, (int)size, MPI_BYTE, (int)to, TAG, MPI_COMM_WORLD, &sent->request);
+    if (code != MPI_SUCCESS) {
+        free(bytes);
+        free(sent);
+        return fail_mpi(code, "send", err);
+    }
+    sent->next = link->sent;
+    link->sent = sent;
+    return MOE_OK;
+}
+
+static enum moe_status mpi_poll(void *self, uint32_t *from, char **bytes, size_t *size,
+                                struct moe_err *err)
+{
+    MPI_Status status;
+    int there = 0, n = 0;
+    *bytes = NULL;
+    drop_complete(self);
+    int code = MPI_Iprobe(MPI_ANY_SOURCE, TAG, MPI_COMM_WORLD, &there, &status);
+    if (code != MPI_SUCCESS)
+        return fail_mpi(code, "look for messages", err);
+    if (!there)
+        return MOE_OK;
+    MPI_Get_count(&status, MPI_BYTE, &n);
+    char *block = malloc((size_t)n + 1);
+    if (!block)
+        return moe_fail_memory(err, "a message");
+    code = MPI_Recv(block, n, MPI_BYTE, status.MPI_SOURCE, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS) {
+        free(block);
+        return fail_mpi(code, "receive", err);
+    }
+    *from = (uint32_t)status.MPI_SOURCE;
+    *bytes = block;
+    *size = (size_t)n;
+    return MOE_OK;
+}
+
+/* What cannot be delivered belongs to ranks that are lost: their requests are left to MPI. */
+static void mpi_close(void *self, uint64_t wait_ns, bool broken)
+{
+    struct mpi_link *link = self;
+    uint64_t begin = moe_clock_ns();
+    while (!broken && link->sent && moe_clock_ns() - begin < wait_ns) {
+        char *bytes;
+        size_t size;
+        uint32_t from;
+        if (!mpi_poll(link, &from, &bytes, &size, NULL))
+            free(bytes);
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    }
+    free(link);
+    if (broken)
+        MPI_Abort(MPI_COMM_WORLD, 1);
+    else
+        MPI_Finalize();
+}
+
+static const struct moe_team_link_ops mpi_ops = {
+    .send = mpi_send, .poll = mpi_poll, .close = mpi_close};
+
+/* This process's part of the processors of its machine: of the n that it may run on, as many as
+ * there are for each of those who may use them. */
+static uint32_t fair_threads(void)
+{
+    cpu_set_t mine, all;
+    MPI_Comm machine;
+    int n = 0, sum = 0;
+    if (sched_getaffinity(0, sizeof mine, &mine) ||
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine))
+        return 0;
+    n = CPU_COUNT(&mine);
+    MPI_Allreduce(&n, &sum, 1, MPI_INT, MPI_SUM, machine);
+    MPI_Allreduce(&mine, &all, (int)sizeof mine, MPI_BYTE, MPI_BOR, machine);
+    MPI_Comm_free(&machine);
+    int threads = sum > 0 ? (int)((long)n * CPU_COUNT(&all) / sum) : 1;
+    return threads > 1 ? (uint32_t)threads : 1;
+}
+
+enum moe_status moe_team_mpi_open(struct moe_team_link *out, struct moe_err *err)
+{
+    int level, rank = 0, size = 1;
+    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
+    if (code != MPI_SUCCESS)
+        return moe_fail(err, MOE_ERR_IO, "MPI does not start (code %d)", code);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    struct mpi_link *link = calloc(1, sizeof *link);
+    if (size == 1 || level < MPI_THREAD_FUNNELED || !link) {
+        free(link);
+        MPI_Finalize();
+        if (size > 1)
+            return moe_fail(err, MOE_ERR_UNSUPPORTED, "this MPI allows no threads beside it");
+        *out = (struct moe_team_link){.size = 1};
+        return MOE_OK;
+    }
+    *out = (struct moe_team_link){.ops = &mpi_ops,
+                                  .self = link,
+                                  .rank = (uint32_t)rank,
+                                  .size = (uint32_t)size,
+                                  .threads = fair_threads()};
+    return MOE_OK;
+}
+
+const char *moe_team_library(char *buf, size_t size)
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int length = 0;
+    MPI_Get_library_version(text, &length);
+    text[strcspn(text, ",\n")] = 0;
+    snprintf(buf, size, "%.60s", text);
+    for (char *c = buf; *c; c++)
+        *c = *c == '\t' ? ' ' : *c;
+    return buf;
+}
+
+#else
+
+enum moe_status moe_team_mpi_open(struct moe_team_link *out, struct moe_err *err)
+{
+    (void)out;
+    return moe_fail(
+        err, MOE_ERR_UNSUPPORTED,
+        "this build has no MPI: install libopenmpi-dev and build again, or use --shard");
+}
+
+const char *moe_team_library(char *buf, size_t size)
+{
+    snprintf(buf, size, "none");
+    return buf;
+}
+
+#endif
