@@ -92,7 +92,8 @@ struct subject {
 static inline struct subject open_subject(const char *model, const char *kernels, uint64_t seed)
 {
     struct subject x = {.llm = open_model(model), .kernels = kernels};
-    const struct moe_session_options options = {.context = 64, .threads = 1, .kernels = kernels};
+    const struct moe_session_options options = {
+        .context = 64, .threads = 1, .kernels = kernels, .lookahead = true};
     struct moe_session *session = open_session(x.llm, &options);
     struct moe_err err = {0};
     x.config = &x.llm->config;

@@ -1,0 +1,194 @@
+/* Lossy rules on the real machine: what it computes of rerouted events has the bits of a lossless
+ * run of the routes and weights that they became. */
+#include "exec/stage.h"
+#include "policies/trace_run.h"
+#include "tests/unit/hybrid_case.h"
+
+static struct moe_err err;
+static struct moe_device *device;
+
+/* What the wrapped machine remembers. */
+static struct capture {
+    const struct moe_llm_config *config;
+    struct moe_stage *stage;
+    struct moe_trace *became; /* where rerouted events go, or NULL */
+    float *logits;            /* [N_TOKENS, V] of each step's last token */
+    uint64_t first, n_moved;
+} seen;
+
+static enum moe_status begin_step(void *machine, const struct moe_step *step, struct moe_err *e)
+{
+    seen.first = step->first;
+    return moe_exec_machine_ops.begin_step(machine, step, e);
+}
+
+static void reroute(void *machine, const struct moe_layer_routes *routes)
+{
+    const struct moe_llm_config *c = seen.config;
+    const size_t at = (seen.first * c->n_layers + routes->layer) * c->top_k;
+    ck_assert_ptr_nonnull(seen.became); /* a lossless run is not rerouted */
+    ck_assert_uint_eq(routes->n_tokens, 1);
+    for (uint32_t k = 0; k < c->top_k; k++) {
+        seen.became->tokens.expert[at + k] = routes->expert[k];
+        seen.became->tokens.weight[at + k] = routes->weight[k];
+    }
+    seen.n_moved++;
+    moe_exec_machine_ops.reroute(machine, routes);
+}
+
+static void after_step(void *user, const struct moe_step *step, uint64_t ns)
+{
+    const size_t v = seen.config->n_vocab, last = step->first + step->n_tokens - 1;
+    (void)user, (void)ns;
+    memcpy(seen.logits + last * v, moe_exec_machine_logits(seen.stage->machine), v * sizeof(float));
+}
+
+/* The subject's tokens with the routes that the CPU chose: a prompt in passes of CHUNK, then one by
+ * one. */
+static struct moe_trace trace_of(const struct subject *x)
+{
+    const struct moe_llm_config *c = x->config;
+    struct moe_trace t = {
+        .info = {.n_layers = c->n_layers, .n_experts = c->n_experts, .top_k = c->top_k}};
+    const struct moe_route_sink *sink = &x->want.routes.sink;
+    const size_t lk = (size_t)N_TOKENS * c->n_layers * c->top_k;
+    const size_t le = (size_t)N_TOKENS * c->n_layers * c->n_experts;
+    ck_assert_int_eq(moe_tokens_init(&t.tokens, &t.info, N_TOKENS,
+                                     MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD, &err),
+                     MOE_OK);
+    for (uint32_t i = 0; i < N_TOKENS; i++) {
+        t.tokens.step[i] = i < PROMPT ? i / CHUNK : i;
+        t.tokens.position[i] = (int32_t)i;
+        t.tokens.token_id[i] = x->tokens[i];
+        t.tokens.phase[i] = i < PROMPT ? MOE_PREFILL : MOE_DECODE;
+    }
+    memcpy(t.tokens.expert, sink->expert, lk * sizeof *sink->expert);
+    memcpy(t.tokens.weight, sink->weight, lk * sizeof *sink->weight);
+    memcpy(t.tokens.score, sink->score, le * sizeof *sink->score);
+    memcpy(t.tokens.lookahead, sink->lookahead, le * sizeof *sink->lookahead);
+    return t;
+}
+
+/* Runs the trace; rerouted events go into became. Returns the logits. */
+static float *run_trace(const struct subject *x, const struct moe_trace *trace,
+                        const struct moe_strategy *strategy, struct moe_trace *became)
+{
+    struct moe_stage stage = {0};
+    struct moe_trace_run run;
+    struct moe_model shape;
+    char name[288];
+    const struct moe_hybrid_options options = {
+        .strategy = strategy, .store = {.kind = MOE_STORE_PINNED}, .pool = {.kernels = x->kernels}};
+    struct moe_trace_run_spec spec = {.trace = trace, .after_step = after_step};
+    struct moe_machine_ops ops = moe_exec_machine_ops;
+    ops.begin_step = begin_step;
+    ops.reroute = reroute;
+    seen = (struct capture){.config = x->config,
+                            .stage = &stage,
+                            .became = became,
+                            .logits =
+                                must_alloc((size_t)N_TOKENS * x->config->n_vocab, sizeof(float))};
+    moe_llm_shape(x->llm, &shape);
+    enum moe_status s = moe_stage_spec(&stage, device, x->llm, strategy, &shape, 64, CHUNK, name,
+                                       &spec.setup, &err);
+    if (!s)
+        s = moe_trace_run_prepare(&run, &spec, &err);
+    if (!s)
+        s = moe_stage_build(&stage, &options, &run.setup, &run.spec.setup, 64, CHUNK, NULL, &err);
+    if (!s)
+        s = moe_trace_run_attach(&run, &ops, stage.machine, NULL, &err);
+    if (!s)
+        s = moe_trace_run_steps(&run, &err);
+    ck_assert_msg(!s, "%s", err.text);
+    ck_assert_uint_eq(run.loop.reroute.done.events_moved, seen.n_moved);
+    moe_stage_release(&stage);
+    moe_trace_run_release(&run);
+    return seen.logits;
+}
+
+static bool same_logits(const struct subject *x, const float *a, const float *b)
+{
+    const size_t v = x->config->n_vocab;
+    return memcmp(a + (PROMPT - 1) * v, b + (PROMPT - 1) * v,
+                  (N_TOKENS - PROMPT + 1) * v * sizeof *a) == 0;
+}
+
+static void check_rule(const struct subject *x, const char *rule, const char *strategy_name,
+                       const char *geometry)
+{
+    struct moe_trace trace = trace_of(x), became = trace_of(x);
+    struct moe_strategy strategy = load(strategy_name, geometry);
+    set(&strategy, "prefill", "cache");
+    float *plain = run_trace(x, &trace, &strategy, NULL);
+    ck_assert(same_logits(x, plain, x->want.logits));
+    set(&strategy, "reroute", rule);
+    strategy.lossy = true;
+    float *lossy = run_trace(x, &trace, &strategy, &became);
+    const uint64_t n_moved = seen.n_moved;
+    set(&strategy, "reroute", "none");
+    float *forced = run_trace(x, &became, &strategy, NULL);
+    ck_assert_msg(same_logits(x, lossy, forced), "%s, %s %s", rule, strategy_name, geometry);
+    ck_assert_msg(n_moved && !same_logits(x, lossy, plain), "%s: %u events", rule,
+                  (unsigned)n_moved);
+    free(plain);
+    free(lossy);
+    free(forced);
+    moe_trace_release(&trace);
+    moe_trace_release(&became);
+}
+
+START_TEST(a_rerouted_event_is_what_it_became)
+{
+    struct moe_device_options options = {.spec = "host:delay_us=20"};
+    ck_assert_msg(!moe_device_open(&device, &options, &err), "%s", err.text);
+    for (int m = 0; m < N_MODELS; m++) {
+        struct subject x = open_subject(models[m], NULL, 5);
+        check_rule(&x, "cache-prior:lambda=3,keep=0", "collab", "2x2");
+        check_rule(&x, "max-rank:rank=99,keep=0", "collab-reference", "1x3");
+        check_rule(&x, "daop:first=1", "collab", "global:3");
+        close_subject(&x);
+    }
+    moe_device_close(device);
+}
+END_TEST
+
+/* With the model's own routes: idle, the text of the model; busy, other bits, the same again. */
+START_TEST(own_routes)
+{
+    struct moe_device_options options = {.spec = "host"};
+    ck_assert_msg(!moe_device_open(&device, &options, &err), "%s", err.text);
+    struct subject x = open_subject(models[0], NULL, 6);
+    struct outcome first = new_outcome(x.config), again = new_outcome(x.config);
+    struct moe_strategy strategy = load("collab", "2x3");
+    set(&strategy, "reroute", "cache-prior:lambda=0");
+    ck_assert_int_eq(run_hybrid(&x, device, &strategy, &first, &err), MOE_ERR_USAGE);
+    ck_assert_msg(strstr(err.text, "is lossy") != NULL, "%s", err.text);
+    strategy.lossy = true;
+    ck_assert_msg(!run_hybrid(&x, device, &strategy, &first, &err), "%s", err.text);
+    expect_same(&x, &first, "idle");
+    set(&strategy, "reroute", "daop:first=1");
+    ck_assert_msg(!run_hybrid(&x, device, &strategy, &first, &err), "%s", err.text);
+    ck_assert_msg(!run_hybrid(&x, device, &strategy, &again, &err), "%s", err.text);
+    ck_assert(!same_logits(&x, first.logits, x.want.logits));
+    free_outcome(&first);
+    free_outcome(&again);
+    close_subject(&x);
+    moe_device_close(device);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("reroute on the real machine");
+    TCase *tc = tcase_create("reroute");
+    tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, a_rerouted_event_is_what_it_became);
+    tcase_add_test(tc, own_routes);
+    suite_add_tcase(suite, tc);
+    SRunner *sr = srunner_create(suite);
+    srunner_set_fork_status(sr, CK_NOFORK);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
