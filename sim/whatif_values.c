@@ -267,7 +267,7 @@ static void add_dram(struct maker *m)
         snprintf(text->title, sizeof text->title, "DRAM channels");
         snprintf(text->note, sizeof text->note,
                  "the platform's %.4g GB/s are of %" PRIu64 " channels, as told; others in "
-                 "proportion, at the same rate a thread",
+                 "proportion, what one thread reads alone as it is",
                  gb_per_s, own);
         for (size_t i = 0; i < n; i++)
             say_number(add_dram_value(m, values[i] / (double)own), values[i]);
@@ -276,7 +276,7 @@ static void add_dram(struct maker *m)
     snprintf(text->title, sizeof text->title, "DRAM channels (multiples)");
     snprintf(text->note, sizeof text->note,
              "multiples of the platform's %.4g GB/s, whose number of channels was not told "
-             "(--channels); at the same rate a thread",
+             "(--channels); what one thread reads alone stays",
              gb_per_s);
     for (int i = 0; i < N_MULTIPLES; i++)
         say(add_dram_value(m, multiples[i]), multiples_said[i]);
