@@ -96,6 +96,37 @@ START_TEST(any_legal_order_has_the_bits_of_the_cpu)
 }
 END_TEST
 
+/* Events that a lossy rule changes: the bits of `host`, which has those of a lossless run of what
+ * they became (test_reroute_exec.c). What is resident stays, so that no order changes a decision.
+ */
+START_TEST(rerouted_events_have_the_bits_of_host)
+{
+    enum { SEEDS = SLOW ? 2 : 60 };
+    struct subject x = open_subject(models[_i], "portable", 5);
+    struct outcome want = new_outcome(x.config), got = new_outcome(x.config);
+    struct moe_strategy strategy = load("static-random", "2x3");
+    struct moe_device *host = NULL;
+    struct moe_err err = {0};
+    const struct moe_device_options options = {.spec = "host", .kernels = "portable"};
+    ck_assert_int_eq(moe_device_open(&host, &options, &err), MOE_OK);
+    strategy.lossy = true;
+    set(&strategy, "reroute", _i ? "cache-prior:lambda=9,keep=0" : "daop:first=1");
+    ck_assert_msg(!run_hybrid(&x, host, &strategy, &want, &err), "%s", err.text);
+    moe_device_close(host);
+    const size_t v = x.config->n_vocab, n = (size_t)(N_TOKENS - PROMPT + 1) * v * sizeof(float);
+    ck_assert(memcmp(want.logits + (PROMPT - 1) * v, x.want.logits + (PROMPT - 1) * v, n) != 0);
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct moe_device *device = open_seed(seed, "portable", true);
+        ck_assert_msg(!run_hybrid(&x, device, &strategy, &got, &err), "%s", err.text);
+        ck_assert(memcmp(want.logits + (PROMPT - 1) * v, got.logits + (PROMPT - 1) * v, n) == 0);
+        close_all(device);
+    }
+    free_outcome(&want);
+    free_outcome(&got);
+    close_subject(&x);
+}
+END_TEST
+
 /* How many of the kind a run has. */
 static uint64_t count_of(const struct subject *x, enum cuda_emulation_fault kind)
 {
@@ -162,6 +193,7 @@ int main(void)
     tcase_add_loop_test(bits, deterministic_runs_have_the_bits_of_the_cpu, 0, N_MODELS);
     tcase_add_loop_test(group(suite, "fast"), fast_runs_are_near_the_cpu, 0, N_MODELS);
     tcase_add_test(group(suite, "orders"), any_legal_order_has_the_bits_of_the_cpu);
+    tcase_add_loop_test(group(suite, "lossy"), rerouted_events_have_the_bits_of_host, 0, N_MODELS);
     tcase_add_loop_test(group(suite, "faults"), faults_midway_end_cleanly, 0, 4);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);
