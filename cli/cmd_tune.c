@@ -19,6 +19,7 @@ struct options {
     char model[CLI_PATH_MAX], platform[CLI_PATH_MAX], output[CLI_PATH_MAX], table[CLI_PATH_MAX];
     char held_out[CLI_PATH_MAX];
     uint64_t budget, max_points, rungs, finalists, max_tokens, seed, jobs;
+    double lost_after;
     int format;
 };
 
@@ -75,7 +76,9 @@ static const struct moe_param options[] = {
      .default_text = "0",
      .max = 4096,
      .unit = "threads",
-     .help = "strategies timed at once; 0: OMP_NUM_THREADS, or every core"},
+     .help = "strategies timed at once; 0: OMP_NUM_THREADS, or every core; under mpirun of each "
+             "process, 0: its part of the machine"},
+    CLI_OPTION_LOST_AFTER(struct options),
     CLI_OPTION_NAME(struct options, table, "table", "-",
                     "file for the table of finalists; - is standard output"),
     CLI_OPTION_FORMAT(struct options),
@@ -453,7 +456,12 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct options *o = call->options;
     struct inputs in = {0};
     struct moe_tune_result result = {0};
-    enum moe_status s = load_inputs(call, &in, err);
+    struct moe_team *team;
+    enum moe_status s = moe_team_open(o->lost_after, &team, err);
+    if (s)
+        return s;
+    const bool first = moe_team_rank(team) == 0;
+    s = load_inputs(call, &in, err);
     const struct moe_tune_options tune = {.trace = &in.trace,
                                           .model = &in.model,
                                           .platform = &in.platform,
@@ -465,10 +473,12 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                                           .n_rungs = o->rungs,
                                           .max_tokens = o->max_tokens,
                                           .seed = o->seed,
-                                          .jobs = (uint32_t)o->jobs};
+                                          .jobs = (uint32_t)o->jobs,
+                                          .team = team};
     if (!s)
         s = moe_tune(&tune, &result, err);
-    if (!s)
+    s = moe_team_close(team, s, err);
+    if (!s && first)
         s = write_all(&(struct report){call, &in, &result}, err);
     moe_tune_release(&result);
     moe_trace_release(&in.trace);
@@ -485,11 +495,14 @@ const struct cli_command cli_tune = {
     "them. The result is the strategy with the most decode tokens per second there, its gain\n"
     "over the simple designs with an interval, and a file that `moelab sim --strategy` and\n"
     "`moelab run --strategy` take. --set fixes what is not searched: platform.KEY, threads,\n"
-    "fill.memory, dispatch.order, dispatch.overlap, seed.",
+    "fill.memory, dispatch.order, dispatch.overlap, seed.\n\n"
+    "'mpirun -n N moelab tune ...' divides the search among N processes (a build with MPI:\n"
+    "'moelab version'); the result is the same bytes.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,
     .max_args = 1,
     .takes_sets = true,
+    .joins_team = true,
     .run = run,
 };

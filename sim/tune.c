@@ -1,14 +1,14 @@
 #include "sim/tune.h"
 
 #include "base/units.h"
+#include "base/version.h"
 #include "policies/cost.h"
-#include "sim/simulate.h"
+#include "sim/tune_judge.h"
 #include "sim/tune_search.h"
 #include "sim/tune_ways.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +28,7 @@ struct tuner {
     struct moe_tune_search search;
     struct moe_tune_units units;
     uint64_t *worth, *static_worth; /* [L, E + 1] */
+    uint64_t identity;              /* of what was given */
     /* [rows]: points judged, the families they stand for, and their times on the held-out part */
     size_t n_judged;
     struct moe_tune_candidate *judged;
@@ -179,6 +180,30 @@ static enum moe_status divide_slots(struct tuner *t, struct moe_err *err)
     return s ? s : add_ways(t, t->static_worth, err);
 }
 
+/* The same on ranks that were given the same; machines may hold files that differ. */
+static uint64_t identify(const struct tuner *t)
+{
+    const struct moe_tokens *tokens = &t->r->split.train.tokens;
+    const struct moe_tune_options *o = t->o;
+    struct moe_costs costs;
+    moe_costs_init(&costs, o->model, o->platform, o->platform->cpu.cores);
+    const uint64_t given[] = {o->seed,
+                              o->max_points,
+                              o->n_keep,
+                              o->n_rungs,
+                              o->max_tokens,
+                              o->threads,
+                              t->r->slots,
+                              (uint64_t)costs.cpu_expert_ns,
+                              (uint64_t)costs.gpu_expert_ns,
+                              (uint64_t)costs.copy_ns[0],
+                              t->r->split.held_out.tokens.n_tokens};
+    size_t routes = tokens->n_tokens * o->trace->info.n_layers * o->trace->info.top_k;
+    uint64_t hash = moe_hash_bytes(MOE_HASH_SEED, MOELAB_VERSION, sizeof MOELAB_VERSION);
+    hash = moe_hash_bytes(hash, given, sizeof given);
+    return moe_hash_bytes(hash, tokens->expert, routes * sizeof *tokens->expert);
+}
+
 static enum moe_status prepare(struct tuner *t, struct moe_err *err)
 {
     const struct moe_tune_options *o = t->o;
@@ -197,6 +222,8 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
         s = find_budget(t, err);
     if (!s)
         s = moe_tune_split(o->trace, o->seed, &t->r->split, err);
+    if (!s)
+        t->identity = identify(t);
     if (!s)
         s = fit_list(t, err);
     if (!s)
@@ -226,6 +253,8 @@ static void start_search(const struct tuner *t, struct moe_tune_search *q,
                                   .max_tokens = o->max_tokens,
                                   .seed = o->seed,
                                   .jobs = o->jobs,
+                                  .team = o->team,
+                                  .identity = t->identity,
                                   .worth = t->worth,
                                   .static_worth = t->static_worth};
 }
@@ -352,50 +381,27 @@ static enum moe_status gather(struct tuner *t, struct moe_err *err)
 
 /* --- judgement ------------------------------------------------------------------------------ */
 
-static enum moe_status judge_one(struct tuner *t, size_t i, struct moe_err *err)
-{
-    struct moe_tune_row *row = &t->r->row[i];
-    t->ms[i] = calloc(t->units.n_tokens + 1, sizeof *t->ms[i]);
-    if (!t->ms[i])
-        return moe_fail_memory(err, "the times of the tokens");
-    enum moe_status s = moe_tune_strategy(&t->space, t->judged[i].point, &row->strategy, err);
-    struct moe_sim_input input = {.trace = &t->r->split.held_out,
-                                  .model = t->o->model,
-                                  .platform = t->o->platform,
-                                  .strategy = &row->strategy,
-                                  .bound = true,
-                                  .token_ms = t->ms[i]};
-    if (!s)
-        s = moe_simulate(&input, &row->held_out, err);
-    row->train_tokens_per_s = 1e9 / t->judged[i].ns;
-    row->families = t->families[i];
-    return s;
-}
-
 static enum moe_status judge_all(struct tuner *t, struct moe_err *err)
 {
-    const size_t n = t->n_judged;
-    struct moe_err failed = {0};
-    struct moe_progress progress;
-    uint64_t done = 0;
-    /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
-    int threads = t->o->jobs ? (int)t->o->jobs : omp_get_max_threads();
-    moe_progress_begin(&progress, "tuning, finalists", "strategies", n);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (size_t i = 0; i < n; i++) {
-        struct moe_err own = {0};
-        enum moe_status s = judge_one(t, i, &own);
-#pragma omp critical(tune)
-        {
-            if (s && !failed.status)
-                failed = own;
-            moe_progress_update(&progress, ++done);
-        }
+    const struct moe_tune_judging judging = {.team = t->o->team,
+                                             .jobs = t->o->jobs,
+                                             .identity = t->identity,
+                                             .held_out = &t->r->split.held_out,
+                                             .n_tokens = t->units.n_tokens,
+                                             .model = t->o->model,
+                                             .platform = t->o->platform,
+                                             .space = &t->space,
+                                             .n = t->n_judged,
+                                             .candidate = t->judged,
+                                             .row = t->r->row,
+                                             .ms = t->ms};
+    enum moe_status s = moe_tune_judge(&judging, err);
+    for (size_t i = 0; !s && i < t->n_judged; i++) {
+        struct moe_tune_row *row = &t->r->row[i];
+        row->train_tokens_per_s = 1e9 / t->judged[i].ns;
+        row->families = t->families[i];
     }
-    moe_progress_end(&progress);
-    if (failed.status)
-        *err = failed;
-    return failed.status;
+    return s;
 }
 
 /* What comes first in the table: index into it by rank. Few enough for an insertion sort, which

@@ -1,13 +1,14 @@
 #include "sim/tune_search.h"
 
 #include "base/progress.h"
+#include "base/units.h"
 #include "sim/simulate.h"
 #include "sim/tune_split.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void moe_tune_search_release(struct moe_tune_search *q)
 {
@@ -116,64 +117,70 @@ static enum moe_status time_one(const struct moe_tune_search *q, struct moe_tune
     return s;
 }
 
-/* What is shared by the threads of an evaluation. */
-struct shared {
+struct evaluation {
+    struct moe_tune_search *q;
     struct moe_progress progress;
-    struct moe_err failed;
-    int stop;
-    uint64_t done;
+    size_t first, done;
+    uint64_t max_tokens;
 };
 
-static void finish_one(struct shared *shared, enum moe_status s, const struct moe_err *err)
+/* Hands over ns a token, infinite where the strategy cannot run: it is one that is not chosen. */
+static enum moe_status run_item(void *context, size_t i, char **bytes, size_t *size,
+                                struct moe_err *err)
 {
-    /* A strategy that cannot run is one that is not chosen; anything else ends the search. */
-    bool fatal = s && s != MOE_ERR_USAGE;
-#pragma omp critical(tune)
-    {
-        if (fatal && !shared->failed.status)
-            shared->failed = *err;
-        if (fatal) {
-#pragma omp atomic write
-            shared->stop = 1;
-        }
-        moe_progress_update(&shared->progress, ++shared->done);
+    const struct evaluation *e = context;
+    struct moe_err why = {0};
+    double ns = INFINITY, *out = malloc(sizeof *out);
+    if (!out)
+        return moe_fail_memory(err, "a time");
+    enum moe_status s =
+        time_one(e->q, e->q->candidate[e->first + i].point, e->max_tokens, &ns, &why);
+    if (s && s != MOE_ERR_USAGE) {
+        free(out);
+        *err = why;
+        return s;
     }
+    *out = ns;
+    *bytes = (char *)out;
+    *size = sizeof *out;
+    return MOE_OK;
 }
 
-static void time_all(struct moe_tune_search *q, size_t first, uint64_t max_tokens,
-                     struct shared *shared)
+static enum moe_status finish_item(void *context, size_t i, const char *bytes, size_t size,
+                                   uint64_t ns, struct moe_err *err)
 {
-    const size_t n = q->n;
-    /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
-    int threads = q->jobs ? (int)q->jobs : omp_get_max_threads();
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (size_t i = first; i < n; i++) {
-        struct moe_err err = {0};
-        int stop;
-#pragma omp atomic read
-        stop = shared->stop;
-        if (stop)
-            continue;
-        q->candidate[i].ns = INFINITY;
-        enum moe_status s =
-            time_one(q, q->candidate[i].point, max_tokens, &q->candidate[i].ns, &err);
-        finish_one(shared, s, &err);
-    }
+    struct evaluation *e = context;
+    double value;
+    (void)ns;
+    if (size != sizeof value)
+        return moe_fail(err, MOE_ERR_IO, "a time of %zu bytes", size);
+    memcpy(&value, bytes, sizeof value);
+    e->q->candidate[e->first + i].ns = value;
+    if (moe_team_rank(e->q->team) == 0)
+        moe_progress_update(&e->progress, ++e->done);
+    return MOE_OK;
 }
 
 enum moe_status moe_tune_evaluate(struct moe_tune_search *q, size_t first, uint64_t max_tokens,
                                   const char *what, struct moe_err *err)
 {
-    struct shared shared = {0};
+    struct evaluation e = {.q = q, .first = first, .max_tokens = max_tokens};
     if (first >= q->n)
         return MOE_OK;
-    moe_progress_begin(&shared.progress, what, "strategies", q->n - first);
-    time_all(q, first, max_tokens, &shared);
-    moe_progress_end(&shared.progress);
-    if (shared.failed.status) {
-        *err = shared.failed;
-        return shared.failed.status;
-    }
+    const struct moe_team_work work = {
+        .n_items = q->n - first,
+        .threads = moe_team_threads(q->team, q->jobs),
+        .identity = moe_hash_bytes(q->identity, &q->n_made, sizeof q->n_made),
+        .share = true,
+        .run = run_item,
+        .done = finish_item,
+        .context = &e,
+    };
+    moe_progress_begin(&e.progress, what, "strategies", q->n - first);
+    enum moe_status s = moe_team_map(q->team, &work, err);
+    moe_progress_end(&e.progress);
+    if (s)
+        return s;
     uint64_t all = moe_tune_decode_tokens(q->train);
     q->simulations += q->n - first;
     q->tokens += (q->n - first) * (max_tokens && max_tokens < all ? max_tokens : all);

@@ -8,11 +8,12 @@
  *            on a prefix; the best third goes on to twice as many tokens
  *   polish   the best few are varied in one axis at a time, on all tokens, until nothing is better
  *   move     the same with single slots moved between layers
- * Ties are broken by the order of the candidates: results do not depend on threads. */
+ * Ties are broken by the order of the candidates: results do not depend on threads or ranks. */
 #ifndef MOELAB_SIM_TUNE_SEARCH_H
 #define MOELAB_SIM_TUNE_SEARCH_H
 
 #include "policies/platform.h"
+#include "sim/team.h"
 #include "sim/tune_space.h"
 
 struct moe_tune_candidate {
@@ -29,6 +30,8 @@ struct moe_tune_search {
     struct moe_tune_space *space; /* moving slots adds geometries */
     uint64_t max_points, n_keep, n_rungs, max_tokens, seed;
     uint32_t jobs;
+    struct moe_team *team; /* NULL: this process alone; all ranks make the same search */
+    uint64_t identity;     /* of the trace: ranks must agree */
     const uint64_t *worth, *static_worth; /* [L, E + 1] of ways: tune_ways.h */
     /* the candidates, best first after each step */
     size_t n, room;
