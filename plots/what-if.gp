@@ -31,6 +31,7 @@ do for [e = floor(log10(low / 1.25)):ceil(log10(top * 1.25))] { do for [m in '1 
 } }
 set lmargin 8
 set rmargin 1
+bounds = strlen(ask("$c[\"line\"]==\"strategy\" && $c[\"bound_ms_per_token\"]+0>0{print 1; exit}"))
 more_cores = strlen(ask("$c[\"beyond_measured_cores\"]==\"yes\"{print 1; exit}"))
 set logscale xy
 set yrange [low / 1.25:top * 1.25]
@@ -70,12 +71,13 @@ do for [form in forms] {
     unset xlabel; unset ylabel; unset tics; unset border; unset grid; unset logscale
     set xrange [0:1]; set yrange [0:1]
     set key center center Left reverse samplen 3 spacing 1.4 font ',11' noenhanced
-    plot NaN with lines lw 2 dt 2 lc rgb '#000000' title 'bound', \
-        NaN with linespoints lw 3 pt 7 lc rgb colour(1) title name.', cache fitted', \
-        NaN with linespoints lw 2 pt 5 lc rgb colour(3) title 'CPU only', \
-        NaN with linespoints lw 2 pt 9 lc rgb colour(2) title 'on-demand copies', \
-        NaN with points pt 6 lw 2 ps 1.8 lc rgb colour(6) title 'the machine as it is', \
-        NaN with points pt 6 lw 2 ps (more_cores ? 0.9 : 0) lc rgb colour(1) title (more_cores ? 'more cores than measured' : '')
+    said = "plot NaN with linespoints lw 3 pt 7 lc rgb colour(1) title name.', cache fitted'"
+    said = said.", NaN with linespoints lw 2 pt 5 lc rgb colour(3) title 'CPU only'"
+    said = said.", NaN with linespoints lw 2 pt 9 lc rgb colour(2) title 'on-demand copies'"
+    said = said.(bounds ? ", NaN with lines lw 2 dt 2 lc rgb '#000000' title 'bound'" : '')
+    said = said.", NaN with points pt 6 lw 2 ps 1.8 lc rgb colour(6) title 'the machine as it is'"
+    said = said.(more_cores ? ", NaN with points pt 6 lw 2 ps 0.9 lc rgb colour(1) title 'more cores than measured'" : '')
+    eval said
     unset multiplot
     eval done
     set tics nomirror out textcolor rgb '#333333'; set border 3 lc rgb '#555555'
