@@ -1,6 +1,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/units.h"
+#include "base/version.h"
 #include "cli/output.h"
 #include "cli/repro.h"
 
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 struct options {
     char output[CLI_PATH_MAX];
@@ -42,30 +44,29 @@ static const struct moe_param options[] = {
 const struct repro_figure repro_figures[] = {
     {"fig2", "Fig. 2, selection patterns by layer", "fig2",
      "shape only: the routing of the paper (Mixtral on MMLU) is not published and 90 GB of weights "
-     "are not run "
-     "here: a synthetic trace and other models' recordings stand for it",
-     NULL, repro_fig2},
+     "are not run here: a synthetic trace and other models' recordings stand for it",
+     NULL, true, repro_fig2},
     {"fig3", "Fig. 3, experts on the CPU by cores", "fig3",
-     "shape only: the bars' values are not published, only where they cross the line", NULL,
+     "shape only: the bars' values are not published, only where they cross the line", NULL, true,
      repro_fig3},
     {"fig4", "Fig. 4, timelines", "fig4", "shape only: schematic in the paper",
-     "the order and overlap that the paper draws", repro_fig4},
-    {"fig5", "Fig. 5, throughput by threads and geometry", "fig5-mixtral fig5-phi", NULL, NULL,
-     repro_fig5},
+     "the order and overlap that the paper draws", false, repro_fig4},
+    {"fig5", "Fig. 5, throughput by threads and geometry", "fig5-mixtral fig5-phi fig5-fixed-time",
+     NULL, NULL, true, repro_fig5},
     {"fig6", "Fig. 6, hit rates by geometry and policy", "fig6-mixtral fig6-phi",
      "shape only: the points of LRU and FIFO are not published, only their distances; static "
-     "random is checked "
-     "against its closed form",
-     NULL, repro_fig6},
-    {"tab1", "Tables I and III, times of a layer", "tab1", NULL, NULL, repro_tab1},
-    {"tab2", "Table II, models", "tab2", NULL, NULL, repro_tab2},
-    {"tab4", "Table IV, power", "fig5-mixtral fig5-phi", NULL, NULL, repro_tab4},
-    {"tab5", "Table V, energy", "fig5-mixtral fig5-phi", NULL, NULL, repro_tab5},
+     "random is checked against its closed form",
+     NULL, true, repro_fig6},
+    {"tab1", "Tables I and III, times of a layer", "tab1", NULL, NULL, false, repro_tab1},
+    {"tab2", "Table II, models", "tab2", NULL, NULL, false, repro_tab2},
+    {"tab4", "Table IV, power", "fig5-mixtral fig5-phi", NULL, NULL, true, repro_tab4},
+    {"tab5", "Table V, energy", "fig5-mixtral fig5-phi", NULL, NULL, true, repro_tab5},
     {"variants", "what the paper's code does and its text does not say", "variants cold",
-     "beside the paper", "not published", repro_variants},
+     "beside the paper", "not published", true, repro_variants},
     {"beyond", "beyond the paper, on its machine", "beyond beyond-phi", "beside the paper",
-     "at least the paper's best", repro_beyond},
-    {"real", "recorded routing", "real-traces", "beside the paper", "not published", repro_real},
+     "at least the paper's best", true, repro_beyond},
+    {"real", "recorded routing", "real-traces", "beside the paper", "not published", true,
+     repro_real},
     {0},
 };
 
@@ -110,21 +111,20 @@ static const char *status_text(const struct repro *r, const struct repro_figure 
                                                   : "partly reproduced";
 }
 
-/* One row: what the page's first table says of the figure. */
-static enum moe_status write_status(const struct repro *r, const struct repro_figure *f,
-                                    double seconds, struct moe_err *err)
+/* What the page's first table says of a figure. */
+static void add_status(const struct repro *r, double seconds, struct moe_table *table)
 {
-    char stem[80], text[700];
-    struct moe_table *table = repro_table(r, f->name);
-    if (!table)
-        return moe_fail_memory(err, "a status");
+    const struct repro_figure *f = r->figure;
+    char text[700];
     moe_table_row(table);
+    moe_table_text(table, "name", f->name);
     moe_table_text(table, "figure", f->title);
-    snprintf(text, sizeof text, "moelab repro %s", f->name);
+    snprintf(text, sizeof text, "moelab repro %s%s", f->name, r->reduced ? " --reduced" : "");
     moe_table_text(table, "command", text);
     moe_table_text(table, "config", f->configs);
     moe_table_f64(table, "minutes", round(seconds / 60 * 100) / 100);
-    snprintf(text, sizeof text, "%zu published values, each within its tolerance", r->n_compared);
+    snprintf(text, sizeof text, "%zu published value%s within tolerance", r->n_compared,
+             r->n_compared == 1 ? "" : "s, each");
     moe_table_text(table, "expected", f->goal ? f->goal : text);
     if (*r->worst)
         snprintf(text, sizeof text, "%zu of %zu; farthest %s, %+.1f %s", r->n_within, r->n_compared,
@@ -133,8 +133,46 @@ static enum moe_status write_status(const struct repro *r, const struct repro_fi
         snprintf(text, sizeof text, "%zu of %zu", r->n_within, r->n_compared);
     moe_table_text(table, "obtained", f->goal ? "drawn or listed below" : text);
     moe_table_text(table, "status", status_text(r, f));
-    snprintf(stem, sizeof stem, "status-%s", f->name);
-    return repro_write(r, table, stem, err);
+}
+
+static void copy_status(const struct moe_tsv *from, const char *name, struct moe_table *table)
+{
+    for (size_t i = 0; i < from->n_rows; i++) {
+        if (strcmp(repro_text(from, i, "name"), name) != 0)
+            continue;
+        moe_table_row(table);
+        for (size_t j = 0; j < from->n_columns; j++)
+            moe_table_text(table, from->columns[j], moe_tsv_cell(from, i, j));
+    }
+}
+
+/* status.tsv: the row of this figure is new, those of others stay. */
+static enum moe_status write_status(const struct repro *r, double seconds, struct moe_err *err)
+{
+    char path[CLI_PATH_MAX + 80];
+    struct moe_tsv old = {0};
+    enum moe_status s = MOE_OK;
+    repro_path(r, "status", ".tsv", path, sizeof path);
+    if (access(path, F_OK) == 0)
+        s = repro_load(r, "status", &old, err);
+    struct moe_table *table = s ? NULL : moe_table_new();
+    if (!s && !table)
+        s = moe_fail_memory(err, "a status");
+    if (s) {
+        moe_tsv_release(&old);
+        return s;
+    }
+    moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
+    moe_table_note(table, "title", "arXiv 2512.16473, figure by figure");
+    for (const struct repro_figure *f = repro_figures; f->name; f++)
+        if (f == r->figure)
+            add_status(r, seconds, table);
+        else
+            copy_status(&old, f->name, table);
+    moe_tsv_release(&old);
+    s = cli_write_table(table, CLI_TSV, path, err);
+    moe_table_free(table);
+    return s;
 }
 
 static double now_s(void)
@@ -148,16 +186,20 @@ static enum moe_status run_figure(struct repro *r, const struct repro_figure *f,
                                   struct moe_err *err)
 {
     double begin = now_s();
+    r->figure = f;
     r->n_values = r->n_compared = r->n_within = 0;
     *r->worst = 0;
     enum moe_status s = f->run(r, err);
     double seconds = now_s() - begin;
     if (!s)
-        s = write_status(r, f, seconds, err);
+        s = write_status(r, seconds, err);
     if (s)
         return moe_fail_prefix(err, "%s", f->name);
-    printf("%-8s %5.1f s   %zu of %zu within tolerance   %s\n", f->name, seconds, r->n_within,
-           r->n_compared, f->title);
+    printf("%-8s %5.1f s   ", f->name, seconds);
+    if (r->n_compared)
+        printf("%2zu of %2zu within tolerance   %s\n", r->n_within, r->n_compared, f->title);
+    else
+        printf("%-25s   %s\n", "nothing is published", f->title);
     fflush(stdout);
     return MOE_OK;
 }

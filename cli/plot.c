@@ -35,6 +35,12 @@ enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, 
     if (access(path, R_OK) != 0)
         return moe_fail(err, MOE_ERR_USAGE, "cannot read plot script '%s': %s", path,
                         strerror(errno));
+    /* The scripts hand the name to a shell, between quotes. */
+    if (strchr(tsv, '\''))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "cannot plot '%s': a quote (') in its name; the data are there, draw them "
+                        "under another name",
+                        tsv);
     quote("tsv", tsv, set_tsv, sizeof set_tsv);
     quote("out", stem, set_out, sizeof set_out);
     quote("title", title, set_title, sizeof set_title);

@@ -170,13 +170,16 @@ size_t repro_best(const struct moe_tsv *tsv, const char *const *conditions, cons
     return best;
 }
 
-struct moe_table *repro_table(const struct repro *r, const char *figure)
+struct moe_table *repro_table(const struct repro *r)
 {
     struct moe_table *table = moe_table_new();
     if (!table)
         return NULL;
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
-    moe_table_note(table, "command", "moelab repro %s%s", figure, r->reduced ? " --reduced" : "");
+    moe_table_note(table, "command", "moelab repro %s%s", r->figure->name,
+                   r->reduced ? " --reduced" : "");
+    if (r->figure->synthetic)
+        moe_table_note(table, "synthetic", "yes");
     return table;
 }
 
@@ -184,6 +187,7 @@ enum moe_status repro_write(const struct repro *r, struct moe_table *table, cons
                             struct moe_err *err)
 {
     char path[CLI_PATH_MAX + 80];
+    moe_table_note(table, "title", "%s (%s)", r->figure->title, stem);
     enum moe_status s =
         cli_write_table(table, CLI_TSV, repro_path(r, stem, ".tsv", path, sizeof path), err);
     moe_table_free(table);

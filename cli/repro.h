@@ -26,6 +26,7 @@ struct repro {
     uint32_t jobs;
     struct moe_expected expected;
     /* of the figure under way */
+    const struct repro_figure *figure;
     size_t n_values;
     struct repro_value *values;
     size_t n_compared, n_within;
@@ -44,6 +45,7 @@ struct repro_figure {
     const char *configs; /* stems in experiments/, separated by blanks */
     const char *status;  /* what is said of it; NULL: the numbers decide */
     const char *goal;    /* expectation, where no published number is compared; NULL: these */
+    bool synthetic;      /* its tables rest on SYNTHETIC routing */
     enum moe_status (*run)(struct repro *r, struct moe_err *err);
 };
 
@@ -74,10 +76,10 @@ double repro_number(const struct moe_tsv *tsv, size_t row, const char *column); 
 size_t repro_best(const struct moe_tsv *tsv, const char *const *conditions, const char *column,
                   double sign);
 
-/* A result table that tells program, command and figure; free with moe_table_free. NULL: no
- * memory. */
-struct moe_table *repro_table(const struct repro *r, const char *figure);
-/* Writes FOLDER/STEM.tsv and frees the table. */
+/* A result table of the figure under way, that tells program, command and whether the routing is
+ * synthetic; free with moe_table_free. NULL: no memory. */
+struct moe_table *repro_table(const struct repro *r);
+/* Writes FOLDER/STEM.tsv, with a title, and frees the table. */
 enum moe_status repro_write(const struct repro *r, struct moe_table *table, const char *stem,
                             struct moe_err *err);
 
@@ -94,6 +96,15 @@ enum moe_status repro_obtain(struct repro *r, struct moe_err *err, const char *v
  * compare-FIGURE.tsv. */
 enum moe_status repro_compare(struct repro *r, const char *figure, const char *prefix,
                               struct moe_err *err);
+
+/* Values beside what is published: how many are within their tolerance, and how far they are off.
+ */
+struct repro_tally {
+    uint64_t n, within;
+    double sum, worst; /* errors in percent; sum without signs */
+};
+void repro_tally_add(struct repro_tally *tally, const struct moe_expected_value *e, double value);
+void repro_tally_cells(const struct repro_tally *tally, struct moe_table *table);
 
 /* A check that is not of a published value: failed ones end the program with exit code 3. */
 void repro_check(struct repro *r, bool passed, const char *format, ...)
@@ -114,6 +125,7 @@ enum moe_status repro_fig2(struct repro *r, struct moe_err *err);
 enum moe_status repro_fig3(struct repro *r, struct moe_err *err);
 enum moe_status repro_fig4(struct repro *r, struct moe_err *err);
 enum moe_status repro_fig5(struct repro *r, struct moe_err *err);
+enum moe_status repro_fixed_time(struct repro *r, struct moe_err *err); /* of repro_fig5 */
 enum moe_status repro_fig6(struct repro *r, struct moe_err *err);
 enum moe_status repro_tab1(struct repro *r, struct moe_err *err);
 enum moe_status repro_tab2(struct repro *r, struct moe_err *err);

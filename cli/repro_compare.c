@@ -24,6 +24,7 @@ static void add_row(struct moe_table *table, const struct moe_expected_value *e,
 {
     char tolerance[60];
     double error = moe_expected_error(e, obtained);
+    error = fabs(error) < 1e-9 ? 0 : error; /* of rounding */
     bool tell =
         !moe_expected_within(e, obtained) || (e->relative && fabs(error) > REPRO_TOLD_PERCENT);
     snprintf(tolerance, sizeof tolerance, "%g %s", e->tolerance, e->relative ? "%" : "points");
@@ -63,7 +64,7 @@ static void count(struct repro *r, const struct moe_expected_value *e, double ob
 enum moe_status repro_compare(struct repro *r, const char *figure, const char *prefix,
                               struct moe_err *err)
 {
-    struct moe_table *table = repro_table(r, figure);
+    struct moe_table *table = repro_table(r);
     char stem[80];
     if (!table)
         return moe_fail_memory(err, "a comparison");
@@ -88,4 +89,21 @@ enum moe_status repro_compare(struct repro *r, const char *figure, const char *p
     }
     snprintf(stem, sizeof stem, "compare-%s", figure);
     return repro_write(r, table, stem, err);
+}
+
+void repro_tally_add(struct repro_tally *tally, const struct moe_expected_value *e, double value)
+{
+    double error = moe_expected_error(e, value);
+    tally->worst = fabs(error) > fabs(tally->worst) ? error : tally->worst;
+    tally->sum += fabs(error);
+    tally->within += moe_expected_within(e, value);
+    tally->n++;
+}
+
+void repro_tally_cells(const struct repro_tally *tally, struct moe_table *table)
+{
+    moe_table_u64(table, "published_values", tally->n);
+    moe_table_u64(table, "within_tolerance", tally->within);
+    moe_table_f64(table, "mean_error_percent", tally->n ? tally->sum / (double)tally->n : NAN);
+    moe_table_f64(table, "largest_error_percent", tally->worst);
 }

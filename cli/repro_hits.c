@@ -40,6 +40,7 @@ static struct rates closed_form(double ways, double experts)
 }
 
 struct sums {
+    struct moe_table *forms; /* simulated static random beside its closed form */
     double over_random, over_fifo, worst;
     size_t n;
 };
@@ -70,6 +71,13 @@ static void add_geometry(struct repro *r, struct moe_table *table, const struct 
         add_policy(table, model, geometry, i == 4 ? "static random" : policies[i], rates[i]);
     }
     add_policy(table, model, geometry, "static random, closed form", form);
+    moe_table_row(sums->forms);
+    moe_table_text(sums->forms, "model", model);
+    moe_table_text(sums->forms, "geometry", geometry);
+    moe_table_f64(sums->forms, "any_hit_percent", rates[4].any);
+    moe_table_f64(sums->forms, "any_hit_closed_form_percent", form.any);
+    moe_table_f64(sums->forms, "all_hit_percent", rates[4].all);
+    moe_table_f64(sums->forms, "all_hit_closed_form_percent", form.all);
     double off = fmax(fabs(rates[4].any - form.any), fabs(rates[4].all - form.all));
     repro_check(r, off <= closed_form_points,
                 "static random at %s of %s is %.2f points off its closed form, %g are allowed",
@@ -82,13 +90,13 @@ static void add_geometry(struct repro *r, struct moe_table *table, const struct 
     sums->n++;
 }
 
-static enum moe_status add_model(struct repro *r, struct moe_table *table, const char *id,
-                                 const char *stem, struct moe_err *err)
+static enum moe_status add_model(struct repro *r, struct moe_table *table, struct moe_table *forms,
+                                 const char *id, const char *stem, struct moe_err *err)
 {
     const char *conditions[] = {"policy", "lru", NULL};
     struct moe_tsv tsv = {0};
     struct moe_model model = {0};
-    struct sums sums = {0};
+    struct sums sums = {.forms = forms};
     enum moe_status s = repro_sweep(r, stem, &tsv, err);
     if (!s)
         s = cli_load_model(repro_text(&tsv, 0, "model"), &model, err);
@@ -112,18 +120,22 @@ static enum moe_status add_model(struct repro *r, struct moe_table *table, const
 
 enum moe_status repro_fig6(struct repro *r, struct moe_err *err)
 {
-    struct moe_table *table = repro_table(r, "fig6");
-    if (!table)
-        return moe_fail_memory(err, "results");
-    moe_table_note(table, "synthetic", "yes");
-    enum moe_status s = add_model(r, table, "mixtral", "fig6-mixtral", err);
+    struct moe_table *table = repro_table(r), *forms = repro_table(r);
+    enum moe_status s = table && forms ? MOE_OK : moe_fail_memory(err, "results");
     if (!s)
-        s = add_model(r, table, "phi", "fig6-phi", err);
-    if (s) {
-        moe_table_free(table);
-        return s;
+        s = add_model(r, table, forms, "mixtral", "fig6-mixtral", err);
+    if (!s)
+        s = add_model(r, table, forms, "phi", "fig6-phi", err);
+    if (!s) {
+        s = repro_write(r, table, "fig6", err);
+        table = NULL;
     }
-    s = repro_write(r, table, "fig6", err);
+    if (!s) {
+        s = repro_write(r, forms, "fig6-closed-form", err);
+        forms = NULL;
+    }
+    moe_table_free(table);
+    moe_table_free(forms);
     if (!s)
         s = repro_compare(r, "fig6", "fig6.", err);
     return s ? s : repro_plot(r, "fig6", "fig6", "Events with hits by geometry and policy", err);
@@ -133,7 +145,7 @@ enum moe_status repro_real(struct repro *r, struct moe_err *err)
 {
     struct moe_tsv tsv = {0};
     enum moe_status s = repro_sweep(r, "real-traces", &tsv, err);
-    struct moe_table *table = s ? NULL : repro_table(r, "real");
+    struct moe_table *table = s ? NULL : repro_table(r);
     if (!s && !table)
         s = moe_fail_memory(err, "results");
     for (size_t row = 0; !s && row < tsv.n_rows; row++) {

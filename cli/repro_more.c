@@ -81,7 +81,7 @@ enum moe_status repro_variants(struct repro *r, struct moe_err *err)
         struct moe_tsv tsv = {0};
         char stem[40];
         s = repro_sweep(r, stems[i], &tsv, err);
-        struct moe_table *table = s ? NULL : repro_table(r, "variants");
+        struct moe_table *table = s ? NULL : repro_table(r);
         if (!s && !table)
             s = moe_fail_memory(err, "results");
         for (size_t row = 0; !s && row < tsv.n_rows; row++)
@@ -169,7 +169,7 @@ static enum moe_status add_beyond(struct repro *r, struct moe_table *table, cons
 
 enum moe_status repro_beyond(struct repro *r, struct moe_err *err)
 {
-    struct moe_table *table = repro_table(r, "beyond");
+    struct moe_table *table = repro_table(r);
     if (!table)
         return moe_fail_memory(err, "results");
     enum moe_status s = add_beyond(r, table, "beyond", err);

@@ -1,7 +1,6 @@
 /* paper-repro.md: experiments/paper/page.md with its directives replaced by rows of the tables.
  *
  * A line that begins with '@' is a directive:
- *     @status                              a row a figure, from status-*.tsv
  *     @table STEM COLUMNS [COLUMN=VALUE]   rows of STEM.tsv that have the value; "a,b=Title,c": the
  *                                          columns, each with the title that it gets; in titles
  *                                          and values '_' stands for a blank */
@@ -128,30 +127,8 @@ static enum moe_status print_table(const struct repro *r, char *words, FILE *out
     return s;
 }
 
-static enum moe_status print_status(const struct repro *r, FILE *out, struct moe_err *err)
-{
-    char stem[80];
-    struct columns c;
-    enum moe_status s =
-        parse_columns("figure,command,config,minutes,expected,obtained,status", &c, err);
-    if (s)
-        return s;
-    print_head(&c, out);
-    for (const struct repro_figure *f = repro_figures; !s && f->name; f++) {
-        struct moe_tsv tsv = {0};
-        snprintf(stem, sizeof stem, "status-%s", f->name);
-        s = repro_load(r, stem, &tsv, err);
-        if (!s)
-            print_row(&c, &tsv, 0, out);
-        moe_tsv_release(&tsv);
-    }
-    return s;
-}
-
 static enum moe_status print_line(const struct repro *r, char *line, FILE *out, struct moe_err *err)
 {
-    if (strcmp(line, "@status") == 0)
-        return print_status(r, out, err);
     if (strncmp(line, "@table ", 7) == 0)
         return print_table(r, line + 7, out, err);
     if (*line == '@')

@@ -105,8 +105,6 @@ static enum moe_status add_trace(struct repro *r, const char *path, bool compare
         add_mean(means, &p, &sum);
     if (!s && compared)
         s = obtain(r, &p, &sum, err);
-    if (!s && compared && trace.info.synthetic)
-        moe_table_note(layers, "synthetic", "yes");
     moe_reuse_release(&p.reuse);
     moe_trace_release(&trace);
     return s;
@@ -118,7 +116,7 @@ enum moe_status repro_fig2(struct repro *r, struct moe_err *err)
     enum moe_status s = repro_experiment(r, "fig2", &x, err);
     if (s)
         return s;
-    struct moe_table *layers = repro_table(r, "fig2"), *means = repro_table(r, "fig2");
+    struct moe_table *layers = repro_table(r), *means = repro_table(r);
     if (!layers || !means)
         s = moe_fail_memory(err, "results");
     for (size_t i = 0; !s && i < x.n_points; i++)

@@ -205,7 +205,7 @@ static void add_needed(const struct repro *r, const struct repro_model *m,
 static enum moe_status write_consistency(const struct repro *r, const struct moe_tsv tsv[2],
                                          struct moe_err *err)
 {
-    struct moe_table *table = repro_table(r, "fig5");
+    struct moe_table *table = repro_table(r);
     if (!table)
         return moe_fail_memory(err, "results");
     for (int m = 0; m < 2; m++)
@@ -213,32 +213,27 @@ static enum moe_status write_consistency(const struct repro *r, const struct moe
     return repro_write(r, table, "fig5-consistency", err);
 }
 
-/* How many of a model's best values each variant predicts within the tolerance. */
-static void add_summary(const struct repro *r, const struct repro_model *m, const char *variant,
-                        struct moe_table *table)
+/* How many of a model's best values the variant predicts within the tolerance. */
+static void tally_bests(const struct repro *r, const struct repro_model *m, const char *variant,
+                        struct repro_tally *tally)
 {
-    double sum = 0, worst = 0;
-    uint64_t n = 0, within = 0;
     char prefix[REPRO_ID_MAX];
     int length = snprintf(prefix, sizeof prefix, "fig5.%s.best.", m->id);
     for (size_t i = 0; i < r->n_values; i++) {
         const struct repro_value *v = &r->values[i];
         const struct moe_expected_value *e = moe_expected_find(&r->expected, v->id);
-        if (!e || strcmp(v->variant, variant) != 0 || strncmp(v->id, prefix, (size_t)length) != 0)
-            continue;
-        double error = moe_expected_error(e, v->value);
-        worst = fabs(error) > fabs(worst) ? error : worst;
-        sum += fabs(error);
-        within += moe_expected_within(e, v->value);
-        n++;
+        if (e && strcmp(v->variant, variant) == 0 && strncmp(v->id, prefix, (size_t)length) == 0)
+            repro_tally_add(tally, e, v->value);
     }
+}
+
+static void add_summary(const char *model, const char *variant, const struct repro_tally *tally,
+                        struct moe_table *table)
+{
     moe_table_row(table);
-    moe_table_text(table, "model", m->model);
+    moe_table_text(table, "model", model);
     moe_table_text(table, "variant", variant);
-    moe_table_u64(table, "published_values", n);
-    moe_table_u64(table, "within_tolerance", within);
-    moe_table_f64(table, "mean_error_percent", n ? sum / (double)n : NAN);
-    moe_table_f64(table, "largest_error_percent", worst);
+    repro_tally_cells(tally, table);
 }
 
 /* A published best beside what text and code give with the routing that is the prediction, and the
@@ -279,7 +274,7 @@ static void add_best(const struct repro *r, const struct repro_model *m, const c
 
 static enum moe_status write_bests(const struct repro *r, struct moe_err *err)
 {
-    struct moe_table *table = repro_table(r, "fig5");
+    struct moe_table *table = repro_table(r);
     if (!table)
         return moe_fail_memory(err, "results");
     for (int m = 0; m < 2; m++)
@@ -290,12 +285,19 @@ static enum moe_status write_bests(const struct repro *r, struct moe_err *err)
 
 static enum moe_status write_summary(const struct repro *r, struct moe_err *err)
 {
-    struct moe_table *table = repro_table(r, "fig5");
+    struct moe_table *table = repro_table(r);
     if (!table)
         return moe_fail_memory(err, "results");
+    struct repro_tally both = {0};
     for (int m = 0; m < 2; m++)
-        for (const char *const(*v)[3] = repro_models[m].variants; (*v)[0]; v++)
-            add_summary(r, &repro_models[m], (*v)[0], table);
+        tally_bests(r, &repro_models[m], repro_models[m].variants[0][0], &both);
+    add_summary("both", "the prediction: text, Phi with medium locality", &both, table);
+    for (int m = 0; m < 2; m++)
+        for (const char *const(*v)[3] = repro_models[m].variants; (*v)[0]; v++) {
+            struct repro_tally tally = {0};
+            tally_bests(r, &repro_models[m], (*v)[0], &tally);
+            add_summary(repro_models[m].model, (*v)[0], &tally, table);
+        }
     return repro_write(r, table, "fig5-summary", err);
 }
 
@@ -303,7 +305,7 @@ static enum moe_status write_needed(struct repro *r, const struct moe_tsv tsv[2]
                                     struct moe_err *err)
 {
     static const char *const stems[] = {"fig6-mixtral", "fig6-phi"};
-    struct moe_table *table = repro_table(r, "fig5");
+    struct moe_table *table = repro_table(r);
     enum moe_status s = table ? MOE_OK : moe_fail_memory(err, "results");
     for (int m = 0; !s && m < 2; m++) {
         struct moe_tsv hits = {0};
@@ -358,6 +360,8 @@ enum moe_status repro_fig5(struct repro *r, struct moe_err *err)
         s = write_consistency(r, tsv, err);
     if (!s)
         s = write_needed(r, tsv, err);
+    if (!s)
+        s = repro_fixed_time(r, err);
     moe_tsv_release(&tsv[0]);
     moe_tsv_release(&tsv[1]);
     return s ? s : draw(r, err);

@@ -42,7 +42,7 @@ static enum moe_status table_of_points(struct repro *r, const char *figure, cons
     enum moe_status s = repro_experiment(r, figure, &x, err);
     if (s)
         return s;
-    struct moe_table *table = repro_table(r, figure);
+    struct moe_table *table = repro_table(r);
     if (!table)
         s = moe_fail_memory(err, "results");
     for (size_t i = 0; !s && i < x.n_points; i++) {
@@ -200,7 +200,7 @@ static enum moe_status energy_of_model(struct repro *r, const struct repro_model
 static enum moe_status energy_table(struct repro *r, const char *figure, const char *prefix,
                                     obtain_function *obtain, struct moe_err *err)
 {
-    struct moe_table *table = repro_table(r, figure);
+    struct moe_table *table = repro_table(r);
     if (!table)
         return moe_fail_memory(err, "results");
     enum moe_status s = energy_of_model(r, &repro_models[0], obtain, table, err);

@@ -212,7 +212,7 @@ static enum moe_status write_simulated(struct repro *r, const struct moe_experim
                                        struct run *runs, struct moe_err *err)
 {
     int32_t covered = LAYERS_DRAWN - 1;
-    struct moe_table *table = repro_table(r, "fig4");
+    struct moe_table *table = repro_table(r);
     if (!table)
         return moe_fail_memory(err, "results");
     moe_table_note(table, "platform", "%s", x->points[0].platform);
@@ -268,11 +268,12 @@ static enum moe_status write_host(struct repro *r, const char *json, int32_t cov
         s = moe_chrome_trace_parse(json, text, size, ROOM, &trace, err);
     if (!s)
         s = copy_chrome(&trace, &run, err);
-    struct moe_table *table = s ? NULL : repro_table(r, "fig4");
+    struct moe_table *table = s ? NULL : repro_table(r);
     if (!s && !table)
         s = moe_fail_memory(err, "results");
     if (!s) {
-        moe_table_note(table, "run", "real: tiny-mixtral on the host device, link throttled");
+        moe_table_note(table, "run", "real: tiny-mixtral");
+        moe_table_note(table, "device", "host: threads and an arena, link throttled");
         s = add_run(table, &run, choose(&run, covered), err);
     }
     if (!s)

@@ -1,8 +1,8 @@
 # Tokens per second in groups of CPU threads, one bar a cache geometry (the layout of Fig. 5 of arXiv
 # 2512.16473); lines: strategies that do not depend on geometry or threads; beside the bars of a group
 # the published best and the range of the predictions of it (compare-fig5.tsv beside the data).
-width = 1150
-height = 480
+width = 800
+height = 560
 load plots.'/style.gp'
 compare = system(sprintf("dirname '%s'", tsv)).'/compare-fig5.tsv'
 run(program) = system(substr(awk(program), 3, strlen(awk(program))))
@@ -19,14 +19,15 @@ best = sprintf("< awk -F'\\t' '/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next}
 has_best = system(sprintf("test -s '%s' && echo 1 || echo 0", compare)) + 0
 has_fiddler = strlen(run("$c[\"strategy\"]==\"fiddler\"{print 1; exit}")) > 0
 strategies = 'on-demand pre-gated-ideal'
-said = "'on-demand copies' 'Pre-gated, perfect overlap'"
+said = "'on demand' 'Pre-gated (ideal)'"
 set datafile separator tab
 set style data histograms
 set style histogram clustered gap 3
 set boxwidth 0.95
 set ylabel 'decode throughput (tokens/s)'
 set xlabel 'CPU threads for experts'
-set key title 'indexes x ways' noenhanced
+set bmargin 9.5
+set key at screen 0.53, screen 0.01 bottom center horizontal maxcols 4 samplen 1.5 width -3 font ',11' title 'bars: indexes x ways' noenhanced
 set yrange [0:*]
 bar(i) = i == 2 ? grey : colour(i - 2)
 side(i) = i + 0.43
@@ -35,12 +36,16 @@ rule = has_fiddler ? fiddler : none
 pub = has_best ? best : none
 level(i) = strlen(speed(word(strategies, i))) ? speed(word(strategies, i)) + 0 : NaN
 level_said(i) = strlen(speed(word(strategies, i))) ? word(said, i) : ''
+level_1 = level(1)
+level_2 = level(2)
+said_1 = level_said(1)
+said_2 = level_said(2)
 do for [form in forms] {
     eval begin(form)
     plot for [i = 2:columns] awk(bars) using i:xtic(1) title columnhead(i) lc rgb bar(i), \
-        level(1) with lines lw 2 dt 2 lc rgb '#000000' title level_said(1), \
-        level(2) with lines lw 2 dt 3 lc rgb '#000000' title level_said(2), \
+        level_1 with lines lw 2 dt 2 lc rgb '#000000' title said_1, \
+        level_2 with lines lw 2 dt 3 lc rgb '#000000' title said_2, \
         rule using (column(1) - 0.41):2 with points pt 9 ps 1.2 lc rgb '#D55E00' title (has_fiddler ? 'Fiddler (its rule)' : ''), \
-        pub using (side(column(1))):2:3:4 with yerrorbars pt 13 ps 1.5 lw 2 lc rgb '#000000' title (has_best ? 'published best, predicted range' : '')
+        pub using (side(column(1))):2:3:4 with yerrorbars pt 13 ps 1.5 lw 2 lc rgb '#000000' title (has_best ? 'published (bar: predicted)' : '')
     eval done
 }

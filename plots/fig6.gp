@@ -1,8 +1,8 @@
 # Share of (token, layer) events with at least one hit (solid) and with all hits (dashed), by geometry
 # and policy, a panel a model; static random as simulated and by its closed form (the layout of Fig. 6
 # of arXiv 2512.16473).
-width = 1150
-height = 470
+width = 860
+height = 480
 load plots.'/style.gp'
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} "
 rows(model, policy) = awk("$c[\"model\"]==\"".model."\" && $c[\"policy\"]==\"".policy."\"{print $c[\"geometry\"] \"\\t\" $c[\"any_hit_percent\"] \"\\t\" $c[\"all_hit_percent\"]}")
@@ -15,17 +15,17 @@ set ylabel 'events (%)'
 set xlabel 'geometry (indexes x ways)'
 set yrange [0:105]
 set offsets 0.2, 0.2, 0, 0
-set xtics nomirror noenhanced
+set xtics nomirror noenhanced font ',10'
 set ytics nomirror
 set label 900 ''
 do for [form in forms] {
     eval begin(form)
-    set xtics nomirror noenhanced; set ytics nomirror
+    set xtics nomirror noenhanced font ',10'; set ytics nomirror
     set multiplot title title.(synthetic ? ' (SYNTHETIC routing)' : '') noenhanced font ',14'
     i = 0
     do for [model in models] {
-        set origin 0.5 * i, 0.1
-        set size 0.5, 0.85
+        set origin 0.5 * i, 0.14
+        set size 0.5, 0.81
         set title name(model) noenhanced font ',12'
         unset key
         plot for [p = 1:4] rows(model, word(policies, p)) using 0:2:xtic(1) with linespoints lw 2 pt 7 ps 0.9 lc rgb colour(p) notitle, \
@@ -35,10 +35,10 @@ do for [form in forms] {
         i = i + 1
     }
     set origin 0, 0
-    set size 1, 0.1
+    set size 1, 0.15
     unset title; unset xlabel; unset ylabel; unset tics; unset border; unset grid
     set xrange [0:1]
-    set key center center horizontal maxrows 1 samplen 2 font ',11'
+    set key center center horizontal maxcols 4 samplen 2 width -2 font ',11'
     plot for [p = 1:4] NaN with lines lw 2 lc rgb colour(p) title word(said, p), \
          NaN with points pt 2 ps 1.4 lw 2 lc rgb '#000000' title 'closed form', \
          NaN with lines lw 2 lc rgb grey title 'at least one hit', \
@@ -48,7 +48,7 @@ do for [form in forms] {
     set xlabel 'geometry (indexes x ways)'; set ylabel 'events (%)'
     set tics nomirror out textcolor rgb '#333333'; set border 3 lc rgb '#555555'
     set grid ytics lc rgb '#dddddd' lw 1
-    set xtics nomirror noenhanced
+    set xtics nomirror noenhanced font ',10'
     set ytics nomirror
     set xrange [*:*]
 }

@@ -22,13 +22,13 @@ page_of() { # the page of a template that is $1
     (cd "$folder/elsewhere" && "$program" repro page -o r)
 }
 program=$(realpath "$moelab")
-expect 0 "" page_of "@table tab2 model,layers=How_many"
-printf '%s\n' '| model | How many |' '|---|---|' '| mixtral-8x7b | 32 |' '| phi-3.5-moe | 32 |' \
-    >"$folder/small.md"
-same "$folder/elsewhere/r/paper-repro.md" "$folder/small.md"
-expect 1 "'tab2.tsv' has no column 'lairs'" page_of "@table tab2 model,lairs"
-expect 1 "unknown directive '@tabel" page_of "@tabel tab2 model"
-expect 1 "@table needs a stem and columns" page_of "@table tab2"
+expect 0 "" page_of "@table fig6 model,geometry=How_many policy=opt"
+printf '%s\n' '| model | How many |' '|---|---|' '| mixtral | 7x8 |' >"$folder/small.md"
+head -n 3 "$folder/elsewhere/r/paper-repro.md" >"$folder/begin.md"
+same "$folder/begin.md" "$folder/small.md"
+expect 1 "'fig6.tsv' has no column 'lairs'" page_of "@table fig6 model,lairs"
+expect 1 "unknown directive '@tabel" page_of "@tabel fig6 model"
+expect 1 "@table needs a stem and columns" page_of "@table fig6"
 
 # The list of Fiddler's rule is what the generator gives with another seed.
 stats="synth:stats:file=experiments/data/mixtral-8x7b-decode-stats.json"
@@ -45,12 +45,20 @@ cp -r experiments plots "$tree/"
 figures() { (cd "$tree" && "$program" repro "$@" --reduced -o out); }
 expect 0 "results in out" figures all --no-plot --jobs 2
 for f in fig2 fig2-mean fig3 fig4 fig4-host fig5-mixtral fig5-phi fig5-summary fig5-consistency \
-    fig5-needed-hits fig6 fig6-mixtral fig6-phi tab1 tab2 tab4 tab5 variants-cost cold-cost \
-    beyond-best real compare-{fig2,fig3,fig5,fig6,tab1,tab2,tab4,tab5} \
-    status-{fig2,fig3,fig4,fig5,fig6,tab1,tab2,tab4,tab5,variants,beyond,real}; do
+    fig5-needed-hits fig5-fixed-time-best fig6 fig6-closed-form fig6-mixtral fig6-phi tab1 tab2 \
+    tab4 tab5 variants-cost cold-cost beyond-best real \
+    compare-{fig2,fig3,fig5,fig6,tab1,tab2,tab4,tab5}; do
     holds "$f.tsv has rows" test "$(grep -vc '^#' "$tree/out/$f.tsv")" -gt 1
 done
 holds "the page is there" test -s "$tree/out/paper-repro.md"
+holds "a status of every figure, that says how it was run" test \
+    "$(grep -c 'moelab repro [a-z0-9]* --reduced' "$tree/out/status.tsv")" = 12
+holds "every row of recorded routing names its trace" test \
+    "$(grep -v '^#' "$tree/out/real.tsv" | cut -f1 | grep -c .)" = \
+    "$(grep -vc '^#' "$tree/out/real.tsv")"
+for f in fig5-best variants-cost beyond-best tab5; do
+    holds "$f.tsv says that its routing is synthetic" grep -q '^# synthetic: yes' "$tree/out/$f.tsv"
+done
 holds "every published value is compared or said not to be obtained" test \
     "$(grep -vhE '^(#|id)' "$tree"/out/compare-*.tsv | cut -f1 | LC_ALL=C sort -u | wc -l)" = \
     "$(grep -vcE '^(#|id)' experiments/paper/expected.tsv)"
@@ -61,6 +69,21 @@ else
 fi
 expect 0 "static random at most" cat "$tree/out/fig6.tsv"
 
+# The kept tables are of this program: those that take no time, in full (experiments/paper/update).
+near() { # the files hold the same, numbers to nine digits
+    LC_ALL=C awk -F'\t' 'NR == FNR { a[FNR] = $0; n = FNR; next }
+        { split(a[FNR], x, "\t") }
+        { for (i = 1; i <= NF; i++) if ($i != x[i]) {
+            d = $i - x[i]; if (!(d * d < 1e-18 * $i * $i)) exit bad = 1 } }
+        END { exit bad || n != FNR }' "$1" "$2"
+}
+in_full() { (cd "$tree" && "$program" repro "$@" -o full); }
+expect 0 "" in_full fig3 fig6 tab1 tab2 --no-plot
+for f in fig3 fig6 fig6-closed-form tab1 tab2 compare-fig3 compare-fig6; do
+    [[ ! -e experiments/results/repro/$f.tsv ]] ||
+        holds "kept $f.tsv is what the program gives (if not: experiments/paper/update)" \
+            near "$tree/full/$f.tsv" "experiments/results/repro/$f.tsv"
+done
 # The same again runs nothing anew and gives the same tables.
 cp -r "$tree/out" "$folder/first"
 expect 0 "" figures fig2 fig3 fig5 tab5 variants --no-plot --jobs 1
@@ -74,6 +97,9 @@ no_gnuplot() { PATH=$folder/empty figures fig3 fig2; }
 expect 0 "gnuplot is not installed" no_gnuplot
 absent "$tree/out/fig3.png"
 if command -v gnuplot >/dev/null; then
+    quoted() { (cd "$tree" && "$program" repro fig3 --reduced -o "bob's"); }
+    expect 2 "a quote (') in its name" quoted
+    holds "the data are there" test -s "$tree/bob's/fig3.tsv"
     expect 0 "" figures fig2 fig3 fig4 fig5 fig6
     warnings=$(cd "$tree" && "$program" repro fig3 fig6 --reduced -o out 2>&1 | grep -ci warning)
     holds "gnuplot has nothing to warn of" test "$warnings" = 0
