@@ -10,8 +10,8 @@
 
 struct options {
     char stream[CLI_PATH_MAX], model[CLI_PATH_MAX], platform[CLI_PATH_MAX];
-    char strategy[CLI_PATH_MAX], geometry[64], output[CLI_PATH_MAX];
-    uint64_t tokens, repeats;
+    char strategy[CLI_PATH_MAX], geometry[64], policies[64], output[CLI_PATH_MAX];
+    uint64_t tokens, repeats, policy_accesses;
     int peers, format;
 };
 
@@ -38,6 +38,16 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, platform, "platform", "paper-4090", "of the timed case"),
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab", "of the timed case"),
     CLI_OPTION_NAME(struct options, geometry, "geometry", "14x4", "of the timed case"),
+    CLI_OPTION_NAME(struct options, policies, "policies", "all",
+                    "policies replayed on two shapes of model, beside their goal: all, or one"),
+    {.name = "policy-accesses",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct options, policy_accesses),
+     .default_text = "1500000",
+     .min = 1000,
+     .max = 1e8,
+     .unit = "accesses",
+     .help = "of each run of those"},
     {.name = "peers",
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct options, peers),
@@ -79,6 +89,11 @@ static void add_rows(struct moe_table *table, const struct moe_bench_row *rows, 
         moe_table_f64(table, "value", rows[i].value);
         moe_table_text(table, "unit", strcmp(rows[i].unit, "M/s") ? rows[i].unit : "M accesses/s");
         moe_table_u64(table, "repeats", rows[i].repeats);
+        moe_table_f64(table, "goal", rows[i].goal);
+        moe_table_text(table, "goal_is",
+                       rows[i].value >= rows[i].goal  ? "met"
+                       : rows[i].value < rows[i].goal ? "missed"
+                                                      : "");
         moe_table_f64(table, "spread_percent", 100 * rows[i].spread);
         moe_table_f64(table, "share_of_read_rate_percent", 100 * rows[i].read_share);
     }
@@ -94,7 +109,9 @@ static enum moe_status measure(const struct options *o, const struct subject *x,
     struct moe_bench_options bench = {.tokens = o->tokens,
                                       .repeats = (uint32_t)o->repeats,
                                       .stream_path = *o->stream ? o->stream : NULL,
-                                      .simulate = &timed};
+                                      .simulate = &timed,
+                                      .policies = o->policies,
+                                      .policy_accesses = o->policy_accesses};
     enum moe_status s = moe_bench_sim(&bench, rows, &n_rows, err);
     if (s)
         return s;
@@ -130,7 +147,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 
 const struct cli_command cli_bench = {
     .name = "bench",
-    .usage = "sim [options]",
+    .usage = "sim|kernels|device [options]",
     .summary = "speed of replay and simulation on this machine, one core, beside its limit",
     .description =
         "The first row is the limit: one core reads the trace and does nothing with it.\n"

@@ -126,6 +126,13 @@ static inline void moe_cache_preload(struct moe_cache *cache)
 
 void moe_cache_end_event(struct moe_cache *cache);
 
+/* A whole event where every miss is admitted and every copy lands at once, as replays have it: the
+ * same contents and counters as the calls above give, faster. No slot may be in flight or pinned.
+ * The layer has a pool; route->slot is scratch. */
+void moe_cache_event_at_once(struct moe_cache *cache, struct moe_route *route);
+/* The same of one expert (access contract), without counting an event; was it there? */
+bool moe_cache_access_at_once(struct moe_cache *cache, struct moe_route *route);
+
 /* Where key is (slot or MOE_NO_SLOT), without counting anything. */
 moe_slot moe_cache_find(const struct moe_cache *cache, moe_key key);
 bool moe_cache_in_flight(const struct moe_cache *cache, moe_slot slot);

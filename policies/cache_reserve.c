@@ -20,11 +20,6 @@ void moe_cache_end_prefetch(struct moe_cache *c, const struct moe_cache_slot *sl
     sum->unused = 0;
 }
 
-static uint64_t bytes_of(const struct moe_cache *c, uint32_t layer)
-{
-    return c->geometry->expert_bytes ? c->geometry->expert_bytes[layer] : 0;
-}
-
 static void evict(struct moe_cache *c, struct moe_cache_pool *pool, moe_slot local)
 {
     moe_slot s = (moe_slot)pool->first_slot + local;
@@ -35,7 +30,7 @@ static void evict(struct moe_cache *c, struct moe_cache_pool *pool, moe_slot loc
     moe_cache_end_prefetch(c, slot);
     if (c->ops->on_evict)
         c->ops->on_evict(pool->state, local, slot->key);
-    pool->used_bytes -= bytes_of(c, slot->layer);
+    pool->used_bytes -= moe_cache_bytes_of(c, slot->layer);
     if (pool->n_empty++ == 0 || (uint32_t)local < pool->lowest_empty)
         pool->lowest_empty = (uint32_t)local;
     c->slot_of[slot->key] = MOE_NO_SLOT;
@@ -43,29 +38,6 @@ static void evict(struct moe_cache *c, struct moe_cache_pool *pool, moe_slot loc
     slot->fetched = 0;
     /* Event pins stay listed and end with the event; a hold belongs to the slot, not the expert. */
     c->pinned[s] = (uint8_t)((c->pinned[s] & (MOE_EVENT_PINS | MOE_PIN_HELD)) | MOE_PIN_EMPTY);
-}
-
-/* Did the policy name a slot that it may? Counts the hazard where it may name pinned ones. */
-static bool may_evict(const struct moe_cache *c, uint8_t pinned, struct moe_counts *counts)
-{
-    if (!pinned)
-        return true;
-    if (pinned & MOE_PIN_EMPTY)
-        return false;
-    if (c->ops->flags & MOE_POLICY_IGNORES_PINS) {
-        counts->hazards++;
-        return true;
-    }
-    return pinned == MOE_PIN_EVENT && (c->ops->flags & MOE_POLICY_MAY_DROP_EVENT);
-}
-
-/* Every expert of the pool is pinned: then it is not the policy that declined. */
-static bool all_pinned(const struct moe_cache *c, const struct moe_cache_pool *pool)
-{
-    for (uint32_t s = 0; s < pool->n_slots; s++)
-        if (!c->pinned[pool->first_slot + s])
-            return false;
-    return true;
 }
 
 static bool has_room(const struct moe_cache_pool *pool, uint64_t bytes)
@@ -79,13 +51,9 @@ static bool make_room(struct moe_cache *c, struct moe_cache_pool *pool,
                       moe_key *evicted)
 {
     while (!has_room(pool, bytes)) {
-        moe_slot v = c->ops->victim(pool->state, req);
-        if (v == MOE_NO_SLOT || !may_evict(c, req->pinned[v], counts)) {
-            bool dropped = all_pinned(c, pool);
-            counts->dropped_fills += dropped;
-            counts->bypasses += !dropped;
+        moe_slot v = moe_cache_victim(c, pool, req, counts);
+        if (v == MOE_NO_SLOT)
             return false;
-        }
         *evicted = c->slot[pool->first_slot + (uint32_t)v].key;
         evict(c, pool, v);
     }
@@ -138,7 +106,7 @@ static moe_slot reserve(struct moe_cache *c, struct newcomer *new, moe_key *evic
     if (p >= 0 && c->slot_of[new->req.key] == MOE_NO_SLOT) {
         struct moe_cache_pool *pool = &c->pool[p];
         struct moe_counts *counts = &c->now[new->layer];
-        new->bytes = bytes_of(c, new->layer);
+        new->bytes = moe_cache_bytes_of(c, new->layer);
         new->req.pinned = c->pinned + pool->first_slot;
         if (c->ops->wants && !c->ops->wants(pool->state, &new->req)) {
             counts->bypasses++;
@@ -204,7 +172,7 @@ moe_slot moe_cache_preload_next(struct moe_cache *c, moe_key *key)
     while (c->next_initial < c->n_initial) {
         struct newcomer new = {.req = {.key = c->initial[c->next_initial++]}};
         new.layer = new.req.key / c->geometry->n_experts;
-        new.bytes = bytes_of(c, new.layer);
+        new.bytes = moe_cache_bytes_of(c, new.layer);
         int32_t p = c->geometry->pool_of_layer[new.layer];
         if (p < 0 || c->slot_of[new.req.key] != MOE_NO_SLOT || !has_room(&c->pool[p], new.bytes))
             continue;

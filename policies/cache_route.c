@@ -57,19 +57,12 @@ static void tell_policy(const struct moe_cache *c, const struct moe_route *route
         route->slot[i] += route->slot[i] == MOE_NO_SLOT ? 0 : first;
 }
 
-static void count_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
-{
-    counts->events += n > 0;
-    counts->any_hit_events += n_hits > 0;
-    counts->all_hit_events += n > 0 && n_hits == n;
-}
-
 void moe_cache_route(struct moe_cache *c, struct moe_route *route)
 {
     c->phase = route->phase;
     c->now = moe_cache_counts_in(c, route->phase);
     struct moe_counts *counts = &c->now[route->layer];
-    count_event(counts, classify(c, route, counts), route->n);
+    moe_counts_event(counts, classify(c, route, counts), route->n);
     if (c->ops->on_route)
         tell_policy(c, route);
 }
@@ -85,7 +78,7 @@ void moe_cache_route_access(struct moe_cache *c, struct moe_route *route)
 void moe_cache_count_event(struct moe_cache *c, uint32_t layer, enum moe_phase phase,
                            uint32_t n_hits, uint32_t n)
 {
-    count_event(moe_cache_counts_in(c, phase) + layer, n_hits, n);
+    moe_counts_event(moe_cache_counts_in(c, phase) + layer, n_hits, n);
 }
 
 void moe_cache_touch(struct moe_cache *c, moe_slot s)

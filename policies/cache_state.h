@@ -1,5 +1,6 @@
 /* What the files of the cache directory share: cache.c makes it, cache_route.c looks experts up,
- * cache_reserve.c hands slots out and takes them back. No other file may include this. */
+ * cache_reserve.c hands slots out and takes them back, cache_at_once.c does both where no copy
+ * takes time. No other file may include this. */
 #ifndef MOELAB_POLICIES_CACHE_STATE_H
 #define MOELAB_POLICIES_CACHE_STATE_H
 
@@ -51,6 +52,59 @@ static inline struct moe_counts *moe_cache_counts_in(const struct moe_cache *c,
                                                      enum moe_phase phase)
 {
     return c->counts + (size_t)phase * c->geometry->n_layers;
+}
+
+/* Experts of different layers may differ in bytes; 0: sizes are unknown. */
+static inline uint64_t moe_cache_bytes_of(const struct moe_cache *c, uint32_t layer)
+{
+    return c->geometry->expert_bytes ? c->geometry->expert_bytes[layer] : 0;
+}
+
+/* Did the policy name a slot that it may? Counts the hazard where it may name pinned ones. */
+static inline bool moe_cache_may_evict(const struct moe_cache *c, uint8_t pinned,
+                                       struct moe_counts *counts)
+{
+    if (!pinned)
+        return true;
+    if (pinned & MOE_PIN_EMPTY)
+        return false;
+    if (c->ops->flags & MOE_POLICY_IGNORES_PINS) {
+        counts->hazards++;
+        return true;
+    }
+    return pinned == MOE_PIN_EVENT && (c->ops->flags & MOE_POLICY_MAY_DROP_EVENT);
+}
+
+/* Every expert of the pool is pinned: then it is not the policy that declined. */
+static inline bool moe_cache_all_pinned(const struct moe_cache *c,
+                                        const struct moe_cache_pool *pool)
+{
+    for (uint32_t s = 0; s < pool->n_slots; s++)
+        if (!c->pinned[pool->first_slot + s])
+            return false;
+    return true;
+}
+
+/* The pool-local slot that the policy gives up for the newcomer, or MOE_NO_SLOT, counted. */
+static inline moe_slot moe_cache_victim(const struct moe_cache *c,
+                                        const struct moe_cache_pool *pool,
+                                        const struct moe_victim_req *req, struct moe_counts *counts)
+{
+    moe_slot v = c->ops->victim(pool->state, req);
+    if (v != MOE_NO_SLOT && moe_cache_may_evict(c, req->pinned[v], counts))
+        return v;
+    bool dropped = moe_cache_all_pinned(c, pool);
+    counts->dropped_fills += dropped;
+    counts->bypasses += !dropped;
+    return MOE_NO_SLOT;
+}
+
+/* An event in which n_hits of n experts were found. */
+static inline void moe_counts_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
+{
+    counts->events += n > 0;
+    counts->any_hit_events += n_hits > 0;
+    counts->all_hit_events += n > 0 && n_hits == n;
 }
 
 /* The expert in the slot is given up: what it was good for, if it was fetched ahead. */

@@ -117,6 +117,16 @@ static void collect(struct moe_planner *p, const struct moe_layer_routes *routes
         collect_one(p, routes);
     else
         collect_many(p, routes);
+}
+
+struct moe_route *moe_plan_route(struct moe_planner *p, const struct moe_layer_routes *routes)
+{
+    collect(p, routes);
+    return &p->plan.route;
+}
+
+static void clear_fills(struct moe_planner *p)
+{
     for (uint32_t i = 0; i < p->plan.route.n; i++)
         p->fill[i] = MOE_NO_SLOT;
 }
@@ -125,6 +135,7 @@ const struct moe_plan *moe_plan_collect(struct moe_planner *p,
                                         const struct moe_layer_routes *routes)
 {
     collect(p, routes);
+    clear_fills(p);
     for (uint32_t i = 0; i < p->plan.route.n; i++) {
         p->slot[i] = MOE_NO_SLOT;
         p->access[i] = MOE_MISS;
@@ -159,6 +170,7 @@ const struct moe_plan *moe_plan_event(struct moe_planner *p, struct moe_cache *c
     if (!moe_cache_covers(cache, routes->layer))
         return moe_plan_collect(p, routes);
     collect(p, routes);
+    clear_fills(p);
     struct moe_route *route = &p->plan.route;
     if (route->n == 0)
         return &p->plan;

@@ -33,6 +33,11 @@ enum moe_status moe_planner_new(struct moe_planner **out, uint32_t n_experts, ui
                                 struct moe_err *err);
 void moe_planner_free(struct moe_planner *planner);
 
+/* The different experts of the layer, collected as below, slot and access unset: for callers that
+ * decide themselves. Belongs to the planner and holds until its next event. */
+struct moe_route *moe_plan_route(struct moe_planner *planner,
+                                 const struct moe_layer_routes *routes);
+
 /* Collects the different experts of the layer (gate order, then order of appearance) without
  * touching the cache: every access is a miss. For layers and phases the strategy keeps out. */
 const struct moe_plan *moe_plan_collect(struct moe_planner *planner,

@@ -2,6 +2,7 @@
 
 #include "base/numbers.h"
 #include "base/progress.h"
+#include "sim/bench_case.h"
 #include "sim/replay.h"
 #include "traces/synth.h"
 
@@ -9,8 +10,12 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { DEFAULT_TOKENS = 100000, GRID_TOKENS = 10000, DEFAULT_REPEATS = 7, MAX_REPEATS = 1000 };
+
+/* A case that took this long is not repeated further. */
+#define SLOW_NS 5000000000u
 
 /* What a case works on; each uses what it needs. */
 struct subject {
@@ -23,45 +28,50 @@ struct subject {
     volatile uint64_t sink; /* keeps the read loop from being left out */
 };
 
-/* Does the work once; *amount is in the row's unit per second times 1e6, or 0 for seconds. */
-typedef enum moe_status case_fn(struct subject *subject, uint64_t *amount, struct moe_err *err);
+/* Time that the process ran: what else runs on the machine disturbs it less. */
+static uint64_t cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 
-struct bench {
-    uint32_t repeats, n_rows;
-    struct moe_bench_row *rows;
-};
-
-static enum moe_status measure(struct bench *bench, const char *name, case_fn *run,
-                               struct subject *subject, struct moe_err *err)
+enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, double goal,
+                                  moe_bench_fn *run, void *subject, struct moe_err *err)
 {
     double value[MAX_REPEATS];
-    uint64_t amount = 0;
-    for (uint32_t i = 0; i <= bench->repeats; i++) { /* the first run warms up and is not counted */
-        uint64_t start = moe_clock_ns();
+    uint64_t amount = 0, spent = 0;
+    uint32_t n = 0;
+    /* the first run warms up and is not counted */
+    for (uint32_t i = 0; i <= bench->repeats && (n == 0 || spent < SLOW_NS); i++) {
+        uint64_t start = cpu_ns();
         enum moe_status s = run(subject, &amount, err);
-        uint64_t ns = moe_clock_ns() - start;
+        uint64_t ns = cpu_ns() - start;
         if (s)
             return s;
         if (moe_interrupted())
             return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted in case '%s'", name);
         double seconds = (double)(ns ? ns : 1) * 1e-9;
+        spent += ns;
         if (i > 0)
-            value[i - 1] = amount ? (double)amount / seconds * 1e-6 : seconds;
+            value[n++] = amount ? (double)amount / seconds * 1e-6 : seconds;
     }
-    moe_sort_f64(value, bench->repeats);
-    double median = moe_quantile(value, bench->repeats, 0.5);
+    moe_sort_f64(value, n);
+    double median = moe_quantile(value, n, 0.5);
     struct moe_bench_row *row = &bench->rows[bench->n_rows++];
     *row = (struct moe_bench_row){.unit = amount ? "M/s" : "s",
                                   .value = median,
-                                  .repeats = bench->repeats,
-                                  .spread = (value[bench->repeats - 1] - value[0]) / median};
+                                  .goal = goal,
+                                  .repeats = n,
+                                  .spread = (value[n - 1] - value[0]) / median};
     row->read_share = amount ? median / bench->rows[0].value : NAN;
     snprintf(row->name, sizeof row->name, "%s", name);
     return MOE_OK;
 }
 
-static enum moe_status run_read(struct subject *subject, uint64_t *amount, struct moe_err *err)
+static enum moe_status run_read(void *given, uint64_t *amount, struct moe_err *err)
 {
+    struct subject *subject = given;
     const struct moe_trace *trace = subject->trace;
     size_t n = (size_t)trace->tokens.n_tokens * trace->info.n_layers * trace->info.top_k;
     uint64_t sum = 0;
@@ -73,8 +83,9 @@ static enum moe_status run_read(struct subject *subject, uint64_t *amount, struc
     return MOE_OK;
 }
 
-static enum moe_status run_replay(struct subject *subject, uint64_t *amount, struct moe_err *err)
+static enum moe_status run_replay(void *given, uint64_t *amount, struct moe_err *err)
 {
+    struct subject *subject = given;
     struct moe_replay_result result;
     enum moe_status s = moe_replay(subject->trace, &subject->geometry, &subject->lru,
                                    &subject->replay, &result, err);
@@ -85,8 +96,9 @@ static enum moe_status run_replay(struct subject *subject, uint64_t *amount, str
     return MOE_OK;
 }
 
-static enum moe_status run_grid(struct subject *subject, uint64_t *amount, struct moe_err *err)
+static enum moe_status run_grid(void *given, uint64_t *amount, struct moe_err *err)
 {
+    struct subject *subject = given;
     uint64_t *hits;
     enum moe_status s = moe_replay_grid(subject->trace, &subject->lru, &subject->replay,
                                         subject->trace->info.n_experts, &hits, err);
@@ -119,8 +131,9 @@ static enum moe_status stream_with(struct moe_reader *reader, struct subject *su
     return MOE_OK;
 }
 
-static enum moe_status run_stream(struct subject *subject, uint64_t *amount, struct moe_err *err)
+static enum moe_status run_stream(void *given, uint64_t *amount, struct moe_err *err)
 {
+    struct subject *subject = given;
     struct moe_reader *reader;
     enum moe_status s = moe_reader_open(&reader, subject->stream_path, err);
     if (s)
@@ -130,8 +143,9 @@ static enum moe_status run_stream(struct subject *subject, uint64_t *amount, str
     return s;
 }
 
-static enum moe_status run_simulate(struct subject *subject, uint64_t *amount, struct moe_err *err)
+static enum moe_status run_simulate(void *given, uint64_t *amount, struct moe_err *err)
 {
+    struct subject *subject = given;
     struct moe_result result;
     enum moe_status s = moe_simulate(subject->simulate, &result, err);
     if (!s)
@@ -139,7 +153,7 @@ static enum moe_status run_simulate(struct subject *subject, uint64_t *amount, s
     return s;
 }
 
-static enum moe_status bench_replay(struct bench *bench, struct subject *subject, uint32_t ways,
+static enum moe_status bench_replay(struct moe_bench *bench, struct subject *subject, uint32_t ways,
                                     struct moe_err *err)
 {
     const struct moe_trace_info *info = &subject->trace->info;
@@ -154,7 +168,7 @@ static enum moe_status bench_replay(struct bench *bench, struct subject *subject
             .contract = i % 2 ? MOE_CONTRACT_ACCESS : MOE_CONTRACT_EVENT, .generic = i >= 2};
         snprintf(name, sizeof name, "replay lru %s %s%s", geometry, i % 2 ? "access" : "event",
                  i >= 2 ? " (generic)" : "");
-        s = measure(bench, name, run_replay, subject, err);
+        s = moe_bench_measure(bench, name, NAN, run_replay, subject, err);
     }
     moe_geometry_release(&subject->geometry);
     return s;
@@ -170,8 +184,8 @@ static enum moe_status make_trace(uint64_t tokens, struct moe_trace *trace, stru
     return moe_synth_make(spec, trace, err);
 }
 
-static enum moe_status bench_memory(struct bench *bench, struct subject *subject, uint64_t tokens,
-                                    struct moe_err *err)
+static enum moe_status bench_memory(struct moe_bench *bench, struct subject *subject,
+                                    uint64_t tokens, struct moe_err *err)
 {
     static const uint32_t ways[] = {1, 2, 4, 8};
     struct moe_trace trace;
@@ -179,7 +193,7 @@ static enum moe_status bench_memory(struct bench *bench, struct subject *subject
     if (s)
         return s;
     subject->trace = &trace;
-    s = measure(bench, "read the trace", run_read, subject, err);
+    s = moe_bench_measure(bench, "read the trace", NAN, run_read, subject, err);
     for (size_t i = 0; i < sizeof ways / sizeof *ways && !s; i++)
         s = bench_replay(bench, subject, ways[i], err);
     subject->trace = NULL;
@@ -187,7 +201,8 @@ static enum moe_status bench_memory(struct bench *bench, struct subject *subject
     return s;
 }
 
-static enum moe_status bench_grid(struct bench *bench, struct subject *subject, struct moe_err *err)
+static enum moe_status bench_grid(struct moe_bench *bench, struct subject *subject,
+                                  struct moe_err *err)
 {
     struct moe_trace trace;
     enum moe_status s = make_trace(GRID_TOKENS, &trace, err);
@@ -195,7 +210,8 @@ static enum moe_status bench_grid(struct bench *bench, struct subject *subject, 
         return s;
     subject->trace = &trace;
     subject->replay = (struct moe_replay_options){.contract = MOE_CONTRACT_EVENT};
-    s = measure(bench, "grid lru 0..32 x 0..8 event, 10000 tokens", run_grid, subject, err);
+    s = moe_bench_measure(bench, "grid lru 0..32 x 0..8 event, 10000 tokens", NAN, run_grid,
+                          subject, err);
     moe_trace_release(&trace);
     return s;
 }
@@ -204,8 +220,8 @@ enum moe_status moe_bench_sim(const struct moe_bench_options *options, struct mo
                               uint32_t *n_rows, struct moe_err *err)
 {
     struct subject subject = {.stream_path = options->stream_path, .simulate = options->simulate};
-    struct bench bench = {.repeats = options->repeats ? options->repeats : DEFAULT_REPEATS,
-                          .rows = rows};
+    struct moe_bench bench = {.repeats = options->repeats ? options->repeats : DEFAULT_REPEATS,
+                              .rows = rows};
     if (bench.repeats > MAX_REPEATS)
         return moe_fail(err, MOE_ERR_USAGE, "repeats %" PRIu32 " exceeds %d", bench.repeats,
                         MAX_REPEATS);
@@ -214,10 +230,13 @@ enum moe_status moe_bench_sim(const struct moe_bench_options *options, struct mo
         s = bench_memory(&bench, &subject, options->tokens ? options->tokens : DEFAULT_TOKENS, err);
     if (!s)
         s = bench_grid(&bench, &subject, err);
+    if (!s && options->policies && *options->policies)
+        s = moe_bench_policies(&bench, options, err);
     if (!s && options->stream_path)
-        s = measure(&bench, "replay lru streamed from HDF5, event", run_stream, &subject, err);
+        s = moe_bench_measure(&bench, "replay lru streamed from HDF5, event", NAN, run_stream,
+                              &subject, err);
     if (!s && options->simulate)
-        s = measure(&bench, "timed simulation", run_simulate, &subject, err);
+        s = moe_bench_measure(&bench, "timed simulation", NAN, run_simulate, &subject, err);
     if (!s)
         *n_rows = bench.n_rows;
     return s;

@@ -18,6 +18,7 @@ struct replay {
     struct moe_planner *planner;
     struct moe_admission admission;
     struct moe_rerouter reroute;
+    bool at_once; /* every miss is admitted: the cache needs no planner */
     bool begun;
     uint32_t sequence; /* the latest one, once begun */
     uint64_t tokens, log_rows, log_agree;
@@ -79,6 +80,8 @@ static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
     enum moe_status s = moe_admission_parse("always", &always, err);
     if (s)
         return s;
+    r->at_once = !r->options->generic &&
+                 (!r->options->admission || r->options->admission->ops == always.ops);
     struct moe_admission_env env = {
         .n_layers = info->n_layers, .n_experts = info->n_experts, .seed = r->options->seed};
     s = moe_admission_init(&r->admission, r->options->admission ? r->options->admission : &always,
@@ -168,6 +171,12 @@ static struct moe_layer_routes routes_of(struct replay *r, const struct pass *pa
 static void replay_event(struct replay *r, const struct pass *pass, uint32_t layer)
 {
     struct moe_layer_routes routes = routes_of(r, pass, pass->begin, layer);
+    if (r->at_once) {
+        struct moe_route *route = moe_plan_route(r->planner, &routes);
+        if (route->n > 0 && moe_cache_covers(r->cache, layer))
+            moe_cache_event_at_once(r->cache, route);
+        return;
+    }
     const struct moe_plan *plan = moe_plan_event(r->planner, r->cache, &r->admission, &routes);
     for (uint32_t i = 0; i < plan->route.n; i++)
         if (plan->fill[i] != MOE_NO_SLOT)
@@ -181,6 +190,8 @@ static bool replay_access(struct replay *r, struct moe_route *route)
     uint8_t access = MOE_MISS;
     route->slot = &slot;
     route->access = &access;
+    if (r->at_once)
+        return moe_cache_access_at_once(r->cache, route);
     moe_cache_route_access(r->cache, route);
     moe_admission_route(&r->admission, route);
     if (access != MOE_MISS) {

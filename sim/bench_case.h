@@ -1,0 +1,26 @@
+/* What the files of the benchmark share: one case measured, one row of the result. */
+#ifndef MOELAB_SIM_BENCH_CASE_H
+#define MOELAB_SIM_BENCH_CASE_H
+
+#include "sim/bench.h"
+
+struct moe_bench {
+    uint32_t repeats, n_rows;
+    struct moe_bench_row *rows; /* [MOE_BENCH_ROWS_MAX] */
+};
+
+/* Does the work once; *amount is in the row's unit per second times 1e6, or 0 for seconds. */
+typedef enum moe_status moe_bench_fn(void *subject, uint64_t *amount, struct moe_err *err);
+
+/* Runs the case and adds its row; the first row is the read rate. goal: NaN where none is set. */
+enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, double goal,
+                                  moe_bench_fn *run, void *subject, struct moe_err *err);
+
+/* A row for every policy and reading of one that options->policies names, on two shapes of model,
+ * in pools of layers and in one pool, under both contracts. opt-time is left out where there are no
+ * costs (options->simulate). Errors: MOE_ERR_USAGE (no such policy) and those of moe_synth_make and
+ * moe_replay. */
+enum moe_status moe_bench_policies(struct moe_bench *bench, const struct moe_bench_options *options,
+                                   struct moe_err *err);
+
+#endif
