@@ -38,8 +38,9 @@ static const struct moe_param options[] = {
 static void tell(const struct report *r, const char *path, uint64_t bytes)
 {
     char size[40];
-    printf("report %s: tables %zu, plots %zu, timelines %zu, left out %zu; %s\n", path, r->n_tables,
-           r->n_plots, r->n_timelines, r->n_omissions, moe_format_bytes(bytes, size, sizeof size));
+    printf("report %s: tables %zu, plots %zu, timelines %zu, texts %zu, left out %zu; %s\n", path,
+           r->n_tables, r->n_plots, r->n_timelines, r->n_texts, r->n_omissions,
+           moe_format_bytes(bytes, size, sizeof size));
 }
 
 static enum moe_status write_page(const struct report *r, const char *path, struct moe_err *err)
@@ -79,14 +80,15 @@ const struct cli_command cli_report = {
     .usage = "FOLDER [options]",
     .summary = "a folder of results as one HTML page: summary, plots, tables, timelines",
     .description =
-        "Reads FOLDER/*.tsv (tables of moelab), *.svg and *.png (a PNG where no SVG has its "
-        "name),\n"
-        "and *.json that are timelines. The page is one file that loads nothing: tables that "
-        "sort,\n"
+        "Reads *.tsv (tables of moelab), *.svg and *.png (a PNG where no SVG has its name), "
+        "*.json\n"
+        "that are timelines and *.md (as they are), in FOLDER and the folders inside it (8 deep;\n"
+        "hidden ones and links not). The page is one file that loads nothing: tables that sort,\n"
         "timelines that zoom, light and dark, for large and small screens and for print.\n"
         "The same folder gives the same bytes. Limits: 500 files; 64 MiB a table, 8 MiB a "
         "picture,\n"
-        "256 MiB a timeline. A broken table or timeline is an error; a picture that holds more\n"
+        "256 MiB a timeline, 1 MiB a text. A broken table or timeline is an error; a picture that "
+        "holds more\n"
         "than a drawing (scripts, references) is left out, which the page says.",
     .options = options,
     .options_size = sizeof(struct options),

@@ -17,7 +17,9 @@ enum {
     REPORT_TABLE_MAX = 64 * REPORT_MIB,
     REPORT_PICTURE_MAX = 8 * REPORT_MIB,
     REPORT_TIMELINE_MAX = 256 * REPORT_MIB,
+    REPORT_TEXT_MAX = REPORT_MIB, /* larger ones are left out */
     REPORT_FILES_MAX = 500,
+    REPORT_DEPTH_MAX = 8, /* folders in folders */
 };
 
 enum report_kind { REPORT_UNTOLD, REPORT_SIMULATED, REPORT_MEASURED, REPORT_COUNTED };
@@ -33,6 +35,7 @@ struct report_table {
     bool *constant;  /* [n_columns] the same cell in each of several rows */
     size_t value;    /* the column that ranks rows: tokens_per_s or hit_rate_percent */
     size_t best;     /* row of its largest value; n_rows: none */
+    size_t oracle;   /* where one that knows the future is larger: that row; else n_rows */
     size_t n_failed; /* rows whose status is not "ok" */
 };
 
@@ -42,6 +45,11 @@ struct report_plot {
     char *markup; /* an element <svg>, or what stands in src="" */
     size_t n_markup;
     size_t table; /* index of the table it belongs to, or SIZE_MAX */
+};
+
+/* A text that lies beside the results, as it is. */
+struct report_text {
+    char *file, *content;
 };
 
 struct report_timeline {
@@ -61,11 +69,13 @@ struct report {
     struct report_table *tables;
     struct report_plot *plots;
     struct report_timeline *timelines;
+    struct report_text *texts;
     struct report_omission *omissions;
-    size_t n_tables, n_plots, n_timelines, n_omissions;
+    size_t n_tables, n_plots, n_timelines, n_texts, n_omissions;
 };
 
-/* Reads what the folder holds, in the order of the names. title "": the folder's name. */
+/* Reads what the folder and those inside it hold, in the order of the names; links to folders and
+ * hidden folders are not entered. title "": the folder's name. */
 enum moe_status report_load(const char *folder, const char *title, size_t max_rows,
                             size_t max_events, struct report *out, struct moe_err *err);
 void report_release(struct report *report);

@@ -125,23 +125,25 @@ static enum report_kind kind_of(const struct moe_tsv *t)
         const char *command;
         enum report_kind kind;
     } commands[] = {
-        {"sim", REPORT_SIMULATED},   {"sweep", REPORT_SIMULATED},  {"tune", REPORT_SIMULATED},
-        {"run", REPORT_MEASURED},    {"bench", REPORT_MEASURED},   {"calibrate", REPORT_MEASURED},
-        {"record", REPORT_MEASURED}, {"replay", REPORT_COUNTED},   {"mrc", REPORT_COUNTED},
-        {"trace", REPORT_COUNTED},   {"whatif", REPORT_SIMULATED},
+        {"sim", REPORT_SIMULATED},   {"sweep", REPORT_SIMULATED}, {"tune", REPORT_SIMULATED},
+        {"run", REPORT_MEASURED},    {"bench", REPORT_MEASURED},  {"calibrate", REPORT_MEASURED},
+        {"record", REPORT_MEASURED}, {"replay", REPORT_COUNTED},  {"mrc", REPORT_COUNTED},
+        {"trace", REPORT_COUNTED},   {"repro", REPORT_SIMULATED}, {"whatif", REPORT_SIMULATED},
     };
     const char *command = moe_tsv_note(t, "command");
+    bool timed = moe_tsv_column(t, "tokens_per_s") < t->n_columns;
     if (moe_tsv_note(t, "device"))
         return REPORT_MEASURED;
     if (!command && moe_tsv_note(t, "experiment"))
-        return moe_tsv_column(t, "tokens_per_s") < t->n_columns ? REPORT_SIMULATED : REPORT_COUNTED;
+        return timed ? REPORT_SIMULATED : REPORT_COUNTED;
     if (!command)
         return REPORT_UNTOLD;
     const char *word = strchr(command, ' ');
     size_t n = word ? strcspn(++word, " ") : 0;
     for (size_t i = 0; n && i < sizeof commands / sizeof *commands; i++)
         if (strlen(commands[i].command) == n && strncmp(word, commands[i].command, n) == 0)
-            return commands[i].kind;
+            return strcmp(commands[i].command, "repro") == 0 && !timed ? REPORT_UNTOLD
+                                                                       : commands[i].kind;
     return REPORT_UNTOLD;
 }
 
@@ -175,25 +177,56 @@ static bool is_lossy(const struct moe_tsv *t)
     return false;
 }
 
+/* A row of Belady's replacement and its like, which no machine can have. */
+static bool knows_the_future(const struct moe_tsv *t, size_t row)
+{
+    size_t policy = moe_tsv_column(t, "policy"), other = moe_tsv_column(t, "differences");
+    return (policy < t->n_columns && strncmp(moe_tsv_cell(t, row, policy), "opt", 3) == 0) ||
+           (other < t->n_columns && strstr(moe_tsv_cell(t, row, other), "policy=opt"));
+}
+
+/* The row with the largest value of one kind; n_rows: none. */
+static size_t largest(const struct report_table *table, bool future)
+{
+    const struct moe_tsv *t = &table->tsv;
+    size_t best = t->n_rows;
+    double x, most = 0;
+    for (size_t i = 0; i < t->n_rows; i++) {
+        if (!report_row_ok(table, i) || knows_the_future(t, i) != future ||
+            !moe_tsv_number(moe_tsv_cell(t, i, table->value), &x) ||
+            (best < t->n_rows && x <= most))
+            continue;
+        most = x;
+        best = i;
+    }
+    return best;
+}
+
+static double value_at(const struct report_table *table, size_t row)
+{
+    double x = -INFINITY;
+    if (row < table->tsv.n_rows)
+        moe_tsv_number(moe_tsv_cell(&table->tsv, row, table->value), &x);
+    return x;
+}
+
 static void find_best(struct report_table *table)
 {
     const struct moe_tsv *t = &table->tsv;
-    double best = 0;
     table->value = moe_tsv_column(t, "tokens_per_s");
     if (table->value == t->n_columns)
         table->value = moe_tsv_column(t, "hit_rate_percent");
-    table->best = t->n_rows;
-    for (size_t i = 0; i < t->n_rows; i++) {
-        double x;
-        bool ok = report_row_ok(table, i);
-        table->n_failed += !ok;
-        if (!ok || table->value == t->n_columns ||
-            !moe_tsv_number(moe_tsv_cell(t, i, table->value), &x) ||
-            (table->best < t->n_rows && x <= best))
-            continue;
-        best = x;
-        table->best = i;
-    }
+    table->best = table->oracle = t->n_rows;
+    for (size_t i = 0; i < t->n_rows; i++)
+        table->n_failed += !report_row_ok(table, i);
+    if (table->value == t->n_columns)
+        return;
+    table->best = largest(table, false);
+    table->oracle = largest(table, true);
+    if (table->best == t->n_rows)
+        table->best = table->oracle;
+    if (value_at(table, table->oracle) <= value_at(table, table->best))
+        table->oracle = t->n_rows;
 }
 
 enum moe_status report_read_table(struct report_table *table, struct moe_err *err)

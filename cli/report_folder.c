@@ -9,11 +9,12 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-/* A file of the folder that a report may show. */
+/* A file that a report may show; names begin in the folder. */
 struct entry {
-    char *file, *stem;
-    const char *kind; /* ".tsv" */
+    char *file, *stem; /* "host/demo.tsv", "host/demo" */
+    const char *kind;  /* ".tsv" */
 };
 
 struct folder {
@@ -22,14 +23,14 @@ struct folder {
     size_t n;
 };
 
-static const char *const kinds[] = {".tsv", ".svg", ".png", ".json"};
+static const char *const kinds[] = {".tsv", ".svg", ".png", ".json", ".md"};
 
 static const char *kind_of(const char *file)
 {
     size_t n = strlen(file);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t k = strlen(kinds[i]);
-        if (file[0] != '.' && n > k && strcmp(file + n - k, kinds[i]) == 0)
+        if (n > k && strcmp(file + n - k, kinds[i]) == 0)
             return kinds[i];
     }
     return NULL;
@@ -42,7 +43,7 @@ static enum moe_status add_entry(struct folder *folder, const char *file, struct
         return MOE_OK;
     if (folder->n == REPORT_FILES_MAX)
         return moe_fail(err, MOE_ERR_INPUT,
-                        "folder '%.200s' has more than %d tables, plots and timelines",
+                        "folder '%.200s' has more than %d tables, plots, timelines and texts",
                         folder->path, REPORT_FILES_MAX);
     struct entry *entries = realloc(folder->entries, (folder->n + 1) * sizeof *entries);
     if (!entries)
@@ -58,24 +59,57 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct entry *)a)->file, ((const struct entry *)b)->file);
 }
 
+static enum moe_status list_below(struct folder *folder, const char *below, int depth,
+                                  struct moe_err *err);
+
+/* below: "" or "a/b/". */
+static enum moe_status add_name(struct folder *folder, const char *below, const char *name,
+                                int depth, struct moe_err *err)
+{
+    char file[PATH_MAX], path[2 * PATH_MAX];
+    struct stat info;
+    if (name[0] == '.')
+        return MOE_OK;
+    if (snprintf(file, sizeof file, "%s%s", below, name) >= (int)sizeof file)
+        return moe_fail(err, MOE_ERR_USAGE, "path '%.60s...' is too long", below);
+    snprintf(path, sizeof path, "%s/%s", folder->path, file);
+    if (kind_of(name) || lstat(path, &info) != 0 || !S_ISDIR(info.st_mode))
+        return add_entry(folder, file, err);
+    return list_below(folder, file, depth + 1, err);
+}
+
+/* One folder: its own path or one inside. Names are taken first, so that few folders are open. */
+static enum moe_status list_below(struct folder *folder, const char *below, int depth,
+                                  struct moe_err *err)
+{
+    char path[2 * PATH_MAX], inside[PATH_MAX];
+    struct dirent **names;
+    snprintf(path, sizeof path, "%s%s%s", folder->path, *below ? "/" : "", below);
+    if (depth > REPORT_DEPTH_MAX)
+        return moe_fail(err, MOE_ERR_INPUT, "folder '%.300s' is nested deeper than %d folders",
+                        path, REPORT_DEPTH_MAX);
+    if (snprintf(inside, sizeof inside, "%s%s", below, *below ? "/" : "") >= (int)sizeof inside)
+        return moe_fail(err, MOE_ERR_USAGE, "path '%.60s...' is too long", below);
+    int n = scandir(path, &names, NULL, alphasort);
+    if (n < 0)
+        return moe_fail(err, MOE_ERR_IO, "cannot open folder '%.300s': %s", path, strerror(errno));
+    enum moe_status s = MOE_OK;
+    for (int i = 0; i < n; i++) {
+        if (!s)
+            s = add_name(folder, inside, names[i]->d_name, depth, err);
+        free(names[i]);
+    }
+    free(names);
+    return s;
+}
+
 static enum moe_status list_folder(struct folder *folder, struct moe_err *err)
 {
-    enum moe_status s = MOE_OK;
-    DIR *dir = opendir(folder->path);
-    if (!dir)
-        return moe_fail(err, MOE_ERR_IO, "cannot open folder '%.300s': %s", folder->path,
-                        strerror(errno));
-    errno = 0;
-    for (struct dirent *e; !s && (e = readdir(dir)); errno = 0)
-        s = add_entry(folder, e->d_name, err);
-    if (!s && errno)
-        s = moe_fail(err, MOE_ERR_IO, "cannot read folder '%.300s': %s", folder->path,
-                     strerror(errno));
-    closedir(dir);
+    enum moe_status s = list_below(folder, "", 0, err);
     if (!s && folder->n == 0)
         s = moe_fail(err, MOE_ERR_INPUT,
-                     "folder '%.200s' has nothing to report: no table (.tsv), plot (.svg, .png) or "
-                     "timeline (.json)",
+                     "folder '%.200s' has nothing to report: no table (.tsv), plot (.svg, .png), "
+                     "timeline (.json) or text (.md)",
                      folder->path);
     if (folder->n)
         qsort(folder->entries, folder->n, sizeof *folder->entries, by_name);
@@ -252,13 +286,34 @@ static enum moe_status load_timeline(struct report *r, const struct entry *e, co
     return MOE_OK;
 }
 
+/* A text that is too large or cannot be read costs itself only. */
+static enum moe_status load_text(struct report *r, const struct entry *e, const char *path,
+                                 struct moe_err *err)
+{
+    struct moe_err why = {0};
+    size_t size;
+    struct report_text *texts = realloc(r->texts, (r->n_texts + 1) * sizeof *texts);
+    if (!texts)
+        return moe_fail_memory(err, "a report");
+    r->texts = texts;
+    struct report_text *t = &texts[r->n_texts];
+    enum moe_status s = moe_file_read(path, REPORT_TEXT_MAX, &t->content, &size, &why);
+    if (s == MOE_ERR_MEMORY)
+        *err = why;
+    if (s)
+        return s == MOE_ERR_MEMORY ? s : omit(r, e->file, why.text, err);
+    t->file = strdup(e->file);
+    r->n_texts++;
+    return t->file ? MOE_OK : moe_fail_memory(err, "a report");
+}
+
 /* Tables first, so that plots find theirs; drawings before pictures, which they replace. */
 static enum moe_status load_files(struct report *r, const struct folder *folder,
                                   struct moe_err *err)
 {
     static enum moe_status (*const load[])(struct report *, const struct entry *, const char *,
                                            struct moe_err *) = {load_table, load_plot, load_picture,
-                                                                load_timeline};
+                                                                load_timeline, load_text};
     enum moe_status s = MOE_OK;
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         for (size_t i = 0; !s && i < folder->n; i++) {
@@ -330,6 +385,10 @@ void report_release(struct report *r)
         moe_chrome_trace_release(&r->timelines[i].trace);
         free(r->timelines[i].file);
     }
+    for (size_t i = 0; i < r->n_texts; i++) {
+        free(r->texts[i].file);
+        free(r->texts[i].content);
+    }
     for (size_t i = 0; i < r->n_omissions; i++) {
         free(r->omissions[i].file);
         free(r->omissions[i].why);
@@ -337,6 +396,7 @@ void report_release(struct report *r)
     free(r->tables);
     free(r->plots);
     free(r->timelines);
+    free(r->texts);
     free(r->omissions);
     free(r->title);
     *r = (struct report){0};

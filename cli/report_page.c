@@ -65,6 +65,7 @@ static void put_header(const struct report *r, FILE *out)
     put_count(r->n_tables, "table", "", out);
     put_count(r->n_plots, "plot", r->n_tables ? ", " : "", out);
     put_count(r->n_timelines, "timeline", r->n_tables + r->n_plots ? ", " : "", out);
+    put_count(r->n_texts, "text", r->n_tables + r->n_plots + r->n_timelines ? ", " : "", out);
     fputs(".</p>\n</header>\n<nav aria-label=\"Contents\"><ul>\n"
           "<li><a href=\"#summary\">Summary</a></li>\n",
           out);
@@ -75,6 +76,8 @@ static void put_header(const struct report *r, FILE *out)
     }
     if (r->n_timelines)
         fputs("<li><a href=\"#timelines\">Timelines</a></li>\n", out);
+    if (r->n_texts)
+        fputs("<li><a href=\"#texts\">Texts</a></li>\n", out);
     fputs("</ul></nav>\n<main id=\"main\">\n", out);
 }
 
@@ -122,6 +125,20 @@ static void put_tables(const struct report *r, FILE *out)
     }
 }
 
+static void put_texts(const struct report *r, FILE *out)
+{
+    if (r->n_texts)
+        fputs("<section id=\"texts\">\n<h2>Texts</h2>\n", out);
+    for (size_t i = 0; i < r->n_texts; i++) {
+        fputs("<details><summary class=\"file\">", out);
+        text(r->texts[i].file, out);
+        fputs("</summary>\n<pre>", out);
+        text(r->texts[i].content, out);
+        fputs("</pre></details>\n", out);
+    }
+    fputs(r->n_texts ? "</section>\n" : "", out);
+}
+
 static void put_rest(const struct report *r, FILE *out)
 {
     size_t loose = 0;
@@ -138,6 +155,7 @@ static void put_rest(const struct report *r, FILE *out)
             report_put_timeline(r, i, out);
         fputs("</section>\n", out);
     }
+    put_texts(r, out);
     if (r->n_omissions) {
         fputs("<section id=\"left-out\">\n<h2>Left out</h2>\n<ul>\n", out);
         for (size_t i = 0; i < r->n_omissions; i++) {

@@ -163,19 +163,19 @@ static size_t count_ties(const struct report_table *table)
     return n;
 }
 
-/* " with geometry 7x8, threads 24": where the best row differs from others. */
-static void put_where(const struct report_table *table, FILE *out)
+/* " with geometry 7x8, threads 24": where the row differs from others. */
+static void put_where(const struct report_table *table, size_t row, FILE *out)
 {
     const struct moe_tsv *t = &table->tsv;
     const char *comma = " with ";
     for (size_t j = 0; j < t->n_columns; j++) {
         if (!is_label(table, j) || table->constant[j] || t->n_rows < 2 ||
-            strcmp(moe_tsv_cell(t, table->best, j), "-") == 0)
+            strcmp(moe_tsv_cell(t, row, j), "-") == 0)
             continue;
         fputs(comma, out);
         text(t->columns[j], out);
         fputc(' ', out);
-        text(moe_tsv_cell(t, table->best, j), out);
+        text(moe_tsv_cell(t, row, j), out);
         comma = ", ";
     }
 }
@@ -265,11 +265,19 @@ void report_put_words(const struct report_table *table, FILE *out)
     fputs("<b>", out);
     put_number(moe_tsv_cell(t, table->best, table->value), out);
     fputs(timed ? "</b>&nbsp;tokens/s" : "</b>&nbsp;%", out);
-    put_where(table, out);
+    put_where(table, table->best, out);
     size_t ties = count_ties(table);
     if (ties)
         fprintf(out, "; %zu other row%s no less", ties, ties == 1 ? " is" : "s are");
-    fputs(".</p>\n<p>", out);
+    fputc('.', out);
+    if (table->oracle < t->n_rows) {
+        fputs(" Knowing the future: <b>", out);
+        put_number(moe_tsv_cell(t, table->oracle, table->value), out);
+        fputs("</b>", out);
+        put_where(table, table->oracle, out);
+        fputc('.', out);
+    }
+    fputs("</p>\n<p>", out);
     put_bound(table, out);
     put_times(table, out);
     put_spread(table, timed ? "tokens/s" : "%", out);

@@ -7,7 +7,7 @@ moelab=$(realpath "$moelab")
 d=$folder/results
 page=$folder/page.html
 make_results "$d"
-expect 0 "tables 3, plots 2, timelines 1, left out 0" "$moelab" report "$d" -o "$page"
+expect 0 "tables 4, plots 2, timelines 1, texts 1, left out 0" "$moelab" report "$d" -o "$page"
 
 # says TEXT: the page has it, in one line.
 says() { if grep -qF -e "$1" "$page"; then passed; else failed "the page does not say: $1"; fi; }
@@ -25,7 +25,7 @@ says 'That is <b>50.06&nbsp;%</b> of the bound of 200&nbsp;tokens/s'
 says 'A token takes 9.988&nbsp;ms on average. All 4: 2.5 to 100.1 tokens/s, median 9.875.'
 says '5 runs of <b>m&lt;b&gt;x&lt;/b&gt;</b> on <b>p</b>. What varies: geometry (7x8, 14x4, 29x2), '
 says '<b>1 of them could not run</b>'
-says '<strong>SYNTHETIC routing</strong> in 1 of 3 tables (speeds.tsv)'
+says '<strong>SYNTHETIC routing</strong> in 1 of 4 tables (speeds.tsv)'
 says '>simulated</span>'
 says '>measured</span>'
 says '<b>3.5</b>&nbsp;tokens/s'
@@ -37,6 +37,13 @@ says 'data:image/png;base64,iVBORw0KGgo'
 says '<circle id="p0-c"'
 says '<use href="#p0-c"'
 holds "one picture: the other has a drawing" test "$(grep -c '<img src="data:' "$page")" = 1
+
+# Folders inside, texts; what no machine can have is not the fastest.
+says '<a href="#table-1">more/future</a>'
+says '<b>4</b>&nbsp;tokens/s with policy lru, geometry 14x4. Knowing the future: <b>4.5</b> with policy opt'
+says '<summary class="file">more/in &lt;i&gt;/README.md</summary>'
+says '# How &lt;b&gt;it&lt;/b&gt; was run'
+says '&lt;script&gt;hurt(5)&lt;/script&gt; wide'
 
 # Nothing of the files acts, and nothing is loaded.
 never '<img src=[^"]|<img src="[^d]|<script>hurt|<b>x</b>|<b>CPU'
@@ -63,7 +70,7 @@ says '3 operations in 2.000&nbsp;ms'
 printf '<svg><script>hurt(4)</script></svg>' >"$d/speeds-bars.svg"
 printf 'no picture' >"$d/text.png"
 printf '{"rows": [[1]]}' >"$d/result.json"
-expect 0 "plots 2, timelines 1, left out 3" "$moelab" report "$d" -o "$page"
+expect 0 "plots 2, timelines 1, texts 1, left out 3" "$moelab" report "$d" -o "$page"
 says "<li>&#39;speeds-bars.svg&#39;:1: element &#39;script&#39; is not one of a plot</li>"
 says "<li>&#39;text.png&#39;: not a PNG file</li>"
 says "<li>&#39;result.json&#39; is no timeline: it has no &#39;traceEvents&#39;</li>"
@@ -77,7 +84,7 @@ never 'hurt\(4\)'
 } >"$d/ties.tsv"
 printf 'id\tverdict\n1\twithin\n2\toff\n3\twithin\n' >"$d/verdicts.tsv"
 printf 'figure\tstatus\nFig. 5\tpartly <i>\n' >"$d/status.tsv"
-expect 0 "tables 6" "$moelab" report "$d" -o "$page"
+expect 0 "tables 7" "$moelab" report "$d" -o "$page"
 says '<b>9</b>&nbsp;tokens/s with strategy b, admission quota; 2 other rows are no less.'
 says 'What varies: strategy (a, b, c, d), admission (-, quota).'
 says '</a>: 3 rows, 2 columns; <b>within (2), off (1)</b>'
@@ -108,8 +115,12 @@ rmdir "$bad/x.tsv"
 printf '{"traceEvents":[{]}' >"$bad/t.json"
 one_line_of 1 "'t.json': event 1: not JSON at byte 17" "$bad"
 rm "$bad/t.json"
+mkdir -p "$bad/1/2/3/4/5/6/7/8/9"
+one_line_of 1 "7/8/9' is nested deeper than 8 folders" "$bad"
+rmdir -p "$bad/1/2/3/4/5/6/7/8/9" 2>/dev/null
+mkdir -p "$bad"
 for i in {1..501}; do : >"$bad/$i.png"; done
-one_line_of 1 "more than 500 tables, plots and timelines" "$bad"
+one_line_of 1 "more than 500 tables, plots, timelines and texts" "$bad"
 expect 1 "cannot" "$moelab" report "$d" -o "$folder/no/such/folder/x.html"
 expect 1 "No space left" "$moelab" report "$d" -o /dev/full
 expect 2 "missing argument" "$moelab" report

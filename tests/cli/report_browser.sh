@@ -9,7 +9,7 @@ if ! command -v chromium >/dev/null; then
 fi
 probe=tests/cli/lib/report_probe.js
 make_results "$folder/results"
-expect 0 "tables 3" "$moelab" report "$folder/results" -o "$folder/page.html"
+expect 0 "tables 4" "$moelab" report "$folder/results" -o "$folder/page.html"
 
 # The page as it is, with an ear for errors in front and the probe behind.
 listen='<script>window.probe_errors = [];

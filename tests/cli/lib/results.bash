@@ -7,7 +7,15 @@ png_base64=iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAACklEQVR4nGNgAAMAAAQAA
 # make_results FOLDER
 make_results() {
     local d=$1 name
-    mkdir -p "$d"
+    mkdir -p "$d/more/in <i>" "$d/.hidden"
+    ln -s .. "$d/more/loop" # is not entered
+    printf 'a\tb\n1\n' >"$d/.hidden/broken.tsv"
+    {
+        printf 'point\tstatus\tpolicy\tgeometry\ttokens_per_s\n'
+        printf 'b0\tok\tlru\t7x8\t3.5\nb1\tok\topt\t7x8\t4.5\nb2\tok\tlru\t14x4\t4\n'
+    } >"$d/more/future.tsv"
+    printf '# How <b>it</b> was run\n\n<script>hurt(5)</script> %s\n' \
+        "$(printf 'wide%.0s' {1..80})" >"$d/more/in <i>/README.md"
     {
         printf '# program: moelab 0.1.0\n# experiment: speeds\n# title: Speeds <script>hurt(1)</script>\n'
         printf '# trace: synth:x (SYNTHETIC, "m")\n# synthetic: yes\n'
