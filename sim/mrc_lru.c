@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORD = 64 };
+enum { WORD = 64, BYTES = 8 };
 #define NO_KEY UINT32_MAX
 
 /* Keys by their last use: each use takes the next bit of a long row, so that the number of bits set
@@ -15,7 +15,7 @@ struct recency {
     uint32_t *bit_of;               /* [n_keys] plus one; 0: never used */
     uint32_t *key_at;               /* [n_words * WORD] */
     uint64_t *word;                 /* [n_words] */
-    uint8_t *count;                 /* [n_words] bits set */
+    uint64_t *count; /* [n_words / 8 + 1] bits set in each of eight words, a byte each */
 };
 
 /* Of a key in the event under way. */
@@ -41,7 +41,7 @@ static bool recency_init(struct recency *r, uint32_t n_keys)
     r->bit_of = calloc(n_keys + 1u, sizeof *r->bit_of);
     r->key_at = calloc((size_t)r->n_words * WORD, sizeof *r->key_at);
     r->word = calloc(r->n_words, sizeof *r->word);
-    r->count = calloc(r->n_words, sizeof *r->count);
+    r->count = calloc((r->n_words / BYTES + 1), sizeof *r->count);
     return r->bit_of && r->key_at && r->word && r->count;
 }
 
@@ -57,19 +57,39 @@ static void recency_clear(struct recency *r)
 {
     memset(r->bit_of, 0, r->n_keys * sizeof *r->bit_of);
     memset(r->word, 0, r->n_words * sizeof *r->word);
-    memset(r->count, 0, r->n_words * sizeof *r->count);
+    memset(r->count, 0, (r->n_words / BYTES + 1) * sizeof *r->count);
     r->next = 0;
+}
+
+/* Without the processor's instruction, which not every one has, the compiler would call a function.
+ */
+static inline uint32_t bits_set(uint64_t w)
+{
+    w -= w >> 1 & 0x5555555555555555u;
+    w = (w & 0x3333333333333333u) + (w >> 2 & 0x3333333333333333u);
+    return (uint32_t)(((w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56);
+}
+
+static inline uint32_t bytes_sum(uint64_t bytes)
+{
+    const uint64_t even = 0x00ff00ff00ff00ff;
+    return (uint32_t)(((bytes & even) + (bytes >> 8 & even)) * 0x0001000100010001 >> 48);
 }
 
 /* Different keys used after this one, which was used. */
 static inline uint32_t recency_distance(const struct recency *r, uint32_t key)
 {
-    uint32_t bit = r->bit_of[key] - 1, w = bit / WORD, last = r->next / WORD;
-    uint32_t n = (uint32_t)__builtin_popcountll(r->word[w] >> bit % WORD >> 1);
-    const uint8_t *count = r->count;
-    for (w++; w <= last; w++)
-        n += count[w];
+    uint32_t bit = r->bit_of[key] - 1, w = bit / WORD, at = w / BYTES;
+    uint32_t n = bits_set(r->word[w] >> bit % WORD >> 1), last = r->next / WORD / BYTES;
+    n += bytes_sum(r->count[at] & UINT64_MAX << w % BYTES * 8 << 8);
+    for (at++; at <= last; at++)
+        n += bytes_sum(r->count[at]);
     return n;
+}
+
+static inline uint64_t one_at(uint32_t w)
+{
+    return UINT64_C(1) << w % BYTES * 8;
 }
 
 static void recency_compact(struct recency *r)
@@ -82,11 +102,12 @@ static void recency_compact(struct recency *r)
             r->bit_of[key] = ++n;
         }
     }
+    memset(r->count, 0, (r->n_words / BYTES + 1) * sizeof *r->count);
     for (uint32_t w = 0; w < r->n_words; w++) {
         uint32_t first = w * WORD, set = n > first ? n - first : 0;
         set = set < WORD ? set : WORD;
         r->word[w] = set < WORD ? (UINT64_C(1) << set) - 1 : UINT64_MAX;
-        r->count[w] = (uint8_t)set;
+        r->count[w / BYTES] += set * one_at(w);
     }
     r->next = n;
 }
@@ -96,14 +117,14 @@ static inline void recency_touch(struct recency *r, uint32_t key)
     uint32_t old = r->bit_of[key];
     if (old) {
         r->word[(old - 1) / WORD] &= ~(UINT64_C(1) << (old - 1) % WORD);
-        r->count[(old - 1) / WORD]--;
+        r->count[(old - 1) / WORD / BYTES] -= one_at((old - 1) / WORD);
         r->bit_of[key] = 0;
     }
     if (r->next == (r->n_words - 1) * WORD) /* the last word stays empty: distance may look at it */
         recency_compact(r);
     uint32_t bit = r->next++;
     r->word[bit / WORD] |= UINT64_C(1) << bit % WORD;
-    r->count[bit / WORD]++;
+    r->count[bit / WORD / BYTES] += one_at(bit / WORD);
     r->key_at[bit] = key;
     r->bit_of[key] = bit + 1;
 }
@@ -169,10 +190,10 @@ static void deepen(struct moe_lru_stack *st, uint32_t depth)
 
 static uint32_t position_of(const struct moe_lru_stack *st, uint32_t key)
 {
-    if (st->place[key])
-        return st->place[key];
     if (!st->recency.bit_of[key])
         return MOE_MRC_NOWHERE;
+    if (st->place[key])
+        return st->place[key];
     uint32_t position = recency_distance(&st->recency, key) + 1;
     return position > st->depth ? position : st->depth + 1;
 }
@@ -193,15 +214,19 @@ static void give_up(struct moe_lru_stack *st, uint32_t key)
     st->queue[at] = key;
 }
 
-/* Pools that the event fills: what they hit, then of their misses the first in gate order. */
-static uint32_t place_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t n)
+/* Pools that the event fills: what they hit, then of their misses the first in gate order. larger:
+ * there are pools of this stack that it does not fill, which may still hold what these give up. */
+static uint32_t place_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t n, bool larger)
 {
     uint32_t s = 0, gate = 0;
     for (; s < n && s < st->depth; s++) {
         uint32_t old = s < st->n ? st->narrow[s] : NO_KEY;
         if (old == NO_KEY || st->mark[old] != WAITING) {
-            if (old != NO_KEY && st->mark[old] == NOT_IN_EVENT)
-                give_up(st, old);
+            if (old != NO_KEY && st->mark[old] == NOT_IN_EVENT) {
+                st->place[old] = 0;
+                if (larger)
+                    give_up(st, old);
+            }
             while (st->mark[key[gate]] != WAITING)
                 gate++;
             old = key[gate];
@@ -231,7 +256,9 @@ static void place_all(struct moe_lru_stack *st, const uint32_t *key, uint32_t n)
     st->head = st->tail = 0;
     for (uint32_t i = 0; i < n; i++)
         st->mark[key[i]] = WAITING;
-    uint32_t s = place_others(st, place_event(st, key, n));
+    uint32_t s = place_event(st, key, n, n < st->depth);
+    if (n < st->depth)
+        s = place_others(st, s);
     st->n = s > st->n ? s : st->n;
     while (st->head < st->tail)
         st->place[st->queue[st->head++]] = 0;

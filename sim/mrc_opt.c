@@ -1,17 +1,11 @@
-#include "sim/mrc_opt.h"
+#include "sim/mrc_opt_pass.h"
 
 #include "policies/policy.h"
 
 #include <stdlib.h>
 
-enum { BLOCK = 16, NOT_DUE = 0 }; /* ordinal 0 is nobody's next use */
-
-struct moe_opt_stack {
-    uint32_t n_keys, n_blocks;
-    uint32_t *next_use;   /* [n_blocks * BLOCK] from the top; MOE_NEVER: the place is free */
-    uint32_t *low, *high; /* [n_blocks] least and greatest next use of each block */
-    uint32_t *due;        /* [n_keys] the next use that was given at the latest use */
-};
+/* Few keys stand in so few blocks that vectors do not pay. */
+enum { BLOCK = MOE_OPT_BLOCK, GROUP = MOE_OPT_GROUP, NOT_DUE = MOE_OPT_NOT_DUE, FEW = 64 };
 
 void moe_opt_stack_clear(struct moe_opt_stack *st)
 {
@@ -21,26 +15,6 @@ void moe_opt_stack_clear(struct moe_opt_stack *st)
         st->low[b] = st->high[b] = MOE_NEVER;
     for (uint32_t k = 0; k < st->n_keys; k++)
         st->due[k] = NOT_DUE;
-}
-
-enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err)
-{
-    struct moe_opt_stack *st = calloc(1, sizeof *st);
-    if (!st)
-        return moe_fail_memory(err, "an OPT stack");
-    st->n_keys = n_keys;
-    st->n_blocks = n_keys / BLOCK + 1;
-    st->next_use = calloc((size_t)st->n_blocks * BLOCK, sizeof *st->next_use);
-    st->low = calloc(st->n_blocks, sizeof *st->low);
-    st->high = calloc(st->n_blocks, sizeof *st->high);
-    st->due = calloc(n_keys + 1u, sizeof *st->due);
-    if (!st->next_use || !st->low || !st->high || !st->due) {
-        moe_opt_stack_free(st);
-        return moe_fail_memory(err, "an OPT stack");
-    }
-    moe_opt_stack_clear(st);
-    *out = st;
-    return MOE_OK;
 }
 
 void moe_opt_stack_free(struct moe_opt_stack *st)
@@ -96,10 +70,8 @@ static uint32_t end_in_block(struct moe_opt_stack *st, uint32_t b, uint32_t come
     return b * BLOCK + at;
 }
 
-uint32_t moe_opt_stack_access(struct moe_opt_stack *st, uint32_t key, uint32_t next_use)
+uint32_t moe_opt_pass_plain(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
 {
-    uint32_t now = st->due[key], comer = next_use;
-    st->due[key] = next_use == MOE_NEVER ? NOT_DUE : next_use;
     for (uint32_t b = 0; b < st->n_blocks; b++) {
         if (st->low[b] == now)
             return end_in_block(st, b, comer, now) + 1;
@@ -109,6 +81,38 @@ uint32_t moe_opt_stack_access(struct moe_opt_stack *st, uint32_t key, uint32_t n
             break;
     }
     return MOE_MRC_NOWHERE;
+}
+
+enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err)
+{
+    struct moe_opt_stack *st = calloc(1, sizeof *st);
+    if (!st)
+        return moe_fail_memory(err, "an OPT stack");
+    st->n_keys = n_keys;
+    st->n_blocks = n_keys / BLOCK + 1;
+    st->pass = moe_opt_pass_plain;
+    if (n_keys > FEW && moe_opt_has_avx2()) {
+        st->n_blocks = (st->n_blocks + GROUP - 1) / GROUP * GROUP;
+        st->pass = moe_opt_pass_avx2;
+    }
+    st->next_use = calloc((size_t)st->n_blocks * BLOCK, sizeof *st->next_use);
+    st->low = calloc(st->n_blocks, sizeof *st->low);
+    st->high = calloc(st->n_blocks, sizeof *st->high);
+    st->due = calloc(n_keys + 1u, sizeof *st->due);
+    if (!st->next_use || !st->low || !st->high || !st->due) {
+        moe_opt_stack_free(st);
+        return moe_fail_memory(err, "an OPT stack");
+    }
+    moe_opt_stack_clear(st);
+    *out = st;
+    return MOE_OK;
+}
+
+uint32_t moe_opt_stack_access(struct moe_opt_stack *st, uint32_t key, uint32_t next_use)
+{
+    uint32_t now = st->due[key];
+    st->due[key] = next_use == MOE_NEVER ? NOT_DUE : next_use;
+    return st->pass(st, next_use, now);
 }
 
 /* Keys that leave a place come first: only then does everyone compete for the places there are. */

@@ -1,0 +1,31 @@
+/* The stack of mrc_opt.h inside, and the ways a newcomer goes down it: plain C, and vectors of
+ * eight. Both leave the same stack and return the same place. */
+#ifndef MOELAB_SIM_MRC_OPT_PASS_H
+#define MOELAB_SIM_MRC_OPT_PASS_H
+
+#include "sim/mrc_opt.h"
+
+#include <stdbool.h>
+
+/* Places are kept in blocks, and blocks in groups that the vectors look at together. Ordinal 0 is
+ * nobody's next use. */
+enum { MOE_OPT_BLOCK = 16, MOE_OPT_GROUP = 16, MOE_OPT_NOT_DUE = 0 };
+
+/* Passes the newcomer down from the top, which ends where somebody is due now: that place plus one;
+ * or MOE_MRC_NOWHERE when nobody is (now is MOE_OPT_NOT_DUE). */
+typedef uint32_t moe_opt_pass(struct moe_opt_stack *st, uint32_t comer, uint32_t now);
+
+struct moe_opt_stack {
+    uint32_t n_keys, n_blocks; /* whole groups */
+    uint32_t *next_use;        /* [n_blocks * BLOCK] from the top; MOE_NEVER: the place is free */
+    uint32_t *low, *high;      /* [n_blocks] least and greatest next use of each block */
+    uint32_t *due;             /* [n_keys] the next use that was given at the latest use */
+    moe_opt_pass *pass;
+};
+
+moe_opt_pass moe_opt_pass_plain, moe_opt_pass_avx2;
+
+/* Is it a processor for moe_opt_pass_avx2? */
+bool moe_opt_has_avx2(void);
+
+#endif
