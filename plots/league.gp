@@ -4,7 +4,7 @@ width = 900
 height = 640
 load plots.'/style.gp'
 # rank, tokens per second, strategy, 1 where the CPU computes experts
-rows = "{v=$c[\"tokens_per_s\"]; k=++n2; for(; k>1 && V[k-1]<v; k--) {V[k]=V[k-1]; S[k]=S[k-1]; C[k]=C[k-1]} V[k]=v; S[k]=$c[\"strategy\"]; C[k]=$c[\"cpu_experts_per_token\"]>0} END{for(k=1;k<=n2;k++) printf \"%d\\t%s\\t%s\\t%d\\n\",k,V[k],S[k],C[k]}"
+rows = "{v=$c[\"tokens_per_s\"]; k=++n2; for(; k>1 && V[k-1]<v; k--) {V[k]=V[k-1]; S[k]=S[k-1]; C[k]=C[k-1]} V[k]=v; S[k]=$c[\"strategy\"] ((\"lossy\" in c) && $c[\"lossy\"]!=\"no\" ? \" LOSSY \" $c[\"lossy\"] : \"\"); C[k]=$c[\"cpu_experts_per_token\"]>0} END{for(k=1;k<=n2;k++) printf \"%d\\t%s\\t%s\\t%d\\n\",k,V[k],S[k],C[k]}"
 platform = system(substr(awk("{print $c[\"platform\"]; exit}"), 3, strlen(awk("{print $c[\"platform\"]; exit}"))))
 model = system(substr(awk("{print $c[\"model\"]; exit}"), 3, strlen(awk("{print $c[\"model\"]; exit}"))))
 ranked = substr(awk(rows), 3, strlen(awk(rows)))
@@ -17,7 +17,7 @@ set xrange [0:*]
 set xlabel 'decode throughput (tokens/s)'
 set ytics noenhanced
 set grid noytics xtics
-set key inside right bottom
+set key inside right bottom opaque
 half = 0.4
 do for [form in forms] {
     eval begin(form)

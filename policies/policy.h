@@ -85,6 +85,7 @@ struct moe_victim_req {
 
 struct moe_policy_ops {
     const char *name, *summary, *source; /* source: paper and section, or repository and file */
+    const char *notes; /* for docs/policies.md: which of several readings this is, traps; or NULL */
     const struct moe_param *params; /* NULL: none; offsets into a struct of params_size bytes */
     size_t params_size;
     uint32_t needs; /* enum moe_policy_needs bits */

@@ -61,6 +61,8 @@ static const struct moe_prefetcher_ops previous_token = {
     .name = "previous-token",
     .summary = "for the next layer, the experts that the previous token used there",
     .source = "Helldez/BigMoeOnEdge (previous-token prediction, reported 43/35 % accurate)",
+    .notes =
+        "The first top-k experts of the pass before; of a prompt's pass, those that appear first.",
     .state_size = previous_size,
     .init = previous_init,
     .predict = previous_predict,
@@ -73,6 +75,7 @@ const struct moe_prefetcher_ops *const moe_prefetchers[] = {
     &moe_prefetcher_markov,
     &moe_prefetcher_gate_lookahead,
     &moe_prefetcher_moe_infinity,
+    &moe_prefetcher_prompt_swap,
     &moe_prefetcher_oracle,
     NULL,
 };

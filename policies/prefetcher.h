@@ -17,6 +17,7 @@ struct moe_step; /* machine.h */
 
 struct moe_prefetcher_ops {
     const char *name, *summary, *source;
+    const char *notes; /* as in struct moe_policy_ops */
     const struct moe_param *params;
     size_t params_size;
     uint32_t needs; /* enum moe_policy_needs bits */
@@ -49,6 +50,7 @@ extern const struct moe_prefetcher_ops moe_prefetcher_markov;
 extern const struct moe_prefetcher_ops moe_prefetcher_popularity;
 extern const struct moe_prefetcher_ops moe_prefetcher_gate_lookahead;
 extern const struct moe_prefetcher_ops moe_prefetcher_moe_infinity;
+extern const struct moe_prefetcher_ops moe_prefetcher_prompt_swap;
 
 /* Do the routes come with what it needs? parts: enum moe_tokens_part bits; future: they are a
  * trace's. Errors: MOE_ERR_USAGE. */

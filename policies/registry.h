@@ -25,6 +25,7 @@ extern const struct moe_policy_ops moe_policy_moe_infinity_code;
 extern const struct moe_policy_ops moe_policy_distance;
 extern const struct moe_policy_ops moe_policy_hybrimoe_mrs;
 extern const struct moe_policy_ops moe_policy_static;
+extern const struct moe_policy_ops moe_policy_prompt_count;
 extern const struct moe_policy_ops moe_policy_opt_time;
 
 #endif

@@ -31,6 +31,7 @@ struct moe_reroute_req {
 
 struct moe_reroute_ops {
     const char *name, *summary, *source;
+    const char *notes; /* as in struct moe_policy_ops */
     const struct moe_param *params;
     size_t params_size;
     uint32_t needs; /* enum moe_policy_needs bits: scores, lookahead */

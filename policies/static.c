@@ -63,15 +63,6 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     return MOE_NO_SLOT;
 }
 
-/* The layers take turns, so that a pool of several layers gets as many of each. */
-static void list_first(const struct moe_policy_env *env, moe_key *keys)
-{
-    uint32_t n = 0;
-    for (uint32_t e = 0; e < env->n_experts; e++)
-        for (uint32_t l = 0; l < env->n_layers; l++)
-            keys[n++] = l * env->n_experts + e;
-}
-
 /* Any order of all experts is equally likely, and so is any set of a layer's or of the model's. */
 static void shuffle(const struct moe_policy_env *env, moe_key *keys, uint32_t n)
 {
@@ -95,8 +86,7 @@ static enum moe_status initial(const struct moe_policy_env *env, moe_key *keys, 
                         p->list, p->choose == FIRST ? "first" : "random");
     if (*p->list)
         return moe_hot_list_load(p->list, env->n_layers, env->n_experts, keys, n, err);
-    *n = env->n_layers * env->n_experts;
-    list_first(env, keys);
+    *n = moe_hot_list_by_number(env->n_layers, env->n_experts, keys);
     if (p->choose == AT_RANDOM)
         shuffle(env, keys, *n);
     return MOE_OK;
@@ -112,6 +102,9 @@ const struct moe_policy_ops moe_policy_static = {
     .summary = "slots hold what they were given at the start; nothing else is ever fetched",
     .source = "llama.cpp -ncmoe (whole layers), Fiddler arXiv 2402.07033 (popular experts), arXiv "
               "2512.16473 Fig. 6 (random)",
+    .notes = "Fitted on the trace that it is judged on, a hot list is a bound, not a design: fit "
+             "it on other sequences (`moelab trace stats --hot-split`). What lies there at the "
+             "start is no fill; results name it `preloads`.",
     .params = params,
     .params_size = sizeof(struct params),
     .state_size = state_size,

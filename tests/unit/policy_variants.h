@@ -28,7 +28,8 @@ static uint32_t n_variants;
  * that admit all do not hold for them. */
 static const char *const exempt[] = {
     "opt-time",      "opt:admit=bypass",   "paper-lru:hazards=on", "least-stale:reading=bypass",
-    "decayed-count", "static:choose=list", "static:choose=first",  "static:choose=random"};
+    "decayed-count", "static:choose=list", "static:choose=first",  "static:choose=random",
+    "prompt-count"};
 
 static inline void add_variant(const char *text)
 {

@@ -130,6 +130,52 @@ START_TEST(fixed_sets_do_not_move)
 }
 END_TEST
 
+/* Expert 0 of each layer is there. A prompt of three tokens uses experts 2, 1, 0 of layer 0 three,
+ * two and one times: 2 takes the slot; 0 and 1 of layer 1 three times each: not 1.05 times as many,
+ * 0 stays. Then decode. Layer 0 computes what its router chose; layer 1 what layer 0's input
+ * predicted, 3 and 2, none of which is there: 2 gives way to 0. Nothing is fetched any more. */
+START_TEST(daop_allocates_predicts_and_replaces)
+{
+    static const moe_expert routes[] = {2, 1, 0, 1, 2, 1, 1, 0, 2, 0, 0, 1, 2, 3, 2, 1};
+    struct world w = world_of("daop", "2x1", 4, routes);
+    struct moe_tokens *tokens = &w.trace.tokens;
+    struct moe_result r;
+    struct moe_err err;
+    char *text;
+    size_t size;
+    for (uint32_t t = 0; t < 4; t++) {
+        tokens->phase[t] = t < 3 ? MOE_PREFILL : MOE_DECODE;
+        tokens->step[t] = t < 3 ? 0 : 1;
+    }
+    set_key(&w.strategy, "reroute.first", "1");
+    ck_assert_int_eq(try(&w, &r, &err), MOE_ERR_USAGE);
+    ck_assert_msg(strstr(err.text, "is lossy") != NULL, "%s", err.text);
+    w.strategy.lossy = true;
+    ck_assert_int_eq(try(&w, &r, &err), MOE_ERR_USAGE); /* no scores */
+    add_parts(&w);
+    tokens->lookahead[(3 * 2 + 0) * 4 + 3] = 2;
+    tokens->lookahead[(3 * 2 + 0) * 4 + 2] = 1;
+    struct moe_decision_log log = {.stream = open_memstream(&text, &size)};
+    const struct moe_sim_input in = {.trace = &w.trace,
+                                     .model = &w.model,
+                                     .platform = &w.platform,
+                                     .strategy = &w.strategy,
+                                     .decisions = &log};
+    ck_assert_msg(!moe_simulate(&in, &r, &err), "%s", err.text);
+    ck_assert_int_eq(fclose(log.stream), 0);
+    const char *decode = strstr(text, "1 0 decode");
+    ck_assert_ptr_nonnull(decode);
+    ck_assert_str_eq(decode, "1 0 decode 2:hit:0:gpu:- 3:miss:-:cpu:-\n"
+                             "1 1 decode 3:miss:-:cpu:- 0:hit:1:gpu:- lossy:2,1\n");
+    ck_assert_uint_eq(r.decode.fills, 0);
+    ck_assert_uint_eq(r.prefill.fills, 1);
+    ck_assert_uint_eq(r.rerouted.replaced, 2);
+    ck_assert_uint_eq(r.rerouted.choices, 4);
+    free(text);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
 /* q = 30000 / (30000 + 61000): of four misses one is fetched, and computed where it was fetched to.
  */
 START_TEST(freetoken_computes_what_it_fetches)
@@ -317,6 +363,7 @@ START_TEST(all_run)
         struct moe_result r;
         struct moe_err err = {0};
         add_parts(&w);
+        w.strategy.lossy = moe_strategy_is_lossy(&w.strategy);
         ck_assert_str_eq(w.strategy.name, names[i]);
         ck_assert_uint_gt(strlen(w.strategy.source), 10);
         ck_assert_msg(try(&w, &r, &err) == MOE_OK, "%s: %s", names[i], err.text);
@@ -339,6 +386,7 @@ int main(void)
     tcase_add_test(tc, mixtral_offloading_guesses_one);
     tcase_add_test(tc, llama_cpp_lru_falls_off_the_cliff);
     tcase_add_test(tc, fixed_sets_do_not_move);
+    tcase_add_test(tc, daop_allocates_predicts_and_replaces);
     tcase_add_test(tc, freetoken_computes_what_it_fetches);
     tcase_add_test(tc, hybrimoe_takes_the_faster_side);
     tcase_add_test(tc, moe_infinity_remembers_requests);

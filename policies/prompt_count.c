@@ -1,0 +1,136 @@
+/* Prompt count: the expert that the fewest tokens of the sequence's prompt used goes first, and
+ * only for one that more than `ratio` times as many used. Decode changes nothing: what the prompt
+ * left stays. With the prefetcher prompt-swap, and admission never, this is DAOP's allocation for
+ * each sequence. Begins with a hot list, as static does. */
+#include "policies/registry.h"
+
+#include "policies/hot_list.h"
+
+#include <string.h>
+
+struct params {
+    double ratio;
+    char list[1024];
+};
+_Static_assert(sizeof(struct params) <= MOE_POLICY_PARAMS_MAX, "parameters of 'prompt-count'");
+
+static const struct moe_param params[] = {
+    {.name = "ratio",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct params, ratio),
+     .default_text = "1.05",
+     .max = 1e9,
+     .unit = "1",
+     .help = "tokens of the newcomer, over those of the one that goes, must be more"},
+    {.name = "list",
+     .type = MOE_PARAM_STRING,
+     .offset = offsetof(struct params, list),
+     .default_text = "",
+     .size = sizeof((struct params *)0)->list,
+     .help = "hot list, as `moelab trace stats --hot-list` writes it; none: the first experts"},
+    {0},
+};
+
+struct state {
+    double ratio;
+    uint32_t n_slots, n_used, n_experts;
+    size_t n_keys;
+    moe_key *key;      /* [n_slots] MOE_NO_KEY: empty */
+    uint32_t tokens[]; /* [L * E] of the prompt; then the keys */
+};
+
+static size_t state_size(const struct moe_policy_env *env)
+{
+    const size_t keys = (size_t)env->n_layers * env->n_experts;
+    return sizeof(struct state) + keys * sizeof(uint32_t) + env->n_slots * sizeof(moe_key);
+}
+
+static void init(void *state, const struct moe_policy_env *env)
+{
+    struct state *s = state;
+    s->ratio = ((const struct params *)env->params)->ratio;
+    s->n_slots = env->n_slots;
+    s->n_experts = env->n_experts;
+    s->n_keys = (size_t)env->n_layers * env->n_experts;
+    s->key = s->tokens + s->n_keys;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        s->key[i] = MOE_NO_KEY;
+}
+
+static void on_sequence(void *state)
+{
+    struct state *s = state;
+    memset(s->tokens, 0, s->n_keys * sizeof *s->tokens);
+}
+
+static void on_route(void *state, const struct moe_route *route)
+{
+    struct state *s = state;
+    uint32_t *tokens = s->tokens + (size_t)route->layer * s->n_experts;
+    if (route->phase != MOE_PREFILL)
+        return;
+    for (uint32_t i = 0; i < route->n; i++)
+        tokens[route->expert[i]] += route->tokens ? route->tokens[i] : 1;
+}
+
+static void on_insert(void *state, moe_slot slot, moe_key key)
+{
+    struct state *s = state;
+    s->key[slot] = key;
+    s->n_used++;
+}
+
+static void on_evict(void *state, moe_slot slot, moe_key key)
+{
+    struct state *s = state;
+    (void)key;
+    s->key[slot] = MOE_NO_KEY;
+    s->n_used--;
+}
+
+static moe_slot victim(void *state, const struct moe_victim_req *req)
+{
+    const struct state *s = state;
+    moe_slot coldest = MOE_NO_SLOT;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (!req->pinned[i] && s->key[i] != MOE_NO_KEY &&
+            (coldest == MOE_NO_SLOT || s->tokens[s->key[i]] < s->tokens[s->key[coldest]]))
+            coldest = (moe_slot)i;
+    bool hotter =
+        coldest != MOE_NO_SLOT && s->tokens[req->key] > s->ratio * s->tokens[s->key[coldest]];
+    return hotter ? coldest : MOE_NO_SLOT;
+}
+
+static enum moe_status initial(const struct moe_policy_env *env, moe_key *keys, uint32_t *n,
+                               struct moe_err *err)
+{
+    const struct params *p = env->params;
+    if (*p->list)
+        return moe_hot_list_load(p->list, env->n_layers, env->n_experts, keys, n, err);
+    *n = moe_hot_list_by_number(env->n_layers, env->n_experts, keys);
+    return MOE_OK;
+}
+
+static const char *file(const void *given)
+{
+    return ((const struct params *)given)->list;
+}
+
+const struct moe_policy_ops moe_policy_prompt_count = {
+    .name = "prompt-count",
+    .summary = "slots keep what the sequence's prompt used most; decode changes nothing",
+    .source = "arXiv 2501.10375 (DAOP) and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
+              "hot_experts, cold_experts",
+    .params = params,
+    .params_size = sizeof(struct params),
+    .needs = MOE_NEEDS_SEQUENCE,
+    .state_size = state_size,
+    .init = init,
+    .on_sequence = on_sequence,
+    .on_route = on_route,
+    .on_insert = on_insert,
+    .on_evict = on_evict,
+    .victim = victim,
+    .initial = initial,
+    .file = file,
+};

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Lossy strategies: refused by every command until --lossy (in experiments: lossy: yes), named by
+# every result, the same decisions in simulation and real run, idle rules without a trace.
+. tests/cli/lib/check.bash
+moelab=$(realpath "$moelab")
+t=$folder/t.h5
+"$moelab" record --model tiny-mixtral --prompts experiments/prompts/demo.jsonl --limit 2 -n 16 \
+    --out "$t" >/dev/null 2>&1
+lossy=(--lossy --set reroute=cache-prior)
+sim=("$moelab" sim "$t" --model tiny-mixtral --geometry 8x3)
+run=("$moelab" run --model tiny-mixtral --device host --strategy collab --geometry 8x3)
+validate=("$moelab" validate --model tiny-mixtral --trace "$t" --platform paper-4090 --repeats 1
+    --device host --tolerance 1e9 --tolerance-p95 1e9)
+
+expect 0 "LOSSY: needs --lossy" "$moelab" list reroutes
+expect 0 "LOSSY: changes which experts" "$moelab" list strategies
+for rule in cache-prior max-rank cumulative substitute daop; do
+    expect 2 "is lossy" "${sim[@]}" --set reroute=$rule
+    expect 2 "is lossy" "$moelab" replay "$t" --reroute $rule
+    expect 2 "is lossy" "${run[@]}" -p x -n 1 --set reroute=$rule
+done
+one_line "${sim[@]}" --strategy daop
+expect 2 "is lossy" "${validate[@]}" --strategy daop --geometry 8x3
+expect 2 "is lossy" "${run[@]}" --trace "$t" --set reroute=max-rank
+expect 2 "chooses the rest itself" "$moelab" tune "$t" --model tiny-mixtral --platform paper-4090 \
+    --set reroute=max-rank -o "$folder/best.yaml"
+expect 2 "unknown strategy key 'lossy'" "${sim[@]}" --set lossy=yes
+expect 2 "did you mean 'cache-prior'?" "${sim[@]}" --lossy --set reroute=cache-prio
+expect 2 "needs the router's scores" "$moelab" replay \
+    "synth:sticky:layers=2,experts=4,top_k=2,tokens=50" --reroute max-rank --lossy
+expect 2 "future" "${sim[@]}" "${lossy[@]}" --policy opt
+expect 2 "no gap" "${sim[@]}" "${lossy[@]}" --gap
+
+# column NAME FILE: the values of a column of a TSV.
+column() {
+    awk -F'\t' -v name="$1" '/^#/ { next }
+        !n { for (i = 1; i <= NF; i++) if ($i == name) n = i; next }
+        { print $n }' "$2"
+}
+
+# What the results say.
+"${sim[@]}" --format tsv -o "$folder/plain.tsv" --decisions "$folder/plain.txt"
+"${sim[@]}" --lossy --set reroute=max-rank:rank=0 --format tsv -o "$folder/idle.tsv" \
+    --decisions "$folder/idle.txt"
+"${sim[@]}" "${lossy[@]}" --format tsv -o "$folder/busy.tsv" --decisions "$folder/busy.txt"
+same "$folder/plain.txt" "$folder/idle.txt"
+holds "lossless is said" [ "$(column lossy "$folder/plain.tsv")" = no ]
+holds "the rule is said" [ "$(column lossy "$folder/idle.tsv")" = max-rank:rank=0 ]
+holds "idle is as fast" [ "$(column ms_per_token "$folder/plain.tsv")" = \
+    "$(column ms_per_token "$folder/idle.tsv")" ]
+for name in rerouted_percent weight_moved_percent gate_mass_lost_percent; do
+    holds "$name of none" [ "$(column $name "$folder/plain.tsv")" = 0 ]
+    holds "$name: $(column $name "$folder/busy.tsv")" awk -v x="$(column $name "$folder/busy.tsv")" \
+        'BEGIN { exit !(x > 0 && x < 100) }'
+done
+holds "no bound of routes that were not computed" \
+    [ "$(column bound_ms_per_token "$folder/busy.tsv")" = nan ]
+holds "events are marked" grep -q " lossy:[0-9]*,[0-9]*$" "$folder/busy.txt"
+holds "lossless events are not" [ "$(grep -c lossy "$folder/plain.txt")" = 0 ]
+expect 0 "LOSSY: " "$moelab" replay "$t" --geometry 8x3 --reroute max-rank --lossy
+expect 0 '"lossy": "max-rank"' "$moelab" replay "$t" --geometry 8x3 --reroute max-rank --lossy \
+    --format json
+expect 0 '"lossy": "no"' "$moelab" replay "$t" --geometry 8x3 --format json
+for contract in event access; do
+    "$moelab" replay "$t" --geometry 8x3 --contract $contract --no-layers >"$folder/a" 2>&1
+    "$moelab" replay "$t" --geometry 8x3 --contract $contract --no-layers --lossy \
+        --reroute substitute:below=0 2>&1 | sed '/^LOSSY/d; s/^[^ ]* *//' | tr -s ' ' >"$folder/b"
+    holds "idle under $contract" diff <(tr -s ' ' <"$folder/a") "$folder/b"
+done
+"$moelab" replay "$t" --geometry 8x3 --reroute max-rank --lossy --no-layers >"$folder/a"
+"$moelab" replay "$t" --geometry 8x3 --reroute max-rank --lossy --no-layers --stream >"$folder/b"
+same "$folder/a" "$folder/b"
+holds "a report says so" "$moelab" report "$folder" -o "$folder/r.html"
+holds "a badge" grep -q '>LOSSY</span>' "$folder/r.html"
+
+# The real machine: another text, and it is said; idle, the same text.
+text="It was generally agreed in the village"
+answer() { "${run[@]}" --chat none --temperature 0 -n 24 -p "$text" "$@" 2>"$folder/err"; }
+answer >"$folder/plain"
+answer --lossy --set reroute=cache-prior:lambda=0 >"$folder/idle"
+answer --lossy --set reroute=daop:first=1 >"$folder/busy"
+same "$folder/plain" "$folder/idle"
+holds "it is said" grep -q "LOSSY: .* % of the router's choices replaced" "$folder/err"
+holds "the text is another" [ "$(cat "$folder/plain")" != "$(cat "$folder/busy")" ]
+expect 0 '"lossy": "daop:first=1"' "${run[@]}" --lossy --set reroute=daop:first=1 -p x -n 2 \
+    --format json
+
+# Simulated and real: the same decisions where nothing depends on when copies land.
+"${validate[@]}" --lossy --strategy static-hot,static-random,on-demand,cpu-only --geometry 3x2,8x3 \
+    --set reroute=daop:first=2 --format tsv -o "$folder/v.tsv" 2>"$folder/err"
+holds "decisions: $(column decisions "$folder/v.tsv") $(cat "$folder/err")" \
+    [ "$(column decisions "$folder/v.tsv" | sort -u)" = equal ]
+holds "eight points" [ "$(column decisions "$folder/v.tsv" | wc -l)" = 8 ]
+holds "marked" [ "$(column lossy "$folder/v.tsv" | sort -u)" = daop:first=2 ]
+"${validate[@]}" --lossy --strategy daop,collab-cache-prior,collab-substitute --geometry 8x3 \
+    --format tsv -o "$folder/v.tsv" 2>"$folder/err"
+holds "peers decide alike: $(column decisions "$folder/v.tsv") $(cat "$folder/err")" \
+    [ -z "$(column decisions "$folder/v.tsv" | grep DIFFER)" ]
+holds "peers ran" [ "$(column decisions "$folder/v.tsv" | wc -l)" = 3 ]
+
+# Sweeps.
+cat >"$folder/x.yaml" <<YAML
+experiment: x
+trace: $t
+model: tiny-mixtral
+platform: paper-4090
+strategy: collab
+set: {geometry: 8x3}
+axes:
+  reroute: [none, max-rank, "cache-prior:lambda=1"]
+YAML
+expect 2 "is lossy" "$moelab" sweep "$folder/x.yaml" -o "$folder/x.tsv"
+sed -i 's/^trace/lossy: yes\ntrace/' "$folder/x.yaml"
+expect 0 "LOSSY strategies among them" "$moelab" sweep "$folder/x.yaml" -o "$folder/x.tsv" \
+    --no-plot
+holds "the file says so" grep -q '^# lossy: yes' "$folder/x.tsv"
+holds "the rows say so" [ "$(column lossy "$folder/x.tsv" | tr '\n' ' ')" = \
+    "no max-rank cache-prior:lambda=1 " ]
+finish
