@@ -1,5 +1,6 @@
 #include "base/units.h"
 #include "cli/command.h"
+#include "cli/list_docs.h"
 #include "cli/output.h"
 #include "policies/admission.h"
 #include "policies/policy.h"
@@ -175,6 +176,10 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const char *names[N_KINDS];
     bool found = call->n_args == 0;
+    if (!found && strcmp(call->args[0], "docs") == 0) {
+        cli_list_docs();
+        return MOE_OK;
+    }
     for (size_t i = 0; i < N_KINDS; i++) {
         names[i] = kinds[i].name;
         if (call->n_args > 0 && strcmp(call->args[0], kinds[i].name) != 0)
@@ -193,9 +198,10 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 
 const struct cli_command cli_list = {
     .name = "list",
-    .usage = "[policies|admissions|prefetchers|reroutes|strategies|models|platforms|formats]",
+    .usage = "[policies|admissions|prefetchers|reroutes|strategies|models|platforms|formats|docs]",
     .summary =
         "policies, rules, strategies, models, platforms and formats, with sources and parameters",
+    .description = "docs: the page docs/policies.md, all of it written from the same tables",
     .max_args = 1,
     .run = run,
 };

@@ -37,6 +37,7 @@ enum moe_admission_flags {
 
 struct moe_admission_ops {
     const char *name, *summary, *source;
+    const char *notes; /* as in struct moe_policy_ops */
     const struct moe_param *params;
     size_t params_size;
     uint32_t flags; /* enum moe_admission_flags bits */

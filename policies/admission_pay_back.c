@@ -99,6 +99,8 @@ const struct moe_admission_ops moe_admission_pay_back = {
     .name = "pay-back",
     .summary = "a missed expert is fetched if its expected uses save the time of its copy",
     .source = "neurall/llama.cpp README (pay-back filter)",
+    .notes =
+        "Expected uses are those of a decaying count, an estimate: nothing is known of the future.",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_ADMISSION_NEEDS_COSTS,

@@ -157,6 +157,9 @@ const struct moe_admission_ops moe_admission_always = {
     .name = "always",
     .summary = "every missed expert is fetched",
     .source = "arXiv 2512.16473 section III (post-fetching)",
+    .notes =
+        "The reference code counts down before it tests: its quota q lets q - 1 fetches through "
+        "(`off_by_one=on`). The quota is of a forward pass, prompt or token, not of a layer.",
     .admit = admit_always,
 };
 
@@ -164,6 +167,8 @@ const struct moe_admission_ops moe_admission_never = {
     .name = "never",
     .summary = "no missed expert is fetched",
     .source = "the limit of every admission rule",
+    .notes = "With a policy that begins with nothing, nothing is ever resident: the CPU alone, "
+             "unless prefetched.",
     .admit = admit_never,
 };
 
@@ -183,6 +188,8 @@ const struct moe_admission_ops moe_admission_queue_limit = {
     .name = "queue-limit",
     .summary = "a missed expert is fetched unless `longest` copies are queued or running",
     .source = "ours: copying every miss builds a backlog where a token is shorter than its copies",
+    .notes =
+        "Two machines may decide differently though no expert is late: it sees when copies land.",
     .params = queue_table,
     .params_size = sizeof(struct queue_params),
     .flags = MOE_ADMISSION_ON_TIME,

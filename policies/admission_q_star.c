@@ -76,6 +76,9 @@ const struct moe_admission_ops moe_admission_q_star = {
     .name = "q-star",
     .summary = "fetches the share of the misses for which link and CPU end together",
     .source = "FreeToken: FlashML-org/FreeToken, arXiv 2608.16157",
+    .notes = "FreeToken measures both rates while it runs and computes what it fetches on the GPU; "
+             "here the rates are the platform's, and where misses go to the CPU the same share is "
+             "fetched for later use.",
     .flags = MOE_ADMISSION_NEEDS_COSTS,
     .state_size = state_size,
     .init = init,

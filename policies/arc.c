@@ -113,6 +113,8 @@ const struct moe_policy_ops moe_policy_arc = {
     .summary = "adaptive replacement cache: recency and frequency lists balanced by ghosts; the "
                "target is a real number and moves by ratios that are not rounded",
     .source = "Megiddo, Modha, FAST 2003, Fig. 4; unrounded target: libCacheSim ARC.c",
+    .notes = "Some implementations round the target or its step to whole slots; here neither is "
+             "rounded, as in libCacheSim, and hits differ in small pools.",
     .state_size = state_size,
     .init = init,
     .on_hit = on_hit,

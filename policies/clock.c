@@ -53,6 +53,8 @@ const struct moe_policy_ops moe_policy_clock = {
     .name = "clock",
     .summary = "second chance: one reference bit, a sweeping hand",
     .source = "Corbato, A Paging Experiment with the Multics System, 1969",
+    .notes = "A newcomer's bit is clear (where it is set, every newcomer survives a round). Pinned "
+             "slots are passed over and keep their bit.",
     .state_size = state_size,
     .init = init,
     .on_hit = on_hit,

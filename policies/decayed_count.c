@@ -149,6 +149,8 @@ const struct moe_policy_ops moe_policy_decayed_count = {
     .summary = "lowest decayed count goes, but only to a newcomer that beats it by a margin and "
                "after a minimum stay; the default constants are moelab's",
     .source = "rule of ggml-org/llama.cpp pull request 26563",
+    .notes = "May decline: a newcomer must beat the victim by `margin`. The count decays by "
+             "forward passes, not by uses or time.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

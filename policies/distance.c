@@ -65,6 +65,8 @@ const struct moe_policy_ops moe_policy_distance = {
     .summary = "the layer that runs next is last to go: victims from the layer under way, then "
                "from those before it, round the model; within a layer the least recently used",
     .source = "after the layer distance in HOBBIT, arXiv 2411.01433, alone",
+    .notes = "HOBBIT adds this distance to recency, frequency and precision; here it stands alone, "
+             "ties by recency. In pools of one layer it is LRU.",
     .state_size = state_size,
     .init = init,
     .on_route = on_route,

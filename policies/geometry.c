@@ -7,6 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+const struct moe_geometry_form moe_geometry_forms[] = {
+    {"NxM", "N indexes of M ways, as in the paper: layers 0 to N - 1 own a pool of M slots each, "
+            "later layers have none; with N = L every layer has M"},
+    {"global:N", "one pool of N slots for all layers; smaller than what one token needs, an LRU of "
+                 "it hits nothing"},
+    {"global:BYTES", "one pool limited in bytes (`4000MiB`), for experts whose size differs by "
+                     "layer: one newcomer may cost several experts their place"},
+    {"per-layer:A,B,...", "ways of layer 0, 1, ...; layers after the list have none"},
+    {"ncmoe:N", "as llama.cpp `-ncmoe N`: layers 0 to N - 1 have none, every expert of the layers "
+                "after them has a slot"},
+    {"none", "no cache"},
+    {"all", "every expert has a slot"},
+    {NULL, NULL},
+};
+
 enum { MAX_NUMBER = 24 }; /* characters of a number in a geometry; 2^64 has 20 digits */
 
 /* Copies text[0..n) into buf and parses it as a whole number; what names it in messages. */

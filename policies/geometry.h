@@ -32,6 +32,12 @@ struct moe_geometry {
     uint64_t *expert_bytes; /* [L], or NULL when sizes are unknown */
 };
 
+/* The forms of that text, for docs/policies.md; ended by a NULL form. */
+struct moe_geometry_form {
+    const char *form, *meaning;
+};
+extern const struct moe_geometry_form moe_geometry_forms[];
+
 /* Parses text for a model of L layers and E experts; expert_bytes [L] or NULL (then a geometry in
  * bytes is refused). Errors: MOE_ERR_USAGE naming value and limit: more indexes than layers, more
  * ways than experts, more slots than experts in the model, a pool too small for one expert.

@@ -174,6 +174,9 @@ const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
                "only the p largest of a token count; steps of several tokens change nothing",
     .source = "HybriMoE, DAC 2025; PKU-SEC-Lab/HybriMoE 508a85b ktransformers/operators/experts.py "
               "(there p = 12)",
+    .notes = "The paper counts the p = 2 K largest scores, the code 12: `p` sets it. Needs all E "
+             "scores of a token: traces with the chosen experts' weights alone do not do. Scores "
+             "are taken for logits unless `scores=probabilities`.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES,

@@ -169,6 +169,9 @@ const struct moe_policy_ops moe_policy_least_stale = {
         "lowest layer first (layer); latest next use predicted from the mean interval "
         "(intervals); the same, declining newcomers predicted later than all (bypass)",
     .source = "SpecMD, arXiv 2602.03921; pass: arXiv 2608.07911 section 2.3",
+    .notes = "Four rules go by this name. `pass` turns out to be LRU (an expert used in the pass "
+             "under way was used later than all others); `layer` is not; `intervals` and `bypass` "
+             "predict, and only `bypass` may decline a newcomer.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

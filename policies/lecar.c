@@ -157,6 +157,8 @@ const struct moe_policy_ops moe_policy_lecar = {
     .summary = "draws between LRU and LFU (uses since it came in) by weights learnt from regret; "
                "half as many ghosts of each as slots, none where both agree (seeded)",
     .source = "Vietri et al., HotStorage 2018; ghosts and constants: libCacheSim LeCaR.c",
+    .notes = "Ghosts and constants follow libCacheSim, not the paper's own code. A prefetched copy "
+             "that is taken back is no victim and blames no rule.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -106,6 +106,9 @@ const struct moe_policy_ops moe_policy_lfru = {
                "recency (ties)",
     .source = "arXiv 2608.07911 section 2.3 and shijiuzhang/moe-cache-eval simulation.py (ratio); "
               "ggml-org/llama.cpp pull request 21609 (ties)",
+    .notes = "Two rules go by this name, and rank differently: `ratio` by uses / age, `ties` by "
+             "uses with recency only among equals. Uses are counted over the whole run in both, "
+             "also while an expert is not in a slot.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -106,6 +106,8 @@ const struct moe_policy_ops moe_policy_lfu_aged = {
     .summary = "LFU with ageing: dynamic (LFU-DA) or by halving all counts; ties by recency",
     .source = "Arlitt et al., HP Labs HPL-98-173, 1999 (dynamic); Robinson, Devarakonda, "
               "SIGMETRICS 1990 (halve)",
+    .notes = "Ageing names two rules, both here: `dynamic` is LFU-DA, `halve` counts within a "
+             "bounded sum.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -36,6 +36,9 @@ const struct moe_policy_ops moe_policy_lru = {
     .name = "lru",
     .summary = "least recently used",
     .source = "arXiv 2512.16473 section III (as its text says; its code: paper-lru)",
+    .notes = "True recency, by the last use. The code of the paper that says LRU keeps a counter "
+             "instead: that is `paper-lru`. One pool smaller than what a token needs hits nothing: "
+             "every expert is given up before its layer comes again.",
     .state_size = moe_slot_list_size,
     .init = init,
     .on_hit = on_hit,

@@ -116,6 +116,9 @@ const struct moe_policy_ops moe_policy_moe_infinity = {
                "goes, predicted by the past request most like this forward pass; not the released "
                "code's rule (moe-infinity-code)",
     .source = "arXiv 2401.14361v3 sections 4.3 to 4.5, Algorithm 1",
+    .notes = "The paper's rule and the released code's differ: a comparison must say which. Here "
+             "the matrix of a request is counted anew for each, prompt and answer apart; where "
+             "nothing is known yet all shares are 0 and the layer decides, then recency.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SEQUENCE,

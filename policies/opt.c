@@ -121,6 +121,10 @@ const struct moe_policy_ops moe_policy_opt = {
     .name = "opt",
     .summary = "knows the future: gives up the expert used furthest ahead (bound, not a design)",
     .source = "Belady, A study of replacement algorithms for a virtual-storage computer, 1966",
+    .notes = "Two bounds go by Belady's name. `admit=bypass` may leave a newcomer out, and may "
+             "drop an expert of the event under way: no decisions have more hits. `admit=forced` "
+             "takes every miss, as all designs without an admission rule must: what is left "
+             "between it and a policy is the victim's part alone.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_FUTURE,

@@ -75,6 +75,10 @@ const struct moe_policy_ops moe_policy_paper_lru = {
     .name = "paper-lru",
     .summary = "the reference code's counter: +1 on a hit, largest + 1 on a fill, smallest goes",
     .source = "elsa-lab/MoE-CPU-GPU-Collaborative-Inference src/model.py",
+    .notes =
+        "What the paper's reference code does under the name LRU: a mix of recency and frequency "
+        "that never ages. `hazards=on` is faithful: a way can be overwritten that hit for the "
+        "other expert of the token, or whose copy still runs; each is counted in `hazards`.",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_POLICY_IGNORES_PINS,

@@ -53,6 +53,8 @@ const struct moe_prefetcher_ops moe_prefetcher_gate_lookahead = {
     .summary = "for the next layer, the n experts that its router scores highest on this layer's "
                "input",
     .source = "arXiv 2312.17238 (Mixtral-Offloading) speculative expert loading",
+    .notes = "Replays the lookahead scores of a trace: layer l + 1's router on layer l's input; "
+             "traces without them are refused.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_LOOKAHEAD,

@@ -92,6 +92,8 @@ const struct moe_prefetcher_ops moe_prefetcher_markov = {
     .summary = "for the next layer, the n experts that followed this layer's most often so far",
     .source = "transition counts between neighbouring layers, as in JustVugg/colibri (which found "
               "it a loss)",
+    .notes =
+        "Counts pairs of neighbouring layers, of the same token; between tokens: `previous-token`.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -115,6 +115,7 @@ const struct moe_prefetcher_ops moe_prefetcher_moe_infinity = {
         "the paper's: what the most similar past request used in later layers, nearer layers "
         "first",
     .source = "arXiv 2401.14361v3 sections 4.3 to 4.5 (PredictEAM, proximity factor)",
+    .notes = "The paper's prefetcher; the released code has it commented out for Mixtral.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SEQUENCE,

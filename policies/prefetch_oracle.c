@@ -135,6 +135,8 @@ const struct moe_prefetcher_ops moe_prefetcher_oracle = {
     .summary = "the experts that the next layers will use, with set accuracy and horizon; for "
                "traces only",
     .source = "the limit of every prefetcher; accuracy as a model of learned predictors",
+    .notes = "With an accuracy below 1 a wrong expert stands for each that is left out, so that "
+             "what is fetched stays as much.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_FUTURE,

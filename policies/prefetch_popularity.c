@@ -54,6 +54,7 @@ const struct moe_prefetcher_ops moe_prefetcher_popularity = {
     .name = "popularity",
     .summary = "for the next layer, the n experts that were used most often there so far",
     .source = "BrainStorm (OSDI'23) as arXiv 2401.14361 section 5 describes its re-implementation",
+    .notes = "Counts of the whole run so far, not of a fitted list.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -144,6 +144,7 @@ const struct moe_policy_ops moe_policy_s3_fifo = {
     .summary = "small, main and ghost FIFO queues; the main queue is a two-bit clock, two hits in "
                "the small queue lead there, with the hits forgotten",
     .source = "Yang et al., SOSP 2023, Algorithm 1; sizes and threshold: libCacheSim S3FIFO.c",
+    .notes = "Implementations differ in sizes and threshold; the defaults are libCacheSim's.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

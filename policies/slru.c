@@ -91,6 +91,7 @@ const struct moe_policy_ops moe_policy_slru = {
     .summary = "segmented LRU: a hit climbs one segment, the lowest segment's oldest goes; while "
                "the pool fills, a newcomer enters the lowest segment with room",
     .source = "Karedla et al., IEEE Computer 27(3), 1994; segments and filling: libCacheSim SLRU.c",
+    .notes = "The paper has two segments, libCacheSim four of equal size: the default here.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -91,11 +91,10 @@ static const struct moe_param fill_table[] = {
     {0},
 };
 
-/* Sections of keys that are written straight into the strategy. */
-static const struct {
-    const char *name;
-    const struct moe_param *table;
-} sections[] = {{"dispatch", dispatch_table}, {"fill", fill_table}};
+enum { N_SECTIONS = 2 }; /* with a name; they stand first */
+
+const struct moe_strategy_section moe_strategy_sections[] = {
+    {"dispatch", dispatch_table}, {"fill", fill_table}, {"", table}, {NULL, NULL}};
 
 /* Rules: a name and parameters of their own. */
 enum rule { RULE_POLICY, RULE_ADMISSION, RULE_PREFETCHER, RULE_REROUTE, N_RULES };
@@ -214,9 +213,10 @@ enum moe_status moe_strategy_set(struct moe_strategy *strategy, const char *key,
                    : set_rule(strategy, (enum rule)rule, text, err);
     if (!dot && moe_param_find(table, key))
         return moe_params_set(table, strategy, key, text, err);
-    for (size_t i = 0; dot && i < sizeof sections / sizeof *sections; i++)
-        if (strlen(sections[i].name) == head && strncmp(sections[i].name, key, head) == 0)
-            return moe_params_set(sections[i].table, strategy, dot + 1, text, err);
+    for (size_t i = 0; dot && i < N_SECTIONS; i++)
+        if (strlen(moe_strategy_sections[i].name) == head &&
+            strncmp(moe_strategy_sections[i].name, key, head) == 0)
+            return moe_params_set(moe_strategy_sections[i].table, strategy, dot + 1, text, err);
     return unknown_key(key, err);
 }
 
@@ -232,9 +232,10 @@ bool moe_strategy_has(const struct moe_strategy *strategy, const char *key)
     }
     if (!dot)
         return moe_param_find(table, key) != NULL;
-    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
-        if (strlen(sections[i].name) == head && strncmp(sections[i].name, key, head) == 0)
-            return moe_param_find(sections[i].table, dot + 1) != NULL;
+    for (size_t i = 0; i < N_SECTIONS; i++)
+        if (strlen(moe_strategy_sections[i].name) == head &&
+            strncmp(moe_strategy_sections[i].name, key, head) == 0)
+            return moe_param_find(moe_strategy_sections[i].table, dot + 1) != NULL;
     return false;
 }
 
@@ -298,15 +299,16 @@ enum moe_status moe_strategy_from_yaml(const struct moe_yaml *root, struct moe_s
         if (node)
             s = rule_from_yaml(node, &made, (enum rule)i, err);
     }
-    for (size_t i = 0; !s && i < sizeof sections / sizeof *sections; i++) {
-        const struct moe_yaml *node = moe_yaml_get(root, sections[i].name);
+    for (size_t i = 0; !s && i < N_SECTIONS; i++) {
+        const struct moe_yaml *node = moe_yaml_get(root, moe_strategy_sections[i].name);
         if (!node)
             continue;
         if (node->kind != MOE_YAML_MAP)
-            return moe_yaml_fail(node, err, "'%s' is not a mapping of keys", sections[i].name);
-        s = moe_yaml_check_keys(node, sections[i].table, NULL, 0, err);
+            return moe_yaml_fail(node, err, "'%s' is not a mapping of keys",
+                                 moe_strategy_sections[i].name);
+        s = moe_yaml_check_keys(node, moe_strategy_sections[i].table, NULL, 0, err);
         if (!s)
-            s = moe_yaml_bind(node, sections[i].table, &made, err);
+            s = moe_yaml_bind(node, moe_strategy_sections[i].table, &made, err);
     }
     if (!s)
         *out = made;
@@ -347,6 +349,7 @@ void moe_strategy_describe(const struct moe_strategy *strategy, char *buf, size_
                             at < size ? at : size);
     }
     at = describe_table(table, "", strategy, buf, size, at);
-    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
-        at = describe_table(sections[i].table, sections[i].name, strategy, buf, size, at);
+    for (size_t i = 0; i < N_SECTIONS; i++)
+        at = describe_table(moe_strategy_sections[i].table, moe_strategy_sections[i].name, strategy,
+                            buf, size, at);
 }

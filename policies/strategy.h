@@ -65,6 +65,13 @@ enum moe_status moe_strategy_from_yaml(const struct moe_yaml *root, struct moe_s
 enum moe_status moe_strategy_set(struct moe_strategy *strategy, const char *key, const char *text,
                                  struct moe_err *err);
 
+/* The keys that are written straight into a strategy, by section; ended by a NULL table. */
+struct moe_strategy_section {
+    const char *name; /* "" for keys without one */
+    const struct moe_param *table;
+};
+extern const struct moe_strategy_section moe_strategy_sections[];
+
 /* Is key (with its section) one that moe_strategy_set knows in this strategy? */
 bool moe_strategy_has(const struct moe_strategy *strategy, const char *key);
 

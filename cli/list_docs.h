@@ -1,0 +1,8 @@
+/* docs/policies.md, written from the tables that the program itself is driven by. */
+#ifndef MOELAB_CLI_LIST_DOCS_H
+#define MOELAB_CLI_LIST_DOCS_H
+
+/* Writes the page to standard output. */
+void cli_list_docs(void);
+
+#endif
