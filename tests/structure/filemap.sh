@@ -3,7 +3,7 @@
 # A line of the map is "- `path` - what it is"; a path that ends in "/" stands for the whole folder.
 set -euo pipefail
 cd "${1:-.}"
-folders=(.ci base cmake cli exec experiments plots policies sim tests traces)
+folders=(.ci base cmake cli docs exec experiments plots policies sim tests traces)
 
 # Tracked files; in an unpacked archive without git, all files.
 list() {

@@ -1,10 +1,13 @@
-/* OPT: no policy beats it on any of many random traces, and exhaustive search agrees with it. */
+/* OPT: no policy beats it on any of many random traces, and exhaustive search agrees with it.
+ * `test_opt N` tries N traces in place of the number below. */
 #include "tests/unit/policy_variants.h"
 #include "tests/unit/sanitizer.h"
 
 /* Sanitizers look for bad memory, for which a tenth of the cases is as good and ten times faster;
  * the claim about OPT is the plain build's. */
 enum { N_OPT_CASES = ADDRESS_SANITIZER ? 10000 : 100000, N_BRUTE_CASES = 3000 };
+
+static uint64_t n_opt_cases = N_OPT_CASES;
 
 /* --- OPT is the bound ---------------------------------------------------------------------- */
 
@@ -36,7 +39,7 @@ START_TEST(opt_is_the_bound)
     struct moe_rng rng;
     struct test_case c;
     moe_rng_init(&rng, 20240601);
-    for (uint64_t i = 0; i < N_OPT_CASES; i++) {
+    for (uint64_t i = 0; i < n_opt_cases; i++) {
         draw_case(&rng, &c, 6, 24);
         check_bounds(&c, i, i % 2);
         moe_geometry_release(&c.geometry);
@@ -155,7 +158,9 @@ static void add(TCase *tc)
     tcase_add_test(tc, opt_is_the_bound);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        n_opt_cases = strtoull(argv[1], NULL, 10);
     return run_policy_tests("opt", add);
 }
