@@ -101,11 +101,13 @@ static double mass_of(const float *logit, uint32_t n_experts, const moe_expert *
 static void share(const float *logit, const moe_expert *expert, uint32_t n, double sum,
                   float *weight)
 {
-    double all = 0, first = logit[expert[0]];
+    double all = 0, top = logit[expert[0]];
+    for (uint32_t i = 1; i < n; i++)
+        top = fmax(top, logit[expert[i]]);
     for (uint32_t i = 0; i < n; i++)
-        all += exp(logit[expert[i]] - first);
+        all += exp(logit[expert[i]] - top);
     for (uint32_t i = 0; i < n; i++)
-        weight[i] = (float)(sum * exp(logit[expert[i]] - first) / all);
+        weight[i] = (float)(sum * exp(logit[expert[i]] - top) / all);
 }
 
 /* The router's weights into before; returns their sum. */
@@ -115,7 +117,7 @@ static double take_weights(struct moe_rerouter *r, const struct moe_layer_routes
     double sum = 0;
     bool known = routes->weight != NULL;
     for (uint32_t i = 0; i < n && known; i++) {
-        known = isfinite(routes->weight[i]);
+        known = isfinite(routes->weight[i]) && routes->weight[i] >= 0;
         r->before[i] = routes->weight[i];
     }
     if (!known)
@@ -125,21 +127,29 @@ static double take_weights(struct moe_rerouter *r, const struct moe_layer_routes
     return sum;
 }
 
+/* A weight as it will be, up to a factor, by its logarithm: ratios of probabilities pass every
+ * range.
+ */
+static double log_weight(const struct moe_rerouter *r, const struct moe_reroute_req *req,
+                         const moe_expert *was, uint32_t i)
+{
+    return log(r->before[i]) + (double)req->logit[r->expert[i]] - (double)req->logit[was[i]];
+}
+
 static void weigh(struct moe_rerouter *r, const struct moe_reroute_req *req, const moe_expert *was,
                   double sum)
 {
-    double now = 0;
-    if (req->predicted) {
+    double top = -INFINITY, all = 0;
+    for (uint32_t i = 0; i < req->n; i++)
+        top = fmax(top, log_weight(r, req, was, i));
+    if (req->predicted || !isfinite(top)) {
         share(req->logit, r->expert, req->n, sum, r->weight);
         return;
     }
-    for (uint32_t i = 0; i < req->n; i++) {
-        double ratio = exp((double)req->logit[r->expert[i]] - (double)req->logit[was[i]]);
-        r->weight[i] = (float)(r->before[i] * ratio);
-        now += r->weight[i];
-    }
-    for (uint32_t i = 0; i < req->n && now > 0; i++)
-        r->weight[i] = (float)(r->weight[i] * (sum / now));
+    for (uint32_t i = 0; i < req->n; i++)
+        all += exp(log_weight(r, req, was, i) - top);
+    for (uint32_t i = 0; i < req->n; i++)
+        r->weight[i] = (float)(sum * exp(log_weight(r, req, was, i) - top) / all);
 }
 
 static void count(struct moe_rerouter *r, const moe_expert *was, uint32_t n, double sum, bool moved)
