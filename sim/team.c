@@ -41,7 +41,7 @@ enum moe_status moe_team_open(double lost_after, struct moe_team **out, struct m
     if (link.size == launch.size)
         return moe_team_over(&link, lost_after, out, err);
     if (link.size > 1)
-        link.ops->close(link.self, 0, false);
+        link.ops->close(link.self, 0, MOE_LEAVE_TOGETHER);
     char library[80];
     return moe_fail(err, MOE_ERR_UNSUPPORTED,
                     "%s started %" PRIu32 " processes, but MPI knows of %" PRIu32
@@ -54,7 +54,8 @@ static void tell_others(struct moe_team *team, const struct moe_err *why)
 {
     struct moe_team_frame frame = {.kind = team->link.rank ? MOE_TEAM_FAILED : MOE_TEAM_STOP,
                                    .status = (uint32_t)why->status,
-                                   .map = team->map};
+                                   .map = team->map,
+                                   .a = moe_team_lost_some(team)};
     const uint32_t end = team->link.rank ? 1 : team->link.size;
     for (uint32_t r = team->link.rank ? 0 : 1; r < end; r++)
         moe_team_send(team, r, frame, why->text, sizeof why->text, NULL);
@@ -67,9 +68,13 @@ enum moe_status moe_team_close(struct moe_team *team, enum moe_status s, struct 
     const bool mine = team->link.rank == 0;
     if (s && !team->told)
         tell_others(team, err);
+    moe_team_part(team);
     if (team->broken)
         moe_log("%s", team->why.text);
-    team->link.ops->close(team->link.self, team->lost_ns, team->broken);
+    const enum moe_leave how = team->broken               ? MOE_LEAVE_BROKEN
+                               : moe_team_lost_some(team) ? MOE_LEAVE_SOME
+                                                          : MOE_LEAVE_TOGETHER;
+    team->link.ops->close(team->link.self, team->lost_ns, how);
     free(team->peer);
     free(team);
     return mine ? s : MOE_OK;

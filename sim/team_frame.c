@@ -70,12 +70,22 @@ enum moe_status moe_team_receive(struct moe_team *team, uint32_t *from,
         if (s || !*block)
             return s;
         team->peer[*from].silent_ns = 0;
+        team->peer[*from].lost = false;
+        team->peer[*from].heard = true;
         if (*size >= sizeof *frame)
             break;
         free(*block);
     }
     memcpy(frame, *block, sizeof *frame);
     return MOE_OK;
+}
+
+bool moe_team_lost_some(const struct moe_team *team)
+{
+    bool lost = team->some_lost;
+    for (uint32_t r = 0; r < team->link.size; r++)
+        lost = lost || team->peer[r].lost;
+    return lost;
 }
 
 void moe_team_read_error(const struct moe_team_frame *frame, const char *block, size_t size,

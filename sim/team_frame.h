@@ -11,9 +11,12 @@ enum moe_team_kind {
     MOE_TEAM_RESULTS, /* n: results, of moe_team_pack */
     MOE_TEAM_FAILED,  /* text; of any map */
     MOE_TEAM_BYE,     /* what is not finished will not be */
+    MOE_TEAM_CLOSE,   /* there will be no more maps; answered by LEAVE */
     /* from rank 0 */
-    MOE_TEAM_DEAL, /* n: items, u64 each */
-    MOE_TEAM_STOP, /* status MOE_OK: all is computed, n: shared results; else text, of any map */
+    MOE_TEAM_DEAL,  /* n: items, u64 each */
+    MOE_TEAM_STOP,  /* status MOE_OK: all is computed, shared results; else text, of any map.
+                     * a: some rank is lost */
+    MOE_TEAM_LEAVE, /* every rank has said CLOSE or is lost. a: some rank is lost */
 };
 
 /* Ranks run the same program on machines of the same byte order. */
@@ -25,6 +28,8 @@ struct moe_team_frame {
 
 struct moe_team_peer {
     uint64_t silent_ns, wanted;
+    bool lost, heard;
+    bool closed; /* has said CLOSE */
 };
 
 struct moe_team {
@@ -35,6 +40,7 @@ struct moe_team {
     struct moe_err why;         /* status: the job has failed */
     bool told;                  /* the others know why */
     bool broken;                /* rank 0 is lost */
+    bool some_lost;             /* on other ranks: rank 0 said so */
 };
 
 /* A growing message; bytes NULL where memory ran out. */
@@ -62,9 +68,15 @@ enum moe_status moe_team_send(struct moe_team *team, uint32_t to, struct moe_tea
 enum moe_status moe_team_receive(struct moe_team *team, uint32_t *from,
                                  struct moe_team_frame *frame, char **block, size_t *size,
                                  struct moe_err *err);
+/* Is some rank taken for lost? */
+bool moe_team_lost_some(const struct moe_team *team);
+
 /* The error in a message of FAILED or STOP. */
 void moe_team_read_error(const struct moe_team_frame *frame, const char *block, size_t size,
                          struct moe_err *err);
+
+/* All ranks end together, as far as there are any left. */
+void moe_team_part(struct moe_team *team);
 
 /* Both sides of moe_team_map. */
 enum moe_status moe_team_lead(struct moe_team *team, const struct moe_team_work *work,

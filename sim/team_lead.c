@@ -114,6 +114,8 @@ static void take_message(struct lead *l, uint32_t from, const struct moe_team_fr
             moe_fail_prefix(&err, "rank %" PRIu32, from);
         fail(l, &err);
     }
+    if (f->kind == MOE_TEAM_CLOSE)
+        l->team->peer[from].closed = true;
     if (f->map != l->team->map)
         return; /* of a map that is over: a rank that had been taken for lost */
     if (f->kind == MOE_TEAM_ASK)
@@ -154,6 +156,7 @@ static void tell_all(struct lead *l, struct moe_team_frame frame, const void *pa
 {
     struct moe_err err = {0};
     frame.map = l->team->map;
+    frame.a = moe_team_lost_some(l->team);
     for (uint32_t r = 1; r < l->team->link.size; r++)
         if (moe_team_send(l->team, r, frame, payload, size, &err))
             fail(l, &err);
@@ -163,6 +166,7 @@ static void tell_all(struct lead *l, struct moe_team_frame frame, const void *pa
 
 static void lose(struct lead *l, uint32_t rank)
 {
+    l->team->peer[rank].lost = true;
     l->team->peer[rank].wanted = 0;
     size_t n = moe_deal_take_back(&l->deal, rank);
     moe_log("rank %" PRIu32 " was not heard of for %.3g s: others run its %zu items again", rank,

@@ -5,9 +5,14 @@
 
 #include "base/error.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+enum moe_leave {
+    MOE_LEAVE_TOGETHER, /* every rank does, too */
+    MOE_LEAVE_SOME,     /* some rank is lost: the others do not wait for it */
+    MOE_LEAVE_BROKEN,   /* rank 0 is lost: all others should end */
+};
 
 struct moe_team_link_ops {
     /* Takes the message over (heap) and returns at once. */
@@ -16,8 +21,8 @@ struct moe_team_link_ops {
     enum moe_status (*poll)(void *link, uint32_t *from, char **bytes, size_t *size,
                             struct moe_err *err);
     /* Lets messages that were sent arrive, for at most `wait_ns`; ends the connection and frees the
-     * link. broken: rank 0 is lost, all others should end, too; need not return. */
-    void (*close)(void *link, uint64_t wait_ns, bool broken);
+     * link. MOE_LEAVE_BROKEN need not return. */
+    void (*close)(void *link, uint64_t wait_ns, enum moe_leave how);
 };
 
 struct moe_team_link {

@@ -98,12 +98,14 @@ static enum moe_status mpi_poll(void *self, uint32_t *from, char **bytes, size_t
     return MOE_OK;
 }
 
-/* What cannot be delivered belongs to ranks that are lost: their requests are left to MPI. */
-static void mpi_close(void *self, uint64_t wait_ns, bool broken)
+/* What cannot be delivered belongs to ranks that are lost: their requests are left to MPI. With
+ * such a rank MPI_Finalize may wait for ever (Open MPI 4.1.4 does, in its fence); a launcher that
+ * lets a job outlive a process lets the others go without it, too. */
+static void mpi_close(void *self, uint64_t wait_ns, enum moe_leave how)
 {
     struct mpi_link *link = self;
     uint64_t begin = moe_clock_ns();
-    while (!broken && link->sent && moe_clock_ns() - begin < wait_ns) {
+    while (how != MOE_LEAVE_BROKEN && link->sent && moe_clock_ns() - begin < wait_ns) {
         char *bytes;
         size_t size;
         uint32_t from;
@@ -112,9 +114,9 @@ static void mpi_close(void *self, uint64_t wait_ns, bool broken)
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     }
     free(link);
-    if (broken)
+    if (how == MOE_LEAVE_BROKEN)
         MPI_Abort(MPI_COMM_WORLD, 1);
-    else
+    else if (how == MOE_LEAVE_TOGETHER)
         MPI_Finalize();
 }
 

@@ -113,6 +113,7 @@ static void take_stop(struct serve *v, const struct moe_team_frame *f, const cha
     struct moe_err err = {0};
     size_t at = sizeof *f;
     v->stopping = true;
+    v->team->some_lost = f->a != 0;
     moe_crew_drop(v->crew);
     if (f->status) {
         moe_team_read_error(f, block, size, &err);
