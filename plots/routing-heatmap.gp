@@ -23,6 +23,6 @@ if (experts <= 32) set xtics 0, experts <= 16 ? 1 : 4
 unset key
 do for [form in forms] {
     eval begin(form)
-    plot awk("{print $c[\"expert\"] \"\\t\" $c[\"layer\"] \"\\t\" $c[\"share_percent\"]}") using 1:2:3 with image
+    plot awk("{print $c[\"expert\"] \"\\t\" $c[\"layer\"] \"\\t\" $c[\"share_percent\"]}") using 1:2:3 with image pixels
     eval done
 }

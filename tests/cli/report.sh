@@ -40,7 +40,7 @@ holds "one picture: the other has a drawing" test "$(grep -c '<img src="data:' "
 
 # Folders inside, texts; what no machine can have is not the fastest.
 says '<a href="#table-1">more/future</a>'
-says '<b>4</b>&nbsp;tokens/s with policy lru, geometry 14x4. Knowing the future: <b>4.5</b> with policy opt'
+says '<b>4</b>&nbsp;tokens/s with policy lru, geometry 14x4. Knowing the future: <b>4.5</b> with '
 says '<summary class="file">more/in &lt;i&gt;/README.md</summary>'
 says '# How &lt;b&gt;it&lt;/b&gt; was run'
 says '&lt;script&gt;hurt(5)&lt;/script&gt; wide'
