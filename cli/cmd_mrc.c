@@ -3,18 +3,19 @@
 #include "cli/output.h"
 #include "cli/plot.h"
 #include "sim/mrc_sample.h"
+#include "sim/mrc_shards.h"
 #include "traces/hdf5.h"
 #include "traces/source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STREAM_OVER_BYTES = 1 << 30 };
+enum { STREAM_OVER_BYTES = 1 << 30, N_HASHES = 8 };
 
 struct options {
     char model[CLI_PATH_MAX], plot[CLI_PATH_MAX], output[CLI_PATH_MAX];
     int contract, order, phase, cold, opt, global, layers, grid, bands, stream, format;
-    double sample;
+    double sample, shards;
     uint64_t seed;
 };
 
@@ -66,6 +67,16 @@ static const struct moe_param options[] = {
      .offset = offsetof(struct options, seed),
      .default_text = "1",
      .help = "seed of sample and error bars"},
+    {.name = "shards",
+     .type = MOE_PARAM_F64,
+     .offset = offsetof(struct options, shards),
+     .default_text = "0",
+     .min = 0,
+     .max = 50,
+     .unit = "%",
+     .help = "LRU of one pool only, from this share of the experts (SHARDS), by eight hashes, with "
+             "error bars; a file is read in blocks. For a first look at models of thousands of "
+             "experts: --stream is exact and seldom slower"},
     SWITCH(stream, "off",
            "read the file in blocks of constant memory: exact, without OPT (automatic with "
            "--no-opt over 1 GiB of routes)"),
@@ -93,11 +104,13 @@ struct job {
     bool bands;
     struct moe_mrc_sequences sequences;
     struct moe_mrc mrc;
+    struct moe_shards_curve shards; /* with --shards, in the place of the others */
 };
 
 static void release(struct job *j)
 {
     moe_mrc_release(&j->mrc);
+    moe_shards_release(&j->shards);
     moe_mrc_sequences_release(&j->sequences);
     moe_mrc_sample_release(&j->sample);
     moe_trace_release(&j->trace);
@@ -135,7 +148,7 @@ static enum moe_status open_file(struct job *j, struct moe_err *err)
     j->n_tokens = moe_reader_n_tokens(j->reader);
     j->n_sequences = moe_reader_n_sequences(j->reader);
     double bytes = (double)j->n_tokens * j->info->n_layers * j->info->top_k * sizeof(moe_expert);
-    if (o->stream || o->sample < 100 || (bytes > STREAM_OVER_BYTES && !o->opt))
+    if (o->stream || o->sample < 100 || o->shards > 0 || (bytes > STREAM_OVER_BYTES && !o->opt))
         return MOE_OK;
     moe_reader_close(j->reader);
     j->reader = NULL;
@@ -157,7 +170,11 @@ static enum moe_status open_trace(struct job *j, struct moe_err *err)
     bool file = moe_trace_name_is_file(name);
     if (o->stream && (!file || o->sample < 100))
         return moe_fail(err, MOE_ERR_USAGE, "--stream needs a trace file, whole");
-    if (o->stream && o->opt)
+    if (o->shards > 0 && (o->sample < 100 || o->bands || o->layers || o->grid || *o->plot))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--shards gives one pool with its own error bars: without --sample, "
+                        "--bands, --layers, --grid, --plot");
+    if (o->stream && o->opt && o->shards == 0)
         return moe_fail(err, MOE_ERR_USAGE,
                         "OPT knows the future and cannot stream: add --no-opt, or take a part "
                         "with --sample");
@@ -183,6 +200,25 @@ static enum moe_status find_sizes(struct job *j, struct moe_err *err)
     for (uint32_t l = 0; l < j->info->n_layers; l++)
         j->expert_bytes[l] = moe_model_expert_bytes(&j->model);
     return MOE_OK;
+}
+
+static enum moe_status compute_shards(struct job *j, struct moe_err *err)
+{
+    const struct options *o = j->o;
+    struct moe_progress progress;
+    struct moe_shards_options shards = {.rate = o->shards / 100,
+                                        .n_samples = N_HASHES,
+                                        .seed = o->seed,
+                                        .contract = (enum moe_contract)o->contract,
+                                        .order = (enum moe_replay_order)o->order,
+                                        .phases = (enum moe_phases)o->phase,
+                                        .cold = o->cold,
+                                        .progress = &progress};
+    moe_progress_begin(&progress, "computing curves", "tokens", j->n_tokens);
+    enum moe_status s = j->reader ? moe_shards_stream(j->reader, &shards, &j->shards, err)
+                                  : moe_shards_compute(&j->trace, &shards, &j->shards, err);
+    moe_progress_end(&progress);
+    return s;
 }
 
 static enum moe_status compute(struct job *j, struct moe_err *err)
@@ -220,6 +256,7 @@ static enum moe_status make_table(const struct job *j, bool every, struct moe_ta
 {
     static const char *const contracts[] = {"event", "access"};
     static const char *const orders[] = {"step", "file", "token"};
+    static const char *const phases[] = {"both", "decode", "prefill"};
     struct cli_mrc_view view = {
         .mrc = &j->mrc,
         .expert_bytes = j->expert_bytes ? j->expert_bytes : j->info->expert_bytes,
@@ -237,7 +274,14 @@ static enum moe_status make_table(const struct job *j, bool every, struct moe_ta
     moe_table_note(table, "contract", "%s", contracts[j->o->contract]);
     moe_table_note(table, "order", "%s", orders[j->o->order]);
     moe_table_note(table, "caches", "%s", j->o->cold ? "empty at every sequence" : "warm");
-    moe_table_note(table, "chance", "as many experts, chosen at random, as there are slots");
+    if (j->o->shards == 0)
+        moe_table_note(table, "chance", "as many experts, chosen at random, as there are slots");
+    else
+        moe_table_note(
+            table, "sample",
+            "%u of %u experts, by each of %d hashes; error bars: spread over hashes, and "
+            "what a distance seen through the sample may be off",
+            j->shards.n_keys, j->shards.n_slots, N_HASHES);
     if (j->sample.counted)
         moe_table_note(table, "sample", "%llu of %llu sequences counted, by a hash, seed %llu",
                        (unsigned long long)j->sample.n_counted, (unsigned long long)j->sample.n_of,
@@ -247,7 +291,11 @@ static enum moe_status make_table(const struct job *j, bool every, struct moe_ta
                        "95 %% of %d resamplings of the sequences (of the workload, not only of "
                        "this trace)",
                        MOE_MRC_REPLICATES);
-    enum moe_status s = cli_mrc_rows(table, &view, err);
+    enum moe_status s = MOE_OK;
+    if (j->o->shards > 0)
+        cli_shards_rows(table, &view, &j->shards, phases[j->o->phase], j->info->n_layers);
+    else
+        s = cli_mrc_rows(table, &view, err);
     if (s)
         moe_table_free(table);
     else
@@ -290,7 +338,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         s = find_sizes(&j, err);
     if (!s)
-        s = compute(&j, err);
+        s = o->shards > 0 ? compute_shards(&j, err) : compute(&j, err);
     if (!s)
         s = write_result(&j, err);
     if (!s && *o->plot)

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SMALL_MODEL = 16, GRID_STEPS = 4 }; /* of experts whose every number of ways is shown */
+/* Experts of a model whose every number of ways is shown; sizes of a selection. */
+enum { SMALL_MODEL = 16, GRID_STEPS = 4, SCREEN_STEPS = 24 };
 
 /* The rows of one phase. */
 struct rows {
@@ -112,13 +113,20 @@ static const struct moe_mrc_band *band_at_slots(const struct rows *r, int policy
     return NULL;
 }
 
+/* A slot of a pool for all layers takes any expert. 0: unknown. */
+static uint64_t largest_bytes(const struct cli_mrc_view *view, uint32_t n_layers)
+{
+    uint64_t largest = 0;
+    for (uint32_t l = 0; view->expert_bytes && l < n_layers; l++)
+        largest = view->expert_bytes[l] > largest ? view->expert_bytes[l] : largest;
+    return largest;
+}
+
 static void add_slots(const struct rows *r, uint32_t slots)
 {
     const struct moe_mrc *mrc = r->view->mrc;
-    uint64_t largest = 0; /* a slot takes any expert */
+    uint64_t largest = largest_bytes(r->view, mrc->n_layers);
     char geometry[32];
-    for (uint32_t l = 0; r->view->expert_bytes && l < mrc->n_layers; l++)
-        largest = r->view->expert_bytes[l] > largest ? r->view->expert_bytes[l] : largest;
     snprintf(geometry, sizeof geometry, "global:%u", slots);
     struct size size = {.geometry = geometry,
                         .layer = "all",
@@ -244,4 +252,24 @@ enum moe_status cli_mrc_rows(struct moe_table *table, const struct cli_mrc_view 
     if (!s && n_shown != 1)
         s = add_phase(table, view, MOE_PHASES_BOTH, err);
     return s;
+}
+
+void cli_shards_rows(struct moe_table *table, const struct cli_mrc_view *view,
+                     const struct moe_shards_curve *curve, const char *phase, uint32_t n_layers)
+{
+    uint64_t largest = largest_bytes(view, n_layers);
+    uint32_t step = view->every_size ? 1 : (curve->n_slots + SCREEN_STEPS - 1) / SCREEN_STEPS;
+    for (uint32_t slots = step; step && slots <= curve->n_slots; slots += step) {
+        char geometry[32];
+        snprintf(geometry, sizeof geometry, "global:%u", slots);
+        moe_table_row(table);
+        moe_table_text(table, "phase", phase);
+        moe_table_text(table, "geometry", geometry);
+        moe_table_u64(table, "slots", slots);
+        if (view->expert_bytes)
+            moe_table_f64(table, "gib", (double)(slots * largest) * 0x1p-30);
+        moe_table_f64(table, "lru_hit_percent", 100 * curve->hit[slots]);
+        moe_table_f64(table, "lru_low_percent", 100 * curve->low[slots]);
+        moe_table_f64(table, "lru_high_percent", 100 * curve->high[slots]);
+    }
 }

@@ -5,6 +5,7 @@
 #include "base/table.h"
 #include "sim/mrc.h"
 #include "sim/mrc_interval.h"
+#include "sim/mrc_shards.h"
 
 struct cli_mrc_view {
     const struct moe_mrc *mrc;
@@ -19,5 +20,10 @@ struct cli_mrc_view {
  * MOE_ERR_MEMORY. */
 enum moe_status cli_mrc_rows(struct moe_table *table, const struct cli_mrc_view *view,
                              struct moe_err *err);
+
+/* One pool ("global:S") by samples of experts; phase: what the rows call what was visited. Of the
+ * view, sizes and every_size count. */
+void cli_shards_rows(struct moe_table *table, const struct cli_mrc_view *view,
+                     const struct moe_shards_curve *curve, const char *phase, uint32_t n_layers);
 
 #endif

@@ -5,14 +5,14 @@
  * SHARDS (Waldspurger, Park, Garthwaite, Ahmad, Efficient MRC construction with SHARDS, FAST 2015)
  * takes those keys whose hash lies below a threshold and scales distances up. That is sound for
  * millions of keys; here a layer has 8 to 128 and uses them unequally, so that a sample of one in
- * ten holds none of them or a few, and which ones decides the result. What there is plenty of are
- * sequences, and they are independent of each other, so the same rule is applied to them: a
- * sequence is taken when the hash of seed and index lies below the rate. No other sequence changes
- * that, so samples of one seed are nested and need no state. The hit rate is that of the sequences
- * taken (a ratio of sums over clusters; Cochran, Sampling Techniques, 1977, chapters 6, 9A); its
- * error bar is mrc_interval.h's. Caches that stay warm from one sequence to the next: the sequence
- * before each one taken is taken too and visited, but not counted, so that caches begin with what
- * they would hold. */
+ * ten holds none of them or a few, and which ones decides the result (mrc_shards.h has it, with the
+ * error that follows). What there is plenty of are sequences, and they are independent of each
+ * other, so the same rule is applied to them: a sequence is taken when the hash of seed and index
+ * lies below the rate. No other sequence changes that, so samples of one seed are nested and need no
+ * state. The hit rate is that of the sequences taken (a ratio of sums over clusters; Cochran,
+ * Sampling Techniques, 1977, chapters 6, 9A); its error bar is mrc_interval.h's. Caches that stay
+ * warm from one sequence to the next: the sequence before each one taken is taken too and visited,
+ * but not counted, so that caches begin with what they would hold. */
 #ifndef MOELAB_SIM_MRC_SAMPLE_H
 #define MOELAB_SIM_MRC_SAMPLE_H
 

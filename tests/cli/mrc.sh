@@ -59,6 +59,18 @@ rows "$folder/memory.tsv"
 rows "$folder/stream.tsv"
 same "$folder/memory.tsv.rows" "$folder/stream.tsv.rows"
 
+# From samples of experts: every size of one pool, the same rows from file and for any threads.
+for threads in 1 3; do
+    OMP_NUM_THREADS=$threads "$moelab" mrc "$t" --shards 20 --format tsv \
+        -o "$folder/shards$threads.tsv"
+    rows "$folder/shards$threads.tsv"
+done
+same "$folder/shards1.tsv.rows" "$folder/shards3.tsv.rows"
+holds "rows of shards" test "$(grep -vc '^#' "$folder/shards1.tsv")" = 97
+expect 0 "19 of 96 experts" cat "$folder/shards1.tsv"
+expect 2 "fewer than 16" "$moelab" mrc "$t" --shards 5
+expect 2 "its own error bars" "$moelab" mrc "$t" --shards 20 --bands
+
 if command -v gnuplot >/dev/null; then
     for options in "" "--no-opt --no-global" "--sample 50 --layers --grid --model mixtral-8x7b"; do
         rm -f "$folder"/plot.*
