@@ -17,7 +17,7 @@ set xrange [0:*]
 set xlabel 'decode throughput (tokens/s)'
 set ytics noenhanced
 set grid noytics xtics
-set key inside right bottom opaque
+set key below center horizontal
 half = 0.4
 do for [form in forms] {
     eval begin(form)

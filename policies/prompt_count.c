@@ -121,6 +121,9 @@ const struct moe_policy_ops moe_policy_prompt_count = {
     .summary = "slots keep what the sequence's prompt used most; decode changes nothing",
     .source = "arXiv 2501.10375 (DAOP) and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "hot_experts, cold_experts",
+    .notes =
+        "DAOP swaps the i-th hottest missing expert for the i-th coldest resident one; hottest "
+        "first against the coldest left, as here, makes the same pairs.",
     .params = params,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SEQUENCE,

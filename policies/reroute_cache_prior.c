@@ -74,6 +74,9 @@ const struct moe_reroute_ops moe_reroute_cache_prior = {
     .name = "cache-prior",
     .summary = "resident experts get lambda times the logits' mean range on top of theirs",
     .source = "arXiv 2412.00099 (cache-conditional experts), cache prior",
+    .notes =
+        "The mean range is that of the rerouted events of the layer so far; weights come from the "
+        "logits without the bonus. What is on its way into a slot counts as resident.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES,

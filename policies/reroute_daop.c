@@ -53,6 +53,10 @@ const struct moe_reroute_ops moe_reroute_daop = {
     .summary = "experts and weights that the layer before predicted; one of them at least resident",
     .source = "arXiv 2501.10375 and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "assign_gate_on_inps",
+    .notes =
+        "Only the choice of experts and weights. That the CPU begins a predicted layer early, and "
+        "on the input of the layer before, is not part of it: the times are an upper bound of "
+        "DAOP's, and its loss is greater.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES | MOE_NEEDS_LOOKAHEAD,

@@ -61,6 +61,9 @@ const struct moe_reroute_ops moe_reroute_substitute = {
     .name = "substitute",
     .summary = "a missing expert of little weight is replaced by the best scored resident one",
     .source = "arXiv 2508.18983 (expert substitution), with router scores for similarity",
+    .notes =
+        "The paper fits beforehand which experts are alike; a trace does not tell that, so that "
+        "the router's score of the stand-in takes its place.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES,
