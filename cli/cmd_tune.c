@@ -192,16 +192,35 @@ static void tell_gain(const struct report *p, enum moe_tune_family family, FILE 
                 percent(row->gain.low), percent(row->gain.high));
 }
 
+/* Rows stand by speed, those without slots among them. n_rows: no finalist has slots. */
+static size_t best_cache(const struct moe_tune_result *r)
+{
+    size_t at = 0;
+    while (at < r->n_rows && strcmp(r->row[at].strategy.geometry, "none") == 0)
+        at++;
+    return at;
+}
+
 static const char *verdict(const struct report *p, char *buf, size_t size)
 {
     const struct moe_tune_result *r = p->r;
     const struct moe_tune_row *chosen = &r->row[r->chosen];
-    if (r->do_not_cache)
+    size_t cache = best_cache(r);
+    if (r->do_not_cache && cache == r->n_rows)
+        snprintf(buf, size,
+                 "do not cache: without slots (%s) %.4g tokens/s, and no finalist has any",
+                 chosen->strategy.name, chosen->held_out.tokens_per_s);
+    else if (r->do_not_cache && cache > 0)
+        snprintf(buf, size,
+                 "do not cache: without slots (%s) %.4g tokens/s, the best cache has %.4g",
+                 chosen->strategy.name, chosen->held_out.tokens_per_s,
+                 r->row[cache].held_out.tokens_per_s);
+    else if (r->do_not_cache)
         snprintf(buf, size,
                  "do not cache: without slots (%s) %.4g tokens/s, the best cache has %.4g, and the "
                  "interval of its gain holds zero or less",
                  chosen->strategy.name, chosen->held_out.tokens_per_s,
-                 r->row[0].held_out.tokens_per_s);
+                 r->row[cache].held_out.tokens_per_s);
     else
         snprintf(buf, size, "cache: %.4g tokens/s, %.1f %% of the bound",
                  chosen->held_out.tokens_per_s, 100 * chosen->held_out.bound_share);

@@ -8,8 +8,8 @@
  * ten holds none of them or a few, and which ones decides the result (mrc_shards.h has it, with the
  * error that follows). What there is plenty of are sequences, and they are independent of each
  * other, so the same rule is applied to them: a sequence is taken when the hash of seed and index
- * lies below the rate. No other sequence changes that, so samples of one seed are nested and need no
- * state. The hit rate is that of the sequences taken (a ratio of sums over clusters; Cochran,
+ * lies below the rate. No other sequence changes that, so samples of one seed are nested and need
+ * no state. The hit rate is that of the sequences taken (a ratio of sums over clusters; Cochran,
  * Sampling Techniques, 1977, chapters 6, 9A); its error bar is mrc_interval.h's. Caches that stay
  * warm from one sequence to the next: the sequence before each one taken is taken too and visited,
  * but not counted, so that caches begin with what they would hold. */
