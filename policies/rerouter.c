@@ -133,7 +133,8 @@ static double take_weights(struct moe_rerouter *r, const struct moe_layer_routes
 static double log_weight(const struct moe_rerouter *r, const struct moe_reroute_req *req,
                          const moe_expert *was, uint32_t i)
 {
-    return log(r->before[i]) + (double)req->logit[r->expert[i]] - (double)req->logit[was[i]];
+    return log((double)r->before[i]) + (double)req->logit[r->expert[i]] -
+           (double)req->logit[was[i]];
 }
 
 static void weigh(struct moe_rerouter *r, const struct moe_reroute_req *req, const moe_expert *was,
