@@ -124,10 +124,10 @@ static enum moe_status print_plan(const struct moe_plan *plan, uint64_t most, st
 static enum moe_status tell_plan(const struct sweep *w, uint32_t threads, struct moe_err *err)
 {
     const struct moe_team_cost *cost = &w->cost;
-    if (cost->messages == 0 || cost->answers == 0)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "--plan: no messages were measured; run it under 'mpirun -n 2' or more, "
-                        "with points left to run");
+    if (cost->answers == 0) {
+        moe_log("no plan: too few points were run to measure messages");
+        return MOE_OK;
+    }
     const struct moe_plan plan = {
         .item_ns = w->how.point_ns,
         .n_items = w->x.n_points,
@@ -191,6 +191,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     enum moe_status s = moe_team_open(o->lost_after, &w.how.team, err);
     if (s)
         return s;
+    if (o->plan && moe_team_size(w.how.team) == 1)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--plan needs measured messages: run it under 'mpirun -n 2' or more");
     const bool first = moe_team_rank(w.how.team) == 0;
     const uint32_t threads = moe_team_threads(w.how.team, (uint32_t)o->jobs);
     s = sweep(&w, call->args[0], err);

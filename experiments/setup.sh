@@ -16,6 +16,7 @@ build libopenblas-dev  library:openblas
 build libsentencepiece-dev library:sentencepiece
 plot  gnuplot-nox      command:gnuplot
 test  check            library:check
+test  libopenmpi-dev   command:mpicc
 test  hdf5-tools       command:h5dump
 test  sentencepiece    command:spm_encode
 ci    clang            command:clang

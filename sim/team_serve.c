@@ -13,7 +13,7 @@ struct serve {
     struct moe_team *team;
     const struct moe_team_work *work;
     struct moe_crew *crew;
-    bool asked, heard, stopping;
+    bool asked, heard, dealt, stopping;
     uint64_t asked_ns, answer_ns;
     enum moe_status failed; /* the link, or memory: nothing can be said any more */
     struct moe_err err;
@@ -103,7 +103,9 @@ static void take_items(struct serve *v, const struct moe_team_frame *f, const ch
         send_failure(v, &err);
     free(items);
     v->asked = false;
-    v->answer_ns = moe_clock_ns() - v->asked_ns;
+    /* Not for the first: rank 0 may still have been preparing. */
+    v->answer_ns = v->dealt ? moe_clock_ns() - v->asked_ns : 0;
+    v->dealt = true;
 }
 
 static void take_stop(struct serve *v, const struct moe_team_frame *f, const char *block,

@@ -1,0 +1,189 @@
+#!/usr/bin/env bash
+# Sweeps and tuning over processes: four ranks give the bytes of one process; a rank killed for
+# real; restarts; refusals in one line. Shards and their merging, which need no MPI.
+# shellcheck disable=SC2317 # functions are called by expect, holds and one_line
+. tests/cli/lib/check.bash
+case $moelab in /*) ;; *) moelab=$PWD/$moelab ;; esac
+x=$folder/x.yaml
+cat >"$x" <<'YAML'
+experiment: x
+title: a title
+kind: replay
+trace: "synth:sticky:layers=8,experts=8,top_k=2,tokens=400,sequences=4"
+strategy: collab
+axes:
+  geometry: [none, 8x1, 8x2, 4x4, "global:16", 9x9]
+  policy: [lru, fifo, opt, random]
+  seed: 1..3
+YAML
+one=$folder/one.tsv
+expect 0 "72 points (72 run" "$moelab" sweep "$x" -o "$one" --jobs 1
+
+# Shards: the same bytes in any order; a shard goes on where it was; one twice does no harm.
+for i in 1 2 3; do
+    expect 0 "shard $i/3: 24 points (24 run" "$moelab" sweep "$x" --shard $i/3 -o "$folder/s$i.tsv"
+done
+merged() { "$moelab" sweep merge -o "$folder/m.tsv" "$@"; }
+expect 0 "merged 72 points" merged "$folder/s3.tsv" "$folder/s1.tsv" "$folder/s2.tsv"
+same "$one" "$folder/m.tsv"
+cp "$folder/s1.tsv" "$folder/s1b.tsv"
+expect 0 "merged 72 points" merged "$folder"/s1.tsv "$folder"/s1b.tsv "$folder"/s2.tsv \
+    "$folder"/s3.tsv
+same "$one" "$folder/m.tsv"
+expect 0 "(4 run, 20 taken over)" "$moelab" sweep "$x" --shard 2/3 -o "$folder/s2.tsv" # no 9x9
+same "$folder/s1.tsv" "$folder/s1b.tsv"
+expect 0 "72 points (12 run, 60 taken over)" "$moelab" sweep "$x" -o "$folder/m.tsv"
+same "$one" "$folder/m.tsv"
+for bad in 0/0 5/4 0/4 x 1/ /4 1/100001; do
+    one_line "$moelab" sweep "$x" --shard "$bad" -o "$folder/bad.tsv"
+done
+expect 2 "has none" "$moelab" sweep "$x" --shard 73/73 -o "$folder/bad.tsv"
+
+# What does not belong together is refused, in a line that says what to run.
+rm "$folder/m.tsv"
+refused() { # TEXT FILE...
+    local text=$1
+    shift
+    expect 1 "$text" merged "$@"
+    one_line merged "$@"
+    absent "$folder/m.tsv"
+}
+s=("$folder/s1.tsv" "$folder/s2.tsv" "$folder/s3.tsv")
+refused "run 'moelab sweep $x --shard 2/3'" "${s[0]}" "${s[2]}"
+refused "2 of 3 shards missing" "${s[1]}"
+head -c -30 "${s[1]}" >"$folder/cut.tsv"
+refused "run its shard again" "${s[0]}" "$folder/cut.tsv" "${s[2]}"
+sed '$d' "${s[1]}" >"$folder/short.tsv"
+refused "has 23 rows, but shard 2/3 of 72 points has 24" "${s[0]}" "$folder/short.tsv" "${s[2]}"
+refused "is no shard" "$one"
+refused "none.tsv" "${s[0]}" "$folder/none.tsv"
+sed 's/tokens=400/tokens=401/' "$x" >"$folder/y.yaml"
+expect 0 "" "$moelab" sweep "$folder/y.yaml" --shard 2/3 -o "$folder/y.tsv"
+refused "their trace differs" "${s[0]}" "$folder/y.tsv" "${s[2]}"
+sed 's/global:16/global:17/' "$x" >"$folder/y.yaml"
+expect 0 "" "$moelab" sweep "$folder/y.yaml" --shard 2/3 -o "$folder/y.tsv"
+refused "their points" "${s[0]}" "$folder/y.tsv" "${s[2]}"
+sed 's/^# program: .*/# program: moelab 0.0.1/' "${s[1]}" >"$folder/old.tsv"
+refused "their program differs" "${s[0]}" "$folder/old.tsv" "${s[2]}"
+expect 0 "" "$moelab" sweep "$x" --shard 2/4 -o "$folder/s24.tsv"
+refused "number of shards" "${s[0]}" "$folder/s24.tsv"
+awk -F'\t' -v OFS='\t' '!/^#/ && ++n == 5 { $NF = $NF + 1 } { print }' "${s[1]}" >"$folder/other.tsv"
+refused "both shard 2/3, but differ in row 4" "${s[@]}" "$folder/other.tsv"
+sed "s/^$(tail -n 1 "${s[1]}" | cut -c 1-16)/0123456789abcdef/" "${s[1]}" >"$folder/other.tsv"
+refused "are not the points of that sweep" "${s[0]}" "$folder/other.tsv" "${s[2]}"
+one_line "$moelab" sweep merge "${s[@]}"
+
+# A build without MPI, or a launcher of another one: each process would take itself for the first.
+alone() { env OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK="$1" "$moelab" sweep "$x" -o "$folder/a.tsv"; }
+if "$moelab" version | grep -q '^MPI none'; then
+    expect 1 "this build has no MPI" alone 0
+    one_line alone 0
+    expect 0 "" alone 1
+    absent "$folder/a.tsv"
+    echo "skipped the rest: this build has no MPI"
+    [ "$n_failed" = 0 ] || finish
+    exit 77
+fi
+if ! command -v mpirun >/dev/null || ! mpirun --version 2>&1 | grep -q "Open MPI"; then
+    echo "skipped the rest: no mpirun of Open MPI"
+    [ "$n_failed" = 0 ] || finish
+    exit 77
+fi
+foreign() { env PMI_SIZE=4 PMI_RANK=0 "$moelab" sweep "$x" -o "$folder/a.tsv"; }
+expect 1 "but MPI knows of 1" foreign
+absent "$folder/a.tsv"
+
+# Tests run as root in containers, on fewer processors than ranks, beside other tests.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_btl=self,vader OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_orte_tmpdir_base=$folder
+ranks() { mpirun --quiet --oversubscribe -n 4 "$moelab" "$@"; }
+
+expect 0 "72 points (72 run, 0 taken over)" ranks sweep "$x" -o "$folder/four.tsv"
+same "$one" "$folder/four.tsv"
+absent "$folder/four.tsv.journal"
+expect 0 "72 points (12 run, 60 taken over)" ranks sweep "$x" -o "$folder/four.tsv"
+same "$one" "$folder/four.tsv"
+rm "$folder/four.tsv"
+out=$(ranks sweep "$x" -o "$folder/four.tsv" --plan 48 2>&1)
+for word in "plan   simulated from 72" efficiency_percent limited_by "^ *1 .* 100 " "^ *32 " "^ *48 "; do
+    holds "plan: no '$word' in $out" grep -q -- "$word" <<<"$out"
+done
+expect 2 "--plan needs measured messages" "$moelab" sweep "$x" -o "$folder/four.tsv" --plan 64
+
+# Errors: one line of ours, the code of one process.
+expect 2 "did you mean '--jobs'" ranks sweep "$x" --jbs 2
+expect 1 "none.yaml" ranks sweep "$folder/none.yaml"
+sed 's/random]/randomm]/' "$x" >"$folder/bad.yaml"
+expect 2 "did you mean 'random'" ranks sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
+expect 1 "cannot create" ranks sweep "$x" -o "$folder/no/such/x.tsv"
+lines=$(ranks sweep "$folder/bad.yaml" -o "$folder/bad.tsv" 2>&1 | grep -c '^moelab:')
+holds "$lines lines of ours for one error" test "$lines" = 1
+absent "$folder/bad.tsv"
+absent "$folder/bad.tsv.journal"
+
+# A rank killed while a sweep runs that is too long to end before. The launcher ends the job, and a
+# restart (of less) goes on; where the launcher lets the job live, the others run what it had.
+z=$folder/z.yaml
+cat >"$z" <<'YAML'
+experiment: x
+kind: replay
+trace: "synth:sticky:layers=8,experts=8,top_k=2,tokens=3000,sequences=4"
+strategy: collab
+axes:
+  seed: 1..2
+  geometry: [none, 8x1, 8x2, 4x4, "global:16"]
+  policy: [lru, fifo, opt, random]
+YAML
+sed 's/seed: .*/seed: 1..9999/' "$z" >"$folder/long.yaml"
+"$moelab" sweep "$z" -o "$folder/fresh.tsv" >/dev/null 2>&1
+rank_pid() { # RANK: of the job that writes z.tsv
+    local pid
+    for pid in $(pgrep -f "^$moelab sweep .* -o $folder/z.tsv"); do
+        if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$1"; then
+            echo "$pid"
+        fi
+    done
+}
+rows() { { wc -l <"$folder/z.tsv.journal" || echo 0; } 2>/dev/null; }
+# killed EXPERIMENT RANK SIGNAL OPTION...: starts a job, and signals that rank after some points.
+killed() {
+    local file=$1 rank=$2 signal=$3 job
+    shift 3
+    rm -f "$folder/z.tsv" "$folder/z.tsv.journal"
+    mpirun --quiet --oversubscribe "$@" -n 4 "$moelab" sweep "$file" -o "$folder/z.tsv" --jobs 1 \
+        --lost-after 1 >"$folder/out" 2>&1 &
+    job=$!
+    while [ "$(rows)" -lt 9 ] && kill -0 $job 2>/dev/null; do :; done
+    kill "-$signal" "$(rank_pid "$rank")" 2>/dev/null
+    wait $job
+}
+killed "$folder/long.yaml" 0 TERM
+holds "interrupted: not a success" test $? != 0
+expect 0 "interrupted: " cat "$folder/out"
+killed "$folder/long.yaml" 2 KILL
+holds "a lost rank ends the job" test $? != 0
+absent "$folder/z.tsv"
+holds "$(rows) rows in the journal" test "$(rows)" -ge 9
+expect 0 "taken over" ranks sweep "$z" -o "$folder/z.tsv"
+same "$folder/fresh.tsv" "$folder/z.tsv"
+killed "$z" 3 KILL --enable-recovery
+holds "with --enable-recovery: $(cat "$folder/out")" test $? = 0
+same "$folder/fresh.tsv" "$folder/z.tsv"
+absent "$folder/z.tsv.journal"
+
+# The tuner: its table and its file, by one process and by four.
+mixtral="model=mixtral-8x7b,layers=32,experts=8,top_k=2"
+expect 0 "SYNTHETIC" "$moelab" trace synth "zipf:$mixtral,tokens=200,sequences=12,alpha=1.2" \
+    -o "$folder/t.h5"
+tuned() { # COMMAND...: as the same command line
+    "$@" tune "$folder/t.h5" --platform paper-4090 --max-points 40 --finalists 4 \
+        -o "$folder/best.yaml"
+}
+tuned "$moelab" >"$folder/one.txt" 2>&1
+mv "$folder/best.yaml" "$folder/one.yaml"
+tuned ranks >"$folder/four.txt" 2>&1
+same "$folder/one.txt" "$folder/four.txt"
+same "$folder/one.yaml" "$folder/best.yaml"
+expect 2 "no platform" ranks tune "$folder/t.h5"
+finish
