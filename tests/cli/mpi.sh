@@ -73,6 +73,33 @@ sed "s/^$(tail -n 1 "${s[1]}" | cut -c 1-16)/0123456789abcdef/" "${s[1]}" >"$fol
 refused "are not the points of that sweep" "${s[0]}" "$folder/other.tsv" "${s[2]}"
 one_line "$moelab" sweep merge "${s[@]}"
 
+# The Slurm script, with an sbatch that runs jobs at once.
+mkdir "$folder/bin"
+cat >"$folder/bin/sbatch" <<'SBATCH'
+#!/usr/bin/env bash
+last=1 job=()
+for word in "$@"; do
+    case $word in
+    --array=1-*) last=${word#--array=1-} ;;
+    --*) ;;
+    *) job+=("$word") ;;
+    esac
+done
+for ((i = 1; i <= last; i++)); do
+    SLURM_CPUS_PER_TASK=1 SLURM_ARRAY_TASK_ID=$i SLURM_ARRAY_TASK_MAX=$last "${job[@]}" >&2 || exit
+done
+echo "7;cluster"
+SBATCH
+chmod +x "$folder/bin/sbatch"
+slurm() { env PATH="$folder/bin:$PATH" MOELAB="$moelab" experiments/sweep.slurm "$@"; }
+expect 0 "parts: job 7, merge: job 7" slurm submit 3 "$x" "$folder/slurm.tsv"
+same "$one" "$folder/slurm.tsv"
+same "$folder/s1b.tsv" "$folder/slurm.shard-1-of-3.tsv"
+for bad in "submit 0" "submit x" submit part sweep ""; do
+    # shellcheck disable=SC2086 # words of their own
+    expect 2 "" slurm $bad "$x"
+done
+
 # A build without MPI, or a launcher of another one: each process would take itself for the first.
 alone() { env OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK="$1" "$moelab" sweep "$x" -o "$folder/a.tsv"; }
 if "$moelab" version | grep -q '^MPI none'; then
