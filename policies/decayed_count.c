@@ -126,20 +126,36 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     moe_slot_tree_set(&st->tree, slot, rank_of(st->score[key]));
 }
 
+static bool may_go(const struct state *st, const struct moe_victim_req *req, uint32_t slot)
+{
+    return !req->pinned[slot] && st->pass - st->since[slot] >= st->stay;
+}
+
+/* Looks below a node only where scores are low enough: mostly none is. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     const struct state *st = state;
     moe_slot best = MOE_NO_SLOT;
     uint64_t limit = rank_of(st->score[req->key] / st->margin).first;
-    /* mostly no score is low enough: then no search */
-    if (st->tree.rank[moe_slot_tree_at(&st->tree, 1)].first >= limit)
-        return MOE_NO_SLOT;
-    for (uint32_t s = 0; s < st->n_slots; s++) {
-        uint64_t score = st->tree.rank[s].first;
-        if (req->pinned[s] || score >= limit || st->pass - st->since[s] < st->stay)
+    uint32_t stack[64], n = 0;
+    for (uint32_t s = 0; moe_slot_tree_is_small(&st->tree) && s < st->n_slots; s++)
+        if (st->tree.rank[s].first < limit && may_go(st, req, s)) {
+            best = (moe_slot)s;
+            limit = st->tree.rank[s].first;
+        }
+    if (moe_slot_tree_is_small(&st->tree))
+        return best;
+    for (stack[n++] = 1; n > 0;) {
+        uint32_t node = stack[--n], s = moe_slot_tree_at(&st->tree, node);
+        if (st->tree.rank[s].first >= limit)
             continue;
-        best = (moe_slot)s;
-        limit = score;
+        if (may_go(st, req, s)) {
+            best = (moe_slot)s;
+            limit = st->tree.rank[s].first;
+        } else if (node < st->tree.n_leaves) {
+            stack[n++] = 2 * node + 1;
+            stack[n++] = 2 * node;
+        }
     }
     return best;
 }

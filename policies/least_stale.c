@@ -151,7 +151,7 @@ static moe_slot find_latest(const struct state *st, const struct moe_victim_req 
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
-    const struct state *st = state;
+    struct state *st = state;
     if (!predicts(st))
         return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
     moe_slot best = find_latest(st, req);

@@ -8,6 +8,8 @@
 
 #include <math.h>
 
+enum { N_KNOWN = 1024 };
+
 enum list { RECENCY, GHOST_LRU, GHOST_LFU, N_LISTS };
 
 struct params {
@@ -24,8 +26,9 @@ struct state {
     double learning, discount;
     uint32_t n_slots;
     bool learn;
-    uint32_t blamed;     /* the ghosts that the victim joins, or MOE_NO_LIST: both chose it */
-    uint64_t given_up[]; /* [n_keys] when */
+    uint32_t blamed;       /* the ghosts that the victim joins, or MOE_NO_LIST: both chose it */
+    double known[N_KNOWN]; /* by age; 0: not yet computed */
+    uint64_t given_up[];   /* [n_keys] when */
 };
 
 static const struct moe_param table[] = {
@@ -89,11 +92,23 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
     moe_key_list_move(&st->lists, RECENCY, key);
 }
 
+/* What is left of a weight that is blamed; the same ages come again and again. */
+static double loss_of(struct state *st, uint64_t age)
+{
+    double *known = age < N_KNOWN ? &st->known[age] : NULL;
+    if (known && *known > 0)
+        return *known;
+    double loss = exp(-st->learning * pow(st->discount, (double)age));
+    if (known)
+        *known = loss;
+    return loss;
+}
+
 /* The small constants keep a weight from ever being 0. */
 static void blame(struct state *st, int which, uint64_t age)
 {
-    double regret = pow(st->discount, (double)age), *w = st->weight;
-    w[which] = w[which] * exp(-st->learning * regret) + 1e-10;
+    double *w = st->weight;
+    w[which] = w[which] * loss_of(st, age) + 1e-10;
     double sum = w[0] + w[1] + 2e-10;
     w[which] /= sum;
     w[!which] = (w[!which] + 1e-10) / sum;

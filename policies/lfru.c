@@ -90,7 +90,7 @@ static bool is_colder(const struct use *a, const struct use *b, uint64_t now)
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
-    const struct state *st = state;
+    struct state *st = state;
     const struct use *best = NULL, *use = st->of_slot;
     if (st->ties)
         return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);

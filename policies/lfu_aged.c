@@ -97,7 +97,7 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
-    const struct state *st = state;
+    struct state *st = state;
     return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
 }
 

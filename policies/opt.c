@@ -9,6 +9,7 @@
  * admit=forced must take every missed expert and gives up the unpinned one used furthest ahead:
  * the best of all policies that never decline, where an event fits the pool. */
 #include "policies/registry.h"
+#include "policies/slot_tree.h"
 
 struct params {
     int forced;
@@ -22,10 +23,12 @@ struct missed {
 
 struct state {
     uint32_t n_slots, n_experts, forced;
+    uint32_t n_residents;
     uint32_t pending; /* next use of the newcomer that asked last */
     uint32_t n_missed;
-    struct missed *missed; /* [E] gate order; lies behind next_use */
-    uint32_t next_use[];   /* [n_slots] */
+    uint8_t forbids;           /* pins of a slot that cannot go */
+    struct moe_slot_tree tree; /* by time to the next use, the longest first */
+    struct missed missed[];    /* [E] gate order; the tree's memory lies behind */
 };
 
 static const struct moe_param table[] = {
@@ -40,8 +43,7 @@ static const struct moe_param table[] = {
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + env->n_slots * sizeof(uint32_t) +
-           env->n_experts * sizeof(struct missed);
+    return sizeof(struct state) + env->n_experts * sizeof(struct missed) + moe_slot_tree_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -51,7 +53,15 @@ static void init(void *state, const struct moe_policy_env *env)
     st->n_slots = env->n_slots;
     st->n_experts = env->n_experts;
     st->forced = (uint32_t)params->forced;
-    st->missed = (struct missed *)(st->next_use + env->n_slots); /* both of 4-byte alignment */
+    /* A bypassing OPT may give up an expert of the event itself, a forced one only unpinned ones.
+     */
+    st->forbids = st->forced ? UINT8_MAX : (uint8_t)~MOE_PIN_EVENT;
+    moe_slot_tree_init(&st->tree, env, st->missed + env->n_experts);
+}
+
+static struct moe_rank rank_of(uint32_t next_use)
+{
+    return (struct moe_rank){MOE_NEVER - next_use, 0};
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -62,57 +72,55 @@ static void on_route(void *state, const struct moe_route *route)
         uint32_t next_use = route->next_use ? route->next_use[i] : MOE_NEVER;
         moe_key key = route->layer * st->n_experts + route->expert[i];
         if (route->slot[i] != MOE_NO_SLOT)
-            st->next_use[route->slot[i]] = next_use;
+            moe_slot_tree_set(&st->tree, route->slot[i], rank_of(next_use));
         else
             st->missed[st->n_missed++] = (struct missed){key, next_use};
     }
 }
 
-/* A bypassing OPT may give up an expert of the event itself, a forced one only unpinned ones. */
-static bool may_give_up(const struct state *st, uint8_t pinned)
+/* Is there a slot for it? It goes to the misses of this event still to come that are used sooner
+ * first. Free ones, and residents that can go and are used later, are to be had. */
+static bool has_place(struct state *st, const struct moe_victim_req *req)
 {
-    return st->forced ? !pinned : !(pinned & ~MOE_PIN_EVENT);
-}
-
-/* Experts that keep their place before the newcomer: residents that cannot go or are used no later,
- * and misses of this event still to come that are used sooner. */
-static uint32_t count_before(const struct state *st, const struct moe_victim_req *req)
-{
-    uint32_t n = 0, i = 0;
-    for (uint32_t s = 0; s < st->n_slots; s++)
-        n += !(req->pinned[s] & MOE_PIN_EMPTY) &&
-             (!may_give_up(st, req->pinned[s]) || st->next_use[s] <= req->next_use);
+    uint32_t n_free = st->n_slots - st->n_residents, n_sooner = 0, i = 0;
     while (i < st->n_missed && st->missed[i].key != req->key)
         i++;
     for (i++; i < st->n_missed; i++)
-        n += st->missed[i].next_use < req->next_use;
-    return n;
+        n_sooner += st->missed[i].next_use < req->next_use;
+    return n_free > n_sooner || moe_slot_tree_count(&st->tree, req->pinned, st->n_slots,
+                                                    st->forbids, rank_of(req->next_use).first,
+                                                    n_sooner + 1 - n_free) > n_sooner - n_free;
 }
 
 static bool wants(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
     st->pending = req->next_use;
-    return st->forced || (req->next_use != MOE_NEVER && count_before(st, req) < st->n_slots);
+    return st->forced || (req->next_use != MOE_NEVER && has_place(st, req));
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     (void)key;
-    st->next_use[slot] = st->pending;
+    st->n_residents++;
+    moe_slot_tree_set(&st->tree, slot, rank_of(st->pending));
+}
+
+static void on_evict(void *state, moe_slot slot, moe_key key)
+{
+    (void)slot;
+    (void)key;
+    ((struct state *)state)->n_residents--;
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
-    const struct state *st = state;
-    moe_slot best = MOE_NO_SLOT;
-    for (uint32_t s = 0; s < st->n_slots; s++)
-        if (may_give_up(st, req->pinned[s]) &&
-            (best == MOE_NO_SLOT || st->next_use[s] > st->next_use[best]))
-            best = (moe_slot)s;
+    struct state *st = state;
+    moe_slot best = moe_slot_tree_lowest(&st->tree, req->pinned, st->forbids, st->n_slots);
     /* Only a byte-limited pool can come here with a newcomer that is used later than all. */
-    if (best != MOE_NO_SLOT && !st->forced && st->next_use[best] <= req->next_use)
+    if (best != MOE_NO_SLOT && !st->forced &&
+        st->tree.rank[best].first >= rank_of(req->next_use).first)
         return MOE_NO_SLOT;
     return best;
 }
@@ -133,6 +141,7 @@ const struct moe_policy_ops moe_policy_opt = {
     .init = init,
     .on_route = on_route,
     .on_insert = on_insert,
+    .on_evict = on_evict,
     .wants = wants,
     .victim = victim,
 };

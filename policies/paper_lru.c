@@ -4,6 +4,7 @@
  * counted, before any victim is chosen; and nothing protects a way that hit for the other expert of
  * the token, or whose copy is still running (hazards=on). */
 #include "policies/registry.h"
+#include "policies/slot_tree.h"
 
 struct params {
     int hazards;
@@ -11,8 +12,9 @@ struct params {
 
 struct state {
     uint32_t n_slots;
-    bool hazards;
-    uint64_t counter[]; /* [n_slots] outlives the expert that was counted */
+    uint8_t forbids;           /* pins of a way that is not taken */
+    uint64_t largest;          /* counter: none ever falls */
+    struct moe_slot_tree tree; /* by counter, which outlives the expert that was counted */
 };
 
 static const struct moe_param table[] = {
@@ -26,7 +28,7 @@ static const struct moe_param table[] = {
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + env->n_slots * sizeof(uint64_t);
+    return sizeof(struct state) + moe_slot_tree_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -34,7 +36,14 @@ static void init(void *state, const struct moe_policy_env *env)
     struct state *st = state;
     const struct params *params = env->params;
     st->n_slots = env->n_slots;
-    st->hazards = params->hazards;
+    st->forbids = params->hazards ? MOE_PIN_EMPTY : UINT8_MAX;
+    moe_slot_tree_init(&st->tree, env, st + 1);
+}
+
+static void count(struct state *st, moe_slot slot, uint64_t counter)
+{
+    st->largest = counter > st->largest ? counter : st->largest;
+    moe_slot_tree_set(&st->tree, slot, (struct moe_rank){counter, 0});
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -42,7 +51,7 @@ static void on_route(void *state, const struct moe_route *route)
     struct state *st = state;
     for (uint32_t i = 0; i < route->n; i++)
         if (route->slot[i] != MOE_NO_SLOT)
-            st->counter[route->slot[i]]++;
+            count(st, route->slot[i], st->tree.rank[route->slot[i]].first + 1);
 }
 
 /* The way given up still counts for the largest, as in the reference code; with hazards=off it may
@@ -50,25 +59,14 @@ static void on_route(void *state, const struct moe_route *route)
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    uint64_t largest = 0;
     (void)key;
-    for (uint32_t s = 0; s < st->n_slots; s++)
-        if (st->counter[s] > largest)
-            largest = st->counter[s];
-    st->counter[slot] = largest + 1;
+    count(st, slot, st->largest + 1);
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
-    const struct state *st = state;
-    moe_slot best = MOE_NO_SLOT;
-    uint8_t forbids = st->hazards ? MOE_PIN_EMPTY : UINT8_MAX;
-    for (uint32_t s = 0; s < st->n_slots; s++) {
-        bool may = !(req->pinned[s] & forbids);
-        if (may && (best == MOE_NO_SLOT || st->counter[s] < st->counter[best]))
-            best = (moe_slot)s;
-    }
-    return best;
+    struct state *st = state;
+    return moe_slot_tree_lowest(&st->tree, req->pinned, st->forbids, st->n_slots);
 }
 
 const struct moe_policy_ops moe_policy_paper_lru = {

@@ -6,13 +6,14 @@
 #include <check.h>
 #include <stdlib.h>
 
-enum { MAX_SLOTS = 40, N_STEPS = 400 };
+enum { MAX_SLOTS = 100, N_STEPS = 300 };
 
-static moe_slot search(const struct moe_rank *rank, const uint8_t *pinned, uint32_t n)
+static moe_slot search(const struct moe_rank *rank, const uint8_t *pinned, uint8_t forbids,
+                       uint32_t n)
 {
     moe_slot best = MOE_NO_SLOT;
     for (uint32_t s = 0; s < n; s++) {
-        if (pinned[s])
+        if (pinned[s] & forbids)
             continue;
         const struct moe_rank *r = &rank[s], *b = best == MOE_NO_SLOT ? NULL : &rank[best];
         if (!b || r->first < b->first || (r->first == b->first && r->second < b->second))
@@ -21,7 +22,16 @@ static moe_slot search(const struct moe_rank *rank, const uint8_t *pinned, uint3
     return best;
 }
 
-static void check_size(struct moe_rng *rng, uint32_t n)
+static uint32_t count(const struct moe_rank *rank, const uint8_t *pinned, uint8_t forbids,
+                      uint32_t n, uint64_t limit, uint32_t most)
+{
+    uint32_t found = 0;
+    for (uint32_t s = 0; s < n && found < most; s++)
+        found += rank[s].first < limit && !(pinned[s] & forbids);
+    return found;
+}
+
+static void check_size(struct moe_rng *rng, uint32_t n, uint8_t forbids)
 {
     const struct moe_policy_env env = {.n_slots = n};
     struct moe_rank rank[MAX_SLOTS];
@@ -40,8 +50,15 @@ static void check_size(struct moe_rng *rng, uint32_t n)
             tree.rank[s] = rank[s];
             moe_slot_tree_build(&tree);
         }
-        pinned[moe_rng_below(rng, n)] = (uint8_t)moe_rng_below(rng, 2);
-        ck_assert_int_eq(moe_slot_tree_victim(&tree, pinned, n), search(rank, pinned, n));
+        for (uint32_t k = 0; k < 1 + n / 8; k++)
+            pinned[moe_rng_below(rng, n)] =
+                (uint8_t)(moe_rng_below(rng, 3) * moe_rng_below(rng, 2));
+        ck_assert_int_eq(moe_slot_tree_lowest(&tree, pinned, forbids, n),
+                         search(rank, pinned, forbids, n));
+        uint64_t limit = moe_rng_below(rng, 8);
+        uint32_t most = 1 + (uint32_t)moe_rng_below(rng, 5);
+        ck_assert_uint_eq(moe_slot_tree_count(&tree, pinned, n, forbids, limit, most),
+                          count(rank, pinned, forbids, n, limit, most));
     }
     free(memory);
 }
@@ -51,7 +68,8 @@ START_TEST(equal_to_a_search)
     struct moe_rng rng;
     moe_rng_init(&rng, 3);
     for (uint32_t n = 1; n <= MAX_SLOTS; n++)
-        check_size(&rng, n);
+        for (uint8_t forbids = 1; forbids <= 3; forbids++)
+            check_size(&rng, n, forbids);
 }
 END_TEST
 
