@@ -88,7 +88,7 @@ struct moe_device_ops {
                              void **out, struct moe_err *err);
     void (*release)(struct moe_device *device, enum moe_memory kind,
                     void *memory);                     /* NULL: no-op */
-    uint64_t (*free_bytes)(struct moe_device *device); /* of device memory, now */
+    uint64_t (*free_bytes)(struct moe_device *device); /* of device memory, now, for the caller */
 
     enum moe_status (*event_new)(struct moe_device *device, struct moe_event **out,
                                  struct moe_err *err);

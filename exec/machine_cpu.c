@@ -47,25 +47,6 @@ static void gather(void *context, struct moe_pool *pool)
     moe_dense_gather(&dense);
 }
 
-void moe_machine_start_cpu(struct moe_exec_machine *m)
-{
-    if (m->n_started == m->n_jobs)
-        return;
-    if (m->n_works == MOE_MAX_WORKS)
-        moe_machine_cpu_wait(m);
-    struct moe_layer_work *w = &m->works[m->n_works++];
-    *w = (struct moe_layer_work){.work = {.after = m->down_end,
-                                          .jobs = m->jobs + m->n_started,
-                                          .n_jobs = m->n_jobs - m->n_started,
-                                          .gather = m->n_started ? NULL : gather,
-                                          .context = m},
-                                 .layer = m->step_layer,
-                                 .first = m->n_started,
-                                 .n = m->n_jobs - m->n_started};
-    m->n_started = m->n_jobs;
-    moe_cpu_worker_start(m->worker, &w->work);
-}
-
 static bool works_done(struct moe_exec_machine *m, const void *what)
 {
     (void)what;
@@ -91,12 +72,38 @@ static void count_works(struct moe_exec_machine *m)
     m->n_works = 0;
 }
 
+static void finish_works(struct moe_exec_machine *m)
+{
+    moe_machine_wait(m, works_done, NULL);
+    count_works(m);
+}
+
+void moe_machine_start_cpu(struct moe_exec_machine *m)
+{
+    if (m->n_started == m->n_jobs)
+        return;
+    if (m->n_works == MOE_MAX_WORKS)
+        finish_works(m);
+    if (moe_machine_status(m, NULL))
+        return; /* works that were given up may be under way still */
+    struct moe_layer_work *w = &m->works[m->n_works++];
+    *w = (struct moe_layer_work){.work = {.after = m->down_end,
+                                          .jobs = m->jobs + m->n_started,
+                                          .n_jobs = m->n_jobs - m->n_started,
+                                          .gather = m->n_started ? NULL : gather,
+                                          .context = m},
+                                 .layer = m->step_layer,
+                                 .first = m->n_started,
+                                 .n = m->n_jobs - m->n_started};
+    m->n_started = m->n_jobs;
+    moe_cpu_worker_start(m->worker, &w->work);
+}
+
 void moe_machine_cpu_wait(void *machine)
 {
     struct moe_exec_machine *m = machine;
     moe_machine_start_cpu(m);
-    moe_machine_wait(m, works_done, NULL);
-    count_works(m);
+    finish_works(m);
 }
 
 /* Sends up the rows that the CPU computed: neighbours together. */

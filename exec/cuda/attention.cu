@@ -21,12 +21,13 @@ struct place_args {
     uint32_t n_heads, n_kv_heads, head_dim, context, length;
 };
 
-// Block (head, token): query heads first, then key-value heads, whose result goes into the cache.
+// Block (token, head): query heads first, then key-value heads, whose result goes into the cache.
+// (Only the first dimension of a grid holds more than 65535.)
 static __global__ void __launch_bounds__(PLACE_THREADS) place_kernel(const struct place_args a)
 {
-    const uint32_t t = blockIdx.y, half = a.head_dim / 2;
-    const bool is_query = blockIdx.x < a.n_heads;
-    const uint32_t h = is_query ? blockIdx.x : blockIdx.x - a.n_heads;
+    const uint32_t t = blockIdx.x, half = a.head_dim / 2;
+    const bool is_query = blockIdx.y < a.n_heads;
+    const uint32_t h = is_query ? blockIdx.y : blockIdx.y - a.n_heads;
     const uint32_t n = is_query ? a.n_heads : a.n_kv_heads;
     const size_t from = (static_cast<size_t>(t) * n + h) * a.head_dim;
     float *x = (is_query ? a.q : a.k) + from;
@@ -183,8 +184,8 @@ static __global__ void __launch_bounds__(BLOCK, 6) attention_kernel(const struct
 {
     __shared__ float score[HEADS][KEYS], max[HEADS], sum[HEADS], keep[HEADS];
     MOE_DYNAMIC_SHARED(float, heads); // [2, HEADS, hd]
-    const uint32_t t = blockIdx.y, kv = blockIdx.x / a.pieces;
-    const uint32_t in_group = blockIdx.x % a.pieces * HEADS;
+    const uint32_t t = blockIdx.x, kv = blockIdx.y / a.pieces;
+    const uint32_t in_group = blockIdx.y % a.pieces * HEADS;
     const uint32_t left = a.group - in_group, most = HEADS;
     const uint32_t n_heads = left < most ? left : most;
     const uint32_t head = kv * a.group + in_group, end = a.length + t + 1;
@@ -237,10 +238,10 @@ static __global__ void __launch_bounds__(BLOCK, 6) attention_kernel(const struct
     }
 }
 
-// Block (head, token).
+// Block (token, head).
 static __global__ void __launch_bounds__(BLOCK) merge_kernel(const struct attention_args a)
 {
-    const size_t head = static_cast<size_t>(blockIdx.y) * a.n_heads + blockIdx.x;
+    const size_t head = static_cast<size_t>(blockIdx.x) * a.n_heads + blockIdx.y;
     const uint32_t stride = a.head_dim + 2;
     const float *part = a.partial + head * a.splits * stride;
     float top = -INFINITY, sum = 0;
@@ -298,13 +299,13 @@ static void launch_attention(const struct moe_cuda_context *cuda, const struct m
     const uint32_t most = HEADS, heads = a.group < most ? a.group : most;
     const size_t shared = static_cast<size_t>(2) * heads * a.head_dim * sizeof(float);
     a.splits = choose_splits(cuda, a, act->n, blocks * act->n);
-    const dim3 grid(blocks, act->n, a.splits);
+    const dim3 grid(act->n, blocks, a.splits);
     if (a.lanes)
         MOE_LAUNCH(attention_kernel<true>, grid, BLOCK, shared, cuda->stream, a);
     else
         MOE_LAUNCH(attention_kernel<false>, grid, BLOCK, shared, cuda->stream, a);
     if (a.splits > 1)
-        MOE_LAUNCH(merge_kernel, dim3(a.n_heads, act->n), BLOCK, 0, cuda->stream, a);
+        MOE_LAUNCH(merge_kernel, dim3(act->n, a.n_heads), BLOCK, 0, cuda->stream, a);
 }
 
 void moe_cuda_attention(const struct moe_cuda_context *cuda, const struct moe_attend_job *job)
@@ -314,7 +315,7 @@ void moe_cuda_attention(const struct moe_cuda_context *cuda, const struct moe_at
     const struct place_args place = {a->q,          a->k,        a->v,         a->cosine,
                                      a->sine,       job->keys,   job->values,  c->n_heads,
                                      c->n_kv_heads, c->head_dim, job->context, a->length};
-    MOE_LAUNCH(place_kernel, dim3(c->n_heads + c->n_kv_heads, a->n), PLACE_THREADS, 0, cuda->stream,
+    MOE_LAUNCH(place_kernel, dim3(a->n, c->n_heads + c->n_kv_heads), PLACE_THREADS, 0, cuda->stream,
                place);
     launch_attention(cuda, job);
 }

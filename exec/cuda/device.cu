@@ -18,9 +18,14 @@ static void copy(struct moe_device *device, enum moe_stream stream, void *to, co
 {
     struct moe_cuda_device *d = moe_cuda_of(device);
     char text[32];
-    (void)host; // CUDA sees by the address what is pinned
     if (bytes == 0 || !moe_cuda_enter(d))
         return;
+    if (stream == MOE_STREAM_UP && host == MOE_MEMORY_PINNED && bytes <= MOE_CUDA_WORDS_BYTES) {
+        moe_cuda_words(d->streams[stream], to, from, bytes);
+        moe_cuda_check(d, cudaGetLastError(), "queuing activations");
+        return;
+    }
+    // By cudaMemcpyDefault CUDA sees by the address what is pinned.
     moe_cuda_check(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, d->streams[stream]),
                    "queuing a copy of %s on stream '%s'",
                    moe_format_bytes(bytes, text, sizeof text), moe_cuda_stream_name(stream));
@@ -177,14 +182,14 @@ static enum moe_status start(struct moe_cuda_device *d, struct moe_err *err)
     return MOE_OK;
 }
 
-// Copies wait for the link, kernels for nothing: where both could go, kernels go first.
+// Experts are copied ahead; all else is waited for, and goes first where both could go.
 static cudaError_t open_streams(struct moe_cuda_device *d)
 {
     int least = 0, greatest = 0;
     cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest);
     for (int i = 0; i < MOE_N_STREAMS && error == cudaSuccess; i++)
         error = cudaStreamCreateWithPriority(&d->streams[i], cudaStreamNonBlocking,
-                                             i == MOE_STREAM_COMPUTE ? greatest : least);
+                                             i == MOE_STREAM_EXPERTS ? least : greatest);
     return error == cudaSuccess ? moe_cuda_clock_open(&d->clock) : error;
 }
 

@@ -29,6 +29,9 @@ struct moe_cuda_context {
 
 enum { MOE_CUDA_PARTIAL_BYTES = 4 << 20 };
 
+/* Copies of activations up to this size do without a copy engine. */
+enum { MOE_CUDA_WORDS_BYTES = 1 << 20 };
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -38,6 +41,9 @@ void moe_cuda_expert(const struct moe_cuda_context *cuda, const struct moe_llm_c
                      const struct moe_expert_job *job);
 void moe_cuda_combine(const struct moe_cuda_context *cuda, const struct moe_combine_job *job);
 void moe_cuda_head(const struct moe_cuda_context *cuda, const struct moe_head_job *job);
+
+/* Copies bytes > 0 on a stream by a kernel; both sides are pinned or device memory. */
+void moe_cuda_words(struct CUstream_st *stream, void *to, const void *from, uint64_t bytes);
 
 #ifdef __cplusplus
 }

@@ -220,9 +220,9 @@ static __global__ void __launch_bounds__(BLOCK) ordered_kernel(const struct line
 
 static __global__ void bias_kernel(float *y, const float *bias, uint32_t rows)
 {
-    const uint32_t r = blockIdx.x * blockDim.x + threadIdx.x;
+    const uint32_t r = blockIdx.y * blockDim.x + threadIdx.x;
     if (r < rows)
-        y[static_cast<size_t>(blockIdx.y) * rows + r] += bias[r];
+        y[static_cast<size_t>(blockIdx.x) * rows + r] += bias[r];
 }
 
 // Up to four warps a row, while that leaves multiprocessors without enough warps to hide the
@@ -317,7 +317,7 @@ static bool multiply(const struct moe_cuda_context *cuda, const struct moe_cuda_
     if (!moe_cuda_gemm_run(cuda->gemm, job->w, x, n_tokens, job->y))
         return false;
     if (job->bias)
-        MOE_LAUNCH(bias_kernel, dim3(ceil_div(rows, BLOCK), n_tokens), BLOCK, 0, cuda->stream,
+        MOE_LAUNCH(bias_kernel, dim3(n_tokens, ceil_div(rows, BLOCK)), BLOCK, 0, cuda->stream,
                    job->y, job->bias, rows);
     return true;
 }

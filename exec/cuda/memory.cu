@@ -10,6 +10,27 @@ enum { TEXT = 32 };
 // What others hold is worth a word from a twentieth of the device on; contexts take less.
 enum { WORTH_A_WORD = 20 };
 
+enum { RESERVE_BYTES = 256 << 20, RESERVE_PART = 32 };
+
+static uint64_t left_bytes(struct moe_cuda_device *d)
+{
+    size_t left = 0, total = 0;
+    if (!moe_cuda_enter(d) ||
+        !moe_cuda_check(d, cudaMemGetInfo(&left, &total), "asking for free memory"))
+        return 0;
+    return left;
+}
+
+// Less what the driver takes later: code that is loaded when it is first called, ours and cuBLAS's,
+// and the rounding of each allocation to pages of 2 MiB.
+uint64_t moe_cuda_free_bytes(struct moe_device *device)
+{
+    struct moe_cuda_device *d = moe_cuda_of(device);
+    const uint64_t left = left_bytes(d), most = RESERVE_BYTES;
+    const uint64_t part = device->memory_bytes / RESERVE_PART, reserve = part < most ? part : most;
+    return left > reserve ? left - reserve : 0;
+}
+
 static enum moe_status no_device_memory(struct moe_cuda_device *d, uint64_t bytes,
                                         struct moe_err *err)
 {
@@ -21,7 +42,7 @@ static enum moe_status no_device_memory(struct moe_cuda_device *d, uint64_t byte
                     "device 'cuda:%d': out of device memory: %s asked, %s of %s free%s; use a "
                     "smaller cache or context, or free the device (nvidia-smi lists who uses it)",
                     d->index, moe_format_bytes(bytes, asked, sizeof asked),
-                    moe_format_bytes(moe_cuda_free_bytes(&d->device), left, sizeof left),
+                    moe_format_bytes(left_bytes(d), left, sizeof left),
                     moe_format_bytes(d->device.memory_bytes, total, sizeof total), others);
 }
 
@@ -110,14 +131,4 @@ void moe_cuda_free(struct moe_device *device, enum moe_memory kind, void *memory
     (void)moe_cuda_enter(d); // freed on a device that has failed as well
     moe_cuda_check(d, kind == MOE_MEMORY_DEVICE ? cudaFree(memory) : cudaFreeHost(memory),
                    "freeing %s memory", kind == MOE_MEMORY_DEVICE ? "device" : "pinned");
-}
-
-uint64_t moe_cuda_free_bytes(struct moe_device *device)
-{
-    struct moe_cuda_device *d = moe_cuda_of(device);
-    size_t left = 0, total = 0;
-    if (!moe_cuda_enter(d) ||
-        !moe_cuda_check(d, cudaMemGetInfo(&left, &total), "asking for free memory"))
-        return 0;
-    return left;
 }

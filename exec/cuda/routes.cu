@@ -233,7 +233,7 @@ static __global__ void __launch_bounds__(THREADS)
 static __global__ void __launch_bounds__(THREADS)
     combine_kernel(const struct moe_activations a, uint32_t top_k, uint32_t d)
 {
-    const uint32_t i = blockIdx.x * THREADS + threadIdx.x, t = blockIdx.y;
+    const uint32_t i = blockIdx.y * THREADS + threadIdx.x, t = blockIdx.x;
     if (i >= d)
         return;
     float sum = 0;
@@ -272,6 +272,6 @@ void moe_cuda_routes(const struct moe_cuda_context *cuda, const struct moe_atten
 void moe_cuda_combine(const struct moe_cuda_context *cuda, const struct moe_combine_job *job)
 {
     const struct moe_llm_config *c = job->config;
-    MOE_LAUNCH(combine_kernel, dim3(ceil_div(c->d_model, THREADS), job->a->n), THREADS, 0,
+    MOE_LAUNCH(combine_kernel, dim3(job->a->n, ceil_div(c->d_model, THREADS)), THREADS, 0,
                cuda->stream, *job->a, c->top_k, c->d_model);
 }

@@ -217,6 +217,14 @@ absent "$folder/pipe.txt"
 absent "$folder/pipe.txt.part"
 absent "$folder/pipe.json"
 
+# More misses of one layer that are waited for one by one than the CPU has room for at a time.
+sed -e 's/^n_experts:.*/n_experts: 100/' -e 's/^n_layers:.*/n_layers: 1/' \
+    -e 's/^top_k:.*/top_k: 4/' experiments/models/tiny-phimoe.yaml >"$folder/many.yaml"
+expect 0 "cpu_experts_per_token" "$moelab" run --shape "$folder/many.yaml" --strategy collab \
+    --geometry 1x100 --device host --trace "synth:$(
+    )uniform:layers=1,experts=100,top_k=4,tokens=150,sequences=1,prompt=140" \
+    --set prefill=cache --set fill.memory=pageable --set fill.when=at-once
+
 # Ctrl-C while a trace runs: one line, exit code 1, and what was watched is kept. Interrupted when
 # the first decisions are there; the file grows beside its name until it is whole.
 interrupted=no

@@ -12,8 +12,10 @@
 #include <ucontext.h>
 #endif
 
-thread_local struct cuda_emulation_thread cuda_emulation_now;
-thread_local void *cuda_emulation_shared;
+/* Not thread_local: each use of one would ask whether it is there already, in the innermost loops.
+ */
+__thread struct cuda_emulation_thread cuda_emulation_now;
+__thread void *cuda_emulation_shared;
 
 /* Switching without a system call is what makes the emulation fast enough for tests: registers that
  * a call has to keep go onto the stack, whose end is all that is left to remember. */
@@ -58,7 +60,8 @@ struct block {
     std::vector<float> shared = std::vector<float>(MAX_SHARED / sizeof(float));
 };
 
-thread_local std::unique_ptr<block> self;
+thread_local std::unique_ptr<block> owned;
+__thread block *self; /* the same, for the inner loops */
 
 void switch_to(context &from, context &to)
 {
@@ -186,8 +189,9 @@ void run_block(bool backwards)
 void run_grid(dim3 grid, dim3 size, size_t shared, const char *name,
               const std::function<void()> &body)
 {
-    if (!self)
-        self.reset(new block);
+    if (!owned)
+        owned.reset(new block);
+    self = owned.get();
     self->body = &body;
     self->name = name;
     self->n = size.x * size.y * size.z;

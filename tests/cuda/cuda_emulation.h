@@ -17,7 +17,7 @@ struct CUstream_st;
 
 struct dim3 {
     unsigned x, y, z;
-    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
     {
     }
 };
@@ -34,8 +34,8 @@ struct alignas(16) float4 {
 struct cuda_emulation_thread {
     dim3 grid, block, block_index, thread_index;
 };
-extern thread_local struct cuda_emulation_thread cuda_emulation_now;
-extern thread_local void *cuda_emulation_shared; /* dynamic shared memory of the block */
+extern __thread struct cuda_emulation_thread cuda_emulation_now;
+extern __thread void *cuda_emulation_shared; /* dynamic shared memory of the block */
 
 #define gridDim   (cuda_emulation_now.grid)
 #define blockDim  (cuda_emulation_now.block)

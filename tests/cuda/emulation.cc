@@ -97,15 +97,22 @@ static bool can_run(const CUstream_st *stream)
            (!stream->queue.front().wait || stream->queue.front().wait->reached);
 }
 
+/* The device is lost: nothing that was queued runs any more, and every call says why. */
+static cudaError_t break_down(cudaError_t error)
+{
+    rt.broken = error;
+    for (cudaStream_t each : rt.streams)
+        each->queue.clear();
+    return error;
+}
+
 static void run_front(CUstream_st *stream)
 {
     operation front = std::move(stream->queue.front());
     stream->queue.pop_front();
     if (front.body) {
         if (strikes(CUDA_FAULT_RUN)) {
-            rt.broken = cudaErrorIllegalAddress;
-            for (cudaStream_t each : rt.streams)
-                each->queue.clear();
+            (void)break_down(cudaErrorIllegalAddress);
             return;
         }
         device_memory(true);
@@ -280,7 +287,7 @@ void cuda_emulation_queue(cudaStream_t stream, std::function<void()> body)
     guard lock(rt.mutex);
     cudaError_t error = enter();
     if (error == cudaSuccess && strikes(CUDA_FAULT_LAUNCH))
-        error = cudaErrorLaunchFailure;
+        error = break_down(cudaErrorLaunchFailure);
     if (error == cudaSuccess && current_device >= rt.settings.n_devices)
         error = cudaErrorInvalidDevice;
     give(error == cudaSuccess ? push(stream, {std::move(body), nullptr, nullptr}) : error);

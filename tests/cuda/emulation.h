@@ -15,7 +15,8 @@ enum cuda_emulation_fault {
     CUDA_FAULT_NONE,
     CUDA_FAULT_CREATE, /* memory, streams and events: the call says that memory ran out */
     CUDA_FAULT_COPY,   /* a copy: the call says that it cannot be queued */
-    CUDA_FAULT_LAUNCH, /* a kernel: cannot be launched */
+    CUDA_FAULT_LAUNCH, /* a kernel: its launch finds the device lost, and so does every call after
+                          it */
     CUDA_FAULT_RUN,    /* anything that was queued: fails while it runs, and so does every call
                           after that */
     CUDA_FAULT_CALL,   /* any call that can fail */

@@ -4,6 +4,7 @@
 #include "exec/router.h"
 #include "tests/cuda/cuda_world.h"
 #include "tests/cuda/emulation.h"
+#include "tests/unit/sanitizer.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -398,6 +399,56 @@ START_TEST(hostile_routes)
 }
 END_TEST
 
+/* More tokens than the second dimension of a grid has room for: the emulation refuses such grids.
+ */
+START_TEST(more_tokens_than_a_grid_is_high)
+{
+    enum { N = ADDRESS_SANITIZER ? 1 : 65537, LAST = N - 1 };
+    const struct moe_cuda_context cuda = {.cores = 8};
+    const struct moe_llm_config config = {.d_model = 1, .top_k = 1};
+    float *x = calloc(N, sizeof *x), *y = calloc(N, sizeof *y), *weight = calloc(N, sizeof *weight);
+    uint32_t *row = calloc(N, sizeof *row);
+    ck_assert(x && y && weight && row);
+    x[LAST] = 1;
+    y[LAST] = 3;
+    weight[LAST] = 0.5f;
+    row[LAST] = LAST;
+    const struct moe_activations a = {.n = N, .x = x, .ffn_y = y, .weight = weight, .row = row};
+    moe_cuda_combine(&cuda, &(struct moe_combine_job){&config, &a});
+    ck_assert_float_eq(x[LAST], 2.5f);
+    free(x);
+    free(y);
+    free(weight);
+    free(row);
+}
+END_TEST
+
+/* Copies by words, at every alignment; nothing beside them is touched. */
+START_TEST(copies_by_words)
+{
+    enum { ROOM = 5000, EDGE = 64 };
+    unsigned char from[ROOM + EDGE], to[ROOM + EDGE];
+    struct moe_rng rng;
+    moe_rng_init(&rng, 5);
+    for (int i = 0; i < 40; i++) {
+        const size_t grain = (size_t)1 << moe_rng_below(&rng, 6); /* 1 to 32 bytes */
+        const size_t bytes = (1 + moe_rng_below(&rng, (ROOM - EDGE) / grain / 2)) * grain;
+        const size_t at = moe_rng_below(&rng, EDGE / grain) * grain;
+        const size_t start = (size_t)(-(uintptr_t)to % EDGE),
+                     skew = (size_t)(-(uintptr_t)from % EDGE);
+        for (size_t k = 0; k < sizeof to; k++) {
+            from[k] = (unsigned char)moe_rng_below(&rng, 256);
+            to[k] = 0xEE;
+        }
+        moe_cuda_words(NULL, to + start + at, from + skew, bytes);
+        ck_assert(memcmp(to + start + at, from + skew, bytes) == 0);
+        for (size_t k = 0; k < sizeof to; k++)
+            if (k < start + at || k >= start + at + bytes)
+                ck_assert_uint_eq(to[k], 0xEE);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cuda kernels");
@@ -407,6 +458,8 @@ int main(void)
     tcase_add_test(t, long_rows_and_contexts);
     tcase_add_test(t, many_tokens);
     tcase_add_test(t, hostile_routes);
+    tcase_add_test(t, more_tokens_than_a_grid_is_high);
+    tcase_add_test(t, copies_by_words);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

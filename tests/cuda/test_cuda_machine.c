@@ -83,7 +83,7 @@ END_TEST
 /* Small caches, with slots overwritten all the time, in another order for every seed. */
 START_TEST(any_legal_order_has_the_bits_of_the_cpu)
 {
-    enum { SEEDS = SLOW ? 1 : 30, STEPS = 17 };
+    enum { SEEDS = SLOW ? 1 : 10, STEPS = 17 };
     struct subject x = open_subject(models[0], "portable", 5);
     for (size_t k = 0; k < N_BUSY_CASES; k++) {
         for (uint64_t seed = 0; seed < SEEDS; seed++) {
@@ -101,7 +101,7 @@ END_TEST
  */
 START_TEST(rerouted_events_have_the_bits_of_host)
 {
-    enum { SEEDS = SLOW ? 2 : 60 };
+    enum { SEEDS = SLOW ? 2 : 15 };
     struct subject x = open_subject(models[_i], "portable", 5);
     struct outcome want = new_outcome(x.config), got = new_outcome(x.config);
     struct moe_strategy strategy = load("static-random", "2x3");
@@ -145,7 +145,7 @@ static uint64_t count_of(const struct subject *x, enum cuda_emulation_fault kind
  * all over a run: one clear error, no wrong token before it, and nothing is left. */
 START_TEST(faults_midway_end_cleanly)
 {
-    enum { PLACES = SLOW ? 4 : 40 };
+    enum { PLACES = SLOW ? 4 : 20 };
     static const enum cuda_emulation_fault kinds[] = {CUDA_FAULT_CREATE, CUDA_FAULT_COPY,
                                                       CUDA_FAULT_LAUNCH, CUDA_FAULT_RUN};
     const enum cuda_emulation_fault kind = kinds[_i];
