@@ -35,6 +35,7 @@ struct report_table {
     bool *constant;  /* [n_columns] the same cell in each of several rows */
     size_t value;    /* the column that ranks rows: tokens_per_s or hit_rate_percent */
     size_t best;     /* row of its largest value; n_rows: none */
+    size_t faster;   /* where a lossy one is larger than all others: that row; else n_rows */
     size_t oracle;   /* where one that knows the future is larger: that row; else n_rows */
     size_t n_failed; /* rows whose status is not "ok" */
 };

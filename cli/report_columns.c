@@ -167,12 +167,17 @@ static bool is_synthetic(const struct moe_tsv *t)
     return false;
 }
 
+static bool is_lossy_row(const struct moe_tsv *t, size_t row)
+{
+    size_t column = moe_tsv_column(t, "lossy");
+    return column < t->n_columns && strcmp(moe_tsv_cell(t, row, column), "no") != 0;
+}
+
 /* By the cells; a sweep that only allowed it is not. */
 static bool is_lossy(const struct moe_tsv *t)
 {
-    size_t column = moe_tsv_column(t, "lossy");
-    for (size_t i = 0; column < t->n_columns && i < t->n_rows; i++)
-        if (strcmp(moe_tsv_cell(t, i, column), "no") != 0)
+    for (size_t i = 0; i < t->n_rows; i++)
+        if (is_lossy_row(t, i))
             return true;
     return false;
 }
@@ -185,14 +190,24 @@ static bool knows_the_future(const struct moe_tsv *t, size_t row)
            (other < t->n_columns && strstr(moe_tsv_cell(t, row, other), "policy=opt"));
 }
 
+/* Kinds of rows that do not compete with one another. */
+enum league { LEAGUE_PLAIN, LEAGUE_LOSSY, LEAGUE_FUTURE };
+
+static enum league league_of(const struct moe_tsv *t, size_t row)
+{
+    if (knows_the_future(t, row))
+        return LEAGUE_FUTURE;
+    return is_lossy_row(t, row) ? LEAGUE_LOSSY : LEAGUE_PLAIN;
+}
+
 /* The row with the largest value of one kind; n_rows: none. */
-static size_t largest(const struct report_table *table, bool future)
+static size_t largest(const struct report_table *table, enum league league)
 {
     const struct moe_tsv *t = &table->tsv;
     size_t best = t->n_rows;
     double x, most = 0;
     for (size_t i = 0; i < t->n_rows; i++) {
-        if (!report_row_ok(table, i) || knows_the_future(t, i) != future ||
+        if (!report_row_ok(table, i) || league_of(t, i) != league ||
             !moe_tsv_number(moe_tsv_cell(t, i, table->value), &x) ||
             (best < t->n_rows && x <= most))
             continue;
@@ -216,15 +231,20 @@ static void find_best(struct report_table *table)
     table->value = moe_tsv_column(t, "tokens_per_s");
     if (table->value == t->n_columns)
         table->value = moe_tsv_column(t, "hit_rate_percent");
-    table->best = table->oracle = t->n_rows;
+    table->best = table->faster = table->oracle = t->n_rows;
     for (size_t i = 0; i < t->n_rows; i++)
         table->n_failed += !report_row_ok(table, i);
     if (table->value == t->n_columns)
         return;
-    table->best = largest(table, false);
-    table->oracle = largest(table, true);
+    table->best = largest(table, LEAGUE_PLAIN);
+    table->faster = largest(table, LEAGUE_LOSSY);
+    table->oracle = largest(table, LEAGUE_FUTURE);
+    if (table->best == t->n_rows)
+        table->best = table->faster;
     if (table->best == t->n_rows)
         table->best = table->oracle;
+    if (value_at(table, table->faster) <= value_at(table, table->best))
+        table->faster = t->n_rows;
     if (value_at(table, table->oracle) <= value_at(table, table->best))
         table->oracle = t->n_rows;
 }

@@ -43,6 +43,8 @@ static bool is_label(const struct report_table *table, size_t column)
     bool timed = strcmp(t->columns[table->value], "tokens_per_s") == 0;
     char label[NAME_MAX_BYTES], unit[NAME_MAX_BYTES];
     report_split_name(t->columns[column], label, unit, sizeof label);
+    if (strcmp(t->columns[column], "lossy") == 0 && !table->lossy)
+        return false;
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
         if (strcmp(t->columns[column], marks[i]) == 0)
             return false;
@@ -255,6 +257,19 @@ static void put_spread(const struct report_table *table, const char *unit, FILE 
     free(x);
 }
 
+/* A row of another kind, where there is one. */
+static void put_other(const struct report_table *table, const char *what, size_t row, FILE *out)
+{
+    const struct moe_tsv *t = &table->tsv;
+    if (row == t->n_rows)
+        return;
+    fprintf(out, " %s: <b>", what);
+    put_number(moe_tsv_cell(t, row, table->value), out);
+    fputs("</b>", out);
+    put_where(table, row, out);
+    fputc('.', out);
+}
+
 /* The result first, then what was run. */
 void report_put_words(const struct report_table *table, FILE *out)
 {
@@ -270,13 +285,8 @@ void report_put_words(const struct report_table *table, FILE *out)
     if (ties)
         fprintf(out, "; %zu other row%s no less", ties, ties == 1 ? " is" : "s are");
     fputc('.', out);
-    if (table->oracle < t->n_rows) {
-        fputs(" Knowing the future: <b>", out);
-        put_number(moe_tsv_cell(t, table->oracle, table->value), out);
-        fputs("</b>", out);
-        put_where(table, table->oracle, out);
-        fputc('.', out);
-    }
+    put_other(table, "LOSSY, with another text", table->faster, out);
+    put_other(table, "Knowing the future", table->oracle, out);
     fputs("</p>\n<p>", out);
     put_bound(table, out);
     put_times(table, out);

@@ -212,8 +212,8 @@ static enum moe_status write_timeline(const struct moe_timeline *timeline, const
                                       struct moe_err *err)
 {
     char title[320], path[CLI_PATH_MAX + 16];
-    snprintf(title, sizeof title, "moelab validate, %s: %s %.100s", what, point->strategy.name,
-             point->strategy.geometry);
+    snprintf(title, sizeof title, "moelab validate, %s: %s%s %.100s", what, point->strategy.name,
+             cli_lossy_mark(&point->strategy), point->strategy.geometry);
     snprintf(path, sizeof path, "%s-%s.json", stem, what);
     return moe_timeline_write(timeline, title, path, err);
 }

@@ -116,4 +116,10 @@ expect 0 "LOSSY strategies among them" "$moelab" sweep "$folder/x.yaml" -o "$fol
 holds "the file says so" grep -q '^# lossy: yes' "$folder/x.tsv"
 holds "the rows say so" [ "$(column lossy "$folder/x.tsv" | tr '\n' ' ')" = \
     "no max-rank cache-prior:lambda=1 " ]
+mkdir "$folder/sweep"
+cp "$folder/x.tsv" "$folder/sweep"
+expect 0 "" "$moelab" report "$folder/sweep" -o "$folder/x.html"
+holds "the fastest that computes what the model says" \
+    grep -q 'Fastest:.*LOSSY, with another text' \
+    "$folder/x.html"
 finish
