@@ -50,8 +50,8 @@ holds "idle is as fast" [ "$(column ms_per_token "$folder/plain.tsv")" = \
     "$(column ms_per_token "$folder/idle.tsv")" ]
 for name in rerouted_percent weight_moved_percent gate_mass_lost_percent; do
     holds "$name of none" [ "$(column $name "$folder/plain.tsv")" = 0 ]
-    holds "$name: $(column $name "$folder/busy.tsv")" awk -v x="$(column $name "$folder/busy.tsv")" \
-        'BEGIN { exit !(x > 0 && x < 100) }'
+    x=$(column $name "$folder/busy.tsv")
+    holds "$name: $x" awk -v x="$x" 'BEGIN { exit !(x > 0 && x < 100) }'
 done
 holds "no bound of routes that were not computed" \
     [ "$(column bound_ms_per_token "$folder/busy.tsv")" = nan ]
@@ -116,6 +116,10 @@ expect 0 "LOSSY strategies among them" "$moelab" sweep "$folder/x.yaml" -o "$fol
 holds "the file says so" grep -q '^# lossy: yes' "$folder/x.tsv"
 holds "the rows say so" [ "$(column lossy "$folder/x.tsv" | tr '\n' ' ')" = \
     "no max-rank cache-prior:lambda=1 " ]
+sed "s|^trace: .*|trace: $t|" experiments/league-lossy.yaml >"$folder/league.yaml"
+expect 0 "18 points" "$moelab" sweep "$folder/league.yaml" -o "$folder/league.tsv" --no-plot
+holds "all of the league run" [ "$(column status "$folder/league.tsv" | sort -u)" = ok ]
+holds "lossless ones among them" [ "$(column lossy "$folder/league.tsv" | grep -c '^no$')" = 5 ]
 mkdir "$folder/sweep"
 cp "$folder/x.tsv" "$folder/sweep"
 expect 0 "" "$moelab" report "$folder/sweep" -o "$folder/x.html"
