@@ -42,10 +42,11 @@ said_1 = level_said(1)
 said_2 = level_said(2)
 do for [form in forms] {
     eval begin(form)
+    small = form eq 'svg' ? 0.6 : 1 # SVG draws points larger
     plot for [i = 2:columns] awk(bars) using i:xtic(1) title columnhead(i) lc rgb bar(i), \
         level_1 with lines lw 2 dt 2 lc rgb '#000000' title said_1, \
         level_2 with lines lw 2 dt 3 lc rgb '#000000' title said_2, \
-        rule using (column(1) - 0.41):2 with points pt 9 ps 1.2 lc rgb '#D55E00' title (has_fiddler ? 'Fiddler (its rule)' : ''), \
-        pub using (side(column(1))):2:3:4 with yerrorbars pt 13 ps 1.5 lw 2 lc rgb '#000000' title (has_best ? 'published (bar: predicted)' : '')
+        rule using (column(1) - 0.41):2 with points pt 9 ps 1.2 * small lc rgb '#D55E00' title (has_fiddler ? 'Fiddler (its rule)' : ''), \
+        pub using (side(column(1))):2:3:4 with yerrorbars pt 13 ps 1.5 * small lw 2 lc rgb '#000000' title (has_best ? 'published (bar: predicted)' : '')
     eval done
 }

@@ -20,6 +20,7 @@ set ytics nomirror
 set label 900 ''
 do for [form in forms] {
     eval begin(form)
+    small = form eq 'svg' ? 0.6 : 1 # SVG draws points larger
     set xtics nomirror noenhanced font ',10'; set ytics nomirror
     set multiplot title title.(synthetic ? ' (SYNTHETIC routing)' : '') noenhanced font ',14'
     i = 0
@@ -28,10 +29,10 @@ do for [form in forms] {
         set size 0.5, 0.81
         set title name(model) noenhanced font ',12'
         unset key
-        plot for [p = 1:4] rows(model, word(policies, p)) using 0:2:xtic(1) with linespoints lw 2 pt 7 ps 0.9 lc rgb colour(p) notitle, \
-             for [p = 1:4] rows(model, word(policies, p)) using 0:3 with linespoints lw 2 dt 2 pt 6 ps 0.9 lc rgb colour(p) notitle, \
-             rows(model, 'static random, closed form') using 0:2 with points pt 2 ps 1.4 lw 2 lc rgb '#000000' notitle, \
-             '' using 0:3 with points pt 2 ps 1.4 lw 2 lc rgb '#000000' notitle
+        plot for [p = 1:4] rows(model, word(policies, p)) using 0:2:xtic(1) with linespoints lw 2 pt 7 ps 0.9 * small lc rgb colour(p) notitle, \
+             for [p = 1:4] rows(model, word(policies, p)) using 0:3 with linespoints lw 2 dt 2 pt 6 ps 0.9 * small lc rgb colour(p) notitle, \
+             rows(model, 'static random, closed form') using 0:2 with points pt 2 ps 1.4 * small lw 2 lc rgb '#000000' notitle, \
+             '' using 0:3 with points pt 2 ps 1.4 * small lw 2 lc rgb '#000000' notitle
         i = i + 1
     }
     set origin 0, 0
@@ -40,7 +41,7 @@ do for [form in forms] {
     set xrange [0:1]
     set key center center horizontal maxcols 4 samplen 2 width -2 font ',11'
     plot for [p = 1:4] NaN with lines lw 2 lc rgb colour(p) title word(said, p), \
-         NaN with points pt 2 ps 1.4 lw 2 lc rgb '#000000' title 'closed form', \
+         NaN with points pt 2 ps 1.4 * small lw 2 lc rgb '#000000' title 'closed form', \
          NaN with lines lw 2 lc rgb grey title 'at least one hit', \
          NaN with lines lw 2 dt 2 lc rgb grey title 'all hits'
     unset multiplot
