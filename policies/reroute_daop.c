@@ -56,7 +56,8 @@ const struct moe_reroute_ops moe_reroute_daop = {
     .notes =
         "Only the choice of experts and weights. That the CPU begins a predicted layer early, and "
         "on the input of the layer before, is not part of it: the times are an upper bound of "
-        "DAOP's, and its loss is greater.",
+        "DAOP's, and its loss is greater. Weights are the softmax over the experts, scaled "
+        "to the router's sum; the released code for Phi-3.5-MoE has SparseMixer's.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES | MOE_NEEDS_LOOKAHEAD,
