@@ -109,7 +109,8 @@ static enum moe_status replay_begin(struct replay *r, unsigned parts, struct moe
     if (s)
         return s;
     if (moe_fast_supports(r->geometry, r->policy, r->options))
-        return moe_fast_new(&r->fast, r->geometry, r->info->top_k, r->options->contract, err);
+        return moe_fast_new(&r->fast, r->geometry, r->policy, r->info->top_k, r->options->contract,
+                            err);
     return begin_generic(r, err);
 }
 

@@ -1,9 +1,15 @@
 #include "sim/replay_fast.h"
 
+#include "sim/replay_order.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_WAYS = 8, MAX_EXPERTS = 255, MAX_TOP_K = 8, EMPTY = 0xff };
+
+enum order { RECENCY, ARRIVAL, CLOCK, N_ORDERS };
+
+static const char *const order_names[N_ORDERS] = {"lru", "fifo", "clock"};
 
 #define ONES  0x0101010101010101u
 #define HIGHS 0x8080808080808080u
@@ -19,12 +25,14 @@ struct tally {
     struct moe_counts counts; /* long way */
 };
 
-/* A layer with a pool. Byte i of `stack` is the expert used i-th last. The pool holds those in the
- * lowest `ways` bytes; what lies above is stale and masked out by `highs`. */
+/* A layer with a pool. Byte i of `stack` is the expert used i-th last (lru), that came in i-th last
+ * (fifo), or that lies in slot i (clock). The pool holds those in the lowest `ways` bytes; what
+ * lies above is stale and masked out by `highs`. */
 struct lane {
     uint64_t stack;
     uint64_t highs; /* high bit of each byte that is a way */
     uint32_t layer, ways;
+    uint64_t marks, from; /* of the clock: replay_order.h */
     bool full;
     struct tally tally[2];
     uint8_t unused[256]; /* [expert] 1: not asked for since its fill */
@@ -34,6 +42,7 @@ struct moe_fast {
     const struct moe_geometry *geometry;
     uint32_t top_k;
     enum moe_contract contract;
+    enum order order;
     uint32_t phase; /* of the step under way */
     uint32_t n_lanes;
     struct lane *lane;
@@ -61,21 +70,85 @@ static inline uint64_t to_front(uint64_t stack, uint64_t bytes, moe_expert exper
     return stack ^ ((stack ^ (stack << 8 | expert)) & bytes);
 }
 
+static inline struct moe_clock_lane clock_of(const struct lane *lane)
+{
+    return (struct moe_clock_lane){lane->stack, lane->marks, lane->from};
+}
+
+static inline void keep_clock(struct lane *lane, const struct moe_clock_lane *clock)
+{
+    lane->stack = clock->content;
+    lane->marks = clock->marks;
+    lane->from = clock->from;
+}
+
+/* The lowest bit alone; 0 of 0. */
+static inline uint64_t lowest(uint64_t bits)
+{
+    return bits & (0 - bits);
+}
+
 /* Access contract: one expert after the other. */
 static inline __attribute__((always_inline)) void access_row(struct lane *lane, struct tally *tally,
-                                                             const moe_expert *row, uint32_t top_k)
+                                                             const moe_expert *row, uint32_t top_k,
+                                                             enum order order)
 {
     uint64_t stack = lane->stack, highs = lane->highs;
+    struct moe_clock_lane clock = clock_of(lane);
     uint32_t n_hits = 0, first_hits = 0;
     for (uint32_t k = 0; k < top_k; k++) {
-        uint64_t found = find(stack, highs, row[k]);
+        uint64_t found = find(order == CLOCK ? clock.content : stack, highs, row[k]);
         uint32_t hit = found != 0;
         first_hits += lane->unused[row[k]] & hit;
         lane->unused[row[k]] = (uint8_t)(hit ^ 1);
-        stack = to_front(stack, span(found), row[k]);
+        if (order == RECENCY)
+            stack = to_front(stack, span(found), row[k]);
+        else if (order == ARRIVAL)
+            stack = to_front(stack, (uint64_t)hit - 1, row[k]);
+        else {
+            moe_clock_insert(&clock, highs, highs, row[k], hit ^ 1);
+            clock.marks |= lowest(found);
+        }
         n_hits += hit;
     }
     lane->stack = stack;
+    if (order == CLOCK)
+        keep_clock(lane, &clock);
+    tally->rows_by_hits[n_hits]++;
+    tally->first_hits += first_hits;
+}
+
+/* Event contract, where hits stay where they are: those of the event must stay, and each miss takes
+ * a place that need not. */
+static inline __attribute__((always_inline)) void fixed_row(struct lane *lane, struct tally *tally,
+                                                            const moe_expert *row, uint32_t top_k,
+                                                            enum order order)
+{
+    struct moe_arrivals arrivals = {lane->stack, 0};
+    struct moe_clock_lane clock = clock_of(lane);
+    uint32_t hit[MAX_TOP_K], n_hits = 0, first_hits = 0;
+    uint64_t pinned = 0;
+    for (uint32_t k = 0; k < top_k; k++) {
+        uint64_t found = find(lane->stack, lane->highs, row[k]);
+        hit[k] = found != 0;
+        pinned |= lowest(found);
+        n_hits += hit[k];
+        first_hits += lane->unused[row[k]] & hit[k];
+        lane->unused[row[k]] = (uint8_t)(hit[k] ^ 1);
+    }
+    clock.marks |= pinned;
+    arrivals.pinned = pinned;
+    for (uint32_t k = 0; k < top_k; k++) {
+        if (order == ARRIVAL)
+            moe_arrivals_insert(&arrivals, lane->highs, row[k], hit[k] ^ 1);
+        else
+            pinned |=
+                moe_clock_insert(&clock, lane->highs, lane->highs & ~pinned, row[k], hit[k] ^ 1);
+    }
+    if (order == ARRIVAL)
+        lane->stack = arrivals.stack;
+    else
+        keep_clock(lane, &clock);
     tally->rows_by_hits[n_hits]++;
     tally->first_hits += first_hits;
 }
@@ -124,6 +197,11 @@ static uint32_t count_used(const struct lane *lane)
     return n;
 }
 
+static bool is_full(const struct lane *lane)
+{
+    return (lane->stack >> 8 * (lane->ways - 1) & 0xff) != EMPTY;
+}
+
 /* One expert: found or inserted, with every counter. Returns whether it was found. */
 static bool place(struct lane *lane, struct tally *tally, moe_expert expert)
 {
@@ -133,7 +211,7 @@ static bool place(struct lane *lane, struct tally *tally, moe_expert expert)
     tally->first_hits += found && lane->unused[expert];
     lane->unused[expert] = !found;
     lane->stack = to_front(lane->stack, span(found), expert);
-    lane->full = (lane->stack >> 8 * (lane->ways - 1) & 0xff) != EMPTY;
+    lane->full = is_full(lane);
     return found;
 }
 
@@ -170,6 +248,61 @@ static void place_event(struct lane *lane, struct tally *tally, const moe_expert
     count_event(&tally->counts, n_hits, n);
 }
 
+/* A missed expert where hits stay where they are; false: every slot must stay. */
+static bool insert_fixed(struct lane *lane, enum order order, struct moe_arrivals *arrivals,
+                         moe_expert expert)
+{
+    struct moe_clock_lane clock = clock_of(lane);
+    uint64_t empty = lowest(find(lane->stack, lane->highs, EMPTY));
+    if (order == ARRIVAL) {
+        if (!moe_arrivals_insert(arrivals, lane->highs, expert, 1))
+            return false;
+        lane->stack = arrivals->stack;
+        return true;
+    }
+    if (empty) { /* the lowest free slot, and the hand stays */
+        lane->stack ^= (lane->stack ^ expert * ONES) & ((empty << 1) - (empty >> 7));
+        arrivals->pinned |= empty;
+        return true;
+    }
+    uint64_t slot =
+        moe_clock_insert(&clock, lane->highs, lane->highs & ~arrivals->pinned, expert, 1);
+    keep_clock(lane, &clock);
+    arrivals->pinned |= slot;
+    return slot != 0;
+}
+
+/* As place_event, in those orders; under the access contract of one expert, without the event. */
+static uint32_t place_fixed(struct lane *lane, struct tally *tally, enum order order,
+                            const moe_expert *expert, uint32_t n)
+{
+    struct moe_arrivals arrivals = {lane->stack, 0};
+    uint32_t n_hits = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t found = find(lane->stack, lane->highs, expert[i]);
+        if (!found)
+            continue;
+        arrivals.pinned |= lowest(found);
+        lane->marks |= lowest(found);
+        tally->first_hits += lane->unused[expert[i]];
+        lane->unused[expert[i]] = 0;
+        n_hits++;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (find(lane->stack, lane->highs, expert[i]))
+            continue;
+        if (!insert_fixed(lane, order, &arrivals, expert[i])) {
+            tally->counts.dropped_fills++;
+            continue;
+        }
+        tally->counts.fills++;
+        tally->counts.evictions += lane->full;
+        lane->unused[expert[i]] = 1;
+        lane->full = is_full(lane);
+    }
+    return n_hits;
+}
+
 /* Any rows of one layer; stride is the distance between the rows of two tokens. */
 static void long_way(struct moe_fast *f, struct lane *lane, const moe_expert *row, uint64_t n_rows,
                      size_t stride)
@@ -179,7 +312,8 @@ static void long_way(struct moe_fast *f, struct lane *lane, const moe_expert *ro
     for (uint64_t t = 0; t < n_rows; t++, row += stride)
         for (uint32_t k = 0; k < f->top_k && row[k] != MOE_NO_EXPERT; k++) {
             if (f->contract == MOE_CONTRACT_ACCESS) {
-                n_hits += place(lane, tally, row[k]);
+                n_hits += f->order == RECENCY ? place(lane, tally, row[k])
+                                              : place_fixed(lane, tally, f->order, row + k, 1);
                 n++;
             } else if (!f->seen[row[k]]) {
                 f->seen[row[k]] = 1;
@@ -192,12 +326,15 @@ static void long_way(struct moe_fast *f, struct lane *lane, const moe_expert *ro
     }
     for (uint32_t i = 0; i < n; i++)
         f->seen[f->event[i]] = 0;
-    place_event(lane, tally, f->event, n);
+    if (f->order == RECENCY)
+        place_event(lane, tally, f->event, n);
+    else
+        count_event(&tally->counts, place_fixed(lane, tally, f->order, f->event, n), n);
 }
 
 /* One token through all layers; inlined with a constant top_k and event where that pays. */
-static inline __attribute__((always_inline)) void token(struct moe_fast *f, const moe_expert *rows,
-                                                        uint32_t top_k, bool event)
+static inline __attribute__((always_inline)) void
+token(struct moe_fast *f, const moe_expert *rows, uint32_t top_k, bool event, enum order order)
 {
     uint32_t phase = f->phase;
     struct lane *stop = f->lane + f->n_lanes;
@@ -206,12 +343,25 @@ static inline __attribute__((always_inline)) void token(struct moe_fast *f, cons
         if (!lane->full || row[top_k - 1] == MOE_NO_EXPERT)
             long_way(f, lane, row, 1, 0);
         else if (!event)
-            access_row(lane, &lane->tally[phase], row, top_k);
+            access_row(lane, &lane->tally[phase], row, top_k, order);
+        else if (order != RECENCY)
+            fixed_row(lane, &lane->tally[phase], row, top_k, order);
         else if (lane->ways >= top_k)
             event_row(lane, &lane->tally[phase], row, top_k, false);
         else
             event_row(lane, &lane->tally[phase], row, top_k, true);
     }
+}
+
+static inline __attribute__((always_inline)) void
+token_in(struct moe_fast *f, const moe_expert *rows, bool event, enum order order)
+{
+    if (f->top_k != 2)
+        token(f, rows, f->top_k, event, order);
+    else if (event)
+        token(f, rows, 2, true, order);
+    else
+        token(f, rows, 2, false, order);
 }
 
 /* Experts used in one phase may be evicted in the other. */
@@ -237,18 +387,27 @@ void moe_fast_step(struct moe_fast *f, const struct moe_tokens *tokens, uint64_t
         for (uint32_t i = 0; i < f->n_lanes; i++)
             long_way(f, &f->lane[i], rows + (size_t)f->lane[i].layer * f->top_k, end - begin,
                      stride);
-    else if (f->top_k != 2)
-        token(f, rows, f->top_k, event);
-    else if (event)
-        token(f, rows, 2, true);
+    else if (f->order == RECENCY)
+        token_in(f, rows, event, RECENCY);
+    else if (f->order == ARRIVAL)
+        token_in(f, rows, event, ARRIVAL);
     else
-        token(f, rows, 2, false);
+        token_in(f, rows, event, CLOCK);
+}
+
+/* N_ORDERS: another policy. */
+static enum order order_of(const struct moe_policy_spec *policy)
+{
+    uint32_t order = RECENCY;
+    while (order < N_ORDERS && strcmp(policy->ops->name, order_names[order]) != 0)
+        order++;
+    return (enum order)order;
 }
 
 bool moe_fast_supports(const struct moe_geometry *geometry, const struct moe_policy_spec *policy,
                        const struct moe_replay_options *options)
 {
-    if (strcmp(policy->ops->name, "lru") != 0 || options->generic || options->compare_log ||
+    if (order_of(policy) == N_ORDERS || options->generic || options->compare_log ||
         (options->admission && strcmp(options->admission->ops->name, "always") != 0) ||
         (options->reroute && moe_reroute_is_lossy(options->reroute)) ||
         geometry->n_experts > MAX_EXPERTS)
@@ -270,11 +429,13 @@ static void set_lane(struct lane *lane, uint32_t layer, uint32_t ways)
     lane->layer = layer;
     lane->ways = ways;
     lane->highs = HIGHS >> (64 - 8 * ways);
+    lane->from = lane->highs;
     lane->stack = UINT64_MAX; /* EMPTY in every byte */
 }
 
 enum moe_status moe_fast_new(struct moe_fast **out, const struct moe_geometry *geometry,
-                             uint32_t top_k, enum moe_contract contract, struct moe_err *err)
+                             const struct moe_policy_spec *policy, uint32_t top_k,
+                             enum moe_contract contract, struct moe_err *err)
 {
     struct moe_fast *f = calloc(1, sizeof *f);
     if (!f)
@@ -282,6 +443,7 @@ enum moe_status moe_fast_new(struct moe_fast **out, const struct moe_geometry *g
     f->geometry = geometry;
     f->top_k = top_k;
     f->contract = contract;
+    f->order = order_of(policy);
     f->lane = calloc(geometry->n_pools + 1u, sizeof *f->lane);
     f->event = calloc(geometry->n_experts + 1u, sizeof *f->event);
     f->seen = calloc(geometry->n_experts + 1u, sizeof *f->seen);
@@ -314,6 +476,8 @@ void moe_fast_clear(struct moe_fast *f)
         struct lane *lane = &f->lane[i];
         lane->tally[f->phase].first_hits -= count_used(lane);
         lane->stack = UINT64_MAX; /* EMPTY in every byte */
+        lane->marks = 0;
+        lane->from = lane->highs;
         lane->full = false;
     }
 }

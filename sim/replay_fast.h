@@ -1,8 +1,10 @@
-/* Specialised replay: LRU, one pool a layer of at most 8 slots, at most 255 experts, every miss
- * admitted. Gives the same counters as the generic path (tests/unit/test_replay_fast.c).
+/* Specialised replay: LRU, FIFO and clock, one pool a layer of at most 8 slots, at most 255
+ * experts, every miss admitted. Gives the same counters as the generic path
+ * (tests/unit/test_replay_fast.c).
  *
- * A pool's recency order is one 64-bit word, one byte an expert, the most recent lowest: finding an
- * expert, moving it to the front and dropping the last are a few operations without a branch. */
+ * A pool's order is one 64-bit word, one byte an expert: of LRU the most recent lowest, so that
+ * finding an expert, moving it to the front and dropping the last are a few operations without a
+ * branch; of FIFO and clock: replay_order.h. */
 #ifndef MOELAB_SIM_REPLAY_FAST_H
 #define MOELAB_SIM_REPLAY_FAST_H
 
@@ -13,9 +15,10 @@ struct moe_fast; /* opaque; single-threaded */
 bool moe_fast_supports(const struct moe_geometry *geometry, const struct moe_policy_spec *policy,
                        const struct moe_replay_options *options);
 
-/* For a geometry that is supported. Errors: MOE_ERR_MEMORY. */
+/* For a geometry and policy that are supported. Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_fast_new(struct moe_fast **out, const struct moe_geometry *geometry,
-                             uint32_t top_k, enum moe_contract contract, struct moe_err *err);
+                             const struct moe_policy_spec *policy, uint32_t top_k,
+                             enum moe_contract contract, struct moe_err *err);
 void moe_fast_free(struct moe_fast *fast);
 
 /* Empties every slot; counters stay. */

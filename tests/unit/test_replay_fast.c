@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-enum { N_CASES = 4000 };
+enum { N_CASES = 6000 };
 
 static void expect_counts(const struct moe_counts *a, const struct moe_counts *b, const char *what)
 {
@@ -66,29 +66,31 @@ static void compare_case(uint64_t seed)
     random_geometry(&rng, &shape, text, sizeof text);
     struct moe_err err = {0};
     struct moe_geometry geometry;
-    struct moe_policy_spec lru;
+    struct moe_policy_spec spec;
     uint64_t bytes[4] = {10, 20, 30, 40};
     ck_assert_int_eq(moe_geometry_parse(text, shape.n_layers, shape.n_experts,
                                         moe_rng_below(&rng, 2) ? bytes : NULL, &geometry, &err),
                      MOE_OK);
-    ck_assert_int_eq(moe_policy_parse("lru", &lru, &err), MOE_OK);
+    static const char *const policies[] = {"lru", "fifo", "clock"};
+    const char *policy = policies[seed % 3];
+    ck_assert_int_eq(moe_policy_parse(policy, &spec, &err), MOE_OK);
     struct moe_replay_options options = {
         .contract = moe_rng_below(&rng, 2) ? MOE_CONTRACT_EVENT : MOE_CONTRACT_ACCESS,
         .order = moe_rng_below(&rng, 2) ? MOE_ORDER_STEP : MOE_ORDER_TOKEN,
         .phases = (enum moe_phases)moe_rng_below(&rng, 3),
         .cold = moe_rng_below(&rng, 2),
     };
-    ck_assert(moe_fast_supports(&geometry, &lru, &options));
+    ck_assert(moe_fast_supports(&geometry, &spec, &options));
     struct moe_replay_result fast, generic;
-    ck_assert_int_eq(moe_replay(&trace, &geometry, &lru, &options, &fast, &err), MOE_OK);
+    ck_assert_int_eq(moe_replay(&trace, &geometry, &spec, &options, &fast, &err), MOE_OK);
     options.generic = true;
-    ck_assert(!moe_fast_supports(&geometry, &lru, &options));
-    ck_assert_int_eq(moe_replay(&trace, &geometry, &lru, &options, &generic, &err), MOE_OK);
+    ck_assert(!moe_fast_supports(&geometry, &spec, &options));
+    ck_assert_int_eq(moe_replay(&trace, &geometry, &spec, &options, &generic, &err), MOE_OK);
     ck_assert_uint_eq(fast.tokens, generic.tokens);
     for (int p = 0; p < 2; p++)
         for (uint32_t i = 0; i < shape.n_layers; i++) {
-            snprintf(what, sizeof what, "seed %llu %s E %u K %u %s cold %d layer %u phase %d",
-                     (unsigned long long)seed, text, shape.n_experts, shape.top_k,
+            snprintf(what, sizeof what, "seed %llu %s %s E %u K %u %s cold %d layer %u phase %d",
+                     (unsigned long long)seed, policy, text, shape.n_experts, shape.top_k,
                      options.contract == MOE_CONTRACT_EVENT ? "event" : "access", options.cold, i,
                      p);
             expect_counts(&fast.layer[p][i], &generic.layer[p][i], what);
@@ -115,10 +117,10 @@ START_TEST(refuses_what_it_cannot_do)
         uint32_t n_experts;
         bool supported;
     } cases[] = {
-        {"4x2", "lru", "always", 16, true},     {"4x8", "lru", NULL, 16, true},
-        {"4x9", "lru", NULL, 16, false},        {"4x2", "fifo", NULL, 16, false},
+        {"4x2", "lru", "always", 16, true},     {"4x8", "clock", NULL, 16, true},
+        {"4x9", "lru", NULL, 16, false},        {"4x2", "lfu", NULL, 16, false},
         {"4x2", "lru", "never", 16, false},     {"4x2", "lru", NULL, 256, false},
-        {"global:8", "lru", NULL, 16, false},   {"none", "lru", NULL, 16, true},
+        {"global:8", "fifo", NULL, 16, false},  {"none", "lru", NULL, 16, true},
         {"global:99B", "lru", NULL, 16, false}, {"2x2", "lru", NULL, 255, true},
     };
     struct moe_err err;
