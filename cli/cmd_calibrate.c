@@ -287,7 +287,7 @@ static enum moe_status save(const struct options *o, const struct job *job, stru
     char head[1500];
     snprintf(head, sizeof head,
              "Measured by `%.500s` on %s.\nDevice: %s, %s. CPU: %llu cores.\nWhole steps: %s. A "
-             "spread is half of the interquartile range over the median.",
+             "spread is how far a repeat may be off (exec/calibrate.h), over the median.",
              job->command, job->date, job->device->ops->name, job->device->name,
              (unsigned long long)job->result->platform.cpu.cores, job->result->steps_of);
     const struct moe_platform_notes notes = {head, moe_calibration_origin, job->result};
@@ -389,8 +389,9 @@ const struct cli_command cli_calibrate = {
     .description =
         "Measures what the simulator needs to know of this machine: CPU experts by threads, the\n"
         "link, the GPU, whole steps, power. Every round measures every constant once; a constant\n"
-        "is the median over the rounds, its spread half of the interquartile range over the\n"
-        "median. What cannot be measured here is a guess and says so.\n\n"
+        "is the median over the rounds. Its spread says how far a repeat may be off: half of the\n"
+        "rounds' interquartile range, or the distance between the medians of their first, middle\n"
+        "and last third where that is more. What cannot be measured is a guess and says so.\n\n"
         "On the device `host` the compute stream of a CPU thread takes the GPU's place. The keys\n"
         "are those of --device host:KEY=VALUE,...",
     .options = options,

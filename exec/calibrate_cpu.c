@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { SAMPLES = 33, EXPERTS = MOE_MAX_TOP_K };
+enum { SAMPLES = 255, EXPERTS = MOE_MAX_TOP_K };
 
 /* A CPU worker as the machine has it, of some threads. */
 struct rig {
@@ -68,27 +68,27 @@ static enum moe_status work(struct rig *rig, uint32_t n, double *seconds, struct
     return MOE_OK;
 }
 
-/* Median seconds of one of size->n experts computed together; as many samples as fit into some
- * milliseconds. */
-static enum moe_status expert_seconds(struct rig *rig, const struct moe_cal_size *size, double *out,
-                                      struct moe_err *err)
+/* Median seconds of experts of n_tokens tokens each, computed together; as many samples as fit into
+ * some milliseconds. */
+static enum moe_status job_seconds(struct rig *rig, const struct moe_cal_size *size, uint32_t jobs,
+                                   uint32_t n_tokens, double *out, struct moe_err *err)
 {
-    const double enough = 4e-3;
+    const double enough = 10e-3;
     double sample[SAMPLES], sum = 0;
     uint32_t n = 0;
     enum moe_status s = MOE_OK;
     while (!s && n < SAMPLES && (n == 0 || sum < enough)) {
         s = moe_cal_device_touch(rig->c, err);
-        set_jobs(rig, size, size->n, 1);
+        set_jobs(rig, size, jobs, n_tokens);
         if (!s)
-            s = work(rig, size->n, &sample[n], err);
+            s = work(rig, jobs, &sample[n], err);
         if (!s)
             sum += sample[n++];
     }
     if (s)
         return s;
     moe_sort_f64(sample, n);
-    *out = moe_quantile(sample, n, 0.5) / size->n;
+    *out = moe_quantile(sample, n, 0.5);
     return MOE_OK;
 }
 
@@ -112,8 +112,7 @@ static enum moe_status many_tokens(struct rig *rig, uint32_t threads, double *gf
 {
     const struct moe_cal_size *size = moe_cal_largest(rig->c);
     double seconds;
-    set_jobs(rig, size, 1, MOE_CAL_HOST_TOKENS);
-    enum moe_status s = work(rig, 1, &seconds, err);
+    enum moe_status s = job_seconds(rig, size, 1, MOE_CAL_HOST_TOKENS, &seconds, err);
     if (!s) /* a weight of two bytes: two operations */
         *gflops = (double)size->bytes * MOE_CAL_HOST_TOKENS / seconds * 1e-9 / threads;
     return s;
@@ -131,7 +130,8 @@ enum moe_status moe_cal_cpu_round(struct moe_calibrator *c, struct moe_cal_round
         if (s)
             return s;
         for (uint32_t i = 0; i < c->n_sizes && !s; i++) {
-            s = expert_seconds(&rig, &c->size[i], &r->ffn[t][i], err);
+            s = job_seconds(&rig, &c->size[i], c->size[i].n, 1, &r->ffn[t][i], err);
+            r->ffn[t][i] /= c->size[i].n;
             if (!s)
                 s = moe_cal_tick(c, err);
         }

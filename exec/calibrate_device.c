@@ -3,7 +3,7 @@
 #include "base/numbers.h"
 
 enum {
-    SAMPLES = 33,
+    SAMPLES = 99,
     IN_A_ROW = 4,    /* experts queued one behind another */
     MANY_LEAST = 64, /* tokens */
     MANY_MOST = 2048,
@@ -131,12 +131,15 @@ static enum moe_status time_together(struct moe_calibrator *c, const struct moe_
 /* One measurement of a kind. */
 struct shot {
     const struct moe_cal_size *size;
-    enum { COPY, COPY_PAGEABLE, EXPERTS } kind;
+    enum { COPY, COPY_PAGEABLE, EXPERTS, MANY } kind;
+    uint32_t n_tokens; /* MANY: of one expert */
 };
 
 static enum moe_status shoot(struct moe_calibrator *c, const struct shot *shot, double *seconds,
                              struct moe_err *err)
 {
+    if (shot->kind == MANY)
+        return time_experts(c, shot->size, shot->n_tokens, 1, seconds, err);
     if (shot->kind == EXPERTS)
         return time_experts(c, shot->size, 1, IN_A_ROW, seconds, err);
     return time_copy(c, shot->size, shot->kind == COPY_PAGEABLE, seconds, err);
@@ -146,7 +149,7 @@ static enum moe_status shoot(struct moe_calibrator *c, const struct shot *shot, 
 static enum moe_status median_of(struct moe_calibrator *c, const struct shot *shot, double *out,
                                  struct moe_err *err)
 {
-    const double enough = 4e-3;
+    const double enough = 10e-3;
     double sample[SAMPLES], sum = 0;
     uint32_t n = 0;
     enum moe_status s = MOE_OK;
@@ -168,16 +171,16 @@ enum moe_status moe_cal_device_round(struct moe_calibrator *c, struct moe_cal_ro
     const struct moe_cal_size *ends[] = {&c->size[0], moe_cal_largest(c)};
     enum moe_status s = MOE_OK;
     for (int i = 0; i < 2 && !s; i++) {
-        s = median_of(c, &(struct shot){ends[i], COPY}, &r->copy[i], err);
+        s = median_of(c, &(struct shot){ends[i], COPY, 0}, &r->copy[i], err);
         if (!s)
-            s = median_of(c, &(struct shot){ends[i], EXPERTS}, &r->gpu[i], err);
+            s = median_of(c, &(struct shot){ends[i], EXPERTS, 0}, &r->gpu[i], err);
         if (!s)
             s = moe_cal_tick(c, err);
     }
     if (!s)
-        s = median_of(c, &(struct shot){ends[1], COPY_PAGEABLE}, &r->pageable, err);
+        s = median_of(c, &(struct shot){ends[1], COPY_PAGEABLE, 0}, &r->pageable, err);
     if (!s)
-        s = time_experts(c, ends[1], c->many, 1, &r->gpu_many, err);
+        s = median_of(c, &(struct shot){ends[1], MANY, c->many}, &r->gpu_many, err);
     if (!s)
         s = moe_cal_tick(c, err);
     if (!s)
@@ -189,10 +192,14 @@ enum moe_status moe_cal_device_round(struct moe_calibrator *c, struct moe_cal_ro
 static enum moe_status choose_many(struct moe_calibrator *c, struct moe_err *err)
 {
     double before, now;
+    struct shot shot = {moe_cal_largest(c), MANY, MANY_LEAST};
     c->many = MANY_LEAST;
-    enum moe_status s = time_experts(c, moe_cal_largest(c), c->many, 1, &before, err);
+    enum moe_status s = median_of(c, &shot, &before, err); /* the first warms up */
+    if (!s)
+        s = median_of(c, &shot, &before, err);
     while (!s && 2 * c->many <= c->many_most) {
-        s = time_experts(c, moe_cal_largest(c), 2 * c->many, 1, &now, err);
+        shot.n_tokens = 2 * c->many;
+        s = median_of(c, &shot, &now, err);
         if (s || now > 1.8 * before)
             break;
         c->many *= 2;

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PARTS = 3 }; /* of the rounds */
+
 /* t = fixed + bytes / rate through the medians of the smallest and the largest size: seconds. */
 struct line {
     double fixed, per_byte;
@@ -173,6 +175,31 @@ static double rounded(double value)
     return strtod(text, NULL);
 }
 
+static double sorted_median(double *v, uint32_t n)
+{
+    moe_sort_f64(v, n);
+    return moe_quantile(v, n, 0.5);
+}
+
+/* How far a repeat of the whole calibration may be off, as a share: half of what the middle half of
+ * the rounds spans, or how far apart the medians of the first, middle and last third of them are,
+ * where that is more. The thirds are such repeats, and show what changes slowly. values [n] in the
+ * order of the rounds; sorted after. */
+static double spread_of(double *values, uint32_t n)
+{
+    double third[MOE_CALIBRATE_REPEATS], lowest = INFINITY, highest = -INFINITY;
+    for (uint32_t i = 0; i < PARTS && n >= 2 * PARTS; i++) {
+        const uint32_t from = i * n / PARTS, end = (i + 1) * n / PARTS;
+        memcpy(third, values + from, (end - from) * sizeof *third);
+        const double median = sorted_median(third, end - from);
+        lowest = fmin(lowest, median);
+        highest = fmax(highest, median);
+    }
+    const double median = sorted_median(values, n);
+    const double inner = (moe_quantile(values, n, 0.75) - moe_quantile(values, n, 0.25)) / 2;
+    return fmax(inner, highest - lowest) / fabs(median);
+}
+
 /* Median and spread over the rounds that count; the median at least `least`. */
 static double over_rounds(const struct derivation *d, value_of_round *value, double least,
                           double *spread)
@@ -181,9 +208,8 @@ static double over_rounds(const struct derivation *d, value_of_round *value, dou
     const uint32_t n = d->c->o->repeats;
     for (uint32_t i = 0; i < n; i++)
         v[i] = value(d, &d->c->round[i + 1]);
-    moe_sort_f64(v, n);
+    *spread = spread_of(v, n);
     const double median = moe_quantile(v, n, 0.5);
-    *spread = (moe_quantile(v, n, 0.75) - moe_quantile(v, n, 0.25)) / 2 / fabs(median);
     if (median > least)
         return rounded(median);
     *spread = NAN;
@@ -268,13 +294,9 @@ static void derive_points(struct derivation *d)
                 v[r] = c->round[r + 1].ffn[t][i];
                 share[r] = (double)c->size[i].bytes / v[r] / c->round[r + 1].read[t];
             }
-            moe_sort_f64(v, o->repeats);
-            moe_sort_f64(share, o->repeats);
+            out->point_spread[p] = spread_of(v, o->repeats);
             const double median = moe_quantile(v, o->repeats, 0.5);
-            out->point_spread[p] =
-                (moe_quantile(v, o->repeats, 0.75) - moe_quantile(v, o->repeats, 0.25)) / 2 /
-                median;
-            out->point_share[p] = moe_quantile(share, o->repeats, 0.5);
+            out->point_share[p] = sorted_median(share, o->repeats);
             worst = fmax(worst, out->point_spread[p]);
             out->platform.cpu.point[p] = (struct moe_ffn_point){c->threads[t], c->size[i].bytes,
                                                                 fmax(1e-6, rounded(median * 1e3))};

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPEATS = 5, K = 2, L = 4 };
+enum { REPEATS = 5, DRIFT = 12, K = 2, L = 4 };
 
 static struct moe_err err;
 static struct moe_calibration result;
@@ -111,16 +111,17 @@ static struct moe_cal_round round_of(const struct moe_platform *p)
     return r;
 }
 
-static double slow[REPEATS] = {1, 1, 1, 1, 1}; /* factors on one number of each round */
+static uint32_t repeats = REPEATS;
+static double slow[DRIFT] = {1, 1, 1, 1, 1}; /* factors on one number of each round */
 
 /* The first round, which does not count, is nonsense. */
 static void derive(const struct moe_platform *p, uint64_t layers)
 {
-    static struct moe_cal_round rounds[REPEATS + 1];
+    static struct moe_cal_round rounds[DRIFT + 1];
     struct moe_device_ops ops = {.name = "cuda"};
     struct moe_device device = {.ops = &ops, .name = "Card \"9000\" (16 GB)"};
     const struct moe_calibrate_options options = {
-        .repeats = REPEATS, .command = "c", .date = "d", .power_s = 1};
+        .repeats = repeats, .command = "c", .date = "d", .power_s = 1};
     struct moe_calibrator c = {.o = &options,
                                .device = &device,
                                .threads = {1, 4},
@@ -135,9 +136,9 @@ static void derive(const struct moe_platform *p, uint64_t layers)
     device.memory_bytes = p->gpu.memory_bytes;
     c.model.n_layers = layers;
     memset(rounds, 0x3f, sizeof rounds); /* numbers of about 5e-4 */
-    for (int i = 1; i <= REPEATS; i++)
+    for (uint32_t i = 1; i <= repeats; i++)
         rounds[i] = round_of(p);
-    for (int i = 1; i <= REPEATS; i++)
+    for (uint32_t i = 1; i <= repeats; i++)
         rounds[i].gflops *= slow[i - 1];
     if (moe_cal_platform(&c, &result, &err))
         ck_abort_msg("%s", err.text);
@@ -181,6 +182,15 @@ START_TEST(the_platform_comes_back)
 }
 END_TEST
 
+static const struct moe_constant *constant(const char *key)
+{
+    for (uint32_t i = 0; i < result.n_constants; i++)
+        if (strcmp(result.constant[i].key, key) == 0)
+            return &result.constant[i];
+    ck_abort_msg("no '%s'", key);
+    return NULL;
+}
+
 /* A machine that is slower in the last round; half of the range between the quartiles. */
 START_TEST(medians_and_spread)
 {
@@ -192,11 +202,31 @@ START_TEST(medians_and_spread)
     for (int i = 0; i < REPEATS; i++)
         slow[i] = 1;
     ck_assert_double_eq(result.platform.cpu.gflops_per_core, 50);
-    for (uint32_t i = 0; i < result.n_constants; i++)
-        if (strcmp(result.constant[i].key, "cpu.gflops_per_core") == 0) {
-            ck_assert_double_eq_tol(result.constant[i].spread, 0.1, 1e-12);
-            ck_assert_ptr_nonnull(strstr(result.constant[i].origin, "median of 5, spread 10.0 %"));
-        }
+    const struct moe_constant *k = constant("cpu.gflops_per_core");
+    ck_assert_double_eq_tol(k->spread, 0.1, 1e-12);
+    ck_assert_ptr_nonnull(strstr(k->origin, "median of 5, spread 10.0 %"));
+}
+END_TEST
+
+/* A machine that slows down bit by bit, and one that does so once, for a third of the time: the
+ * quartiles lie close together, and a repeat would still be off by as much as the thirds differ. */
+START_TEST(slow_changes_are_in_the_spread)
+{
+    const struct moe_platform p = wanted();
+    repeats = DRIFT;
+    for (int i = 0; i < DRIFT; i++)
+        slow[i] = 1 + 0.01 * i;
+    derive(&p, L); /* medians of the thirds 1.015, 1.055, 1.095 */
+    ck_assert_double_eq_tol(constant("cpu.gflops_per_core")->spread, 0.08 / 1.055, 1e-6);
+    for (int i = 0; i < DRIFT; i++)
+        slow[i] = i < 4 ? 0.5 : 1;
+    derive(&p, L);
+    ck_assert_double_eq_tol(constant("cpu.gflops_per_core")->spread, 0.5, 1e-6);
+    for (int i = 0; i < DRIFT; i++)
+        slow[i] = 1;
+    derive(&p, L);
+    ck_assert_double_eq_tol(constant("cpu.gflops_per_core")->spread, 0, 1e-12);
+    repeats = REPEATS;
 }
 END_TEST
 
@@ -265,6 +295,7 @@ int main(void)
     TCase *tc = tcase_create("all");
     tcase_add_test(tc, the_platform_comes_back);
     tcase_add_test(tc, medians_and_spread);
+    tcase_add_test(tc, slow_changes_are_in_the_spread);
     tcase_add_test(tc, no_fixed_cost);
     tcase_add_test(tc, misses_that_start_early);
     tcase_add_test(tc, drift_is_no_overhead);
