@@ -76,6 +76,22 @@ START_TEST(grids_over_defaults)
 }
 END_TEST
 
+START_TEST(grids_of_several_traces_have_an_axis_of_them)
+{
+    struct moe_experiment x;
+    ck_assert_int_eq(parse(HEAD "axes: {threads: [1, 2]}\ngrids:\n"
+                                "  - {strategy: a}\n  - {trace: u}\n",
+                           &x),
+                     MOE_OK);
+    ck_assert_uint_eq(x.n_axes, 2);
+    ck_assert_str_eq(x.axes[1], "trace");
+    moe_experiment_release(&x);
+    ck_assert_int_eq(parse(HEAD "grids:\n  - {strategy: a}\n  - {trace: t}\n", &x), MOE_OK);
+    ck_assert_uint_eq(x.n_axes, 0);
+    moe_experiment_release(&x);
+}
+END_TEST
+
 START_TEST(no_axes_is_one_point)
 {
     struct moe_experiment x;
@@ -176,6 +192,7 @@ int main(void)
     tcase_add_test(tests, first_axis_is_slowest);
     tcase_add_test(tests, what_a_sweep_prints);
     tcase_add_test(tests, grids_over_defaults);
+    tcase_add_test(tests, grids_of_several_traces_have_an_axis_of_them);
     tcase_add_test(tests, no_axes_is_one_point);
     tcase_add_test(tests, values_that_are_no_range);
     tcase_add_test(tests, committed_files);
