@@ -390,8 +390,9 @@ const struct cli_command cli_calibrate = {
         "Measures what the simulator needs to know of this machine: CPU experts by threads, the\n"
         "link, the GPU, whole steps, power. Every round measures every constant once; a constant\n"
         "is the median over the rounds. Its spread says how far a repeat may be off: half of the\n"
-        "rounds' interquartile range, or the distance between the medians of their first, middle\n"
-        "and last third where that is more. What cannot be measured is a guess and says so.\n\n"
+        "rounds' interquartile range, or the distance between the medians of five parts of them,\n"
+        "one after the other, where that is more. What cannot be measured is a guess and says so.\n"
+        "\n"
         "On the device `host` the compute stream of a CPU thread takes the GPU's place. The keys\n"
         "are those of --device host:KEY=VALUE,...",
     .options = options,

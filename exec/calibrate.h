@@ -22,7 +22,7 @@
  * Rounds: every round measures each of them once, so that a machine that slows down or speeds up
  * moves all alike; the first round does not count. A constant is the median over the rounds, its
  * spread how far a repeat may be off: half of the interquartile range, or the distance between the
- * medians of the first, middle and last third of the rounds where that is more, over the median. */
+ * medians of five parts of the rounds, one after the other, where that is more, over the median. */
 #ifndef MOELAB_EXEC_CALIBRATE_H
 #define MOELAB_EXEC_CALIBRATE_H
 

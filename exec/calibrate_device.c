@@ -188,10 +188,13 @@ enum moe_status moe_cal_device_round(struct moe_calibrator *c, struct moe_cal_ro
     return s ? s : moe_cal_tick(c, err);
 }
 
-/* So many tokens that the products and not the weights' bytes take the time. */
+/* So many tokens that the products and not the weights' bytes take the time; from there on twice as
+ * many, and again, as long as that does not take long: what is fixed counts less and less. */
 static enum moe_status choose_many(struct moe_calibrator *c, struct moe_err *err)
 {
-    double before, now;
+    const double long_s = 0.1;
+    double before, now = 0;
+    int more = 2;
     struct shot shot = {moe_cal_largest(c), MANY, MANY_LEAST};
     c->many = MANY_LEAST;
     enum moe_status s = median_of(c, &shot, &before, err); /* the first warms up */
@@ -200,7 +203,7 @@ static enum moe_status choose_many(struct moe_calibrator *c, struct moe_err *err
     while (!s && 2 * c->many <= c->many_most) {
         shot.n_tokens = 2 * c->many;
         s = median_of(c, &shot, &now, err);
-        if (s || now > 1.8 * before)
+        if (s || (now > 1.8 * before && (more-- == 0 || now > long_s)))
             break;
         c->many *= 2;
         before = now;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARTS = 3 }; /* of the rounds */
+enum { PARTS = 5 }; /* of the rounds */
 
 /* t = fixed + bytes / rate through the medians of the smallest and the largest size: seconds. */
 struct line {
@@ -182,16 +182,16 @@ static double sorted_median(double *v, uint32_t n)
 }
 
 /* How far a repeat of the whole calibration may be off, as a share: half of what the middle half of
- * the rounds spans, or how far apart the medians of the first, middle and last third of them are,
- * where that is more. The thirds are such repeats, and show what changes slowly. values [n] in the
+ * the rounds spans, or how far apart the medians of five parts of them are, one after the other,
+ * where that is more. The parts are such repeats, and show what changes slowly. values [n] in the
  * order of the rounds; sorted after. */
 static double spread_of(double *values, uint32_t n)
 {
-    double third[MOE_CALIBRATE_REPEATS], lowest = INFINITY, highest = -INFINITY;
+    double part[MOE_CALIBRATE_REPEATS], lowest = INFINITY, highest = -INFINITY;
     for (uint32_t i = 0; i < PARTS && n >= 2 * PARTS; i++) {
         const uint32_t from = i * n / PARTS, end = (i + 1) * n / PARTS;
-        memcpy(third, values + from, (end - from) * sizeof *third);
-        const double median = sorted_median(third, end - from);
+        memcpy(part, values + from, (end - from) * sizeof *part);
+        const double median = sorted_median(part, end - from);
         lowest = fmin(lowest, median);
         highest = fmax(highest, median);
     }

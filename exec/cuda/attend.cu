@@ -24,12 +24,11 @@ void moe_cuda_attend(const struct moe_cuda_context *cuda, const struct moe_atten
     moe_cuda_routes(cuda, job);
 }
 
-void moe_cuda_expert(const struct moe_cuda_context *cuda, const struct moe_llm_config *config,
-                     const struct moe_expert_job *job)
+void moe_cuda_expert(const struct moe_cuda_context *cuda, const struct moe_expert_job *job)
 {
     const struct moe_expert_weights *w = job->weights;
     const struct moe_activations *a = job->a;
-    const size_t row = job->row, d = config->d_model, f = config->d_ffn;
+    const size_t row = job->row, d = w->w1.cols, f = w->w1.rows;
     if (job->n_tokens == 0)
         return;
     const struct moe_cuda_linear gate_up = {&w->w1, &w->w3, nullptr, a->ffn_h + row * f};

@@ -45,10 +45,7 @@ static void expert(struct moe_device *device, const struct moe_expert_job *job)
     struct moe_cuda_device *d = moe_cuda_of(device);
     if (!moe_cuda_enter(d))
         return;
-    struct moe_llm_config config = {};
-    config.d_ffn = job->weights->w1.rows;
-    config.d_model = job->weights->w1.cols;
-    moe_cuda_expert(&d->context, &config, job);
+    moe_cuda_expert(&d->context, job);
     moe_cuda_check(d, cudaGetLastError(), "queuing an expert");
 }
 

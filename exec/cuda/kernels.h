@@ -37,8 +37,7 @@ extern "C" {
 #endif
 
 void moe_cuda_attend(const struct moe_cuda_context *cuda, const struct moe_attend_job *job);
-void moe_cuda_expert(const struct moe_cuda_context *cuda, const struct moe_llm_config *config,
-                     const struct moe_expert_job *job);
+void moe_cuda_expert(const struct moe_cuda_context *cuda, const struct moe_expert_job *job);
 void moe_cuda_combine(const struct moe_cuda_context *cuda, const struct moe_combine_job *job);
 void moe_cuda_head(const struct moe_cuda_context *cuda, const struct moe_head_job *job);
 

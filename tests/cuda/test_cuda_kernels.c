@@ -102,7 +102,7 @@ static void run_experts(struct world *w, struct moe_pool *pool, const struct moe
         const struct moe_expert_job gpu = {weights, c->first[e], c->count[e], &w->gpu.a};
         if (job.n_tokens)
             moe_pool_experts(pool, &job, 1);
-        moe_cuda_expert(cuda, &w->config, &gpu);
+        moe_cuda_expert(cuda, &gpu);
     }
     cuda_emulation_stream_sync(cuda->stream);
     const size_t tk = (size_t)c->n * z->top_k;

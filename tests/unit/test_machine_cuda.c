@@ -3,22 +3,12 @@
  * otherwise, and the same whatever is delayed. A GPU offers no delays: they are made by copies of
  * random lengths in every stream and by threads that linger (shaken_device.h). Skipped where there
  * is no device. */
+#include "cuda_suite.h"
 #include "tests/unit/hybrid_case.h"
 #include "tests/unit/shaken_device.h"
 
 /* One kernel path rounds activations to 16 bits of mantissa, as the golden logits allow. */
 static const double fast_limit = 3e-4;
-
-static struct moe_device *open_cuda(const char *kernels, bool deterministic)
-{
-    struct moe_device *device = NULL;
-    struct moe_err err = {0};
-    const struct moe_device_options options = {
-        .spec = "cuda", .kernels = kernels, .deterministic = deterministic};
-    const enum moe_status s = moe_device_open(&device, &options, &err);
-    ck_assert_msg(s == MOE_OK, "%s", err.text);
-    return device;
-}
 
 /* Every strategy and geometry one after the other. */
 static void run_cases(const struct subject *x, bool deterministic)
@@ -77,33 +67,12 @@ START_TEST(random_delays_change_nothing)
 }
 END_TEST
 
-static TCase *group(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-    tcase_set_timeout(tests, 0);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 int main(void)
 {
-    struct moe_device *device = NULL;
-    struct moe_err err = {0};
-    if (moe_device_open(&device, &(struct moe_device_options){.spec = "cuda"}, &err)) {
-        printf("skipped: %s\n", err.text);
-        return err.status == MOE_ERR_UNSUPPORTED ? 77 : 1;
-    }
-    printf("%s\n", device->name);
-    moe_device_close(device);
     Suite *suite = suite_create("machine_cuda");
     tcase_add_loop_test(group(suite, "bits"), deterministic_runs_have_the_bits_of_the_cpu, 0,
                         N_MODELS);
     tcase_add_loop_test(group(suite, "fast"), fast_runs_are_near_the_cpu, 0, N_MODELS);
     tcase_add_test(group(suite, "delays"), random_delays_change_nothing);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_on_cuda(suite);
 }

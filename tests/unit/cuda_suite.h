@@ -1,0 +1,51 @@
+/* What the tests on a real GPU share: opening it, or skipping where there is none. */
+#ifndef MOELAB_TESTS_CUDA_SUITE_H
+#define MOELAB_TESTS_CUDA_SUITE_H
+
+#include "exec/device.h"
+
+#include <check.h>
+#include <stdio.h>
+
+static inline struct moe_device *open_cuda(const char *kernels, bool deterministic)
+{
+    struct moe_device *device = NULL;
+    struct moe_err err = {0};
+    const struct moe_device_options options = {
+        .spec = "cuda", .kernels = kernels, .deterministic = deterministic};
+    const enum moe_status s = moe_device_open(&device, &options, &err);
+    ck_assert_msg(s == MOE_OK, "%s", err.text);
+    return device;
+}
+
+/* A case of the suite by a name for CK_RUN_CASE, without a time limit. */
+static inline TCase *group(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+    tcase_set_timeout(tests, 0);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+/* Exit code of main: 77 where there is no GPU. Takes the suite. */
+static inline int run_on_cuda(Suite *suite)
+{
+    struct moe_device *device = NULL;
+    struct moe_err err = {0};
+    SRunner *runner = srunner_create(suite);
+    int code;
+    if (moe_device_open(&device, &(struct moe_device_options){.spec = "cuda"}, &err)) {
+        printf("skipped: %s\n", err.text);
+        code = err.status == MOE_ERR_UNSUPPORTED ? 77 : 1;
+    } else {
+        printf("%s\n", device->name);
+        moe_device_close(device);
+        srunner_set_fork_status(runner, CK_NOFORK);
+        srunner_run_all(runner, CK_NORMAL);
+        code = srunner_ntests_failed(runner) != 0;
+    }
+    srunner_free(runner);
+    return code;
+}
+
+#endif
