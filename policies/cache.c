@@ -45,7 +45,8 @@ static void empty_all(struct moe_cache *c)
             moe_cache_end_prefetch(c, &c->slot[pool->first_slot + s]);
             c->slot[pool->first_slot + s] = (struct moe_cache_slot){.key = MOE_NO_KEY, .pool = p};
         }
-        memset(pool->state, 0, pool->state_size);
+        if (c->clears > 0) /* else it is new */
+            memset(pool->state, 0, pool->state_size);
         c->ops->init(pool->state, &env);
     }
 }
@@ -71,10 +72,10 @@ static bool alloc_states(struct moe_cache *c)
     size_t total;
     if (!measure_states(c, &total))
         return false;
-    c->states = aligned_alloc(STATE_ALIGN, total ? total : STATE_ALIGN);
+    c->states = calloc(1, total + STATE_ALIGN); /* pages that no policy writes cost nothing */
     if (!c->states)
         return false;
-    char *at = c->states;
+    char *at = (char *)c->states + (STATE_ALIGN - (uintptr_t)c->states % STATE_ALIGN);
     for (uint32_t p = 0; p < c->geometry->n_pools; p++) {
         c->pool[p].state = at;
         at += c->pool[p].state_size;

@@ -98,6 +98,7 @@ static void collect(const struct moe_eam *st, struct moe_eam_collection *c)
 void moe_eam_sequence(struct moe_eam *st)
 {
     clear_products(st);
+    st->version++; /* members are replaced */
     for (int p = 0; p < 2; p++)
         collect(st, &st->of[p]);
     clear_products(st);
@@ -106,6 +107,7 @@ void moe_eam_sequence(struct moe_eam *st)
 void moe_eam_route(struct moe_eam *st, const struct moe_route *route)
 {
     struct moe_eam_collection *c = &st->of[route->phase];
+    st->version += st->phase != route->phase;
     st->phase = route->phase;
     st->matched = false;
     for (uint32_t i = 0; i < route->n; i++) {
@@ -116,21 +118,26 @@ void moe_eam_route(struct moe_eam *st, const struct moe_route *route)
     }
 }
 
-static void find_matches(struct moe_eam *st)
+/* Writes over the latest matches from the first on: the version changes where one is another. */
+void moe_eam_match(struct moe_eam *st)
 {
     const struct moe_eam_collection *c = &st->of[st->phase];
     double best = -1;
+    uint32_t n = 0, before = st->n_match;
+    bool same = true;
+    if (st->matched)
+        return;
     st->matched = true;
-    st->n_match = 0;
+    for (uint32_t j = 0; j < c->n; j++)
+        best = cosine(c, j) > best ? cosine(c, j) : best;
     for (uint32_t j = 0; j < c->n; j++) {
-        double similar = cosine(c, j);
-        if (similar < best)
+        if (cosine(c, j) < best)
             continue;
-        if (similar > best)
-            st->n_match = 0;
-        best = similar;
-        st->match[st->n_match++] = j;
+        same = same && n < before && st->match[n] == j;
+        st->match[n++] = j;
     }
+    st->n_match = n;
+    st->version += !same || n != before;
 }
 
 double moe_eam_share(struct moe_eam *st, moe_key key)
@@ -138,8 +145,7 @@ double moe_eam_share(struct moe_eam *st, moe_key key)
     const struct moe_eam_collection *c = &st->of[st->phase];
     uint32_t layer = key / st->n_experts;
     double count = 0, row = 0;
-    if (!st->matched)
-        find_matches(st);
+    moe_eam_match(st);
     for (uint32_t i = 0; i < st->n_match; i++) {
         count += (double)c->count[(size_t)key * st->capacity + st->match[i]];
         row += (double)c->row[(size_t)layer * st->capacity + st->match[i]];

@@ -25,7 +25,8 @@ struct moe_eam {
     enum moe_phase phase; /* of the latest event */
     bool matched;         /* match is of the latest event */
     uint32_t n_match;
-    uint32_t *match; /* [capacity] the most similar members */
+    uint32_t *match;  /* [capacity] the most similar members */
+    uint64_t version; /* of what is predicted: another whenever a share may have changed */
 };
 
 /* Bytes of the arrays, which need 4-byte alignment and must be zero before moe_eam_init. */
@@ -37,6 +38,9 @@ void moe_eam_init(struct moe_eam *eam, uint32_t n_layers, uint32_t n_experts, ui
 void moe_eam_sequence(struct moe_eam *eam);
 void moe_eam_step(struct moe_eam *eam); /* a forward pass begins */
 void moe_eam_route(struct moe_eam *eam, const struct moe_route *route);
+
+/* Finds the most similar members, where that was not done since the latest event. */
+void moe_eam_match(struct moe_eam *eam);
 
 /* How probable an expert is in its layer, in 0..1; 0 also where nothing is known. */
 double moe_eam_share(struct moe_eam *eam, moe_key key);

@@ -1,24 +1,25 @@
 /* MoE-Infinity, the paper's rule: the cached expert with the smallest (probability + eps) *
- * (1 - layer / L) goes, probabilities as eam.h predicts them; equal priorities go by recency. */
+ * (1 - layer / L) goes, probabilities as eam.h predicts them; equal priorities go by recency.
+ * Priorities are reckoned anew for all when the prediction is another one. */
 #include "policies/eam.h"
 #include "policies/registry.h"
+#include "policies/slot_tree.h"
+
+#include <string.h>
 
 struct params {
     uint64_t capacity;
     double eps;
 };
 
-struct slot {
-    uint64_t last; /* time of the last use, in uses of the pool */
-    moe_key key;
-};
-
 struct state {
-    struct moe_eam eam; /* its arrays lie behind slot */
-    uint64_t now;
+    struct moe_eam eam; /* its arrays lie behind the tree's */
+    uint64_t now;       /* uses of the pool */
+    uint64_t version;   /* of the prediction that the tree was built for */
     double eps;
     uint32_t n_slots;
-    struct slot slot[]; /* [n_slots] */
+    struct moe_slot_tree tree; /* by priority, then by time of the last use */
+    moe_key key[];             /* [n_slots] MOE_NO_KEY: empty until now */
 };
 
 static const struct moe_param table[] = {
@@ -40,10 +41,15 @@ static const struct moe_param table[] = {
     {0},
 };
 
+static size_t key_bytes(const struct moe_policy_env *env)
+{
+    return ((size_t)env->n_slots + 1) / 2 * 2 * sizeof(moe_key); /* the tree's are aligned to 8 */
+}
+
 static size_t state_size(const struct moe_policy_env *env)
 {
     const struct params *params = env->params;
-    return sizeof(struct state) + env->n_slots * sizeof(struct slot) +
+    return sizeof(struct state) + key_bytes(env) + moe_slot_tree_size(env) +
            moe_eam_size(env->n_layers, env->n_experts, params->capacity);
 }
 
@@ -53,8 +59,12 @@ static void init(void *state, const struct moe_policy_env *env)
     const struct params *params = env->params;
     st->n_slots = env->n_slots;
     st->eps = params->eps;
+    char *at = (char *)st->key + key_bytes(env);
+    for (uint32_t i = 0; i < env->n_slots; i++)
+        st->key[i] = MOE_NO_KEY;
+    moe_slot_tree_init(&st->tree, env, at);
     moe_eam_init(&st->eam, env->n_layers, env->n_experts, params->capacity,
-                 st->slot + env->n_slots);
+                 at + moe_slot_tree_size(env));
 }
 
 static void on_sequence(void *state)
@@ -72,42 +82,44 @@ static void on_route(void *state, const struct moe_route *route)
     moe_eam_route(&((struct state *)state)->eam, route);
 }
 
+/* Priorities are not negative: their bits have their order. */
+static uint64_t priority(struct state *st, moe_key key)
+{
+    struct moe_eam *eam = &st->eam;
+    uint32_t layer = key / eam->n_experts;
+    double p = (moe_eam_share(eam, key) + st->eps) * (1 - (double)layer / eam->n_layers);
+    uint64_t bits;
+    memcpy(&bits, &p, sizeof bits);
+    return bits;
+}
+
 static void on_hit(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     (void)key;
-    st->slot[slot].last = ++st->now;
+    struct moe_rank rank = {st->tree.rank[slot].first, ++st->now};
+    moe_slot_tree_set(&st->tree, slot, rank);
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    st->slot[slot] = (struct slot){++st->now, key};
-}
-
-static double priority(struct state *st, moe_key key)
-{
-    struct moe_eam *eam = &st->eam;
-    uint32_t layer = key / eam->n_experts;
-    return (moe_eam_share(eam, key) + st->eps) * (1 - (double)layer / eam->n_layers);
+    st->key[slot] = key;
+    moe_slot_tree_set(&st->tree, slot, (struct moe_rank){priority(st, key), ++st->now});
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    moe_slot best = MOE_NO_SLOT;
-    double least = 0;
-    for (uint32_t s = 0; s < st->n_slots; s++) {
-        if (req->pinned[s])
-            continue;
-        double p = priority(st, st->slot[s].key);
-        bool equal = best != MOE_NO_SLOT && !(p < least) && !(p > least);
-        if (best == MOE_NO_SLOT || p < least || (equal && st->slot[s].last < st->slot[best].last)) {
-            best = (moe_slot)s;
-            least = p;
-        }
+    moe_eam_match(&st->eam);
+    if (st->version != st->eam.version) {
+        st->version = st->eam.version;
+        for (uint32_t s = 0; s < st->n_slots; s++)
+            if (st->key[s] != MOE_NO_KEY)
+                st->tree.rank[s].first = priority(st, st->key[s]);
+        moe_slot_tree_build(&st->tree);
     }
-    return best;
+    return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
 }
 
 const struct moe_policy_ops moe_policy_moe_infinity = {
