@@ -36,8 +36,7 @@ enum moe_status moe_team_open(double lost_after, struct moe_team **out, struct m
         return MOE_OK;
     enum moe_status s = moe_team_mpi_open(&link, err);
     if (s)
-        return moe_fail_prefix(err, "%s started %" PRIu32 " processes, but", launch.by,
-                               launch.size);
+        return moe_fail_prefix(err, "%s started %" PRIu32 " processes", launch.by, launch.size);
     if (link.size == launch.size)
         return moe_team_over(&link, lost_after, out, err);
     if (link.size > 1)

@@ -22,7 +22,9 @@ struct hub {
     pthread_mutex_t lock;
     struct hub_message *first[HUB_RANKS], *last[HUB_RANKS];
     bool unplugged[HUB_RANKS];
-    int closed_with[HUB_RANKS]; /* enum moe_leave */
+    _Atomic int sent[HUB_RANKS]; /* messages of each rank */
+    int closed_with[HUB_RANKS];  /* enum moe_leave */
+    _Atomic int n_closed;
 };
 
 struct hub_link {
@@ -49,6 +51,7 @@ static enum moe_status hub_send(void *self, uint32_t to, char *bytes, size_t siz
         hub->first[to] = hub->last[to] = message;
     }
     pthread_mutex_unlock(&hub->lock);
+    hub->sent[link->rank]++;
     return MOE_OK;
 }
 
@@ -79,6 +82,7 @@ static void hub_close(void *self, uint64_t wait_ns, enum moe_leave how)
     struct hub_link *link = self;
     (void)wait_ns;
     link->hub->closed_with[link->rank] = how;
+    link->hub->n_closed++;
     free(link);
 }
 

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 enum { ITEMS = 500, NONE = 99 };
 
@@ -16,9 +17,11 @@ struct job {
     uint32_t ranks, threads, maps;
     bool share;
     double lost_after;
-    size_t fail_at, unplug_at; /* the item that fails; the one that unplugs its rank, once */
-    uint32_t stranger;         /* rank with another identity */
-    uint32_t unprepared;       /* rank that fails before its first map */
+    size_t fail_at;      /* item */
+    bool unplug;         /* the first rank but 0 that runs an item is unplugged by it */
+    bool unplug_last;    /* rank 1 is unplugged when rank 0 has all results */
+    uint32_t stranger;   /* rank with another identity */
+    uint32_t unprepared; /* rank that fails before its first map */
     const bool *skip;
     _Atomic int runs[ITEMS]; /* of each item, on any rank */
     _Atomic int unplugged;
@@ -30,6 +33,7 @@ struct rank {
     pthread_t thread;
     int done[ITEMS]; /* results that were taken there */
     uint64_t sum;
+    size_t n_done;
     enum moe_status s, closed;
     struct moe_err err;
 };
@@ -42,7 +46,13 @@ static enum moe_status run_item(void *context, size_t i, char **bytes, size_t *s
     job->runs[i]++;
     if (i == job->fail_at)
         return moe_fail(err, MOE_ERR_INPUT, "item %zu is bad", i);
-    if (i == job->unplug_at && rank->rank > 0 && job->unplugged++ == 0)
+    /* What is to happen while items are run happens before the first one ends: rank 0 leaves them
+     * to others until one is unplugged, all wait until a stranger or a failed rank has said so. */
+    while ((job->unplug && rank->rank == 0 && !job->unplugged && job->hub.n_closed == 0) ||
+           (job->stranger < HUB_RANKS && !job->hub.sent[job->stranger]) ||
+           (job->unprepared < HUB_RANKS && !job->hub.sent[job->unprepared]))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    if (job->unplug && rank->rank > 0 && job->unplugged++ == 0)
         hub_unplug(&job->hub, rank->rank);
     *size = 8 + i % 40; /* results of many sizes */
     *bytes = calloc(1, *size);
@@ -63,6 +73,9 @@ static enum moe_status take_item(void *context, size_t i, const char *bytes, siz
     ck_assert(size == 8 + i % 40 && value == i * i + 7);
     rank->done[i]++;
     rank->sum += value;
+    rank->n_done++;
+    if (rank->job->unplug_last && rank->rank == 0 && rank->n_done == ITEMS)
+        hub_unplug(&rank->job->hub, 1);
     return MOE_OK;
 }
 
@@ -95,7 +108,6 @@ static struct job plain(uint32_t ranks, uint32_t threads)
                         .maps = 1,
                         .lost_after = 60,
                         .fail_at = ITEMS,
-                        .unplug_at = ITEMS,
                         .stranger = NONE,
                         .unprepared = NONE};
 }
@@ -234,19 +246,33 @@ END_TEST
 START_TEST(a_rank_is_lost)
 {
     struct job job = plain(3, 1);
-    job.unplug_at = 100;
-    job.lost_after = 0.2;
+    job.unplug = true;
+    job.lost_after = 0.6;
     struct rank *r = run_job(&job);
     ck_assert_msg(r[0].s == MOE_OK, "%s", r[0].err.text);
     each_item_is_taken(&r[0], 1);
     uint32_t lost = job.hub.unplugged[1] ? 1 : 2;
-    if (job.unplugged) { /* else rank 0 ran that item */
-        ck_assert_int_eq(r[lost].s, MOE_ERR_IO);
-        ck_assert(strstr(r[lost].err.text, "rank 0 was not heard of for 0.2 s") != NULL);
-        ck_assert_int_eq(job.hub.closed_with[lost], MOE_LEAVE_BROKEN);
-        ck_assert_int_eq(job.hub.closed_with[0], MOE_LEAVE_SOME);
-        ck_assert_int_eq(job.hub.closed_with[3 - lost], MOE_LEAVE_SOME);
-    }
+    ck_assert_int_eq(r[lost].s, MOE_ERR_IO);
+    ck_assert(strstr(r[lost].err.text, "rank 0 was not heard of for 0.6 s") != NULL);
+    ck_assert_int_eq(job.hub.closed_with[lost], MOE_LEAVE_BROKEN);
+    ck_assert_int_eq(job.hub.closed_with[0], MOE_LEAVE_SOME);
+    ck_assert_int_eq(job.hub.closed_with[3 - lost], MOE_LEAVE_SOME);
+    free(r);
+}
+END_TEST
+
+/* One that has nothing to do any more is not waited for, either. */
+START_TEST(a_rank_is_lost_at_the_end)
+{
+    struct job job = plain(3, 1);
+    job.unplug_last = true;
+    job.lost_after = 0.6;
+    struct rank *r = run_job(&job);
+    each_item_is_taken(&r[0], 1);
+    ck_assert_int_eq(r[2].s, MOE_OK);
+    ck_assert_int_eq(job.hub.closed_with[0], MOE_LEAVE_SOME);
+    ck_assert_int_eq(job.hub.closed_with[1], MOE_LEAVE_BROKEN);
+    ck_assert_int_eq(job.hub.closed_with[2], MOE_LEAVE_SOME);
     free(r);
 }
 END_TEST
@@ -349,6 +375,7 @@ int main(void)
     tcase_add_test(t, a_rank_cannot_prepare);
     tcase_add_test(t, other_inputs);
     tcase_add_test(t, a_rank_is_lost);
+    tcase_add_test(t, a_rank_is_lost_at_the_end);
     tcase_add_test(t, dealt_by_hand);
     tcase_add_test(t, asking);
     tcase_add_test(t, plans_by_hand);
