@@ -42,8 +42,8 @@ enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, dou
     double value[MAX_REPEATS];
     uint64_t amount = 0, spent = 0;
     uint32_t n = 0;
-    /* the first run warms up and is not counted */
-    for (uint32_t i = 0; i <= bench->repeats && (n == 0 || spent < SLOW_NS); i++) {
+    /* the first run warms up and is not counted, unless it took too long for another */
+    for (uint32_t i = 0; i <= bench->repeats && spent < SLOW_NS; i++) {
         uint64_t start = cpu_ns();
         enum moe_status s = run(subject, &amount, err);
         uint64_t ns = cpu_ns() - start;
@@ -53,7 +53,7 @@ enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, dou
             return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted in case '%s'", name);
         double seconds = (double)(ns ? ns : 1) * 1e-9;
         spent += ns;
-        if (i > 0)
+        if (i > 0 || spent >= SLOW_NS)
             value[n++] = amount ? (double)amount / seconds * 1e-6 : seconds;
     }
     moe_sort_f64(value, n);

@@ -11,7 +11,7 @@ struct moe_bench_options {
     const char *stream_path;              /* HDF5 trace for the streaming case, or NULL: left out */
     const struct moe_sim_input *simulate; /* the timed case, or NULL: left out */
     const char *policies;                 /* "all" or one, over two shapes; NULL or "": none */
-    uint64_t policy_accesses;             /* of each of its cases; 0: 1.5 million */
+    uint64_t policy_accesses;             /* of each of its cases; 0: 500,000 */
 };
 
 struct moe_bench_row {

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_ACCESSES = 1500000 };
+enum { DEFAULT_ACCESSES = 500000 };
 
 /* Goals of issue 6, in million accesses a second: of any policy, and of the three simplest. */
 static const double goal_of_all = 20, goal_of_simple = 100;
