@@ -496,9 +496,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                                           .team = team};
     if (!s)
         s = moe_tune(&tune, &result, err);
-    s = moe_team_close(team, s, err);
     if (!s && first)
         s = write_all(&(struct report){call, &in, &result}, err);
+    s = moe_team_close(team, s, err);
     moe_tune_release(&result);
     moe_trace_release(&in.trace);
     return s;

@@ -242,7 +242,7 @@ enum moe_status moe_sweep_merge(const char *const *paths, size_t n, const char *
                                 size_t *n_points, struct moe_err *err)
 {
     struct merge m = {0};
-    enum moe_status s = MOE_OK;
+    enum moe_status s = n ? MOE_OK : moe_fail(err, MOE_ERR_USAGE, "no shards to merge");
     for (size_t i = 0; !s && i < n; i++) {
         struct part p = {0};
         s = read_part(paths[i], &p, err);

@@ -50,6 +50,7 @@ static void drop_complete(struct mpi_link *link)
     }
 }
 
+/* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): drop_complete tests every request */
 static enum moe_status mpi_send(void *self, uint32_t to, char *bytes, size_t size,
                                 struct moe_err *err)
 {
@@ -70,6 +71,7 @@ static enum moe_status mpi_send(void *self, uint32_t to, char *bytes, size_t siz
     link->sent = sent;
     return MOE_OK;
 }
+/* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */
 
 static enum moe_status mpi_poll(void *self, uint32_t *from, char **bytes, size_t *size,
                                 struct moe_err *err)

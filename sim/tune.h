@@ -16,8 +16,8 @@
 #include "policies/platform.h"
 #include "policies/result.h"
 #include "policies/strategy.h"
-#include "sim/tune_compare.h"
 #include "sim/team.h"
+#include "sim/tune_compare.h"
 #include "sim/tune_split.h"
 #include "traces/model.h"
 
@@ -33,8 +33,8 @@ struct moe_tune_options {
     uint64_t n_rungs;                /* of halving; 0: until n_keep are left */
     uint64_t max_tokens;             /* decode tokens to train on; 0: all */
     uint64_t seed;                   /* of the division, the sample, and resampling */
-    uint32_t jobs;                   /* threads of the search, of this process; 0: all it may have */
-    struct moe_team *team;           /* NULL: this process alone. All ranks get the same result */
+    uint32_t jobs;         /* threads of the search, of this process; 0: all it may have */
+    struct moe_team *team; /* NULL: this process alone. All ranks get the same result */
 };
 
 /* Designs that the winner is held against, each at its best on the training part. */
