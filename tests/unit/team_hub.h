@@ -81,7 +81,7 @@ static void hub_close(void *self, uint64_t wait_ns, enum moe_leave how)
 {
     struct hub_link *link = self;
     (void)wait_ns;
-    link->hub->closed_with[link->rank] = how;
+    link->hub->closed_with[link->rank] = (int)how;
     link->hub->n_closed++;
     free(link);
 }
