@@ -149,6 +149,24 @@ static size_t count_params(const struct moe_param *params)
     return n;
 }
 
+/* Without --format, a table's file has the form that its name ends in. */
+static enum moe_status infer_format(struct parser *p, struct moe_err *err)
+{
+    static const char *const files[] = {"output", "table"}, *const forms[] = {"tsv", "json"};
+    const struct moe_param *table = p->command->options;
+    const struct moe_param *format = table ? moe_param_find(table, "format") : NULL;
+    if (!format || format->type != MOE_PARAM_CHOICE || p->given[format - table])
+        return MOE_OK;
+    for (size_t i = 0; i < 4; i++) {
+        const struct moe_param *file = moe_param_find(table, files[i / 2]);
+        const char *path = file ? (const char *)p->options + file->offset : "";
+        const char *dot = strrchr(path, '.');
+        if (dot && strcmp(dot + 1, forms[i % 2]) == 0)
+            return moe_param_set(format, p->options, forms[i % 2], err);
+    }
+    return MOE_OK;
+}
+
 enum moe_status cli_parse(const struct cli_command *command, int argc, char **argv,
                           struct cli_call *call, int *help, struct moe_err *err)
 {
@@ -170,7 +188,8 @@ enum moe_status cli_parse(const struct cli_command *command, int argc, char **ar
         return moe_fail_memory(err, "the command line");
     if (command->options)
         moe_params_default(command->options, p.options);
-    return parse_words(&p, help, err);
+    enum moe_status s = parse_words(&p, help, err);
+    return s ? s : infer_format(&p, err);
 }
 
 void cli_call_release(struct cli_call *call)

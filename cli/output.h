@@ -16,7 +16,8 @@ enum cli_format { CLI_TEXT, CLI_TSV, CLI_JSON };
 #define CLI_OPTION_FORMAT(owner)                                                                   \
     {                                                                                              \
         .name = "format", .type = MOE_PARAM_CHOICE, .offset = offsetof(owner, format),             \
-        .default_text = "text", .choices = "text|tsv|json", .help = "form of the result"           \
+        .default_text = "text", .choices = "text|tsv|json",                                        \
+        .help = "form of the result; not given: as its file's name ends in .tsv or .json"          \
     }
 #define CLI_OPTION_OUTPUT(owner, text)                                                             \
     {                                                                                              \

@@ -18,6 +18,14 @@ expect 2 "geometry" "$moelab" sim "$trace" --model tiny-mixtral --geometry 9x2 \
 absent "$folder/c.txt"
 absent "$folder/c.txt.part"
 
+# A file's ending tells the form of the table in it, unless --format does.
+expect 0 "" sim --output "$folder/r.tsv"
+expect 0 "" sim --output "$folder/r.json"
+expect 0 "" sim --output "$folder/text.tsv" --format text
+holds "TSV" grep -q "^# program: moelab" "$folder/r.tsv"
+holds "JSON" grep -q '^{' "$folder/r.json"
+holds "text" grep -qE '^tokens_per_s +[0-9]' "$folder/text.tsv"
+
 # The gap split, and rules that need a platform.
 expect 0 "gap_late_fill_ms_per_token" sim --gap
 expect 0 "tokens_per_s" sim --policy opt-time --set admission=q-star
