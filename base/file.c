@@ -128,12 +128,18 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
     return MOE_OK;
 }
 
+/* Why a write failed that was some time ago: a file that is given up can take one byte more. */
+static int ask_why(const struct moe_output *out)
+{
+    return out->temporary && write(fileno(out->stream), "", 1) < 0 ? errno : EIO;
+}
+
 /* Flushes and closes; 0 or the errno of the first thing that failed. */
 static int close_stream(struct moe_output *out)
 {
     errno = 0;
     int bad = fflush(out->stream) != 0 || ferror(out->stream);
-    int number = bad ? (errno ? errno : EIO) : 0;
+    int number = bad ? (errno ? errno : ask_why(out)) : 0;
     if (!number && out->temporary && fsync(fileno(out->stream)))
         number = errno;
     if (out->stream != stdout && fclose(out->stream) && !number)

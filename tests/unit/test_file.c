@@ -190,23 +190,27 @@ START_TEST(devices)
 END_TEST
 
 /* A disk that fills up under a regular file: its temporary is deleted, and the old content
- * stays. The descriptor is swapped for that of a full device. */
+ * stays. The descriptor is swapped for that of a full device. Of what is written past the buffer
+ * only the stream's error is left when it is committed. */
 START_TEST(failed_commit)
 {
-    struct moe_output out;
-    write_text("o", "old");
-    ck_assert_int_eq(moe_output_create(&out, in_folder("o"), &err), MOE_OK);
-    fputs("new", out.stream);
-    int full = open("/dev/full", O_WRONLY);
-    ck_assert_int_ge(full, 0);
-    ck_assert_int_ge(dup2(full, fileno(out.stream)), 0);
-    close(full);
-    ck_assert_int_eq(moe_output_commit(&out, &err), MOE_ERR_IO);
-    ck_assert_ptr_nonnull(strstr(err.text, "/o': No space left on device"));
-    ck_assert_int_eq(strncmp(err.text, "cannot write '", 14), 0);
-    expect_text("o", "old");
-    ck_assert(!exists(temporary("o")));
-    unlink(in_folder("o"));
+    static const char much[1 << 20];
+    for (size_t n = 3; n <= sizeof much; n += sizeof much - 3) {
+        struct moe_output out;
+        write_text("o", "old");
+        ck_assert_int_eq(moe_output_create(&out, in_folder("o"), &err), MOE_OK);
+        int full = open("/dev/full", O_WRONLY);
+        ck_assert_int_ge(full, 0);
+        ck_assert_int_ge(dup2(full, fileno(out.stream)), 0);
+        close(full);
+        fwrite(much, 1, n, out.stream);
+        ck_assert_int_eq(moe_output_commit(&out, &err), MOE_ERR_IO);
+        ck_assert_ptr_nonnull(strstr(err.text, "/o': No space left on device"));
+        ck_assert_int_eq(strncmp(err.text, "cannot write '", 14), 0);
+        expect_text("o", "old");
+        ck_assert(!exists(temporary("o")));
+        unlink(in_folder("o"));
+    }
 }
 END_TEST
 
