@@ -3,6 +3,7 @@
 
 #include "base/rng.h"
 #include "base/yaml.h"
+#include "sanitizer.h"
 
 #include <check.h>
 #include <math.h>
@@ -181,7 +182,7 @@ START_TEST(random_platforms_come_back)
 {
     struct moe_rng rng;
     moe_rng_init(&rng, 31);
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < (ADDRESS_SANITIZER ? 300 : 2000); i++) {
         char origin[64], head[64];
         const struct moe_platform p = random_platform(&rng);
         random_text(&rng, origin, sizeof origin);
