@@ -144,8 +144,9 @@ static enum moe_status measure(const struct options *o, struct moe_table *table,
     struct moe_kernel_bench bench = {.d_model = (uint32_t)o->d_model,
                                      .d_ffn = (uint32_t)o->d_ffn,
                                      .n_experts = (uint32_t)o->experts,
-                                     .repeats = (uint32_t)o->repeats,
-                                     .peer = o->peers};
+                                     .repeats = (uint32_t)o->repeats};
+    struct moe_gemm gemm = {0};
+    struct moe_err absent;
     enum moe_status s = parse(o, &bench, &threads, &tokens, err);
     if (s)
         return s;
@@ -157,10 +158,15 @@ static enum moe_status measure(const struct options *o, struct moe_table *table,
     if (bytes < 2 * cache)
         moe_log("the experts are less than twice the last-level cache: rates are partly the "
                 "cache's");
+    if (o->peers && moe_gemm_open(&gemm, &absent))
+        moe_log("%s", absent.text);
+    bench.peer = gemm.library ? &gemm : NULL;
     moe_table_note(table, "repeats", "%u", bench.repeats);
     moe_table_note(table, "weights_bytes", "%llu", (unsigned long long)bytes);
     moe_table_note(table, "cache_bytes", "%llu", (unsigned long long)cache);
-    return moe_bench_kernels(&bench, add_row, table, err);
+    s = moe_bench_kernels(&bench, add_row, table, err);
+    moe_gemm_close(&gemm);
+    return s;
 }
 
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)

@@ -21,7 +21,7 @@ function(moelab_make_static target)
         if(name MATCHES "^(m|dl|pthread|rt)$")
             list(APPEND libraries ${name})
         else()
-            moelab_static_library(libraries ${name} ${HDF5_LIBRARY_DIRS} ${OPENBLAS_LIBRARY_DIRS}
+            moelab_static_library(libraries ${name} ${HDF5_LIBRARY_DIRS}
                 ${HDF5_C_LIBRARY_DIR})
         endif()
     endforeach()
@@ -32,7 +32,6 @@ endfunction()
 get_filename_component(HDF5_C_LIBRARY_DIR "${HDF5_C_LIBRARY_hdf5}" DIRECTORY)
 moelab_make_static(PkgConfig::YAML yaml)
 moelab_make_static(PkgConfig::JANSSON jansson)
-moelab_make_static(PkgConfig::OPENBLAS openblas gfortran quadmath m pthread)
 moelab_static_library(zlib z) # an imported library itself
 set_target_properties(ZLIB::ZLIB PROPERTIES IMPORTED_LOCATION "${zlib}"
     IMPORTED_LOCATION_RELEASE "${zlib}")

@@ -3,7 +3,6 @@
 #include "base/numbers.h"
 #include "base/progress.h"
 #include "exec/bench_memory.h"
-#include "exec/gemm.h"
 
 #include <stdlib.h>
 
@@ -77,7 +76,7 @@ static double run_matrix(struct work *work, enum moe_dtype dtype, uint32_t token
         moe_pool_each(work->pool, rows, convert_row, &c);
         w = work->converted;
     }
-    moe_gemm_f32(w, rows, d, work->x, tokens, work->y, work->threads);
+    moe_gemm_f32(work->bench->peer, w, rows, d, work->x, tokens, work->y, work->threads);
     return moe_bench_seconds_since(start);
 }
 

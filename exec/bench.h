@@ -3,6 +3,7 @@
 #ifndef MOELAB_EXEC_BENCH_H
 #define MOELAB_EXEC_BENCH_H
 
+#include "exec/gemm.h"
 #include "exec/kernels.h"
 
 struct moe_kernel_bench {
@@ -15,7 +16,7 @@ struct moe_kernel_bench {
     uint32_t n_threads;
     const uint32_t *tokens; /* [n_tokens], each 2..4096: many tokens */
     uint32_t n_tokens;
-    bool peer; /* OpenBLAS as well */
+    const struct moe_gemm *peer; /* OpenBLAS as well; NULL: not */
 };
 
 struct moe_kernel_bench_row {

@@ -12,10 +12,10 @@ build libhdf5-dev      command:h5cc
 build libyaml-dev      library:yaml-0.1
 build zlib1g-dev       library:zlib
 build libjansson-dev   library:jansson
-build libopenblas-dev  library:openblas
 build libsentencepiece-dev library:sentencepiece
 plot  gnuplot-nox      command:gnuplot
 test  check            library:check
+test  libopenblas-dev  library:openblas
 test  libopenmpi-dev   command:mpicc
 test  hdf5-tools       command:h5dump
 test  sentencepiece    command:spm_encode

@@ -19,7 +19,7 @@ BEGIN {
     may["cli"] = " base traces policies sim exec cli "
     may["tests"] = " base traces policies sim exec cli tests "
     # A header of a library, and the files that may include it.
-    n = split("hdf5 yaml jansson omp check cuda cblas mpi zlib sentencepiece", libraries, " ")
+    n = split("hdf5 yaml jansson omp check cuda mpi zlib sentencepiece", libraries, " ")
     header["hdf5"] = "^(hdf5|H5[A-Za-z]*)\\.h$"
     where["hdf5"] = "^(traces/hdf5_[a-z0-9_]*\\.[ch]|tests/.*)$"
     header["yaml"] = "^yaml\\.h$"
@@ -32,8 +32,6 @@ BEGIN {
     where["check"] = "^tests/(unit|cuda)/.*\\.[ch]$"
     header["cuda"] = "^(cuda|cublas|nvml|cufft|curand|nvtx)[A-Za-z0-9_\\/]*\\.(h|cuh)$"
     where["cuda"] = "^(exec/cuda/.*\\.(cu|cuh)|tests/cuda/.*)$"
-    header["cblas"] = "^(cblas|openblas.*)\\.h$"
-    where["cblas"] = "^exec/gemm\\.c$"
     header["mpi"] = "^mpi\\.h$"
     where["mpi"] = "^sim/team_mpi\\.c$"
     header["zlib"] = "^zlib\\.h$"
