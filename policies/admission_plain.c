@@ -157,9 +157,6 @@ const struct moe_admission_ops moe_admission_always = {
     .name = "always",
     .summary = "every missed expert is fetched",
     .source = "arXiv 2512.16473 section III (post-fetching)",
-    .notes =
-        "The reference code counts down before it tests: its quota q lets q - 1 fetches through "
-        "(`off_by_one=on`). The quota is of a forward pass, prompt or token, not of a layer.",
     .admit = admit_always,
 };
 
@@ -176,6 +173,9 @@ const struct moe_admission_ops moe_admission_quota = {
     .name = "quota",
     .summary = "at most `quota` missed experts are fetched in a forward pass",
     .source = "elsa-lab/MoE-CPU-GPU-Collaborative-Inference src/model.py (cache quota)",
+    .notes =
+        "The reference code counts down before it tests: its quota q lets q - 1 fetches through "
+        "(`off_by_one=on`). The quota is of a forward pass, prompt or token, not of a layer.",
     .params = quota_table,
     .params_size = sizeof(struct quota_params),
     .state_size = quota_size,

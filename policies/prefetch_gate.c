@@ -6,23 +6,8 @@
 
 #include <math.h>
 
-struct params {
-    uint64_t n;
-};
-
 struct state {
     uint32_t n_layers, n_experts, n;
-};
-
-static const struct moe_param table[] = {
-    {.name = "n",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct params, n),
-     .default_text = "0",
-     .max = 65535,
-     .unit = "experts",
-     .help = "fetched ahead for the next layer; 0: as many as a route has"},
-    {0},
 };
 
 static size_t state_size(const struct moe_prefetch_env *env)
@@ -33,10 +18,8 @@ static size_t state_size(const struct moe_prefetch_env *env)
 
 static void init(void *state, const struct moe_prefetch_env *env)
 {
-    const struct params *params = env->params;
-    *(struct state *)state = (struct state){.n_layers = env->n_layers,
-                                            .n_experts = env->n_experts,
-                                            .n = params->n ? (uint32_t)params->n : env->top_k};
+    *(struct state *)state = (struct state){
+        .n_layers = env->n_layers, .n_experts = env->n_experts, .n = moe_prefetch_width(env)};
 }
 
 static uint32_t predict(void *state, const struct moe_route *route, moe_key *out, uint32_t max)
@@ -55,8 +38,8 @@ const struct moe_prefetcher_ops moe_prefetcher_gate_lookahead = {
     .source = "arXiv 2312.17238 (Mixtral-Offloading) speculative expert loading",
     .notes = "Replays the lookahead scores of a trace: layer l + 1's router on layer l's input; "
              "traces without them are refused.",
-    .params = table,
-    .params_size = sizeof(struct params),
+    .params = moe_prefetch_width_params,
+    .params_size = sizeof(struct moe_prefetch_width),
     .needs = MOE_NEEDS_LOOKAHEAD,
     .state_size = state_size,
     .init = init,

@@ -5,10 +5,6 @@
 
 #include <string.h>
 
-struct params {
-    uint64_t n;
-};
-
 struct state {
     uint32_t n_layers, n_experts, top_k, n;
     uint32_t layer, n_last; /* of the latest route */
@@ -16,17 +12,6 @@ struct state {
     float *score;           /* [E] scratch */
     float *uses;            /* [L, E] tokens of which the next layer is known */
     float follows[];        /* [L, E, E] */
-};
-
-static const struct moe_param table[] = {
-    {.name = "n",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct params, n),
-     .default_text = "0",
-     .max = 65535,
-     .unit = "experts",
-     .help = "fetched ahead for the next layer; 0: as many as a route has"},
-    {0},
 };
 
 static size_t n_floats(const struct moe_prefetch_env *env)
@@ -43,12 +28,11 @@ static size_t state_size(const struct moe_prefetch_env *env)
 static void init(void *state, const struct moe_prefetch_env *env)
 {
     struct state *st = state;
-    const struct params *params = env->params;
     size_t e = env->n_experts;
     st->n_layers = env->n_layers;
     st->n_experts = env->n_experts;
     st->top_k = env->top_k;
-    st->n = params->n ? (uint32_t)params->n : env->top_k;
+    st->n = moe_prefetch_width(env);
     st->uses = st->follows + env->n_layers * e * e;
     st->score = st->uses + env->n_layers * e;
     st->last = (moe_expert *)(st->score + e);
@@ -94,8 +78,8 @@ const struct moe_prefetcher_ops moe_prefetcher_markov = {
               "it a loss)",
     .notes =
         "Counts pairs of neighbouring layers, of the same token; between tokens: `previous-token`.",
-    .params = table,
-    .params_size = sizeof(struct params),
+    .params = moe_prefetch_width_params,
+    .params_size = sizeof(struct moe_prefetch_width),
     .state_size = state_size,
     .init = init,
     .predict = predict,

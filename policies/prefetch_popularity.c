@@ -3,24 +3,9 @@
 #include "policies/prefetcher.h"
 #include "policies/top_experts.h"
 
-struct params {
-    uint64_t n;
-};
-
 struct state {
     uint32_t n_layers, n_experts, n;
     float count[]; /* [L, E] */
-};
-
-static const struct moe_param table[] = {
-    {.name = "n",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct params, n),
-     .default_text = "0",
-     .max = 65535,
-     .unit = "experts",
-     .help = "fetched ahead for the next layer; 0: as many as a route has"},
-    {0},
 };
 
 static size_t state_size(const struct moe_prefetch_env *env)
@@ -31,10 +16,9 @@ static size_t state_size(const struct moe_prefetch_env *env)
 static void init(void *state, const struct moe_prefetch_env *env)
 {
     struct state *st = state;
-    const struct params *params = env->params;
     st->n_layers = env->n_layers;
     st->n_experts = env->n_experts;
-    st->n = params->n ? (uint32_t)params->n : env->top_k;
+    st->n = moe_prefetch_width(env);
 }
 
 static uint32_t predict(void *state, const struct moe_route *route, moe_key *out, uint32_t max)
@@ -55,8 +39,8 @@ const struct moe_prefetcher_ops moe_prefetcher_popularity = {
     .summary = "for the next layer, the n experts that were used most often there so far",
     .source = "BrainStorm (OSDI'23) as arXiv 2401.14361 section 5 describes its re-implementation",
     .notes = "Counts of the whole run so far, not of a fitted list.",
-    .params = table,
-    .params_size = sizeof(struct params),
+    .params = moe_prefetch_width_params,
+    .params_size = sizeof(struct moe_prefetch_width),
     .state_size = state_size,
     .init = init,
     .predict = predict,

@@ -1,8 +1,20 @@
 #include "policies/prefetcher.h"
 
 #include "policies/spec.h"
+#include "policies/top_experts.h"
 
 #include <string.h>
+
+const struct moe_param moe_prefetch_width_params[] = {
+    {.name = "n",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct moe_prefetch_width, n),
+     .default_text = "0",
+     .max = 65535,
+     .unit = "experts",
+     .help = "fetched ahead for the next layer; 0: as many as a route has"},
+    {0},
+};
 
 static uint32_t predict_none(void *state, const struct moe_route *route, moe_key *out, uint32_t max)
 {

@@ -35,10 +35,10 @@ struct moe_reroute_ops {
     const struct moe_param *params;
     size_t params_size;
     uint32_t needs; /* enum moe_policy_needs bits: scores, lookahead */
-    /* Bytes of state, arrays included; zeroed before init. NULL: none. Being one block, it needs no
-     * release of its own. */
+    /* Bytes of state, arrays included; zeroed before init. NULL: the state is a copy of the
+     * parameters, and init is not called. Being one block, it needs no release of its own. */
     size_t (*state_size)(const struct moe_reroute_env *env);
-    void (*init)(void *state, const struct moe_reroute_env *env); /* optional */
+    void (*init)(void *state, const struct moe_reroute_env *env); /* with state_size */
     /* Optional: are the layer's choices those that its router made of the layer before's input
      * (lookahead), and their weights with them? Only where such scores are known. */
     bool (*predicted)(void *state, uint32_t layer);

@@ -4,7 +4,7 @@
  * the others: the sums' largest are reached by exchanging the lowest missing choice for the highest
  * resident outsider for as long as the sum of the latter is the larger. Weights come from the
  * logits without the bonus. */
-#include "policies/reroute.h"
+#include "policies/reroute_rules.h"
 
 struct params {
     double lambda;
@@ -29,13 +29,7 @@ static const struct moe_param table[] = {
      .max = 1e9,
      .unit = "mean ranges of the logits",
      .help = "added to the logits of resident experts; 0: nothing changes"},
-    {.name = "keep",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct params, keep),
-     .default_text = "1",
-     .max = 65535,
-     .unit = "experts",
-     .help = "the first so many choices are never replaced (the paper's J)"},
+    MOE_REROUTE_KEEP(struct params),
     {0},
 };
 

@@ -1,6 +1,6 @@
 /* Cumulative: as max rank, where the list ends as soon as its probabilities, by the softmax over
  * all experts of the layer, sum up to `mass`. A confident router's list is short. */
-#include "policies/reroute.h"
+#include "policies/reroute_rules.h"
 
 #include <math.h>
 
@@ -17,26 +17,9 @@ static const struct moe_param table[] = {
      .max = 1,
      .unit = "probability",
      .help = "of the router's best scored experts, among which stand-ins are; 0: nothing changes"},
-    {.name = "keep",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct params, keep),
-     .default_text = "1",
-     .max = 65535,
-     .unit = "experts",
-     .help = "the first so many choices are never replaced (the paper's J)"},
+    MOE_REROUTE_KEEP(struct params),
     {0},
 };
-
-static size_t state_size(const struct moe_reroute_env *env)
-{
-    (void)env;
-    return sizeof(struct params);
-}
-
-static void init(void *state, const struct moe_reroute_env *env)
-{
-    *(struct params *)state = *(const struct params *)env->params;
-}
 
 /* Is it in the list: do those before it sum to less than the mass? */
 static bool is_listed(const struct moe_reroute_req *req, moe_expert expert, double mass)
@@ -45,8 +28,7 @@ static bool is_listed(const struct moe_reroute_req *req, moe_expert expert, doub
     for (uint32_t e = 0; e < req->n_experts; e++) {
         double p = exp(req->logit[e] - mine);
         all += p;
-        if (req->logit[e] > req->logit[expert] ||
-            (e < expert && !(req->logit[e] < req->logit[expert])))
+        if (moe_reroute_before(req, e, expert))
             before += p;
     }
     return before < mass * all;
@@ -65,7 +47,5 @@ const struct moe_reroute_ops moe_reroute_cumulative = {
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES,
-    .state_size = state_size,
-    .init = init,
     .replaces = replaces,
 };

@@ -20,17 +20,6 @@ static const struct moe_param table[] = {
     {0},
 };
 
-static size_t state_size(const struct moe_reroute_env *env)
-{
-    (void)env;
-    return sizeof(struct params);
-}
-
-static void init(void *state, const struct moe_reroute_env *env)
-{
-    *(struct params *)state = *(const struct params *)env->params;
-}
-
 static bool predicted(void *state, uint32_t layer)
 {
     return layer >= ((const struct params *)state)->first;
@@ -61,8 +50,6 @@ const struct moe_reroute_ops moe_reroute_daop = {
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES | MOE_NEEDS_LOOKAHEAD,
-    .state_size = state_size,
-    .init = init,
     .predicted = predicted,
     .replaces = replaces,
 };

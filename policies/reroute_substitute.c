@@ -3,7 +3,7 @@
  * softmax of the scores over the route, is below `below`; near: the ratio of their probabilities is
  * at least `ratio`. Similarity of experts as such, which the paper fits beforehand, is not known to
  * a trace: the router's own score of the stand-in takes its place. */
-#include "policies/reroute.h"
+#include "policies/reroute_rules.h"
 
 #include <math.h>
 
@@ -27,26 +27,9 @@ static const struct moe_param table[] = {
      .max = 1e9,
      .unit = "1",
      .help = "least probability of the stand-in, over that of the missing one"},
-    {.name = "keep",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct params, keep),
-     .default_text = "1",
-     .max = 65535,
-     .unit = "experts",
-     .help = "the first so many choices are never replaced"},
+    MOE_REROUTE_KEEP(struct params),
     {0},
 };
-
-static size_t state_size(const struct moe_reroute_env *env)
-{
-    (void)env;
-    return sizeof(struct params);
-}
-
-static void init(void *state, const struct moe_reroute_env *env)
-{
-    *(struct params *)state = *(const struct params *)env->params;
-}
 
 static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i, moe_expert by)
 {
@@ -67,7 +50,5 @@ const struct moe_reroute_ops moe_reroute_substitute = {
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES,
-    .state_size = state_size,
-    .init = init,
     .replaces = replaces,
 };

@@ -13,8 +13,8 @@ enum moe_status moe_rerouter_init(struct moe_rerouter *r, const struct moe_rerou
     if (!moe_reroute_is_lossy(spec))
         return MOE_OK;
     *r = (struct moe_rerouter){.ops = spec->ops, .n_experts = n_experts, .top_k = top_k};
-    const size_t bytes = spec->ops->state_size ? spec->ops->state_size(&env) : 1;
-    bool ok = (r->state = calloc(1, bytes)) != NULL;
+    const size_t bytes = r->ops->state_size ? r->ops->state_size(&env) : r->ops->params_size;
+    bool ok = (r->state = calloc(1, bytes ? bytes : 1)) != NULL;
     ok = (r->expert = calloc(top_k, sizeof *r->expert)) && ok;
     ok = (r->weight = calloc(top_k, sizeof *r->weight)) && ok;
     ok = (r->before = calloc(top_k, sizeof *r->before)) && ok;
@@ -25,8 +25,10 @@ enum moe_status moe_rerouter_init(struct moe_rerouter *r, const struct moe_rerou
         moe_rerouter_release(r);
         return moe_fail_memory(err, "the reroute rule's state");
     }
-    if (spec->ops->init)
-        spec->ops->init(r->state, &env);
+    if (r->ops->state_size)
+        r->ops->init(r->state, &env);
+    else
+        memcpy(r->state, spec->params, bytes);
     return MOE_OK;
 }
 

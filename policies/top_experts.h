@@ -1,8 +1,8 @@
-/* The highest scores of a layer's experts, for prefetchers. */
+/* The highest scores of a layer's experts, for prefetchers, and how many of them to take. */
 #ifndef MOELAB_POLICIES_TOP_EXPERTS_H
 #define MOELAB_POLICIES_TOP_EXPERTS_H
 
-#include "policies/policy.h"
+#include "policies/prefetcher.h"
 
 /* Writes the keys (first + expert) of the at most n experts with the highest score [E] above least
  * into out, highest first, the lower number first where equal; returns how many. NaN is no score.
@@ -22,6 +22,20 @@ static inline uint32_t moe_top_experts(const float *score, uint32_t n_experts, f
             out[at] = first + e;
     }
     return found;
+}
+
+/* Parameters of a rule that fetches the best n experts of the next layer (the table: prefetcher.c).
+ */
+struct moe_prefetch_width {
+    uint64_t n; /* 0: as many as a route has */
+};
+
+extern const struct moe_param moe_prefetch_width_params[];
+
+static inline uint32_t moe_prefetch_width(const struct moe_prefetch_env *env)
+{
+    const struct moe_prefetch_width *width = env->params;
+    return width->n ? (uint32_t)width->n : env->top_k;
 }
 
 #endif
