@@ -2,19 +2,36 @@
  * the CPU threads and the routes. Schedule means: which experts run where, what is copied when, any
  * replacement and any prefetching, with the future known.
  *
- * Let U be the expert uses of decode (different experts of each step and layer), of which
+ * Let U = x + y + z be the expert uses of decode (different experts of each step and layer), of
+ * which
+ *
  *   x run on the CPU,
+ *
  *   z run on the GPU as the first use after a copy of the expert into device memory,
- *   y run on the GPU otherwise: resident since an earlier use,             x + y + z = U.
+ *
+ *   y run on the GPU otherwise: resident since an earlier use.
+ *
  * c, g, k are the times of one expert on the CPU and on the GPU at batch 1 and of one copy (the
  * faster kind of memory), b its bytes, B the DRAM bandwidth, D the dense parts of all layers and
  * steps with their overheads. Then, for the decode time T:
  *
- *   T >= D + max(c x, g (y + z))   the experts of a layer need its routing, and the next layer
- * needs their sum: their time adds to the dense parts; each pool of the layer computes one expert
- * at a time; more tokens cost no less T >= k z                       the link carries one copy at a
- * time T B >= b (x + z)               weights that the CPU reads, and those copied, come from DRAM
- *   y <= H + S P                   see below
+ *   T >= D + max(c x, g (y + z))
+ *
+ *     the experts of a layer need its routing, and the next layer needs their sum: their time adds
+ *     to the dense parts; each pool of the layer computes one expert at a time; more tokens cost no
+ *     less
+ *
+ *   T >= k z
+ *
+ *     the link carries one copy at a time
+ *
+ *   T B >= b (x + z)
+ *
+ *     weights that the CPU reads, and those copied, come from DRAM
+ *
+ *   y <= H + S P
+ *
+ *     see below
  *
  * T's smallest value over x, y, z >= 0 is the bound: a linear program, solved by bisection over T,
  * where the largest x + y + z is found greedily (x and y first: each is in one constraint that z is
