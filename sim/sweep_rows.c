@@ -132,9 +132,9 @@ enum moe_status moe_sweep_store(struct moe_sweep *w, size_t i, char *row, struct
 {
     w->rows[i] = row;
     w->summary.n_run++;
-    fprintf(w->journal, "%s\n", row);
-    if (fflush(w->journal) != 0)
-        return moe_fail(err, MOE_ERR_IO, "cannot write '%s.journal': disk full?", w->output);
+    if (fprintf(w->journal, "%s\n", row) < 0 || fflush(w->journal) != 0)
+        return moe_fail(err, MOE_ERR_IO, "cannot write '%s.journal': %s", w->output,
+                        strerror(errno ? errno : EIO));
     return MOE_OK;
 }
 

@@ -10,7 +10,8 @@ model=mixtral-8x7b-8-layers
 cell() {
     awk -F'\t' -v axis="$2" -v line="$3" -v name="$4" '/^#/ { next }
         !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
-        $c["axis"] == axis && $c["line"] == line && $c["own"] == "yes" { print $c[name]; exit }' "$1"
+        $c["axis"] == axis && $c["line"] == line && $c["own"] == "yes" { print $c[name]; exit }
+        ' "$1"
 }
 
 # simulated STRATEGY GEOMETRY: tokens/s.
