@@ -148,6 +148,7 @@ static __device__ void soften(const struct tile &s, bool ordered)
             sum += sum_of_lanes(p, WARP);
         }
         s.score[h][i] = p;
+        __syncwarp(); // all have read what lane 0 now writes
         if (i == 0) {
             s.max[h] = top;
             s.sum[h] = sum;

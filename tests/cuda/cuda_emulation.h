@@ -81,6 +81,11 @@ static inline void __syncthreads()
     cuda_emulation_sync_block();
 }
 
+static inline void __syncwarp()
+{
+    cuda_emulation_shuffle(0xffffffffu, 0, threadIdx.x % 32);
+}
+
 static inline void __threadfence_system()
 {
 }
