@@ -47,7 +47,7 @@ static const struct moe_param options[] = {
      .min = 1000,
      .max = 1e8,
      .unit = "accesses",
-     .help = "of each run of those"},
+     .help = "of each run of those at most: slow ones replay fewer, so that a run takes 15 ms"},
     {.name = "peers",
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct options, peers),
@@ -88,6 +88,7 @@ static void add_rows(struct moe_table *table, const struct moe_bench_row *rows, 
         moe_table_text(table, "case", rows[i].name);
         moe_table_f64(table, "value", rows[i].value);
         moe_table_text(table, "unit", strcmp(rows[i].unit, "M/s") ? rows[i].unit : "M accesses/s");
+        moe_table_u64(table, "accesses", rows[i].accesses);
         moe_table_u64(table, "repeats", rows[i].repeats);
         moe_table_f64(table, "goal", rows[i].goal);
         moe_table_text(table, "goal_is",

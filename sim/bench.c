@@ -28,8 +28,7 @@ struct subject {
     volatile uint64_t sink; /* keeps the read loop from being left out */
 };
 
-/* Time that the process ran: what else runs on the machine disturbs it less. */
-static uint64_t cpu_ns(void)
+uint64_t moe_bench_cpu_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
@@ -44,9 +43,9 @@ enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, dou
     uint32_t n = 0;
     /* the first run warms up and is not counted, unless it took too long for another */
     for (uint32_t i = 0; i <= bench->repeats && spent < SLOW_NS; i++) {
-        uint64_t start = cpu_ns();
+        uint64_t start = moe_bench_cpu_ns();
         enum moe_status s = run(subject, &amount, err);
-        uint64_t ns = cpu_ns() - start;
+        uint64_t ns = moe_bench_cpu_ns() - start;
         if (s)
             return s;
         if (moe_interrupted())
@@ -61,6 +60,7 @@ enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, dou
     struct moe_bench_row *row = &bench->rows[bench->n_rows++];
     *row = (struct moe_bench_row){.unit = amount ? "M/s" : "s",
                                   .value = median,
+                                  .accesses = amount,
                                   .goal = goal,
                                   .repeats = n,
                                   .spread = (value[n - 1] - value[0]) / median};

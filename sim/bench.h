@@ -11,13 +11,15 @@ struct moe_bench_options {
     const char *stream_path;              /* HDF5 trace for the streaming case, or NULL: left out */
     const struct moe_sim_input *simulate; /* the timed case, or NULL: left out */
     const char *policies;                 /* "all" or one, over two shapes; NULL or "": none */
-    uint64_t policy_accesses;             /* of each of its cases; 0: 500,000 */
+    uint64_t policy_accesses;             /* of each of its runs, at most; 0: 500,000. Fewer where
+                                             they would take longer than about 15 ms */
 };
 
 struct moe_bench_row {
     char name[64];
     const char *unit;  /* "M/s": million accesses (routed experts) a second; "s": seconds */
     double value;      /* median over the repeats */
+    uint64_t accesses; /* of each run; 0 where the unit is seconds */
     uint32_t repeats;  /* fewer than asked for where a case took seconds */
     double goal;       /* what the value should reach; NaN: none is set */
     double spread;     /* (largest - smallest) / median */

@@ -9,6 +9,9 @@ struct moe_bench {
     struct moe_bench_row *rows; /* [MOE_BENCH_ROWS_MAX] */
 };
 
+/* Nanoseconds that the process has run: what else runs on the machine disturbs it less. */
+uint64_t moe_bench_cpu_ns(void);
+
 /* Does the work once; *amount is in the row's unit per second times 1e6, or 0 for seconds. */
 typedef enum moe_status moe_bench_fn(void *subject, uint64_t *amount, struct moe_err *err);
 
@@ -17,9 +20,10 @@ enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, dou
                                   moe_bench_fn *run, void *subject, struct moe_err *err);
 
 /* A row for every policy and reading of one that options->policies names, on two shapes of model,
- * in pools of layers and in one pool, under both contracts. opt-time is left out where there are no
- * costs (options->simulate). Errors: MOE_ERR_USAGE (no such policy) and those of moe_synth_make and
- * moe_replay. */
+ * in pools of layers and in one pool, under both contracts; each over as many accesses as it does
+ * in a set time, so that all of them take about as long whatever the policy. opt-time is left out
+ * where there are no costs (options->simulate). Errors: MOE_ERR_USAGE (no such policy) and those of
+ * moe_synth_make and moe_replay. */
 enum moe_status moe_bench_policies(struct moe_bench *bench, const struct moe_bench_options *options,
                                    struct moe_err *err);
 

@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_ACCESSES = 500000 };
+enum { DEFAULT_ACCESSES = 500000, PROBE_TOKENS = 16 };
+
+/* About what one run of a case takes; there are some 270 cases. */
+static const double run_ns = 15e6;
 
 /* Goals of issue 6, in million accesses a second: of any policy, and of the three simplest. */
 static const double goal_of_all = 20, goal_of_simple = 100;
@@ -58,6 +61,24 @@ static enum moe_status run_replay(void *given, uint64_t *amount, struct moe_err 
     return MOE_OK;
 }
 
+/* Tokens that a run replays: all, or as many as take about run_ns. */
+static enum moe_status fit_tokens(struct subject *subject, uint64_t all, struct moe_err *err)
+{
+    uint64_t *n_tokens = &subject->trace->tokens.n_tokens, amount;
+    double ns = 0;
+    for (uint64_t n = PROBE_TOKENS; 2 * ns < run_ns; n *= 2) {
+        *n_tokens = n < all ? n : all;
+        uint64_t start = moe_bench_cpu_ns();
+        enum moe_status s = run_replay(subject, &amount, err);
+        ns = (double)(moe_bench_cpu_ns() - start);
+        if (s || *n_tokens == all)
+            return s;
+    }
+    double fit = (double)*n_tokens * run_ns / ns;
+    *n_tokens = fit < 1 ? 1 : fit < (double)all ? (uint64_t)fit : all;
+    return MOE_OK;
+}
+
 /* Noise, above it the chosen experts, in gate order: only the work matters. */
 static enum moe_status make_scores(const struct moe_trace *trace, float **scores,
                                    struct moe_err *err)
@@ -99,6 +120,7 @@ static enum moe_status bench_policy(struct moe_bench *bench, struct subject *sub
                                     const char *policy, struct moe_err *err)
 {
     char name[sizeof bench->rows->name];
+    uint64_t n_tokens = subject->trace->tokens.n_tokens;
     enum moe_status s = moe_policy_parse(policy, &subject->policy, err);
     if (!s && (subject->policy.ops->needs & MOE_NEEDS_COSTS) && !subject->costs)
         return MOE_OK;
@@ -109,8 +131,12 @@ static enum moe_status bench_policy(struct moe_bench *bench, struct subject *sub
         subject->replay.contract = i ? MOE_CONTRACT_ACCESS : MOE_CONTRACT_EVENT;
         snprintf(name, sizeof name, "%s %s %s %s", policy, shape->model, geometry,
                  i ? "access" : "event");
+        s = fit_tokens(subject, n_tokens, err);
+        if (s)
+            break;
         s = moe_bench_measure(bench, name, is_simple(policy) ? goal_of_simple : goal_of_all,
                               run_replay, subject, err);
+        subject->trace->tokens.n_tokens = n_tokens;
     }
     subject->trace->tokens.score = NULL;
     return s;
