@@ -1,5 +1,6 @@
 #include "sim/replay_fast.h"
 
+#include "policies/registry.h"
 #include "sim/replay_order.h"
 
 #include <stdlib.h>
@@ -9,7 +10,8 @@ enum { MAX_WAYS = 8, MAX_EXPERTS = 255, MAX_TOP_K = 8, EMPTY = 0xff };
 
 enum order { RECENCY, ARRIVAL, CLOCK, N_ORDERS };
 
-static const char *const order_names[N_ORDERS] = {"lru", "fifo", "clock"};
+static const struct moe_policy_ops *const order_policies[N_ORDERS] = {
+    &moe_policy_lru, &moe_policy_fifo, &moe_policy_clock};
 
 #define ONES  0x0101010101010101u
 #define HIGHS 0x8080808080808080u
@@ -399,7 +401,7 @@ void moe_fast_step(struct moe_fast *f, const struct moe_tokens *tokens, uint64_t
 static enum order order_of(const struct moe_policy_spec *policy)
 {
     uint32_t order = RECENCY;
-    while (order < N_ORDERS && strcmp(policy->ops->name, order_names[order]) != 0)
+    while (order < N_ORDERS && policy->ops != order_policies[order])
         order++;
     return (enum order)order;
 }

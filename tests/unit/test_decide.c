@@ -384,7 +384,7 @@ START_TEST(wrong_names_and_keys_are_refused)
         {ADMISSION, "xyzzyx", "unknown admission 'xyzzyx'; known: " ADMISSIONS},
         {PREFETCHER, "previous_token",
          "unknown prefetcher 'previous_token' (did you mean 'previous-token'?); known: none "
-         "previous-token popularity markov gate-lookahead moe-infinity oracle"},
+         "previous-token popularity markov gate-lookahead moe-infinity prompt-swap oracle"},
         {ADMISSION, "quota:quot=3",
          "admission 'quota': unknown parameter 'quot' (did you mean 'quota'?)"},
         {ADMISSION, "quota:quota=3,zzzzzz=1",
