@@ -20,63 +20,29 @@ struct options {
 };
 
 #define SWITCH(field, fallback, text)                                                              \
-    {                                                                                              \
-        .name = #field, .type = MOE_PARAM_BOOL, .offset = offsetof(struct options, field),         \
-        .default_text = fallback, .help = text                                                     \
-    }
+    CLI_OPTION_SWITCH(struct options, field, #field, fallback, text)
 
 static const struct moe_param options[] = {
-    {.name = "contract",
-     .type = MOE_PARAM_CHOICE,
-     .offset = offsetof(struct options, contract),
-     .default_text = "event",
-     .choices = "event|access",
-     .help = "event: all experts of a (step, layer) are looked up before any is evicted; access: "
-             "one expert after another"},
-    {.name = "order",
-     .type = MOE_PARAM_CHOICE,
-     .offset = offsetof(struct options, order),
-     .default_text = "step",
-     .choices = "step|file|token",
-     .help = "order of visit: forward passes as they ran, the imported file's rows, or token by "
-             "token"},
-    {.name = "phase",
-     .type = MOE_PARAM_CHOICE,
-     .offset = offsetof(struct options, phase),
-     .default_text = "both",
-     .choices = "both|decode|prefill",
-     .help = "tokens to visit; the others are skipped altogether"},
-    SWITCH(cold, "off", "every sequence starts with an empty cache"),
+    CLI_OPTION_CONTRACT(struct options),
+    CLI_OPTION_ORDER(struct options),
+    CLI_OPTION_PHASE(struct options, phase, "phase",
+                     "tokens to visit; the others are skipped altogether"),
+    CLI_OPTION_COLD(struct options),
     SWITCH(opt, "on", "OPT (Belady) beside LRU; it needs the trace, or its sample, in memory"),
     SWITCH(global, "on", "one pool for all layers as well"),
     SWITCH(layers, "off", "rows for single layers"),
     SWITCH(grid, "off", "rows for every geometry of N indexes x M ways"),
-    {.name = "sample",
-     .type = MOE_PARAM_F64,
-     .offset = offsetof(struct options, sample),
-     .default_text = "100",
-     .min = 0.0001,
-     .max = 100,
-     .unit = "%",
-     .help = "share of the sequences to count, chosen by a hash; with error bars"},
+    CLI_OPTION_F64(struct options, sample, "sample", "100", 0.0001, 100, "%",
+                   "share of the sequences to count, chosen by a hash; with error bars"),
     SWITCH(bands, "off",
            "error bars (95 %) of the rates of all layers, by resampling sequences; always on with "
            "--sample"),
-    {.name = "seed",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct options, seed),
-     .default_text = "1",
-     .help = "seed of sample and error bars"},
-    {.name = "shards",
-     .type = MOE_PARAM_F64,
-     .offset = offsetof(struct options, shards),
-     .default_text = "0",
-     .min = 0,
-     .max = 50,
-     .unit = "%",
-     .help = "LRU of one pool only, from this share of the experts (SHARDS), by eight hashes, with "
-             "error bars; a file is read in blocks. For a first look at models of thousands of "
-             "experts: --stream is exact and seldom slower"},
+    CLI_OPTION_SEED(struct options, seed, "sample and error bars"),
+    CLI_OPTION_F64(
+        struct options, shards, "shards", "0", 0, 50, "%",
+        "LRU of one pool only, from this share of the experts (SHARDS), by eight hashes, with "
+        "error bars; a file is read in blocks. For a first look at models of thousands of "
+        "experts: --stream is exact and seldom slower"),
     SWITCH(stream, "off",
            "read the file in blocks of constant memory: exact, without OPT (automatic with "
            "--no-opt over 1 GiB of routes)"),
@@ -85,8 +51,7 @@ static const struct moe_param options[] = {
         "model file or name, for the size of an expert (default: what the trace tells)"),
     CLI_OPTION_NAME(struct options, plot, "plot", "",
                     "stem of a plot of every size: STEM.tsv, STEM.svg, STEM.png"),
-    CLI_OPTION_FORMAT(struct options),
-    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    CLI_OPTION_RESULT(struct options),
     {0},
 };
 

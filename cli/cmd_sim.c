@@ -28,44 +28,25 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, policy, "policy", "", "in place of the strategy's"),
     CLI_OPTION_NAME(struct options, threads, "threads", "", "in place of the strategy's"),
     CLI_OPTION_LOSSY(struct options, lossy),
-    {.name = "max_tokens",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct options, max_tokens),
-     .default_text = "0",
-     .unit = "decode tokens",
-     .help = "stop after so many; 0: the whole trace"},
-    {.name = "bound",
-     .type = MOE_PARAM_BOOL,
-     .offset = offsetof(struct options, bound),
-     .default_text = "on",
-     .help = "compute the time that no schedule can beat on this platform, and that none of the "
-             "same decisions can (schedule_bound)"},
-    {.name = "gap",
-     .type = MOE_PARAM_BOOL,
-     .offset = offsetof(struct options, gap),
-     .default_text = "off",
-     .help = "divide the time by what it is lost to: cold, capacity, conflict, dispatch, victim, "
-             "admission, prefetch, late fill (sim/gap.h); four simulations more"},
-    {.name = "prefetch_stats",
-     .type = MOE_PARAM_BOOL,
-     .offset = offsetof(struct options, prefetch_stats),
-     .default_text = "off",
-     .help = "simulate without the prefetcher as well: time saved, and the precision from which "
-             "prefetching pays on a busy link (sim/prefetch_value.h)"},
-    CLI_OPTION_NAME(struct options, timeline, "timeline", "",
-                    "write every operation as Chrome trace JSON (open in ui.perfetto.dev)"),
-    {.name = "timeline_tokens",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct options, timeline_tokens),
-     .default_text = "16",
-     .min = 1,
-     .max = 100000,
-     .unit = "decode tokens",
-     .help = "with --timeline: how many tokens to simulate and draw, unless --max-tokens"},
-    CLI_OPTION_NAME(struct options, decisions, "decisions", "",
-                    "write every decision as text (format in policies/decision_log.h)"),
-    CLI_OPTION_FORMAT(struct options),
-    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    CLI_OPTION_MAX_TOKENS(struct options, max_tokens, "the trace"),
+    CLI_OPTION_SWITCH(
+        struct options, bound, "bound", "on",
+        "compute the time that no schedule can beat on this platform, and that none of the "
+        "same decisions can (schedule_bound)"),
+    CLI_OPTION_SWITCH(
+        struct options, gap, "gap", "off",
+        "divide the time by what it is lost to: cold, capacity, conflict, dispatch, victim, "
+        "admission, prefetch, late fill (sim/gap.h); four simulations more"),
+    CLI_OPTION_SWITCH(
+        struct options, prefetch_stats, "prefetch_stats", "off",
+        "simulate without the prefetcher as well: time saved, and the precision from which "
+        "prefetching pays on a busy link (sim/prefetch_value.h)"),
+    CLI_OPTION_TIMELINE(struct options, timeline),
+    CLI_OPTION_U64(struct options, timeline_tokens, "timeline_tokens", "16", 1, 100000,
+                   "decode tokens",
+                   "with --timeline: how many tokens to simulate and draw, unless --max-tokens"),
+    CLI_OPTION_DECISIONS(struct options, decisions),
+    CLI_OPTION_RESULT(struct options),
     {0},
 };
 

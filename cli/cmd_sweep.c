@@ -22,31 +22,17 @@ struct options {
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, output, "output", "",
                     "result, x.tsv (default: results/NAME.tsv); plots stand beside it"),
-    {.name = "jobs",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct options, jobs),
-     .default_text = "0",
-     .max = 4096,
-     .unit = "threads; 0: all cores",
-     .help = "points that run at the same time; the result is the same for any number; under "
-             "mpirun of each process, 0: its part of the machine"},
+    CLI_OPTION_JOBS_MPI(struct options, "points"),
     CLI_OPTION_NAME(struct options, shard, "shard", "",
                     "i/n: run the i-th (from 1) of n parts only, into a file of its own (default: "
                     "results/NAME.shard-i-of-n.tsv), for 'moelab sweep merge'"),
     CLI_OPTION_LOST_AFTER(struct options),
-    {.name = "plan",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct options, plan),
-     .default_text = "0",
-     .max = 65536,
-     .unit = "processes",
-     .help = "under mpirun: also print what up to so many would bring, from the measured times of "
-             "the points that were run and of the messages"},
-    {.name = "plot",
-     .type = MOE_PARAM_BOOL,
-     .offset = offsetof(struct options, plot),
-     .default_text = "on",
-     .help = "draw the experiment's plots (--no-plot: data only)"},
+    CLI_OPTION_U64(
+        struct options, plan, "plan", "0", 0, 65536, "processes",
+        "under mpirun: also print what up to so many would bring, from the measured times of "
+        "the points that were run and of the messages"),
+    CLI_OPTION_SWITCH(struct options, plot, "plot", "on",
+                      "draw the experiment's plots (--no-plot: data only)"),
     {0},
 };
 

@@ -14,24 +14,11 @@ struct options {
 enum { ALL_LAYERS = MOE_MAX_LAYERS };
 
 static const struct moe_param options[] = {
-    {.name = "first",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct options, first),
-     .default_text = "0",
-     .unit = "token",
-     .help = "first token to print"},
-    {.name = "count",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct options, count),
-     .default_text = "20",
-     .unit = "tokens; 0: all",
-     .help = "how many tokens to print"},
-    {.name = "layer",
-     .type = MOE_PARAM_U64,
-     .offset = offsetof(struct options, layer),
-     .default_text = "1024",
-     .max = ALL_LAYERS,
-     .help = "only this layer; 1024: every layer"},
+    CLI_OPTION_U64(struct options, first, "first", "0", 0, 0, "token", "first token to print"),
+    CLI_OPTION_U64(struct options, count, "count", "20", 0, 0, "tokens; 0: all",
+                   "how many tokens to print"),
+    CLI_OPTION_U64(struct options, layer, "layer", "1024", 0, ALL_LAYERS, NULL,
+                   "only this layer; 1024: every layer"),
     {0},
 };
 

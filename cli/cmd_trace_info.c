@@ -12,8 +12,7 @@ struct options {
 };
 
 static const struct moe_param options[] = {
-    CLI_OPTION_FORMAT(struct options),
-    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    CLI_OPTION_RESULT(struct options),
     {0},
 };
 

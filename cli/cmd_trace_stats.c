@@ -14,25 +14,16 @@ struct options {
 };
 
 static const struct moe_param options[] = {
-    {.name = "layers",
-     .type = MOE_PARAM_BOOL,
-     .offset = offsetof(struct options, layers),
-     .default_text = "on",
-     .help = "rows for single layers (--no-layers: mean and chance only)"},
+    CLI_OPTION_SWITCH(struct options, layers, "layers", "on",
+                      "rows for single layers (--no-layers: mean and chance only)"),
     CLI_OPTION_NAME(struct options, plot, "plot", "",
                     "stem of a heat map of popularity: STEM.tsv, STEM.svg, STEM.png"),
     CLI_OPTION_NAME(struct options, hot_list, "hot_list", "",
                     "file for the experts in the order of their uses, for policy static:list=FILE"),
     CLI_OPTION_NAME(struct options, hot_split, "hot_split", "all",
                     "sequences whose uses it counts: all, first:0.5, last:0.5, sequences:0,3,7"),
-    {.name = "hot_phase",
-     .type = MOE_PARAM_CHOICE,
-     .offset = offsetof(struct options, hot_phase),
-     .default_text = "both",
-     .choices = "both|decode|prefill",
-     .help = "tokens whose uses it counts"},
-    CLI_OPTION_FORMAT(struct options),
-    CLI_OPTION_OUTPUT(struct options, "file for the result; - is standard output"),
+    CLI_OPTION_PHASE(struct options, hot_phase, "hot_phase", "tokens whose uses it counts"),
+    CLI_OPTION_RESULT(struct options),
     {0},
 };
 

@@ -15,29 +15,26 @@ struct cli_device_options {
     uint64_t pinned_bytes;
 };
 
+#define CLI_OPTION_DEVICE(owner, field)                                                            \
+    CLI_OPTION_NAME(owner, field, "device", "auto",                                                \
+                    "auto (cuda where there is one, else host), cuda, cuda:N, host, or "           \
+                    "host:KEY=VALUE,... (see keys)")
+
 /* The records, for a table of `owner`, whose `member` is a struct cli_device_options. */
 #define CLI_DEVICE_OPTIONS(owner, member)                                                          \
-    CLI_OPTION_NAME(owner, member.device, "device", "auto",                                        \
-                    "auto (cuda where there is one, else host), cuda, cuda:N, host, or "           \
-                    "host:KEY=VALUE,... (see keys)"),                                              \
-        {.name = "store",                                                                          \
-         .type = MOE_PARAM_CHOICE,                                                                 \
-         .offset = offsetof(owner, member.store),                                                  \
-         .default_text = "auto",                                                                   \
-         .choices = MOE_STORE_CHOICES,                                                             \
-         .help = "the experts in host memory: all pinned, through a pinned ring, or as mapped; "   \
-                 "auto: the first that fits"},                                                     \
+    CLI_OPTION_DEVICE(owner, member.device),                                                       \
+        CLI_OPTION_CHOICE(                                                                         \
+            owner, member.store, "store", MOE_STORE_CHOICES, "auto",                               \
+            "the experts in host memory: all pinned, through a pinned ring, or as mapped; "        \
+            "auto: the first that fits"),                                                          \
         {.name = "pinned_bytes",                                                                   \
          .type = MOE_PARAM_BYTES,                                                                  \
          .offset = offsetof(owner, member.pinned_bytes),                                           \
          .default_text = "0",                                                                      \
          .unit = "bytes",                                                                          \
          .help = "most pinned memory to take; 0: nine tenths of what the system allows"},          \
-    {                                                                                              \
-        .name = "deterministic", .type = MOE_PARAM_BOOL,                                           \
-        .offset = offsetof(owner, member.deterministic), .default_text = "off",                    \
-        .help = "one order of summing on every device: the same bits everywhere"                   \
-    }
+        CLI_OPTION_SWITCH(owner, member.deterministic, "deterministic", "off",                     \
+                          "one order of summing on every device: the same bits everywhere")
 
 /* Opens it; kernels: the CPU set. Free with moe_device_close. */
 enum moe_status cli_open_device(const struct cli_device_options *o, const char *kernels,

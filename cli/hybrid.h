@@ -20,19 +20,13 @@ struct cli_hybrid_options {
                     "strategies`, or a file; none: all on the CPU"),                               \
         CLI_OPTION_NAME(owner, hybrid.geometry, "geometry", "", "in place of the strategy's"),     \
         CLI_OPTION_NAME(owner, hybrid.policy, "policy", "", "in place of the strategy's"),         \
-        {.name = "fit",                                                                            \
-         .type = MOE_PARAM_BOOL,                                                                   \
-         .offset = offsetof(owner, hybrid.fit),                                                    \
-         .default_text = "off",                                                                    \
-         .help = "shrink a geometry that does not fit into the device's free memory"},             \
+        CLI_OPTION_SWITCH(owner, hybrid.fit, "fit", "off",                                         \
+                          "shrink a geometry that does not fit into the device's free memory"),    \
         CLI_OPTION_LOSSY(owner, hybrid.lossy), CLI_DEVICE_OPTIONS(owner, hybrid.device),           \
         CLI_OPTION_NAME(owner, hybrid.platform, "platform", "",                                    \
                         "calibrated file of this machine: needed by prefill auto; with --trace "   \
                         "also for the bounds"),                                                    \
-        CLI_OPTION_NAME(owner, hybrid.timeline, "timeline", "",                                    \
-                        "write every operation as Chrome trace JSON (open in ui.perfetto.dev)"),   \
-        CLI_OPTION_NAME(owner, hybrid.decisions, "decisions", "",                                  \
-                        "write every decision as text (format in policies/decision_log.h)")
+        CLI_OPTION_TIMELINE(owner, hybrid.timeline), CLI_OPTION_DECISIONS(owner, hybrid.decisions)
 
 struct cli_hybrid {
     const struct cli_hybrid_options *o;

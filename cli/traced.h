@@ -16,26 +16,13 @@ struct cli_traced_options {
         CLI_OPTION_NAME(owner, traced.shape, "shape", "",                                          \
                         "with --trace, in place of --model: a model of experiments/models, made "  \
                         "in memory with SYNTHETIC weights"),                                       \
-        {.name = "layers",                                                                         \
-         .type = MOE_PARAM_U64,                                                                    \
-         .offset = offsetof(owner, traced.layers),                                                 \
-         .default_text = "0",                                                                      \
-         .max = MOE_MAX_LAYERS,                                                                    \
-         .unit = "layers",                                                                         \
-         .help = "of the shape and of the trace, only the first so many; 0: all"},                 \
-        {.name = "buffers",                                                                        \
-         .type = MOE_PARAM_U64,                                                                    \
-         .offset = offsetof(owner, traced.buffers),                                                \
-         .default_text = "0",                                                                      \
-         .max = UINT32_MAX,                                                                        \
-         .unit = "experts",                                                                        \
-         .help = "experts of the shape that really exist, others share their weights; 0: as "      \
-                 "many as fit into half of the memory that may be pinned"},                        \
-    {                                                                                              \
-        .name = "max_tokens", .type = MOE_PARAM_U64, .offset = offsetof(owner, traced.max_tokens), \
-        .default_text = "0", .unit = "decode tokens",                                              \
-        .help = "of the trace, stop after so many; 0: all"                                         \
-    }
+        CLI_OPTION_U64(owner, traced.layers, "layers", "0", 0, MOE_MAX_LAYERS, "layers",           \
+                       "of the shape and of the trace, only the first so many; 0: all"),           \
+        CLI_OPTION_U64(                                                                            \
+            owner, traced.buffers, "buffers", "0", 0, UINT32_MAX, "experts",                       \
+            "experts of the shape that really exist, others share their weights; 0: as "           \
+            "many as fit into half of the memory that may be pinned"),                             \
+        CLI_OPTION_MAX_TOKENS(owner, traced.max_tokens, "the trace")
 
 struct cli_traced {
     struct moe_trace trace;
