@@ -190,7 +190,8 @@ static enum moe_status add_sample(struct moe_tune_search *q, uint64_t size, stru
         struct moe_tune_point point = moe_tune_point_at(q->space, moe_rng_below(&rng, size));
         if (moe_rng_below(&rng, 2)) /* half without: prefetchers are most of the space */
             point.at[MOE_TUNE_PREFETCHER] = 0;
-        s = moe_tune_add(q, point, err);
+        s = moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted")
+                              : moe_tune_add(q, point, err);
     }
     if (s)
         return s;

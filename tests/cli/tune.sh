@@ -114,7 +114,9 @@ absent bad.hot
 "$moelab" tune "$t" --platform paper-4090 --max-points 1000000 --held-out bad.h5 --table bad.tsv \
     -o bad.yaml 2>interrupted &
 pid=$!
-# As soon as it catches SIGINT (bit 1 of the mask); the search is far longer than that.
+# As soon as it is moelab (the shell that becomes it catches signals too) and catches SIGINT (bit 1
+# of the mask); the search is far longer than that.
+until [ "$(cat /proc/$pid/comm)" = "$(basename "$moelab")" ]; do :; done
 until [ $((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' /proc/$pid/status) & 2)) != 0 ]; do :; done
 kill -INT $pid
 wait $pid
