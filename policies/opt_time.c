@@ -25,19 +25,31 @@
 
 #include "policies/cost.h"
 
-/* An expert that may stay. */
+#include <math.h>
+
+/* A resident, or a newcomer that asks for a slot: who may stay. Residents have the numbers of their
+ * slots, newcomers those from n_slots on, in gate order. */
 struct candidate {
     uint32_t next_use;
-    moe_slot slot; /* MOE_NO_SLOT: missed by the event under way */
-    bool kept, may_go;
-    uint32_t n_with;  /* others kept whose next use is the same event */
-    uint32_t n_event; /* candidates of that event, this one and those given up among them */
+    uint32_t group;  /* of those with the same next use, or NONE: no candidate */
+    uint32_t before; /* another of the group, or NONE */
+    uint32_t after;
+    bool kept;
+};
+
+/* Candidates with the same next use: only together do they have a value, and all have the same. */
+struct group {
+    uint32_t next_use, first;
+    uint32_t n, n_kept; /* n: with those given up */
+    uint32_t chained;   /* the next group of the bucket, or of the unused ones, or NONE */
 };
 
 struct missed {
     moe_key key;
     uint32_t next_use;
 };
+
+#define NONE UINT32_MAX
 
 struct state {
     uint32_t n_slots, n_layers, n_experts, top_k;
@@ -47,17 +59,52 @@ struct state {
     uint32_t pending; /* next use of the newcomer that asked last */
     moe_slot victim;  /* to make room for it, or MOE_NO_SLOT */
     bool begun;
-    uint32_t n_missed, n_candidates;
-    uint32_t *next_use;           /* [n_slots] */
+    uint32_t n_missed, n_residents;
+    uint32_t n_groups, unused;    /* n_groups: numbers below were in use once; unused: a chain */
+    uint32_t n_buckets;           /* a power of two */
+    double *value;                /* [n] of a kept one of the group; INFINITY: none of it can go */
+    struct group *group;          /* [n] n: n_slots + E */
     struct missed *missed;        /* [E] gate order */
-    struct candidate candidate[]; /* [n_slots + E]; next_use and missed lie behind it */
+    uint32_t *bucket;             /* [n_buckets] a group, by next use, or NONE */
+    uint32_t *given_up;           /* [n] candidates, in that order */
+    uint32_t n_stuck, *stuck;     /* [n] groups none of which may go */
+    struct candidate candidate[]; /* [n] */
 };
+
+static uint32_t count_candidates(const struct moe_policy_env *env)
+{
+    return env->n_slots + env->n_experts;
+}
+
+static uint32_t count_buckets(const struct moe_policy_env *env)
+{
+    uint32_t n = 1;
+    while (n < count_candidates(env))
+        n *= 2;
+    return n;
+}
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    size_t n = (size_t)env->n_slots + env->n_experts;
-    return sizeof(struct state) + n * sizeof(struct candidate) + env->n_slots * sizeof(uint32_t) +
-           env->n_experts * sizeof(struct missed);
+    size_t n = count_candidates(env);
+    return sizeof(struct state) +
+           n * (sizeof(struct candidate) + sizeof(double) + sizeof(struct group) +
+                2 * sizeof(uint32_t)) +
+           env->n_experts * sizeof(struct missed) + count_buckets(env) * sizeof(uint32_t) +
+           sizeof(double);
+}
+
+/* Doubles first: what lies behind them needs no more than their alignment. */
+static void place_arrays(struct state *st, const struct moe_policy_env *env)
+{
+    size_t n = count_candidates(env);
+    uintptr_t at = (uintptr_t)(st->candidate + n);
+    st->value = (double *)((at + sizeof(double) - 1) / sizeof(double) * sizeof(double));
+    st->group = (struct group *)(st->value + n);
+    st->missed = (struct missed *)(st->group + n);
+    st->bucket = (uint32_t *)(st->missed + env->n_experts);
+    st->given_up = st->bucket + st->n_buckets;
+    st->stuck = st->given_up + n;
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -68,13 +115,105 @@ static void init(void *state, const struct moe_policy_env *env)
     st->n_layers = env->n_layers;
     st->n_experts = env->n_experts;
     st->top_k = env->top_k;
-    st->next_use = (uint32_t *)(st->candidate + env->n_slots + env->n_experts);
-    st->missed = (struct missed *)(st->next_use + env->n_slots);
+    st->n_buckets = count_buckets(env);
+    st->unused = NONE;
+    place_arrays(st, env);
+    for (uint32_t i = 0; i < st->n_buckets; i++)
+        st->bucket[i] = NONE;
+    for (uint32_t i = 0; i < count_candidates(env); i++)
+        st->candidate[i].group = NONE;
     st->cpu_ns = costs ? (double)costs->cpu_expert_ns : 1; /* without costs every hit is worth 1 */
     st->gpu_ns = costs ? (double)costs->gpu_expert_ns : 0;
     if (costs && costs->platform)
         st->state_ns =
             (double)moe_cost_state_down_ns(costs, 1) + (double)moe_cost_state_up_ns(costs, 1);
+}
+
+/* T(h) of the file's head. */
+static double layer_ns(const struct state *st, uint32_t n, uint32_t n_hits)
+{
+    double misses = (double)(n - n_hits);
+    double cpu = misses > 0 ? st->state_ns + misses * st->cpu_ns : 0;
+    double gpu = (double)n_hits * st->gpu_ns;
+    return cpu > gpu ? cpu : gpu;
+}
+
+/* After the group's numbers changed. */
+static void set_value(struct state *st, uint32_t g)
+{
+    const struct group *group = &st->group[g];
+    uint32_t n = group->n > st->top_k ? group->n : st->top_k;
+    if (group->n_kept == 0)
+        st->value[g] = INFINITY;
+    else if (group->next_use == MOE_NEVER)
+        st->value[g] = 0;
+    else
+        st->value[g] = layer_ns(st, n, group->n_kept - 1) - layer_ns(st, n, group->n_kept);
+}
+
+static uint32_t *find_bucket(const struct state *st, uint32_t next_use)
+{
+    return &st->bucket[next_use * 2654435761u & (st->n_buckets - 1)];
+}
+
+static uint32_t group_for(struct state *st, uint32_t next_use)
+{
+    uint32_t *bucket = find_bucket(st, next_use), g = *bucket;
+    while (g != NONE && st->group[g].next_use != next_use)
+        g = st->group[g].chained;
+    if (g != NONE)
+        return g;
+    g = st->unused;
+    if (g == NONE)
+        g = st->n_groups++;
+    else
+        st->unused = st->group[g].chained;
+    st->group[g] = (struct group){.next_use = next_use, .first = NONE, .chained = *bucket};
+    *bucket = g;
+    return g;
+}
+
+static void drop_group(struct state *st, uint32_t g)
+{
+    uint32_t *link = find_bucket(st, st->group[g].next_use);
+    while (*link != g)
+        link = &st->group[*link].chained;
+    *link = st->group[g].chained;
+    st->group[g].chained = st->unused;
+    st->unused = g;
+}
+
+static void join(struct state *st, uint32_t i, uint32_t next_use)
+{
+    uint32_t g = group_for(st, next_use);
+    struct group *group = &st->group[g];
+    st->candidate[i] = (struct candidate){
+        .next_use = next_use, .group = g, .before = NONE, .after = group->first, .kept = true};
+    if (group->first != NONE)
+        st->candidate[group->first].before = i;
+    group->first = i;
+    group->n++;
+    group->n_kept++;
+    set_value(st, g);
+}
+
+/* Of one that is kept. */
+static void leave(struct state *st, uint32_t i)
+{
+    struct candidate *c = &st->candidate[i];
+    struct group *group = &st->group[c->group];
+    if (c->after != NONE)
+        st->candidate[c->after].before = c->before;
+    if (c->before != NONE)
+        st->candidate[c->before].after = c->after;
+    else
+        group->first = c->after;
+    group->n--;
+    group->n_kept--;
+    set_value(st, c->group);
+    if (group->n == 0)
+        drop_group(st, c->group);
+    c->group = NONE;
 }
 
 static void on_step(void *state)
@@ -99,126 +238,128 @@ static void on_route(void *state, const struct moe_route *route)
         }
         /* What was to be used next at this event tells its ordinal: counting may have begun late,
          * or ordinals count accesses. */
-        if (st->next_use[slot] != MOE_NEVER && st->next_use[slot] > st->now) {
-            st->now = st->next_use[slot];
+        uint32_t expected = st->candidate[slot].next_use;
+        if (expected != MOE_NEVER && expected > st->now) {
+            st->now = expected;
             st->pass = st->now - route->layer;
         }
-        st->next_use[slot] = next_use;
+        leave(st, (uint32_t)slot);
+        join(st, (uint32_t)slot, next_use);
     }
 }
 
-/* T(h) of the file's head. */
-static double layer_ns(const struct state *st, uint32_t n, uint32_t n_hits)
+/* The group with the smallest value for each event that a slot is held; of equals the one used
+ * later, so that experts that are never used again go before others that save nothing. NONE: no
+ * candidate can go. */
+static uint32_t find_least(const struct state *st)
 {
-    double misses = (double)(n - n_hits);
-    double cpu = misses > 0 ? st->state_ns + misses * st->cpu_ns : 0;
-    double gpu = (double)n_hits * st->gpu_ns;
-    return cpu > gpu ? cpu : gpu;
-}
-
-static double value(const struct state *st, const struct candidate *c)
-{
-    if (c->next_use == MOE_NEVER)
-        return 0;
-    uint32_t n = c->n_event > st->top_k ? c->n_event : st->top_k;
-    return layer_ns(st, n, c->n_with) - layer_ns(st, n, c->n_with + 1);
-}
-
-/* Value for each event that the slot is held. Experts that are never used again come last. */
-static double worth(const struct state *st, const struct candidate *c)
-{
-    double held = c->next_use > st->now ? (double)(c->next_use - st->now) : 1;
-    return value(st, c) / held;
-}
-
-static void add_candidate(struct state *st, uint32_t next_use, moe_slot slot, bool may_go)
-{
-    struct candidate *c = &st->candidate[st->n_candidates];
-    *c = (struct candidate){
-        .next_use = next_use, .slot = slot, .kept = true, .may_go = may_go, .n_event = 1};
-    for (uint32_t i = 0; i < st->n_candidates && next_use != MOE_NEVER; i++) {
-        if (st->candidate[i].next_use == next_use) {
-            st->candidate[i].n_with++;
-            st->candidate[i].n_event++;
-            c->n_with++;
-            c->n_event++;
-        }
+    uint32_t best = NONE, best_use = 0;
+    double least = INFINITY, held_least = 1;
+    for (uint32_t g = 0; g < st->n_groups; g++) {
+        uint32_t next_use = st->group[g].next_use;
+        double held = next_use > st->now ? (double)(next_use - st->now) : 1;
+        double left = st->value[g] * held_least, right = least * held;
+        if (left > right || st->value[g] == INFINITY || (left == right && next_use < best_use))
+            continue;
+        best = g;
+        best_use = next_use;
+        least = st->value[g];
+        held_least = held;
     }
-    st->n_candidates++;
+    return best;
 }
 
-/* Is a worth less than b? Of equals the one used later goes, then the one that is not there yet. */
-static bool goes_before(const struct state *st, const struct candidate *a,
-                        const struct candidate *b)
+/* Who of the group goes: one that is not there yet, or the lowest slot that is not pinned. */
+static uint32_t find_member(const struct state *st, uint32_t g, const uint8_t *pinned)
 {
-    double worth_a = worth(st, a), worth_b = worth(st, b);
-    if (worth_a != worth_b)
-        return worth_a < worth_b;
-    if (a->next_use != b->next_use)
-        return a->next_use > b->next_use;
-    return (a->slot == MOE_NO_SLOT) && b->slot != MOE_NO_SLOT;
-}
-
-static struct candidate *next_to_go(struct state *st)
-{
-    struct candidate *first = NULL;
-    for (uint32_t i = 0; i < st->n_candidates; i++) {
-        struct candidate *c = &st->candidate[i];
-        if (c->kept && c->may_go && (!first || goes_before(st, c, first)))
-            first = c;
+    uint32_t best = NONE;
+    for (uint32_t i = st->group[g].first; i != NONE; i = st->candidate[i].after) {
+        bool is_new = i >= st->n_slots, best_new = best != NONE && best >= st->n_slots;
+        if (!st->candidate[i].kept || (!is_new && pinned[i] & ~MOE_PIN_EVENT))
+            continue;
+        if (is_new == best_new ? i < best : is_new)
+            best = i;
     }
-    return first;
+    return best;
 }
 
-static void give_up(struct state *st, struct candidate *gone)
+static uint32_t next_to_go(struct state *st, const uint8_t *pinned)
 {
-    gone->kept = false;
-    for (uint32_t i = 0; i < st->n_candidates && gone->next_use != MOE_NEVER; i++)
-        st->candidate[i].n_with -= &st->candidate[i] != gone && st->candidate[i].kept &&
-                                   st->candidate[i].next_use == gone->next_use;
-    if (gone->slot != MOE_NO_SLOT && st->victim == MOE_NO_SLOT)
-        st->victim = gone->slot;
+    for (;;) {
+        uint32_t g = find_least(st), i = g != NONE ? find_member(st, g, pinned) : NONE;
+        if (g == NONE || i != NONE)
+            return i;
+        st->value[g] = INFINITY; /* until the newcomer is decided on */
+        st->stuck[st->n_stuck++] = g;
+    }
 }
 
-/* The residents, the newcomer, and the misses of the event that will ask after it; the newcomer's
- * index. Those that asked before lie in slots, or were declined. */
-static uint32_t list_candidates(struct state *st, const struct moe_victim_req *req)
+/* Gives up candidates until there is room for all that are left; do they include the newcomer? */
+static bool make_room(struct state *st, const struct moe_victim_req *req, uint32_t n_candidates,
+                      uint32_t *n_given_up)
 {
-    uint32_t i = 0;
-    st->n_candidates = 0;
-    for (uint32_t s = 0; s < st->n_slots; s++)
-        if (!(req->pinned[s] & MOE_PIN_EMPTY))
-            add_candidate(st, st->next_use[s], (moe_slot)s, !(req->pinned[s] & ~MOE_PIN_EVENT));
-    uint32_t mine = st->n_candidates;
-    add_candidate(st, req->next_use, MOE_NO_SLOT, true);
+    for (uint32_t n = n_candidates; n > st->n_slots; n--) {
+        uint32_t gone = next_to_go(st, req->pinned);
+        if (gone == NONE || gone == st->n_slots)
+            return false;
+        st->candidate[gone].kept = false;
+        st->group[st->candidate[gone].group].n_kept--;
+        set_value(st, st->candidate[gone].group);
+        st->given_up[(*n_given_up)++] = gone;
+        if (gone < st->n_slots && st->victim == MOE_NO_SLOT)
+            st->victim = (moe_slot)gone;
+    }
+    return st->value[st->candidate[st->n_slots].group] > 0; /* it is kept */
+}
+
+/* The newcomer, and the misses of the event that will ask after it. Those that asked before lie in
+ * slots, or were declined. Returns their number. */
+static uint32_t join_newcomers(struct state *st, const struct moe_victim_req *req)
+{
+    uint32_t i = 0, n = 0;
+    join(st, st->n_slots + n++, req->next_use);
     while (i < st->n_missed && st->missed[i].key != req->key)
         i++;
     for (i++; i < st->n_missed; i++)
-        add_candidate(st, st->missed[i].next_use, MOE_NO_SLOT, true);
-    return mine;
+        join(st, st->n_slots + n++, st->missed[i].next_use);
+    return n;
 }
 
 static bool wants(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    uint32_t mine = list_candidates(st, req);
+    uint32_t n_given_up = 0, n_new = join_newcomers(st, req);
     st->pending = req->next_use;
     st->victim = MOE_NO_SLOT;
-    for (uint32_t n = st->n_candidates; n > st->n_slots; n--) {
-        struct candidate *gone = next_to_go(st);
-        if (!gone || gone == &st->candidate[mine])
-            return false;
-        give_up(st, gone);
+    bool wanted = make_room(st, req, st->n_residents + n_new, &n_given_up);
+    while (n_given_up > 0) {
+        uint32_t i = st->given_up[--n_given_up];
+        st->candidate[i].kept = true;
+        st->group[st->candidate[i].group].n_kept++;
+        set_value(st, st->candidate[i].group);
     }
-    return value(st, &st->candidate[mine]) > 0;
+    while (st->n_stuck > 0)
+        set_value(st, st->stuck[--st->n_stuck]);
+    while (n_new > 0)
+        leave(st, st->n_slots + --n_new);
+    return wanted;
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     (void)key;
-    st->next_use[slot] = st->pending;
+    join(st, (uint32_t)slot, st->pending);
+    st->n_residents++;
     st->victim = MOE_NO_SLOT;
+}
+
+static void on_evict(void *state, moe_slot slot, moe_key key)
+{
+    struct state *st = state;
+    (void)key;
+    leave(st, (uint32_t)slot);
+    st->n_residents--;
 }
 
 /* Pools limited by bytes may want more room than slots tell: then what is used last goes. */
@@ -227,8 +368,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     struct state *st = state;
     moe_slot gone = st->victim;
     for (uint32_t s = 0; s < st->n_slots && st->victim == MOE_NO_SLOT; s++)
-        if (!(req->pinned[s] & ~MOE_PIN_EVENT) && st->next_use[s] > req->next_use &&
-            (gone == MOE_NO_SLOT || st->next_use[s] > st->next_use[gone]))
+        if (!(req->pinned[s] & ~MOE_PIN_EVENT) && st->candidate[s].next_use > req->next_use &&
+            (gone == MOE_NO_SLOT || st->candidate[s].next_use > st->candidate[gone].next_use))
             gone = (moe_slot)s;
     st->victim = MOE_NO_SLOT;
     return gone;
@@ -246,6 +387,7 @@ const struct moe_policy_ops moe_policy_opt_time = {
     .on_step = on_step,
     .on_route = on_route,
     .on_insert = on_insert,
+    .on_evict = on_evict,
     .wants = wants,
     .victim = victim,
 };
