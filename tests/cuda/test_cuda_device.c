@@ -5,6 +5,7 @@
 #include "exec/cuda/scale.h"
 #include "tests/cuda/emulation.h"
 #include "tests/unit/device_kernels.h"
+#include "tests/unit/run_suite.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -370,10 +371,5 @@ int main(void)
     tcase_add_test(tests, a_set_of_no_order_is_refused);
     tcase_add_test(tests, threads_share_a_device);
     tcase_add_test(tests, times_follow_the_host);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

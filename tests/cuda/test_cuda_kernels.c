@@ -4,6 +4,7 @@
 #include "exec/router.h"
 #include "tests/cuda/cuda_world.h"
 #include "tests/cuda/emulation.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"
 
 #include <math.h>
@@ -461,9 +462,5 @@ int main(void)
     tcase_add_test(t, more_tokens_than_a_grid_is_high);
     tcase_add_test(t, copies_by_words);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

@@ -4,6 +4,7 @@
 #include "exec/cuda/open.h"
 #include "tests/cuda/emulation.h"
 #include "tests/unit/hybrid_case.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"
 
 /* Sums in another order, in float32. */
@@ -195,10 +196,5 @@ int main(void)
     tcase_add_test(group(suite, "orders"), any_legal_order_has_the_bits_of_the_cpu);
     tcase_add_loop_test(group(suite, "lossy"), rerouted_events_have_the_bits_of_host, 0, N_MODELS);
     tcase_add_loop_test(group(suite, "faults"), faults_midway_end_cleanly, 0, 4);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #define MOELAB_TESTS_CUDA_SUITE_H
 
 #include "exec/device.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -32,20 +33,14 @@ static inline int run_on_cuda(Suite *suite)
 {
     struct moe_device *device = NULL;
     struct moe_err err = {0};
-    SRunner *runner = srunner_create(suite);
-    int code;
     if (moe_device_open(&device, &(struct moe_device_options){.spec = "cuda"}, &err)) {
         printf("skipped: %s\n", err.text);
-        code = err.status == MOE_ERR_UNSUPPORTED ? 77 : 1;
-    } else {
-        printf("%s\n", device->name);
-        moe_device_close(device);
-        srunner_set_fork_status(runner, CK_NOFORK);
-        srunner_run_all(runner, CK_NORMAL);
-        code = srunner_ntests_failed(runner) != 0;
+        srunner_free(srunner_create(suite));
+        return err.status == MOE_ERR_UNSUPPORTED ? 77 : 1;
     }
-    srunner_free(runner);
-    return code;
+    printf("%s\n", device->name);
+    moe_device_close(device);
+    return run_suite(suite);
 }
 
 #endif

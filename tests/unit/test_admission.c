@@ -1,6 +1,7 @@
 /* Admission rules by hand, and what holds for every one of them. */
 #include "policies/cost.h"
 #include "tests/unit/policy_variants.h"
+#include "tests/unit/run_suite.h"
 
 enum { L = 2, E = 6 };
 
@@ -399,10 +400,5 @@ int main(void)
     tcase_add_test(tc, every_rule_decides_the_same_again);
     tcase_add_test(tc, every_rule_says_what_it_is);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,8 @@
 /* Runs compared: decisions line by line, times of tokens by hand. */
 #include "policies/agreement.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <string.h>
@@ -100,10 +102,5 @@ int main(void)
     tcase_add_test(tc, times);
     tcase_add_test(tc, medians_token_by_token);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

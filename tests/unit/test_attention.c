@@ -3,6 +3,7 @@
 
 #include "base/rng.h"
 #include "exec/norm.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -166,10 +167,5 @@ int main(void)
     tcase_add_test(tc, window_edge);
     tcase_add_test(tc, norms);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

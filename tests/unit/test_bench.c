@@ -1,6 +1,8 @@
 /* The bench's cases run and say what they measured; how fast is no matter of a test. */
 #include "sim/bench.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,10 +85,5 @@ int main(void)
     tcase_add_test(tc, every_policy_has_its_rows);
     tcase_add_test(tc, refuses_with_the_reason);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

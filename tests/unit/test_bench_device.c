@@ -2,6 +2,8 @@
  * are of what they say. */
 #include "exec/bench_device.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -121,10 +123,5 @@ int main(void)
     tcase_add_test(tests, rates_are_those_that_were_set);
     tcase_add_test(tests, failures_are_told);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

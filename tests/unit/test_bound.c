@@ -2,6 +2,7 @@
 #include "base/rng.h"
 #include "sim/bound.h"
 #include "sim_case.h"
+#include "tests/unit/run_suite.h"
 
 #include <math.h>
 
@@ -126,10 +127,5 @@ int main(void)
     tcase_add_test(tests, is_the_optimum);
     tcase_add_test(tests, hits_are_belady);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

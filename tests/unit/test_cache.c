@@ -1,6 +1,8 @@
 /* The cache directory step by step: every transition and every counter, counted by hand. */
 #include "policies/cache.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -475,10 +477,5 @@ int main(void)
     tcase_add_test(tc, no_pool_at_all);
     Suite *suite = suite_create("cache");
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

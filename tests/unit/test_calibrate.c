@@ -3,6 +3,7 @@
 #include "exec/calibrate.h"
 
 #include "policies/platform_file.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -159,10 +160,5 @@ int main(void)
     tcase_add_test(tc, without_whole_steps);
     tcase_add_test(tc, a_copy_fails);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "exec/calibrate_state.h"
 #include "policies/cost.h"
 #include "policies/platform_file.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -302,10 +303,5 @@ int main(void)
     tcase_add_test(tc, slow_queueing_is_a_launch);
     tcase_add_test(tc, without_steps);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

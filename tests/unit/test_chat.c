@@ -1,4 +1,5 @@
 #include "exec/chat.h"
+#include "tests/unit/run_suite.h"
 #include "tokenizer_files.h"
 
 #include <stdio.h>
@@ -146,10 +147,5 @@ int main(void)
     tcase_add_test(tcase, bad_messages);
     tcase_add_test(tcase, folders);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "policies/timeline.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -150,10 +151,5 @@ int main(void)
     tcase_add_loop_test(c, refused, 0, sizeof broken / sizeof *broken);
     tcase_add_test(c, too_many);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* Durations against their formulas, worked out by hand for a tiny model and machine. */
 #include "policies/cost.h"
 #include "sim_case.h"
+#include "tests/unit/run_suite.h"
 
 static struct moe_model model;
 static struct moe_platform platform;
@@ -103,10 +104,5 @@ int main(void)
     tcase_add_test(tests, threads_stop_at_the_cores);
     tcase_add_test(tests, paper_machine);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,8 @@
 /* Processors in the order of use, on machines made of files; pinning; the read rate. */
 #include "exec/cpu.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,10 +189,5 @@ int main(void)
     tcase_add_test(tc, reads_every_byte);
     tcase_add_test(tc, no_memory_is_an_error);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

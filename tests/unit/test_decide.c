@@ -2,6 +2,7 @@
 #include "policies/decide.h"
 #include "policies/prefetcher.h"
 #include "policies/spec.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -459,10 +460,5 @@ int main(void)
     tcase_add_test(specs, a_long_list_of_names_is_cut);
     suite_add_tcase(suite, tc);
     suite_add_tcase(suite, specs);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* The text of decisions: by hand, and against the counts of the same run. */
 #include "policies/decision_log.h"
 #include "sim_world.h"
+#include "tests/unit/run_suite.h"
 
 /* copying: events planned with copies under way, and those before the first; NULL: not wanted. */
 static char *log_and_count(const struct world *w, bool timeless, struct moe_result *r,
@@ -214,10 +215,5 @@ int main(void)
     tcase_add_test(tc, a_streamed_prompt_by_hand);
     tcase_add_test(tc, random_runs_log_what_they_count);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

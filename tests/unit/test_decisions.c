@@ -2,6 +2,7 @@
  * take no time to speak of they count the same; where they do, the lookups are still the same. */
 #include "sim/replay.h"
 #include "sim_world.h"
+#include "tests/unit/run_suite.h"
 
 enum { N_WORLDS = 400 };
 
@@ -160,10 +161,5 @@ int main(void)
     tcase_add_test(tc, instant_copies_count_as_replay_does);
     tcase_add_test(tc, any_link_sees_the_same_lookups);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -5,6 +5,7 @@
 #include "exec/host_kernels.h"
 #include "exec/host_stream.h"
 #include "tests/unit/device_kernels.h"
+#include "tests/unit/run_suite.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -566,10 +567,5 @@ int main(void)
     tcase_add_test(tc, arena_is_first_fit_and_joins_what_is_freed);
     tcase_add_test(tc, arena_keeps_its_accounts);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,8 @@
 /* Devices: the host is always there and first; the absence of CUDA has a reason and is no error. */
 #include "exec/device_list.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,10 +88,5 @@ int main(void)
     tcase_add_test(tc, cuda_is_listed_or_its_absence_explained);
     tcase_add_test(tc, description_names_every_known_part_and_no_unknown_one);
     tcase_add_test(tc, description_is_cut_at_the_end_of_the_buffer);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

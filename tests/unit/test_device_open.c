@@ -1,6 +1,7 @@
 /* Devices by name: what opens, and what every other text is told. */
 #include "exec/device_host.h"
 #include "exec/device_list.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -113,10 +114,5 @@ int main(void)
     tcase_add_test(tc, kernels_are_checked);
     tcase_add_test(tc, cuda_opens_or_says_why_not);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

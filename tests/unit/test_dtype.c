@@ -1,5 +1,7 @@
 #include "exec/dtype.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -90,10 +92,5 @@ int main(void)
     tcase_add_test(tcase, f32);
     tcase_add_test(tcase, table);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

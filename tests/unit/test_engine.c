@@ -2,6 +2,7 @@
  * when saturated, half each for two sharers, work conserved, order, priorities, determinism. */
 #include "base/rng.h"
 #include "sim/engine.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -436,10 +437,5 @@ int main(void)
     tcase_add_test(tests, simultaneous_ends_in_lane_order);
     tcase_add_test(tests, same_submissions_same_times);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,8 @@
 /* The exponential function against the C library's in double precision. */
 #include "exec/exp.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdlib.h>
 
@@ -47,9 +49,5 @@ int main(void)
     tcase_add_test(t, every_part_of_the_range);
     tcase_add_test(t, special_values);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

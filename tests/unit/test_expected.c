@@ -1,6 +1,8 @@
 /* Published values: reading, refusals, errors by hand. */
 #include "sim/expected.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -142,10 +144,5 @@ int main(void)
     tcase_add_test(tests, the_paper);
     Suite *suite = suite_create("expected");
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

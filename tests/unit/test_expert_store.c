@@ -7,6 +7,7 @@
 #include "exec/synthetic.h"
 #include "tests/unit/late_device.h"
 #include "tests/unit/llm_dirs.h"
+#include "tests/unit/run_suite.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -507,10 +508,5 @@ int main(void)
     tcase_add_test(tc, failed_copy);
     tcase_add_test(tc, interrupted); /* last: the flag stays */
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "base/rng.h"
 #include "policies/policy.h"
 #include "tests/unit/random_trace.h"
+#include "tests/unit/run_suite.h"
 
 enum { N_CASES = 600 };
 
@@ -127,10 +128,5 @@ int main(void)
     tcase_add_test(tc, by_hand);
     tcase_add_test(tc, equals_a_naive_search);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* The gap split: its parts sum to the whole, and each cause shows in its own part. */
 #include "sim/gap.h"
 #include "sim_world.h"
+#include "tests/unit/run_suite.h"
 
 #include <math.h>
 
@@ -274,10 +275,5 @@ int main(void)
     tcase_add_test(tc, random_worlds_sum_up);
     tcase_add_test(tc, cells_are_per_token);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

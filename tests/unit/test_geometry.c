@@ -1,6 +1,8 @@
 /* Geometry strings: what each form means, and every way in which one can be wrong. */
 #include "policies/geometry.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,10 +180,5 @@ int main(void)
     tcase_add_test(tc, model_too_large);
     Suite *suite = suite_create("geometry");
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* HDF5 traces: what is written is read, whole and in blocks, in every shape; same trace, same
  * bytes; growing, resuming, full disks. Files of other programs and damage: test_hdf5_hostile.c. */
 #include "tests/unit/hdf5_traces.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <signal.h>
@@ -461,11 +462,7 @@ int main(void)
     tcase_add_test(tc, a_full_disk_costs_only_what_was_not_committed);
     tcase_add_test(tc, version_has_three_numbers);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
+    const int failed = run_suite(suite);
     remove_folder(folder);
-    return failed != 0;
+    return failed;
 }

@@ -1,6 +1,7 @@
 /* HDF5 files that were cut short or hit by flipped bits: refused, or read where only a value or
  * slack was hit. Flipped ones are opened in a child, so that a crash has a name. */
 #include "tests/unit/hdf5_traces.h"
+#include "tests/unit/run_suite.h"
 
 #include <hdf5.h>
 #include <sys/mman.h>
@@ -113,12 +114,8 @@ int main(void)
     tcase_add_test(tc, truncated_files);
     tcase_add_test(tc, flipped_bytes);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
+    const int failed = run_suite(suite);
     moe_trace_release(&trace);
     remove_folder(folder);
-    return failed != 0;
+    return failed;
 }

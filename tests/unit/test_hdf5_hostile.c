@@ -2,6 +2,7 @@
  * no memory for promises. Files are built through the HDF5 library by changing one thing of a good
  * one; truncations and flipped bytes: test_hdf5_damage.c. */
 #include "tests/unit/hdf5_traces.h"
+#include "tests/unit/run_suite.h"
 
 #include <hdf5.h>
 #include <sys/stat.h>
@@ -549,12 +550,8 @@ int main(void)
     tcase_add_test(tc, storage_that_is_not_plain);
     tcase_add_test(tc, strings_of_other_kinds);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
+    const int failed = run_suite(suite);
     moe_trace_release(&trace);
     remove_folder(folder);
-    return failed != 0;
+    return failed;
 }

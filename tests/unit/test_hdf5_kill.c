@@ -1,6 +1,7 @@
 /* A writer killed with SIGKILL at any moment: the file opens with exactly the first k sequences,
  * k at least what was reported committed, and the next writer goes on from there. */
 #include "tests/unit/hdf5_traces.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <signal.h>
@@ -143,11 +144,7 @@ int main(void)
     TCase *tc = tcase_create("hdf5_kill");
     tcase_add_test(tc, killed_at_random_points);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
+    const int failed = run_suite(suite);
     remove_folder(folder);
-    return failed != 0;
+    return failed;
 }

@@ -1,5 +1,6 @@
 /* Hot lists: right and wrong texts, and the ranking of a trace's experts by hand. */
 #include "policies/hot_list.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/sim_case.h"
 
 enum { L = 3, E = 4 };
@@ -116,10 +117,5 @@ int main(void)
     tcase_add_test(tc, wrong);
     tcase_add_test(tc, ranks_by_hand);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

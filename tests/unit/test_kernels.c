@@ -2,6 +2,7 @@
  * number of tokens and rows. Weights end at a page that may not be touched. */
 #include "base/rng.h"
 #include "exec/kernels.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <float.h>
@@ -392,10 +393,5 @@ int main(void)
     tcase_add_test(tc, dot_and_axpy_of_every_length);
     tcase_add_test(tc, sets_are_found_by_name);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
  * of another type. */
 #include "tests/unit/llm_dirs.h"
 #include "tests/unit/model_files.h"
+#include "tests/unit/run_suite.h"
 
 #include <inttypes.h>
 
@@ -273,10 +274,5 @@ int main(void)
     tcase_add_test(tc, sizes_and_names);
     tcase_add_test(tc, no_model_there);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

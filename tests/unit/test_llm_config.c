@@ -1,5 +1,6 @@
 #include "exec/config.h"
 #include "model_files.h"
+#include "tests/unit/run_suite.h"
 
 #include <math.h>
 
@@ -361,10 +362,5 @@ int main(void)
     tcase_add_test(tcase, bad_generation);
     tcase_add_test(tcase, directories);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

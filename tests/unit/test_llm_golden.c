@@ -2,6 +2,7 @@
  * transformers in float32, tests/golden/logits/make.py), on every kernel set of this machine. */
 #include "base/file.h"
 #include "tests/unit/llm_dirs.h"
+#include "tests/unit/run_suite.h"
 #include "traces/npy.h"
 
 #include <math.h>
@@ -258,10 +259,5 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, equals_the_reference, 0, N_RUNS);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* The real machine on the `host` device: the same bits as the CPU alone for every strategy,
  * geometry and number of threads, whatever is delayed; and what is left of it after faults. */
 #include "tests/unit/hybrid_case.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"
 #include "tests/unit/shaken_device.h"
 
@@ -186,9 +187,5 @@ int main(void)
     tcase_add_test(t, test_failing_copy);
     tcase_add_test(t, test_too_small_device);
     suite_add_tcase(suite, t);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,8 @@
 /* Limits of memory: texts of the system as they come and as they might, and whole trees of them. */
 #include "exec/memory_limits.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,10 +243,5 @@ int main(void)
     tcase_add_test(tc, what_may_be_pinned);
     tcase_add_test(tc, this_machine);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -7,6 +7,7 @@
 #include "sim/replay.h"
 #include "tests/unit/hdf5_traces.h"
 #include "tests/unit/random_trace.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"
 #include "traces/source.h"
 #include "traces/synth.h"
@@ -590,10 +591,5 @@ int main(void)
     tcase_add_test(tc, sampled_sequences_hit_as_in_the_whole);
     tcase_add_test(tc, bands_cover);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 #include "sim/mrc_shards.h"
 
 #include "tests/unit/hdf5_traces.h"
+#include "tests/unit/run_suite.h"
 #include "traces/source.h"
 #include "traces/synth.h"
 
@@ -153,10 +154,5 @@ int main(void)
     tcase_add_test(tc, streams);
     tcase_add_test(tc, refuses);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

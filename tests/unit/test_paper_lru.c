@@ -1,6 +1,7 @@
 /* paper-lru against the reference code's rules: by hand, by an independent simulation of them on
  * random routes, and on the recorded routes of MiniCPM-MoE (skipped where the file is absent). */
 #include "tests/unit/event_trace.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -283,10 +284,5 @@ int main(void)
     tcase_add_test(tc, recorded_routes);
     Suite *suite = suite_create("paper_lru");
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

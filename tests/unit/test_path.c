@@ -2,6 +2,7 @@
  * simulated schedule beats it. */
 #include "sim/bound.h"
 #include "sim_world.h"
+#include "tests/unit/run_suite.h"
 
 #include <math.h>
 
@@ -162,10 +163,5 @@ int main(void)
     tcase_add_test(tests, without);
     tcase_add_test(tests, never_beaten);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "sim/prefetch_value.h"
 #include "sim_world.h"
+#include "tests/unit/run_suite.h"
 
 /* Of layers 0 and 1; no two tokens that follow each other share an expert of a layer. */
 static const moe_expert turns[] = {0, 1, 2, 3, 2, 3, 0, 1};
@@ -399,10 +400,5 @@ int main(void)
     tcase_add_test(tc, break_even);
     tcase_add_test(tc, all_run);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "policies/place.h"
 
 #include "base/rng.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <string.h>
@@ -204,10 +205,5 @@ int main(void)
     tcase_add_test(tc, never_later_than_one_side);
     tcase_add_test(tc, costs_of_a_plan);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

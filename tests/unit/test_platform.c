@@ -1,6 +1,8 @@
 /* Platform files: the committed ones, the interpolation of CPU times, every kind of bad input. */
 #include "policies/platform.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,10 +199,5 @@ int main(void)
     tcase_add_test(tests, refuses_bad_files);
     tcase_add_test(tests, refuses_other_documents);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "base/yaml.h"
 #include "sanitizer.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -264,10 +265,5 @@ int main(void)
     tcase_add_test(tc, bytes_that_are_no_text);
     tcase_add_test(tc, what_cannot_be_read_is_not_written);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

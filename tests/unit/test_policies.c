@@ -1,5 +1,6 @@
 /* Every policy on short streams, counted by hand, in both replay contracts; and the names. */
 #include "tests/unit/hand_cases.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -190,10 +191,5 @@ int main(void)
     tcase_add_test(tc, names_and_parameters);
     Suite *suite = suite_create("policies");
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

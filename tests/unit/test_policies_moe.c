@@ -2,6 +2,7 @@
  * several layers: digits, small letters and capitals are layers 0, 1 and 2 (hand_cases.h). */
 #include "policies/decide.h"
 #include "tests/unit/hand_cases.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -185,10 +186,5 @@ int main(void)
     tcase_add_test(tc, hybrimoe_asks_for_scores);
     Suite *suite = suite_create("policies_moe");
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
  * was run is in tests/golden/libcachesim. */
 #include "tests/unit/event_trace.h"
 #include "tests/unit/peer_streams.h"
+#include "tests/unit/run_suite.h"
 
 #include <stdio.h>
 
@@ -87,10 +88,5 @@ int main(void)
     tcase_add_test(tc, equal_to_libcachesim);
     Suite *suite = suite_create("policies_peer");
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "base/rng.h"
 #include "exec/cpu.h"
 #include "exec/pool.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdatomic.h>
@@ -233,10 +234,5 @@ int main(void)
     tcase_add_test(tc, pools_after_pools_see_the_same_machine);
     tcase_add_test(tc, refuses_with_the_reason);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

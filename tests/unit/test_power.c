@@ -1,6 +1,8 @@
 /* Energy counters: RAPL from a folder made here, NVML from a library made for this test. */
 #include "exec/power.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -217,10 +219,5 @@ int main(void)
     tcase_add_test(tc, gpu_that_is_sampled);
     tcase_add_test(tc, gpu_absent);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

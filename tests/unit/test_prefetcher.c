@@ -1,6 +1,7 @@
 /* Prefetchers: what they predict for hand-made routes. */
 #include "policies/machine.h"
 #include "policies/prefetcher.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -391,10 +392,5 @@ int main(void)
     tcase_add_test(tc, what_routes_must_come_with);
     tcase_add_test(tc, names_with_parameters);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -4,6 +4,8 @@
  */
 #include "random_machine.h"
 
+#include "tests/unit/run_suite.h"
+
 enum { N_WORLDS = 3000 };
 
 /* Every prefetcher and its variants; the table of the library is compared with it. */
@@ -83,10 +85,5 @@ int main(void)
     tcase_add_test(tc, all_are_tested);
     tcase_add_test(tc, every_prefetcher_keeps_the_rules);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

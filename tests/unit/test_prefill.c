@@ -2,6 +2,7 @@
  * worked out by hand, and on real platforms never slower than one side alone. */
 #include "policies/step.h"
 #include "sim_world.h"
+#include "tests/unit/run_suite.h"
 #include "traces/synth.h"
 
 #include <string.h>
@@ -161,10 +162,5 @@ int main(void)
     tcase_add_test(tc, refusals);
     tcase_add_test(tc, auto_is_the_fastest);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

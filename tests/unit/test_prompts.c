@@ -1,4 +1,5 @@
 #include "base/units.h"
+#include "tests/unit/run_suite.h"
 #include "traces/prompts.h"
 
 #include <check.h>
@@ -210,10 +211,5 @@ int main(void)
     tcase_add_test(tcase, long_categories);
     tcase_add_test(tcase, real_files);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

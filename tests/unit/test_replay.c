@@ -2,6 +2,7 @@
 
 #include "base/rng.h"
 #include "tests/unit/random_trace.h"
+#include "tests/unit/run_suite.h"
 #include "traces/import.h"
 
 #include <stdio.h>
@@ -453,10 +454,5 @@ int main(void)
     tcase_add_test(tc, stream_equals_memory);
     tcase_add_test(tc, agrees_with_a_real_engine);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "base/rng.h"
 #include "sim/replay.h"
 #include "tests/unit/random_trace.h"
+#include "tests/unit/run_suite.h"
 
 #include <stdio.h>
 
@@ -153,10 +154,5 @@ int main(void)
     tcase_add_test(tc, equals_the_generic_path);
     tcase_add_test(tc, refuses_what_it_cannot_do);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

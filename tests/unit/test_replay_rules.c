@@ -1,6 +1,8 @@
 /* Rules of replay that random traces found worth pinning down, each counted by hand. */
 #include "sim/replay.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <string.h>
 
@@ -163,10 +165,5 @@ int main(void)
     tcase_add_test(tests, opt_takes_nothing_useless);
     tcase_add_test(tests, bytes_given_up_in_vain_stay_out);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

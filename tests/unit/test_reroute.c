@@ -2,6 +2,7 @@
 #include "policies/rerouter.h"
 #include "policies/strategy.h"
 #include "sim/replay.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 
@@ -415,10 +416,5 @@ int main(void)
     tcase_add_test(tc, no_file_allows_it);
     tcase_add_test(tc, every_rule_says_what_it_is);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

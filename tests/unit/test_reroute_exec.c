@@ -3,6 +3,7 @@
 #include "exec/stage.h"
 #include "policies/trace_run.h"
 #include "tests/unit/hybrid_case.h"
+#include "tests/unit/run_suite.h"
 
 static struct moe_err err;
 static struct moe_device *device;
@@ -185,10 +186,5 @@ int main(void)
     tcase_add_test(tc, a_rerouted_event_is_what_it_became);
     tcase_add_test(tc, own_routes);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

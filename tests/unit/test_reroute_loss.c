@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "exec/hybrid.h"
 #include "tests/unit/llm_dirs.h"
+#include "tests/unit/run_suite.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -172,10 +173,5 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, more_is_lost_the_more_a_rule_may, 0, 2);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

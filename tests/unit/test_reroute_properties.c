@@ -1,6 +1,7 @@
 /* Lossy rules: what holds for every one of them on random worlds, and who may use them. */
 #include "sim/gap.h"
 #include "sim/tune.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/sim_world.h"
 
 static struct moe_err err;
@@ -245,10 +246,5 @@ int main(void)
     tcase_add_test(tc, who_may_use_them);
     tcase_add_test(tc, gap_and_tuner_refuse);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,4 +1,5 @@
 /* Reuse statistics: hand-counted traces, chance levels, and the published MiniCPM numbers. */
+#include "tests/unit/run_suite.h"
 #include "traces/import.h"
 #include "traces/reuse.h"
 #include "traces/synth.h"
@@ -286,10 +287,5 @@ int main(void)
     tcase_add_test(tests, uniform_is_chance);
     tcase_add_test(tests, minicpm_as_published);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,7 @@
 #include "exec/rope.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -90,10 +92,5 @@ int main(void)
     tcase_add_test(tc, angles_are_rounded_as_the_reference_rounds);
     tcase_add_test(tc, turns_pairs_that_are_half_a_head_apart);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

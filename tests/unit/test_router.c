@@ -1,5 +1,7 @@
 #include "exec/router.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -150,10 +152,5 @@ int main(void)
     tcase_add_test(tc, nan_scores_choose_existing_experts);
     tcase_add_test(tc, architecture_decides);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,6 @@
 #include "exec/safetensors.h"
 #include "model_files.h"
+#include "tests/unit/run_suite.h"
 
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -270,10 +271,5 @@ int main(void)
     tcase_add_test(tcase, truncated);
     tcase_add_test(tcase, files);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,7 @@
 #include "exec/sampler.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdbool.h>
@@ -234,10 +236,5 @@ int main(void)
     tcase_add_test(tcase, extremes);
     tcase_add_test(tcase, refusals);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

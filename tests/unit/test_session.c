@@ -3,6 +3,7 @@
 #include "base/progress.h"
 #include "base/rng.h"
 #include "tests/unit/llm_dirs.h"
+#include "tests/unit/run_suite.h"
 
 #include <malloc.h>
 #include <math.h>
@@ -355,10 +356,5 @@ int main(void)
     tcase_add_test(tc, defaults);
     tcase_add_test(tc, interrupted);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

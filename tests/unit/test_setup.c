@@ -1,6 +1,7 @@
 /* Strategies set up on a model and a device, without a trace. */
 #include "policies/setup.h"
 #include "sim_case.h"
+#include "tests/unit/run_suite.h"
 
 /* tiny_model(2, 4, 2) with "2x2": four slots of 1 MiB, beside 1 MiB that is there anyway. */
 struct spec_case {
@@ -121,10 +122,5 @@ int main(void)
     tcase_add_test(tc, what_the_routes_lack);
     tcase_add_test(tc, geometry_against_the_model);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* Simulated strategies against times worked out by hand, and what must hold of every result. */
 #include "sim/machine.h"
 #include "sim_world.h"
+#include "tests/unit/run_suite.h"
 
 #include <math.h>
 #include <unistd.h>
@@ -479,10 +480,5 @@ int main(void)
     tcase_add_test(tests, bound_is_sharp_on_the_link);
     tcase_add_test(tests, bound_allows_hidden_copies);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

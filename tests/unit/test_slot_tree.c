@@ -2,6 +2,7 @@
 #include "policies/slot_tree.h"
 
 #include "base/rng.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -79,10 +80,5 @@ int main(void)
     tcase_add_test(tc, equal_to_a_search);
     Suite *suite = suite_create("slot_tree");
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "sim/replay.h"
 #include "sim_world.h"
 #include "tests/unit/hand_cases.h"
+#include "tests/unit/run_suite.h"
 #include "traces/synth.h"
 
 #include <math.h>
@@ -306,10 +307,6 @@ int main(void)
     tcase_add_test(tc, times_begin_after_the_preload);
     tcase_add_test(tc, bound_knows_of_the_preload);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return rmdir(folder) != 0 || failed != 0;
+    const int failed = run_suite(suite);
+    return rmdir(folder) != 0 || failed;
 }

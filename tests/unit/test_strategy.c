@@ -1,6 +1,8 @@
 /* Strategies: defaults, the committed files, keys by name, every kind of bad input. */
 #include "policies/strategy.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,10 +144,5 @@ int main(void)
     tcase_add_test(tests, keys_by_name);
     tcase_add_test(tests, bad_files);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,8 @@
 /* Streaks of experts, counted by hand. */
 #include "traces/streaks.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdlib.h>
 
@@ -86,10 +88,5 @@ int main(void)
     tcase_add_test(tests, prompts_and_absent_routes_break);
     Suite *suite = suite_create("streaks");
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

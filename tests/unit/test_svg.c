@@ -3,6 +3,7 @@
 #include "base/svg.h"
 
 #include "base/html.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -194,10 +195,5 @@ int main(void)
     tcase_add_loop_test(t, refused, 0, sizeof hostile / sizeof *hostile);
     tcase_add_test(t, depth);
     suite_add_tcase(suite, t);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,6 @@
 /* Synthetic traces: shape, determinism, each kind's promise, and the fit to measured statistics. */
 #include "base/version.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"
 #include "traces/reuse.h"
 #include "traces/synth.h"
@@ -459,10 +460,5 @@ int main(void)
     tcase_add_loop_test(tests, bad_statistics, 0, sizeof bad_files / sizeof *bad_files);
     tcase_add_test(tests, small_statistics);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

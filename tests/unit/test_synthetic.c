@@ -4,6 +4,7 @@
 #include "exec/synthetic.h"
 #include "tests/unit/late_device.h"
 #include "tests/unit/llm_dirs.h"
+#include "tests/unit/run_suite.h"
 #include "traces/model.h"
 
 #include <math.h>
@@ -280,10 +281,5 @@ int main(void)
     tcase_add_test(tc, shapes_of_files);
     tcase_add_test(tc, interrupted); /* last: the flag stays */
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

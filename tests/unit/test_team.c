@@ -3,6 +3,7 @@
 #include "sim/deal.h"
 #include "sim/plan.h"
 #include "sim/sweep.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/team_hub.h"
 
 #include <inttypes.h>
@@ -381,10 +382,5 @@ int main(void)
     tcase_add_test(t, plans_by_hand);
     tcase_add_test(t, shards_named);
     suite_add_tcase(suite, t);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

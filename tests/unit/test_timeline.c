@@ -1,6 +1,8 @@
 /* The timeline: operations of a lane do not overlap, and the JSON that Perfetto opens. */
 #include "sim_world.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <unistd.h>
 
 static void check_timeline(const struct moe_timeline *t, const struct moe_result *r)
@@ -89,10 +91,5 @@ int main(void)
     tcase_add_test(tests, timeline_is_consistent);
     tcase_add_test(tests, timeline_file);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

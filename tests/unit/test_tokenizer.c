@@ -3,6 +3,7 @@
 #include "exec/sentencepiece.h"
 #include "exec/sentencepiece_check.h"
 #include "exec/tokenizer_state.h"
+#include "tests/unit/run_suite.h"
 #include "tokenizer_files.h"
 
 #include <stdio.h>
@@ -476,10 +477,5 @@ int main(void)
     tcase_add_test(tcase, model_framing);
     tcase_add_test(tcase, folders);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,6 @@
 /* Ids against those of the spm_encode program, on 1,000 texts; only where it is installed. */
 #include "base/rng.h"
+#include "tests/unit/run_suite.h"
 #include "tokenizer_files.h"
 
 #include <stdio.h>
@@ -137,10 +138,5 @@ int main(void)
     tcase_add_test(tcase, small_model);
     tcase_add_test(tcase, mixtral_model);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

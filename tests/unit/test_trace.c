@@ -2,6 +2,7 @@
 #include "traces/trace.h"
 
 #include "base/rng.h"
+#include "tests/unit/run_suite.h"
 #include "traces/model.h"
 
 #include <check.h>
@@ -264,10 +265,5 @@ int main(void)
     tcase_add_test(tc, info_is_copied_deeply);
     tcase_add_test(tc, extent_by_hand);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,8 @@
 /* Traces cut to their first layers: every array against the uncut one. */
 #include "traces/trace_layers.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -121,10 +123,5 @@ int main(void)
     tcase_add_test(tc, note);
     tcase_add_test(tc, nothing_to_cut_and_refusals);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

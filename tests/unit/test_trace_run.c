@@ -1,6 +1,7 @@
 /* A trace driven through the step loop on a machine that only counts. */
 #include "policies/trace_run.h"
 #include "sim_case.h"
+#include "tests/unit/run_suite.h"
 
 #include <math.h>
 
@@ -338,10 +339,5 @@ int main(void)
     tcase_add_test(tc, a_machine_that_fails);
     tcase_add_test(tc, traces_that_do_not_fit);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

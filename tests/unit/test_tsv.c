@@ -3,6 +3,7 @@
 #include "base/tsv.h"
 
 #include "base/table.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -121,10 +122,5 @@ int main(void)
     tcase_add_loop_test(t, refused, 0, sizeof broken / sizeof *broken);
     tcase_add_test(t, limits);
     suite_add_tcase(suite, t);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

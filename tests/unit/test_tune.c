@@ -8,6 +8,7 @@
 #include "sim/tune_space.h"
 #include "sim/tune_ways.h"
 #include "tests/unit/random_trace.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/sim_case.h"
 
 #include <math.h>
@@ -581,10 +582,5 @@ int main(void)
     tcase_add_test(tc, what_has_no_effect_is_one_strategy);
     tcase_add_test(tc, refuses);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

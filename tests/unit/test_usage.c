@@ -1,6 +1,7 @@
 /* Busy intervals become times by set of busy lanes, and those become causes; all exact. */
 #include "base/rng.h"
 #include "policies/usage.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdbool.h>
@@ -184,10 +185,5 @@ int main(void)
     tcase_add_test(tcase, every_set_of_lanes_has_one_cause);
     tcase_add_test(tcase, host_time_inside_the_gpus_is_taken_out);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 #include "exec/weights.h"
 #include "exec/weights_index.h"
 #include "model_files.h"
+#include "tests/unit/run_suite.h"
 
 #define TENSOR(name, type, shape, begin, end)                                                      \
     "\"" name "\":{\"dtype\":\"" type "\",\"shape\":[" shape "],\"data_offsets\":[" #begin         \
@@ -253,10 +254,5 @@ int main(void)
     tcase_add_test(tcase, shapes);
     tcase_add_test(tcase, hashes);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

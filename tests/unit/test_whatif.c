@@ -2,6 +2,7 @@
 #include "sim/whatif.h"
 
 #include "sim_world.h"
+#include "tests/unit/run_suite.h"
 
 #include <math.h>
 
@@ -363,10 +364,5 @@ int main(void)
     tcase_add_test(tcase, equals_simulations);
     tcase_add_test(tcase, what_does_not_fit);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,8 @@
 /* base/yaml.h: the tree, its lines, everything refused, and binding to a table. */
 #include "base/yaml.h"
 
+#include "tests/unit/run_suite.h"
+
 #include <check.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -279,10 +281,5 @@ int main(void)
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(tcase, tests[i]);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }
