@@ -81,17 +81,10 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
 {
     const struct options *o = call->options;
     enum moe_status s = load_settings(call, in, err);
-    if (!s && *o->model)
-        s = cli_load_model(o->model, &in->model, err);
     if (!s)
-        s = moe_trace_from_name(call->args[0], moe_strategy_parts(&in->strategy),
-                                *o->model ? &in->model : NULL, &in->trace, err);
-    if (s || *o->model)
-        return s;
-    s = cli_load_model(in->trace.info.model, &in->model, err);
-    return s ? moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
-                               in->trace.info.model)
-             : MOE_OK;
+        s = cli_load_trace(call->args[0], o->model, moe_strategy_parts(&in->strategy), &in->model,
+                           &in->trace, err);
+    return s;
 }
 
 /* Operations of one token: 32 layers of about ten; generous, and bounded. */

@@ -105,17 +105,11 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
     enum moe_status s = cli_load_platform(o->platform, &in->platform, err);
     for (int i = 0; !s && i < call->n_sets; i++)
         s = apply_set(call->sets[i], in, err);
-    if (!s && *o->model)
-        s = cli_load_model(o->model, &in->model, err);
     if (!s)
-        s = moe_trace_from_name(call->args[0], MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_WEIGHT,
-                                *o->model ? &in->model : NULL, &in->trace, err);
-    if (s || *o->model)
-        return s;
-    s = cli_load_model(in->trace.info.model, &in->model, err);
-    return s ? moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
-                               in->trace.info.model)
-             : MOE_OK;
+        s = cli_load_trace(call->args[0], o->model,
+                           MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_WEIGHT, &in->model,
+                           &in->trace, err);
+    return s;
 }
 
 /* --- what is told --------------------------------------------------------------------------- */

@@ -69,18 +69,11 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
     enum moe_status s = cli_load_platform(o->platform, &in->platform, err);
     if (!s)
         s = load_strategies(call, in, err);
-    if (!s && *o->model)
-        s = cli_load_model(o->model, &in->model, err);
     if (!s)
-        s = moe_trace_from_name(call->args[0],
-                                moe_strategy_parts(&in->strategy[MOE_WHATIF_STRATEGY]),
-                                *o->model ? &in->model : NULL, &in->trace, err);
-    if (s || *o->model)
-        return s;
-    s = cli_load_model(in->trace.info.model, &in->model, err);
-    return s ? moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
-                               in->trace.info.model)
-             : MOE_OK;
+        s = cli_load_trace(call->args[0], o->model,
+                           moe_strategy_parts(&in->strategy[MOE_WHATIF_STRATEGY]), &in->model,
+                           &in->trace, err);
+    return s;
 }
 
 static enum moe_status draw(const struct cli_whatif_view *view, const char *tsv, const char *stem,

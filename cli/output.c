@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/version.h"
+#include "traces/source.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -51,6 +52,22 @@ enum moe_status cli_load_model(const char *name, struct moe_model *out, struct m
     char path[CLI_PATH_MAX];
     enum moe_status s = moe_find_config("models", name, path, sizeof path, err);
     return s ? s : moe_model_load(path, out, err);
+}
+
+enum moe_status cli_load_trace(const char *trace_name, const char *model_name, unsigned parts,
+                               struct moe_model *model, struct moe_trace *trace,
+                               struct moe_err *err)
+{
+    const bool named = *model_name;
+    enum moe_status s = named ? cli_load_model(model_name, model, err) : MOE_OK;
+    if (!s)
+        s = moe_trace_from_name(trace_name, parts, named ? model : NULL, trace, err);
+    if (s || named)
+        return s;
+    s = cli_load_model(trace->info.model, model, err);
+    return s ? moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
+                               trace->info.model)
+             : MOE_OK;
 }
 
 enum moe_status cli_load_platform(const char *name, struct moe_platform *out, struct moe_err *err)

@@ -23,6 +23,12 @@ void cli_note_trace(struct moe_table *table, const char *path, const struct moe_
 
 /* By name or path (experiments/models, platforms, strategies). */
 enum moe_status cli_load_model(const char *name, struct moe_model *out, struct moe_err *err);
+
+/* A trace and its model: by that name, or "": the one that the trace names. parts: enum
+ * moe_tokens_part wanted. Free with moe_trace_release. */
+enum moe_status cli_load_trace(const char *trace_name, const char *model_name, unsigned parts,
+                               struct moe_model *model, struct moe_trace *trace,
+                               struct moe_err *err);
 enum moe_status cli_load_platform(const char *name, struct moe_platform *out, struct moe_err *err);
 enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, struct moe_err *err);
 

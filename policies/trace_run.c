@@ -5,20 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static enum moe_status check_shape(const struct moe_trace_run_spec *spec, struct moe_err *err)
-{
-    const struct moe_trace_info *info = &spec->trace->info;
-    const struct moe_model *model = spec->setup.model;
-    if (info->n_layers == model->n_layers && info->n_experts == model->n_experts &&
-        info->top_k <= model->top_k)
-        return MOE_OK;
-    return moe_fail(err, MOE_ERR_USAGE,
-                    "trace of '%s' has %" PRIu32 " layers, %" PRIu32 " experts, top %" PRIu32
-                    ", but model '%s' has %" PRIu64 ", %" PRIu64 ", %" PRIu64,
-                    info->model, info->n_layers, info->n_experts, info->top_k, model->name,
-                    model->n_layers, model->n_experts, model->top_k);
-}
-
 static enum moe_status find_future(struct moe_trace_run *run, struct moe_err *err)
 {
     const struct moe_trace *trace = run->spec.trace;
@@ -51,7 +37,7 @@ static enum moe_status alloc_times(struct moe_trace_run *run, struct moe_err *er
 static enum moe_status prepare(struct moe_trace_run *run, struct moe_err *err)
 {
     struct moe_setup_spec *setup = &run->spec.setup;
-    enum moe_status s = check_shape(&run->spec, err);
+    enum moe_status s = moe_model_check_trace(run->spec.setup.model, &run->spec.trace->info, err);
     if (s)
         return s;
     run->model = *setup->model;

@@ -7,7 +7,6 @@
 #include "sim/tune_search.h"
 #include "sim/tune_ways.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,20 +77,6 @@ static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
     uint64_t all = o->model->n_layers * o->model->n_experts;
     r->slots = r->slots < all ? r->slots : all;
     return MOE_OK;
-}
-
-static enum moe_status check_shape(const struct moe_tune_options *o, struct moe_err *err)
-{
-    const struct moe_trace_info *info = &o->trace->info;
-    const struct moe_model *model = o->model;
-    if (info->n_layers == model->n_layers && info->n_experts == model->n_experts &&
-        info->top_k <= model->top_k)
-        return MOE_OK;
-    return moe_fail(err, MOE_ERR_USAGE,
-                    "trace of '%s' has %" PRIu32 " layers, %" PRIu32 " experts, top %" PRIu32
-                    ", but model '%s' has %" PRIu64 ", %" PRIu64 ", %" PRIu64,
-                    info->model, info->n_layers, info->n_experts, info->top_k, model->name,
-                    model->n_layers, model->n_experts, model->top_k);
 }
 
 /* --- what the training part tells ----------------------------------------------------------- */
@@ -217,7 +202,7 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
                         "reroute '%s' is lossy: speeds of strategies that compute other things do "
                         "not compare; the tuner takes reroute=none only",
                         t->base.reroute.ops->name);
-    enum moe_status s = check_shape(o, err);
+    enum moe_status s = moe_model_check_trace(o->model, &o->trace->info, err);
     if (!s)
         s = find_budget(t, err);
     if (!s)

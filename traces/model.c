@@ -2,7 +2,9 @@
 
 #include "base/param.h"
 #include "base/yaml.h"
+#include "traces/trace.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
 
@@ -134,4 +136,17 @@ uint64_t moe_model_kv_bytes(const struct moe_model *model, uint64_t n_tokens)
 {
     const uint64_t values = 2 * n_tokens * model->n_kv_heads * model->head_dim;
     return (uint64_t)((double)values * model->kv_bits / 8);
+}
+
+enum moe_status moe_model_check_trace(const struct moe_model *model,
+                                      const struct moe_trace_info *info, struct moe_err *err)
+{
+    if (info->n_layers == model->n_layers && info->n_experts == model->n_experts &&
+        info->top_k <= model->top_k)
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "trace of '%s' has %" PRIu32 " layers, %" PRIu32 " experts, top %" PRIu32
+                    ", but model '%s' has %" PRIu64 ", %" PRIu64 ", %" PRIu64,
+                    info->model, info->n_layers, info->n_experts, info->top_k, model->name,
+                    model->n_layers, model->n_experts, model->top_k);
 }

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct moe_trace_info; /* trace.h */
+
 enum {
     MOE_MAX_LAYERS = 1024,
     MOE_MAX_EXPERTS = 4096,
@@ -49,5 +51,9 @@ uint64_t moe_model_head_bytes(const struct moe_model *model);
 
 /* Bytes of keys and values that one layer reads at a context of n tokens. */
 uint64_t moe_model_kv_bytes(const struct moe_model *model, uint64_t n_tokens);
+
+/* Has a trace the model's layers and experts, and routes to no more than it? Else MOE_ERR_USAGE. */
+enum moe_status moe_model_check_trace(const struct moe_model *model,
+                                      const struct moe_trace_info *info, struct moe_err *err);
 
 #endif
