@@ -8,6 +8,8 @@
 
 enum scores { LOGITS, PROBABILITIES };
 
+#define UNKNOWN ((moe_slot)-2)
+
 struct params {
     int scores;
     uint64_t p;
@@ -28,6 +30,9 @@ struct state {
     uint64_t now;
     float alpha;
     uint32_t n_slots, n_experts, p, scores;
+    uint32_t first_layer, end_layer; /* those of residents, ever */
+    moe_slot *slot_of;               /* [n_keys] */
+    moe_slot *lowest;   /* [n_layers] of the layer's residents, pinned or not; or UNKNOWN */
     struct top *top;    /* [p] scratch, rising; lies behind slot */
     float *weight;      /* [E] scratch */
     float *mean;        /* [n_keys] S */
@@ -70,7 +75,8 @@ static size_t state_size(const struct moe_policy_env *env)
 {
     return sizeof(struct state) + env->n_slots * sizeof(struct slot) +
            count_top(env) * sizeof(struct top) +
-           (size_t)env->n_experts * (1 + (size_t)env->n_layers) * sizeof(float);
+           (size_t)env->n_experts * (1 + (size_t)env->n_layers) * sizeof(float) +
+           ((size_t)env->n_experts + 1) * env->n_layers * sizeof(moe_slot);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -85,6 +91,14 @@ static void init(void *state, const struct moe_policy_env *env)
     st->top = (struct top *)(st->slot + env->n_slots);
     st->weight = (float *)(st->top + st->p);
     st->mean = st->weight + env->n_experts;
+    size_t n_keys = (size_t)env->n_layers * env->n_experts;
+    st->slot_of = (moe_slot *)(st->mean + n_keys);
+    st->lowest = st->slot_of + n_keys;
+    st->first_layer = env->n_layers;
+    for (size_t k = 0; k < n_keys; k++)
+        st->slot_of[k] = MOE_NO_SLOT;
+    for (uint32_t l = 0; l < env->n_layers; l++)
+        st->lowest[l] = UNKNOWN;
 }
 
 /* Into a rising list of n; among equals the newcomer stands lowest and falls out first. */
@@ -141,29 +155,62 @@ static void on_route(void *state, const struct moe_route *route)
         mean[e] *= 1 - st->alpha;
     for (uint32_t i = 0; i < st->p; i++)
         mean[st->top[i].expert] += st->alpha * st->top[i].score;
+    st->lowest[route->layer] = UNKNOWN;
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
+    uint32_t layer = key / st->n_experts;
     st->slot[slot] = (struct slot){++st->now, key};
+    st->slot_of[key] = slot;
+    st->lowest[layer] = UNKNOWN;
+    st->first_layer = layer < st->first_layer ? layer : st->first_layer;
+    st->end_layer = layer >= st->end_layer ? layer + 1 : st->end_layer;
 }
 
+static void on_evict(void *state, moe_slot slot, moe_key key)
+{
+    struct state *st = state;
+    (void)slot;
+    st->slot_of[key] = MOE_NO_SLOT;
+    st->lowest[key / st->n_experts] = UNKNOWN;
+}
+
+static bool goes_before(const struct state *st, moe_slot a, moe_slot b)
+{
+    const struct slot *x = &st->slot[a], *y = &st->slot[b];
+    float mean_x = st->mean[x->key], mean_y = st->mean[y->key];
+    return mean_x < mean_y || (!(mean_x > mean_y) && x->since < y->since);
+}
+
+/* Of the layer's residents; pinned: of those that are not, or NULL. */
+static moe_slot find_lowest(const struct state *st, uint32_t layer, const uint8_t *pinned)
+{
+    const moe_slot *slot_of = st->slot_of + (size_t)layer * st->n_experts;
+    moe_slot best = MOE_NO_SLOT;
+    for (uint32_t e = 0; e < st->n_experts; e++) {
+        moe_slot s = slot_of[e];
+        if (s != MOE_NO_SLOT && !(pinned && pinned[s]) &&
+            (best == MOE_NO_SLOT || goes_before(st, s, best)))
+            best = s;
+    }
+    return best;
+}
+
+/* Only an event of its own changes the order in a layer. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
-    const struct state *st = state;
+    struct state *st = state;
     moe_slot best = MOE_NO_SLOT;
-    float least = 0;
-    for (uint32_t s = 0; s < st->n_slots; s++) {
-        if (req->pinned[s])
-            continue;
-        float mean = st->mean[st->slot[s].key];
-        bool equal = best != MOE_NO_SLOT && !(mean < least) && !(mean > least);
-        if (best == MOE_NO_SLOT || mean < least ||
-            (equal && st->slot[s].since < st->slot[best].since)) {
-            best = (moe_slot)s;
-            least = mean;
-        }
+    for (uint32_t l = st->first_layer; l < st->end_layer; l++) {
+        if (st->lowest[l] == UNKNOWN)
+            st->lowest[l] = find_lowest(st, l, NULL);
+        moe_slot s = st->lowest[l];
+        if (s != MOE_NO_SLOT && req->pinned[s])
+            s = find_lowest(st, l, req->pinned);
+        if (s != MOE_NO_SLOT && (best == MOE_NO_SLOT || goes_before(st, s, best)))
+            best = s;
     }
     return best;
 }
@@ -184,5 +231,6 @@ const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
     .init = init,
     .on_route = on_route,
     .on_insert = on_insert,
+    .on_evict = on_evict,
     .victim = victim,
 };

@@ -10,6 +10,7 @@
  * reading=bypass:    as intervals, but a newcomer predicted later than every resident is declined.
  */
 #include "policies/registry.h"
+#include "policies/slot_race.h"
 #include "policies/slot_tree.h"
 
 #include <math.h>
@@ -31,6 +32,7 @@ struct state {
     double weight;
     uint32_t n_slots, n_experts, reading;
     struct moe_slot_tree tree; /* pass, layer: by layer (or 0), then by time of the last use */
+    struct moe_slot_race race; /* intervals, bypass */
     struct use *of_key;        /* [n_keys] intervals, bypass */
     struct use of_slot[];      /* [n_slots] the same, side by side for the search */
 };
@@ -59,7 +61,8 @@ static size_t count_uses(const struct moe_policy_env *env)
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + count_uses(env) * sizeof(struct use) + moe_slot_tree_size(env);
+    return sizeof(struct state) + count_uses(env) * sizeof(struct use) + moe_slot_tree_size(env) +
+           moe_slot_race_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -71,7 +74,9 @@ static void init(void *state, const struct moe_policy_env *env)
     st->reading = (uint32_t)params->reading;
     st->weight = params->weight;
     st->of_key = st->of_slot + env->n_slots;
-    moe_slot_tree_init(&st->tree, env, st->of_slot + count_uses(env));
+    char *behind = (char *)(st->of_slot + count_uses(env));
+    moe_slot_tree_init(&st->tree, env, behind);
+    moe_slot_race_init(&st->race, env, behind + moe_slot_tree_size(env));
 }
 
 static bool predicts(const struct state *st)
@@ -95,8 +100,10 @@ static void on_route(void *state, const struct moe_route *route)
         struct use *use = &st->of_key[route->layer * st->n_experts + route->expert[i]];
         st->now++;
         note_use(st, use);
-        if (route->slot[i] != MOE_NO_SLOT)
-            st->of_slot[route->slot[i]] = *use;
+        if (route->slot[i] == MOE_NO_SLOT)
+            continue;
+        st->of_slot[route->slot[i]] = *use;
+        moe_slot_race_touch(&st->race, (uint32_t)route->slot[i]);
     }
 }
 
@@ -116,45 +123,64 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    if (predicts(st))
-        st->of_slot[slot] = st->of_key[key];
-    else
+    if (!predicts(st)) {
         make_newest(st, slot, key);
+        return;
+    }
+    st->of_slot[slot] = st->of_key[key];
+    moe_slot_race_enter(&st->race, slot);
+}
+
+static double due(const struct use *use)
+{
+    return (double)use->last + use->interval;
 }
 
 static double next_use(const struct state *st, const struct use *use)
 {
     if (use->interval <= 0)
         return INFINITY;
-    double now = (double)st->now, last = (double)use->last, due = last + use->interval;
-    return due < now ? now + (now - last) : due;
+    double now = (double)st->now, last = (double)use->last;
+    return due(use) < now ? now + (now - last) : due(use);
 }
 
-/* Is a predicted later than b? The older goes first among equals. */
-static bool is_later(const struct state *st, const struct use *a, const struct use *b)
+/* Predictions stand, until one is overdue. From then on it moves away, two for each use of the
+ * pool, and may pass one that is not overdue yet. */
+static uint64_t later_until(const void *state, uint32_t slot_a, uint32_t slot_b, uint64_t at)
 {
-    double left = next_use(st, a), right = next_use(st, b);
+    const struct use *of_slot = ((const struct state *)state)->of_slot;
+    const struct use *a = &of_slot[slot_a], *b = &of_slot[slot_b];
+    double now = (double)at, sooner = due(a) < due(b) ? due(a) : due(b);
+    double later = due(a) < due(b) ? due(b) : due(a),
+           last = (double)(due(a) < due(b) ? a : b)->last;
+    if (a->interval <= 0 || b->interval <= 0 || later < now)
+        return UINT64_MAX;
+    double until = sooner;
+    if (sooner < now) /* passes at half this sum, or did so before */
+        until = later + last >= 2 * now ? (later + last) / 2 - 1 : later;
+    return until > now ? (uint64_t)until + 1 : at + 1;
+}
+
+/* Is b predicted later than a? The older goes first among equals. */
+static bool is_later(const void *state, uint32_t slot_a, uint32_t slot_b, uint64_t now)
+{
+    const struct state *st = state;
+    const struct use *a = &st->of_slot[slot_a], *b = &st->of_slot[slot_b];
+    double left = next_use(st, b), right = next_use(st, a);
+    (void)now; /* the state's */
     if (left < right || left > right)
         return left > right;
-    return a->last < b->last;
+    return b->last < a->last;
 }
 
-static moe_slot find_latest(const struct state *st, const struct moe_victim_req *req)
-{
-    moe_slot best = MOE_NO_SLOT;
-    for (uint32_t s = 0; s < st->n_slots; s++)
-        if (!req->pinned[s] &&
-            (best == MOE_NO_SLOT || is_later(st, &st->of_slot[s], &st->of_slot[best])))
-            best = (moe_slot)s;
-    return best;
-}
+static const struct moe_slot_order by_prediction = {is_later, later_until};
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
     if (!predicts(st))
         return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
-    moe_slot best = find_latest(st, req);
+    moe_slot best = moe_slot_race_victim(&st->race, req->pinned, st->now, by_prediction, st);
     if (best != MOE_NO_SLOT && st->reading == BYPASS &&
         next_use(st, &st->of_key[req->key]) > next_use(st, &st->of_slot[best]))
         return MOE_NO_SLOT;

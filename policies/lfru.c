@@ -3,6 +3,7 @@
  * reading=ratio: the smallest uses / age goes, age in uses of the pool since the last one.
  * reading=ties:  the fewest uses go; among equals the one whose last use is longest ago. */
 #include "policies/registry.h"
+#include "policies/slot_race.h"
 #include "policies/slot_tree.h"
 
 struct params {
@@ -19,6 +20,7 @@ struct state {
     uint32_t n_slots, n_experts;
     bool ties;
     struct moe_slot_tree tree; /* ties: by count, then by time of the last use */
+    struct moe_slot_race race; /* ratio */
     struct use *of_key;        /* [n_keys] lies behind of_slot */
     struct use of_slot[];      /* [n_slots] the same, side by side for the search */
 };
@@ -40,7 +42,8 @@ static size_t count_uses(const struct moe_policy_env *env)
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + count_uses(env) * sizeof(struct use) + moe_slot_tree_size(env);
+    return sizeof(struct state) + count_uses(env) * sizeof(struct use) + moe_slot_tree_size(env) +
+           moe_slot_race_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -51,15 +54,19 @@ static void init(void *state, const struct moe_policy_env *env)
     st->n_experts = env->n_experts;
     st->ties = params->ties;
     st->of_key = st->of_slot + env->n_slots;
-    moe_slot_tree_init(&st->tree, env, st->of_slot + count_uses(env));
+    char *behind = (char *)(st->of_slot + count_uses(env));
+    moe_slot_tree_init(&st->tree, env, behind);
+    moe_slot_race_init(&st->race, env, behind + moe_slot_tree_size(env));
 }
 
 static void set_slot(struct state *st, moe_slot slot, struct use use)
 {
-    if (st->ties)
+    if (st->ties) {
         moe_slot_tree_set(&st->tree, slot, (struct moe_rank){use.count, use.last});
-    else
-        st->of_slot[slot] = use;
+        return;
+    }
+    st->of_slot[slot] = use;
+    moe_slot_race_fall(&st->race, (uint32_t)slot);
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -78,26 +85,43 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     st->of_key[key].key = key; /* one prefetched may have no use yet */
     set_slot(st, slot, st->of_key[key]);
+    if (!st->ties)
+        moe_slot_race_enter(&st->race, slot);
 }
 
-/* a.count / age(a) < b.count / age(b), without rounding (for runs of up to 2^32 uses); the smaller
- * key on ties. */
-static bool is_colder(const struct use *a, const struct use *b, uint64_t now)
+/* Is b.count / age(b) < a.count / age(a)? Without rounding (for runs of up to 2^32 uses); the
+ * smaller key on ties. */
+static bool is_colder(const void *state, uint32_t slot_a, uint32_t slot_b, uint64_t now)
 {
-    uint64_t left = a->count * (now - b->last), right = b->count * (now - a->last);
-    return left < right || (left == right && a->key < b->key);
+    const struct use *of_slot = ((const struct state *)state)->of_slot;
+    const struct use *a = &of_slot[slot_a], *b = &of_slot[slot_b];
+    uint64_t left = b->count * (now - a->last), right = a->count * (now - b->last);
+    return left < right || (left == right && b->key < a->key);
 }
+
+/* One with more uses catches up: the difference of the products above shrinks by that of the counts
+ * with each use of the pool. */
+static uint64_t colder_until(const void *state, uint32_t slot_a, uint32_t slot_b, uint64_t now)
+{
+    const struct use *of_slot = ((const struct state *)state)->of_slot;
+    bool second = is_colder(state, slot_a, slot_b, now);
+    const struct use *cold = &of_slot[second ? slot_b : slot_a];
+    const struct use *warm = &of_slot[second ? slot_a : slot_b];
+    if (cold->count <= warm->count)
+        return UINT64_MAX;
+    uint64_t gap = warm->count * (now - cold->last) - cold->count * (now - warm->last);
+    /* less than exact, so that rounding cannot make it too late */
+    return now + 1 + (uint64_t)((double)gap / (double)(cold->count - warm->count) * (1 - 1e-9));
+}
+
+static const struct moe_slot_order by_ratio = {is_colder, colder_until};
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    const struct use *best = NULL, *use = st->of_slot;
     if (st->ties)
         return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
-    for (uint32_t s = 0; s < st->n_slots; s++, use++)
-        if (!req->pinned[s] && (!best || is_colder(use, best, st->now)))
-            best = use;
-    return best ? (moe_slot)(best - st->of_slot) : MOE_NO_SLOT;
+    return moe_slot_race_victim(&st->race, req->pinned, st->now, by_ratio, st);
 }
 
 const struct moe_policy_ops moe_policy_lfru = {

@@ -5,6 +5,7 @@
 #include "policies/registry.h"
 
 #include "policies/hot_list.h"
+#include "policies/slot_tree.h"
 
 #include <string.h>
 
@@ -33,16 +34,16 @@ static const struct moe_param params[] = {
 
 struct state {
     double ratio;
-    uint32_t n_slots, n_used, n_experts;
+    uint32_t n_slots, n_experts;
     size_t n_keys;
-    moe_key *key;      /* [n_slots] MOE_NO_KEY: empty */
-    uint32_t tokens[]; /* [L * E] of the prompt; then the keys */
+    struct moe_slot_tree tree; /* by tokens; the highest rank: empty. Its memory comes first. */
+    uint32_t *tokens;          /* [L * E] of the prompt */
 };
 
 static size_t state_size(const struct moe_policy_env *env)
 {
     const size_t keys = (size_t)env->n_layers * env->n_experts;
-    return sizeof(struct state) + keys * sizeof(uint32_t) + env->n_slots * sizeof(moe_key);
+    return sizeof(struct state) + keys * sizeof(uint32_t) + moe_slot_tree_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -52,15 +53,18 @@ static void init(void *state, const struct moe_policy_env *env)
     s->n_slots = env->n_slots;
     s->n_experts = env->n_experts;
     s->n_keys = (size_t)env->n_layers * env->n_experts;
-    s->key = s->tokens + s->n_keys;
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        s->key[i] = MOE_NO_KEY;
+    s->tokens = (uint32_t *)((char *)(s + 1) + moe_slot_tree_size(env));
+    moe_slot_tree_init(&s->tree, env, s + 1);
 }
 
 static void on_sequence(void *state)
 {
     struct state *s = state;
     memset(s->tokens, 0, s->n_keys * sizeof *s->tokens);
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (s->tree.rank[i].first != UINT64_MAX)
+            s->tree.rank[i].first = 0;
+    moe_slot_tree_build(&s->tree);
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -69,35 +73,33 @@ static void on_route(void *state, const struct moe_route *route)
     uint32_t *tokens = s->tokens + (size_t)route->layer * s->n_experts;
     if (route->phase != MOE_PREFILL)
         return;
-    for (uint32_t i = 0; i < route->n; i++)
-        tokens[route->expert[i]] += route->tokens ? route->tokens[i] : 1;
+    for (uint32_t i = 0; i < route->n; i++) {
+        uint32_t *count = &tokens[route->expert[i]];
+        *count += route->tokens ? route->tokens[i] : 1;
+        if (route->slot[i] != MOE_NO_SLOT)
+            moe_slot_tree_set(&s->tree, route->slot[i], (struct moe_rank){*count, 0});
+    }
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *s = state;
-    s->key[slot] = key;
-    s->n_used++;
+    moe_slot_tree_set(&s->tree, slot, (struct moe_rank){s->tokens[key], 0});
 }
 
 static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct state *s = state;
     (void)key;
-    s->key[slot] = MOE_NO_KEY;
-    s->n_used--;
+    moe_slot_tree_set(&s->tree, slot, (struct moe_rank){UINT64_MAX, UINT64_MAX});
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
-    const struct state *s = state;
-    moe_slot coldest = MOE_NO_SLOT;
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        if (!req->pinned[i] && s->key[i] != MOE_NO_KEY &&
-            (coldest == MOE_NO_SLOT || s->tokens[s->key[i]] < s->tokens[s->key[coldest]]))
-            coldest = (moe_slot)i;
-    bool hotter =
-        coldest != MOE_NO_SLOT && s->tokens[req->key] > s->ratio * s->tokens[s->key[coldest]];
+    struct state *s = state;
+    moe_slot coldest = moe_slot_tree_victim(&s->tree, req->pinned, s->n_slots);
+    bool hotter = coldest != MOE_NO_SLOT &&
+                  s->tokens[req->key] > s->ratio * (double)s->tree.rank[coldest].first;
     return hotter ? coldest : MOE_NO_SLOT;
 }
 
