@@ -145,7 +145,7 @@ static inline moe_slot moe_slot_race_search(const struct moe_slot_race *race, co
 {
     moe_slot first = MOE_NO_SLOT;
     for (uint32_t s = 0; s < race->n_leaves; s++)
-        if (!pinned[s] && race->takes_part[s] &&
+        if (race->takes_part[s] && !pinned[s] &&
             (first == MOE_NO_SLOT || order.goes(state, (uint32_t)first, s, now)))
             first = (moe_slot)s;
     return first;
