@@ -15,8 +15,9 @@ static const struct {
 } words[] = {
     {"`event` (contract)",
      "the default: all different experts that a forward pass uses in a layer are looked up "
-     "against the contents at its start, and none of those found can be given up by it; then "
-     "misses are admitted, and recency and counts updated, in gate order. What a fused layer does"},
+     "against the contents at its start, and none of those found can be given up by it, nor one "
+     "that it brought in; then misses are admitted, and recency and counts updated, in gate order "
+     "(in a prompt: of first use). What a fused layer does"},
     {"`access` (contract)",
      "one expert of one token after the other, in gate order: looked up, and on a miss put in a "
      "slot at once. What most cache simulators do. Numbers of the two contracts do not compare: "
