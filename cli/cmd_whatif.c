@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 struct options {
     char model[CLI_PATH_MAX], platform[CLI_PATH_MAX], strategy[CLI_PATH_MAX], output[CLI_PATH_MAX];
@@ -48,6 +49,16 @@ struct inputs {
     struct moe_strategy strategy[MOE_WHATIF_LINES];
 };
 
+static enum moe_status apply_set(const char *set, struct inputs *in, struct moe_err *err)
+{
+    if (strncmp(set, "geometry=", strlen("geometry=")) == 0)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--set '%.60s': whatif fits the geometry to each value itself; "
+                        "`moelab sim` takes one",
+                        set);
+    return cli_apply_set(set, &in->strategy[MOE_WHATIF_STRATEGY], &in->platform, err);
+}
+
 static enum moe_status load_strategies(const struct cli_call *call, struct inputs *in,
                                        struct moe_err *err)
 {
@@ -57,7 +68,7 @@ static enum moe_status load_strategies(const struct cli_call *call, struct input
     for (int line = 0; !s && line < MOE_WHATIF_LINES; line++)
         s = cli_load_strategy(names[line], &in->strategy[line], err);
     for (int i = 0; !s && i < call->n_sets; i++)
-        s = cli_apply_set(call->sets[i], &in->strategy[MOE_WHATIF_STRATEGY], &in->platform, err);
+        s = apply_set(call->sets[i], in, err);
     in->strategy[MOE_WHATIF_STRATEGY].lossy = o->lossy;
     return s;
 }
@@ -176,7 +187,7 @@ const struct cli_command cli_whatif = {
     "its cache fitted anew, beside cpu-only, on-demand and the bound. What is scaled how, and "
     "what\n"
     "is assumed, stands in sim/whatif.h and in the result's head. --set KEY=VALUE changes the\n"
-    "strategy, --set platform.KEY=VALUE the machine to start from.",
+    "strategy but for its geometry, --set platform.KEY=VALUE the machine to start from.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -1,5 +1,6 @@
 #include "sim/whatif.h"
 
+#include "base/units.h"
 #include "policies/cost.h"
 #include "policies/geometry_fit.h"
 #include "policies/setup.h"
@@ -108,21 +109,46 @@ static enum moe_status put_largest(struct list *list, const char *given,
     return pool == 0 || (!one_pool && pool < model->n_experts) ? MOE_OK : put(list, text, err);
 }
 
+/* ncmoe:N with N at most the layers of the model; all else as it is. */
+static void keep_layers(const char *given, const struct moe_model *model, char *buf, size_t size)
+{
+    uint64_t on_cpu;
+    snprintf(buf, size, "%s", given);
+    if (begins(given, "ncmoe:") &&
+        moe_parse_u64(given + strlen("ncmoe:"), 0, UINT32_MAX, &on_cpu, NULL) == MOE_OK &&
+        on_cpu > model->n_layers)
+        snprintf(buf, size, "ncmoe:%" PRIu64, model->n_layers);
+}
+
+/* The strategy's own, unless it was written for a model with more layers or experts. */
+static enum moe_status put_own(struct list *list, const char *given, const struct moe_model *model,
+                               uint64_t slots, struct moe_err *err)
+{
+    enum { MANY_LAYERS = 32768, MANY_EXPERTS = 65535 };
+    char own[1024], fitted[1024];
+    const uint64_t expert = moe_model_expert_bytes(model);
+    keep_layers(given, model, own, sizeof own);
+    enum moe_status s = moe_geometry_fit(own, (uint32_t)model->n_layers, (uint32_t)model->n_experts,
+                                         expert, slots, fitted, sizeof fitted, NULL);
+    if (!s)
+        return put(list, fitted, err);
+    /* Wrong for any model? */
+    return moe_geometry_fit(own, MANY_LAYERS, MANY_EXPERTS, expert, UINT64_MAX, fitted,
+                            sizeof fitted, err);
+}
+
 enum moe_status moe_whatif_geometries(const char *given, const struct moe_model *model,
                                       uint64_t slots, char ***out, size_t *n, struct moe_err *err)
 {
-    char fitted[1024];
     struct list list = {0};
-    enum moe_status s =
-        moe_geometry_fit(given, (uint32_t)model->n_layers, (uint32_t)model->n_experts,
-                         moe_model_expert_bytes(model), slots, fitted, sizeof fitted, err);
-    if (!s)
-        s = put(&list, fitted, err);
+    enum moe_status s = put_own(&list, given, model, slots, err);
     const bool whole = begins(given, "all") || begins(given, "ncmoe:");
     if (!s && (whole || begins(given, "global:")))
         s = put_largest(&list, given, model, slots, err);
     else if (!s && strcmp(given, "none") != 0)
         s = put_grids(&list, model, slots, err);
+    if (!s && list.n == 0)
+        s = put(&list, "none", err);
     if (s) {
         free_list(&list);
         return s;
@@ -346,21 +372,35 @@ static enum moe_status fill_rows(const struct runner *r, struct moe_err *err)
     return s;
 }
 
+/* With its first geometry of those tried where every expert would fit. */
+static enum moe_status check_line(const struct moe_whatif_spec *spec, int line,
+                                  const struct moe_platform *platform, struct moe_err *err)
+{
+    struct moe_strategy strategy = *spec->strategy[line];
+    struct moe_result result;
+    struct list list = {0};
+    const struct moe_sim_input input = {.trace = spec->trace,
+                                        .model = spec->model,
+                                        .platform = platform,
+                                        .strategy = &strategy,
+                                        .max_tokens = 1};
+    enum moe_status s = moe_whatif_geometries(strategy.geometry, spec->model,
+                                              spec->model->n_layers * spec->model->n_experts,
+                                              &list.text, &list.n, err);
+    if (!s)
+        s = moe_strategy_set(&strategy, "geometry", list.text[0], err);
+    free_list(&list);
+    return s ? s : moe_simulate(&input, &result, err);
+}
+
 /* Faults that every value would have: found with all the memory one could wish for. */
 static enum moe_status check(const struct moe_whatif_spec *spec, struct moe_err *err)
 {
     struct moe_platform platform = *spec->platform;
     enum moe_status s = MOE_OK;
     platform.gpu.memory_bytes = UINT64_MAX / 2;
-    for (int line = 0; !s && line < MOE_WHATIF_LINES; line++) {
-        struct moe_result result;
-        const struct moe_sim_input input = {.trace = spec->trace,
-                                            .model = spec->model,
-                                            .platform = &platform,
-                                            .strategy = spec->strategy[line],
-                                            .max_tokens = 1};
-        s = moe_simulate(&input, &result, err);
-    }
+    for (int line = 0; !s && line < MOE_WHATIF_LINES; line++)
+        s = check_line(spec, line, &platform, err);
     return s;
 }
 

@@ -94,10 +94,10 @@ enum moe_status moe_whatif_init(struct moe_whatif *w, const struct moe_whatif_sp
                                 struct moe_err *err);
 
 /* Times every line at every value. N x M geometries are replaced by the fastest of those that fit
- * (N as large as it goes for each M, and the strategy's own), one pool and whole layers by the
- * largest that fits; `none` stays. A value that does not fit fails its rows only.
- * Errors: MOE_ERR_USAGE (trace against model, the strategy against both), MOE_ERR_MEMORY,
- * MOE_ERR_INTERRUPTED. */
+ * (N as large as it goes for each M, and the strategy's own if the model has its layers and ways),
+ * one pool and whole layers by the largest that fits; `none` stays. A value that does not fit fails
+ * its rows only. Errors: MOE_ERR_USAGE (trace against model, the strategy against both),
+ * MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. */
 enum moe_status moe_whatif_run(struct moe_whatif *w, const struct moe_whatif_spec *spec,
                                struct moe_err *err);
 void moe_whatif_release(struct moe_whatif *w); /* also one that is all zero */
@@ -110,8 +110,9 @@ double moe_whatif_pcie_gb_per_s(uint64_t generation, uint64_t lanes);
 double moe_whatif_cpu_gb_per_s(const struct moe_platform *platform, double threads, double factor,
                                uint64_t expert_bytes);
 
-/* The geometries that are tried with so many slots, `given` shrunk to them first; each a heap
- * string in a heap array. Errors: MOE_ERR_MEMORY, those of moe_geometry_fit. */
+/* The geometries that are tried with so many slots, `given` shrunk to them first, unless it needs
+ * more layers or experts than the model has (ncmoe:N keeps all layers then); each a heap string in
+ * a heap array, at least one. Errors: MOE_ERR_MEMORY, those of moe_geometry_fit. */
 enum moe_status moe_whatif_geometries(const char *given, const struct moe_model *model,
                                       uint64_t slots, char ***out, size_t *n, struct moe_err *err);
 

@@ -53,6 +53,17 @@ expect 0 "more than the 512 MiB of the GPU" cat "$folder/small/what-if.tsv"
 expect 0 "change nothing: no single step gains 5 %" "$moelab" whatif "$t" --model tiny-mixtral \
     --no-plot -o "$folder/nothing" --max-tokens 8
 
+# Strategies written for models of other sizes run on this one's own: all of them.
+expect 0 "" "$moelab" record --model tiny-mixtral --prompts experiments/prompts/demo.jsonl \
+    --chat none --limit 1 --max-new-tokens 4 -o "$folder/tiny.h5"
+names=$("$moelab" list strategies | awk '/^  [a-z]/ { print $1 }')
+holds "strategies with more layers than tiny-mixtral: $names" grep -q hybrimoe <<<"$names"
+for name in $names; do
+    expect 0 "whatif.$name/what-if.tsv" "$moelab" whatif "$folder/tiny.h5" --model tiny-mixtral \
+        --strategy "$name" --lossy --no-plot --max-tokens 2 -o "$folder/whatif.$name"
+    holds "$name: every row ran" test "$(grep -c $'\tok\t' "$folder/whatif.$name/what-if.tsv")" = 87
+done
+
 if command -v gnuplot >/dev/null; then
     expect 0 "plot " "${run[@]}" -o "$folder/drawn" --max-tokens 8
     for kind in svg png pdf; do
@@ -64,6 +75,10 @@ fi
 
 expect 2 "did you mean 'collab'" "${run[@]}" --strategy colab
 expect 2 "lossy" "${run[@]}" --set reroute=cache-prior
+expect 2 "fits the geometry to each value itself" "${run[@]}" --set geometry=7x8
+one_line "${run[@]}" --set geometry=7x8
+sed 's/^geometry: .*/geometry: 7y8/' experiments/strategies/collab.yaml >"$folder/wrong.yaml"
+expect 2 "geometry '7y8'" "${run[@]}" --strategy "$folder/wrong.yaml"
 expect 2 "has 8 layers, 8 experts" "$moelab" whatif "$t" --model mixtral-8x7b
 expect 2 "at most 15.75" "${run[@]}" --pcie-generation 3
 expect 2 "generations are 3 to 6" "${run[@]}" --pcie-generation 1

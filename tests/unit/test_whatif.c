@@ -214,6 +214,30 @@ START_TEST(geometries_by_hand)
     ck_assert_str_eq(tried("ncmoe:3", 20), "ncmoe:3 ncmoe:2");
     ck_assert_str_eq(tried("ncmoe:3", 7), "none");
     ck_assert_str_eq(tried("per-layer:2,1", 4), "per-layer:2,1 4x1 2x2 1x3 1x4");
+    /* written for larger models */
+    ck_assert_str_eq(tried("32x1", 12), "4x3 3x4 2x6 1x8");
+    ck_assert_str_eq(tried("2x9", 32), "4x8");
+    ck_assert_str_eq(tried("32x1", 0), "none");
+    ck_assert_str_eq(tried("per-layer:1,1,1,1,1", 4), "4x1 2x2 1x3 1x4");
+    ck_assert_str_eq(tried("global:56", 12), "global:12");
+    ck_assert_str_eq(tried("global:56", 0), "none");
+    ck_assert_str_eq(tried("ncmoe:25", 20), "ncmoe:4 ncmoe:2");
+}
+END_TEST
+
+/* Not for any model. */
+START_TEST(geometries_refused)
+{
+    static const char *const wrong[] = {"7y8", "x8", "ncmoe:", "ncmoe:1x", "global:x", "32x", ""};
+    const struct moe_model model = tiny_model(4, 8, 2);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct moe_err err = {0};
+        char **list;
+        size_t n;
+        ck_assert_int_eq(moe_whatif_geometries(wrong[i], &model, 32, &list, &n, &err),
+                         MOE_ERR_USAGE);
+        ck_assert_ptr_nonnull(strstr(err.text, "geometry"));
+    }
 }
 END_TEST
 
@@ -361,6 +385,7 @@ int main(void)
     tcase_add_test(tcase, values_by_hand);
     tcase_add_test(tcase, slots_refused);
     tcase_add_test(tcase, geometries_by_hand);
+    tcase_add_test(tcase, geometries_refused);
     tcase_add_test(tcase, equals_simulations);
     tcase_add_test(tcase, what_does_not_fit);
     suite_add_tcase(suite, tcase);
