@@ -198,11 +198,24 @@ static moe_slot find_lowest(const struct state *st, uint32_t layer, const uint8_
     return best;
 }
 
+/* Where there are fewer slots than experts of a layer. */
+static moe_slot search_slots(const struct state *st, const uint8_t *pinned)
+{
+    moe_slot best = MOE_NO_SLOT;
+    for (moe_slot s = 0; s < (moe_slot)st->n_slots; s++)
+        if (st->slot_of[st->slot[s].key] == s && !pinned[s] &&
+            (best == MOE_NO_SLOT || goes_before(st, s, best)))
+            best = s;
+    return best;
+}
+
 /* Only an event of its own changes the order in a layer. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
     moe_slot best = MOE_NO_SLOT;
+    if (st->n_slots <= st->n_experts)
+        return search_slots(st, req->pinned);
     for (uint32_t l = st->first_layer; l < st->end_layer; l++) {
         if (st->lowest[l] == UNKNOWN)
             st->lowest[l] = find_lowest(st, l, NULL);
