@@ -56,8 +56,8 @@ enum moe_status moe_sweep_run_with(const struct moe_experiment *experiment, cons
                                    struct moe_sweep_summary *summary, struct moe_err *err);
 
 /* Makes one result of the files that all shards of a sweep have written, the same bytes as without
- * shards. Errors: MOE_ERR_INPUT (a shard is missing, cut short, of other points, program, or traces
- * than the others, or there twice with different rows), MOE_ERR_IO. */
+ * shards. Errors: MOE_ERR_INPUT (a shard is missing, cut short, changed, of other points, program,
+ * or traces than the others, or there twice with different rows), MOE_ERR_IO. */
 enum moe_status moe_sweep_merge(const char *const *paths, size_t n, const char *output,
                                 size_t *n_points, struct moe_err *err);
 

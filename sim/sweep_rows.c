@@ -44,6 +44,28 @@ uint64_t moe_sweep_hash(const uint64_t *ids, size_t n)
     return moe_hash_bytes(MOE_HASH_SEED, ids, n * sizeof *ids);
 }
 
+static const char checksum_key[] = "# checksum: ";
+
+bool moe_sweep_is_whole(const char *text, size_t size, const char **told, uint64_t *got)
+{
+    const size_t key = sizeof checksum_key - 1;
+    const char *end = text + size;
+    char want[24];
+    *told = NULL;
+    *got = MOE_HASH_SEED;
+    for (const char *line = text, *next; line < end; line = next) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
+        next = newline ? newline + 1 : end;
+        if (!*told && (size_t)(next - line) > key && memcmp(line, checksum_key, key) == 0)
+            *told = line + key;
+        else
+            *got = moe_hash_bytes(*got, line, (size_t)(next - line));
+    }
+    const int length = snprintf(want, sizeof want, "%016" PRIx64 "\n", *got);
+    return !*told ||
+           ((size_t)(end - *told) >= (size_t)length && memcmp(*told, want, (size_t)length) == 0);
+}
+
 /* --- taken over ----------------------------------------------------------------------------- */
 
 static size_t count_tabs(const char *text)
@@ -72,13 +94,20 @@ static void reuse_row(struct moe_sweep *w, const char *line)
     }
 }
 
-/* Rows of an earlier run. A last line without newline was cut by a kill and does not count. */
+/* Rows of an earlier run. A last line without newline was cut by a kill and does not count; a file
+ * that is not what was written is not believed at all. */
 static void reuse_file(struct moe_sweep *w, const char *path)
 {
     char *text;
     size_t size;
     if (moe_file_read(path, MOE_SWEEP_MAX_BYTES, &text, &size, NULL))
         return;
+    const char *told;
+    uint64_t got;
+    if (!moe_sweep_is_whole(text, size, &told, &got)) {
+        free(text);
+        return;
+    }
     bool same_columns = false;
     for (char *line = text, *newline; (newline = strchr(line, '\n')); line = newline + 1) {
         *newline = 0;
@@ -148,6 +177,48 @@ static void write_shard_notes(const struct moe_sweep *w, FILE *out)
             shard.part, shard.parts, w->x->n_points, moe_sweep_hash(w->ids, w->x->n_points));
 }
 
+static void write_head(const struct moe_sweep *w, FILE *out)
+{
+    fprintf(out, "# program: moelab %s\n# experiment: %s\n", MOELAB_VERSION, w->x->name);
+    if (*w->x->title)
+        fprintf(out, "# title: %s\n", w->x->title);
+    for (size_t t = 0; t < w->n_traces; t++) {
+        const struct moe_trace_info *info = &w->traces[t].trace.info;
+        fprintf(out, "# trace: %s (%s%s, %s)\n", w->traces[t].name,
+                info->synthetic ? "SYNTHETIC, " : "", info->model, info->source);
+    }
+    fprintf(out, "# synthetic: %s\n", w->summary.synthetic ? "yes" : "no");
+    fprintf(out, "# lossy: %s\n", w->x->lossy ? "yes" : "no");
+    write_shard_notes(w, out);
+}
+
+static uint64_t hash_line(uint64_t hash, const char *line)
+{
+    return moe_hash_bytes(moe_hash_bytes(hash, line, strlen(line)), "\n", 1);
+}
+
+/* A shard travels between machines before it is merged: its head ends with a hash of all else. */
+static enum moe_status write_checksum(const struct moe_sweep *w, FILE *out, struct moe_err *err)
+{
+    char *head = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&head, &size);
+    if (!stream)
+        return moe_fail_memory(err, "a result's head");
+    write_head(w, stream);
+    if (fclose(stream) != 0) {
+        free(head);
+        return moe_fail_memory(err, "a result's head");
+    }
+    uint64_t hash = hash_line(moe_hash_bytes(MOE_HASH_SEED, head, size), w->header);
+    for (size_t i = 0; i < w->x->n_points; i++)
+        if (w->rows[i])
+            hash = hash_line(hash, w->rows[i]);
+    free(head);
+    fprintf(out, "%s%016" PRIx64 "\n", checksum_key, hash);
+    return MOE_OK;
+}
+
 enum moe_status moe_sweep_write(const struct moe_sweep *w, struct moe_err *err)
 {
     struct moe_output out;
@@ -155,17 +226,13 @@ enum moe_status moe_sweep_write(const struct moe_sweep *w, struct moe_err *err)
     enum moe_status s = moe_output_create(&out, w->output, err);
     if (s)
         return s;
-    fprintf(out.stream, "# program: moelab %s\n# experiment: %s\n", MOELAB_VERSION, w->x->name);
-    if (*w->x->title)
-        fprintf(out.stream, "# title: %s\n", w->x->title);
-    for (size_t t = 0; t < w->n_traces; t++) {
-        const struct moe_trace_info *info = &w->traces[t].trace.info;
-        fprintf(out.stream, "# trace: %s (%s%s, %s)\n", w->traces[t].name,
-                info->synthetic ? "SYNTHETIC, " : "", info->model, info->source);
+    write_head(w, out.stream);
+    if (w->o->shard.parts)
+        s = write_checksum(w, out.stream, err);
+    if (s) {
+        moe_output_abandon(&out);
+        return s;
     }
-    fprintf(out.stream, "# synthetic: %s\n", w->summary.synthetic ? "yes" : "no");
-    fprintf(out.stream, "# lossy: %s\n", w->x->lossy ? "yes" : "no");
-    write_shard_notes(w, out.stream);
     fprintf(out.stream, "%s\n", w->header);
     for (size_t i = 0; i < w->x->n_points; i++)
         if (w->rows[i])

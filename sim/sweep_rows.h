@@ -46,4 +46,8 @@ void moe_sweep_journal_path(const struct moe_sweep *sweep, char *buf, size_t siz
 /* What makes two runs' points the same ones: a hash of their identities in order. */
 uint64_t moe_sweep_hash(const uint64_t *ids, size_t n);
 
+/* Does a result file's line "# checksum: HASH", where it has one, fit all its other bytes? *told
+ * and *got: the line's and the bytes' hash, *told NULL where there is no such line (then true). */
+bool moe_sweep_is_whole(const char *text, size_t size, const char **told, uint64_t *got);
+
 #endif

@@ -46,7 +46,8 @@ struct merge {
 /* Notes that tell of the part; all others are the sweep's. */
 static bool is_own_note(const char *key)
 {
-    static const char *const own[] = {"shard", "points", "points_hash", "experiment_file"};
+    static const char *const own[] = {"shard", "points", "points_hash", "experiment_file",
+                                      "checksum"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (strcmp(key, own[i]) == 0)
             return true;
@@ -65,6 +66,30 @@ static enum moe_status again(struct moe_err *err)
     char why[sizeof err->text];
     snprintf(why, sizeof why, "%s", err->text);
     return moe_fail(err, MOE_ERR_INPUT, "%.400s: run its shard again", why);
+}
+
+/* Do the file's bytes fit its checksum? */
+static enum moe_status check_bytes(const struct part *p, struct moe_err *err)
+{
+    char *text;
+    size_t size;
+    const char *told;
+    uint64_t got;
+    enum moe_status s = moe_file_read(p->path, MOE_SWEEP_MAX_BYTES, &text, &size, err);
+    if (s)
+        return s;
+    const bool whole = moe_sweep_is_whole(text, size, &told, &got);
+    if (!told)
+        s = moe_fail(err, MOE_ERR_INPUT,
+                     "'%.200s' has no line '# checksum: HASH': run shard %s again", p->path,
+                     note_of(p, "shard"));
+    else if (!whole)
+        s = moe_fail(err, MOE_ERR_INPUT,
+                     "'%.200s': its rows are not those that were written (checksum %.16s, now "
+                     "%016" PRIx64 "): run shard %s again",
+                     p->path, note_of(p, "checksum"), got, note_of(p, "shard"));
+    free(text);
+    return s;
 }
 
 static enum moe_status read_part(const char *path, struct part *p, struct moe_err *err)
@@ -89,7 +114,7 @@ static enum moe_status read_part(const char *path, struct part *p, struct moe_er
                         "'%.200s' has %zu rows, but shard %s of %" PRIu64
                         " points has %zu: run its shard again",
                         path, p->tsv.n_rows, note_of(p, "shard"), p->n_points, want);
-    return MOE_OK;
+    return check_bytes(p, err);
 }
 
 static enum moe_status differ(const struct part *a, const struct part *b, const char *what,

@@ -57,6 +57,31 @@ sed '$d' "${s[1]}" >"$folder/short.tsv"
 refused "has 23 rows, but shard 2/3 of 72 points has 24" "${s[0]}" "$folder/short.tsv" "${s[2]}"
 refused "is no shard" "$one"
 refused "none.tsv" "${s[0]}" "$folder/none.tsv"
+# A digit of a row, a title or the checksum itself that is not the one written; running the shard
+# again does not take over its rows.
+flipped() { # SED: of shard 2
+    sed -E "$1" "${s[1]}" >"$folder/flipped.tsv"
+    holds "$1 changed nothing" test "$(cmp "$folder/flipped.tsv" "${s[1]}" | wc -l)" = 1
+    refused "its rows are not those that were written (checksum" "${s[0]}" "$folder/flipped.tsv" \
+        "${s[2]}"
+    refused "run shard 2/3 again" "${s[0]}" "$folder/flipped.tsv" "${s[2]}"
+}
+flipped 's/^(# title: a) /\1n /'
+flipped '/^# checksum/s/: .*/: 0123456789abcdef/'
+flipped '0,/\tok\t/s/(\tok\t.*)[1-8]/\19/'
+expect 0 "(24 run, 0 taken over)" "$moelab" sweep "$x" --shard 2/3 -o "$folder/flipped.tsv"
+same "${s[1]}" "$folder/flipped.tsv"
+sed '/^# checksum/d' "${s[1]}" >"$folder/bare.tsv"
+refused "has no line '# checksum" "${s[0]}" "$folder/bare.tsv" "${s[2]}"
+sealed() { # FILE: with a checksum of its own, FNV-1a of all other bytes, for what follows
+    local hash=0xcbf29ce484222325 byte
+    sed -i '/^# checksum/d' "$1"
+    for byte in $(od -An -v -tu1 "$1"); do hash=$(((hash ^ byte) * 0x100000001b3)); done
+    sed -i "/^# points_hash/a # checksum: $(printf %016x "$hash")" "$1"
+}
+cp "${s[1]}" "$folder/sealed.tsv"
+sealed "$folder/sealed.tsv"
+same "${s[1]}" "$folder/sealed.tsv"
 sed 's/tokens=400/tokens=401/' "$x" >"$folder/y.yaml"
 expect 0 "" "$moelab" sweep "$folder/y.yaml" --shard 2/3 -o "$folder/y.tsv"
 refused "their trace differs" "${s[0]}" "$folder/y.tsv" "${s[2]}"
@@ -64,13 +89,16 @@ sed 's/global:16/global:17/' "$x" >"$folder/y.yaml"
 expect 0 "" "$moelab" sweep "$folder/y.yaml" --shard 2/3 -o "$folder/y.tsv"
 refused "their points" "${s[0]}" "$folder/y.tsv" "${s[2]}"
 sed 's/^# program: .*/# program: moelab 0.0.1/' "${s[1]}" >"$folder/old.tsv"
+sealed "$folder/old.tsv"
 refused "their program differs" "${s[0]}" "$folder/old.tsv" "${s[2]}"
 expect 0 "" "$moelab" sweep "$x" --shard 2/4 -o "$folder/s24.tsv"
 refused "number of shards" "${s[0]}" "$folder/s24.tsv"
 awk -F'\t' -v OFS='\t' '!/^#/ && ++n == 5 { $NF = $NF + 1 } { print }' "${s[1]}" \
     >"$folder/other.tsv"
+sealed "$folder/other.tsv"
 refused "both shard 2/3, but differ in row 4" "${s[@]}" "$folder/other.tsv"
 sed "s/^$(tail -n 1 "${s[1]}" | cut -c 1-16)/0123456789abcdef/" "${s[1]}" >"$folder/other.tsv"
+sealed "$folder/other.tsv"
 refused "are not the points of that sweep" "${s[0]}" "$folder/other.tsv" "${s[2]}"
 one_line "$moelab" sweep merge "${s[@]}"
 
