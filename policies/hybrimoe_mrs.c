@@ -1,7 +1,7 @@
 /* HybriMoE's minus recent score: S of every expert is a moving mean of its router probability,
  * where only the p largest of a token count and the others count 0. The smallest S goes; among
  * equals the one that came in first. S outlives a stay in the cache. Steps of several tokens have
- * no scores in the contract and leave S as it is. */
+ * no scores in the event contract and leave S as it is. */
 #include "policies/registry.h"
 
 #include <math.h>
@@ -231,12 +231,19 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
     .name = "hybrimoe-mrs",
     .summary = "minus recent score: smallest moving mean of the router probability goes, where "
-               "only the p largest of a token count; steps of several tokens change nothing",
+               "only the p largest of a token count",
     .source = "HybriMoE, DAC 2025; PKU-SEC-Lab/HybriMoE 508a85b ktransformers/operators/experts.py "
               "(there p = 12)",
-    .notes = "The paper counts the p = 2 K largest scores, the code 12: `p` sets it. Needs all E "
-             "scores of a token: traces with the chosen experts' weights alone do not do. Scores "
-             "are taken for logits unless `scores=probabilities`.",
+    .notes =
+        "The paper counts the p = 2 K largest scores, the code 12: `p` sets it. Needs all E "
+        "scores of a token: traces with the chosen experts' weights alone do not do. Scores "
+        "are taken for logits unless `scores=probabilities`. S begins at 0; a token's scores, "
+        "before its misses seek victims, turn all S of its layer into (1 - alpha) S, and those "
+        "of the p largest probabilities (of equals the lower experts) gain alpha times the "
+        "probability, in float32. Other layers keep theirs. Of a pool over several layers the "
+        "smallest S of all goes, of equals the expert that came in first. Under the `event` "
+        "contract forward passes of several tokens leave S as it is; under `access` every "
+        "token counts, prompts' too, with its first expert in the layer.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES,

@@ -132,7 +132,13 @@ const struct moe_policy_ops moe_policy_lfru = {
               "ggml-org/llama.cpp pull request 21609 (ties)",
     .notes = "Two rules go by this name, and rank differently: `ratio` by uses / age, `ties` by "
              "uses with recency only among equals. Uses are counted over the whole run in both, "
-             "also while an expert is not in a slot.",
+             "also while an expert is not in a slot. A use is one expert of an event, numbered in "
+             "gate order in its pool; all of an event count before it seeks a victim (under the "
+             "`access` contract: the one that is looked up). Age in `ratio` is the number of uses "
+             "of the pool after the expert's last one. Ratios are compared exactly, as products; "
+             "age 0 is the largest ratio, no use at all (prefetched) the smallest. Of equal ones "
+             "the lower layer goes, then the lower expert. In `ties` last uses are never equal; of "
+             "experts without any the lower slot goes.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,
