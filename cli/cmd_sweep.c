@@ -137,6 +137,10 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
     const struct moe_sweep_summary *sum = &w->sum;
     const struct moe_shard shard = w->how.shard;
     char part[48] = "";
+    /* A shard of which none could run is whole, and a batch system has to go on to the merge. */
+    if (!shard.parts && sum->n_failed == sum->n_points)
+        return moe_fail(err, MOE_ERR_INPUT, "none of %zu points could run, the first: %.255s",
+                        sum->n_points, sum->first_failure);
     if (shard.parts)
         snprintf(part, sizeof part, " shard %" PRIu32 "/%" PRIu32, shard.part, shard.parts);
     printf("sweep  %s%s: %zu points (%zu run, %zu taken over)%s%s\n", w->x.name, part,
@@ -144,7 +148,8 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
            w->x.lossy ? ", LOSSY strategies among them" : "");
     printf("result %s\n", w->path);
     if (sum->n_failed)
-        moe_log("%zu points could not run; see their status column", sum->n_failed);
+        moe_log("%zu of %zu points could not run, the first: %s; see their status column",
+                sum->n_failed, sum->n_points, sum->first_failure);
     if (shard.parts)
         return MOE_OK;
     enum moe_status s = cli_sweep_show(&w->x, w->path, err);
@@ -153,7 +158,9 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
 
 static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *err)
 {
-    enum moe_status s = moe_experiment_load(file, &w->x, err);
+    enum moe_status s = cli_check_tsv_name(w->o->output, err);
+    if (!s)
+        s = moe_experiment_load(file, &w->x, err);
     if (s)
         return s;
     if (w->o->plan) {

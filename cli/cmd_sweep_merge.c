@@ -19,8 +19,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     size_t n_points;
     if (!*o->output)
         return moe_fail(err, MOE_ERR_USAGE, "no output: give -o x.tsv");
-    enum moe_status s =
-        moe_sweep_merge(call->args, (size_t)call->n_args, o->output, &n_points, err);
+    enum moe_status s = cli_check_tsv_name(o->output, err);
+    if (!s)
+        s = moe_sweep_merge(call->args, (size_t)call->n_args, o->output, &n_points, err);
     if (!s)
         printf("merged %zu points of %d files\nresult %s\n", n_points, call->n_args, o->output);
     return s;

@@ -101,17 +101,26 @@ static enum moe_status draw(const struct cli_whatif_view *view, const char *tsv,
     return MOE_OK;
 }
 
-/* Rows that ran. */
-static size_t count_ran(const struct moe_whatif *w)
+/* Tells of rows that could not run; where none could that is an error. */
+static enum moe_status check_ran(const struct moe_whatif *w, struct moe_err *err)
 {
     const size_t all = w->n * MOE_WHATIF_LINES;
-    size_t ran = 0;
+    size_t n_failed = 0;
+    const char *first = NULL;
     for (size_t i = 0; i < w->n; i++)
-        for (int line = 0; line < MOE_WHATIF_LINES; line++)
-            ran += w->row[i][line].failed.status == MOE_OK;
-    if (ran < all)
-        moe_log("%zu of %zu rows could not run; see their status column", all - ran, all);
-    return ran;
+        for (int line = 0; line < MOE_WHATIF_LINES; line++) {
+            const struct moe_err *failed = &w->row[i][line].failed;
+            n_failed += failed->status != MOE_OK;
+            if (failed->status && !first)
+                first = failed->text;
+        }
+    if (n_failed == all)
+        return moe_fail(err, MOE_ERR_INPUT, "none of %zu rows could run, the first: %.400s", all,
+                        first ? first : "");
+    if (n_failed)
+        moe_log("%zu of %zu rows could not run, the first: %s; see their status column", n_failed,
+                all, first);
+    return MOE_OK;
 }
 
 static void paths(const struct options *o, char *stem, size_t stem_size, char *tsv, size_t size)
@@ -142,10 +151,12 @@ static enum moe_status write_all(const struct cli_whatif_view *view, struct moe_
     moe_table_free(table);
     if (s)
         return s;
+    s = check_ran(view->whatif, err);
+    if (s)
+        return s;
     cli_whatif_tell(view, stdout);
     printf("result %s\n", tsv);
-    const size_t ran = count_ran(view->whatif);
-    return o->plot && ran ? draw(view, tsv, stem, err) : MOE_OK;
+    return o->plot ? draw(view, tsv, stem, err) : MOE_OK;
 }
 
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)

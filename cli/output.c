@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
                                 struct moe_err *err)
@@ -25,6 +26,21 @@ enum moe_status cli_write_table(const struct moe_table *table, int format, const
         return moe_output_commit(&out, err);
     moe_output_abandon(&out);
     return s;
+}
+
+enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err)
+{
+    static const char *const other[] = {".json", ".csv"};
+    const size_t length = strlen(path);
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        const size_t n = strlen(other[i]);
+        if (length > n && strcasecmp(path + length - n, other[i]) == 0)
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "'%.300s' is named as no TSV, but a sweep's result is TSV: name it "
+                            "x.tsv",
+                            path);
+    }
+    return MOE_OK;
 }
 
 void cli_note_run(struct moe_table *table, const struct cli_call *call, const char *command)

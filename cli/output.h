@@ -16,6 +16,9 @@ enum cli_format { CLI_TEXT, CLI_TSV, CLI_JSON };
 enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
                                 struct moe_err *err);
 
+/* Refuses the names x.json and x.csv for a sweep's result, which is always TSV: MOE_ERR_USAGE. */
+enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err);
+
 /* Provenance that every result starts with: program, command line, trace, model; marks synthetic
  * traces. */
 void cli_note_run(struct moe_table *table, const struct cli_call *call, const char *command);

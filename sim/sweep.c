@@ -173,12 +173,27 @@ static enum moe_status run_points(struct moe_sweep *w, struct moe_err *err)
     return s;
 }
 
+/* The status of the first point, in their order, that this run could not run. */
+static void find_failure(struct moe_sweep *w)
+{
+    const size_t size = sizeof w->summary.first_failure;
+    for (size_t i = 0; w->summary.n_failed && i < w->x->n_points; i++) {
+        const char *status = w->rows[i] ? strchr(w->rows[i], '\t') : NULL;
+        if (!status || strncmp(status, "\tok\t", 4) == 0)
+            continue;
+        snprintf(w->summary.first_failure, size, "%.*s", (int)strcspn(status + 1, "\t"),
+                 status + 1);
+        return;
+    }
+}
+
 static enum moe_status lead(struct moe_sweep *w, struct moe_err *err)
 {
     char path[4200];
     enum moe_status s = moe_sweep_resume(w, err);
     if (!s)
         s = run_points(w, err);
+    find_failure(w);
     moe_sweep_journal_path(w, path, sizeof path);
     if (s == MOE_ERR_INTERRUPTED)
         return moe_fail(err, MOE_ERR_INTERRUPTED,

@@ -40,6 +40,7 @@ struct moe_sweep_summary {
     size_t n_points, n_reused, n_run, n_failed; /* of the shard */
     bool synthetic;                             /* some trace is synthetic */
     uint64_t prepare_ns;                        /* before the first point ran */
+    char first_failure[256]; /* why the first point that could not run could not; or "" */
 };
 
 /* Runs what is missing and writes `output` (whole or not at all). Errors: MOE_ERR_USAGE before

@@ -63,7 +63,27 @@ expect 2 "" "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
 expect 1 "" "$moelab" sweep "$x" -o "$folder/no/such/x.tsv"
 expect 1 "none.yaml" "$moelab" sweep "$folder/none.yaml"
 sed 's/none, 8x1/9x9, 8x1/' "$x" >"$folder/part.yaml"
-expect 0 "12 points could not run" "$moelab" sweep "$folder/part.yaml" -o "$folder/part.tsv"
+expect 0 "12 of 60 points could not run, the first: " "$moelab" sweep "$folder/part.yaml" \
+    -o "$folder/part.tsv"
+reason=$(awk -F'\t' '/9x9/ && !/^#/ { print $2; exit }' "$folder/part.tsv")
+expect 0 "the first: $reason; see" "$moelab" sweep "$folder/part.yaml" -o "$folder/part.tsv"
 expect 0 "60 points (12 run, 48 taken over)" "$moelab" sweep "$folder/part.yaml" \
     -o "$folder/part.tsv"
+# None that can run: an error with the first one's reason, and the reasons' table.
+sed 's/geometry: .*/geometry: [9x9, 10x9]/' "$x" >"$folder/none-runs.yaml"
+none=("$moelab" sweep "$folder/none-runs.yaml" -o "$folder/none.tsv")
+expect 1 "none of 24 points could run, the first: $reason" "${none[@]}"
+one_line "${none[@]}"
+expect 0 "10x9" cat "$folder/none.tsv"
+# A shard of which none can run is a whole one still: other shards' points may run.
+expect 0 "12 of 12 points could not run, the first: $reason" "${none[@]}" --shard 1/2
+
+# A name that promises another format.
+for name in r.json r.csv r.CSV .x.json; do
+    expect 2 "a sweep's result is TSV: name it x.tsv" "$moelab" sweep "$x" -o "$folder/$name"
+    one_line "$moelab" sweep "$x" -o "$folder/$name"
+    expect 2 "a sweep's result is TSV" "$moelab" sweep merge "$folder/one.tsv" -o "$folder/$name"
+    absent "$folder/$name"
+    absent "$folder/$name.journal"
+done
 finish

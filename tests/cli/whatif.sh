@@ -46,9 +46,16 @@ expect 0 "a guess: the slowest that carries them" grep axis_pcie "$result"
 
 # Memory that the dense weights do not fit into costs its rows only: all three lines of half a GiB,
 # and those that stage copies at one GiB or of float32.
-expect 0 "5 of 81 rows could not run" "$moelab" whatif "$t" --model $model --no-plot \
+expect 0 "5 of 81 rows could not run, the first: " "$moelab" whatif "$t" --model $model --no-plot \
     -o "$folder/small" --set platform.gpu.memory_bytes=2GiB --max-tokens 8
 expect 0 "more than the 512 MiB of the GPU" cat "$folder/small/what-if.tsv"
+# None that can run: one line with the reason, and no picture.
+none=("$moelab" whatif "$t" --model "$model" -o "$folder/none" --max-tokens 8
+    --set platform.gpu.memory_bytes=1MiB)
+expect 1 "rows could run, the first: " "${none[@]}"
+expect 1 "of the GPU" "${none[@]}"
+one_line "${none[@]}"
+absent "$folder/none/what-if.svg"
 # A cache that no part changes much.
 expect 0 "change nothing: no single step gains 5 %" "$moelab" whatif "$t" --model tiny-mixtral \
     --no-plot -o "$folder/nothing" --max-tokens 8
