@@ -147,6 +147,8 @@ static void tell_gain(const struct report *p, enum moe_tune_family family, FILE 
             geometry, s->threads, row->held_out.tokens_per_s);
     if (r->best_of[family] == r->chosen)
         fprintf(out, "it is that\n");
+    else if (r->n_units < 2)
+        fprintf(out, "%+.1f %% (no interval)\n", percent(row->gain.ratio));
     else
         fprintf(out, "%+.1f %% (%+.1f to %+.1f)\n", percent(row->gain.ratio),
                 percent(row->gain.low), percent(row->gain.high));
@@ -166,7 +168,12 @@ static const char *verdict(const struct report *p, char *buf, size_t size)
     const struct moe_tune_result *r = p->r;
     const struct moe_tune_row *chosen = &r->row[r->chosen];
     size_t cache = best_cache(r);
-    if (r->do_not_cache && cache == r->n_rows)
+    if (r->n_units < 2)
+        snprintf(buf, size,
+                 "cannot tell whether to cache: one held-out run of tokens is too little for an "
+                 "interval; the fastest there has %.4g tokens/s",
+                 chosen->held_out.tokens_per_s);
+    else if (r->do_not_cache && cache == r->n_rows)
         snprintf(buf, size,
                  "do not cache: without slots (%s) %.4g tokens/s, and no finalist has any",
                  chosen->strategy.name, chosen->held_out.tokens_per_s);
@@ -216,8 +223,12 @@ static void tell_split(const struct report *p, FILE *out)
                 " others (%" PRIu64 ")\n",
                 split->train.n_sequences, moe_tune_decode_tokens(&split->train),
                 split->held_out.n_sequences, moe_tune_decode_tokens(&split->held_out));
-    fprintf(out, "intervals: middle 95 %% of %d resamplings of %u %s\n", MOE_TUNE_REPLICATES,
-            p->r->n_units,
+    if (p->r->n_units < 2)
+        return;
+    fprintf(out,
+            "intervals: middle 95 %% of %d resamplings of %u %s; of the tokens alone: they hold no "
+            "error of the machine model\n",
+            MOE_TUNE_REPLICATES, p->r->n_units,
             p->r->blocks ? "runs of tokens (fewer than 8 sequences were held out)" : "sequences");
 }
 

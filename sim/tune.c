@@ -428,7 +428,7 @@ static enum moe_status choose(struct tuner *t, struct moe_err *err)
     enum moe_status s = MOE_OK;
     if (best < r->n_rows)
         s = compare(t, 0, best, &gain, err);
-    r->do_not_cache = !s && best < r->n_rows && moe_tune_may_be_equal(gain);
+    r->do_not_cache = !s && t->units.n > 1 && best < r->n_rows && moe_tune_may_be_equal(gain);
     r->chosen = r->do_not_cache ? best : 0;
     for (size_t i = 0; !s && i < r->n_rows; i++) {
         s = compare(t, r->chosen, i, &r->row[i].gain, err);

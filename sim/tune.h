@@ -65,15 +65,15 @@ struct moe_tune_row {
 struct moe_tune_result {
     struct moe_tune_split split;
     bool blocks;      /* resampled runs of tokens, not sequences */
-    uint32_t n_units; /* resampled */
+    uint32_t n_units; /* resampled; fewer than 2: no intervals, and nothing can be told apart */
     moe_key *hot;     /* [L * E] experts by uses in the training part, and their uses by key */
     uint64_t *uses;
     uint64_t free_bytes, budget_bytes, slots; /* of device memory for slots: there is, used */
     uint64_t space, simulations, tokens;      /* combinations; runs and their decode tokens */
     size_t n_rows;
-    struct moe_tune_row *row; /* fastest on the held-out part first */
-    size_t chosen;            /* row 0, or the best without slots where do_not_cache */
-    bool do_not_cache;
+    struct moe_tune_row *row;          /* fastest on the held-out part first */
+    size_t chosen;                     /* row 0, or the best without slots where do_not_cache */
+    bool do_not_cache;                 /* never without intervals */
     size_t best_of[MOE_TUNE_FAMILIES]; /* rows; n_rows: the family has none */
 };
 

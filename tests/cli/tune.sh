@@ -51,7 +51,7 @@ holds "the list" test -s best.hot
 expect 0 "" "$moelab" tune "$t" --platform paper-4090 "${few[@]}" --table text
 for word in "SYNTHETIC routing" "over collab NxM" "over static" "over ncmoe" "over cpu-only" \
     "over on-demand" "finalists may be as fast" "resamplings of 12 sequences" \
-    "judged by 12 others"; do
+    "judged by 12 others" "hold no error of the machine model"; do
     expect 0 "$word" cat text
 done
 expect 0 '"verdict"' "$moelab" tune "$t" --platform paper-4090 "${few[@]}" --format json
@@ -80,6 +80,14 @@ expect 0 "" "$moelab" trace synth \
 expect 0 "the trace has one sequence" "$moelab" tune one.h5 --platform paper-4090 "${few[@]}" \
     --table -
 expect 0 "runs of tokens" "$moelab" tune one.h5 --platform paper-4090 "${few[@]}"
+
+# One held-out token has no interval: no verdict, neither way, and no number that is none.
+expect 0 "" "$moelab" trace synth "zipf:$mixtral,top_k=2,tokens=2" -o two.h5
+expect 0 "" "$moelab" tune two.h5 --platform paper-4090 "${few[@]}" --table short
+expect 0 "cannot tell whether to cache" cat short
+expect 0 "(no interval)" cat short
+holds "the fastest was chosen" grep -qE '^ +1 +yes ' short
+holds "no verdict on one token" test "$(head -4 short | grep -c -e "do not cache" -e nan)" = 0
 
 # What was found runs for real, unchanged.
 shape=$(sed -n 's/^n_layers: *\([0-9]*\).*/\1/p' experiments/models/tiny-mixtral.yaml)
