@@ -100,18 +100,39 @@ void moe_free_names(char **names, size_t n)
     free(names);
 }
 
+/* Nothing is known of the kind: the folders are missing, not the name. */
+static enum moe_status fail_none(const char *kind, const char *name, struct moe_err *err)
+{
+    char here[PATH_MAX] = "?", program[PATH_MAX] = "?";
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n > 0)
+        program[n] = 0;
+    char *slash = strrchr(program, '/');
+    if (slash)
+        *slash = 0;
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "unknown name '%.60s' in %s (known: none; no folder experiments/%.60s in "
+                    "'%.120s', in the program's '%.120s', above it, or installed: start moelab in "
+                    "its checkout, or give a file)",
+                    name, kind, kind, getcwd(here, sizeof here) ? here : "?", program);
+}
+
 static enum moe_status fail_unknown(const char *kind, const char *name, struct moe_err *err)
 {
     struct names names = list_known(kind);
+    if (names.n == 0) {
+        moe_free_names(names.items, 0);
+        return fail_none(kind, name, err);
+    }
     char known[300] = "";
     size_t at = 0;
     for (size_t i = 0; i < names.n && at < sizeof known; i++)
         at +=
             (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", names.items[i]);
     const char *near = moe_nearest_name(name, (const char *const *)names.items, names.n);
-    enum moe_status s = moe_fail(err, MOE_ERR_USAGE, "unknown name '%.60s' in %s (%s%s%sknown: %s)",
-                                 name, kind, near ? "did you mean '" : "", near ? near : "",
-                                 near ? "'? " : "", names.n ? known : "none");
+    enum moe_status s =
+        moe_fail(err, MOE_ERR_USAGE, "unknown name '%.60s' in %s (%s%s%sknown: %s)", name, kind,
+                 near ? "did you mean '" : "", near ? near : "", near ? "'? " : "", known);
     moe_free_names(names.items, names.n);
     return s;
 }

@@ -270,9 +270,11 @@ START_TEST(finding)
     ck_assert_str_eq(buf, "x.yaml");
     ck_assert_int_eq(moe_find_config("zoo", "long.yaml", buf, 9, &err), MOE_ERR_USAGE);
     ck_assert_int_eq(moe_find_config("zoo", "lion", buf, sizeof buf, &err), MOE_ERR_USAGE);
-    ck_assert_str_eq(err.text, "unknown name 'lion' in zoo (known: none)");
-
     ck_assert_ptr_nonnull(getcwd(here, sizeof here));
+    ck_assert_ptr_nonnull(strstr(err.text, "unknown name 'lion' in zoo (known: none; no folder "
+                                           "experiments/zoo in '"));
+    ck_assert(strlen(here) > 120 || strstr(err.text, here)); /* where it looked */
+
     ck_assert_int_eq(moe_make_directories(in_folder("experiments/zoo"), &err), MOE_OK);
     ck_assert_int_eq(chdir(folder), 0);
     write_text("experiments/zoo/tiger.yaml", "");
