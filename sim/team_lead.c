@@ -79,7 +79,7 @@ static void deal_all(struct lead *l)
     if (l->team->why.status)
         return;
     for (uint32_t r = 1; l->deal.n_left && r < l->team->link.size; r++)
-        if (l->team->peer[r].wanted && deal_to(l, r, &err))
+        if (l->team->peer[r].wanted && !l->team->peer[r].lost && deal_to(l, r, &err))
             fail(l, &err);
     if (l->deal.n_left)
         deal_to_self(l);
@@ -166,8 +166,7 @@ static void tell_all(struct lead *l, struct moe_team_frame frame, const void *pa
 
 static void lose(struct lead *l, uint32_t rank)
 {
-    l->team->peer[rank].lost = true;
-    l->team->peer[rank].wanted = 0;
+    l->team->peer[rank].lost = true; /* until it is heard again; what it wants, it still wants */
     size_t n = moe_deal_take_back(&l->deal, rank);
     moe_log("rank %" PRIu32 " was not heard of for %.3g s: others run its %zu items again", rank,
             (double)l->team->lost_ns / 1e9, n);

@@ -22,8 +22,9 @@ struct hub {
     pthread_mutex_t lock;
     struct hub_message *first[HUB_RANKS], *last[HUB_RANKS];
     bool unplugged[HUB_RANKS];
-    _Atomic int sent[HUB_RANKS]; /* messages of each rank */
-    int closed_with[HUB_RANKS];  /* enum moe_leave */
+    _Atomic int sent[HUB_RANKS];  /* messages of each rank */
+    _Atomic int heard[HUB_RANKS]; /* messages that reached it */
+    int closed_with[HUB_RANKS];   /* enum moe_leave */
     _Atomic int n_closed;
 };
 
@@ -68,6 +69,7 @@ static enum moe_status hub_poll(void *self, uint32_t *from, char **bytes, size_t
         hub->first[link->rank] = message->next;
         if (!message->next)
             hub->last[link->rank] = NULL;
+        hub->heard[link->rank]++;
         *from = message->from;
         *bytes = message->bytes;
         *size = message->size;

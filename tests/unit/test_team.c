@@ -48,8 +48,10 @@ static enum moe_status run_item(void *context, size_t i, char **bytes, size_t *s
     if (i == job->fail_at)
         return moe_fail(err, MOE_ERR_INPUT, "item %zu is bad", i);
     /* What is to happen while items are run happens before the first one ends: rank 0 leaves them
-     * to others until one is unplugged, all wait until a stranger or a failed rank has said so. */
-    while ((job->unplug && rank->rank == 0 && !job->unplugged && job->hub.n_closed == 0) ||
+     * to others until one is unplugged, all wait until a stranger or a failed rank has said so, or
+     * until one that is unplugged later has heard of rank 0: before, it waits without limit. */
+    while ((job->unplug_last && !job->hub.heard[1]) ||
+           (job->unplug && rank->rank == 0 && !job->unplugged && job->hub.n_closed == 0) ||
            (job->stranger < HUB_RANKS && !job->hub.sent[job->stranger]) ||
            (job->unprepared < HUB_RANKS && !job->hub.sent[job->unprepared]))
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
