@@ -154,12 +154,14 @@ static void *rule_params(struct moe_strategy *s, enum rule rule)
     return s->reroute.params;
 }
 
-static int rule_index(const char *name, size_t length)
+/* N_RULES: it is no rule's name. */
+static enum rule find_rule(const char *name, size_t length)
 {
-    for (int i = 0; i < N_RULES; i++)
-        if (strlen(rule_names[i]) == length && strncmp(rule_names[i], name, length) == 0)
-            return i;
-    return -1;
+    int i = 0;
+    while (i < N_RULES &&
+           (strlen(rule_names[i]) != length || strncmp(rule_names[i], name, length) != 0))
+        i++;
+    return (enum rule)i;
 }
 
 void moe_strategy_default(struct moe_strategy *strategy)
@@ -207,10 +209,10 @@ enum moe_status moe_strategy_set(struct moe_strategy *strategy, const char *key,
 {
     const char *dot = strchr(key, '.');
     size_t head = dot ? (size_t)(dot - key) : strlen(key);
-    int rule = rule_index(key, head);
-    if (rule >= 0)
-        return dot ? set_rule_key(strategy, (enum rule)rule, dot + 1, text, err)
-                   : set_rule(strategy, (enum rule)rule, text, err);
+    enum rule rule = find_rule(key, head);
+    if (rule != N_RULES)
+        return dot ? set_rule_key(strategy, rule, dot + 1, text, err)
+                   : set_rule(strategy, rule, text, err);
     if (!dot && moe_param_find(table, key))
         return moe_params_set(table, strategy, key, text, err);
     for (size_t i = 0; dot && i < N_SECTIONS; i++)
@@ -224,10 +226,10 @@ bool moe_strategy_has(const struct moe_strategy *strategy, const char *key)
 {
     const char *dot = strchr(key, '.');
     size_t head = dot ? (size_t)(dot - key) : strlen(key);
-    int rule = rule_index(key, head);
-    if (rule >= 0) {
+    enum rule rule = find_rule(key, head);
+    if (rule != N_RULES) {
         const char *name;
-        const struct moe_param *params = rule_table(strategy, (enum rule)rule, &name);
+        const struct moe_param *params = rule_table(strategy, rule, &name);
         return !dot || (params && moe_param_find(params, dot + 1));
     }
     if (!dot)
