@@ -178,11 +178,14 @@ enum moe_status moe_hot_list_fit(const struct moe_trace *trace, const uint8_t *c
     return MOE_OK;
 }
 
-uint32_t moe_hot_list_by_number(uint32_t n_layers, uint32_t n_experts, moe_key *keys)
+enum moe_status moe_hot_list_or_all(const char *path, uint32_t n_layers, uint32_t n_experts,
+                                    moe_key *keys, uint32_t *n, struct moe_err *err)
 {
-    uint32_t n = 0;
+    if (*path)
+        return moe_hot_list_load(path, n_layers, n_experts, keys, n, err);
+    *n = 0;
     for (uint32_t e = 0; e < n_experts; e++)
         for (uint32_t l = 0; l < n_layers; l++)
-            keys[n++] = l * n_experts + e;
-    return n;
+            keys[(*n)++] = l * n_experts + e;
+    return MOE_OK;
 }

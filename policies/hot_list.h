@@ -28,8 +28,9 @@ enum moe_status moe_hot_list_fit(const struct moe_trace *trace, const uint8_t *c
                                  enum moe_phases phases, moe_key *keys, uint64_t *uses,
                                  struct moe_err *err);
 
-/* All experts by number, where there is no list: the layers take turns, so that a pool of several
- * layers gets as many of each. keys [L * E]; returns L * E. */
-uint32_t moe_hot_list_by_number(uint32_t n_layers, uint32_t n_experts, moe_key *keys);
+/* The list, or where path is "" all experts by number: the layers take turns, so that a pool of
+ * several layers gets as many of each. keys [L * E]. Errors: of moe_hot_list_load. */
+enum moe_status moe_hot_list_or_all(const char *path, uint32_t n_layers, uint32_t n_experts,
+                                    moe_key *keys, uint32_t *n, struct moe_err *err);
 
 #endif

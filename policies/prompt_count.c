@@ -107,10 +107,7 @@ static enum moe_status initial(const struct moe_policy_env *env, moe_key *keys, 
                                struct moe_err *err)
 {
     const struct params *p = env->params;
-    if (*p->list)
-        return moe_hot_list_load(p->list, env->n_layers, env->n_experts, keys, n, err);
-    *n = moe_hot_list_by_number(env->n_layers, env->n_experts, keys);
-    return MOE_OK;
+    return moe_hot_list_or_all(p->list, env->n_layers, env->n_experts, keys, n, err);
 }
 
 static const char *file(const void *given)

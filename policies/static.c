@@ -84,12 +84,10 @@ static enum moe_status initial(const struct moe_policy_env *env, moe_key *keys, 
         return moe_fail(err, MOE_ERR_USAGE,
                         "policy 'static': list '%.200s' is not read with choose=%s; leave one out",
                         p->list, p->choose == FIRST ? "first" : "random");
-    if (*p->list)
-        return moe_hot_list_load(p->list, env->n_layers, env->n_experts, keys, n, err);
-    *n = moe_hot_list_by_number(env->n_layers, env->n_experts, keys);
-    if (p->choose == AT_RANDOM)
+    enum moe_status s = moe_hot_list_or_all(p->list, env->n_layers, env->n_experts, keys, n, err);
+    if (!s && p->choose == AT_RANDOM)
         shuffle(env, keys, *n);
-    return MOE_OK;
+    return s;
 }
 
 static const char *file(const void *given)

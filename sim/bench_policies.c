@@ -15,7 +15,8 @@ enum { DEFAULT_ACCESSES = 500000, PROBE_TOKENS = 16 };
 /* About what one run of a case takes; there are some 270 cases. */
 static const double run_ns = 15e6;
 
-/* Goals of issue 6, in million accesses a second: of any policy, and of the three simplest. */
+/* What a replay should reach, in million accesses a second: of any policy, and of the three
+ * simplest. Chosen, not measured. */
 static const double goal_of_all = 20, goal_of_simple = 100;
 
 /* Repeats from one token to the next: Mixtral's as in bench.c; the wide model's, Qwen3-30B-A3B's
