@@ -14,7 +14,6 @@ set offsets 0, 0, graph 0.12, 0
 set ylabel 'decode throughput (tokens/s)'
 set xlabel 'CPU threads for experts'
 set key top left inside
-set label 900 ''
 do for [form in forms] {
     eval begin(form)
     plot awk(bars) using 2:xtic(1) lc rgb colour(1) title 'experts on the CPU', \

@@ -33,7 +33,7 @@ bare(run) = sprintf("plot for [k in present('%s')] boxes('%s', k) using 1:3:1:2:
 names(run) = run eq 'on-demand' ? 'on demand: copy, then compute' : run eq 'pre-gated' ? 'prefetch: copies one layer ahead, one after another' : run eq 'collab' ? 'collaborative: misses on the CPU, copied in the background' : 'collaborative, measured on the host device (threads; the link is throttled)'
 do for [form in forms] {
     eval begin(form)
-    set multiplot title title noenhanced font ',14'
+    set multiplot title title.(synthetic ? ', SYNTHETIC routing' : '') noenhanced font ',14'
     panels = n > 1 ? n + 1 : 1
     top = n > 1 ? 0.94 : 0.86
     each = (top - (n > 1 ? 0.08 : 0.16)) / (panels + (n > 1 ? 0.4 : 0))
