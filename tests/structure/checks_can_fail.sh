@@ -10,7 +10,7 @@ rc=0
 
 plant() { # a tree that keeps every rule
     rm -rf "${tree:?}"/*
-    mkdir -p "$tree"/{base,traces,policies,sim,exec/cuda}
+    mkdir -p "$tree"/{base,traces,policies,sim,exec/cuda,plots}
     printf 'struct a {\n    int x;\n};\n' >"$tree/base/a.h"
     printf '#include "base/a.h"\n\n#include <hdf5.h>\n' >"$tree/traces/hdf5_a.c"
     printf '#include <cuda_runtime.h>\n' >"$tree/exec/cuda/a.cu"
@@ -36,7 +36,7 @@ breaks() {
 
 compile=${2:-cc}
 plant
-for check in includes headers sizes banned filemap; do
+for check in includes headers sizes banned plots filemap; do
     if ! bash "$checks/$check.sh" "$tree" "$compile"; then
         echo "$check.sh fails on a tree that keeps every rule"
         rc=1
@@ -69,6 +69,9 @@ breaks banned traces/b.c '    printf("x");\n'
 breaks banned policies/b.c '    fprintf(stderr, "x");\n'
 breaks banned sim/b.c '    p = alloca(n);\n'
 breaks banned sim/b.c '/* TODO: more */\n'
+breaks plots plots/a.gp "load plots.'/style.gp'\nset label 900 ''\n"
+breaks plots plots/a.gp "load plots.'/style.gp'\nplot '-'\n"
+breaks plots plots/a.gp 'plot tsv\n'
 breaks filemap sim/b.c 'int x;\n'
 breaks filemap FILES.md '- `sim/gone.c` - went away\n'
 breaks filemap FILES.md '- `sim/a.c` - a second time\n'

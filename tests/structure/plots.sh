@@ -26,6 +26,10 @@ for script in plots/*.gp; do
     if [[ $script != plots/style.gp ]] && ! grep -q "load plots.'/style.gp'" "$script"; then
         tell "every plot has the one style" "$script"
     fi
+    # style.gp's mark, where it is in the way, has to stand somewhere else.
+    if grep -q "^ *set label 900 ''" "$script" && ! grep -q '(synthetic' "$script"; then
+        tell "a plot of synthetic routing says so" "$script"
+    fi
     # Sizes and gaps of the layout apart.
     size='\b(ps|lw|samplen|spacing|[tblr]margin|offset) *(\([^)]*\)|[-0-9.,]+)'
     rest=$(sed -E "s/$size//g" "$script")
