@@ -148,14 +148,15 @@ const struct moe_policy_ops moe_policy_s3_fifo = {
         "Implementations differ in sizes and threshold; the defaults are libCacheSim's. Of n slots "
         "the main queue's size is n - floor(`small` n), so a pool with `small` n < 1 has n; ghosts "
         "are at most floor(`ghost` n). A hit counts one, up to 3, when its turn comes in gate "
-        "order; who enters a queue has none. A newcomer among the ghosts leaves them and enters "
-        "main, any other enters small. When no slot is free: if main has at most its size, small "
-        "gives up its oldest that is not pinned, but one with `threshold` hits moves to main as "
-        "its newest, without its hits, and the next oldest is looked at. If main has more, or "
-        "small none left, main gives up its oldest that is not pinned, but one with hits loses one "
-        "and becomes the newest. If all of main is pinned, small is asked, then main again. Who is "
-        "given up by small becomes the newest ghost, the oldest going where there are too many; by "
-        "main, nobody remembers.",
+        "order; who enters a queue has none. A newcomer among the ghosts leaves them before a "
+        "slot is sought, whether it gets one or not, and enters main, any other enters small. "
+        "When no slot is free: if main has at most its size, small gives up its oldest that is "
+        "not pinned, but one with `threshold` hits moves to main as its newest, without its "
+        "hits, and the next oldest is looked at. If main has more, or small none left, main "
+        "gives up its oldest that is not pinned, but one with hits loses one and becomes the "
+        "newest. If all of main is pinned, small is asked, then main again. Who is given up by "
+        "small becomes the newest ghost, the oldest going where there are too many; by main, "
+        "nobody remembers.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -48,11 +48,12 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
 }
 
 /* Two rounds and the list's head, passed twice, reach every slot that is not pinned, once to clear
- * its mark and once to take it. Pinned slots are passed over and keep their mark. */
+ * its mark and once to take it. Pinned slots are passed over and keep their mark; where all are
+ * pinned the hand stays where it was. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    uint32_t head = st->list->n_slots;
+    uint32_t head = st->list->n_slots, before = st->hand;
     for (uint64_t i = 0; i < 2 * (uint64_t)head + 3; i++) {
         uint32_t s = st->hand;
         if (s != head && !req->pinned[s] && !st->used[s])
@@ -61,6 +62,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
             st->used[s] = 0;
         st->hand = st->list->node[s].before;
     }
+    st->hand = before;
     return MOE_NO_SLOT;
 }
 
@@ -68,6 +70,9 @@ const struct moe_policy_ops moe_policy_sieve = {
     .name = "sieve",
     .summary = "FIFO with one mark and a hand that leaves marked experts where they are",
     .source = "Zhang et al., NSDI 2024, Algorithm 1 (as libCacheSim Sieve.c)",
+    .notes =
+        "Pinned slots are passed over and keep their mark; a search that finds all pinned leaves "
+        "the hand where it was.",
     .state_size = state_size,
     .init = init,
     .on_hit = on_hit,

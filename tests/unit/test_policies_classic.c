@@ -80,6 +80,8 @@ START_TEST(event_contract)
         /* 1 is of the event and keeps its mark, 4>s1(2); 3 is passed over, 2>s1(4), hand at the
          * end; 5: 1 and 3 lose their marks, 5>s1(2); 6>s0(1) */
         {"sieve", STREAM_G, "-- h- -h -h --", "653"},
+        /* 3>s0(1) 4>s1(2), hand at 3; 5 finds all reserved and leaves it there: 6>s0(3) 7>s1(4) */
+        {"sieve", "123 345 678", "--- --- ---", "67"},
         /* 4>s1(2), age 1, 4 has 2; 1 has 4; 2>s1(4), age 2, 2 has 3; 3 has 4; 5>s1(2); 6>s0(1) */
         {"lfu-aged", STREAM_G, "-- h- -h -h --", "653"},
         /* an event is counted before its victims: 4: 1/4 of 2, 1/2 of 3; 2: 3/2 of 1, 1/3 of 4;
