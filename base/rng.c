@@ -19,9 +19,8 @@ static uint64_t rotl(uint64_t x, int k)
     return (x << k) | (x >> (64 - k));
 }
 
-uint64_t moe_rng_next(struct moe_rng *rng)
+static inline uint64_t next(uint64_t s[4])
 {
-    uint64_t *s = rng->s;
     uint64_t result = rotl(s[1] * 5, 7) * 9;
     uint64_t t = s[1] << 17;
     s[2] ^= s[0];
@@ -31,6 +30,19 @@ uint64_t moe_rng_next(struct moe_rng *rng)
     s[2] ^= t;
     s[3] = rotl(s[3], 45);
     return result;
+}
+
+uint64_t moe_rng_next(struct moe_rng *rng)
+{
+    return next(rng->s);
+}
+
+void moe_rng_fill(struct moe_rng *rng, uint64_t *out, size_t n)
+{
+    struct moe_rng r = *rng; /* kept in registers: `out` may not point into it */
+    for (size_t i = 0; i < n; i++)
+        out[i] = next(r.s);
+    *rng = r;
 }
 
 uint64_t moe_rng_below(struct moe_rng *rng, uint64_t n)

@@ -3,6 +3,7 @@
 #ifndef MOELAB_BASE_RNG_H
 #define MOELAB_BASE_RNG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct moe_rng {
@@ -11,6 +12,7 @@ struct moe_rng {
 
 void moe_rng_init(struct moe_rng *rng, uint64_t seed);
 uint64_t moe_rng_next(struct moe_rng *rng);
+void moe_rng_fill(struct moe_rng *rng, uint64_t *out, size_t n); /* the next n numbers */
 
 /* Uniform in [0, n), without bias (rejection); n > 0. */
 uint64_t moe_rng_below(struct moe_rng *rng, uint64_t n);

@@ -347,8 +347,8 @@ static void set_chance(struct moe_reuse *r)
     r->chance_working_set = e * (1 - pow(1 - r->chance_expert, WORKING_SET_TOKENS));
 }
 
-static enum moe_status compute_layers(const struct moe_trace *trace, struct moe_reuse *r,
-                                      struct moe_err *err)
+static enum moe_status compute_layers(const struct moe_trace *trace, bool distances,
+                                      struct moe_reuse *r, struct moe_err *err)
 {
     struct scan s;
     enum moe_status status = scan_init(&s, trace, err);
@@ -360,6 +360,8 @@ static enum moe_status compute_layers(const struct moe_trace *trace, struct moe_
         popularity_pass(&s, &r->layer[l]);
         lag_pass(&s, &r->layer[l]);
         next_layer_pass(&s, l, &r->layer[l]);
+        if (!distances)
+            continue;
         lru_pass(&s, &r->layer[l]);
         working_set_pass(&s, &r->layer[l]);
     }
@@ -367,8 +369,8 @@ static enum moe_status compute_layers(const struct moe_trace *trace, struct moe_
     return status;
 }
 
-enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reuse *out,
-                                  struct moe_err *err)
+static enum moe_status compute(const struct moe_trace *trace, bool distances, struct moe_reuse *out,
+                               struct moe_err *err)
 {
     struct moe_reuse r = {.n_layers = trace->info.n_layers,
                           .n_experts = trace->info.n_experts,
@@ -381,7 +383,7 @@ enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reus
         return moe_fail_memory(err, "reuse statistics");
     enum moe_status status = layer_init(&r.mean, r.n_experts, err);
     if (!status)
-        status = compute_layers(trace, &r, err);
+        status = compute_layers(trace, distances, &r, err);
     if (!status)
         status = moe_prompt_common_share(trace, &r.prompt_common_share, err);
     if (status) {
@@ -393,6 +395,18 @@ enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reus
     set_chance(&r);
     *out = r;
     return MOE_OK;
+}
+
+enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reuse *out,
+                                  struct moe_err *err)
+{
+    return compute(trace, true, out, err);
+}
+
+enum moe_status moe_reuse_compute_repeats(const struct moe_trace *trace, struct moe_reuse *out,
+                                          struct moe_err *err)
+{
+    return compute(trace, false, out, err);
 }
 
 void moe_reuse_release(struct moe_reuse *reuse)

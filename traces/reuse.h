@@ -49,6 +49,9 @@ struct moe_reuse {
  * moe_tokens_check promises. In `mean`, the counts are sums. Release after use. */
 enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reuse *out,
                                   struct moe_err *err);
+/* The same for loops that need popularity and repeats only: lru_hit_rate and working_set stay 0. */
+enum moe_status moe_reuse_compute_repeats(const struct moe_trace *trace, struct moe_reuse *out,
+                                          struct moe_err *err);
 void moe_reuse_release(struct moe_reuse *reuse);
 
 #endif

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 /* Stochastic approximation: every round simulates new sequences, measures them with
- * moe_reuse_compute, and corrects each parameter by its own error; the gain falls, so that the
- * sampling noise averages out. Numbers found by trial on the committed Mixtral statistics. */
+ * moe_reuse_compute_repeats, and corrects each parameter by its own error; the gain falls, so that
+ * the sampling noise averages out. Numbers found by trial on the committed Mixtral statistics. */
 enum { ROUNDS = 40, ROUND_TOKENS = 1200, DESCENT_STEPS = 30 };
 
 static const double first_gain = 0.6;   /* of the correction in the first round */
@@ -141,7 +141,7 @@ static enum moe_status fit_round(struct fit *f, int round, struct moe_err *err)
 {
     struct moe_reuse now;
     simulate(f);
-    enum moe_status s = moe_reuse_compute(&f->sample, &now, err);
+    enum moe_status s = moe_reuse_compute_repeats(&f->sample, &now, err);
     if (s)
         return s;
     double gain = first_gain / (1 + round / gain_half_time);

@@ -33,9 +33,10 @@ enum moe_status moe_latent_init(struct moe_latent *latent, uint32_t n_experts, u
 {
     struct moe_latent g = {.n_experts = n_experts, .top_k = top_k};
     g.x = calloc((size_t)n_experts * MOE_LATENT_PROCESSES + 1, sizeof *g.x);
+    g.draw = calloc((size_t)n_experts * MOE_LATENT_PROCESSES + 1, sizeof *g.draw);
     g.score = calloc((size_t)n_experts + 1, sizeof *g.score);
     g.route = calloc((size_t)top_k + 1, sizeof *g.route);
-    if (!g.x || !g.score || !g.route) {
+    if (!g.x || !g.draw || !g.score || !g.route) {
         moe_latent_release(&g);
         return moe_fail_memory(err, "a synthetic layer");
     }
@@ -46,6 +47,7 @@ enum moe_status moe_latent_init(struct moe_latent *latent, uint32_t n_experts, u
 void moe_latent_release(struct moe_latent *latent)
 {
     free(latent->x);
+    free(latent->draw);
     free(latent->score);
     free(latent->route);
     *latent = (struct moe_latent){0};
@@ -58,24 +60,28 @@ void moe_latent_restart(struct moe_latent *latent)
 
 /* Nearly normal, mean 0, variance 1: the sum of four 16-bit uniform numbers, scaled. Exact in
  * double, and one random number a draw. */
-static double normal(struct moe_rng *rng)
+static double normal(uint64_t x)
 {
-    uint64_t x = moe_rng_next(rng);
-    uint64_t sum = (x & 0xffff) + (x >> 16 & 0xffff) + (x >> 32 & 0xffff) + (x >> 48);
+    uint32_t low = (uint32_t)x, high = (uint32_t)(x >> 32);
+    int32_t sum = (int32_t)((low & 0xffff) + (low >> 16) + (high & 0xffff) + (high >> 16));
     return ((double)sum - 4 * 32767.5) * (1.7320508075688772 / 65536);
 }
 
 static void advance(struct moe_latent *g, const struct moe_latent_params *params,
                     struct moe_rng *rng)
 {
-    memcpy(g->score, params->bias, g->n_experts * sizeof *g->score);
+    const uint32_t n = g->n_experts;
+    double *restrict score = g->score;
+    moe_rng_fill(rng, g->draw, (size_t)n * MOE_LATENT_PROCESSES);
+    memcpy(score, params->bias, n * sizeof *score);
     for (int i = 0; i < MOE_LATENT_PROCESSES; i++) {
         double memory = g->started ? moe_latent_memory[i] : 0;
         double fresh = sqrt(1 - memory * memory), scale = sqrt(params->share[i]);
-        double *x = g->x + (size_t)i * g->n_experts;
-        for (uint32_t e = 0; e < g->n_experts; e++) {
-            x[e] = memory * x[e] + fresh * normal(rng);
-            g->score[e] += scale * x[e];
+        double *restrict x = g->x + (size_t)i * n;
+        const uint64_t *restrict draw = g->draw + (size_t)i * n;
+        for (uint32_t e = 0; e < n; e++) {
+            x[e] = memory * x[e] + fresh * normal(draw[e]);
+            score[e] += scale * x[e];
         }
     }
     g->started = true;

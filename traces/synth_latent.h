@@ -38,6 +38,7 @@ struct moe_latent {
     uint32_t n_experts, top_k;
     bool started;      /* within a sequence */
     double *x;         /* [P, E] */
+    uint64_t *draw;    /* [P, E] random numbers of the token under way */
     double *score;     /* [E] */
     moe_expert *route; /* [K] of the last token */
 };

@@ -42,7 +42,19 @@ static struct moe_reuse measure(const struct moe_trace *trace)
 {
     struct moe_reuse r;
     struct moe_err err;
+    ck_assert_int_eq(moe_reuse_compute_repeats(trace, &r, &err), MOE_OK);
+    for (uint32_t l = 0; l < r.n_layers; l++)
+        ck_assert(r.layer[l].working_set == 0 && r.layer[l].lru_hit_rate[r.n_experts] == 0);
+    struct moe_reuse repeats = r;
     ck_assert_int_eq(moe_reuse_compute(trace, &r, &err), MOE_OK);
+    for (uint32_t l = 0; l < r.n_layers; l++) {
+        const struct moe_reuse_layer *a = &r.layer[l], *b = &repeats.layer[l];
+        ck_assert_mem_eq(a->popularity, b->popularity, r.n_experts * sizeof(double));
+        ck_assert_mem_eq(a->first_popularity, b->first_popularity, r.n_experts * sizeof(double));
+        ck_assert_mem_eq(a->repeat_expert, b->repeat_expert, sizeof a->repeat_expert);
+        ck_assert_mem_eq(a->repeat_all, b->repeat_all, sizeof a->repeat_all);
+    }
+    moe_reuse_release(&repeats);
     return r;
 }
 

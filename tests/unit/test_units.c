@@ -176,6 +176,12 @@ START_TEST(random_numbers)
     ck_assert_uint_eq(moe_rng_next(&rng), 0);
     ck_assert_uint_eq(moe_rng_next(&rng), 1509978240);
     ck_assert_uint_eq(moe_rng_next(&rng), 1215971899390074240);
+    struct moe_rng one_by_one = rng;
+    uint64_t filled[5];
+    moe_rng_fill(&rng, filled, 5);
+    for (int i = 0; i < 5; i++)
+        ck_assert_uint_eq(filled[i], moe_rng_next(&one_by_one));
+    ck_assert_uint_eq(moe_rng_next(&rng), moe_rng_next(&one_by_one));
     int seen[7] = {0};
     for (int i = 0; i < 7000; i++) {
         uint64_t x = moe_rng_below(&rng, 7);
