@@ -120,6 +120,43 @@ static void write_header(struct writer *w)
     write_made_header(w);
 }
 
+/* The first layer with experts of token t; L: none. */
+static uint32_t first_layer(const struct moe_trace *trace, uint64_t t)
+{
+    const struct moe_trace_info *info = &trace->info;
+    const moe_expert *route = trace->tokens.expert + t * info->n_layers * info->top_k;
+    uint32_t l = 0;
+    while (l < info->n_layers && route[(uint64_t)l * info->top_k] == MOE_NO_EXPERT)
+        l++;
+    return l;
+}
+
+/* A token is its rows: one without any would be lost, and one that begins in a lower layer than the
+ * token before it in its pass would be read before that one. */
+static enum moe_status check_rows(const struct moe_trace *trace, struct moe_err *err)
+{
+    const struct moe_tokens *x = &trace->tokens;
+    uint32_t before = 0;
+    for (uint64_t t = 0, end = 0; t < x->n_tokens; t++) {
+        uint32_t first = first_layer(trace, t);
+        if (first == trace->info.n_layers)
+            return moe_fail(err, MOE_ERR_INPUT,
+                            "token %" PRIu64 " has no experts: route-csv cannot hold it; "
+                            "jsonl holds any trace",
+                            t);
+        if (t == end)
+            end = moe_step_end(x, t);
+        else if (first < before)
+            return moe_fail(err, MOE_ERR_INPUT,
+                            "token %" PRIu64 " has no experts in layer %" PRIu32
+                            ", a later one of its pass has: route-csv cannot hold that; "
+                            "jsonl holds any trace",
+                            t - 1, first);
+        before = first;
+    }
+    return MOE_OK;
+}
+
 enum moe_status moe_route_csv_export(const struct moe_trace *trace, const char *path,
                                      struct moe_err *err)
 {
@@ -129,7 +166,9 @@ enum moe_status moe_route_csv_export(const struct moe_trace *trace, const char *
     size_t n = 0;
     const char *turn = ours ? moe_dialect_get(dialect, "turn", &n) : NULL;
     struct moe_output out;
-    enum moe_status status = moe_output_create(&out, path, err);
+    enum moe_status status = check_rows(trace, err);
+    if (status == MOE_OK)
+        status = moe_output_create(&out, path, err);
     if (status != MOE_OK)
         return status;
     struct writer w = {.out = out.stream,

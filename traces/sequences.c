@@ -92,7 +92,7 @@ static enum moe_status parse_row(struct parser *p, struct moe_sequence_row *row,
     if (status == MOE_OK)
         status = check_numbering(p, err);
     if (status == MOE_OK)
-        status = number(p, COL_N_TOKENS, 1, UINT32_MAX, 0, &row->n_tokens, err);
+        status = number(p, COL_N_TOKENS, 0, UINT32_MAX, 0, &row->n_tokens, err);
     if (status == MOE_OK)
         status = number(p, COL_FIRST, 0, INT32_MAX - 1, 0, &first, err);
     if (status == MOE_OK)

@@ -236,6 +236,35 @@ START_TEST(absent_and_prompt)
 }
 END_TEST
 
+/* A request of which nothing was routed: kept, in front, between and behind. */
+START_TEST(empty_sequences)
+{
+    unsigned char ids[256];
+    const char csv[] = "n_tokens,n_prompt\n0,0\n1,1\n0,0\n1,0\n0,0\n";
+    struct moe_blob blobs[3] = {
+        {"i", (char *)ids, make_npy(ids, HEADER("|u1", "(2, 1, 1)"), "\0\1", 2)},
+        {"w", NULL, 0},
+        {"s", csv, sizeof csv - 1}};
+    struct moe_trace trace;
+    struct moe_err err = {0};
+    help_ok(moe_npy_routes_parse(&blobs[0], &blobs[1], &blobs[2], &no_options, &trace, &err), &err);
+    for (uint64_t i = 0; i < 5; i++)
+        ck_assert_uint_eq(trace.sequences[i].n_tokens, i % 2);
+    ck_assert_uint_eq(trace.n_sequences, 5);
+    ck_assert_uint_eq(trace.tokens.sequence[0], 1);
+    ck_assert_uint_eq(trace.tokens.sequence[1], 3);
+    help_ok(moe_trace_save(help_path("a.h5"), &trace, &err), &err);
+    moe_trace_release(&trace);
+    help_export("npy", "a.h5", help_path("out"));
+    help_round_trip("npy", help_path("out"), &no_options);
+    char *text = NULL;
+    size_t n = 0;
+    help_ok(moe_file_read(help_path("out/sequences.csv"), 1 << 20, &text, &n, &err), &err);
+    ck_assert_str_eq(text, csv);
+    free(text);
+}
+END_TEST
+
 static void refused(const char *header, const void *items, size_t n, const char *csv,
                     const float *weights, const char *expected)
 {
@@ -322,6 +351,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, golden_round_trip);
     tcase_add_test(tcase, shared_round_trip);
     tcase_add_test(tcase, absent_and_prompt);
+    tcase_add_test(tcase, empty_sequences);
     tcase_add_test(tcase, foreign_columns);
     tcase_add_test(tcase, hostile_traces);
 }

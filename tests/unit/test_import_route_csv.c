@@ -166,6 +166,33 @@ START_TEST(decode_positions_go_back)
 }
 END_TEST
 
+static void export_refused(struct moe_trace *trace, const char *expected)
+{
+    struct moe_err err = {0};
+    ck_assert_int_eq(moe_route_csv_export(trace, help_path("no.csv"), &err), MOE_ERR_INPUT);
+    ck_assert_msg(strstr(err.text, expected) != NULL, "'%s' instead of '%s'", err.text, expected);
+    ck_assert_int_ne(access(help_path("no.csv"), F_OK), 0);
+}
+
+/* A token is its rows: what importing would lose or read in another order is not written. */
+START_TEST(rows_that_tell_no_token)
+{
+    struct moe_trace trace;
+    parsed("phase,step,layer,slot,expert\n0,5,0,0,1\n0,6,0,0,2\n0,5,1,0,3\n0,6,1,0,0\n", &trace);
+    moe_expert *expert = trace.tokens.expert;
+    struct moe_err err = {0};
+    expert[2] = MOE_NO_EXPERT; /* token 1, layer 0: it begins later than token 0 */
+    help_ok(moe_route_csv_export(&trace, help_path("yes.csv"), &err), &err);
+    help_round_trip("route-csv", help_path("yes.csv"), &(struct moe_import_options){0});
+    expert[3] = MOE_NO_EXPERT;
+    export_refused(&trace, "token 1 has no experts: route-csv cannot hold it; jsonl holds any");
+    expert[2] = 2;
+    expert[0] = MOE_NO_EXPERT;
+    export_refused(&trace, "token 0 has no experts in layer 0, a later one of its pass has");
+    moe_trace_release(&trace);
+}
+END_TEST
+
 START_TEST(hostile)
 {
     refused("", "'x': no column line");
@@ -233,6 +260,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, foreign_columns);
     tcase_add_test(tcase, many_foreign_columns);
     tcase_add_test(tcase, decode_positions_go_back);
+    tcase_add_test(tcase, rows_that_tell_no_token);
     tcase_add_test(tcase, hostile);
     tcase_add_test(tcase, far_apart_rows);
 }
