@@ -179,14 +179,23 @@ static enum moe_status start(struct moe_cuda_device *d, struct moe_err *err)
     return MOE_OK;
 }
 
-// Experts are copied ahead; all else is waited for, and goes first where both could go.
+// Experts are copied ahead; all else is waited for, and goes first where both could go. Activations
+// go up by a kernel (words.cu): it need not wait until all blocks of an expert have started.
+static int priority_of(int stream, int least, int greatest)
+{
+    const int second = least > greatest + 1 ? greatest + 1 : greatest; // the greatest is the lowest
+    if (stream == MOE_STREAM_EXPERTS)
+        return least;
+    return stream == MOE_STREAM_UP ? greatest : second;
+}
+
 static cudaError_t open_streams(struct moe_cuda_device *d)
 {
     int least = 0, greatest = 0;
     cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest);
     for (int i = 0; i < MOE_N_STREAMS && error == cudaSuccess; i++)
         error = cudaStreamCreateWithPriority(&d->streams[i], cudaStreamNonBlocking,
-                                             i == MOE_STREAM_EXPERTS ? least : greatest);
+                                             priority_of(i, least, greatest));
     return error == cudaSuccess ? moe_cuda_clock_open(&d->clock) : error;
 }
 

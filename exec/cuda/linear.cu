@@ -133,8 +133,10 @@ static __device__ __forceinline__ void write(const struct part &p, uint32_t row,
         *y = p.bias ? sum[0] + p.bias[row] : sum[0];
 }
 
+// One token takes 72 registers, so that seven blocks fit; with a bound of seven the compiler would
+// issue the last of the eight loads only when the first has come, and wait twice for the memory.
 template <moe_dtype TYPE, bool WIDE, int STREAMS, int TOKENS>
-static __global__ void __launch_bounds__(BLOCK, TOKENS == 1   ? 7
+static __global__ void __launch_bounds__(BLOCK, TOKENS == 1   ? 6
                                                 : TOKENS == 4 ? 4
                                                               : 3)
     linear_kernel(const struct linear_args a)
