@@ -6,6 +6,7 @@
 #include "exec/host_options.h"
 #include "policies/platform_file.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +59,7 @@ struct job {
     struct moe_power power;
     struct moe_model shape[MOE_CALIBRATE_SHAPES];
     uint32_t n_shapes;
-    char command[2048], date[32];
+    char *command, date[32];
     struct moe_calibration *result;
 };
 
@@ -98,16 +99,23 @@ static enum moe_status open_shapes(const struct options *o, struct job *job, str
     return add_shapes(job, *o->shape || *o->model ? o->shape : ALL_SHAPES, err);
 }
 
-/* Now, in UTC, to the day; and the command line. */
-static void describe(struct job *job, const struct cli_call *call)
+/* Now, in UTC, to the day; and the command line, all of it. */
+static enum moe_status describe(struct job *job, const struct cli_call *call, struct moe_err *err)
 {
+    size_t size;
+    FILE *out = open_memstream(&job->command, &size);
+    if (!out)
+        return moe_fail_memory(err, "the command");
+    fputs("moelab calibrate", out);
+    for (int i = 0; i < call->argc; i++)
+        fprintf(out, strpbrk(call->argv[i], " '\"\n") ? " '%s'" : " %s", call->argv[i]);
+    if (fclose(out))
+        return moe_fail_memory(err, "the command");
     time_t now = time(NULL);
     struct tm utc;
     if (!gmtime_r(&now, &utc) || !strftime(job->date, sizeof job->date, "%Y-%m-%d", &utc))
         snprintf(job->date, sizeof job->date, "day unknown");
-    size_t at = (size_t)snprintf(job->command, sizeof job->command, "moelab calibrate");
-    for (int i = 0; i < call->argc && at < sizeof job->command; i++)
-        at += (size_t)snprintf(job->command + at, sizeof job->command - at, " %s", call->argv[i]);
+    return MOE_OK;
 }
 
 /* A folder that cannot be written to shows before a minute of measuring. */
@@ -138,7 +146,6 @@ static enum moe_status measure(const struct options *o, struct job *job, struct 
                                             .kernels = o->kernels,
                                             .power_s = o->quick ? o->power_s / 5 : o->power_s,
                                             .power = &job->power,
-                                            .command = job->command,
                                             .date = job->date,
                                             .progress = &progress};
     job->result = calloc(1, sizeof *job->result);
@@ -248,14 +255,30 @@ static void warn_of_guesses(const struct moe_calibration *c)
 
 static enum moe_status save(const struct options *o, const struct job *job, struct moe_err *err)
 {
-    char head[1500];
-    snprintf(head, sizeof head,
-             "Measured by `%.500s` on %s.\nDevice: %s, %s. CPU: %llu cores.\nWhole steps: %s. A "
-             "spread is how far a repeat may be off (exec/calibrate.h), over the median.",
-             job->command, job->date, job->device->ops->name, job->device->name,
-             (unsigned long long)job->result->platform.cpu.cores, job->result->steps_of);
+    char *head;
+    size_t size;
+    uint32_t generation, lanes;
+    FILE *out = open_memstream(&head, &size);
+    if (!out)
+        return moe_fail_memory(err, "the platform file");
+    fprintf(out, "Measured by `%s` on %s.\nDevice: %s, %s. CPU: %llu cores.\n", job->command,
+            job->date, job->device->ops->name, job->device->name,
+            (unsigned long long)job->result->platform.cpu.cores);
+    if (cli_device_slot(&o->device, job->device, &generation, &lanes))
+        fprintf(out,
+                "Slot: `moelab whatif --pcie-generation %" PRIu32 " --pcie-lanes %" PRIu32
+                "`, as the system tells.\n",
+                generation, lanes);
+    fprintf(out,
+            "Whole steps: %s. A spread is how far a repeat may be off (exec/calibrate.h), over "
+            "the median.",
+            job->result->steps_of);
+    enum moe_status s = fclose(out) ? moe_fail_memory(err, "the platform file") : MOE_OK;
     const struct moe_platform_notes notes = {head, moe_calibration_origin, job->result};
-    return moe_platform_save(&job->result->platform, &notes, o->output, err);
+    if (!s)
+        s = moe_platform_save(&job->result->platform, &notes, o->output, err);
+    free(head);
+    return s;
 }
 
 static enum moe_status show(const struct cli_call *call, struct job *job,
@@ -327,7 +350,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         s = moe_fail(err, MOE_ERR_USAGE,
                      "option '--output' is required: the platform file to "
                      "write (or --check, to compare with one)");
-    describe(job, call);
+    if (!s)
+        s = describe(job, call, err);
     if (!s)
         s = try_output(o->output, err);
     if (!s)
@@ -342,6 +366,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     moe_device_close(job->device);
     moe_llm_close(job->llm);
     free(job->result);
+    free(job->command);
     free(job);
     return s;
 }
@@ -353,9 +378,8 @@ const struct cli_command cli_calibrate = {
     .description =
         "Measures what the simulator needs to know of this machine: CPU experts by threads, the\n"
         "link, the GPU, whole steps, power. Every round measures every constant once; a constant\n"
-        "is the median over the rounds. Its spread says how far a repeat may be off: half of the\n"
-        "rounds' interquartile range, or the distance between the medians of five parts of them,\n"
-        "one after the other, where that is more. What cannot be measured is a guess and says so.\n"
+        "is the median over the rounds. Its spread says how far a repeat may be off: what the\n"
+        "middle four fifths of the rounds span. What cannot be measured is a guess and says so.\n"
         "\n"
         "On the device `host` the compute stream of a CPU thread takes the GPU's place. The keys\n"
         "are those of --device host:KEY=VALUE,...",

@@ -17,29 +17,44 @@ enum moe_status cli_open_device(const struct cli_device_options *o, const char *
     return moe_device_open(out, &options, err);
 }
 
-/* Bus address of the GPU that was opened: the driver's number in the spec, else the first. */
-static void find_pci(const char *spec, char *pci, size_t size)
+/* The GPU that was opened: the driver's number in the spec, else the first. Zeros: not found. */
+static struct moe_device_info find_gpu(const char *spec)
 {
     struct moe_devices devices;
     uint64_t index = 0;
     const char *number = strchr(spec, ':');
-    if (number && moe_parse_u64(number + 1, 0, UINT32_MAX, &index, NULL))
-        return;
-    if (moe_device_list(&devices, NULL))
-        return;
-    for (size_t i = 0; i < devices.n; i++)
-        if (devices.device[i].kind == MOE_DEVICE_CUDA && devices.device[i].index == index)
-            snprintf(pci, size, "%s", devices.device[i].pci);
+    const bool known = !number || !moe_parse_u64(number + 1, 0, UINT32_MAX, &index, NULL);
+    if (known && !moe_device_list(&devices, NULL))
+        for (size_t i = 0; i < devices.n; i++)
+            if (devices.device[i].kind == MOE_DEVICE_CUDA && devices.device[i].index == index)
+                return devices.device[i];
+    return (struct moe_device_info){.kind = MOE_DEVICE_CUDA};
 }
 
 void cli_open_power(const struct cli_device_options *o, const struct moe_device *device,
                     struct moe_power *out)
 {
-    char pci[16] = "";
+    struct moe_device_info gpu = {.pci = ""};
     if (device->sm)
-        find_pci(o->device, pci, sizeof pci);
-    struct moe_power_source source = moe_power_source_of(pci);
+        gpu = find_gpu(o->device);
+    struct moe_power_source source = moe_power_source_of(gpu.pci);
     moe_power_open(out, &source);
+}
+
+bool cli_device_slot(const struct cli_device_options *o, const struct moe_device *device,
+                     uint32_t *generation, uint32_t *lanes)
+{
+    static const double later[] = {5, 8, 16, 32, 64}; /* GT/s a lane, from generation 2 on */
+    if (!device->sm)
+        return false;
+    const struct moe_device_info gpu = find_gpu(o->device);
+    if (!gpu.link_lanes || !(gpu.link_gt_per_s > 0))
+        return false;
+    *lanes = gpu.link_lanes;
+    *generation = 1;
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        *generation += gpu.link_gt_per_s >= later[i];
+    return true;
 }
 
 const char *cli_device_name(const struct moe_device *device, char *buf, size_t size)

@@ -45,6 +45,11 @@ enum moe_status cli_open_device(const struct cli_device_options *o, const char *
 void cli_open_power(const struct cli_device_options *o, const struct moe_device *device,
                     struct moe_power *out);
 
+/* The slot of a GPU, for moe_whatif_spec and its like. False: no GPU, or the system does not tell.
+ */
+bool cli_device_slot(const struct cli_device_options *o, const struct moe_device *device,
+                     uint32_t *generation, uint32_t *lanes);
+
 /* "cuda NVIDIA H100" into buf; returns buf. */
 const char *cli_device_name(const struct moe_device *device, char *buf, size_t size);
 

@@ -191,6 +191,7 @@ static enum moe_status measure(struct moe_calibrator *c, struct moe_err *err)
             s = moe_cal_device_round(c, &c->round[i], err);
         if (!s)
             s = moe_cal_steps_round(c, &c->round[i], err);
+        c->n_rounds++;
     }
     return s ? s : moe_cal_power(c, err);
 }

@@ -20,9 +20,11 @@
  *   power            the mean of a second of doing nothing, and of doing one thing
  *
  * Rounds: every round measures each of them once, so that a machine that slows down or speeds up
- * moves all alike; the first round does not count. A constant is the median over the rounds, its
- * spread how far a repeat may be off: half of the interquartile range, or the distance between the
- * medians of five parts of the rounds, one after the other, where that is more, over the median. */
+ * moves all alike, and walks through other memory, so that chance pages count like any other
+ * chance; the first round does not count. A constant is the median over the rounds, its spread how
+ * far a repeat may be off: what the middle four fifths of the rounds span, over the median. (The
+ * median of so many rounds is surer than one round, but only for as long as the machine stays as it
+ * is: what changes from minute to minute moves a repeat as far as it moves rounds.) */
 #ifndef MOELAB_EXEC_CALIBRATE_H
 #define MOELAB_EXEC_CALIBRATE_H
 
@@ -47,7 +49,7 @@ struct moe_calibrate_options {
     const char *kernels; /* of the CPU; NULL: "auto" */
     double power_s;      /* of each measurement of power */
     struct moe_power *power;
-    const char *command, *date;    /* for the origins */
+    const char *date;              /* for the origins, which refer to a command above them */
     struct moe_progress *progress; /* measurements done, or NULL */
 };
 
@@ -58,7 +60,7 @@ struct moe_constant {
     double spread; /* see above; NaN: not measured repeatedly */
     double share;  /* of the rate at which the same threads read memory, for rates of memory; NaN */
     uint32_t n;    /* measurements; 0: a guess, or told by the system */
-    char origin[384];
+    char origin[448];
 };
 
 struct moe_calibration {

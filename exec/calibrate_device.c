@@ -18,9 +18,10 @@ static const struct moe_device_ops *ops_of(const struct moe_calibrator *c)
 /* Where the next copy or expert goes: places walk through the blocks. */
 static uint64_t next_place(struct moe_calibrator *c, const struct moe_cal_size *size)
 {
+    const uint64_t from = moe_cal_part(c, size, c->block_bytes);
     const uint64_t room = size->walk < c->block_bytes ? size->walk : c->block_bytes;
-    if (c->at + size->bytes > room)
-        c->at = 0;
+    if (c->at < from || c->at + size->bytes > from + room)
+        c->at = from;
     const uint64_t at = c->at;
     c->at += (size->bytes + 255) / 256 * 256;
     return at;

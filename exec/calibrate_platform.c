@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARTS = 5 }; /* of the rounds */
-
 /* t = fixed + bytes / rate through the medians of the smallest and the largest size: seconds. */
 struct line {
     double fixed, per_byte;
@@ -181,23 +179,12 @@ static double sorted_median(double *v, uint32_t n)
     return moe_quantile(v, n, 0.5);
 }
 
-/* How far a repeat of the whole calibration may be off, as a share: half of what the middle half of
- * the rounds spans, or how far apart the medians of five parts of them are, one after the other,
- * where that is more. The parts are such repeats, and show what changes slowly. values [n] in the
- * order of the rounds; sorted after. */
+/* How far a repeat of the whole calibration may be off, as a share of the median: what the middle
+ * four fifths of the rounds span. values [n]; sorted after. */
 static double spread_of(double *values, uint32_t n)
 {
-    double part[MOE_CALIBRATE_REPEATS], lowest = INFINITY, highest = -INFINITY;
-    for (uint32_t i = 0; i < PARTS && n >= 2 * PARTS; i++) {
-        const uint32_t from = i * n / PARTS, end = (i + 1) * n / PARTS;
-        memcpy(part, values + from, (end - from) * sizeof *part);
-        const double median = sorted_median(part, end - from);
-        lowest = fmin(lowest, median);
-        highest = fmax(highest, median);
-    }
     const double median = sorted_median(values, n);
-    const double inner = (moe_quantile(values, n, 0.75) - moe_quantile(values, n, 0.25)) / 2;
-    return fmax(inner, highest - lowest) / fabs(median);
+    return (moe_quantile(values, n, 0.9) - moe_quantile(values, n, 0.1)) / fabs(median);
 }
 
 /* Median and spread over the rounds that count; the median at least `least`. */
@@ -260,8 +247,8 @@ static void measured(struct derivation *d, const char *key, value_of_round *valu
     struct moe_constant *k = set(d->out, key, median);
     k->spread = spread;
     k->n = o->repeats;
-    int n = snprintf(k->origin, sizeof k->origin, "measured: `%.120s`, %.20s, median of %" PRIu32,
-                     o->command, o->date, k->n);
+    int n = snprintf(k->origin, sizeof k->origin,
+                     "measured: by the command above, %.20s, median of %" PRIu32, o->date, k->n);
     if (isnan(spread))
         n += snprintf(k->origin + n, sizeof k->origin - (size_t)n, ", below what can be told");
     else
@@ -305,9 +292,9 @@ static void derive_points(struct derivation *d)
     k->n = o->repeats;
     k->spread = worst;
     snprintf(k->origin, sizeof k->origin,
-             "measured: `%.120s`, %.20s, medians of %" PRIu32
+             "measured: by the command above, %.20s, medians of %" PRIu32
              ", largest spread %.1f %%; the experts of a layer together, divided by their number",
-             o->command, o->date, k->n, 100 * worst);
+             o->date, k->n, 100 * worst);
 }
 
 static void derive_rates(struct derivation *d)
@@ -368,7 +355,7 @@ static void watts(struct derivation *d, const char *key, double value, double gu
         told(d, key, guess, "guess: %.320s", why);
         return;
     }
-    told(d, key, rounded(fmax(0, value)), "measured: `%.120s`, %.20s, mean of %g s", o->command,
+    told(d, key, rounded(fmax(0, value)), "measured: by the command above, %.20s, mean of %g s",
          o->date, o->power_s);
 }
 

@@ -76,6 +76,7 @@ struct moe_calibrator {
     const struct moe_llm *llm;
     char steps_of[128];
     struct moe_cal_round *round;               /* [repeats + 1], the first does not count */
+    uint32_t n_rounds;                         /* done */
     uint64_t done;                             /* measurements */
     struct moe_joules power[MOE_N_CAL_POWERS]; /* watts */
 };
@@ -88,12 +89,22 @@ static inline const struct moe_cal_size *moe_cal_largest(const struct moe_calibr
     return &c->size[c->n_sizes - 1];
 }
 
+/* Where the part of `bytes` begins that this round's experts of a size walk through: parts change
+ * from round to round, as how well small ones fit into a cache depends on their pages. */
+static inline uint64_t moe_cal_part(const struct moe_calibrator *c, const struct moe_cal_size *size,
+                                    uint64_t bytes)
+{
+    const uint64_t grain = 256; /* kernels read aligned weights faster */
+    return size->walk < bytes ? c->n_rounds % (bytes / size->walk) * size->walk / grain * grain : 0;
+}
+
 /* Where the next expert of the size lies in c->memory. */
 static inline const uint8_t *moe_cal_next_expert(struct moe_calibrator *c,
                                                  const struct moe_cal_size *size)
 {
-    if (c->memory.at + size->bytes > size->walk)
-        c->memory.at = 0;
+    const uint64_t from = moe_cal_part(c, size, c->memory.bytes), at = c->memory.at;
+    if (at < from || at + size->bytes > from + size->walk)
+        c->memory.at = from;
     return moe_bench_memory_next(&c->memory, size->bytes);
 }
 

@@ -65,7 +65,10 @@ static void cuda_fill(struct moe_devices *out)
                                     out->cuda_absent, sizeof out->cuda_absent);
     for (size_t i = 0; i < n; i++, out->n++) {
         struct moe_device_info *device = &out->device[out->n];
+        const double port = pci_attribute(device->pci, "../max_link_speed"); /* the slot's */
         device->link_gt_per_s = pci_attribute(device->pci, "max_link_speed");
+        if (port > 0 && port < device->link_gt_per_s)
+            device->link_gt_per_s = port;
         device->link_lanes = (uint32_t)pci_attribute(device->pci, "current_link_width");
     }
 }

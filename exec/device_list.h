@@ -23,8 +23,8 @@ struct moe_device_info {
     uint32_t sm;           /* CUDA: compute capability, 90 for 9.0; host: 0 */
     char pci[16];          /* CUDA: bus address "0000:01:00.0"; host: "" */
     uint32_t link_lanes;   /* PCIe lanes in use now; 0: unknown */
-    double link_gt_per_s;  /* PCIe rate a lane that the device can reach (an idle link is clocked
-                              down, so not the present one); 0: unknown */
+    double link_gt_per_s;  /* PCIe rate a lane that device and slot can reach (an idle link is
+                              clocked down, so not the present one); 0: unknown */
 };
 
 struct moe_devices {

@@ -16,7 +16,8 @@ holds "the link's rate is measured" grep -q -E "^link.h2d_pinned_gb_per_s	.*	mea
     "$folder/table"
 holds "no GPU, said: $(cat "$folder/err")" grep -q "power.gpu_idle_w is a guess: there is no GPU" \
     "$folder/err"
-holds "the file names its command" grep -q "^# Measured by .moelab calibrate --device host" "$file"
+holds "the file names its whole command" grep -qF \
+    "# Measured by \`moelab calibrate ${quick[*]} -o $file --format tsv\` on " "$file"
 holds "an origin for each" [ "$(grep -c 'origin: "\(measured\|guess\): ' "$file")" = 20 ]
 expect 0 "tokens_per_s" "$moelab" sim "$trace" --platform "$file" --geometry 8x2 --threads 1
 
