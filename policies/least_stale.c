@@ -9,11 +9,13 @@
  *                    that is overdue, as far ahead as its last use is behind.
  * reading=bypass:    as intervals, but a newcomer predicted later than every resident is declined.
  */
+#include "policies/key_lists.h"
 #include "policies/registry.h"
-#include "policies/slot_race.h"
-#include "policies/slot_tree.h"
+#include "policies/slot_lines.h"
 
 #include <math.h>
+
+#define NEVER 0x1p45 /* more than twice as long as any run */
 
 enum reading { PASS, LAYER, INTERVALS, BYPASS };
 
@@ -28,13 +30,13 @@ struct use {
 };
 
 struct state {
-    uint64_t now; /* uses of the pool */
+    uint64_t now; /* intervals, bypass: uses of the pool */
     double weight;
-    uint32_t n_slots, n_experts, reading;
-    struct moe_slot_tree tree; /* pass, layer: by layer (or 0), then by time of the last use */
-    struct moe_slot_race race; /* intervals, bypass */
-    struct use *of_key;        /* [n_keys] intervals, bypass */
-    struct use of_slot[];      /* [n_slots] the same, side by side for the search */
+    uint32_t n_experts, reading;
+    uint32_t n_lists, first;     /* of `lists`; those before the first are empty */
+    struct moe_key_lists lists;  /* pass, layer: by time of the last use; layer: one for each */
+    struct moe_slot_lines lines; /* intervals, bypass: time to the next use */
+    struct use of_key[];         /* [n_keys] intervals, bypass */
 };
 
 static const struct moe_param table[] = {
@@ -54,35 +56,67 @@ static const struct moe_param table[] = {
     {0},
 };
 
-static size_t count_uses(const struct moe_policy_env *env)
+static bool predicts(uint32_t reading)
 {
-    return env->n_slots + (size_t)env->n_layers * env->n_experts;
+    return reading == INTERVALS || reading == BYPASS;
+}
+
+static uint32_t count_lists(const struct moe_policy_env *env)
+{
+    const struct params *params = env->params;
+    return params->reading == LAYER ? env->n_layers : 1;
 }
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + count_uses(env) * sizeof(struct use) + moe_slot_tree_size(env) +
-           moe_slot_race_size(env);
+    const struct params *params = env->params;
+    if (!predicts((uint32_t)params->reading))
+        return sizeof(struct state) + moe_key_lists_size(env, count_lists(env));
+    return sizeof(struct state) + moe_n_keys(env) * sizeof(struct use) + moe_slot_lines_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
 {
     struct state *st = state;
     const struct params *params = env->params;
-    st->n_slots = env->n_slots;
     st->n_experts = env->n_experts;
     st->reading = (uint32_t)params->reading;
     st->weight = params->weight;
-    st->of_key = st->of_slot + env->n_slots;
-    char *behind = (char *)(st->of_slot + count_uses(env));
-    moe_slot_tree_init(&st->tree, env, behind);
-    moe_slot_race_init(&st->race, env, behind + moe_slot_tree_size(env));
+    st->first = st->n_lists = count_lists(env);
+    if (predicts(st->reading))
+        moe_slot_lines_init(&st->lines, env, st->of_key + moe_n_keys(env));
+    else
+        moe_key_lists_init(&st->lists, env, st->n_lists, st->of_key);
 }
 
-static bool predicts(const struct state *st)
+/* pass, layer */
+
+static uint32_t list_of(const struct state *st, moe_key key)
 {
-    return st->reading >= INTERVALS;
+    return st->reading == LAYER ? key / st->n_experts : 0;
 }
+
+static void push(struct state *st, moe_slot slot, moe_key key)
+{
+    uint32_t list = list_of(st, key);
+    moe_key_list_push(&st->lists, list, key);
+    st->lists.node[key].slot = slot;
+    st->first = list < st->first ? list : st->first;
+}
+
+static moe_slot find_oldest(struct state *st, const uint8_t *pinned)
+{
+    while (st->first < st->n_lists && moe_key_list_length(&st->lists, st->first) == 0)
+        st->first++;
+    for (uint32_t i = st->first; i < st->n_lists; i++) {
+        moe_key key = moe_key_list_victim(&st->lists, i, pinned);
+        if (key != MOE_NO_KEY)
+            return st->lists.node[key].slot;
+    }
+    return MOE_NO_SLOT;
+}
+
+/* intervals, bypass */
 
 static void note_use(const struct state *st, struct use *use)
 {
@@ -93,98 +127,89 @@ static void note_use(const struct state *st, struct use *use)
     use->last = st->now;
 }
 
+/* Later than any, the older first. */
+static double never(double last)
+{
+    return NEVER - last;
+}
+
+static double due(const struct use *use)
+{
+    double last = (double)use->last;
+    return use->interval > 0 ? last + use->interval : never(last);
+}
+
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    for (uint32_t i = 0; predicts(st) && i < route->n; i++) {
+    for (uint32_t i = 0; predicts(st->reading) && i < route->n; i++) {
         struct use *use = &st->of_key[route->layer * st->n_experts + route->expert[i]];
         st->now++;
         note_use(st, use);
-        if (route->slot[i] == MOE_NO_SLOT)
-            continue;
-        st->of_slot[route->slot[i]] = *use;
-        moe_slot_race_touch(&st->race, (uint32_t)route->slot[i]);
+        if (route->slot[i] != MOE_NO_SLOT)
+            moe_slot_lines_set(&st->lines, route->slot[i], (double)use->last, 1, due(use),
+                               (double)st->now);
     }
-}
-
-static void make_newest(struct state *st, moe_slot slot, moe_key key)
-{
-    uint64_t layer = st->reading == LAYER ? key / st->n_experts : 0;
-    moe_slot_tree_set(&st->tree, slot, (struct moe_rank){layer, ++st->now});
 }
 
 static void on_hit(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    if (!predicts(st))
-        make_newest(st, slot, key);
+    (void)slot;
+    if (!predicts(st->reading))
+        moe_key_list_move(&st->lists, list_of(st, key), key);
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    if (!predicts(st)) {
-        make_newest(st, slot, key);
-        return;
-    }
-    st->of_slot[slot] = st->of_key[key];
-    moe_slot_race_enter(&st->race, slot);
+    const struct use *use = &st->of_key[key];
+    if (predicts(st->reading))
+        moe_slot_lines_set(&st->lines, slot, (double)use->last, 1, due(use), (double)st->now);
+    else
+        push(st, slot, key);
 }
 
-static double due(const struct use *use)
+static void on_evict(void *state, moe_slot slot, moe_key key)
 {
-    return (double)use->last + use->interval;
+    struct state *st = state;
+    (void)slot;
+    if (!predicts(st->reading))
+        moe_key_list_remove(&st->lists, key);
 }
 
-static double next_use(const struct state *st, const struct use *use)
+static double stands_at(double last, double due_at, double now)
 {
-    if (use->interval <= 0)
-        return INFINITY;
-    double now = (double)st->now, last = (double)use->last;
-    return due(use) < now ? now + (now - last) : due(use);
+    return now > due_at ? now - last : due_at - now;
 }
 
-/* Predictions stand, until one is overdue. From then on it moves away, two for each use of the
- * pool, and may pass one that is not overdue yet. */
-static uint64_t later_until(const void *state, uint32_t slot_a, uint32_t slot_b, uint64_t at)
-{
-    const struct use *of_slot = ((const struct state *)state)->of_slot;
-    const struct use *a = &of_slot[slot_a], *b = &of_slot[slot_b];
-    double now = (double)at, sooner = due(a) < due(b) ? due(a) : due(b);
-    double later = due(a) < due(b) ? due(b) : due(a),
-           last = (double)(due(a) < due(b) ? a : b)->last;
-    if (a->interval <= 0 || b->interval <= 0 || later < now)
-        return UINT64_MAX;
-    double until = sooner;
-    if (sooner < now) /* passes at half this sum, or did so before */
-        until = later + last >= 2 * now ? (later + last) / 2 - 1 : later;
-    return until > now ? (uint64_t)until + 1 : at + 1;
-}
-
-/* Is b predicted later than a? The older goes first among equals. */
-static bool is_later(const void *state, uint32_t slot_a, uint32_t slot_b, uint64_t now)
+/* Is b predicted later than a? The older goes first among equals, then the lower slot. Exact: times
+ * are whole, and a prediction less one of them loses nothing. */
+static bool is_later(const void *state, uint32_t slot_a, uint32_t slot_b)
 {
     const struct state *st = state;
-    const struct use *a = &st->of_slot[slot_a], *b = &st->of_slot[slot_b];
-    double left = next_use(st, b), right = next_use(st, a);
-    (void)now; /* the state's */
+    const double *last = st->lines.all.last, *due_at = st->lines.all.due, now = (double)st->now;
+    double left = stands_at(last[slot_b], due_at[slot_b], now);
+    double right = stands_at(last[slot_a], due_at[slot_a], now);
     if (left < right || left > right)
         return left > right;
-    return b->last < a->last;
+    return last[slot_b] < last[slot_a] || (last[slot_b] <= last[slot_a] && slot_b < slot_a);
 }
-
-static const struct moe_slot_order by_prediction = {is_later, later_until};
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    if (!predicts(st))
-        return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
-    moe_slot best = moe_slot_race_victim(&st->race, req->pinned, st->now, by_prediction, st);
-    if (best != MOE_NO_SLOT && st->reading == BYPASS &&
-        next_use(st, &st->of_key[req->key]) > next_use(st, &st->of_slot[best]))
-        return MOE_NO_SLOT;
-    return best;
+    const struct moe_lines *all = &st->lines.all;
+    double now = (double)st->now;
+    if (!predicts(st->reading))
+        return find_oldest(st, req->pinned);
+    moe_slot best = moe_slot_lines_victim(&st->lines, req->pinned, now, is_later, st);
+    if (best == MOE_NO_SLOT || st->reading == INTERVALS || all->due[best] >= never(now))
+        return best;
+    const struct use *new = &st->of_key[req->key];
+    bool declines = stands_at((double)new->last, due(new), now) >
+                    stands_at(all->last[best], all->due[best], now);
+    return declines ? MOE_NO_SLOT : best;
 }
 
 const struct moe_policy_ops moe_policy_least_stale = {
@@ -205,5 +230,6 @@ const struct moe_policy_ops moe_policy_least_stale = {
     .on_route = on_route,
     .on_hit = on_hit,
     .on_insert = on_insert,
+    .on_evict = on_evict,
     .victim = victim,
 };

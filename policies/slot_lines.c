@@ -1,0 +1,142 @@
+#include "policies/slot_lines.h"
+
+#include "policies/slot_lines_loops.h"
+
+#include <math.h>
+
+enum { BLOCK = MOE_LINES_BLOCK, LANES = MOE_LINES_LANES, FEW = MOE_LINES_FEW };
+
+enum { TOO_MANY = 40 }; /* picked ones */
+
+/* More than the rounding of a standing. */
+static const double near = 1 - 0x1p-50, above_all = 1 - 0x1p-40;
+
+static uint32_t count_blocks(const struct moe_policy_env *env)
+{
+    return (env->n_slots + BLOCK - 1) / BLOCK;
+}
+
+size_t moe_slot_lines_size(const struct moe_policy_env *env)
+{
+    size_t n = (size_t)count_blocks(env) * BLOCK, arrays = env->n_slots > FEW ? 7 : 4;
+    size_t picks = env->n_slots > FEW ? 2 * n * sizeof(uint32_t) : 0;
+    return arrays * n * sizeof(double) + picks;
+}
+
+static double *take(double **memory, size_t n)
+{
+    double *taken = *memory;
+    *memory += n;
+    return taken;
+}
+
+void moe_slot_lines_init(struct moe_slot_lines *lines, const struct moe_policy_env *env,
+                         void *memory)
+{
+    const struct moe_lines_loops *avx2 = moe_lines_avx2();
+    size_t n = (size_t)count_blocks(env) * BLOCK;
+    double *at = memory;
+    *lines = (struct moe_slot_lines){.n_slots = env->n_slots,
+                                     .n_blocks = count_blocks(env),
+                                     .loops = avx2 ? avx2 : &moe_lines_plain,
+                                     .ahead = 1};
+    lines->all = (struct moe_lines){take(&at, n), take(&at, n), take(&at, n)};
+    lines->scratch = take(&at, n);
+    lines->picked = lines->all;
+    lines->n_picked = env->n_slots;
+    if (env->n_slots <= FEW)
+        return;
+    lines->picked = (struct moe_lines){take(&at, n), take(&at, n), take(&at, n)};
+    lines->n_picked = 0;
+    lines->level = INFINITY;
+    lines->slot = (uint32_t *)at;
+    lines->place = lines->slot + n;
+}
+
+/* Slots of a vector that is not full stand at 0. */
+void moe_slot_lines_pick(struct moe_slot_lines *lines, uint32_t slot)
+{
+    const struct moe_lines *all = &lines->all, *picked = &lines->picked;
+    uint32_t i = lines->n_picked++;
+    lines->slot[i] = slot;
+    lines->place[slot] = i + 1;
+    picked->last[i] = all->last[slot];
+    picked->slope[i] = all->slope[slot];
+    picked->due[i] = all->due[slot];
+    for (uint32_t k = i + 1; i % LANES == 0 && k < i + LANES; k++)
+        picked->last[k] = picked->slope[k] = picked->due[k] = 0;
+}
+
+/* all: whatever they stand at. */
+static void pick_anew(struct moe_slot_lines *lines, double now, bool all)
+{
+    double *most = lines->scratch, later;
+    uint32_t n = lines->n_blocks * BLOCK;
+    if (now > lines->until && lines->n_picked < TOO_MANY)
+        lines->ahead *= 2;
+    else if (lines->n_picked > TOO_MANY && lines->ahead > 1)
+        lines->ahead /= 2;
+    for (uint32_t i = 0; i < lines->n_picked; i++)
+        lines->place[lines->slot[i]] = 0;
+    lines->n_picked = 0;
+    later = now + lines->ahead;
+    lines->level = lines->loops->look_ahead(&lines->all, n, now, later, most);
+    lines->level = all ? 0 : lines->level;
+    lines->until = later;
+    for (uint32_t first = 0; first < n; first += BLOCK) {
+        uint32_t found = lines->loops->above(most, first, lines->n_slots, lines->level);
+        for (; found; found &= found - 1)
+            moe_slot_lines_pick(lines, first + (uint32_t)__builtin_ctz(found));
+    }
+}
+
+struct search {
+    const uint8_t *pinned;
+    moe_slot_goes *goes;
+    const void *state;
+    moe_slot best;
+};
+
+/* Among those that stand at least there; takes the pinned ones out. Were there any? */
+static bool search_above(struct moe_slot_lines *lines, struct search *search, double least)
+{
+    bool any = false;
+    for (uint32_t first = 0; first < lines->n_picked; first += BLOCK) {
+        uint32_t found = lines->loops->above(lines->scratch, first, lines->n_picked, least);
+        any |= found != 0;
+        for (; found; found &= found - 1) {
+            uint32_t i = first + (uint32_t)__builtin_ctz(found);
+            uint32_t s = lines->slot ? lines->slot[i] : i;
+            if (search->pinned[s])
+                lines->scratch[i] = -1;
+            else if (search->best == MOE_NO_SLOT ||
+                     search->goes(search->state, (uint32_t)search->best, s))
+                search->best = (moe_slot)s;
+        }
+    }
+    return any;
+}
+
+/* Of those that are picked: the first of all slots that are not pinned, or it is not known. */
+static moe_slot search_picked(struct moe_slot_lines *lines, struct search *search, double now)
+{
+    const struct moe_lines_loops *loops = lines->loops;
+    double most = loops->stand(&lines->picked, lines->n_picked, now, lines->scratch);
+    while (most * above_all >= lines->level && search_above(lines, search, most * near) &&
+           search->best == MOE_NO_SLOT)
+        most = loops->highest(lines->scratch, lines->n_picked);
+    return search->best;
+}
+
+moe_slot moe_slot_lines_victim(struct moe_slot_lines *lines, const uint8_t *pinned, double now,
+                               moe_slot_goes *goes, const void *state)
+{
+    struct search search = {pinned, goes, state, MOE_NO_SLOT};
+    if (lines->n_slots <= FEW || now <= lines->until)
+        search_picked(lines, &search, now);
+    for (int i = 0; i < 2 && search.best == MOE_NO_SLOT && lines->n_slots > FEW; i++) {
+        pick_anew(lines, now, i > 0);
+        search_picked(lines, &search, now);
+    }
+    return search.best;
+}
