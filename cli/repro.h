@@ -134,6 +134,8 @@ enum moe_status repro_tab5(struct repro *r, struct moe_err *err);
 enum moe_status repro_variants(struct repro *r, struct moe_err *err);
 enum moe_status repro_beyond(struct repro *r, struct moe_err *err);
 enum moe_status repro_real(struct repro *r, struct moe_err *err);
+/* Of repro_real: the traces that the sweep's rows name. */
+enum moe_status repro_pairs(struct repro *r, const struct moe_tsv *tsv, struct moe_err *err);
 
 /* The fig5 sweeps of one model: its name in ids, its file, its stem. */
 struct repro_model {

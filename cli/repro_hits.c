@@ -163,6 +163,10 @@ enum moe_status repro_real(struct repro *r, struct moe_err *err)
                                                               : repro_text(&tsv, row, "policy"));
         moe_table_f64(table, name, repro_number(&tsv, row, "hit_rate_percent"));
     }
+    if (!s)
+        s = repro_write(r, table, "real", err);
+    if (!s)
+        s = repro_pairs(r, &tsv, err);
     moe_tsv_release(&tsv);
-    return s ? s : repro_write(r, table, "real", err);
+    return s;
 }

@@ -49,7 +49,7 @@ warnings=$(grep -i warning <<<"$said")
 holds "nobody, gnuplot neither, has anything to warn of: $warnings" test -z "$warnings"
 for f in fig2 fig2-mean fig3 fig4 fig4-host fig5-mixtral fig5-phi fig5-summary fig5-consistency \
     fig5-needed-hits fig5-fixed-time-best fig6 fig6-closed-form fig6-mixtral fig6-phi tab1 tab2 \
-    tab4 tab5 variants-cost cold-cost beyond-best real \
+    tab4 tab5 variants-cost cold-cost beyond-best real{,-kinds,-bands} \
     compare-{fig2,fig3,fig5,fig6,tab1,tab2,tab4,tab5}; do
     holds "$f.tsv has rows" test "$(grep -vc '^#' "$tree/out/$f.tsv")" -gt 1
 done
@@ -59,6 +59,9 @@ holds "a status of every figure, that says how it was run" test \
 holds "every row of recorded routing names its trace" test \
     "$(grep -v '^#' "$tree/out/real.tsv" | cut -f1 | grep -c .)" = \
     "$(grep -vc '^#' "$tree/out/real.tsv")"
+n_rows() { grep -vcE '^(#|trace)' "$tree/out/$1.tsv"; }
+holds "answers of each kind and of all, by position, of both models" test \
+    "$(n_rows real-kinds),$(n_rows real-bands)" = 10,6
 for f in fig5-best variants-cost beyond-best tab5; do
     holds "$f.tsv says that its routing is synthetic" grep -q '^# synthetic: yes' "$tree/out/$f.tsv"
 done
