@@ -79,11 +79,13 @@ static struct moe_rank rank_of(double score)
     return rank;
 }
 
-static double score_of(struct moe_rank rank)
+static void rescale_slot(struct moe_slot_tree *tree, uint32_t s, double factor)
 {
+    uint64_t first = moe_slot_tree_first(tree, (moe_slot)s);
     double score;
-    memcpy(&score, &rank.first, sizeof score);
-    return score;
+    memcpy(&score, &first, sizeof score);
+    if (first != UINT64_MAX)
+        moe_slot_tree_put_first(tree, s, rank_of(score * factor).first);
 }
 
 /* Scores grow without end otherwise; a power of two leaves their order alone. */
@@ -94,8 +96,7 @@ static void rescale(struct state *st)
     for (uint32_t k = 0; k < st->n_keys; k++)
         st->score[k] *= small;
     for (uint32_t s = 0; s < st->n_slots; s++)
-        if (st->tree.rank[s].first != UINT64_MAX)
-            st->tree.rank[s] = rank_of(score_of(st->tree.rank[s]) * small);
+        rescale_slot(&st->tree, s, small);
     moe_slot_tree_build(&st->tree);
 }
 
@@ -135,24 +136,26 @@ static bool may_go(const struct state *st, const struct moe_victim_req *req, uin
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     const struct state *st = state;
+    const struct moe_slot_tree *tree = &st->tree;
     moe_slot best = MOE_NO_SLOT;
     uint64_t limit = rank_of(st->score[req->key] / st->margin).first;
     uint32_t stack[64], n = 0;
-    for (uint32_t s = 0; moe_slot_tree_is_small(&st->tree) && s < st->n_slots; s++)
-        if (st->tree.rank[s].first < limit && may_go(st, req, s)) {
+    for (uint32_t s = 0; moe_slot_tree_is_small(tree) && s < st->n_slots; s++)
+        if (moe_slot_tree_first(tree, (moe_slot)s) < limit && may_go(st, req, s)) {
             best = (moe_slot)s;
-            limit = st->tree.rank[s].first;
+            limit = moe_slot_tree_first(tree, (moe_slot)s);
         }
-    if (moe_slot_tree_is_small(&st->tree))
+    if (moe_slot_tree_is_small(tree))
         return best;
     for (stack[n++] = 1; n > 0;) {
-        uint32_t node = stack[--n], s = moe_slot_tree_at(&st->tree, node);
-        if (st->tree.rank[s].first >= limit)
+        uint32_t node = stack[--n], s = moe_slot_key_slot(tree, tree->node[node]);
+        uint64_t first = moe_slot_key_first(tree->node[node]);
+        if (first >= limit)
             continue;
         if (may_go(st, req, s)) {
             best = (moe_slot)s;
-            limit = st->tree.rank[s].first;
-        } else if (node < st->tree.n_leaves) {
+            limit = first;
+        } else if (node < tree->n_leaves) {
             stack[n++] = 2 * node + 1;
             stack[n++] = 2 * node;
         }

@@ -87,7 +87,7 @@ static void init(void *state, const struct moe_policy_env *env)
 static void on_hit(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    struct moe_rank rank = {st->tree.rank[slot].first + 1, ++st->now};
+    struct moe_rank rank = {moe_slot_tree_first(&st->tree, slot) + 1, ++st->now};
     moe_slot_tree_set(&st->tree, slot, rank);
     moe_key_list_move(&st->lists, RECENCY, key);
 }

@@ -25,7 +25,7 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     (void)key;
-    struct moe_rank rank = {st->tree.rank[slot].first + 1, ++st->now};
+    struct moe_rank rank = {moe_slot_tree_first(&st->tree, slot) + 1, ++st->now};
     moe_slot_tree_set(&st->tree, slot, rank);
 }
 

@@ -58,7 +58,7 @@ static void halve(struct state *st)
         if (st->count[s] == 0)
             continue;
         st->count[s] -= st->count[s] / 2;
-        st->tree.rank[s].first = st->count[s];
+        moe_slot_tree_put_first(&st->tree, s, st->count[s]);
         st->sum += st->count[s];
     }
     moe_slot_tree_build(&st->tree);
@@ -90,7 +90,7 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     (void)key;
     if (!st->halve)
-        st->age = st->tree.rank[slot].first;
+        st->age = moe_slot_tree_first(&st->tree, slot);
     st->sum -= st->count[slot];
     st->count[slot] = 0;
 }

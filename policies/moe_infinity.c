@@ -97,7 +97,7 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     (void)key;
-    struct moe_rank rank = {st->tree.rank[slot].first, ++st->now};
+    struct moe_rank rank = {moe_slot_tree_first(&st->tree, slot), ++st->now};
     moe_slot_tree_set(&st->tree, slot, rank);
 }
 
@@ -116,7 +116,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
         st->version = st->eam.version;
         for (uint32_t s = 0; s < st->n_slots; s++)
             if (st->key[s] != MOE_NO_KEY)
-                st->tree.rank[s].first = priority(st, st->key[s]);
+                moe_slot_tree_put_first(&st->tree, s, priority(st, st->key[s]));
         moe_slot_tree_build(&st->tree);
     }
     return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);

@@ -120,7 +120,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     moe_slot best = moe_slot_tree_lowest(&st->tree, req->pinned, st->forbids, st->n_slots);
     /* Only a byte-limited pool can come here with a newcomer that is used later than all. */
     if (best != MOE_NO_SLOT && !st->forced &&
-        st->tree.rank[best].first >= rank_of(req->next_use).first)
+        moe_slot_tree_first(&st->tree, best) >= rank_of(req->next_use).first)
         return MOE_NO_SLOT;
     return best;
 }

@@ -51,7 +51,7 @@ static void on_route(void *state, const struct moe_route *route)
     struct state *st = state;
     for (uint32_t i = 0; i < route->n; i++)
         if (route->slot[i] != MOE_NO_SLOT)
-            count(st, route->slot[i], st->tree.rank[route->slot[i]].first + 1);
+            count(st, route->slot[i], moe_slot_tree_first(&st->tree, route->slot[i]) + 1);
 }
 
 /* The way given up still counts for the largest, as in the reference code; with hazards=off it may

@@ -62,8 +62,8 @@ static void on_sequence(void *state)
     struct state *s = state;
     memset(s->tokens, 0, s->n_keys * sizeof *s->tokens);
     for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->tree.rank[i].first != UINT64_MAX)
-            s->tree.rank[i].first = 0;
+        if (moe_slot_tree_first(&s->tree, (moe_slot)i) != UINT64_MAX)
+            moe_slot_tree_put_first(&s->tree, i, 0);
     moe_slot_tree_build(&s->tree);
 }
 
@@ -91,7 +91,7 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct state *s = state;
     (void)key;
-    moe_slot_tree_set(&s->tree, slot, (struct moe_rank){UINT64_MAX, UINT64_MAX});
+    moe_slot_tree_set(&s->tree, slot, (struct moe_rank){UINT64_MAX, 0});
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
@@ -99,7 +99,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     struct state *s = state;
     moe_slot coldest = moe_slot_tree_victim(&s->tree, req->pinned, s->n_slots);
     bool hotter = coldest != MOE_NO_SLOT &&
-                  s->tokens[req->key] > s->ratio * (double)s->tree.rank[coldest].first;
+                  s->tokens[req->key] > s->ratio * (double)moe_slot_tree_first(&s->tree, coldest);
     return hotter ? coldest : MOE_NO_SLOT;
 }
 

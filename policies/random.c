@@ -1,9 +1,11 @@
-/* Random: gives up any expert that is not pinned, all equally likely; the seed decides. */
+/* Random: gives up any expert that is not pinned, all equally likely; the seed decides. Draws among
+ * all slots until it meets one that is not pinned, which favours none; after some draws, for there
+ * may be few or none, it counts those that are not and draws among them. */
 #include "policies/registry.h"
 
 #include "base/rng.h"
 
-#include <string.h>
+enum { MAX_DRAWS = 16 };
 
 struct state {
     struct moe_rng rng;
@@ -30,32 +32,39 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     (void)key;
 }
 
-/* Of eight slots; a pin sets none of the highest bits. */
-static uint32_t count_free(const uint8_t *pinned)
+/* Uniform in [0, n): the upper half of a product, drawn again where its lower half is one of those
+ * that some numbers have one more of than others (Lemire, ACM TOMACS 29(1), 2019). */
+static uint32_t draw(struct moe_rng *rng, uint32_t n)
 {
-    uint64_t x;
-    memcpy(&x, pinned, sizeof x);
-    x = (x + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u; /* one bit for each that is pinned */
-    return x ? 8 - (uint32_t)((x >> 7) * 0x0101010101010101u >> 56) : 8;
+    for (;;) {
+        uint64_t product = (moe_rng_next(rng) >> 32) * n;
+        uint32_t lower = (uint32_t)product;
+        if (lower >= n || lower >= (0 - n) % n)
+            return (uint32_t)(product >> 32);
+    }
+}
+
+static moe_slot draw_free(struct state *st, const uint8_t *pinned)
+{
+    uint32_t n_free = 0, s = 0;
+    for (uint32_t i = 0; i < st->n_slots; i++)
+        n_free += !pinned[i];
+    if (n_free == 0)
+        return MOE_NO_SLOT;
+    for (uint32_t skip = draw(&st->rng, n_free); pinned[s] || skip > 0; s++)
+        skip -= !pinned[s];
+    return (moe_slot)s;
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    const uint8_t *pinned = req->pinned;
-    uint32_t n = st->n_slots, eights = n / 8 * 8, n_free = 0, s = 0, some;
-    for (uint32_t i = 0; i < eights; i += 8)
-        n_free += count_free(pinned + i);
-    for (uint32_t i = eights; i < n; i++)
-        n_free += !pinned[i];
-    if (n_free == 0)
-        return MOE_NO_SLOT;
-    uint64_t skip = moe_rng_below(&st->rng, n_free);
-    for (; s < eights && (some = count_free(pinned + s)) <= skip; s += 8)
-        skip -= some;
-    for (; pinned[s] || skip > 0; s++)
-        skip -= !pinned[s];
-    return (moe_slot)s;
+    for (int i = 0; i < MAX_DRAWS; i++) {
+        uint32_t s = draw(&st->rng, st->n_slots);
+        if (!req->pinned[s])
+            return (moe_slot)s;
+    }
+    return draw_free(st, req->pinned);
 }
 
 const struct moe_policy_ops moe_policy_random = {

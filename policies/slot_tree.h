@@ -1,35 +1,43 @@
 /* Slots by rank: finds the lowest of any number of slots without looking at all of them. For
  * policies in which only a slot's own uses change its rank. A tournament: each inner node of a
- * binary tree knows the lowest slot below it. A use that makes a slot rise mostly changes nothing
- * but the two or three nodes above it.
+ * binary tree holds the lowest rank below it. A rank, with its slot as its last digits, is one
+ * number of 128 bits, so that a match is a minimum: no branch depends on who wins, which no
+ * processor could foresee. All nodes above a slot are played again when its rank changes.
  *
- * A slot that would win and is pinned leaves the tournament until it is pinned no longer: those
- * that an event has just filled often rank lowest, and its other misses would all meet them again.
+ * A slot that would win and is pinned is set aside, and stays there until there are too many: what
+ * an event fills often ranks lowest, its other misses would all meet it again, and the next event
+ * gives it up first.
  *
- * Few slots are looked at one after the other: that is faster than to keep a tournament. */
+ * Very few slots are looked at one after the other: that is faster than to keep a tournament. */
 #ifndef MOELAB_POLICIES_SLOT_TREE_H
 #define MOELAB_POLICIES_SLOT_TREE_H
 
 #include "policies/policy.h"
 
-/* Compared by first, then by second, then by slot. */
+/* Compared by first, then by second, then by slot. A slot whose first is UINT64_MAX ranks after all
+ * others, whatever its second. second: less than 2^64 / n_slots rounded up to a power of two. */
 struct moe_rank {
     uint64_t first, second;
 };
 
+/* first, second and slot side by side; lies at multiples of 8 bytes. */
+__extension__ typedef unsigned __int128 moe_slot_key __attribute__((aligned(8)));
+
 struct moe_slot_tree {
-    uint32_t n_leaves;     /* a power of two, >= n_slots */
-    uint32_t n_listed;     /* of `listed` */
-    struct moe_rank *rank; /* [n_leaves] */
-    struct moe_rank *play; /* [n_leaves] the same; the highest of a slot that is away */
-    uint32_t *lowest;      /* [n_leaves] slot; of node i the nodes below are 2 i and 2 i + 1 */
-    uint32_t *listed;      /* [n_leaves] slots that left, some of which may be back */
-    uint8_t *left;         /* [n_leaves] enum moe_slot_left bits */
+    uint32_t n_leaves;  /* a power of two, >= n_slots */
+    uint32_t slot_bits; /* its logarithm */
+    uint32_t n_aside;
+    moe_slot_key *rank; /* [n_leaves] */
+    moe_slot_key *node; /* [2 n_leaves] below node i are 2 i and 2 i + 1; from n_leaves on the
+                           slots' own, the highest for one that is aside */
+    uint32_t *aside;    /* [n_leaves] slots; n_aside of them */
+    uint8_t *is_aside;  /* [n_leaves] */
 };
 
-enum { MOE_SLOT_TREE_FEW = 32 }; /* leaves, at most, for which there is no tournament */
-
-enum moe_slot_left { MOE_SLOT_AWAY = 1, MOE_SLOT_LISTED = 2 };
+enum {
+    MOE_SLOT_TREE_FEW = 8,   /* leaves, at most, for which there is no tournament */
+    MOE_SLOT_TREE_ASIDE = 16 /* slots aside, from which on those come back that may go */
+};
 
 static inline uint32_t moe_slot_tree_leaves(const struct moe_policy_env *env)
 {
@@ -43,26 +51,27 @@ static inline uint32_t moe_slot_tree_leaves(const struct moe_policy_env *env)
 static inline size_t moe_slot_tree_size(const struct moe_policy_env *env)
 {
     size_t n = moe_slot_tree_leaves(env);
-    return n * (2 * sizeof(struct moe_rank) + 2 * sizeof(uint32_t)) + (n + 7) / 8 * 8;
+    return n * (3 * sizeof(moe_slot_key) + sizeof(uint32_t)) + (n + 7) / 8 * 8;
 }
 
-static inline uint32_t moe_slot_tree_lower(const struct moe_slot_tree *tree, uint32_t a, uint32_t b)
+static inline uint64_t moe_slot_key_first(moe_slot_key key)
 {
-    const struct moe_rank x = tree->play[a], y = tree->play[b];
-    bool less = (y.first < x.first) | ((y.first == x.first) & (y.second < x.second));
-    return less ? b : a;
+    return (uint64_t)(key >> 64);
 }
 
-/* The lowest slot below a node; nodes from n_leaves on are the slots themselves. */
-static inline uint32_t moe_slot_tree_at(const struct moe_slot_tree *tree, uint32_t node)
+static inline uint32_t moe_slot_key_slot(const struct moe_slot_tree *tree, moe_slot_key key)
 {
-    return node < tree->n_leaves ? tree->lowest[node] : node - tree->n_leaves;
+    return (uint32_t)key & (tree->n_leaves - 1);
 }
 
-static inline uint32_t moe_slot_tree_match(const struct moe_slot_tree *tree, uint32_t node)
+static inline moe_slot_key moe_slot_key_min(moe_slot_key a, moe_slot_key b)
 {
-    return moe_slot_tree_lower(tree, moe_slot_tree_at(tree, 2 * node),
-                               moe_slot_tree_at(tree, 2 * node + 1));
+    return b < a ? b : a;
+}
+
+static inline uint64_t moe_slot_tree_first(const struct moe_slot_tree *tree, moe_slot slot)
+{
+    return moe_slot_key_first(tree->rank[slot]);
 }
 
 static inline bool moe_slot_tree_is_small(const struct moe_slot_tree *tree)
@@ -70,16 +79,22 @@ static inline bool moe_slot_tree_is_small(const struct moe_slot_tree *tree)
     return tree->n_leaves <= MOE_SLOT_TREE_FEW;
 }
 
-/* After ranks were written without moe_slot_tree_set. */
+/* Another first and the same second, for many slots: moe_slot_tree_build must follow before
+ * anything else. */
+static inline void moe_slot_tree_put_first(struct moe_slot_tree *tree, uint32_t s, uint64_t first)
+{
+    tree->rank[s] = (moe_slot_key)first << 64 | (uint64_t)tree->rank[s];
+}
+
 static inline void moe_slot_tree_build(struct moe_slot_tree *tree)
 {
     if (moe_slot_tree_is_small(tree))
         return;
     for (uint32_t s = 0; s < tree->n_leaves; s++)
-        if (!(tree->left[s] & MOE_SLOT_AWAY))
-            tree->play[s] = tree->rank[s];
+        if (!tree->is_aside[s])
+            tree->node[tree->n_leaves + s] = tree->rank[s];
     for (uint32_t i = tree->n_leaves - 1; i > 0; i--)
-        tree->lowest[i] = moe_slot_tree_match(tree, i);
+        tree->node[i] = moe_slot_key_min(tree->node[2 * i], tree->node[2 * i + 1]);
 }
 
 /* memory: moe_slot_tree_size bytes, of 8-byte alignment. Every slot has the highest rank. */
@@ -88,107 +103,89 @@ static inline void moe_slot_tree_init(struct moe_slot_tree *tree, const struct m
 {
     uint32_t n = moe_slot_tree_leaves(env);
     tree->n_leaves = n;
-    tree->n_listed = 0;
+    tree->slot_bits = (uint32_t)__builtin_ctz(n);
+    tree->n_aside = 0;
     tree->rank = memory;
-    tree->play = tree->rank + n;
-    tree->lowest = (uint32_t *)(tree->play + n);
-    tree->listed = tree->lowest + n;
-    tree->left = (uint8_t *)(tree->listed + n);
+    tree->node = tree->rank + n;
+    tree->aside = (uint32_t *)(tree->node + 2 * (size_t)n);
+    tree->is_aside = (uint8_t *)(tree->aside + n);
     for (uint32_t s = 0; s < n; s++) {
-        tree->rank[s] = (struct moe_rank){UINT64_MAX, UINT64_MAX};
-        tree->left[s] = 0;
+        tree->rank[s] = (moe_slot_key)UINT64_MAX << 64 | s;
+        tree->is_aside[s] = false;
     }
     moe_slot_tree_build(tree);
 }
 
 /* Plays again what the slot takes part in. */
-static inline void moe_slot_tree_play(struct moe_slot_tree *tree, uint32_t s, struct moe_rank rank)
+static inline void moe_slot_tree_play(struct moe_slot_tree *tree, uint32_t s, moe_slot_key key)
 {
-    tree->play[s] = rank;
-    for (uint32_t i = (tree->n_leaves + s) / 2; i > 0; i /= 2) {
-        uint32_t before = tree->lowest[i], now = moe_slot_tree_match(tree, i);
-        tree->lowest[i] = now;
-        if (before != s && now != s) /* nothing changes above */
-            break;
-    }
+    moe_slot_key *node = tree->node;
+    size_t i = (size_t)tree->n_leaves + s;
+    for (node[i] = key; i > 1; i /= 2)
+        node[i / 2] = key = moe_slot_key_min(key, node[i ^ 1]);
 }
 
 static inline void moe_slot_tree_set(struct moe_slot_tree *tree, moe_slot slot,
                                      struct moe_rank rank)
 {
     uint32_t s = (uint32_t)slot;
-    tree->rank[s] = rank;
-    if (moe_slot_tree_is_small(tree))
-        return;
-    tree->left[s] &= (uint8_t)~MOE_SLOT_AWAY;
-    moe_slot_tree_play(tree, s, rank);
+    moe_slot_key key = (moe_slot_key)rank.first << 64 | rank.second << tree->slot_bits | s;
+    tree->rank[s] = key;
+    if (!moe_slot_tree_is_small(tree) && !tree->is_aside[s])
+        moe_slot_tree_play(tree, s, key);
 }
 
-static inline void moe_slot_tree_leave(struct moe_slot_tree *tree, uint32_t s)
+static inline void moe_slot_tree_set_aside(struct moe_slot_tree *tree, uint32_t s)
 {
-    if (!tree->left[s])
-        tree->listed[tree->n_listed++] = s;
-    tree->left[s] = MOE_SLOT_AWAY | MOE_SLOT_LISTED;
-    moe_slot_tree_play(tree, s, (struct moe_rank){UINT64_MAX, UINT64_MAX});
+    tree->aside[tree->n_aside++] = s;
+    tree->is_aside[s] = true;
+    moe_slot_tree_play(tree, s, ~(moe_slot_key)0);
 }
 
-/* Slots that left and may go by now come back. */
 static inline void moe_slot_tree_return(struct moe_slot_tree *tree, const uint8_t *pinned,
                                         uint8_t forbids)
 {
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < tree->n_listed; i++) {
-        uint32_t s = tree->listed[i];
-        bool away = tree->left[s] & MOE_SLOT_AWAY;
-        if (away && pinned[s] & forbids) {
-            tree->listed[kept++] = s;
+    for (uint32_t i = 0; i < tree->n_aside; i++) {
+        uint32_t s = tree->aside[i];
+        if (pinned[s] & forbids) {
+            tree->aside[kept++] = s;
             continue;
         }
-        tree->left[s] = 0;
-        if (away)
-            moe_slot_tree_play(tree, s, tree->rank[s]);
+        tree->is_aside[s] = false;
+        moe_slot_tree_play(tree, s, tree->rank[s]);
     }
-    tree->n_listed = kept;
+    tree->n_aside = kept;
 }
 
-static inline moe_slot moe_slot_tree_search(const struct moe_slot_tree *tree, const uint8_t *pinned,
-                                            uint8_t forbids, uint32_t n_slots)
+/* Its rank; the highest if it is pinned. */
+static inline moe_slot_key moe_slot_tree_unless(const struct moe_slot_tree *tree, uint32_t s,
+                                                const uint8_t *pinned, uint8_t forbids)
 {
-    uint64_t first = UINT64_MAX, second = UINT64_MAX;
-    moe_slot found = MOE_NO_SLOT;
-    for (uint32_t s = 0; s < n_slots; s++) {
-        const struct moe_rank *rank = &tree->rank[s];
-        if (rank->first > first || pinned[s] & forbids)
-            continue;
-        if (rank->first == first && rank->second >= second && found != MOE_NO_SLOT)
-            continue;
-        first = rank->first;
-        second = rank->second;
-        found = (moe_slot)s;
-    }
-    return found;
+    return tree->rank[s] | ((moe_slot_key)0 - !!(pinned[s] & forbids));
 }
 
 /* The lowest slot with no pin of `forbids` (enum moe_pin bits), or MOE_NO_SLOT. */
 static inline moe_slot moe_slot_tree_lowest(struct moe_slot_tree *tree, const uint8_t *pinned,
                                             uint8_t forbids, uint32_t n_slots)
 {
-    if (moe_slot_tree_is_small(tree))
-        return moe_slot_tree_search(tree, pinned, forbids, n_slots);
-    if (tree->n_listed > 0)
+    moe_slot_key lowest = ~(moe_slot_key)0, root;
+    if (tree->n_aside >= MOE_SLOT_TREE_ASIDE)
         moe_slot_tree_return(tree, pinned, forbids);
-    for (;;) {
-        uint32_t s = tree->lowest[1];
-        if (tree->play[s].first == UINT64_MAX && tree->play[s].second == UINT64_MAX)
+    for (uint32_t i = 0; i < tree->n_aside; i++)
+        lowest =
+            moe_slot_key_min(lowest, moe_slot_tree_unless(tree, tree->aside[i], pinned, forbids));
+    while (!moe_slot_tree_is_small(tree)) {
+        uint32_t s = moe_slot_key_slot(tree, root = moe_slot_key_min(lowest, tree->node[1]));
+        if (moe_slot_key_first(root) == UINT64_MAX)
             break; /* left are slots that never had another rank, if any */
         if (!(pinned[s] & forbids))
             return (moe_slot)s;
-        moe_slot_tree_leave(tree, s);
+        moe_slot_tree_set_aside(tree, s);
     }
     for (uint32_t s = 0; s < n_slots; s++)
-        if (!(pinned[s] & forbids))
-            return (moe_slot)s;
-    return MOE_NO_SLOT;
+        lowest = moe_slot_key_min(lowest, moe_slot_tree_unless(tree, s, pinned, forbids));
+    return ~lowest ? (moe_slot)moe_slot_key_slot(tree, lowest) : MOE_NO_SLOT;
 }
 
 /* The lowest slot that is not pinned, or MOE_NO_SLOT. */
@@ -205,24 +202,27 @@ static inline uint32_t moe_slot_tree_count(struct moe_slot_tree *tree, const uin
                                            uint32_t most)
 {
     uint32_t stack[64], n = 0, found = 0;
-    for (uint32_t s = 0; moe_slot_tree_is_small(tree) && s < n_slots && found < most; s++)
-        found += (tree->rank[s].first < limit) & !(pinned[s] & forbids);
-    if (moe_slot_tree_is_small(tree))
-        return found;
-    if (tree->n_listed > 0)
-        moe_slot_tree_return(tree, pinned, forbids);
+    if (moe_slot_tree_is_small(tree)) {
+        for (uint32_t s = 0; s < n_slots; s++)
+            found += (moe_slot_key_first(tree->rank[s]) < limit) & !(pinned[s] & forbids);
+        return found < most ? found : most;
+    }
+    for (uint32_t i = 0; i < tree->n_aside; i++) {
+        moe_slot_key key = moe_slot_tree_unless(tree, tree->aside[i], pinned, forbids);
+        found += moe_slot_key_first(key) < limit;
+    }
     for (stack[n++] = 1; n > 0 && found < most;) {
-        uint32_t node = stack[--n], s = moe_slot_tree_at(tree, node);
-        if (tree->play[s].first >= limit)
+        uint32_t node = stack[--n];
+        if (moe_slot_key_first(tree->node[node]) >= limit)
             continue;
         if (node < tree->n_leaves) {
             stack[n++] = 2 * node + 1;
             stack[n++] = 2 * node;
         } else {
-            found += !(pinned[s] & forbids);
+            found += !(pinned[node - tree->n_leaves] & forbids);
         }
     }
-    return found;
+    return found < most ? found : most;
 }
 
 #endif
