@@ -25,7 +25,14 @@ static const struct {
 
 enum { N_GROUPS = sizeof groups / sizeof *groups };
 
-static void print_help(void)
+static enum moe_status check_stdout(struct moe_err *err)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_IO, "cannot write to standard output");
+}
+
+static enum moe_status print_help(struct moe_err *err)
 {
     printf("moelab %s: which experts should live on the GPU, who computes the rest, how fast?\n\n"
            "usage: moelab COMMAND [arguments] [options]; moelab COMMAND --help\n",
@@ -36,6 +43,7 @@ static void print_help(void)
             printf("  %-14s %s\n", groups[g].commands[c]->name, groups[g].commands[c]->summary);
     }
     printf("\nexit codes: 0 ok, 1 failed, 2 usage, 3 ran but a check or tolerance failed\n");
+    return check_stdout(err);
 }
 
 /* Matches the words of a command's name; returns how many words it takes, or 0. */
@@ -99,39 +107,39 @@ static enum moe_status run(int argc, char **argv, struct moe_err *err)
     cli_call_release(&call);
     if (s && command->joins_team && moe_team_launched_rank() > 0)
         return MOE_OK; /* rank 0 says it; and a launcher would end that one for our exit code */
-    if (!s && (fflush(stdout) != 0 || ferror(stdout)))
-        s = moe_fail(err, MOE_ERR_IO, "cannot write to standard output");
-    return s;
+    return s ? s : check_stdout(err);
+}
+
+/* What `moelab`, `moelab help` and `moelab --help` say, or `moelab help COMMAND`. */
+static enum moe_status help(int argc, char **argv, struct moe_err *err)
+{
+    static char help_flag[] = "--help";
+    char *helped[3] = {NULL, NULL, help_flag};
+    if (argc <= 2 || strcmp(argv[1], "help") != 0)
+        return print_help(err);
+    /* `help trace import` is `trace import --help`. */
+    int n = argc > 3 ? 2 : 1;
+    helped[0] = argv[2];
+    helped[1] = n == 2 ? argv[3] : help_flag;
+    return run(n + 1, helped, err);
 }
 
 int main(int argc, char **argv)
 {
     struct moe_err err = {0};
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        print_help();
-        return argc < 2 ? moe_exit_code(MOE_ERR_USAGE) : 0;
-    }
-    int skip = 1;
-    static char version[] = "version", help_flag[] = "--help";
-    char *helped[3] = {NULL, NULL, help_flag};
-    if (strcmp(argv[1], "--version") == 0) {
+    static char version[] = "version";
+    enum moe_status s;
+    if (argc > 1 && strcmp(argv[1], "--version") == 0)
         argv[1] = version;
-    } else if (strcmp(argv[1], "help") == 0) {
-        if (argc == 2) {
-            print_help();
-            return 0;
-        }
-        /* `help trace import` is `trace import --help`. */
-        int n = argc > 3 ? 2 : 1;
-        helped[0] = argv[2];
-        helped[1] = n == 2 ? argv[3] : help_flag;
-        enum moe_status s = run(n + 1, helped, &err);
-        if (s)
-            moe_log("%s", err.text);
-        return moe_exit_code(s);
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        s = help(argc, argv, &err);
+        if (!s && argc < 2)
+            return moe_exit_code(MOE_ERR_USAGE);
+    } else {
+        moe_catch_interrupts();
+        s = run(argc - 1, argv + 1, &err);
     }
-    moe_catch_interrupts();
-    enum moe_status s = run(argc - skip, argv + skip, &err);
     if (s && ferror(stdout) && moe_reader_gone())
         moe_end_by_pipe(); /* `moelab ... | head`: everything is cleaned up, and nobody reads on */
     if (s)

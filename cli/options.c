@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const struct {
     const char *word, *name;
@@ -167,6 +168,45 @@ static enum moe_status infer_format(struct parser *p, struct moe_err *err)
     return MOE_OK;
 }
 
+static const char *option_text(const struct parser *p, const char *name)
+{
+    const struct moe_param *param =
+        p->command->options ? moe_param_find(p->command->options, name) : NULL;
+    return param && param->type == MOE_PARAM_STRING ? (const char *)p->options + param->offset : "";
+}
+
+static enum moe_status differ(const char *output, const char *input, struct moe_err *err)
+{
+    struct stat out, in;
+    if (stat(output, &out) != 0 || !S_ISREG(out.st_mode) || stat(input, &in) != 0 ||
+        out.st_dev != in.st_dev || out.st_ino != in.st_ino)
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "output '%s' is the input '%s': it would be lost; name another file", output,
+                    input);
+}
+
+/* A table in the place of a trace that took hours: refused before anything is read. */
+static enum moe_status check_outputs(const struct parser *p, struct moe_err *err)
+{
+    static const char *const outputs[] = {"output", "timeline", "decisions", "hot_list", "table"};
+    static const char *const inputs[] = {"model",   "platform", "strategy", "trace",
+                                         "prompts", "weights",  "sequences"};
+    enum moe_status s = MOE_OK;
+    for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++) {
+        const char *output = option_text(p, outputs[o]);
+        for (size_t i = 0; !s && i < sizeof inputs / sizeof *inputs; i++)
+            s = differ(output, option_text(p, inputs[i]), err);
+        for (int i = 0; !s && i < p->call->n_args; i++) {
+            const char *colon = strchr(p->args[i], ':'); /* route-csv:FILE */
+            s = differ(output, p->args[i], err);
+            if (!s && colon)
+                s = differ(output, colon + 1, err);
+        }
+    }
+    return s;
+}
+
 enum moe_status cli_parse(const struct cli_command *command, int argc, char **argv,
                           struct cli_call *call, int *help, struct moe_err *err)
 {
@@ -189,6 +229,8 @@ enum moe_status cli_parse(const struct cli_command *command, int argc, char **ar
     if (command->options)
         moe_params_default(command->options, p.options);
     enum moe_status s = parse_words(&p, help, err);
+    if (!s && !*help)
+        s = check_outputs(&p, err);
     return s ? s : infer_format(&p, err);
 }
 

@@ -26,6 +26,25 @@ expect 2 "mixtral-8x7b" "$moelab" sim "$t" --model mixtral-8x77b
 expect 2 "layers" "$moelab" sim "$t" --model mixtral-8x7b
 one_line "$moelab" replay "$t" --policy clok
 
+# an input is not written over, by whatever name
+cp "$t" "$folder/kept.h5"
+ln -s t.h5 "$folder/link.h5"
+expect 2 "is the input '$t': it would be lost" "$moelab" trace stats "$t" -o "$folder/./t.h5"
+expect 2 "it would be lost" "$moelab" replay "$folder/link.h5" -o "$t"
+expect 2 "it would be lost" "$moelab" trace stats "$t" --hot-list "$t"
+expect 2 "it would be lost" "$moelab" trace export "$t" -o "$t"
+same "$t" "$folder/kept.h5"
+expect 0 "" "$moelab" trace export "$t" -o "$folder/t.jsonl"
+expect 2 "it would be lost" "$moelab" trace import --format jsonl "$folder/t.jsonl" \
+    -o "$folder/t.jsonl"
+expect 2 "it would be lost" "$moelab" replay "jsonl:$folder/t.jsonl" -o "$folder/t.jsonl"
+cp experiments/platforms/paper-4090.yaml "$folder/p.yaml"
+expect 2 "it would be lost" "$moelab" sim "$t" --model mixtral-8x7b --platform "$folder/p.yaml" \
+    --timeline "$folder/p.yaml"
+expect 0 "" "$moelab" replay "$t" -o "$folder/again.tsv"
+expect 0 "" "$moelab" replay "$t" -o "$folder/again.tsv"
+[ -e /dev/full ] && expect 1 "standard output" bash -c "exec '$moelab' help >/dev/full"
+
 # geometries
 expect 2 "4" "$moelab" replay "$t" --geometry 5x2
 expect 2 "8 experts" "$moelab" replay "$t" --geometry 4x9
