@@ -24,8 +24,10 @@
 #include "policies/registry.h"
 
 #include "policies/cost.h"
+#include "policies/slot_lines.h"
 
 #include <math.h>
+#include <string.h>
 
 /* A resident, or a newcomer that asks for a slot: who may stay. Residents have the numbers of their
  * slots, newcomers those from n_slots on, in gate order. */
@@ -44,12 +46,22 @@ struct group {
     uint32_t chained;   /* the next group of the bucket, or of the unused ones, or NONE */
 };
 
+/* Of a group, for each event that the slot is held; see slot_lines.h. */
+struct worth {
+    double value, slope, later; /* later: added to the next use */
+};
+
 struct missed {
     moe_key key;
     uint32_t next_use;
 };
 
 #define NONE UINT32_MAX
+
+/* Without a value; and more events than there are, so that such a group stands above 0 however long
+ * ago its next use should have been. */
+#define STEEPEST 0x1p600
+#define BEFORE   0x1p33
 
 struct state {
     uint32_t n_slots, n_layers, n_experts, top_k;
@@ -62,6 +74,11 @@ struct state {
     uint32_t n_missed, n_residents;
     uint32_t n_groups, unused;    /* n_groups: numbers below were in use once; unused: a chain */
     uint32_t n_buckets;           /* a power of two */
+    uint32_t n_negative;          /* groups of negative value */
+    double steepest;              /* 1 / the smallest positive value, ever */
+    struct moe_slot_lines lines;  /* [n] groups, at held / value */
+    uint8_t *cannot_go;           /* [n] */
+    struct worth *worth;          /* [top_k + 1] by those kept of at most top_k; 0: none can go */
     double *value;                /* [n] of a kept one of the group; INFINITY: none of it can go */
     struct group *group;          /* [n] n: n_slots + E */
     struct missed *missed;        /* [E] gate order */
@@ -84,12 +101,19 @@ static uint32_t count_buckets(const struct moe_policy_env *env)
     return n;
 }
 
+static struct moe_policy_env group_env(const struct moe_policy_env *env)
+{
+    return (struct moe_policy_env){.n_slots = count_candidates(env)};
+}
+
 static size_t state_size(const struct moe_policy_env *env)
 {
+    const struct moe_policy_env groups = group_env(env);
     size_t n = count_candidates(env);
-    return sizeof(struct state) +
+    return sizeof(struct state) + moe_slot_lines_size(&groups) +
+           ((size_t)env->top_k + 1) * sizeof(struct worth) +
            n * (sizeof(struct candidate) + sizeof(double) + sizeof(struct group) +
-                2 * sizeof(uint32_t)) +
+                2 * sizeof(uint32_t) + 1) +
            env->n_experts * sizeof(struct missed) + count_buckets(env) * sizeof(uint32_t) +
            sizeof(double);
 }
@@ -97,14 +121,41 @@ static size_t state_size(const struct moe_policy_env *env)
 /* Doubles first: what lies behind them needs no more than their alignment. */
 static void place_arrays(struct state *st, const struct moe_policy_env *env)
 {
+    const struct moe_policy_env groups = group_env(env);
     size_t n = count_candidates(env);
     uintptr_t at = (uintptr_t)(st->candidate + n);
-    st->value = (double *)((at + sizeof(double) - 1) / sizeof(double) * sizeof(double));
+    char *lines = (char *)((at + sizeof(double) - 1) / sizeof(double) * sizeof(double));
+    moe_slot_lines_init(&st->lines, &groups, lines);
+    st->worth = (struct worth *)(lines + moe_slot_lines_size(&groups));
+    st->value = (double *)(st->worth + env->top_k + 1);
     st->group = (struct group *)(st->value + n);
     st->missed = (struct missed *)(st->group + n);
     st->bucket = (uint32_t *)(st->missed + env->n_experts);
     st->given_up = st->bucket + st->n_buckets;
     st->stuck = st->given_up + n;
+    st->cannot_go = (uint8_t *)(st->stuck + n);
+    memset(st->cannot_go, 1, n);
+}
+
+/* T(h) of the file's head. */
+static double layer_ns(const struct state *st, uint32_t n, uint32_t n_hits)
+{
+    double misses = (double)(n - n_hits);
+    double cpu = misses > 0 ? st->state_ns + misses * st->cpu_ns : 0;
+    double gpu = (double)n_hits * st->gpu_ns;
+    return cpu > gpu ? cpu : gpu;
+}
+
+static struct worth worth_of(double value)
+{
+    if (value == 0)
+        return (struct worth){0, -STEEPEST, BEFORE};
+    return (struct worth){value, value > 0 && value < INFINITY ? -1 / value : 0, 0};
+}
+
+static struct worth worth_of_one(const struct state *st, uint32_t n, uint32_t n_kept)
+{
+    return worth_of(layer_ns(st, n, n_kept - 1) - layer_ns(st, n, n_kept));
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -127,28 +178,34 @@ static void init(void *state, const struct moe_policy_env *env)
     if (costs && costs->platform)
         st->state_ns =
             (double)moe_cost_state_down_ns(costs, 1) + (double)moe_cost_state_up_ns(costs, 1);
+    st->worth[0] = worth_of(INFINITY);
+    for (uint32_t n = 1; n <= st->top_k; n++)
+        st->worth[n] = worth_of_one(st, st->top_k, n);
 }
 
-/* T(h) of the file's head. */
-static double layer_ns(const struct state *st, uint32_t n, uint32_t n_hits)
+static void note_worth(struct state *st, uint32_t g, struct worth worth)
 {
-    double misses = (double)(n - n_hits);
-    double cpu = misses > 0 ? st->state_ns + misses * st->cpu_ns : 0;
-    double gpu = (double)n_hits * st->gpu_ns;
-    return cpu > gpu ? cpu : gpu;
+    double next_use = st->group[g].next_use + worth.later;
+    st->n_negative += (worth.value < 0) - (uint32_t)(st->value[g] < 0);
+    if (!(worth.value <= 0) && -worth.slope > st->steepest)
+        st->steepest = -worth.slope;
+    st->value[g] = worth.value;
+    st->cannot_go[g] = worth.value == INFINITY;
+    moe_slot_lines_set(&st->lines, (moe_slot)g, next_use, worth.slope, -1, st->now);
 }
 
 /* After the group's numbers changed. */
 static void set_value(struct state *st, uint32_t g)
 {
     const struct group *group = &st->group[g];
-    uint32_t n = group->n > st->top_k ? group->n : st->top_k;
     if (group->n_kept == 0)
-        st->value[g] = INFINITY;
+        note_worth(st, g, st->worth[0]);
     else if (group->next_use == MOE_NEVER)
-        st->value[g] = 0;
+        note_worth(st, g, worth_of(0));
+    else if (group->n <= st->top_k)
+        note_worth(st, g, st->worth[group->n_kept]);
     else
-        st->value[g] = layer_ns(st, n, group->n_kept - 1) - layer_ns(st, n, group->n_kept);
+        note_worth(st, g, worth_of_one(st, group->n, group->n_kept));
 }
 
 static uint32_t *find_bucket(const struct state *st, uint32_t next_use)
@@ -226,8 +283,11 @@ static void on_step(void *state)
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
+    uint32_t now = st->pass + route->layer;
     st->n_missed = 0;
-    st->now = st->pass + route->layer;
+    if (now < st->now)
+        moe_slot_lines_restart(&st->lines);
+    st->now = now;
     for (uint32_t i = 0; i < route->n; i++) {
         uint32_t next_use = route->next_use ? route->next_use[i] : MOE_NEVER;
         moe_slot slot = route->slot[i];
@@ -248,24 +308,33 @@ static void on_route(void *state, const struct moe_route *route)
     }
 }
 
-/* The group with the smallest value for each event that a slot is held; of equals the one used
- * later, so that experts that are never used again go before others that save nothing. NONE: no
- * candidate can go. */
-static uint32_t find_least(const struct state *st)
+/* Does group b go before a? The smaller value for each event that a slot is held; of equals the one
+ * used later, so that experts that are never used again go before others that save nothing. */
+static bool goes_before(const void *state, uint32_t a, uint32_t b)
 {
-    uint32_t best = NONE, best_use = 0;
-    double least = INFINITY, held_least = 1;
-    for (uint32_t g = 0; g < st->n_groups; g++) {
-        uint32_t next_use = st->group[g].next_use;
-        double held = next_use > st->now ? (double)(next_use - st->now) : 1;
-        double left = st->value[g] * held_least, right = least * held;
-        if (left > right || st->value[g] == INFINITY || (left == right && next_use < best_use))
-            continue;
-        best = g;
-        best_use = next_use;
-        least = st->value[g];
-        held_least = held;
-    }
+    const struct state *st = state;
+    uint32_t use_a = st->group[a].next_use, use_b = st->group[b].next_use;
+    double held_a = use_a > st->now ? (double)(use_a - st->now) : 1;
+    double held_b = use_b > st->now ? (double)(use_b - st->now) : 1;
+    double left = st->value[b] * held_a, right = st->value[a] * held_b;
+    return left < right || (left == right && use_b > use_a);
+}
+
+/* The group that goes first, or NONE: no candidate can go. Lines do not tell of negative values,
+ * nor that a slot is held for an event at least: then all groups are compared. */
+static uint32_t find_least(struct state *st)
+{
+    uint32_t best = NONE;
+    double now = st->now;
+    moe_slot g = st->n_negative
+                     ? MOE_NO_SLOT
+                     : moe_slot_lines_victim(&st->lines, st->cannot_go, now, goes_before, st);
+    if (g != MOE_NO_SLOT &&
+        (now - st->lines.all.last[g]) * st->lines.all.slope[g] * (1 + 1e-9) >= st->steepest)
+        return (uint32_t)g;
+    for (uint32_t i = 0; i < st->n_groups; i++)
+        if (!st->cannot_go[i] && (best == NONE || goes_before(st, best, i)))
+            best = i;
     return best;
 }
 
@@ -289,7 +358,7 @@ static uint32_t next_to_go(struct state *st, const uint8_t *pinned)
         uint32_t g = find_least(st), i = g != NONE ? find_member(st, g, pinned) : NONE;
         if (g == NONE || i != NONE)
             return i;
-        st->value[g] = INFINITY; /* until the newcomer is decided on */
+        note_worth(st, g, st->worth[0]); /* until the newcomer is decided on */
         st->stuck[st->n_stuck++] = g;
     }
 }

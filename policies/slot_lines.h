@@ -64,15 +64,22 @@ static inline void moe_slot_lines_write(struct moe_slot_lines *lines, uint32_t s
     picked->due[i] = due;
 }
 
-/* Where the slot stands from now on: none of them below 0, times are whole numbers below 2^52 and
- * do not fall, last is not after now. */
+/* Where the slot stands from now on; below 0 it will not be found. Times are whole numbers below
+ * 2^52 and do not fall. A slot with a due time below any has its line alone, which may fall. */
 static inline void moe_slot_lines_set(struct moe_slot_lines *lines, moe_slot slot, double last,
                                       double slope, double due, double now)
 {
     moe_slot_lines_write(lines, (uint32_t)slot, last, slope, due);
     if (lines->slot && !lines->place[slot] &&
-        (due - now >= lines->level || (lines->until - last) * slope >= lines->level))
+        (due - now >= lines->level || (now - last) * slope >= lines->level ||
+         (lines->until - last) * slope >= lines->level))
         moe_slot_lines_pick(lines, (uint32_t)slot);
+}
+
+/* After time went back. */
+static inline void moe_slot_lines_restart(struct moe_slot_lines *lines)
+{
+    lines->until = -1;
 }
 
 /* The slot that goes first of those that are not pinned, or MOE_NO_SLOT. */

@@ -2,6 +2,7 @@
 
 #ifdef __x86_64__
 #include <immintrin.h>
+#include <math.h>
 
 enum { BLOCK = MOE_LINES_BLOCK, LANES = MOE_LINES_LANES, PARTS = 2 };
 
@@ -51,6 +52,12 @@ AVX2 static uint32_t above(const double *stands, uint32_t first, uint32_t n, dou
     return left < BLOCK ? found & ((1u << left) - 1) : found;
 }
 
+AVX2 static inline __m256d above_0(__m256d v)
+{
+    const __m256d none = _mm256_set1_pd(INFINITY), zero = _mm256_setzero_pd();
+    return _mm256_blendv_pd(none, v, _mm256_cmp_pd(v, zero, _CMP_GT_OQ));
+}
+
 /* Each lane of each other block is a part. */
 AVX2 static double look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
                               double *most)
@@ -67,11 +74,12 @@ AVX2 static double look_ahead(const struct moe_lines *lines, uint32_t n, double 
             __m256d line = _mm256_mul_pd(_mm256_sub_pd(then, last), slope);
             __m256d stands = _mm256_mul_pd(_mm256_sub_pd(time, last), slope);
             high = _mm256_max_pd(high, stand_at(stands, due, time));
+            line = _mm256_max_pd(line, stands);
             _mm256_storeu_pd(most + i, _mm256_max_pd(_mm256_sub_pd(due, time), line));
         }
         part[first / BLOCK % PARTS] = high;
     }
-    least = _mm256_min_pd(part[0], part[1]);
+    least = _mm256_min_pd(above_0(part[0]), above_0(part[1]));
     return -greatest(_mm256_sub_pd(_mm256_setzero_pd(), least));
 }
 

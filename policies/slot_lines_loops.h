@@ -10,8 +10,9 @@ struct moe_lines_loops {
     double (*highest)(const double *stands, uint32_t n);
     /* One bit for each of the 32 from the first on that stands at least there. */
     uint32_t (*above)(const double *stands, uint32_t first, uint32_t n, double least);
-    /* Where n slots, whole blocks, stand at most from now to a later time; returns a level that at
-     * least one of each of 8 parts of them has now: the lowest of the parts' highest. */
+    /* Where n slots, whole blocks, stand at most from now to a later time; returns the lowest of
+     * what the highest of each of 8 parts of them stand at now, without parts where none stands
+     * above 0. */
     double (*look_ahead)(const struct moe_lines *lines, uint32_t n, double now, double later,
                          double *most);
 };

@@ -1,5 +1,7 @@
 #include "policies/slot_lines_loops.h"
 
+#include <math.h>
+
 enum { BLOCK = MOE_LINES_BLOCK, LANES = MOE_LINES_LANES, PARTS = 2 };
 
 static double stand(const struct moe_lines *lines, uint32_t n, double now, double *stands)
@@ -39,14 +41,15 @@ static double look_ahead(const struct moe_lines *lines, uint32_t n, double now, 
         double *high = &part[i / BLOCK % PARTS][i % LANES], wait = lines->due[i] - now;
         double line = (later - lines->last[i]) * lines->slope[i];
         double stands = (now - lines->last[i]) * lines->slope[i];
-        stands = now > lines->due[i] ? stands : wait;
+        line = line > stands ? line : stands;
         most[i] = wait > line ? wait : line;
+        stands = now > lines->due[i] ? stands : wait;
         *high = stands > *high ? stands : *high;
     }
-    least = part[0][0];
+    least = INFINITY;
     for (int p = 0; p < PARTS; p++)
         for (int k = 0; k < LANES; k++)
-            least = part[p][k] < least ? part[p][k] : least;
+            least = part[p][k] > 0 && part[p][k] < least ? part[p][k] : least;
     return least;
 }
 

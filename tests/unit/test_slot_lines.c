@@ -1,5 +1,5 @@
 /* The slot that stands highest is the one that a plain search finds, whatever is set and pinned as
- * time goes on, with vectors and without. */
+ * time goes on or goes back, with vectors and without. */
 #include "policies/slot_lines_loops.h"
 
 #include "base/rng.h"
@@ -31,7 +31,8 @@ static moe_slot search(const struct world *w, uint32_t n)
 {
     moe_slot best = MOE_NO_SLOT;
     for (uint32_t s = 0; s < n; s++)
-        if (!w->pinned[s] && (best == MOE_NO_SLOT || goes(w, (uint32_t)best, s)))
+        if (!w->pinned[s] && place(w, s) >= 0 &&
+            (best == MOE_NO_SLOT || goes(w, (uint32_t)best, s)))
             best = (moe_slot)s;
     return best;
 }
@@ -46,6 +47,11 @@ static void set_slot(struct world *w, struct moe_slot_lines *lines, struct moe_r
     w->due[s] = moe_rng_below(rng, 3) ? 0 : w->now + (double)moe_rng_below(rng, 50);
     if (moe_rng_below(rng, 30) == 0)
         w->due[s] = 0x1p45 - w->last[s];
+    if (moe_rng_below(rng, 4) == 0) { /* falls, and below 0 is not found */
+        w->last[s] = w->now + (double)moe_rng_below(rng, 300);
+        w->slope[s] = -w->slope[s];
+        w->due[s] = -1;
+    }
     moe_slot_lines_set(lines, (moe_slot)s, w->last[s], w->slope[s], w->due[s], w->now);
 }
 
@@ -72,6 +78,10 @@ static void check_size(struct moe_rng *rng, uint32_t n, bool plain)
             set_slot(w, &lines, rng, (uint32_t)found);
         else if (found != MOE_NO_SLOT)
             w->pinned[found] = moe_rng_below(rng, 4) != 0;
+        if (moe_rng_below(rng, 100) == 0 && w->now > 20) {
+            w->now -= 20;
+            moe_slot_lines_restart(&lines);
+        }
         w->now += (double)(moe_rng_below(rng, 9) ? moe_rng_below(rng, 3) : moe_rng_below(rng, 100));
     }
     free(memory);
