@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORD = 64, BYTES = 8 };
+enum { WORD = 64, BYTES = 8, COUNTS = 8 };
 #define NO_KEY UINT32_MAX
 
 /* Keys by their last use: each use takes the next bit of a long row, so that the number of bits set
@@ -16,6 +16,7 @@ struct recency {
     uint32_t *key_at;               /* [n_words * WORD] */
     uint64_t *word;                 /* [n_words] */
     uint64_t *count; /* [n_words / 8 + 1] bits set in each of eight words, a byte each */
+    uint32_t *sum;   /* [n_words / 64 + 1] bits set in the words of each eight counts */
 };
 
 /* Of a key in the event under way. */
@@ -37,12 +38,13 @@ struct moe_lru_stack {
 static bool recency_init(struct recency *r, uint32_t n_keys)
 {
     r->n_keys = n_keys;
-    r->n_words = (uint32_t)(((uint64_t)n_keys * 4 + WORD - 1) / WORD) + 1;
+    r->n_words = (uint32_t)(((uint64_t)n_keys * 4 + WORD - 1) / WORD) + (n_keys < WORD);
     r->bit_of = calloc(n_keys + 1u, sizeof *r->bit_of);
     r->key_at = calloc((size_t)r->n_words * WORD, sizeof *r->key_at);
     r->word = calloc(r->n_words, sizeof *r->word);
     r->count = calloc((r->n_words / BYTES + 1), sizeof *r->count);
-    return r->bit_of && r->key_at && r->word && r->count;
+    r->sum = calloc(r->n_words / BYTES / COUNTS + 1, sizeof *r->sum);
+    return r->bit_of && r->key_at && r->word && r->count && r->sum;
 }
 
 static void recency_release(struct recency *r)
@@ -51,6 +53,7 @@ static void recency_release(struct recency *r)
     free(r->key_at);
     free(r->word);
     free(r->count);
+    free(r->sum);
 }
 
 static void recency_clear(struct recency *r)
@@ -58,7 +61,14 @@ static void recency_clear(struct recency *r)
     memset(r->bit_of, 0, r->n_keys * sizeof *r->bit_of);
     memset(r->word, 0, r->n_words * sizeof *r->word);
     memset(r->count, 0, (r->n_words / BYTES + 1) * sizeof *r->count);
+    memset(r->sum, 0, (r->n_words / BYTES / COUNTS + 1) * sizeof *r->sum);
     r->next = 0;
+}
+
+/* The first n of a word. */
+static inline uint64_t first_bits(uint32_t n)
+{
+    return n < WORD ? (UINT64_C(1) << n) - 1 : UINT64_MAX;
 }
 
 /* Without the processor's instruction, which not every one has, the compiler would call a function.
@@ -82,8 +92,10 @@ static inline uint32_t recency_distance(const struct recency *r, uint32_t key)
     uint32_t bit = r->bit_of[key] - 1, w = bit / WORD, at = w / BYTES;
     uint32_t n = bits_set(r->word[w] >> bit % WORD >> 1), last = r->next / WORD / BYTES;
     n += bytes_sum(r->count[at] & UINT64_MAX << w % BYTES * 8 << 8);
-    for (at++; at <= last; at++)
+    for (at++; at <= last && at % COUNTS; at++)
         n += bytes_sum(r->count[at]);
+    for (; at <= last; at += COUNTS)
+        n += r->sum[at / COUNTS];
     return n;
 }
 
@@ -103,30 +115,54 @@ static void recency_compact(struct recency *r)
         }
     }
     memset(r->count, 0, (r->n_words / BYTES + 1) * sizeof *r->count);
+    memset(r->sum, 0, (r->n_words / BYTES / COUNTS + 1) * sizeof *r->sum);
     for (uint32_t w = 0; w < r->n_words; w++) {
         uint32_t first = w * WORD, set = n > first ? n - first : 0;
         set = set < WORD ? set : WORD;
-        r->word[w] = set < WORD ? (UINT64_C(1) << set) - 1 : UINT64_MAX;
+        r->word[w] = first_bits(set);
         r->count[w / BYTES] += set * one_at(w);
+        r->sum[w / BYTES / COUNTS] += set;
     }
     r->next = n;
 }
 
-static inline void recency_touch(struct recency *r, uint32_t key)
+static inline void recency_leave(struct recency *r, uint32_t key)
 {
     uint32_t old = r->bit_of[key];
-    if (old) {
-        r->word[(old - 1) / WORD] &= ~(UINT64_C(1) << (old - 1) % WORD);
-        r->count[(old - 1) / WORD / BYTES] -= one_at((old - 1) / WORD);
-        r->bit_of[key] = 0;
+    if (!old)
+        return;
+    r->word[(old - 1) / WORD] &= ~(UINT64_C(1) << (old - 1) % WORD);
+    r->count[(old - 1) / WORD / BYTES] -= one_at((old - 1) / WORD);
+    r->sum[(old - 1) / WORD / BYTES / COUNTS]--;
+    r->bit_of[key] = 0;
+}
+
+/* The next n bits, of one word, are taken. */
+static inline void recency_take(struct recency *r, uint32_t n)
+{
+    uint32_t bit = r->next;
+    r->word[bit / WORD] |= first_bits(n) << bit % WORD;
+    r->count[bit / WORD / BYTES] += n * one_at(bit / WORD);
+    r->sum[bit / WORD / BYTES / COUNTS] += n;
+    r->next += n;
+}
+
+static inline void recency_touch(struct recency *r, const uint32_t *key, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        recency_leave(r, key[i]);
+    for (uint32_t done = 0; done < n;) {
+        if (r->next ==
+            (r->n_words - 1) * WORD) /* distance may look at the last word: it is empty */
+            recency_compact(r);
+        uint32_t room = WORD - r->next % WORD, more = n - done < room ? n - done : room;
+        for (uint32_t i = 0; i < more; i++) {
+            r->key_at[r->next + i] = key[done + i];
+            r->bit_of[key[done + i]] = r->next + i + 1;
+        }
+        recency_take(r, more);
+        done += more;
     }
-    if (r->next == (r->n_words - 1) * WORD) /* the last word stays empty: distance may look at it */
-        recency_compact(r);
-    uint32_t bit = r->next++;
-    r->word[bit / WORD] |= UINT64_C(1) << bit % WORD;
-    r->count[bit / WORD / BYTES] += one_at(bit / WORD);
-    r->key_at[bit] = key;
-    r->bit_of[key] = bit + 1;
 }
 
 enum moe_status moe_lru_stack_new(struct moe_lru_stack **out, uint32_t n_keys, struct moe_err *err)
@@ -170,7 +206,7 @@ uint32_t moe_lru_stack_access(struct moe_lru_stack *st, uint32_t key)
 {
     struct recency *r = &st->recency;
     uint32_t position = r->bit_of[key] ? recency_distance(r, key) + 1 : MOE_MRC_NOWHERE;
-    recency_touch(r, key);
+    recency_touch(r, &key, 1);
     return position;
 }
 
@@ -269,6 +305,26 @@ static void place_all(struct moe_lru_stack *st, const uint32_t *key, uint32_t n)
     }
 }
 
+/* The same for an event that fills every pool of this stack, without a branch that depends on which
+ * experts come again. */
+static void place_full(struct moe_lru_stack *st, const uint32_t *key, uint32_t n)
+{
+    uint64_t waiting = first_bits(n), holds[WORD + 1]; /* bits: of the gate order */
+    for (uint32_t s = 0; s <= st->depth; s++)
+        holds[s] = 0;
+    for (uint32_t i = 0; i < n; i++)
+        holds[st->place[key[i]]] |= UINT64_C(1) << i;
+    for (uint32_t s = 0; s < st->n; s++)
+        st->place[st->narrow[s]] = 0;
+    for (uint32_t s = 0; s < st->depth; s++) {
+        uint64_t own = holds[s + 1] & waiting;
+        uint32_t gate = (uint32_t)__builtin_ctzll(own ? own : waiting);
+        waiting &= ~(UINT64_C(1) << gate);
+        put(st, s, key[gate]);
+    }
+    st->n = st->depth;
+}
+
 void moe_lru_stack_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t n,
                          uint32_t *position)
 {
@@ -276,8 +332,9 @@ void moe_lru_stack_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t
         deepen(st, n - 1);
     for (uint32_t i = 0; i < n; i++)
         position[i] = position_of(st, key[i]);
-    if (st->depth > 0)
+    if (n > st->depth && n <= WORD)
+        place_full(st, key, n);
+    else if (st->depth > 0)
         place_all(st, key, n);
-    for (uint32_t i = 0; i < n; i++)
-        recency_touch(&st->recency, key[i]);
+    recency_touch(&st->recency, key, n);
 }

@@ -3,9 +3,16 @@
 #include "policies/policy.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Few keys stand in so few blocks that vectors do not pay. */
-enum { BLOCK = MOE_OPT_BLOCK, GROUP = MOE_OPT_GROUP, NOT_DUE = MOE_OPT_NOT_DUE, FEW = 64 };
+enum {
+    BLOCK = MOE_OPT_BLOCK,
+    GROUP = MOE_OPT_GROUP,
+    NOT_DUE = MOE_OPT_NOT_DUE,
+    FEW = 64,
+    AT_ONCE = 8
+};
 
 void moe_opt_stack_clear(struct moe_opt_stack *st)
 {
@@ -93,7 +100,7 @@ enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, s
     st->pass = moe_opt_pass_plain;
     if (n_keys > FEW && moe_opt_has_avx2()) {
         st->n_blocks = (st->n_blocks + GROUP - 1) / GROUP * GROUP;
-        st->pass = moe_opt_pass_avx2;
+        st->pass = moe_opt_has_avx512() ? moe_opt_pass_avx512 : moe_opt_pass_avx2;
     }
     st->next_use = calloc((size_t)st->n_blocks * BLOCK, sizeof *st->next_use);
     st->low = calloc(st->n_blocks, sizeof *st->low);
@@ -115,14 +122,40 @@ uint32_t moe_opt_stack_access(struct moe_opt_stack *st, uint32_t key, uint32_t n
     return st->pass(st, next_use, now);
 }
 
-/* Keys that leave a place come first: only then does everyone compete for the places there are. */
+/* The soonest first: so fewer places change on the way down, which pays where it is long. Without a
+ * branch that depends on the numbers. */
+static void sort_few(uint32_t *a, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        uint32_t comer = a[i];
+        for (uint32_t at = 0; at < i; at++) {
+            uint32_t here = a[at];
+            a[at] = min_u32(here, comer);
+            comer = max_u32(here, comer);
+        }
+        a[i] = comer;
+    }
+}
+
+/* All that are due now are due at one ordinal, so it does not matter which newcomer takes whose
+ * place, nor in which order they come: each place keeps the least of all that meet there. Those
+ * that a place is left for come first: only then does everyone compete for the places there are. */
 void moe_opt_stack_event(struct moe_opt_stack *st, const uint32_t *key, const uint32_t *next_use,
                          uint32_t n, uint32_t *position)
 {
-    for (uint32_t i = 0; i < n; i++)
-        position[i] = st->due[key[i]] == NOT_DUE ? MOE_MRC_NOWHERE
-                                                 : moe_opt_stack_access(st, key[i], next_use[i]);
-    for (uint32_t i = 0; i < n; i++)
-        if (position[i] == MOE_MRC_NOWHERE)
-            moe_opt_stack_access(st, key[i], next_use[i]);
+    uint32_t comer[AT_ONCE], now = NOT_DUE, n_due = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t *due = &st->due[key[i]];
+        n_due += *due != NOT_DUE;
+        now = max_u32(now, *due);
+        *due = next_use[i] == MOE_NEVER ? NOT_DUE : next_use[i];
+    }
+    for (uint32_t i = 0; i < n;) {
+        uint32_t more = min_u32(n - i, AT_ONCE);
+        memcpy(comer, next_use + i, more * sizeof *comer);
+        if (st->n_blocks > GROUP)
+            sort_few(comer, more);
+        for (uint32_t j = 0; j < more; j++, i++)
+            position[i] = st->pass(st, comer[j], i < n_due ? now : NOT_DUE);
+    }
 }

@@ -1,5 +1,5 @@
-/* The stack of mrc_opt.h inside, and the ways a newcomer goes down it: plain C, and vectors of
- * eight. Both leave the same stack and return the same place. */
+/* The stack of mrc_opt.h inside, and the ways a newcomer goes down it: plain C, vectors of
+ * eight and of sixteen. All leave the same stack and return the same place. */
 #ifndef MOELAB_SIM_MRC_OPT_PASS_H
 #define MOELAB_SIM_MRC_OPT_PASS_H
 
@@ -23,9 +23,10 @@ struct moe_opt_stack {
     moe_opt_pass *pass;
 };
 
-moe_opt_pass moe_opt_pass_plain, moe_opt_pass_avx2;
+moe_opt_pass moe_opt_pass_plain, moe_opt_pass_avx2, moe_opt_pass_avx512;
 
-/* Is it a processor for moe_opt_pass_avx2? */
+/* Is it a processor for the pass of that name? */
 bool moe_opt_has_avx2(void);
+bool moe_opt_has_avx512(void);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PASSES_BETWEEN_LOOKS = 1 << 14 };
+enum { PASSES_BETWEEN_LOOKS = 1 << 14, TOKENS_AHEAD = 16, LINE = 64 };
 
 /* One pool of every size. */
 struct pool {
@@ -244,7 +244,7 @@ static uint32_t collect_one(struct moe_mrc_unit *u, const struct pass *pass, uin
     uint32_t *key = u->key, base = first_key(u, layer), top_k = u->info->top_k, n = 0;
     for (; n < top_k && expert[n] != MOE_NO_EXPERT; n++)
         key[n] = base + expert[n];
-    for (uint32_t i = 0; pass->next_use && i < n; i++)
+    for (uint32_t i = 0; u->policy == MOE_MRC_OPT && i < n; i++)
         u->next_use[i] = pass->next_use[at + i];
     return n;
 }
@@ -315,8 +315,28 @@ static void visit_accesses(struct moe_mrc_unit *u, const struct pass *pass, uint
     }
 }
 
+static void fetch(const void *begin, const void *end)
+{
+    for (const char *at = begin; at < (const char *)end; at += LINE)
+        __builtin_prefetch(at);
+}
+
+/* A unit of some layers reads a part of every token, which processors do not foresee. */
+static void fetch_ahead(const struct moe_mrc_unit *u, const struct pass *pass)
+{
+    uint64_t t = pass->end - 1 + TOKENS_AHEAD;
+    if (t >= pass->tokens->n_tokens)
+        return;
+    size_t begin = row_of(u, t, u->first), end = row_of(u, t, u->end);
+    fetch(pass->tokens->expert + begin, pass->tokens->expert + end);
+    if (u->policy == MOE_MRC_OPT)
+        fetch(pass->next_use + begin, pass->next_use + end);
+}
+
 static void visit(struct moe_mrc_unit *u, const struct pass *pass)
 {
+    if (!u->global)
+        fetch_ahead(u, pass);
     for (uint32_t layer = u->first; layer < u->end; layer++) {
         if (u->options->contract == MOE_CONTRACT_EVENT)
             visit_event(u, pass, layer);

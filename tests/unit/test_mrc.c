@@ -1,8 +1,6 @@
 #include "sim/mrc.h"
 
 #include "sim/mrc_interval.h"
-#include "sim/mrc_lru.h"
-#include "sim/mrc_opt_pass.h"
 #include "sim/mrc_sample.h"
 #include "sim/replay.h"
 #include "tests/unit/hdf5_traces.h"
@@ -208,72 +206,6 @@ START_TEST(equals_replay_on_recorded_traces)
     compare_recorded("expert-choices:../shared/data/traces/minicpm-moe-8x2b/expert_choices.csv", 1,
                      1);
     compare_recorded("route-csv:../shared/data/traces/qwen3-30b-a3b/qwen.route.csv", 21, 3001);
-}
-END_TEST
-
-/* --- stacks of many keys -------------------------------------------------------------------- */
-
-enum { MANY_KEYS = 3000, MANY_USES = 12000 };
-
-/* Half of the uses among a tenth of the keys; next_use: ordinals from 1, as policies/future.h. */
-static void draw_uses(uint32_t *key, uint32_t *next_use)
-{
-    static uint32_t next[MANY_KEYS];
-    struct moe_rng rng;
-    moe_rng_init(&rng, 11);
-    for (uint32_t i = 0; i < MANY_USES; i++)
-        key[i] = (uint32_t)moe_rng_below(&rng, i % 2 ? MANY_KEYS : MANY_KEYS / 10);
-    for (uint32_t k = 0; k < MANY_KEYS; k++)
-        next[k] = MOE_NEVER;
-    for (uint32_t i = MANY_USES; i-- > 0;) {
-        next_use[i] = next[key[i]];
-        next[key[i]] = i + 1;
-    }
-}
-
-/* By vectors and without: every use is found in the same place. */
-START_TEST(vectors_change_nothing)
-{
-    static uint32_t key[MANY_USES], next_use[MANY_USES];
-    struct moe_opt_stack *a, *b;
-    struct moe_err err;
-    uint64_t n_found = 0;
-    draw_uses(key, next_use);
-    ck_assert_int_eq(moe_opt_stack_new(&a, MANY_KEYS, &err), MOE_OK);
-    ck_assert_int_eq(moe_opt_stack_new(&b, MANY_KEYS, &err), MOE_OK);
-    if (a->pass == moe_opt_pass_plain)
-        printf("skipped: this processor has no AVX2\n");
-    b->pass = moe_opt_pass_plain;
-    for (uint32_t i = 0; i < MANY_USES; i++) {
-        uint32_t place = moe_opt_stack_access(a, key[i], next_use[i]);
-        ck_assert_uint_eq(place, moe_opt_stack_access(b, key[i], next_use[i]));
-        n_found += place != MOE_MRC_NOWHERE;
-    }
-    ck_assert_uint_gt(n_found, MANY_USES / 2);
-    moe_opt_stack_free(a);
-    moe_opt_stack_free(b);
-}
-END_TEST
-
-/* Positions of LRU against keys in a list, the latest first. */
-START_TEST(positions_of_many_keys)
-{
-    static uint32_t key[MANY_USES], next_use[MANY_USES], list[MANY_KEYS];
-    struct moe_lru_stack *st;
-    struct moe_err err;
-    uint32_t n = 0;
-    draw_uses(key, next_use);
-    ck_assert_int_eq(moe_lru_stack_new(&st, MANY_KEYS, &err), MOE_OK);
-    for (uint32_t i = 0; i < MANY_USES; i++) {
-        uint32_t at = 0;
-        while (at < n && list[at] != key[i])
-            at++;
-        ck_assert_uint_eq(moe_lru_stack_access(st, key[i]), at < n ? at + 1 : MOE_MRC_NOWHERE);
-        n += at == n;
-        memmove(list + 1, list, at * sizeof *list);
-        list[0] = key[i];
-    }
-    moe_lru_stack_free(st);
 }
 END_TEST
 
@@ -582,8 +514,6 @@ int main(void)
     tcase_add_test(tc, equals_replay_at_every_size);
     tcase_add_test(tc, equals_replay_where_events_exceed_pools);
     tcase_add_test(tc, equals_replay_on_recorded_traces);
-    tcase_add_test(tc, vectors_change_nothing);
-    tcase_add_test(tc, positions_of_many_keys);
     tcase_add_test(tc, counts_by_hand);
     tcase_add_test(tc, curves_rise);
     tcase_add_test(tc, streams_and_samples_whole_traces);

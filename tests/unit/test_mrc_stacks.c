@@ -1,0 +1,160 @@
+#include "base/rng.h"
+#include "policies/policy.h"
+#include "sim/mrc_lru.h"
+#include "sim/mrc_opt_pass.h"
+#include "tests/unit/run_suite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MANY_KEYS = 3000, MANY_USES = 12000 };
+
+/* Half of the uses among a tenth of the keys; next_use: ordinals from 1, as policies/future.h. */
+static void draw_uses(uint32_t *key, uint32_t *next_use)
+{
+    static uint32_t next[MANY_KEYS];
+    struct moe_rng rng;
+    moe_rng_init(&rng, 11);
+    for (uint32_t i = 0; i < MANY_USES; i++)
+        key[i] = (uint32_t)moe_rng_below(&rng, i % 2 ? MANY_KEYS : MANY_KEYS / 10);
+    for (uint32_t k = 0; k < MANY_KEYS; k++)
+        next[k] = MOE_NEVER;
+    for (uint32_t i = MANY_USES; i-- > 0;) {
+        next_use[i] = next[key[i]];
+        next[key[i]] = i + 1;
+    }
+}
+
+/* By vectors and without: every use is found in the same place. */
+static void compare_passes(const char *name, bool has, moe_opt_pass *pass)
+{
+    static uint32_t key[MANY_USES], next_use[MANY_USES];
+    struct moe_opt_stack *a, *b;
+    struct moe_err err;
+    uint64_t n_found = 0;
+    if (!has) {
+        printf("skipped: this processor has no %s\n", name);
+        return;
+    }
+    draw_uses(key, next_use);
+    ck_assert_int_eq(moe_opt_stack_new(&a, MANY_KEYS, &err), MOE_OK);
+    ck_assert_int_eq(moe_opt_stack_new(&b, MANY_KEYS, &err), MOE_OK);
+    a->pass = pass;
+    b->pass = moe_opt_pass_plain;
+    for (uint32_t i = 0; i < MANY_USES; i++) {
+        uint32_t place = moe_opt_stack_access(a, key[i], next_use[i]);
+        ck_assert_msg(place == moe_opt_stack_access(b, key[i], next_use[i]), "%s: use %u", name, i);
+        n_found += place != MOE_MRC_NOWHERE;
+    }
+    ck_assert_uint_gt(n_found, MANY_USES / 2);
+    ck_assert_mem_eq(a->next_use, b->next_use, a->n_blocks * MOE_OPT_BLOCK * sizeof *a->next_use);
+    ck_assert_mem_eq(a->low, b->low, a->n_blocks * sizeof *a->low);
+    ck_assert_mem_eq(a->high, b->high, a->n_blocks * sizeof *a->high);
+    moe_opt_stack_free(a);
+    moe_opt_stack_free(b);
+}
+
+START_TEST(vectors_change_nothing)
+{
+    compare_passes("AVX2", moe_opt_has_avx2(), moe_opt_pass_avx2);
+    compare_passes("AVX-512", moe_opt_has_avx512(), moe_opt_pass_avx512);
+}
+END_TEST
+
+enum { MANY_EVENTS = 1500, IN_EVENT = 12 };
+
+static int by_number(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Events of 1 to 12 different keys; next_use: ordinals of events from 1. */
+static void draw_events(uint32_t (*key)[IN_EVENT], uint32_t (*next_use)[IN_EVENT], uint32_t *n)
+{
+    static uint32_t next[MANY_KEYS], latest[MANY_KEYS];
+    struct moe_rng rng;
+    moe_rng_init(&rng, 12);
+    for (uint32_t k = 0; k < MANY_KEYS; k++) {
+        next[k] = MOE_NEVER;
+        latest[k] = 0;
+    }
+    for (uint32_t e = 0; e < MANY_EVENTS; e++) {
+        uint32_t want = 1 + (uint32_t)moe_rng_below(&rng, IN_EVENT);
+        for (n[e] = 0; n[e] < want;) {
+            uint32_t k = (uint32_t)moe_rng_below(&rng, n[e] % 2 ? MANY_KEYS : MANY_KEYS / 10);
+            if (latest[k] != e + 1)
+                key[e][n[e]++] = k;
+            latest[k] = e + 1;
+        }
+    }
+    for (uint32_t e = MANY_EVENTS; e-- > 0;)
+        for (uint32_t i = 0; i < n[e]; i++) {
+            next_use[e][i] = next[key[e][i]];
+            next[key[e][i]] = e + 1;
+        }
+}
+
+/* The keys of an event come down the stack sooner first, which changes neither the places that are
+ * found nor who stands where: as one by one in their own order, those that leave a place first. */
+START_TEST(order_within_event_changes_nothing)
+{
+    static uint32_t key[MANY_EVENTS][IN_EVENT], next_use[MANY_EVENTS][IN_EVENT], n[MANY_EVENTS];
+    struct moe_opt_stack *a, *b;
+    struct moe_err err;
+    draw_events(key, next_use, n);
+    ck_assert_int_eq(moe_opt_stack_new(&a, MANY_KEYS, &err), MOE_OK);
+    ck_assert_int_eq(moe_opt_stack_new(&b, MANY_KEYS, &err), MOE_OK);
+    for (uint32_t e = 0; e < MANY_EVENTS; e++) {
+        uint32_t got[IN_EVENT], want[IN_EVENT], leaves[IN_EVENT];
+        for (uint32_t i = 0; i < n[e]; i++)
+            leaves[i] = b->due[key[e][i]] == e + 1;
+        for (uint32_t first = 2; first-- > 0;)
+            for (uint32_t i = 0; i < n[e]; i++)
+                if (leaves[i] == first)
+                    want[i] = moe_opt_stack_access(b, key[e][i], next_use[e][i]);
+        moe_opt_stack_event(a, key[e], next_use[e], n[e], got);
+        qsort(got, n[e], sizeof *got, by_number);
+        qsort(want, n[e], sizeof *want, by_number);
+        ck_assert_mem_eq(got, want, n[e] * sizeof *got);
+    }
+    ck_assert_mem_eq(a->next_use, b->next_use, a->n_blocks * MOE_OPT_BLOCK * sizeof *a->next_use);
+    moe_opt_stack_free(a);
+    moe_opt_stack_free(b);
+}
+END_TEST
+
+/* Positions of LRU against keys in a list, the latest first. */
+START_TEST(positions_of_many_keys)
+{
+    static uint32_t key[MANY_USES], next_use[MANY_USES], list[MANY_KEYS];
+    struct moe_lru_stack *st;
+    struct moe_err err;
+    uint32_t n = 0;
+    draw_uses(key, next_use);
+    ck_assert_int_eq(moe_lru_stack_new(&st, MANY_KEYS, &err), MOE_OK);
+    for (uint32_t i = 0; i < MANY_USES; i++) {
+        uint32_t at = 0;
+        while (at < n && list[at] != key[i])
+            at++;
+        ck_assert_uint_eq(moe_lru_stack_access(st, key[i]), at < n ? at + 1 : MOE_MRC_NOWHERE);
+        n += at == n;
+        memmove(list + 1, list, at * sizeof *list);
+        list[0] = key[i];
+    }
+    moe_lru_stack_free(st);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("mrc_stacks");
+    TCase *tc = tcase_create("mrc_stacks");
+    tcase_set_timeout(tc, 0);
+    tcase_add_test(tc, vectors_change_nothing);
+    tcase_add_test(tc, order_within_event_changes_nothing);
+    tcase_add_test(tc, positions_of_many_keys);
+    suite_add_tcase(suite, tc);
+    return run_suite(suite);
+}
