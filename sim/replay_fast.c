@@ -1,438 +1,43 @@
 #include "sim/replay_fast.h"
 
 #include "policies/registry.h"
-#include "sim/replay_order.h"
+#include "sim/replay_kind.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_WAYS = 8, MAX_EXPERTS = 255, MAX_TOP_K = 8, EMPTY = 0xff };
+/* Places of experts and slots are numbers of 32 bits (replay_places.h). */
+enum { MAX_KEYS = 1 << 26 };
 
-enum order { RECENCY, ARRIVAL, CLOCK, N_ORDERS };
-
-static const struct moe_policy_ops *const order_policies[N_ORDERS] = {
+static const struct moe_policy_ops *const order_policies[MOE_FAST_ORDERS] = {
     &moe_policy_lru, &moe_policy_fifo, &moe_policy_clock};
 
-#define ONES  0x0101010101010101u
-#define HIGHS 0x8080808080808080u
-
-/* Counters of one layer and phase. Rows that take the short way only note how many of their K
- * experts hit; the rest follows, because their pool was full. Useless fills follow from
- * `first_hits`: of the experts evicted, as many had a use as had a first hit and are not in the
- * pool any more. */
-struct tally {
-    uint64_t rows_by_hits[MAX_TOP_K + 1]; /* short way */
-    uint64_t
-        first_hits; /* both ways; plus those in the pool when the phase came, minus when it went */
-    struct moe_counts counts; /* long way */
-};
-
-/* A layer with a pool. Byte i of `stack` is the expert used i-th last (lru), that came in i-th last
- * (fifo), or that lies in slot i (clock). The pool holds those in the lowest `ways` bytes; what
- * lies above is stale and masked out by `highs`. */
-struct lane {
-    uint64_t stack;
-    uint64_t highs; /* high bit of each byte that is a way */
-    uint32_t layer, ways;
-    uint64_t marks, from; /* of the clock: replay_order.h */
-    bool full;
-    struct tally tally[2];
-    uint8_t unused[256]; /* [expert] 1: not asked for since its fill */
-};
-
 struct moe_fast {
-    const struct moe_geometry *geometry;
-    uint32_t top_k;
-    enum moe_contract contract;
-    enum order order;
-    uint32_t phase; /* of the step under way */
-    uint32_t n_lanes;
-    struct lane *lane;
-    moe_expert *event; /* [E] different experts of an event with several tokens */
-    uint8_t *seen;     /* [E] */
+    struct moe_fast_task task;
+    const struct moe_fast_kind *kind;
+    void *state;
 };
 
-/* High bit set of the byte of the pool that holds the expert, 0 if none does. Bits above a true one
- * may be false, so only the lowest counts. */
-static inline uint64_t find(uint64_t stack, uint64_t highs, moe_expert expert)
+static enum moe_fast_order order_of(const struct moe_policy_spec *policy)
 {
-    uint64_t x = stack ^ expert * ONES;
-    return (x - ONES) & ~x & highs;
-}
-
-/* Bytes from the front up to the one found; all of them when none was found. */
-static inline uint64_t span(uint64_t found)
-{
-    return found ^ (found - 1);
-}
-
-/* Shifts the bytes of a span up by one and puts the expert in front. */
-static inline uint64_t to_front(uint64_t stack, uint64_t bytes, moe_expert expert)
-{
-    return stack ^ ((stack ^ (stack << 8 | expert)) & bytes);
-}
-
-static inline struct moe_clock_lane clock_of(const struct lane *lane)
-{
-    return (struct moe_clock_lane){lane->stack, lane->marks, lane->from};
-}
-
-static inline void keep_clock(struct lane *lane, const struct moe_clock_lane *clock)
-{
-    lane->stack = clock->content;
-    lane->marks = clock->marks;
-    lane->from = clock->from;
-}
-
-/* The lowest bit alone; 0 of 0. */
-static inline uint64_t lowest(uint64_t bits)
-{
-    return bits & (0 - bits);
-}
-
-/* Access contract: one expert after the other. */
-static inline __attribute__((always_inline)) void access_row(struct lane *lane, struct tally *tally,
-                                                             const moe_expert *row, uint32_t top_k,
-                                                             enum order order)
-{
-    uint64_t stack = lane->stack, highs = lane->highs;
-    struct moe_clock_lane clock = clock_of(lane);
-    uint32_t n_hits = 0, first_hits = 0;
-    for (uint32_t k = 0; k < top_k; k++) {
-        uint64_t found = find(order == CLOCK ? clock.content : stack, highs, row[k]);
-        uint32_t hit = found != 0;
-        first_hits += lane->unused[row[k]] & hit;
-        lane->unused[row[k]] = (uint8_t)(hit ^ 1);
-        if (order == RECENCY)
-            stack = to_front(stack, span(found), row[k]);
-        else if (order == ARRIVAL)
-            stack = to_front(stack, (uint64_t)hit - 1, row[k]);
-        else {
-            moe_clock_insert(&clock, highs, highs, row[k], hit ^ 1);
-            clock.marks |= lowest(found);
-        }
-        n_hits += hit;
-    }
-    lane->stack = stack;
-    if (order == CLOCK)
-        keep_clock(lane, &clock);
-    tally->rows_by_hits[n_hits]++;
-    tally->first_hits += first_hits;
-}
-
-/* Event contract, where hits stay where they are: those of the event must stay, and each miss takes
- * a place that need not. */
-static inline __attribute__((always_inline)) void fixed_row(struct lane *lane, struct tally *tally,
-                                                            const moe_expert *row, uint32_t top_k,
-                                                            enum order order)
-{
-    struct moe_arrivals arrivals = {lane->stack, 0};
-    struct moe_clock_lane clock = clock_of(lane);
-    uint32_t hit[MAX_TOP_K], n_hits = 0, first_hits = 0;
-    uint64_t pinned = 0;
-    for (uint32_t k = 0; k < top_k; k++) {
-        uint64_t found = find(lane->stack, lane->highs, row[k]);
-        hit[k] = found != 0;
-        pinned |= lowest(found);
-        n_hits += hit[k];
-        first_hits += lane->unused[row[k]] & hit[k];
-        lane->unused[row[k]] = (uint8_t)(hit[k] ^ 1);
-    }
-    clock.marks |= pinned;
-    arrivals.pinned = pinned;
-    for (uint32_t k = 0; k < top_k; k++) {
-        if (order == ARRIVAL)
-            moe_arrivals_insert(&arrivals, lane->highs, row[k], hit[k] ^ 1);
-        else
-            pinned |=
-                moe_clock_insert(&clock, lane->highs, lane->highs & ~pinned, row[k], hit[k] ^ 1);
-    }
-    if (order == ARRIVAL)
-        lane->stack = arrivals.stack;
-    else
-        keep_clock(lane, &clock);
-    tally->rows_by_hits[n_hits]++;
-    tally->first_hits += first_hits;
-}
-
-/* Event contract: all experts are looked for in the stack as it is before the event, so that the
- * searches need not wait for each other. Moving expert i to the front pushes those of the later
- * ones that lay before it one byte up. narrow: the pool is smaller than K; the misses that find
- * no room besides the hits are not kept. */
-static inline __attribute__((always_inline)) void event_row(struct lane *lane, struct tally *tally,
-                                                            const moe_expert *row, uint32_t top_k,
-                                                            bool narrow)
-{
-    uint64_t bytes[MAX_TOP_K], keep[MAX_TOP_K], stack = lane->stack;
-    uint32_t hit[MAX_TOP_K], n_hits = 0, first_hits = 0;
-    for (uint32_t k = 0; k < top_k; k++) {
-        uint64_t found = find(stack, lane->highs, row[k]);
-        bytes[k] = span(found);
-        hit[k] = found != 0;
-        n_hits += hit[k];
-    }
-    for (uint32_t k = 0, room = lane->ways - n_hits; k < top_k; k++) {
-        keep[k] = !narrow || hit[k] || room > 0 ? UINT64_MAX : 0;
-        room -= keep[k] && !hit[k];
-    }
-    for (uint32_t k = 0; k < top_k; k++) {
-        first_hits += lane->unused[row[k]] & hit[k];
-        lane->unused[row[k]] = (uint8_t)(hit[k] ^ 1);
-        bytes[k] &= keep[k];
-        stack = to_front(stack, bytes[k], row[k]);
-        for (uint32_t j = k + 1; j < top_k; j++)
-            bytes[j] |= (bytes[j] << 8 | 0xff) & bytes[k];
-    }
-    lane->stack = stack;
-    tally->rows_by_hits[n_hits]++;
-    tally->first_hits += first_hits;
-}
-
-/* Experts in the pool that were asked for since their fill. */
-static uint32_t count_used(const struct lane *lane)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < lane->ways; i++) {
-        uint32_t expert = lane->stack >> 8 * i & 0xff;
-        n += expert != EMPTY && !lane->unused[expert];
-    }
-    return n;
-}
-
-static bool is_full(const struct lane *lane)
-{
-    return (lane->stack >> 8 * (lane->ways - 1) & 0xff) != EMPTY;
-}
-
-/* One expert: found or inserted, with every counter. Returns whether it was found. */
-static bool place(struct lane *lane, struct tally *tally, moe_expert expert)
-{
-    uint64_t found = find(lane->stack, lane->highs, expert);
-    tally->counts.fills += !found;
-    tally->counts.evictions += !found && lane->full;
-    tally->first_hits += found && lane->unused[expert];
-    lane->unused[expert] = !found;
-    lane->stack = to_front(lane->stack, span(found), expert);
-    lane->full = is_full(lane);
-    return found;
-}
-
-static void count_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
-{
-    counts->events += n > 0;
-    counts->any_hit_events += n_hits > 0;
-    counts->all_hit_events += n > 0 && n_hits == n;
-    counts->lookups += n;
-    counts->hits += n_hits;
-    counts->misses += n - n_hits;
-}
-
-/* The n different experts of an event; the pool may be smaller than n or have empty slots. Those
- * present go to the front first, so that none of them is last when the misses are inserted. */
-static void place_event(struct lane *lane, struct tally *tally, const moe_expert *expert,
-                        uint32_t n)
-{
-    uint32_t n_hits = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        uint64_t found = find(lane->stack, lane->highs, expert[i]);
-        if (found) {
-            lane->stack = to_front(lane->stack, span(found), expert[i]);
-            n_hits++;
-        }
-    }
-    uint32_t room = lane->ways - n_hits;
-    for (uint32_t i = 0; i < n; i++) {
-        if (room == 0 && !find(lane->stack, lane->highs, expert[i]))
-            tally->counts.dropped_fills++;
-        else
-            room -= !place(lane, tally, expert[i]);
-    }
-    count_event(&tally->counts, n_hits, n);
-}
-
-/* A missed expert where hits stay where they are; false: every slot must stay. */
-static bool insert_fixed(struct lane *lane, enum order order, struct moe_arrivals *arrivals,
-                         moe_expert expert)
-{
-    struct moe_clock_lane clock = clock_of(lane);
-    uint64_t empty = lowest(find(lane->stack, lane->highs, EMPTY));
-    if (order == ARRIVAL) {
-        if (!moe_arrivals_insert(arrivals, lane->highs, expert, 1))
-            return false;
-        lane->stack = arrivals->stack;
-        return true;
-    }
-    if (empty) { /* the lowest free slot, and the hand stays */
-        lane->stack ^= (lane->stack ^ expert * ONES) & ((empty << 1) - (empty >> 7));
-        arrivals->pinned |= empty;
-        return true;
-    }
-    uint64_t slot =
-        moe_clock_insert(&clock, lane->highs, lane->highs & ~arrivals->pinned, expert, 1);
-    keep_clock(lane, &clock);
-    arrivals->pinned |= slot;
-    return slot != 0;
-}
-
-/* As place_event, in those orders; under the access contract of one expert, without the event. */
-static uint32_t place_fixed(struct lane *lane, struct tally *tally, enum order order,
-                            const moe_expert *expert, uint32_t n)
-{
-    struct moe_arrivals arrivals = {lane->stack, 0};
-    uint32_t n_hits = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        uint64_t found = find(lane->stack, lane->highs, expert[i]);
-        if (!found)
-            continue;
-        arrivals.pinned |= lowest(found);
-        lane->marks |= lowest(found);
-        tally->first_hits += lane->unused[expert[i]];
-        lane->unused[expert[i]] = 0;
-        n_hits++;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        if (find(lane->stack, lane->highs, expert[i]))
-            continue;
-        if (!insert_fixed(lane, order, &arrivals, expert[i])) {
-            tally->counts.dropped_fills++;
-            continue;
-        }
-        tally->counts.fills++;
-        tally->counts.evictions += lane->full;
-        lane->unused[expert[i]] = 1;
-        lane->full = is_full(lane);
-    }
-    return n_hits;
-}
-
-/* Any rows of one layer; stride is the distance between the rows of two tokens. */
-static void long_way(struct moe_fast *f, struct lane *lane, const moe_expert *row, uint64_t n_rows,
-                     size_t stride)
-{
-    struct tally *tally = &lane->tally[f->phase];
-    uint32_t n = 0, n_hits = 0;
-    for (uint64_t t = 0; t < n_rows; t++, row += stride)
-        for (uint32_t k = 0; k < f->top_k && row[k] != MOE_NO_EXPERT; k++) {
-            if (f->contract == MOE_CONTRACT_ACCESS) {
-                n_hits += f->order == RECENCY ? place(lane, tally, row[k])
-                                              : place_fixed(lane, tally, f->order, row + k, 1);
-                n++;
-            } else if (!f->seen[row[k]]) {
-                f->seen[row[k]] = 1;
-                f->event[n++] = row[k];
-            }
-        }
-    if (f->contract == MOE_CONTRACT_ACCESS) {
-        count_event(&tally->counts, n_hits, n);
-        return;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        f->seen[f->event[i]] = 0;
-    if (f->order == RECENCY)
-        place_event(lane, tally, f->event, n);
-    else
-        count_event(&tally->counts, place_fixed(lane, tally, f->order, f->event, n), n);
-}
-
-/* One token through all layers; inlined with a constant top_k and event where that pays. */
-static inline __attribute__((always_inline)) void
-token(struct moe_fast *f, const moe_expert *rows, uint32_t top_k, bool event, enum order order)
-{
-    uint32_t phase = f->phase;
-    struct lane *stop = f->lane + f->n_lanes;
-    for (struct lane *lane = f->lane; lane < stop; lane++) {
-        const moe_expert *row = rows + (size_t)lane->layer * top_k;
-        if (!lane->full || row[top_k - 1] == MOE_NO_EXPERT)
-            long_way(f, lane, row, 1, 0);
-        else if (!event)
-            access_row(lane, &lane->tally[phase], row, top_k, order);
-        else if (order != RECENCY)
-            fixed_row(lane, &lane->tally[phase], row, top_k, order);
-        else if (lane->ways >= top_k)
-            event_row(lane, &lane->tally[phase], row, top_k, false);
-        else
-            event_row(lane, &lane->tally[phase], row, top_k, true);
-    }
-}
-
-static inline __attribute__((always_inline)) void
-token_in(struct moe_fast *f, const moe_expert *rows, bool event, enum order order)
-{
-    if (f->top_k != 2)
-        token(f, rows, f->top_k, event, order);
-    else if (event)
-        token(f, rows, 2, true, order);
-    else
-        token(f, rows, 2, false, order);
-}
-
-/* Experts used in one phase may be evicted in the other. */
-static void change_phase(struct moe_fast *f, uint32_t phase)
-{
-    for (uint32_t i = 0; i < f->n_lanes; i++) {
-        uint32_t n = count_used(&f->lane[i]);
-        f->lane[i].tally[f->phase].first_hits -= n;
-        f->lane[i].tally[phase].first_hits += n;
-    }
-    f->phase = phase;
-}
-
-void moe_fast_step(struct moe_fast *f, const struct moe_tokens *tokens, uint64_t begin,
-                   uint64_t end)
-{
-    size_t stride = (size_t)f->geometry->n_layers * f->top_k;
-    const moe_expert *rows = tokens->expert + begin * stride;
-    bool event = f->contract == MOE_CONTRACT_EVENT;
-    if (tokens->phase[begin] != f->phase)
-        change_phase(f, tokens->phase[begin]);
-    if (end - begin > 1 || f->top_k > MAX_TOP_K)
-        for (uint32_t i = 0; i < f->n_lanes; i++)
-            long_way(f, &f->lane[i], rows + (size_t)f->lane[i].layer * f->top_k, end - begin,
-                     stride);
-    else if (f->order == RECENCY)
-        token_in(f, rows, event, RECENCY);
-    else if (f->order == ARRIVAL)
-        token_in(f, rows, event, ARRIVAL);
-    else
-        token_in(f, rows, event, CLOCK);
-}
-
-/* N_ORDERS: another policy. */
-static enum order order_of(const struct moe_policy_spec *policy)
-{
-    uint32_t order = RECENCY;
-    while (order < N_ORDERS && policy->ops != order_policies[order])
+    uint32_t order = 0;
+    while (order < MOE_FAST_ORDERS && policy->ops != order_policies[order])
         order++;
-    return (enum order)order;
+    return (enum moe_fast_order)order;
 }
 
 bool moe_fast_supports(const struct moe_geometry *geometry, const struct moe_policy_spec *policy,
                        const struct moe_replay_options *options)
 {
-    if (order_of(policy) == N_ORDERS || options->generic || options->compare_log ||
+    if (order_of(policy) == MOE_FAST_ORDERS || options->generic || options->compare_log ||
         (options->admission && strcmp(options->admission->ops->name, "always") != 0) ||
         (options->reroute && moe_reroute_is_lossy(options->reroute)) ||
-        geometry->n_experts > MAX_EXPERTS)
-        return false;
-    uint32_t n_covered = 0;
-    for (uint32_t i = 0; i < geometry->n_layers; i++)
-        n_covered += geometry->pool_of_layer[i] >= 0;
-    if (n_covered != geometry->n_pools) /* a pool that several layers share */
+        (uint64_t)geometry->n_layers * geometry->n_experts > MAX_KEYS)
         return false;
     for (uint32_t p = 0; p < geometry->n_pools; p++)
-        if (geometry->pool[p].bytes > 0 || geometry->pool[p].n_slots > MAX_WAYS ||
-            geometry->pool[p].n_slots == 0)
+        if (geometry->pool[p].bytes > 0 || geometry->pool[p].n_slots == 0)
             return false;
     return true;
-}
-
-static void set_lane(struct lane *lane, uint32_t layer, uint32_t ways)
-{
-    lane->layer = layer;
-    lane->ways = ways;
-    lane->highs = HIGHS >> (64 - 8 * ways);
-    lane->from = lane->highs;
-    lane->stack = UINT64_MAX; /* EMPTY in every byte */
 }
 
 enum moe_status moe_fast_new(struct moe_fast **out, const struct moe_geometry *geometry,
@@ -442,21 +47,16 @@ enum moe_status moe_fast_new(struct moe_fast **out, const struct moe_geometry *g
     struct moe_fast *f = calloc(1, sizeof *f);
     if (!f)
         return moe_fail_memory(err, "a replay");
-    f->geometry = geometry;
-    f->top_k = top_k;
-    f->contract = contract;
-    f->order = order_of(policy);
-    f->lane = calloc(geometry->n_pools + 1u, sizeof *f->lane);
-    f->event = calloc(geometry->n_experts + 1u, sizeof *f->event);
-    f->seen = calloc(geometry->n_experts + 1u, sizeof *f->seen);
-    if (!f->lane || !f->event || !f->seen) {
+    f->task = (struct moe_fast_task){
+        .geometry = geometry, .order = order_of(policy), .contract = contract, .top_k = top_k};
+    f->task.event.expert = calloc(geometry->n_experts + 1u, sizeof *f->task.event.expert);
+    f->task.event.seen = calloc(geometry->n_experts + 1u, sizeof *f->task.event.seen);
+    f->kind = moe_fast_is_narrow(&f->task) ? &moe_fast_narrow : &moe_fast_wide;
+    if (f->task.event.expert && f->task.event.seen)
+        f->state = f->kind->create(&f->task);
+    if (!f->state) {
         moe_fast_free(f);
         return moe_fail_memory(err, "a replay");
-    }
-    for (uint32_t layer = 0; layer < geometry->n_layers; layer++) {
-        int32_t pool = geometry->pool_of_layer[layer];
-        if (pool >= 0)
-            set_lane(&f->lane[f->n_lanes++], layer, geometry->pool[pool].n_slots);
     }
     *out = f;
     return MOE_OK;
@@ -466,61 +66,40 @@ void moe_fast_free(struct moe_fast *f)
 {
     if (!f)
         return;
-    free(f->lane);
-    free(f->event);
-    free(f->seen);
+    if (f->state)
+        f->kind->destroy(f->state);
+    free(f->task.event.expert);
+    free(f->task.event.seen);
     free(f);
 }
 
 void moe_fast_clear(struct moe_fast *f)
 {
-    for (uint32_t i = 0; i < f->n_lanes; i++) {
-        struct lane *lane = &f->lane[i];
-        lane->tally[f->phase].first_hits -= count_used(lane);
-        lane->stack = UINT64_MAX; /* EMPTY in every byte */
-        lane->marks = 0;
-        lane->from = lane->highs;
-        lane->full = false;
-    }
+    f->kind->clear(f->state);
 }
 
-/* Counters of the rows that took the short way. */
-static void add_short_rows(struct moe_counts *counts, const struct moe_fast *f,
-                           const struct lane *lane, const struct tally *tally)
+void moe_fast_step(struct moe_fast *f, const struct moe_tokens *tokens, uint64_t begin,
+                   uint64_t end)
 {
-    uint32_t k = f->top_k;
-    uint32_t n_kept = f->contract == MOE_CONTRACT_EVENT && lane->ways < k ? lane->ways : k;
-    for (uint32_t h = 0; h <= n_kept && h <= MAX_TOP_K; h++) {
-        uint64_t rows = tally->rows_by_hits[h];
-        counts->events += rows;
-        counts->any_hit_events += h > 0 ? rows : 0;
-        counts->all_hit_events += h == k ? rows : 0;
-        counts->lookups += rows * k;
-        counts->hits += rows * h;
-        counts->misses += rows * (k - h);
-        counts->fills += rows * (n_kept - h);
-        counts->evictions += rows * (n_kept - h); /* the pool was full */
-        counts->dropped_fills += rows * (k - n_kept);
-    }
-}
-
-static struct moe_counts lane_counts(const struct moe_fast *f, const struct lane *lane,
-                                     uint32_t phase)
-{
-    const struct tally *tally = &lane->tally[phase];
-    struct moe_counts counts = tally->counts;
-    add_short_rows(&counts, f, lane, tally);
-    uint64_t used_evictions = tally->first_hits - (phase == f->phase ? count_used(lane) : 0);
-    counts.useless_fills = counts.evictions - used_evictions;
-    if (f->geometry->expert_bytes)
-        counts.fill_bytes = counts.fills * f->geometry->expert_bytes[lane->layer];
-    return counts;
+    f->kind->step(f->state, tokens, begin, end);
 }
 
 struct moe_counts moe_fast_counts(const struct moe_fast *f, uint32_t layer, enum moe_phase phase)
 {
-    for (uint32_t i = 0; i < f->n_lanes; i++)
-        if (f->lane[i].layer == layer)
-            return lane_counts(f, &f->lane[i], phase);
-    return (struct moe_counts){0};
+    return f->kind->counts(f->state, layer, phase);
+}
+
+void moe_fast_collect(struct moe_fast_task *task, const moe_expert *row, uint64_t n_rows,
+                      size_t stride)
+{
+    struct moe_fast_event *event = &task->event;
+    event->n = 0;
+    for (uint64_t t = 0; t < n_rows; t++, row += stride)
+        for (uint32_t k = 0; k < task->top_k && row[k] != MOE_NO_EXPERT; k++)
+            if (!event->seen[row[k]]) {
+                event->seen[row[k]] = 1;
+                event->expert[event->n++] = row[k];
+            }
+    for (uint32_t i = 0; i < event->n; i++)
+        event->seen[event->expert[i]] = 0;
 }

@@ -1,10 +1,5 @@
-/* Specialised replay: LRU, FIFO and clock, one pool a layer of at most 8 slots, at most 255
- * experts, every miss admitted. Gives the same counters as the generic path
- * (tests/unit/test_replay_fast.c).
- *
- * A pool's order is one 64-bit word, one byte an expert: of LRU the most recent lowest, so that
- * finding an expert, moving it to the front and dropping the last are a few operations without a
- * branch; of FIFO and clock: replay_order.h. */
+/* Specialised replay of LRU, FIFO and clock where every miss is admitted and no pool is limited by
+ * bytes. Gives the same counters as the generic path (tests/unit/test_replay_fast.c). */
 #ifndef MOELAB_SIM_REPLAY_FAST_H
 #define MOELAB_SIM_REPLAY_FAST_H
 

@@ -19,7 +19,7 @@ static inline uint64_t moe_arrivals_insert(struct moe_arrivals *a, uint64_t high
 {
     uint64_t free = highs & ~a->pinned;
     uint64_t bytes = ((uint64_t)2 << (63 - __builtin_clzll(free | 1))) - 1;
-    bytes = wanted && free ? bytes : 0;
+    bytes &= (0 - wanted) & (0 - (uint64_t)(free != 0)); /* of ?: compilers make a branch here */
     a->stack ^= (a->stack ^ (a->stack << 8 | expert)) & bytes;
     a->pinned = (a->pinned & ~bytes) | ((a->pinned & bytes) << 8 & bytes) | (bytes & 0x80);
     return bytes;

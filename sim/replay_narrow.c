@@ -1,0 +1,475 @@
+/* The specialised replay of pools of at most 8 slots, one a layer: a pool's order is one 64-bit
+ * word, one byte an expert. Of LRU the most recent is lowest, so that finding an expert, moving it
+ * to the front and dropping the last are a few operations without a branch; of FIFO and clock:
+ * replay_order.h. */
+#include "sim/replay_kind.h"
+#include "sim/replay_order.h"
+
+#include <stdlib.h>
+
+enum { MAX_WAYS = 8, MAX_EXPERTS = 255, MAX_TOP_K = 8, EMPTY = 0xff };
+
+/* Short names of what is told apart in every inner loop. */
+enum order { RECENCY = MOE_FAST_RECENCY, ARRIVAL = MOE_FAST_ARRIVAL, CLOCK = MOE_FAST_CLOCK };
+
+#define ONES  0x0101010101010101u
+#define HIGHS 0x8080808080808080u
+
+/* Counters of one layer and phase. Rows that take the short way only note how many of their K
+ * experts hit; the rest follows, because their pool was full. Useless fills follow from
+ * `first_hits`: of the experts evicted, as many had a use as had a first hit and are not in the
+ * pool any more. */
+struct tally {
+    uint64_t rows_by_hits[MAX_TOP_K + 1]; /* short way */
+    uint64_t
+        first_hits; /* both ways; plus those in the pool when the phase came, minus when it went */
+    struct moe_counts counts; /* long way */
+};
+
+/* A layer with a pool. Byte i of `stack` is the expert used i-th last (lru), that came in i-th last
+ * (fifo), or that lies in slot i (clock). The pool holds those in the lowest `ways` bytes; what
+ * lies above is stale and masked out by `highs`. */
+struct lane {
+    uint64_t stack;
+    uint64_t highs; /* high bit of each byte that is a way */
+    uint32_t layer, ways;
+    uint64_t marks, from; /* of the clock: replay_order.h */
+    bool full;
+    struct tally tally[2];
+    uint8_t unused[256]; /* [expert] 1: not asked for since its fill */
+};
+
+struct narrow {
+    struct moe_fast_task *task;
+    uint32_t phase; /* of the step under way */
+    uint32_t n_lanes;
+    struct lane lane[]; /* [n_lanes] */
+};
+
+/* High bit set of the byte of the pool that holds the expert, 0 if none does. Bits above a true one
+ * may be false, so only the lowest counts. */
+static inline uint64_t find(uint64_t stack, uint64_t highs, moe_expert expert)
+{
+    uint64_t x = stack ^ expert * ONES;
+    return (x - ONES) & ~x & highs;
+}
+
+/* Bytes from the front up to the one found; all of them when none was found. */
+static inline uint64_t span(uint64_t found)
+{
+    return found ^ (found - 1);
+}
+
+/* Shifts the bytes of a span up by one and puts the expert in front. */
+static inline uint64_t to_front(uint64_t stack, uint64_t bytes, moe_expert expert)
+{
+    return stack ^ ((stack ^ (stack << 8 | expert)) & bytes);
+}
+
+static inline struct moe_clock_lane clock_of(const struct lane *lane)
+{
+    return (struct moe_clock_lane){lane->stack, lane->marks, lane->from};
+}
+
+static inline void keep_clock(struct lane *lane, const struct moe_clock_lane *clock)
+{
+    lane->stack = clock->content;
+    lane->marks = clock->marks;
+    lane->from = clock->from;
+}
+
+/* The lowest bit alone; 0 of 0. */
+static inline uint64_t lowest(uint64_t bits)
+{
+    return bits & (0 - bits);
+}
+
+/* Access contract: one expert after the other. */
+static inline __attribute__((always_inline)) void access_row(struct lane *lane, struct tally *tally,
+                                                             const moe_expert *row, uint32_t top_k,
+                                                             enum order order)
+{
+    uint64_t stack = lane->stack, highs = lane->highs;
+    struct moe_clock_lane clock = clock_of(lane);
+    uint32_t n_hits = 0, first_hits = 0;
+    for (uint32_t k = 0; k < top_k; k++) {
+        uint64_t found = find(order == CLOCK ? clock.content : stack, highs, row[k]);
+        uint32_t hit = found != 0;
+        first_hits += lane->unused[row[k]] & hit;
+        lane->unused[row[k]] = (uint8_t)(hit ^ 1);
+        if (order == RECENCY)
+            stack = to_front(stack, span(found), row[k]);
+        else if (order == ARRIVAL)
+            stack = to_front(stack, (uint64_t)hit - 1, row[k]);
+        else {
+            moe_clock_insert(&clock, highs, highs, row[k], hit ^ 1);
+            clock.marks |= lowest(found);
+        }
+        n_hits += hit;
+    }
+    lane->stack = stack;
+    if (order == CLOCK)
+        keep_clock(lane, &clock);
+    tally->rows_by_hits[n_hits]++;
+    tally->first_hits += first_hits;
+}
+
+/* Event contract, where hits stay where they are: those of the event must stay, and each miss takes
+ * a place that need not. */
+static inline __attribute__((always_inline)) void fixed_row(struct lane *lane, struct tally *tally,
+                                                            const moe_expert *row, uint32_t top_k,
+                                                            enum order order)
+{
+    struct moe_arrivals arrivals = {lane->stack, 0};
+    struct moe_clock_lane clock = clock_of(lane);
+    uint32_t hit[MAX_TOP_K], n_hits = 0, first_hits = 0;
+    uint64_t pinned = 0;
+    for (uint32_t k = 0; k < top_k; k++) {
+        uint64_t found = find(lane->stack, lane->highs, row[k]);
+        hit[k] = found != 0;
+        pinned |= lowest(found);
+        n_hits += hit[k];
+        first_hits += lane->unused[row[k]] & hit[k];
+        lane->unused[row[k]] = (uint8_t)(hit[k] ^ 1);
+    }
+    clock.marks |= pinned;
+    arrivals.pinned = pinned;
+    for (uint32_t k = 0; k < top_k; k++) {
+        if (order == ARRIVAL)
+            moe_arrivals_insert(&arrivals, lane->highs, row[k], hit[k] ^ 1);
+        else
+            pinned |=
+                moe_clock_insert(&clock, lane->highs, lane->highs & ~pinned, row[k], hit[k] ^ 1);
+    }
+    if (order == ARRIVAL)
+        lane->stack = arrivals.stack;
+    else
+        keep_clock(lane, &clock);
+    tally->rows_by_hits[n_hits]++;
+    tally->first_hits += first_hits;
+}
+
+/* Event contract: all experts are looked for in the stack as it is before the event, so that the
+ * searches need not wait for each other. Moving expert i to the front pushes those of the later
+ * ones that lay before it one byte up. narrow: the pool is smaller than K; the misses that find
+ * no room besides the hits are not kept. */
+static inline __attribute__((always_inline)) void event_row(struct lane *lane, struct tally *tally,
+                                                            const moe_expert *row, uint32_t top_k,
+                                                            bool narrow)
+{
+    uint64_t bytes[MAX_TOP_K], keep[MAX_TOP_K], stack = lane->stack;
+    uint32_t hit[MAX_TOP_K], n_hits = 0, first_hits = 0;
+    for (uint32_t k = 0; k < top_k; k++) {
+        uint64_t found = find(stack, lane->highs, row[k]);
+        bytes[k] = span(found);
+        hit[k] = found != 0;
+        n_hits += hit[k];
+    }
+    for (uint32_t k = 0, room = lane->ways - n_hits; k < top_k; k++) {
+        keep[k] = !narrow || hit[k] || room > 0 ? UINT64_MAX : 0;
+        room -= keep[k] && !hit[k];
+    }
+    for (uint32_t k = 0; k < top_k; k++) {
+        first_hits += lane->unused[row[k]] & hit[k];
+        lane->unused[row[k]] = (uint8_t)(hit[k] ^ 1);
+        bytes[k] &= keep[k];
+        stack = to_front(stack, bytes[k], row[k]);
+        for (uint32_t j = k + 1; j < top_k; j++)
+            bytes[j] |= (bytes[j] << 8 | 0xff) & bytes[k];
+    }
+    lane->stack = stack;
+    tally->rows_by_hits[n_hits]++;
+    tally->first_hits += first_hits;
+}
+
+/* Experts in the pool that were asked for since their fill. */
+static uint32_t count_used(const struct lane *lane)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < lane->ways; i++) {
+        uint32_t expert = lane->stack >> 8 * i & 0xff;
+        n += expert != EMPTY && !lane->unused[expert];
+    }
+    return n;
+}
+
+static bool is_full(const struct lane *lane)
+{
+    return (lane->stack >> 8 * (lane->ways - 1) & 0xff) != EMPTY;
+}
+
+/* One expert: found or inserted, with every counter. Returns whether it was found. */
+static bool place(struct lane *lane, struct tally *tally, moe_expert expert)
+{
+    uint64_t found = find(lane->stack, lane->highs, expert);
+    tally->counts.fills += !found;
+    tally->counts.evictions += !found && lane->full;
+    tally->first_hits += found && lane->unused[expert];
+    lane->unused[expert] = !found;
+    lane->stack = to_front(lane->stack, span(found), expert);
+    lane->full = is_full(lane);
+    return found;
+}
+
+/* The n different experts of an event; the pool may be smaller than n or have empty slots. Those
+ * present go to the front first, so that none of them is last when the misses are inserted. */
+static void place_event(struct lane *lane, struct tally *tally, const moe_expert *expert,
+                        uint32_t n)
+{
+    uint32_t n_hits = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t found = find(lane->stack, lane->highs, expert[i]);
+        if (found) {
+            lane->stack = to_front(lane->stack, span(found), expert[i]);
+            n_hits++;
+        }
+    }
+    uint32_t room = lane->ways - n_hits;
+    for (uint32_t i = 0; i < n; i++) {
+        if (room == 0 && !find(lane->stack, lane->highs, expert[i]))
+            tally->counts.dropped_fills++;
+        else
+            room -= !place(lane, tally, expert[i]);
+    }
+    moe_fast_count(&tally->counts, n_hits, n);
+}
+
+/* A missed expert where hits stay where they are; false: every slot must stay. */
+static bool insert_fixed(struct lane *lane, enum order order, struct moe_arrivals *arrivals,
+                         moe_expert expert)
+{
+    struct moe_clock_lane clock = clock_of(lane);
+    uint64_t empty = lowest(find(lane->stack, lane->highs, EMPTY));
+    if (order == ARRIVAL) {
+        if (!moe_arrivals_insert(arrivals, lane->highs, expert, 1))
+            return false;
+        lane->stack = arrivals->stack;
+        return true;
+    }
+    if (empty) { /* the lowest free slot, and the hand stays */
+        lane->stack ^= (lane->stack ^ expert * ONES) & ((empty << 1) - (empty >> 7));
+        arrivals->pinned |= empty;
+        return true;
+    }
+    uint64_t slot =
+        moe_clock_insert(&clock, lane->highs, lane->highs & ~arrivals->pinned, expert, 1);
+    keep_clock(lane, &clock);
+    arrivals->pinned |= slot;
+    return slot != 0;
+}
+
+/* As place_event, in those orders; under the access contract of one expert, without the event. */
+static uint32_t place_fixed(struct lane *lane, struct tally *tally, enum order order,
+                            const moe_expert *expert, uint32_t n)
+{
+    struct moe_arrivals arrivals = {lane->stack, 0};
+    uint32_t n_hits = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t found = find(lane->stack, lane->highs, expert[i]);
+        if (!found)
+            continue;
+        arrivals.pinned |= lowest(found);
+        lane->marks |= lowest(found);
+        tally->first_hits += lane->unused[expert[i]];
+        lane->unused[expert[i]] = 0;
+        n_hits++;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (find(lane->stack, lane->highs, expert[i]))
+            continue;
+        if (!insert_fixed(lane, order, &arrivals, expert[i])) {
+            tally->counts.dropped_fills++;
+            continue;
+        }
+        tally->counts.fills++;
+        tally->counts.evictions += lane->full;
+        lane->unused[expert[i]] = 1;
+        lane->full = is_full(lane);
+    }
+    return n_hits;
+}
+
+/* Any rows of one layer; stride is the distance between the rows of two tokens. */
+static void long_way(struct narrow *f, struct lane *lane, const moe_expert *row, uint64_t n_rows,
+                     size_t stride)
+{
+    struct moe_fast_task *task = f->task;
+    const struct moe_fast_event *event = &task->event;
+    struct tally *tally = &lane->tally[f->phase];
+    enum order order = (enum order)task->order;
+    uint32_t n = 0, n_hits = 0;
+    if (task->contract == MOE_CONTRACT_EVENT) {
+        moe_fast_collect(task, row, n_rows, stride);
+        if (order == RECENCY)
+            place_event(lane, tally, event->expert, event->n);
+        else
+            moe_fast_count(&tally->counts, place_fixed(lane, tally, order, event->expert, event->n),
+                           event->n);
+        return;
+    }
+    for (uint64_t t = 0; t < n_rows; t++, row += stride)
+        for (uint32_t k = 0; k < task->top_k && row[k] != MOE_NO_EXPERT; k++, n++)
+            n_hits += order == RECENCY ? place(lane, tally, row[k])
+                                       : place_fixed(lane, tally, order, row + k, 1);
+    moe_fast_count(&tally->counts, n_hits, n);
+}
+
+/* One token through all layers; inlined with a constant top_k and event where that pays. */
+static inline __attribute__((always_inline)) void
+token(struct narrow *f, const moe_expert *rows, uint32_t top_k, bool event, enum order order)
+{
+    uint32_t phase = f->phase;
+    struct lane *stop = f->lane + f->n_lanes;
+    for (struct lane *lane = f->lane; lane < stop; lane++) {
+        const moe_expert *row = rows + (size_t)lane->layer * top_k;
+        if (!lane->full || row[top_k - 1] == MOE_NO_EXPERT)
+            long_way(f, lane, row, 1, 0);
+        else if (!event)
+            access_row(lane, &lane->tally[phase], row, top_k, order);
+        else if (order != RECENCY)
+            fixed_row(lane, &lane->tally[phase], row, top_k, order);
+        else if (lane->ways >= top_k)
+            event_row(lane, &lane->tally[phase], row, top_k, false);
+        else
+            event_row(lane, &lane->tally[phase], row, top_k, true);
+    }
+}
+
+static inline __attribute__((always_inline)) void token_in(struct narrow *f, const moe_expert *rows,
+                                                           bool event, enum order order)
+{
+    if (f->task->top_k != 2)
+        token(f, rows, f->task->top_k, event, order);
+    else if (event)
+        token(f, rows, 2, true, order);
+    else
+        token(f, rows, 2, false, order);
+}
+
+/* Experts used in one phase may be evicted in the other. */
+static void change_phase(struct narrow *f, uint32_t phase)
+{
+    for (uint32_t i = 0; i < f->n_lanes; i++) {
+        uint32_t n = count_used(&f->lane[i]);
+        f->lane[i].tally[f->phase].first_hits -= n;
+        f->lane[i].tally[phase].first_hits += n;
+    }
+    f->phase = phase;
+}
+
+static void step(void *state, const struct moe_tokens *tokens, uint64_t begin, uint64_t end)
+{
+    struct narrow *f = state;
+    const struct moe_fast_task *task = f->task;
+    size_t stride = (size_t)task->geometry->n_layers * task->top_k;
+    const moe_expert *rows = tokens->expert + begin * stride;
+    bool event = task->contract == MOE_CONTRACT_EVENT;
+    if (tokens->phase[begin] != f->phase)
+        change_phase(f, tokens->phase[begin]);
+    if (end - begin > 1 || task->top_k > MAX_TOP_K)
+        for (uint32_t i = 0; i < f->n_lanes; i++)
+            long_way(f, &f->lane[i], rows + (size_t)f->lane[i].layer * task->top_k, end - begin,
+                     stride);
+    else if (task->order == MOE_FAST_RECENCY)
+        token_in(f, rows, event, RECENCY);
+    else if (task->order == MOE_FAST_ARRIVAL)
+        token_in(f, rows, event, ARRIVAL);
+    else
+        token_in(f, rows, event, CLOCK);
+}
+
+bool moe_fast_is_narrow(const struct moe_fast_task *task)
+{
+    const struct moe_geometry *geometry = task->geometry;
+    uint32_t n_covered = 0;
+    for (uint32_t i = 0; i < geometry->n_layers; i++)
+        n_covered += geometry->pool_of_layer[i] >= 0;
+    if (n_covered != geometry->n_pools) /* a pool that several layers share */
+        return false;
+    for (uint32_t p = 0; p < geometry->n_pools; p++)
+        if (geometry->pool[p].n_slots > MAX_WAYS)
+            return false;
+    return geometry->n_experts <= MAX_EXPERTS;
+}
+
+static void set_lane(struct lane *lane, uint32_t layer, uint32_t ways)
+{
+    lane->layer = layer;
+    lane->ways = ways;
+    lane->highs = HIGHS >> (64 - 8 * ways);
+    lane->from = lane->highs;
+    lane->stack = UINT64_MAX; /* EMPTY in every byte */
+}
+
+static void *create(struct moe_fast_task *task)
+{
+    const struct moe_geometry *geometry = task->geometry;
+    struct narrow *f = calloc(1, sizeof *f + geometry->n_pools * sizeof *f->lane);
+    if (!f)
+        return NULL;
+    f->task = task;
+    for (uint32_t layer = 0; layer < geometry->n_layers; layer++) {
+        int32_t pool = geometry->pool_of_layer[layer];
+        if (pool >= 0)
+            set_lane(&f->lane[f->n_lanes++], layer, geometry->pool[pool].n_slots);
+    }
+    return f;
+}
+
+static void clear(void *state)
+{
+    struct narrow *f = state;
+    for (uint32_t i = 0; i < f->n_lanes; i++) {
+        struct lane *lane = &f->lane[i];
+        lane->tally[f->phase].first_hits -= count_used(lane);
+        lane->stack = UINT64_MAX; /* EMPTY in every byte */
+        lane->marks = 0;
+        lane->from = lane->highs;
+        lane->full = false;
+    }
+}
+
+/* Counters of the rows that took the short way. */
+static void add_short_rows(struct moe_counts *counts, const struct narrow *f,
+                           const struct lane *lane, const struct tally *tally)
+{
+    uint32_t k = f->task->top_k;
+    uint32_t n_kept = f->task->contract == MOE_CONTRACT_EVENT && lane->ways < k ? lane->ways : k;
+    for (uint32_t h = 0; h <= n_kept && h <= MAX_TOP_K; h++) {
+        uint64_t rows = tally->rows_by_hits[h];
+        counts->events += rows;
+        counts->any_hit_events += h > 0 ? rows : 0;
+        counts->all_hit_events += h == k ? rows : 0;
+        counts->lookups += rows * k;
+        counts->hits += rows * h;
+        counts->misses += rows * (k - h);
+        counts->fills += rows * (n_kept - h);
+        counts->evictions += rows * (n_kept - h); /* the pool was full */
+        counts->dropped_fills += rows * (k - n_kept);
+    }
+}
+
+static struct moe_counts lane_counts(const struct narrow *f, const struct lane *lane,
+                                     uint32_t phase)
+{
+    const struct tally *tally = &lane->tally[phase];
+    struct moe_counts counts = tally->counts;
+    add_short_rows(&counts, f, lane, tally);
+    uint64_t used_evictions = tally->first_hits - (phase == f->phase ? count_used(lane) : 0);
+    counts.useless_fills = counts.evictions - used_evictions;
+    if (f->task->geometry->expert_bytes)
+        counts.fill_bytes = counts.fills * f->task->geometry->expert_bytes[lane->layer];
+    return counts;
+}
+
+static struct moe_counts counts(const void *state, uint32_t layer, enum moe_phase phase)
+{
+    const struct narrow *f = state;
+    for (uint32_t i = 0; i < f->n_lanes; i++)
+        if (f->lane[i].layer == layer)
+            return lane_counts(f, &f->lane[i], phase);
+    return (struct moe_counts){0};
+}
+
+const struct moe_fast_kind moe_fast_narrow = {
+    .create = create, .destroy = free, .clear = clear, .step = step, .counts = counts};
