@@ -17,6 +17,9 @@ enum { DEFAULT_TOKENS = 100000, GRID_TOKENS = 10000, DEFAULT_REPEATS = 7, MAX_RE
 /* A case that took this long is not repeated further. */
 #define SLOW_NS 5000000000u
 
+static const uint32_t memory_ways[] = {1, 2, 4, 8};
+enum { N_WAYS = sizeof memory_ways / sizeof *memory_ways, CASES_OF_WAYS = 4 };
+
 /* What a case works on; each uses what it needs. */
 struct subject {
     const struct moe_trace *trace;
@@ -66,6 +69,7 @@ enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, dou
                                   .spread = (value[n - 1] - value[0]) / median};
     row->read_share = amount ? median / bench->rows[0].value : NAN;
     snprintf(row->name, sizeof row->name, "%s", name);
+    moe_progress_update(&bench->progress, bench->n_rows);
     return MOE_OK;
 }
 
@@ -163,7 +167,7 @@ static enum moe_status bench_replay(struct moe_bench *bench, struct subject *sub
                                            &subject->geometry, err);
     if (s)
         return s;
-    for (int i = 0; i < 4 && !s; i++) {
+    for (int i = 0; i < CASES_OF_WAYS && !s; i++) {
         subject->replay = (struct moe_replay_options){
             .contract = i % 2 ? MOE_CONTRACT_ACCESS : MOE_CONTRACT_EVENT, .generic = i >= 2};
         snprintf(name, sizeof name, "replay lru %s %s%s", geometry, i % 2 ? "access" : "event",
@@ -187,15 +191,14 @@ static enum moe_status make_trace(uint64_t tokens, struct moe_trace *trace, stru
 static enum moe_status bench_memory(struct moe_bench *bench, struct subject *subject,
                                     uint64_t tokens, struct moe_err *err)
 {
-    static const uint32_t ways[] = {1, 2, 4, 8};
     struct moe_trace trace;
     enum moe_status s = make_trace(tokens, &trace, err);
     if (s)
         return s;
     subject->trace = &trace;
     s = moe_bench_measure(bench, "read the trace", NAN, run_read, subject, err);
-    for (size_t i = 0; i < sizeof ways / sizeof *ways && !s; i++)
-        s = bench_replay(bench, subject, ways[i], err);
+    for (size_t i = 0; i < N_WAYS && !s; i++)
+        s = bench_replay(bench, subject, memory_ways[i], err);
     subject->trace = NULL;
     moe_trace_release(&trace);
     return s;
@@ -216,6 +219,30 @@ static enum moe_status bench_grid(struct moe_bench *bench, struct subject *subje
     return s;
 }
 
+static enum moe_status run_cases(struct moe_bench *bench, struct subject *subject,
+                                 const struct moe_bench_options *options, struct moe_err *err)
+{
+    enum moe_status s =
+        bench_memory(bench, subject, options->tokens ? options->tokens : DEFAULT_TOKENS, err);
+    if (!s)
+        s = bench_grid(bench, subject, err);
+    if (!s && options->policies && *options->policies)
+        s = moe_bench_policies(bench, options, err);
+    if (!s && options->stream_path)
+        s = moe_bench_measure(bench, "replay lru streamed from HDF5, event", NAN, run_stream,
+                              subject, err);
+    if (!s && options->simulate)
+        s = moe_bench_measure(bench, "timed simulation", NAN, run_simulate, subject, err);
+    return s;
+}
+
+/* Of reading the trace, the grid, and those of run_cases. */
+static uint32_t count_cases(const struct moe_bench_options *options)
+{
+    return 2 + N_WAYS * CASES_OF_WAYS + moe_bench_policy_rows(options) +
+           (options->stream_path != NULL) + (options->simulate != NULL);
+}
+
 enum moe_status moe_bench_sim(const struct moe_bench_options *options, struct moe_bench_row *rows,
                               uint32_t *n_rows, struct moe_err *err)
 {
@@ -226,17 +253,11 @@ enum moe_status moe_bench_sim(const struct moe_bench_options *options, struct mo
         return moe_fail(err, MOE_ERR_USAGE, "repeats %" PRIu32 " exceeds %d", bench.repeats,
                         MAX_REPEATS);
     enum moe_status s = moe_policy_parse("lru", &subject.lru, err);
-    if (!s)
-        s = bench_memory(&bench, &subject, options->tokens ? options->tokens : DEFAULT_TOKENS, err);
-    if (!s)
-        s = bench_grid(&bench, &subject, err);
-    if (!s && options->policies && *options->policies)
-        s = moe_bench_policies(&bench, options, err);
-    if (!s && options->stream_path)
-        s = moe_bench_measure(&bench, "replay lru streamed from HDF5, event", NAN, run_stream,
-                              &subject, err);
-    if (!s && options->simulate)
-        s = moe_bench_measure(&bench, "timed simulation", NAN, run_simulate, &subject, err);
+    if (s)
+        return s;
+    moe_progress_begin(&bench.progress, "measuring", "cases", count_cases(options));
+    s = run_cases(&bench, &subject, options, err);
+    moe_progress_end(&bench.progress);
     if (!s)
         *n_rows = bench.n_rows;
     return s;

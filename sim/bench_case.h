@@ -2,11 +2,13 @@
 #ifndef MOELAB_SIM_BENCH_CASE_H
 #define MOELAB_SIM_BENCH_CASE_H
 
+#include "base/progress.h"
 #include "sim/bench.h"
 
 struct moe_bench {
     uint32_t repeats, n_rows;
     struct moe_bench_row *rows; /* [MOE_BENCH_ROWS_MAX] */
+    struct moe_progress progress;
 };
 
 /* Nanoseconds that the process has run: what else runs on the machine disturbs it less. */
@@ -26,5 +28,7 @@ enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, dou
  * moe_synth_make and moe_replay. */
 enum moe_status moe_bench_policies(struct moe_bench *bench, const struct moe_bench_options *options,
                                    struct moe_err *err);
+/* How many rows those are. */
+uint32_t moe_bench_policy_rows(const struct moe_bench_options *options);
 
 #endif

@@ -103,11 +103,10 @@ static enum moe_status make_scores(const struct moe_trace *trace, float **scores
 }
 
 /* Readings belong to the policy before the colon. */
-static bool is_wanted(const struct subject *subject, const char *policy)
+static bool is_wanted(const char *only, const char *policy)
 {
     size_t n = strcspn(policy, ":");
-    return strcmp(subject->only, "all") == 0 ||
-           (strlen(subject->only) == n && strncmp(subject->only, policy, n) == 0);
+    return strcmp(only, "all") == 0 || (strlen(only) == n && strncmp(only, policy, n) == 0);
 }
 
 static bool is_simple(const char *policy)
@@ -153,10 +152,10 @@ static enum moe_status bench_geometry(struct moe_bench *bench, struct subject *s
     if (s)
         return s;
     for (size_t i = 0; moe_policies[i] && !s; i++)
-        if (is_wanted(subject, moe_policies[i]->name))
+        if (is_wanted(subject->only, moe_policies[i]->name))
             s = bench_policy(bench, subject, shape, geometry, moe_policies[i]->name, err);
     for (size_t i = 0; i < sizeof variants / sizeof *variants && !s; i++)
-        if (is_wanted(subject, variants[i]))
+        if (is_wanted(subject->only, variants[i]))
             s = bench_policy(bench, subject, shape, geometry, variants[i], err);
     moe_geometry_release(&subject->geometry);
     return s;
@@ -195,4 +194,16 @@ enum moe_status moe_bench_policies(struct moe_bench *bench, const struct moe_ben
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !s; i++)
         s = bench_shape(bench, &shapes[i], options, in ? &costs : NULL, err);
     return s;
+}
+
+uint32_t moe_bench_policy_rows(const struct moe_bench_options *options)
+{
+    const char *only = options->policies ? options->policies : "";
+    uint32_t n = 0;
+    for (size_t i = 0; moe_policies[i]; i++)
+        n += is_wanted(only, moe_policies[i]->name) &&
+             (options->simulate || !(moe_policies[i]->needs & MOE_NEEDS_COSTS));
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
+        n += is_wanted(only, variants[i]);
+    return 2 * 2 * n * (uint32_t)(sizeof shapes / sizeof *shapes); /* geometries and contracts */
 }

@@ -1,5 +1,6 @@
 /* The bench's cases run and say what they measured; how fast is no matter of a test. */
 #include "sim/bench.h"
+#include "sim/bench_case.h"
 
 #include "tests/unit/run_suite.h"
 
@@ -53,7 +54,9 @@ START_TEST(every_policy_has_its_rows)
     }
     ck_assert_uint_eq(count_rows(rows, n, "opt:admit=forced "), 8);
     ck_assert_uint_lt(n, MOE_BENCH_ROWS_MAX);
+    ck_assert_uint_eq(n, 1 + 4 * 4 + 1 + moe_bench_policy_rows(&options));
     options.policies = "lfru";
+    ck_assert_uint_eq(moe_bench_policy_rows(&options), 16);
     ck_assert_msg(!moe_bench_sim(&options, rows, &n, &err), "%s", err.text);
     ck_assert_uint_eq(count_rows(rows, n, "lfru"), 16);
     ck_assert_uint_eq(n, 1 + 4 * 4 + 1 + 16);
