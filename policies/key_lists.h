@@ -51,26 +51,43 @@ static inline uint32_t moe_key_list_of(const struct moe_key_lists *lists, moe_ke
     return lists->node[key].list;
 }
 
-/* The key, in no list until now, becomes the newest of the list. */
-static inline void moe_key_list_push(struct moe_key_lists *lists, uint32_t list, moe_key key)
+static inline void moe_key_list_link(struct moe_key_lists *lists, uint32_t list, moe_key key)
 {
     struct moe_key_node *node = lists->node;
     uint32_t head = lists->n_keys + list, first = node[head].after;
     node[key].before = head;
     node[key].after = first;
-    node[key].list = list;
     node[first].before = key;
     node[head].after = key;
-    node[head].list++;
 }
 
-static inline void moe_key_list_remove(struct moe_key_lists *lists, moe_key key)
+static inline void moe_key_list_unlink(struct moe_key_lists *lists, moe_key key)
 {
     struct moe_key_node *node = lists->node;
     node[node[key].before].after = node[key].after;
     node[node[key].after].before = node[key].before;
-    node[lists->n_keys + node[key].list].list--;
-    node[key].list = MOE_NO_LIST;
+}
+
+/* The key, in no list until now, becomes the newest of the list. */
+static inline void moe_key_list_push(struct moe_key_lists *lists, uint32_t list, moe_key key)
+{
+    moe_key_list_link(lists, list, key);
+    lists->node[key].list = list;
+    lists->node[lists->n_keys + list].list++;
+}
+
+static inline void moe_key_list_remove(struct moe_key_lists *lists, moe_key key)
+{
+    moe_key_list_unlink(lists, key);
+    lists->node[lists->n_keys + lists->node[key].list].list--;
+    lists->node[key].list = MOE_NO_LIST;
+}
+
+/* The key becomes the newest of the list that it is in. */
+static inline void moe_key_list_renew(struct moe_key_lists *lists, uint32_t list, moe_key key)
+{
+    moe_key_list_unlink(lists, key);
+    moe_key_list_link(lists, list, key);
 }
 
 static inline void moe_key_list_move(struct moe_key_lists *lists, uint32_t list, moe_key key)

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-enum { N_KNOWN = 1024 };
+enum { KNOWN_AGES = 1024, KNOWN_AGES_OF_SLOT = 8 }; /* few ghosts grow older */
 
 enum list { RECENCY, GHOST_LRU, GHOST_LFU, N_LISTS };
 
@@ -26,9 +26,10 @@ struct state {
     double learning, discount;
     uint32_t n_slots;
     bool learn;
-    uint32_t blamed;       /* the ghosts that the victim joins, or MOE_NO_LIST: both chose it */
-    double known[N_KNOWN]; /* by age; 0: not yet computed */
-    uint64_t given_up[];   /* [n_keys] when */
+    uint32_t blamed; /* the ghosts that the victim joins, or MOE_NO_LIST: both chose it */
+    uint32_t n_known;
+    double *known;       /* [n_known] by age; 0: not yet computed; lies behind given_up */
+    uint64_t given_up[]; /* [n_keys] when */
 };
 
 static const struct moe_param table[] = {
@@ -61,9 +62,15 @@ static const struct moe_param table[] = {
     {0},
 };
 
+static uint32_t count_known(const struct moe_policy_env *env)
+{
+    return KNOWN_AGES + KNOWN_AGES_OF_SLOT * env->n_slots;
+}
+
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + moe_n_keys(env) * sizeof(uint64_t) + moe_slot_tree_size(env) +
+    return sizeof(struct state) + moe_n_keys(env) * sizeof(uint64_t) +
+           count_known(env) * sizeof(double) + moe_slot_tree_size(env) +
            moe_key_lists_size(env, N_LISTS);
 }
 
@@ -77,7 +84,9 @@ static void init(void *state, const struct moe_policy_env *env)
     st->discount = pow(params->discount, 1.0 / env->n_slots);
     st->weight[0] = params->lru_weight;
     st->weight[1] = 1 - params->lru_weight;
-    char *at = (char *)(st->given_up + moe_n_keys(env));
+    st->n_known = count_known(env);
+    st->known = (double *)(st->given_up + moe_n_keys(env));
+    char *at = (char *)(st->known + st->n_known);
     moe_slot_tree_init(&st->tree, env, at);
     moe_key_lists_init(&st->lists, env, N_LISTS, at + moe_slot_tree_size(env));
     st->blamed = MOE_NO_LIST;
@@ -89,13 +98,13 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     struct moe_rank rank = {moe_slot_tree_first(&st->tree, slot) + 1, ++st->now};
     moe_slot_tree_set(&st->tree, slot, rank);
-    moe_key_list_move(&st->lists, RECENCY, key);
+    moe_key_list_renew(&st->lists, RECENCY, key);
 }
 
 /* What is left of a weight that is blamed; the same ages come again and again. */
 static double loss_of(struct state *st, uint64_t age)
 {
-    double *known = age < N_KNOWN ? &st->known[age] : NULL;
+    double *known = age < st->n_known ? &st->known[age] : NULL;
     if (known && *known > 0)
         return *known;
     double loss = exp(-st->learning * pow(st->discount, (double)age));

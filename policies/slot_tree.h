@@ -36,7 +36,7 @@ struct moe_slot_tree {
 
 enum {
     MOE_SLOT_TREE_FEW = 8,   /* leaves, at most, for which there is no tournament */
-    MOE_SLOT_TREE_ASIDE = 16 /* slots aside, from which on those come back that may go */
+    MOE_SLOT_TREE_ASIDE = 12 /* slots aside, from which on those come back that may go */
 };
 
 static inline uint32_t moe_slot_tree_leaves(const struct moe_policy_env *env)

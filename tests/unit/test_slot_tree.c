@@ -114,6 +114,9 @@ START_TEST(longest_seconds)
         for (uint32_t s = 0; s < sizes[i]; s++)
             moe_slot_tree_set(&tree, (moe_slot)s, (struct moe_rank){7, most - s});
         ck_assert_int_eq(moe_slot_tree_victim(&tree, pinned, sizes[i]), (int)sizes[i] - 1);
+        moe_slot_tree_set(&tree, 1, (struct moe_rank){7, most / 2 + 1});
+        moe_slot_tree_set(&tree, 2, (struct moe_rank){7, most / 2});
+        ck_assert_int_eq(moe_slot_tree_victim(&tree, pinned, sizes[i]), 2);
         moe_slot_tree_set(&tree, 1, (struct moe_rank){6, most});
         ck_assert_int_eq(moe_slot_tree_victim(&tree, pinned, sizes[i]), 1);
         free(memory);
