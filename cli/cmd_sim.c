@@ -73,6 +73,8 @@ static enum moe_status load_settings(const struct cli_call *call, struct inputs 
     for (int i = 0; !s && i < call->n_sets; i++)
         s = cli_apply_set(call->sets[i], &in->strategy, &in->platform, err);
     in->strategy.lossy = o->lossy;
+    if (!s)
+        cli_limit_threads(&in->strategy, &in->platform);
     return s;
 }
 

@@ -65,7 +65,8 @@ struct inputs {
     struct moe_model model;
     struct moe_platform platform;
     struct moe_strategy base;
-    uint64_t threads;
+    bool sets_threads;
+    uint64_t threads; /* 0: to be chosen */
 };
 
 /* --- inputs --------------------------------------------------------------------------------- */
@@ -85,8 +86,7 @@ static enum moe_status apply_set(const char *set, struct inputs *in, struct moe_
                         "dispatch.order, dispatch.overlap and seed, and chooses the rest itself",
                         set);
     enum moe_status s = cli_apply_set(set, &in->base, &in->platform, err);
-    if (!s && strncmp(set, "threads=", 8) == 0)
-        in->threads = in->base.threads;
+    in->sets_threads = in->sets_threads || strncmp(set, "threads=", 8) == 0;
     return s;
 }
 
@@ -105,6 +105,10 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
     enum moe_status s = cli_load_platform(o->platform, &in->platform, err);
     for (int i = 0; !s && i < call->n_sets; i++)
         s = apply_set(call->sets[i], in, err);
+    if (!s && in->sets_threads) {
+        cli_limit_threads(&in->base, &in->platform);
+        in->threads = in->base.threads;
+    }
     if (!s)
         s = cli_load_trace(call->args[0], o->model,
                            MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_WEIGHT, &in->model,

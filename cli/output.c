@@ -1,6 +1,7 @@
 #include "cli/output.h"
 
 #include "base/file.h"
+#include "base/progress.h"
 #include "base/version.h"
 #include "traces/source.h"
 
@@ -98,6 +99,17 @@ enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, st
     char path[CLI_PATH_MAX];
     enum moe_status s = moe_find_config("strategies", name, path, sizeof path, err);
     return s ? s : moe_strategy_load(path, out, err);
+}
+
+void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform)
+{
+    const uint64_t cores = platform->cpu.cores;
+    if (strategy->threads <= cores)
+        return;
+    moe_log("threads %" PRIu64 " exceeds the %" PRIu64
+            " cores of platform '%s': simulated with %" PRIu64,
+            strategy->threads, cores, platform->name, cores);
+    strategy->threads = cores;
 }
 
 enum moe_status cli_apply_set(const char *key_value, struct moe_strategy *strategy,

@@ -35,6 +35,9 @@ enum moe_status cli_load_trace(const char *trace_name, const char *model_name, u
 enum moe_status cli_load_platform(const char *name, struct moe_platform *out, struct moe_err *err);
 enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, struct moe_err *err);
 
+/* A simulated CPU computes with no more threads than the platform has cores; that is logged. */
+void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform);
+
 /* Applies key=value: "platform.KEY" to the platform (may be NULL), everything else to the
  * strategy. */
 enum moe_status cli_apply_set(const char *key_value, struct moe_strategy *strategy,

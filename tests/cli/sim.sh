@@ -34,4 +34,11 @@ expect 2 "policy 'opt-time' needs a platform" "$moelab" replay "$trace" --geomet
 expect 2 "admission 'pay-back' needs a platform" "$moelab" replay "$trace" --geometry 4x2 \
     --admission pay-back
 expect 0 "depends on time" "$moelab" list admissions
+
+# More threads than cores: said, and computed with the cores.
+sim --threads 24 >"$folder/24" 2>"$folder/said"
+holds "nothing to say of as many threads as cores" test ! -s "$folder/said"
+expect 0 "threads 4096 exceeds the 24 cores of platform 'paper-4090': simulated with 24" \
+    sim --threads 4096 --output "$folder/4096"
+same "$folder/24" "$folder/4096"
 finish

@@ -39,6 +39,9 @@ round_trip paper-4090 --budget 2GiB --seed 7
 round_trip desktop-5090 --set threads=2 --set fill.memory=pageable
 expect 0 'threads: "2"' cat best.yaml
 expect 0 'memory: "pageable"' cat best.yaml
+expect 0 "threads 4096 exceeds the 8 cores of platform 'laptop-4060': simulated with 8" "$moelab" \
+    tune "$t" --platform laptop-4060 "${few[@]}" --set threads=4096 -o best.yaml
+expect 0 'threads: "8"' cat best.yaml
 
 # Room for few experts, used very unevenly, over a slow link: a placement, with its list in a file.
 expect 0 "SYNTHETIC" "$moelab" trace synth \
