@@ -93,7 +93,7 @@ static inline void moe_slot_tree_build(struct moe_slot_tree *tree)
     for (uint32_t s = 0; s < tree->n_leaves; s++)
         if (!tree->is_aside[s])
             tree->node[tree->n_leaves + s] = tree->rank[s];
-    for (uint32_t i = tree->n_leaves - 1; i > 0; i--)
+    for (size_t i = tree->n_leaves - 1; i > 0; i--)
         tree->node[i] = moe_slot_key_min(tree->node[2 * i], tree->node[2 * i + 1]);
 }
 
