@@ -42,6 +42,11 @@ enum moe_status moe_find_config(const char *kind, const char *name, char *buf, s
 char **moe_config_names(const char *kind, size_t *n);
 void moe_free_names(char **names, size_t n);
 
+/* Committed experiments name their data "experiments/data/...", found from any folder: path itself
+ * where it can be read or does not begin so, else the same file beside or above the program, if it
+ * is there. Returns path or buf. */
+const char *moe_find_data(const char *path, char *buf, size_t size);
+
 /* The folder `name` ("plots", "experiments") of this installation, by the same search. */
 enum moe_status moe_find_folder(const char *name, char *buf, size_t size, struct moe_err *err);
 

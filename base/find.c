@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -184,4 +185,20 @@ enum moe_status moe_find_folder(const char *name, char *buf, size_t size, struct
     return moe_fail(err, MOE_ERR_IO,
                     "cannot find folder '%.60s': neither here nor beside or above the program",
                     name);
+}
+
+const char *moe_find_data(const char *path, char *buf, size_t size)
+{
+    static const char prefix[] = "experiments/";
+    char root[PATH_MAX];
+    if (access(path, R_OK) == 0 || strncmp(path, prefix, sizeof prefix - 1) != 0)
+        return path;
+    for (int i = 0; i < N_ROOTS; i++) {
+        if (!search_root(i, root, sizeof root))
+            continue;
+        int n = snprintf(buf, size, "%s/%s", root, path);
+        if (n > 0 && (size_t)n < size && access(buf, R_OK) == 0)
+            return buf;
+    }
+    return path;
 }

@@ -119,9 +119,10 @@ enum moe_status moe_hot_list_parse(const char *name, const char *text, size_t si
 enum moe_status moe_hot_list_load(const char *path, uint32_t n_layers, uint32_t n_experts,
                                   moe_key *keys, uint32_t *n, struct moe_err *err)
 {
-    char *text;
+    char *text, found[4096];
     size_t size;
-    enum moe_status s = moe_file_read(path, MAX_BYTES, &text, &size, err);
+    enum moe_status s =
+        moe_file_read(moe_find_data(path, found, sizeof found), MAX_BYTES, &text, &size, err);
     if (s)
         return s;
     s = moe_hot_list_parse(path, text, size, n_layers, n_experts, keys, n, err);

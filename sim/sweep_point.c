@@ -98,7 +98,7 @@ enum moe_status moe_sweep_resolve(const struct moe_experiment *x, const struct m
     const struct moe_policy_spec *policy = &out->strategy.policy;
     const char *list = !s && policy->ops->file ? policy->ops->file(policy->params) : "";
     if (*list)
-        s = hash_file(list, LIST_MAX_BYTES, &hash, err);
+        s = hash_file(moe_find_data(list, path, sizeof path), LIST_MAX_BYTES, &hash, err);
     if (s)
         return s;
     moe_strategy_describe(&out->strategy, described, sizeof described);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     MAX_FILE_BYTES = 64 << 20,
@@ -263,26 +262,12 @@ enum moe_status moe_stats_parse(const char *name, const char *data, size_t size,
     return MOE_OK;
 }
 
-/* Committed experiments name their statistics "experiments/data/...": found from any folder, in the
- * experiments that belong to the program. */
-static const char *find_file(const char *path, char *buf, size_t size)
-{
-    static const char prefix[] = "experiments/";
-    char folder[4096];
-    size_t n = sizeof prefix - 1;
-    if (access(path, R_OK) == 0 || strncmp(path, prefix, n) != 0 ||
-        moe_find_folder("experiments", folder, sizeof folder, NULL))
-        return path;
-    snprintf(buf, size, "%s/%s", folder, path + n);
-    return access(buf, R_OK) == 0 ? buf : path;
-}
-
 enum moe_status moe_stats_load(const char *path, struct moe_stats *out, struct moe_err *err)
 {
     char *data, found[8192];
     size_t size;
     enum moe_status s =
-        moe_file_read(find_file(path, found, sizeof found), MAX_FILE_BYTES, &data, &size, err);
+        moe_file_read(moe_find_data(path, found, sizeof found), MAX_FILE_BYTES, &data, &size, err);
     if (s)
         return s;
     s = moe_stats_parse(path, data, size, out, err);

@@ -34,6 +34,12 @@ if command -v gnuplot >/dev/null; then
 else
     expect 0 "results/x.tsv" "$moelab" sweep x.yaml
 fi
+list=experiments/data/mixtral-8x7b-hot-synthetic.txt
+sed -i "s|^axes: .*|axes: {strategy: [static-hot]}\nset: {policy.list: $list}|; /^strategy\|^plot/d" x.yaml
+expect 0 "results/x.tsv" "$moelab" sweep x.yaml
+expect 0 "lookups" "$moelab" replay "$stats" --policy "static:list=$list" --geometry 32x2
+expect 1 "cannot open 'experiments/data/none.txt'" "$moelab" replay "$stats" --geometry 32x2 \
+    --policy static:list=experiments/data/none.txt
 expect 0 "static-hot" "$moelab" list strategies
 expect 0 "collab-reference" "$moelab" list
 expect 0 "32 layers of 8 experts, top 2; an expert 336 MiB at 16 bits, all 84.0 GiB" \
