@@ -21,8 +21,11 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!*o->output)
         return moe_fail(err, MOE_ERR_USAGE, "option '--output' is required");
     enum moe_status s = moe_synth_make(call->args[0], &trace, err);
+    struct moe_progress progress;
+    moe_progress_begin(&progress, "writing", "tokens", trace.tokens.n_tokens);
     if (!s)
-        s = moe_trace_save(o->output, &trace, err);
+        s = moe_trace_save_watched(o->output, &trace, &progress, err);
+    moe_progress_end(&progress);
     if (!s)
         printf("wrote %s: SYNTHETIC, %" PRIu64 " sequences, %" PRIu64
                " tokens, %u layers, %u experts, top-%u\n",

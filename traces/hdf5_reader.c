@@ -1,3 +1,4 @@
+#include "base/progress.h"
 #include "traces/hdf5.h"
 #include "traces/hdf5_schema.h"
 
@@ -350,7 +351,8 @@ static enum moe_status load_column(struct moe_reader *r, int i, const struct moe
     enum moe_status status = MOE_OK;
     for (uint64_t t = 0; !status && t < r->n_tokens; t += slice) {
         uint64_t n = r->n_tokens - t < slice ? r->n_tokens - t : slice;
-        status = read_column(r, i, t, n, to, t, narrow, err);
+        status = moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted")
+                                   : read_column(r, i, t, n, to, t, narrow, err);
     }
     return status;
 }

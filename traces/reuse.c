@@ -1,5 +1,6 @@
 #include "traces/reuse.h"
 
+#include "base/progress.h"
 #include "traces/reuse_prompts.h"
 
 #include <math.h>
@@ -353,7 +354,8 @@ static enum moe_status compute_layers(const struct moe_trace *trace, bool distan
     struct scan s;
     enum moe_status status = scan_init(&s, trace, err);
     for (uint32_t l = 0; !status && l < r->n_layers; l++) {
-        status = layer_init(&r->layer[l], r->n_experts, err);
+        status = moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted")
+                                   : layer_init(&r->layer[l], r->n_experts, err);
         if (status)
             break;
         load_layer(&s, l);

@@ -1,14 +1,18 @@
 /* Reuse statistics: hand-counted traces, chance levels, and the published MiniCPM numbers. */
+#include "base/progress.h"
 #include "tests/unit/run_suite.h"
+#include "traces/hdf5.h"
 #include "traces/import.h"
 #include "traces/reuse.h"
 #include "traces/synth.h"
 
 #include <check.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MINICPM "../shared/data/traces/minicpm-moe-8x2b/expert_choices.csv"
@@ -98,6 +102,39 @@ START_TEST(hand_counted_layer)
 END_TEST
 
 /* Layers: overlap of neighbours, a token that lacks a layer, a route shorter than K. */
+/* After Ctrl-C neither the loading of a long trace nor its statistics go on to the end. */
+START_TEST(interrupted)
+{
+    const struct row rows[] = {{0, D, {0, 1}}, {0, D, {1, 0}}};
+    struct moe_trace trace = make_trace(1, 4, 2, rows, 2), loaded;
+    char path[] = "/tmp/moelab-reuse-XXXXXX";
+    struct moe_err err = {0};
+    trace.sequences[0].n_tokens = 2;
+    trace.sequences[0].label = strdup("");
+    trace.sequences[0].category = strdup("");
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_int_eq(moe_trace_save(path, &trace, &err), MOE_OK);
+    pid_t child = fork();
+    ck_assert_int_ne(child, -1);
+    if (child == 0) {
+        struct moe_reuse r;
+        moe_catch_interrupts();
+        raise(SIGINT);
+        _exit(moe_trace_load(path, 0, &loaded, &err) == MOE_ERR_INTERRUPTED &&
+                      moe_reuse_compute(&trace, &r, &err) == MOE_ERR_INTERRUPTED
+                  ? 0
+                  : 1);
+    }
+    int end = -1;
+    ck_assert_int_eq(waitpid(child, &end, 0), child);
+    ck_assert_int_eq(end, 0);
+    unlink(path);
+    moe_trace_release(&trace);
+}
+END_TEST
+
 START_TEST(absent_rows_are_skipped)
 {
     const struct row rows[] = {{0, D, {0, 1, 0, 2}},
@@ -291,6 +328,7 @@ int main(void)
     Suite *suite = suite_create("reuse");
     TCase *tests = tcase_create("reuse");
     tcase_add_test(tests, hand_counted_layer);
+    tcase_add_test(tests, interrupted);
     tcase_add_test(tests, absent_rows_are_skipped);
     tcase_add_test(tests, decode_only);
     tcase_add_test(tests, working_set_of_sixteen);
