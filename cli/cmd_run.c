@@ -5,10 +5,13 @@
 #include "exec/generate.h"
 #include "exec/host_options.h"
 
+#include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct options {
     struct cli_inference inference;
@@ -62,15 +65,41 @@ struct generation {
     FILE *text_stream;
 };
 
+enum { MS_BETWEEN_LOOKS = 200 };
+
+/* Some bytes of standard input, 0 at its end. A read waits on through a signal, so that it begins
+ * when there is something: Ctrl-C ends the waiting for a prompt. */
+static enum moe_status read_some(char *to, size_t room, size_t *got, struct moe_err *err)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (poll(&input, 1, MS_BETWEEN_LOOKS) <= 0 && !moe_interrupted())
+        ;
+    if (moe_interrupted())
+        return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
+    ssize_t n = read(STDIN_FILENO, to, room);
+    if (n < 0)
+        return moe_fail(err, MOE_ERR_IO, "cannot read standard input: %s", strerror(errno));
+    *got = (size_t)n;
+    return MOE_OK;
+}
+
 /* All of standard input. */
 static enum moe_status read_stdin(char **out, struct moe_err *err)
 {
     size_t capacity = 1 << 16, n = 0;
     char *text = malloc(capacity);
     while (text) {
-        n += fread(text + n, 1, capacity - 1 - n, stdin);
-        if (n < capacity - 1)
+        size_t got = 0;
+        enum moe_status s = read_some(text + n, capacity - 1 - n, &got, err);
+        if (s) {
+            free(text);
+            return s;
+        }
+        n += got;
+        if (got == 0)
             break;
+        if (n < capacity - 1)
+            continue;
         if (capacity >= (size_t)1 << 30) {
             free(text);
             return moe_fail(err, MOE_ERR_INPUT, "the prompt exceeds 1 GiB");

@@ -35,7 +35,8 @@ else
     expect 0 "results/x.tsv" "$moelab" sweep x.yaml
 fi
 list=experiments/data/mixtral-8x7b-hot-synthetic.txt
-sed -i "s|^axes: .*|axes: {strategy: [static-hot]}\nset: {policy.list: $list}|; /^strategy\|^plot/d" x.yaml
+sed -i "s|^axes: .*|axes: {strategy: [static-hot]}|; /^strategy\|^plot/d" x.yaml
+echo "set: {policy.list: $list}" >>x.yaml
 expect 0 "results/x.tsv" "$moelab" sweep x.yaml
 expect 0 "lookups" "$moelab" replay "$stats" --policy "static:list=$list" --geometry 32x2
 expect 1 "cannot open 'experiments/data/none.txt'" "$moelab" replay "$stats" --geometry 32x2 \

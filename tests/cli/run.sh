@@ -87,4 +87,21 @@ for try in 1 2 3 4 5 6 7 8; do
     break
 done
 holds "Ctrl-C: $(cat "$folder/int.err")" [ $interrupted = yes ]
+# a prompt that cannot be read, one longer than a buffer, and Ctrl-C while waiting for one
+expect 1 "cannot read standard input: Is a directory" bash -c \
+    "exec '$moelab' run --model tiny-mixtral --chat none -p - <'$folder'"
+expect 2 "150001 tokens exceed" bash -c "yes abcdefg | head -c 200000 |
+    '$moelab' run --model tiny-mixtral --chat none -n 1 -p -"
+mkfifo "$folder/prompt"
+"$moelab" run --model tiny-mixtral -p - <"$folder/prompt" 2>"$folder/waiting.err" &
+pid=$!
+exec 8>"$folder/prompt" # open, and nothing comes
+until [ "$(cat /proc/$pid/comm)" = "$(basename "$moelab")" ]; do :; done
+until [ $((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' /proc/$pid/status) & 2)) != 0 ]; do :; done
+kill -INT $pid
+wait $pid
+code=$?
+holds "Ctrl-C while waiting for a prompt: exit $code" [ $code = 1 ]
+exec 8>&-
+expect 0 "interrupted" cat "$folder/waiting.err"
 finish
