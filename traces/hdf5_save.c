@@ -26,7 +26,7 @@ static struct moe_tokens rows_of(const struct moe_trace *trace, uint64_t from, u
     return x;
 }
 
-enum { TOKENS_BETWEEN_LOOKS = 1 << 16 };
+enum { TOKENS_BETWEEN_LOOKS = 1 << 12 };
 
 /* Tokens [from, from + n), in pieces: writing takes the longest of an import. */
 static enum moe_status append_rows(struct moe_writer *w, const struct moe_trace *trace,
