@@ -18,6 +18,14 @@ static enum moe_status fail_set(struct moe_err *err, const char *name, const cha
     return moe_fail(err, MOE_ERR_INPUT, "dataset '%s' %s", name, what);
 }
 
+static enum moe_status fail_type(struct moe_err *err, const char *name, enum moe_h5_kind kind,
+                                 bool expert)
+{
+    static const char *const words[] = {"u1", "u2", "u4", "i4", "u8", "f4"}; /* by kind */
+    return moe_fail(err, MOE_ERR_INPUT, "dataset '%s' has the wrong type, not %s%s (NumPy)", name,
+                    expert ? "u1 or " : "", words[kind]);
+}
+
 /* A dataset must lie in this very file: a link or an external part could name any other file. */
 static enum moe_status open_dataset(hid_t file, const char *name, hid_t access, hid_t *out,
                                     struct moe_err *err)
@@ -217,7 +225,7 @@ static enum moe_status open_column(struct moe_h5_file *f, int i, const struct mo
         f->narrow = type_is(f->column[i], MOE_H5_U8);
     enum moe_h5_kind kind = i == MOE_H5_EXPERT && f->narrow ? MOE_H5_U8 : c->kind;
     if (!status && !type_is(f->column[i], kind))
-        status = fail_set(err, c->name, "has the wrong type");
+        status = fail_type(err, c->name, c->kind, i == MOE_H5_EXPERT);
     if (!status)
         status = check_extent(f->column[i], c->name, &want, extent, err);
     if (!status)
@@ -278,10 +286,10 @@ static enum moe_status open_lists(struct moe_h5_file *f, uint64_t file_bytes, ui
         if ((status = open_dataset(f->file, name, H5P_DEFAULT, &f->list[i], err)))
             return status;
         if (!(text ? is_text(f->list[i]) : type_is(f->list[i], MOE_H5_U64)))
-            return fail_set(
-                err, name,
-                text ? "is not of strings of fixed length up to 255 bytes (h5py: dtype S)"
-                     : "has the wrong type");
+            return text ? fail_set(err, name,
+                                   "is not of strings of fixed length up to 255 bytes (h5py: "
+                                   "dtype S)")
+                        : fail_type(err, name, MOE_H5_U64, false);
         status = check_extent(f->list[i], name, &want, extent, err);
         if (!status)
             status =

@@ -300,6 +300,19 @@ START_TEST(attributes_that_cannot_be)
 }
 END_TEST
 
+static const char *numpy_name(hid_t type, bool expert)
+{
+    const struct {
+        hid_t type;
+        const char *name;
+    } names[] = {{H5T_STD_U8LE, "u1"},  {H5T_STD_U16LE, "u2"}, {H5T_STD_U32LE, "u4"},
+                 {H5T_STD_I32LE, "i4"}, {H5T_STD_U64LE, "u8"}, {H5T_IEEE_F32LE, "f4"}};
+    for (size_t i = 0; !expert && i < sizeof names / sizeof *names; i++)
+        if (H5Tequal(type, names[i].type) > 0)
+            return names[i].name;
+    return "u1 or u2";
+}
+
 /* Every dataset: away, of other types, of another rank, with a row too few, as links. */
 START_TEST(datasets_of_another_kind)
 {
@@ -343,9 +356,10 @@ START_TEST(datasets_of_another_kind)
                 continue;
             }
             replace(file, sets[i], types[k], 1, flat, H5P_DEFAULT, NULL);
-            snprintf(message, sizeof message, "'%%s': dataset '%s' %s", sets[i],
-                     i < 12 ? "has the wrong type"
-                            : "is not of strings of fixed length up to 255 bytes (h5py: dtype S)");
+            snprintf(message, sizeof message, "'%%s': dataset '%s' %s%s%s", sets[i],
+                     i < 12 ? "has the wrong type, not "
+                            : "is not of strings of fixed length up to 255 bytes (h5py: dtype S)",
+                     i < 12 ? numpy_name(type, i == 4) : "", i < 12 ? " (NumPy)" : "");
             refuse(file, MOE_ERR_INPUT, message);
         }
         H5Tclose(type);
