@@ -1,6 +1,7 @@
 /* Platforms: the constants of a computer, each with value, unit and origin (YAML; experiments/
  * platforms/). A missing or unknown key is an error, never a default. GB/s is 1e9 bytes a second.
- */
+ * The GPU has memory of its own: where CPU and GPU share it, what GPU kernels take from the CPU is
+ * not modelled, and rates come out too high. There is always a GPU that holds the dense part. */
 #ifndef MOELAB_POLICIES_PLATFORM_H
 #define MOELAB_POLICIES_PLATFORM_H
 
