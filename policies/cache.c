@@ -34,12 +34,12 @@ static void empty_all(struct moe_cache *c)
     for (size_t k = 0; k < (size_t)g->n_layers * g->n_experts; k++)
         c->slot_of[k] = MOE_NO_SLOT;
     memset(c->pinned, MOE_PIN_EMPTY, g->n_slots);
-    c->n_event_slots = 0;
+    c->n_event_slots = c->n_flight = c->n_copies = 0;
     for (uint32_t p = 0; p < g->n_pools; p++) {
         struct moe_cache_pool *pool = &c->pool[p];
         struct moe_policy_env env = policy_env(c, p);
         pool->n_empty = pool->n_slots;
-        pool->lowest_empty = 0;
+        pool->lowest_empty = pool->n_flight = 0;
         pool->used_bytes = 0;
         for (uint32_t s = 0; s < pool->n_slots; s++) {
             moe_cache_end_prefetch(c, &c->slot[pool->first_slot + s]);
@@ -192,19 +192,17 @@ bool moe_cache_in_flight(const struct moe_cache *c, moe_slot s)
 bool moe_cache_copying(const struct moe_cache *c, uint32_t layer)
 {
     int32_t p = c->geometry->pool_of_layer[layer];
-    const struct moe_pool *pool = p >= 0 ? &c->geometry->pool[p] : NULL;
-    for (uint32_t s = 0; pool && s < pool->n_slots; s++)
-        if (moe_cache_in_flight(c, (moe_slot)(pool->first_slot + s)))
-            return true;
-    return false;
+    return p >= 0 && c->pool[p].n_flight > 0;
+}
+
+bool moe_cache_copying_any(const struct moe_cache *c)
+{
+    return c->n_flight > 0;
 }
 
 uint32_t moe_cache_copies(const struct moe_cache *c)
 {
-    uint32_t n = 0;
-    for (uint32_t s = 0; s < c->geometry->n_slots; s++)
-        n += c->slot[s].copies;
-    return n;
+    return c->n_copies;
 }
 
 void moe_cache_pin(struct moe_cache *c, moe_slot s)

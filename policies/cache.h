@@ -139,8 +139,9 @@ bool moe_cache_in_flight(const struct moe_cache *cache, moe_slot slot);
 /* Copies into slots that have not landed, those of slots just reserved among them. */
 uint32_t moe_cache_copies(const struct moe_cache *cache);
 
-/* Is a copy under way into any slot of the layer's pool? */
+/* Is a copy under way into any slot of the layer's pool; of any pool? */
 bool moe_cache_copying(const struct moe_cache *cache, uint32_t layer);
+bool moe_cache_copying_any(const struct moe_cache *cache);
 
 /* Keeps slot from eviction until unpinned; nests. */
 void moe_cache_pin(struct moe_cache *cache, moe_slot slot);

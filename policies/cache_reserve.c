@@ -36,6 +36,7 @@ static void evict(struct moe_cache *c, struct moe_cache_pool *pool, moe_slot loc
     c->slot_of[slot->key] = MOE_NO_SLOT;
     slot->key = MOE_NO_KEY;
     slot->fetched = 0;
+    moe_cache_end_flight(c, s);
     /* Event pins stay listed and end with the event; a hold belongs to the slot, not the expert. */
     c->pinned[s] = (uint8_t)((c->pinned[s] & (MOE_EVENT_PINS | MOE_PIN_HELD)) | MOE_PIN_EMPTY);
 }
@@ -89,9 +90,11 @@ static moe_slot fill(struct moe_cache *c, struct moe_cache_pool *pool, const str
     slot->key = new->req.key;
     slot->layer = new->layer;
     slot->copies++;
+    c->n_copies++;
     slot->used = slot->late = false;
     slot->fetched = new->fetched;
-    c->pinned[s] = (uint8_t)((c->pinned[s] & ~MOE_PIN_EMPTY) | MOE_PIN_FLIGHT | new->pin);
+    c->pinned[s] = (uint8_t)((c->pinned[s] & ~MOE_PIN_EMPTY) | new->pin);
+    moe_cache_set_flight(c, s);
     c->slot_of[slot->key] = s;
     pool->used_bytes += new->bytes;
     c->ops->on_insert(pool->state, local, slot->key);
@@ -155,6 +158,7 @@ void moe_cache_cancel(struct moe_cache *c, moe_slot s)
     slot->fetched = 0;
     slot->used = true; /* no useless fill */
     slot->copies--;
+    c->n_copies--;
     evict(c, &c->pool[slot->pool], s - (moe_slot)c->pool[slot->pool].first_slot);
 }
 
@@ -194,6 +198,9 @@ struct moe_preloads moe_cache_preloads(const struct moe_cache *c)
 void moe_cache_ready(struct moe_cache *c, moe_slot s)
 {
     struct moe_cache_slot *slot = &c->slot[s];
-    if (slot->copies > 0 && --slot->copies == 0)
-        c->pinned[s] &= (uint8_t)~MOE_PIN_FLIGHT;
+    if (slot->copies == 0)
+        return;
+    c->n_copies--;
+    if (--slot->copies == 0)
+        moe_cache_end_flight(c, s);
 }

@@ -22,6 +22,7 @@ struct moe_cache_pool {
     void *state; /* the policy's */
     uint32_t first_slot, n_slots;
     uint32_t n_empty, lowest_empty; /* lowest_empty: no empty slot lies below (pool-local) */
+    uint32_t n_flight;              /* slots with MOE_PIN_FLIGHT */
     uint64_t bytes, used_bytes;     /* bytes 0: limited by slots alone */
     size_t state_size;
 };
@@ -37,6 +38,7 @@ struct moe_cache {
     uint8_t *pinned;             /* [S] enum moe_pin bits */
     moe_slot *event_slot;        /* [S] slots that the event under way pinned */
     uint32_t n_event_slots;
+    uint32_t n_flight, n_copies; /* of all pools; copies of all slots */
     struct moe_cache_pool *pool; /* [n_pools] */
     struct moe_counts *counts;   /* [2, L] */
     struct moe_counts *now;      /* [L] those of the latest event's phase */
@@ -58,6 +60,23 @@ static inline struct moe_counts *moe_cache_counts_in(const struct moe_cache *c,
 static inline uint64_t moe_cache_bytes_of(const struct moe_cache *c, uint32_t layer)
 {
     return c->geometry->expert_bytes ? c->geometry->expert_bytes[layer] : 0;
+}
+
+/* A copy into the slot begins to be waited for; nobody waits any more. */
+static inline void moe_cache_set_flight(struct moe_cache *c, moe_slot s)
+{
+    c->pinned[s] |= MOE_PIN_FLIGHT;
+    c->pool[c->slot[s].pool].n_flight++;
+    c->n_flight++;
+}
+
+static inline void moe_cache_end_flight(struct moe_cache *c, moe_slot s)
+{
+    if (!(c->pinned[s] & MOE_PIN_FLIGHT))
+        return;
+    c->pinned[s] &= (uint8_t)~MOE_PIN_FLIGHT;
+    c->pool[c->slot[s].pool].n_flight--;
+    c->n_flight--;
 }
 
 /* Did the policy name a slot that it may? Counts the hazard where it may name pinned ones. */

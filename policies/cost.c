@@ -20,6 +20,25 @@ static double matmul_ns(double bytes, double weight_bits, uint64_t n, double gb_
     return fmax(bytes / gb_per_s, n > 1 ? flops / gflops : 0);
 }
 
+static double gpu_ns(const struct moe_costs *c, double bytes, double weight_bits, uint64_t n)
+{
+    return matmul_ns(bytes, weight_bits, n, c->platform->gpu.read_gb_per_s,
+                     c->platform->gpu.tflops * 1e3);
+}
+
+static uint64_t gpu_expert_ns(const struct moe_costs *c, uint64_t n)
+{
+    return whole_ns(us(c->platform->gpu.expert_launch_us) +
+                    gpu_ns(c, (double)c->expert_bytes, c->model->expert_weight_bits, n));
+}
+
+static uint64_t cpu_expert_ns(const struct moe_costs *c, uint64_t n)
+{
+    double gflops = c->threads * c->platform->cpu.gflops_per_core;
+    return whole_ns(matmul_ns((double)c->expert_bytes, c->model->expert_weight_bits, n,
+                              c->cpu_gb_per_s, gflops));
+}
+
 void moe_costs_init(struct moe_costs *c, const struct moe_model *model,
                     const struct moe_platform *platform, uint64_t threads)
 {
@@ -29,18 +48,13 @@ void moe_costs_init(struct moe_costs *c, const struct moe_model *model,
                             .threads = (uint32_t)(threads < cores ? threads : cores),
                             .expert_bytes = moe_model_expert_bytes(model)};
     double bytes = (double)c->expert_bytes, setup = us(platform->link.copy_setup_us);
-    c->cpu_expert_ns = moe_cost_cpu_expert_ns(c, 1);
-    c->gpu_expert_ns = moe_cost_gpu_expert_ns(c, 1);
+    c->cpu_gb_per_s = moe_platform_expert_gb_per_s(platform, c->threads, c->expert_bytes);
+    c->cpu_expert_ns = cpu_expert_ns(c, 1);
+    c->gpu_expert_ns = gpu_expert_ns(c, 1);
     c->copy_ns[0] = whole_ns(setup + bytes / platform->link.h2d_pinned_gb_per_s);
     c->copy_ns[1] = whole_ns(setup + bytes / platform->link.h2d_pageable_gb_per_s);
     c->layer_overhead_ns = whole_ns(us(platform->gpu.layer_overhead_us));
     c->token_overhead_ns = whole_ns(us(platform->gpu.token_overhead_us));
-}
-
-static double gpu_ns(const struct moe_costs *c, double bytes, double weight_bits, uint64_t n)
-{
-    return matmul_ns(bytes, weight_bits, n, c->platform->gpu.read_gb_per_s,
-                     c->platform->gpu.tflops * 1e3);
 }
 
 uint64_t moe_cost_attend_ns(const struct moe_costs *c, uint64_t n, uint64_t context)
@@ -59,16 +73,12 @@ uint64_t moe_cost_head_ns(const struct moe_costs *c, uint64_t n)
 
 uint64_t moe_cost_gpu_expert_ns(const struct moe_costs *c, uint64_t n)
 {
-    return whole_ns(us(c->platform->gpu.expert_launch_us) +
-                    gpu_ns(c, (double)c->expert_bytes, c->model->expert_weight_bits, n));
+    return n == 1 ? c->gpu_expert_ns : gpu_expert_ns(c, n);
 }
 
 uint64_t moe_cost_cpu_expert_ns(const struct moe_costs *c, uint64_t n)
 {
-    double gb_per_s = moe_platform_expert_gb_per_s(c->platform, c->threads, c->expert_bytes);
-    double gflops = c->threads * c->platform->cpu.gflops_per_core;
-    return whole_ns(
-        matmul_ns((double)c->expert_bytes, c->model->expert_weight_bits, n, gb_per_s, gflops));
+    return n == 1 ? c->cpu_expert_ns : cpu_expert_ns(c, n);
 }
 
 static uint64_t state_ns(const struct moe_costs *c, double first_us, uint64_t n)

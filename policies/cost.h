@@ -33,6 +33,7 @@ struct moe_costs {
     const struct moe_platform *platform; /* not owned */
     uint32_t threads;                    /* at most the cores */
     uint64_t expert_bytes;
+    double cpu_gb_per_s; /* at which the threads stream an expert */
     uint64_t cpu_expert_ns, gpu_expert_ns;
     uint64_t copy_ns[2]; /* pinned, pageable */
     uint64_t layer_overhead_ns, token_overhead_ns;

@@ -140,15 +140,30 @@ void moe_eam_match(struct moe_eam *st)
     st->version += !same || n != before;
 }
 
+/* Uses in the matched members: c->count of a key, c->row of a layer. */
+static double matched_uses(const struct moe_eam *st, const float *uses, size_t at)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < st->n_match; i++)
+        sum += (double)uses[at * st->capacity + st->match[i]];
+    return sum;
+}
+
 double moe_eam_share(struct moe_eam *st, moe_key key)
 {
     const struct moe_eam_collection *c = &st->of[st->phase];
-    uint32_t layer = key / st->n_experts;
-    double count = 0, row = 0;
     moe_eam_match(st);
-    for (uint32_t i = 0; i < st->n_match; i++) {
-        count += (double)c->count[(size_t)key * st->capacity + st->match[i]];
-        row += (double)c->row[(size_t)layer * st->capacity + st->match[i]];
+    double row = matched_uses(st, c->row, key / st->n_experts);
+    return row > 0 ? matched_uses(st, c->count, key) / row : 0;
+}
+
+void moe_eam_shares(struct moe_eam *st, uint32_t layer, double *share)
+{
+    const struct moe_eam_collection *c = &st->of[st->phase];
+    moe_eam_match(st);
+    double row = matched_uses(st, c->row, layer);
+    for (uint32_t e = 0; e < st->n_experts; e++) {
+        moe_key key = layer * st->n_experts + e;
+        share[e] = row > 0 ? matched_uses(st, c->count, key) / row : 0;
     }
-    return row > 0 ? count / row : 0;
 }

@@ -44,5 +44,7 @@ void moe_eam_match(struct moe_eam *eam);
 
 /* How probable an expert is in its layer, in 0..1; 0 also where nothing is known. */
 double moe_eam_share(struct moe_eam *eam, moe_key key);
+/* Of all experts of a layer, share [E]. */
+void moe_eam_shares(struct moe_eam *eam, uint32_t layer, double *share);
 
 #endif

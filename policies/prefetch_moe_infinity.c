@@ -4,6 +4,8 @@
 #include "policies/eam.h"
 #include "policies/prefetcher.h"
 
+#include <string.h>
+
 struct params {
     uint64_t capacity;
     uint64_t horizon;
@@ -16,8 +18,10 @@ struct wish {
 };
 
 struct state {
-    struct moe_eam eam; /* its arrays lie at the end */
+    struct moe_eam eam; /* its arrays lie behind the others */
     struct params params;
+    uint64_t *version; /* [L] eam.version that a layer's shares are of, plus one; 0: of none */
+    double *share;     /* [L, E] */
 };
 
 static const struct moe_param table[] = {
@@ -48,14 +52,19 @@ static const struct moe_param table[] = {
 static size_t state_size(const struct moe_prefetch_env *env)
 {
     const struct params *params = env->params;
-    return sizeof(struct state) + moe_eam_size(env->n_layers, env->n_experts, params->capacity);
+    size_t keys = (size_t)env->n_layers * env->n_experts;
+    return sizeof(struct state) + env->n_layers * sizeof(uint64_t) + keys * sizeof(double) +
+           moe_eam_size(env->n_layers, env->n_experts, params->capacity);
 }
 
 static void init(void *state, const struct moe_prefetch_env *env)
 {
     struct state *st = state;
     st->params = *(const struct params *)env->params;
-    moe_eam_init(&st->eam, env->n_layers, env->n_experts, st->params.capacity, st + 1);
+    st->version = (uint64_t *)(st + 1);
+    st->share = (double *)(st->version + env->n_layers);
+    moe_eam_init(&st->eam, env->n_layers, env->n_experts, st->params.capacity,
+                 st->share + (size_t)env->n_layers * env->n_experts);
 }
 
 static void on_sequence(void *state)
@@ -69,17 +78,33 @@ static void on_step(void *state, const struct moe_step *step)
     moe_eam_step(&((struct state *)state)->eam);
 }
 
-/* Keeps the `max` most wanted in out, by falling priority, the lower key first where equal. */
+/* Keeps the `max` most wanted, by falling priority, the one that came first where equal. */
 static uint32_t insert(struct wish *wishes, uint32_t n, uint32_t max, struct wish wish)
 {
-    uint32_t at = n < max ? n : max;
+    uint32_t at = 0, end = n;
+    if (n == max && (n == 0 || wishes[n - 1].priority >= wish.priority))
+        return n;
+    while (at < end) {
+        uint32_t middle = (at + end) / 2;
+        if (wishes[middle].priority < wish.priority)
+            end = middle;
+        else
+            at = middle + 1;
+    }
     n = n < max ? n + 1 : n;
-    for (; at > 0 && wishes[at - 1].priority < wish.priority; at--)
-        if (at < max)
-            wishes[at] = wishes[at - 1];
-    if (at < max)
-        wishes[at] = wish;
+    memmove(wishes + at + 1, wishes + at, (n - 1 - at) * sizeof *wishes);
+    wishes[at] = wish;
     return n;
+}
+
+/* The layer's shares, computed where they are not those of what is predicted now. */
+static const double *shares_of(struct state *st, uint32_t layer)
+{
+    double *share = st->share + (size_t)layer * st->eam.n_experts;
+    if (st->version[layer] != st->eam.version + 1)
+        moe_eam_shares(&st->eam, layer, share);
+    st->version[layer] = st->eam.version + 1;
+    return share;
 }
 
 static uint32_t predict(void *state, const struct moe_route *route, moe_key *out, uint32_t max)
@@ -90,6 +115,7 @@ static uint32_t predict(void *state, const struct moe_route *route, moe_key *out
     const uint32_t most = max < 128 ? max : 128;
     uint32_t n = 0, end = eam->n_layers;
     moe_eam_route(eam, route);
+    moe_eam_match(eam);
     if (st->params.horizon && st->params.horizon < end - 1 - route->layer)
         end = route->layer + 1 + (uint32_t)st->params.horizon;
     for (uint32_t l = route->layer + 1; l < end; l++) {
@@ -97,11 +123,11 @@ static uint32_t predict(void *state, const struct moe_route *route, moe_key *out
         /* Farther layers cannot do better: a share is 1 at most. */
         if (n > 0 && n == most && wishes[n - 1].priority >= (1 + st->params.eps) * near)
             break;
+        const double *share = shares_of(st, l);
         for (uint32_t e = 0; e < eam->n_experts; e++) {
-            moe_key key = l * eam->n_experts + e;
-            double share = moe_eam_share(eam, key);
-            if (share > 0)
-                n = insert(wishes, n, most, (struct wish){(share + st->params.eps) * near, key});
+            struct wish wish = {(share[e] + st->params.eps) * near, l * eam->n_experts + e};
+            if (share[e] > 0)
+                n = insert(wishes, n, most, wish);
         }
     }
     for (uint32_t i = 0; i < n; i++)

@@ -120,6 +120,7 @@ struct layer_run {
     struct moe_loop *loop;
     const struct moe_plan *plan;
     bool placed; /* by the platform's costs: loop->jobs is the order */
+    bool fills;  /* an expert of the CPU has got a slot, whose copy follows the layer's compute */
 };
 
 static struct moe_ffn ffn_of(const struct moe_plan *plan, uint32_t i, moe_slot slot)
@@ -195,26 +196,24 @@ static void compute_miss(const struct layer_run *run, uint32_t i)
  * when it is done with them (arXiv 2512.16473 Fig. 4: the load starts where the CPU FFN ends). */
 static bool fills_later(const struct layer_run *run, uint32_t i)
 {
-    const struct moe_strategy *strategy = run->loop->strategy;
-    return strategy->overlap && strategy->fill_when == MOE_FILL_AFTER_COMPUTE &&
-           run->plan->fill[i] != MOE_NO_SLOT && run->loop->place[i] == MOE_PLACE_CPU;
+    return run->plan->fill[i] != MOE_NO_SLOT && run->loop->place[i] == MOE_PLACE_CPU;
 }
 
-static void wait_before_fills(const struct layer_run *run)
+static bool has_later_fills(const struct layer_run *run)
 {
-    for (uint32_t i = 0; i < run->plan->route.n; i++) {
-        if (!fills_later(run, i))
-            continue;
-        run->loop->ops->cpu_wait(run->loop->machine);
-        return;
-    }
+    const struct moe_strategy *strategy = run->loop->strategy;
+    bool later = strategy->overlap && strategy->fill_when == MOE_FILL_AFTER_COMPUTE;
+    for (uint32_t i = 0; later && i < run->plan->route.n; i++)
+        if (fills_later(run, i))
+            return true;
+    return false;
 }
 
 /* Behind the combination: on a real machine it takes the host some time to queue a copy, and the
  * token does not wait for it. */
 static void fill_after_compute(const struct layer_run *run)
 {
-    for (uint32_t i = 0; i < run->plan->route.n; i++)
+    for (uint32_t i = 0; run->fills && i < run->plan->route.n; i++)
         if (fills_later(run, i))
             fetch(run, i, run->plan->fill[i], MOE_FETCH_FILL);
 }
@@ -256,7 +255,8 @@ static void run_experts(const struct layer_run *run)
             if (!is_hit(run, i))
                 compute_miss(run, i);
     }
-    wait_before_fills(run);
+    if (run->fills)
+        run->loop->ops->cpu_wait(run->loop->machine);
 }
 
 /* Prompts may stay outside: then the cache and its policy do not see the step at all. */
@@ -280,15 +280,15 @@ static bool has_demands(const struct layer_run *run)
 static void carry_out(const struct layer_run *run, bool cached)
 {
     struct moe_loop *loop = run->loop;
-    bool last = has_demands(run);
-    if (cached)
+    bool ahead = cached && loop->ahead.state, last = ahead && has_demands(run);
+    if (ahead)
         moe_ahead_planned(&loop->ahead, run->plan, loop->place);
-    if (cached && !last)
+    if (ahead && !last)
         moe_ahead_fetch(&loop->ahead, run->plan);
     run_experts(run);
     loop->ops->combine(loop->machine, run->plan->route.layer);
     fill_after_compute(run);
-    if (cached && last)
+    if (last)
         moe_ahead_fetch(&loop->ahead, run->plan);
 }
 
@@ -298,12 +298,8 @@ static bool copying(const struct moe_loop *loop, uint32_t layer)
     bool alone = !loop->ahead.state && !loop->link.landed_ns;
     if (alone && !moe_admission_on_time(&loop->admission))
         return moe_cache_copying(loop->cache, layer);
-    if (loop->link.landed_ns && loop->link.free_ns > loop->ops->now(loop->machine))
-        return true;
-    for (uint32_t l = 0; l < loop->n_layers; l++)
-        if (moe_cache_copying(loop->cache, l))
-            return true;
-    return false;
+    return moe_cache_copying_any(loop->cache) ||
+           (loop->link.landed_ns && loop->link.free_ns > loop->ops->now(loop->machine));
 }
 
 static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct moe_err *err)
@@ -313,7 +309,7 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
     if (s)
         return s;
     const moe_expert *router = routes.expert;
-    bool rerouted = moe_rerouter_event(&loop->reroute, loop->cache, &routes);
+    bool rerouted = loop->reroute.ops && moe_rerouter_event(&loop->reroute, loop->cache, &routes);
     if (rerouted && loop->ops->reroute)
         loop->ops->reroute(loop->machine, &routes);
     struct layer_run run = {.loop = loop};
@@ -331,6 +327,7 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
         loop->observer(loop->observer_user,
                        &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place,
                                               rerouted ? router : NULL, depends});
+    run.fills = has_later_fills(&run);
     carry_out(&run, cached);
     return MOE_OK;
 }

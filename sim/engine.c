@@ -149,7 +149,7 @@ static bool head_is_ready(const struct moe_engine *e, unsigned q)
     return moe_engine_done(e, spec->after[0]) && moe_engine_done(e, spec->after[1]);
 }
 
-static void start_head(struct moe_engine *e, unsigned q)
+static inline void start_head(struct moe_engine *e, unsigned q)
 {
     struct queue *queue = &e->queue[q];
     unsigned l = lane_of[q];
@@ -172,7 +172,7 @@ static void start_head(struct moe_engine *e, unsigned q)
     }
 }
 
-static void finish(struct moe_engine *e, unsigned l)
+static inline void finish(struct moe_engine *e, unsigned l)
 {
     struct lane *lane = &e->lane[l];
     unsigned q = lane->queue;
@@ -190,6 +190,18 @@ static void finish(struct moe_engine *e, unsigned l)
         e->observer(e->user, queue->n_done << QUEUE_BITS | q, spec, lane->start_ns, e->now_ns);
 }
 
+static inline void start_ready(struct moe_engine *e)
+{
+    for (unsigned ready = e->waiting & e->open; ready;) {
+        unsigned q = (unsigned)__builtin_ctz(ready);
+        ready &= ready - 1;
+        if (head_is_ready(e, q)) {
+            start_head(e, q);
+            ready &= e->open;
+        }
+    }
+}
+
 /* Moves time to the next end of an operation, and starts what that end allows. */
 static inline void advance(struct moe_engine *e)
 {
@@ -203,22 +215,50 @@ static inline void advance(struct moe_engine *e)
     e->busy_ns[e->busy] += end - e->now_ns;
     e->now_ns = end;
     finish(e, first);
-    for (unsigned ready = e->waiting & e->open; ready;) {
-        unsigned q = (unsigned)__builtin_ctz(ready);
-        ready &= ready - 1;
-        if (head_is_ready(e, q)) {
-            start_head(e, q);
-            ready &= e->open;
-        }
+    start_ready(e);
+}
+
+/* The lanes are busy for ns, and copies go on beside them; one that ends when the time is over is
+ * left to whoever moves time next, as lanes before the copies' are served first. */
+static inline void pass(struct moe_engine *e, unsigned lanes, uint64_t ns)
+{
+    const uint64_t end = e->now_ns + ns;
+    while (ns && e->lane[MOE_LANE_H2D].end_ns < end) {
+        e->busy_ns[e->busy | lanes] += e->lane[MOE_LANE_H2D].end_ns - e->now_ns;
+        e->now_ns = e->lane[MOE_LANE_H2D].end_ns;
+        finish(e, MOE_LANE_H2D);
+        start_ready(e);
     }
+    e->busy_ns[e->busy | lanes] += end - e->now_ns;
+    e->now_ns = end;
+}
+
+bool moe_engine_run_layer(struct moe_engine *e, const struct moe_layer_work *work)
+{
+    const unsigned gpu = 1u << MOE_LANE_GPU, copy = 1u << MOE_LANE_H2D;
+    const unsigned lane[] = {1u << MOE_LANE_DOWN, 1u << MOE_LANE_CPU, 1u << MOE_LANE_UP};
+    const uint64_t beside[] = {work->down_ns, work->cpu_ns, work->up_ns};
+    uint64_t left = work->gpu_ns;
+    bool only_copies = e->busy & copy ? !(e->waiting & ~(unsigned)COPY_QUEUES) : !e->waiting;
+    if ((e->busy & ~copy) || !only_copies || work->dram_kb_per_s > e->dram_kb_per_s)
+        return false;
+    for (size_t i = 0; i < sizeof lane / sizeof lane[0]; i++) {
+        uint64_t both = beside[i] < left ? beside[i] : left;
+        pass(e, lane[i] | gpu, both);
+        pass(e, lane[i], beside[i] - both);
+        left -= both;
+    }
+    pass(e, gpu, left + work->last_ns);
+    return true;
 }
 
 struct moe_op_spec *moe_engine_place(struct moe_engine *e, enum moe_queue q)
 {
     struct queue *queue = &e->queue[q];
+    struct moe_op_spec *spec = &queue->ring[queue->n_submitted & e->mask];
     if (queue->n_submitted - queue->n_done > e->mask)
         moe_engine_run_until(e, (queue->n_done + 1) << QUEUE_BITS | (uint64_t)q);
-    return &queue->ring[queue->n_submitted & e->mask];
+    return spec;
 }
 
 moe_op moe_engine_submit(struct moe_engine *e, enum moe_queue q)

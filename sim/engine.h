@@ -85,6 +85,19 @@ void moe_engine_run_until(struct moe_engine *engine, moe_op op);
 
 uint64_t moe_engine_now(const struct moe_engine *engine);
 
+/* What a layer does beside copies that it does not wait for: gpu_ns on the GPU and, from the same
+ * time on, down_ns, cpu_ns, up_ns one after another; then last_ns on the GPU. It ends with an
+ * operation that takes time on the GPU or the CPU: these are served before copies that end then. */
+struct moe_layer_work {
+    uint64_t gpu_ns, down_ns, cpu_ns, up_ns, last_ns;
+    uint64_t dram_kb_per_s; /* that the CPU's part and a copy read together, at most */
+};
+
+/* Moves time as submitting those operations and waiting until all are done would, without them:
+ * their times only add up. None of them is observed; copies are, as ever. False, and nothing is
+ * done: something other than copies is running or waiting, or the DRAM would have to be shared. */
+bool moe_engine_run_layer(struct moe_engine *engine, const struct moe_layer_work *work);
+
 /* busy_ns[mask] grows by every stretch of time during which exactly the lanes of the mask (bits
  * 1 << MOE_LANE_x) were busy; [1 << MOE_N_LANES]. The sum of all entries is the time that passed
  * while this table was set. The caller owns it; it must be set before time moves. */

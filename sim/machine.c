@@ -26,7 +26,21 @@ struct buffer {
     moe_op copy, use;
 };
 
-enum { N_STAGING = 2 };
+enum { N_STAGING = 2, MAX_HELD = 64 };
+
+/* The operation before the first of a queue: done, and yet one. */
+static const moe_op ALL_DONE = MOE_QUEUE_CPU;
+
+/* Calls of the layer under way that were not carried out: experts in slots, experts of the CPU and
+ * the combination. When time moves next it moves by sums of theirs (moe_engine_run_layer); if a
+ * copy is asked for before, they go to the engine as they came. */
+struct held {
+    bool open; /* no call of the layer went to the engine */
+    uint32_t n, n_cpu;
+    bool combined;
+    struct moe_layer_work work;
+    struct moe_ffn ffn[MAX_HELD];
+};
 
 struct moe_sim_machine {
     struct moe_sim_setup setup;
@@ -39,13 +53,14 @@ struct moe_sim_machine {
     bool late;       /* one of them is a copy into a slot */
     moe_op cpu_tail; /* last CPU operation of the layer; 0: the CPU takes no part so far */
     struct moe_step step;
+    struct held held;
     uint64_t step_start_ns;
-    uint64_t down_ns, up_ns;         /* activations of this step */
-    uint64_t attend_ns;              /* dense part of a layer in this step, overhead included */
-    uint64_t cpu_ns, gpu_ns;         /* one token's expert */
-    uint64_t cpu_dram, copy_dram[2]; /* kB/s */
-    struct moe_usage usage[2];       /* by enum moe_phase */
-    struct moe_usage *now;           /* of the phase under way */
+    uint64_t down_ns, up_ns; /* activations of this step */
+    uint64_t attend_ns;      /* dense part of a layer in this step, overhead included */
+    uint64_t cpu_ns, gpu_ns; /* one token's expert */
+    uint64_t cpu_dram, copy_dram[2], most_copy_dram; /* kB/s */
+    struct moe_usage usage[2];                       /* by enum moe_phase */
+    struct moe_usage *now;                           /* of the phase under way */
 };
 
 static void show(struct moe_sim_machine *m, moe_op op, const struct moe_op_spec *spec,
@@ -93,6 +108,7 @@ enum moe_status moe_sim_machine_new(struct moe_sim_machine **out, const struct m
     m->cpu_dram = moe_cost_expert_dram_kb_per_s(costs, m->cpu_ns);
     for (int i = 0; i < 2; i++)
         m->copy_dram[i] = moe_cost_expert_dram_kb_per_s(costs, costs->copy_ns[i]);
+    m->most_copy_dram = m->copy_dram[m->copy_dram[1] > m->copy_dram[0]];
     m->slot = calloc((size_t)setup->n_slots + 1, sizeof *m->slot);
     enum moe_status s =
         m->slot ? moe_engine_new(&m->engine, moe_cost_dram_kb_per_s(costs), QUEUE_DEPTH, err)
@@ -148,6 +164,124 @@ static void gpu_after(struct moe_sim_machine *m, moe_op op)
     m->pending[m->n_pending++] = op;
 }
 
+static uint64_t gpu_expert_ns(const struct moe_sim_machine *m, uint32_t n_tokens)
+{
+    return n_tokens == 1 ? m->gpu_ns : moe_cost_gpu_expert_ns(m->setup.costs, n_tokens);
+}
+
+static uint64_t cpu_expert_ns(const struct moe_sim_machine *m, uint32_t n_tokens)
+{
+    return n_tokens == 1 ? m->cpu_ns : moe_cost_cpu_expert_ns(m->setup.costs, n_tokens);
+}
+
+static uint64_t cpu_expert_dram(const struct moe_sim_machine *m, uint32_t n_tokens, uint64_t ns)
+{
+    return n_tokens == 1 ? m->cpu_dram : moe_cost_expert_dram_kb_per_s(m->setup.costs, ns);
+}
+
+static struct buffer *next_unstaged(struct moe_sim_machine *m)
+{
+    return &m->staging[m->n_unstaged++ % N_STAGING];
+}
+
+static void queue_gpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
+{
+    struct buffer *buffer = ffn->slot >= 0 ? &m->slot[ffn->slot] : next_unstaged(m);
+    if (ffn->slot < 0)
+        gpu_after(m, buffer->copy);
+    struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
+    *spec = (struct moe_op_spec){.work_ns = gpu_expert_ns(m, ffn->n_tokens),
+                                 .kind = EXPERT,
+                                 .cause = ffn->slot < 0 ? MISS
+                                          : m->late     ? LATE_FILL
+                                                        : HIT,
+                                 .layer = (uint16_t)ffn->layer,
+                                 .expert = ffn->expert,
+                                 .slot = ffn->slot};
+    m->late = false;
+    buffer->use = submit_gpu(m, spec);
+}
+
+static void queue_cpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
+{
+    uint64_t ns = cpu_expert_ns(m, ffn->n_tokens);
+    moe_op down = 0;
+    if (!m->cpu_tail) {
+        *place(m, MOE_QUEUE_DOWN) = (struct moe_op_spec){
+            .work_ns = m->down_ns, .kind = STATE_DOWN, .layer = (uint16_t)ffn->layer, .slot = -1};
+        down = moe_engine_submit(m->engine, MOE_QUEUE_DOWN);
+    }
+    *place(m, MOE_QUEUE_CPU) =
+        (struct moe_op_spec){.after = {down, 0},
+                             .work_ns = ns,
+                             .dram_kb_per_s = cpu_expert_dram(m, ffn->n_tokens, ns),
+                             .kind = EXPERT,
+                             .cause = MISS,
+                             .layer = (uint16_t)ffn->layer,
+                             .expert = ffn->expert,
+                             .slot = -1};
+    m->cpu_tail = moe_engine_submit(m->engine, MOE_QUEUE_CPU);
+}
+
+static void queue_up(struct moe_sim_machine *m, uint32_t layer)
+{
+    if (!m->cpu_tail)
+        return;
+    *place(m, MOE_QUEUE_UP) = (struct moe_op_spec){.after = {m->cpu_tail, 0},
+                                                   .work_ns = m->up_ns,
+                                                   .kind = STATE_UP,
+                                                   .layer = (uint16_t)layer,
+                                                   .slot = -1};
+    gpu_after(m, moe_engine_submit(m->engine, MOE_QUEUE_UP));
+    m->cpu_tail = 0;
+}
+
+/* What was held back goes to the engine, and so will the rest of the layer. */
+static void let_go(struct moe_sim_machine *m)
+{
+    struct held *held = &m->held;
+    held->open = false;
+    for (uint32_t i = 0; i < held->n; i++) {
+        if (held->ffn[i].slot >= 0)
+            queue_gpu(m, &held->ffn[i]);
+        else
+            queue_cpu(m, &held->ffn[i]);
+    }
+    if (held->combined)
+        queue_up(m, held->ffn[0].layer);
+    held->n = 0;
+}
+
+/* Holds the expert back, if the layer may still turn out to be a sum. */
+static bool hold(struct moe_sim_machine *m, const struct moe_ffn *ffn)
+{
+    if (m->held.n == MAX_HELD)
+        let_go(m);
+    if (!m->held.open)
+        return false;
+    m->held.ffn[m->held.n++] = *ffn;
+    return true;
+}
+
+/* An operation on the GPU behind the whole layer; waits for it. */
+static void run_gpu(struct moe_sim_machine *m, uint64_t ns, enum op_kind kind, uint32_t layer)
+{
+    struct held *held = &m->held;
+    held->work.last_ns = ns < MOE_MAX_WORK_NS ? ns : MOE_MAX_WORK_NS;
+    if (!held->open || ns == 0 || !moe_engine_run_layer(m->engine, &held->work)) {
+        let_go(m);
+        struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
+        *spec = (struct moe_op_spec){
+            .work_ns = ns, .kind = (uint8_t)kind, .layer = (uint16_t)layer, .slot = -1};
+        moe_engine_run_until(m->engine, submit_gpu(m, spec));
+    }
+    held->open = !m->setup.timeline;
+    held->n = held->n_cpu = 0;
+    held->combined = false;
+    held->work = (struct moe_layer_work){.dram_kb_per_s = m->most_copy_dram};
+    m->late = false;
+}
+
 static enum moe_status begin_step(void *machine, const struct moe_step *step, struct moe_err *err)
 {
     struct moe_sim_machine *m = machine;
@@ -170,71 +304,53 @@ static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_ro
 {
     struct moe_sim_machine *m = machine;
     (void)err;
-    struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
-    *spec = (struct moe_op_spec){
-        .work_ns = m->attend_ns, .kind = ATTEND, .layer = (uint16_t)layer, .slot = -1};
     m->now->host_ns += m->setup.costs->layer_overhead_ns;
-    moe_engine_run_until(m->engine, submit_gpu(m, spec));
-    m->late = false;
+    run_gpu(m, m->attend_ns, ATTEND, layer);
     moe_trace_routes(&m->step, m->setup.costs->model, m->setup.next_use, layer, out);
     return MOE_OK;
-}
-
-static struct buffer *next_unstaged(struct moe_sim_machine *m)
-{
-    return &m->staging[m->n_unstaged++ % N_STAGING];
 }
 
 static void gpu_ffn(void *machine, const struct moe_ffn *ffn)
 {
     struct moe_sim_machine *m = machine;
-    bool one = ffn->n_tokens == 1;
-    struct buffer *buffer = ffn->slot >= 0 ? &m->slot[ffn->slot] : next_unstaged(m);
-    if (ffn->slot < 0)
-        gpu_after(m, buffer->copy);
-    struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
-    *spec = (struct moe_op_spec){
-        .work_ns = one ? m->gpu_ns : moe_cost_gpu_expert_ns(m->setup.costs, ffn->n_tokens),
-        .kind = EXPERT,
-        .cause = ffn->slot < 0 ? MISS
-                 : m->late     ? LATE_FILL
-                               : HIT,
-        .layer = (uint16_t)ffn->layer,
-        .expert = ffn->expert,
-        .slot = ffn->slot};
-    m->late = false;
     m->now->gpu_experts++;
-    buffer->use = submit_gpu(m, spec);
+    if (hold(m, ffn))
+        m->held.work.gpu_ns += gpu_expert_ns(m, ffn->n_tokens);
+    else
+        queue_gpu(m, ffn);
 }
 
 static void cpu_ffn(void *machine, const struct moe_ffn *ffn)
 {
     struct moe_sim_machine *m = machine;
-    const struct moe_costs *costs = m->setup.costs;
-    bool one = ffn->n_tokens == 1;
-    uint64_t ns = one ? m->cpu_ns : moe_cost_cpu_expert_ns(costs, ffn->n_tokens);
-    moe_op down = 0;
-    if (!m->cpu_tail) {
-        *place(m, MOE_QUEUE_DOWN) = (struct moe_op_spec){
-            .work_ns = m->down_ns, .kind = STATE_DOWN, .layer = (uint16_t)ffn->layer, .slot = -1};
-        down = moe_engine_submit(m->engine, MOE_QUEUE_DOWN);
-    }
-    *place(m, MOE_QUEUE_CPU) = (struct moe_op_spec){
-        .after = {down, 0},
-        .work_ns = ns,
-        .dram_kb_per_s = one ? m->cpu_dram : moe_cost_expert_dram_kb_per_s(costs, ns),
-        .kind = EXPERT,
-        .cause = MISS,
-        .layer = (uint16_t)ffn->layer,
-        .expert = ffn->expert,
-        .slot = -1};
     m->now->cpu_experts++;
-    m->cpu_tail = moe_engine_submit(m->engine, MOE_QUEUE_CPU);
+    if (!hold(m, ffn)) {
+        queue_cpu(m, ffn);
+        return;
+    }
+    struct moe_layer_work *work = &m->held.work;
+    uint64_t ns = cpu_expert_ns(m, ffn->n_tokens), dram = cpu_expert_dram(m, ffn->n_tokens, ns);
+    work->down_ns = m->down_ns;
+    work->cpu_ns += ns;
+    dram += m->most_copy_dram;
+    work->dram_kb_per_s = dram > work->dram_kb_per_s ? dram : work->dram_kb_per_s;
+    m->held.n_cpu++;
 }
 
 static void cpu_wait(void *machine)
 {
     struct moe_sim_machine *m = machine;
+    struct held *held = &m->held;
+    uint64_t ns = held->work.down_ns + held->work.cpu_ns;
+    /* GPU experts that end later would be half done. */
+    if (held->open && held->work.cpu_ns > 0 && held->work.gpu_ns <= ns &&
+        moe_engine_run_layer(m->engine, &held->work)) {
+        held->open = false;
+        held->n = 0;
+        m->cpu_tail = ALL_DONE;
+        return;
+    }
+    let_go(m);
     moe_engine_run_until(m->engine, m->cpu_tail);
 }
 
@@ -247,6 +363,7 @@ static void fetch(void *machine, const struct moe_fetch *f)
         moe_cache_ready(m->setup.cache, f->slot);
         return;
     }
+    let_go(m);
     struct buffer *buffer =
         f->slot >= 0 ? &m->slot[f->slot] : &m->staging[m->n_staged++ % N_STAGING];
     enum moe_queue queue = (enum moe_queue)(MOE_QUEUE_DEMAND + (int)f->priority);
@@ -267,6 +384,7 @@ static void slot_wait(void *machine, moe_slot slot, bool host)
 {
     struct moe_sim_machine *m = machine;
     moe_op copy = m->slot[slot].copy;
+    let_go(m);
     m->late = !moe_engine_done(m->engine, copy);
     if (host)
         moe_engine_run_until(m->engine, copy);
@@ -285,15 +403,12 @@ static bool cancel(void *machine, moe_slot slot)
 static void combine(void *machine, uint32_t layer)
 {
     struct moe_sim_machine *m = machine;
-    if (!m->cpu_tail)
+    if (!m->held.open) {
+        queue_up(m, layer);
         return;
-    *place(m, MOE_QUEUE_UP) = (struct moe_op_spec){.after = {m->cpu_tail, 0},
-                                                   .work_ns = m->up_ns,
-                                                   .kind = STATE_UP,
-                                                   .layer = (uint16_t)layer,
-                                                   .slot = -1};
-    gpu_after(m, moe_engine_submit(m->engine, MOE_QUEUE_UP));
-    m->cpu_tail = 0;
+    }
+    m->held.combined = m->held.n_cpu > 0;
+    m->held.work.up_ns = m->held.n_cpu ? m->up_ns : 0;
 }
 
 static enum moe_status end_step(void *machine, struct moe_err *err)
@@ -303,11 +418,8 @@ static enum moe_status end_step(void *machine, struct moe_err *err)
     (void)err;
     /* Only the last token of a prompt needs logits. */
     uint64_t n = m->step.phase == MOE_PREFILL ? 1 : m->step.n_tokens;
-    struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
-    *spec = (struct moe_op_spec){
-        .work_ns = costs->token_overhead_ns + moe_cost_head_ns(costs, n), .kind = HEAD, .slot = -1};
     m->now->host_ns += costs->token_overhead_ns;
-    moe_engine_run_until(m->engine, submit_gpu(m, spec));
+    run_gpu(m, costs->token_overhead_ns + moe_cost_head_ns(costs, n), HEAD, 0);
     if (m->setup.timeline) {
         struct moe_operation token = {.track = MOE_TRACK_TOKEN,
                                       .name = m->step.phase == MOE_PREFILL ? "prefill" : "token",

@@ -415,6 +415,111 @@ START_TEST(same_submissions_same_times)
 }
 END_TEST
 
+/* A layer's operations, one by one, and then waits for all of them. */
+static void run_one_by_one(struct moe_engine *e, const struct moe_layer_work *w, uint64_t dram)
+{
+    moe_op gpu = 0, up = 0;
+    if (w->gpu_ns) {
+        submit(e, MOE_QUEUE_GPU, w->gpu_ns / 2, 0);
+        gpu = submit(e, MOE_QUEUE_GPU, w->gpu_ns - w->gpu_ns / 2, 0);
+    }
+    if (w->cpu_ns) {
+        moe_op down = submit(e, MOE_QUEUE_DOWN, w->down_ns, 0);
+        struct moe_op_spec cpu = {
+            .work_ns = w->cpu_ns, .dram_kb_per_s = dram * 1000000, .after = {down, 0}};
+        moe_op end = submit_spec(e, MOE_QUEUE_CPU, &cpu);
+        up = submit_after(e, MOE_QUEUE_UP, w->up_ns, end, 0);
+    }
+    moe_op last = submit_after(e, MOE_QUEUE_GPU, w->last_ns, gpu, up);
+    moe_engine_run_until(e, last);
+}
+
+static struct moe_layer_work random_layer(struct moe_rng *rng)
+{
+    struct moe_layer_work w = {.last_ns = 1 + moe_rng_below(rng, 20)};
+    if (moe_rng_below(rng, 3))
+        w.gpu_ns = moe_rng_below(rng, 40);
+    if (moe_rng_below(rng, 3)) {
+        w.down_ns = moe_rng_below(rng, 5);
+        w.cpu_ns = 1 + moe_rng_below(rng, 30);
+        w.up_ns = moe_rng_below(rng, 5);
+    }
+    return w;
+}
+
+struct landed {
+    uint64_t sum, n;
+};
+
+static void note_landed(void *user, moe_op op, const struct moe_op_spec *spec, uint64_t start_ns,
+                        uint64_t end_ns)
+{
+    struct landed *landed = user;
+    (void)spec;
+    landed->n++;
+    landed->sum = landed->sum * 31 + op * 7 + start_ns * 3 + end_ns;
+}
+
+/* Copies of both kinds, more than the link has done when the next layer begins. */
+static void queue_copies(struct moe_engine *const e[2], struct moe_rng *rng)
+{
+    for (uint64_t n = moe_rng_below(rng, 4); n > 0; n--) {
+        enum moe_queue q = moe_rng_below(rng, 2) ? MOE_QUEUE_FILL : MOE_QUEUE_PREFETCH;
+        uint64_t work = moe_rng_below(rng, 25);
+        submit(e[0], q, work, 10);
+        submit(e[1], q, work, 10);
+    }
+}
+
+START_TEST(layer_as_a_sum_is_the_layer_one_by_one)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, 7);
+    for (int world = 0; world < 300; world++) {
+        uint64_t busy[2][1 << MOE_N_LANES] = {{0}}, dram = world % 2 ? 110 : 100, summed = 0;
+        struct landed landed[2] = {{0}};
+        struct moe_engine *e[2] = {new_engine(dram, 16), new_engine(dram, 16)};
+        for (int i = 0; i < 2; i++) {
+            moe_engine_count_into(e[i], busy[i]);
+            moe_engine_observe(e[i], 1 << MOE_QUEUE_FILL | 1 << MOE_QUEUE_PREFETCH, note_landed,
+                               &landed[i]);
+        }
+        for (int layer = 0; layer < 40; layer++) {
+            struct moe_layer_work w = random_layer(&rng);
+            w.dram_kb_per_s = (w.cpu_ns ? 110 : 10) * 1000000;
+            queue_copies(e, &rng);
+            run_one_by_one(e[0], &w, 100);
+            if (moe_engine_run_layer(e[1], &w))
+                summed++;
+            else
+                run_one_by_one(e[1], &w, 100);
+            ck_assert_uint_eq(moe_engine_now(e[0]), moe_engine_now(e[1]));
+            ck_assert_mem_eq(busy[0], busy[1], sizeof busy[0]);
+            ck_assert_mem_eq(&landed[0], &landed[1], sizeof landed[0]);
+        }
+        ck_assert((summed == 40) == (world % 2 == 1));
+        moe_engine_free(e[0]);
+        moe_engine_free(e[1]);
+    }
+}
+END_TEST
+
+START_TEST(no_sum_behind_other_work)
+{
+    struct moe_engine *e = new_engine(100, 16);
+    const struct moe_layer_work w = {.gpu_ns = 5, .last_ns = 5};
+    moe_op blocked = submit(e, MOE_QUEUE_CPU, 10, 0);
+    ck_assert(!moe_engine_run_layer(e, &w));
+    submit_after(e, MOE_QUEUE_FILL, 3, blocked, 0);
+    ck_assert(!moe_engine_run_layer(e, &w));
+    ck_assert_uint_eq(moe_engine_now(e), 0);
+    ck_assert_uint_eq(end_of(e, blocked), 10);
+    ck_assert(moe_engine_run_layer(e, &w));
+    ck_assert_uint_eq(moe_engine_now(e), 20);
+    moe_engine_free(e);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("engine");
@@ -436,6 +541,8 @@ int main(void)
     tcase_add_test(tests, random_schedules_conserve_work);
     tcase_add_test(tests, simultaneous_ends_in_lane_order);
     tcase_add_test(tests, same_submissions_same_times);
+    tcase_add_test(tests, layer_as_a_sum_is_the_layer_one_by_one);
+    tcase_add_test(tests, no_sum_behind_other_work);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }
