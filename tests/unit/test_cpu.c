@@ -1,56 +1,14 @@
 /* Processors in the order of use, on machines made of files; pinning; the read rate. */
 #include "exec/cpu.h"
 
+#include "tests/unit/file_tree.h"
 #include "tests/unit/run_suite.h"
-
-#include <check.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static char root[64];
-
-static void put(const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    for (char *slash = path + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-        *slash = '\0';
-        mkdir(path, 0777);
-    }
-    FILE *f = fopen(path, "w");
-    ck_assert_ptr_nonnull(f);
-    fputs(text, f);
-    fclose(f);
-}
 
 static void siblings(unsigned cpu, const char *text)
 {
     char name[64];
     snprintf(name, sizeof name, "cpu/cpu%u/topology/thread_siblings_list", cpu);
     put(name, text);
-}
-
-static void make_root(void)
-{
-    snprintf(root, sizeof root, "%s/moelab-cpu.XXXXXX", P_tmpdir);
-    ck_assert_ptr_nonnull(mkdtemp(root));
-}
-
-static void remove_tree(const char *const *names, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        char path[256];
-        snprintf(path, sizeof path, "%s/%s", root, names[i]);
-        remove(path);
-        for (char *slash; (slash = strrchr(path, '/')) && slash > path + strlen(root);) {
-            *slash = '\0';
-            rmdir(path);
-        }
-    }
-    ck_assert_int_eq(rmdir(root), 0);
 }
 
 /* Two nodes of two cores with two siblings each, numbered as Linux does: 0-3 cores, 4-7 siblings.

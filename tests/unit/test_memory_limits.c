@@ -1,14 +1,8 @@
 /* Limits of memory: texts of the system as they come and as they might, and whole trees of them. */
 #include "exec/memory_limits.h"
 
+#include "tests/unit/file_tree.h"
 #include "tests/unit/run_suite.h"
-
-#include <check.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define NONE UINT64_MAX
 #define KIB  UINT64_C(1024)
@@ -93,28 +87,6 @@ START_TEST(cgroup_paths)
 }
 END_TEST
 
-static char root[64];
-
-static void put(const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    for (char *slash = path + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-        *slash = '\0';
-        mkdir(path, 0777);
-    }
-    FILE *f = fopen(path, "w");
-    ck_assert_ptr_nonnull(f);
-    fputs(text, f);
-    fclose(f);
-}
-
-static void make_root(void)
-{
-    snprintf(root, sizeof root, "%s/moelab-memory.XXXXXX", P_tmpdir);
-    ck_assert_ptr_nonnull(mkdtemp(root));
-}
-
 static struct moe_memory_limits read_root(void)
 {
     char proc[128], groups[128];
@@ -125,20 +97,7 @@ static struct moe_memory_limits read_root(void)
     return limits;
 }
 
-static void remove_all(const char *const *names, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        char path[256];
-        snprintf(path, sizeof path, "%s/%s", root, names[i]);
-        remove(path);
-        for (char *slash; (slash = strrchr(path, '/')) && slash > path + strlen(root);) {
-            *slash = '\0';
-            rmdir(path);
-        }
-    }
-    ck_assert_int_eq(rmdir(root), 0);
-}
-#define REMOVE(names) remove_all(names, sizeof names / sizeof *names)
+#define REMOVE(names) remove_tree(names, sizeof names / sizeof *names)
 
 START_TEST(version_2)
 {
