@@ -7,7 +7,8 @@ awk '/^```/ { inside = /python/; next } inside' README.md >"$folder/record.py"
 holds "a block of Python that saves ids.npy" grep -q '^np.save("ids.npy", .*astype("u2"))$' \
     "$folder/record.py"
 if command -v python3 >/dev/null; then
-    expect 0 "" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$folder/record.py"
+    expect 0 "" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' \
+        "$folder/record.py"
 fi
 line=$(grep '^    moelab trace import --format npy ' README.md)
 read -ra words <<<"$line"
