@@ -4,6 +4,7 @@
 #include "traces/csv.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +76,27 @@ static enum moe_status read_row(struct reader *r, struct moe_err *err)
     return MOE_OK;
 }
 
+/* The note `trace_model: NAME, 32 layers, 8 experts, top-2`: numbers of another model's experts
+ * mean nothing here. */
+static enum moe_status read_note(const struct reader *r, struct moe_err *err)
+{
+    static const char note[] = "# trace_model: ";
+    uint32_t n_layers, n_experts;
+    char line[256];
+    int length = r->csv.text.n < sizeof line ? (int)r->csv.text.n : (int)sizeof line - 1;
+    snprintf(line, sizeof line, "%.*s", length, r->csv.text.at);
+    const char *shape = strncmp(line, note, sizeof note - 1) == 0 ? strchr(line, ',') : NULL;
+    if (!shape ||
+        sscanf(shape, ", %9" SCNu32 " layers, %9" SCNu32 " experts", &n_layers, &n_experts) != 2 ||
+        (n_layers == r->n_layers && n_experts == r->n_experts))
+        return MOE_OK;
+    return moe_csv_fail(&r->csv, err,
+                        "the list is of a model of %" PRIu32 " layers with %" PRIu32
+                        " experts, this one has %" PRIu32 " with %" PRIu32
+                        "; make one by `moelab trace stats TRACE --hot-list FILE`",
+                        n_layers, n_experts, r->n_layers, r->n_experts);
+}
+
 static enum moe_status read_lines(struct reader *r, struct moe_err *err)
 {
     bool header = false;
@@ -85,12 +107,11 @@ static enum moe_status read_lines(struct reader *r, struct moe_err *err)
             return s;
         if (!got)
             break;
-        if (!header && r->csv.text.n > 0 && r->csv.text.at[0] == '#')
-            continue;
-        s = header ? read_row(r, err) : read_header(r, err);
+        bool note = !header && r->csv.text.n > 0 && r->csv.text.at[0] == '#';
+        s = note ? read_note(r, err) : header ? read_row(r, err) : read_header(r, err);
         if (s)
             return s;
-        header = true;
+        header |= !note;
     }
     if (!header)
         return moe_fail(err, MOE_ERR_INPUT, "'%s' has no header line 'layer', 'expert'",

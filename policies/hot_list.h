@@ -3,7 +3,8 @@
  * Text: lines `# key: value` (where the list comes from: trace, sequences, date), one header line
  * `layer<TAB>expert`, or `layer<TAB>expert<TAB>uses`, then one line an expert. The rank is the
  * line's place; `uses` is for readers and must be a whole number. Experts that are not listed have
- * no rank. `moelab trace stats --hot-list` writes such files. */
+ * no rank. `moelab trace stats --hot-list` writes such files. The note `trace_model` tells whose
+ * experts they are: a list of a model of another shape is refused. */
 #ifndef MOELAB_POLICIES_HOT_LIST_H
 #define MOELAB_POLICIES_HOT_LIST_H
 
@@ -11,8 +12,9 @@
 #include "policies/policy.h"
 
 /* Reads the text of a list for a model of L layers and E experts into keys [L * E], rank order, and
- * their number into *n. Errors, MOE_ERR_INPUT with "'name':line: " in front: another header, a
- * layer or expert that the model does not have, an expert twice, a line cut short. */
+ * their number into *n. Errors, MOE_ERR_INPUT with "'name':line: " in front: another
+ * model's shape in `trace_model`, another header, a layer or expert that the model does not have,
+ * an expert twice, a line cut short. */
 enum moe_status moe_hot_list_parse(const char *name, const char *text, size_t size,
                                    uint32_t n_layers, uint32_t n_experts, moe_key *keys,
                                    uint32_t *n, struct moe_err *err);

@@ -23,6 +23,8 @@ START_TEST(right)
          3,
          {8, 0, 7}},
         {"layer\texpert\r\n1\t1\r\n", 1, {5}},
+        {"# trace_model: m, 3 layers, 4 experts, top-2\nlayer\texpert\n0\t1\n", 1, {1}},
+        {"# trace_model: unknown\nlayer\texpert\n0\t1\n", 1, {1}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         moe_key keys[L * E];
@@ -35,6 +37,8 @@ START_TEST(right)
 }
 END_TEST
 
+#define OTHER  "the list is of a model of "
+#define MAKE   "; make one by `moelab trace stats TRACE --hot-list FILE`"
 #define HEADER "expected the header 'layer', 'expert' and perhaps 'uses', parted by tabs, not "
 
 START_TEST(wrong)
@@ -57,6 +61,10 @@ START_TEST(wrong)
         {"layer\texpert\tuses\n0\t1\tmany\n", "'x':2: uses 'many' is not a whole number"},
         {"layer\texpert\n0\t1\n\n", "'x':3: line has 1 fields, the header has 2"},
         {"layer\texpert\n0\t1\t2\n", "'x':2: line has 3 fields, the header has 2"},
+        {"# trace_model: m, 3 layers, 8 experts, top-2\nlayer\texpert\n0\t1\n",
+         "'x':1: " OTHER "3 layers with 8 experts, this one has 3 with 4" MAKE},
+        {"# trace_model: m, 2 layers, 4 experts, top-2\nlayer\texpert\n0\t1\n",
+         "'x':1: " OTHER "2 layers with 4 experts, this one has 3 with 4" MAKE},
         {"layer\texpert\n0\t1\n# a: b\n", "'x':3: line has 1 fields, the header has 2"},
         {"# a\nlayer\texpert\n2\t1\n0\t0\n2\t1\n",
          "'x':5: layer 2, expert 1 stands in line 3 already"},
