@@ -26,6 +26,7 @@ enum moe_status cli_write_table(const struct moe_table *table, int format, const
     if (!s)
         return moe_output_commit(&out, err);
     moe_output_abandon(&out);
+    (void)moe_fail_prefix(err, "'%.300s'", path);
     return s;
 }
 
