@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-enum { BLOCK = MOE_LINES_BLOCK, LANES = MOE_LINES_LANES, FEW = MOE_LINES_FEW };
+enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, FEW = MOE_LINES_FEW };
 
 enum { TOO_MANY = 40 }; /* picked ones */
 
@@ -30,16 +30,19 @@ static double *take(double **memory, size_t n)
     return taken;
 }
 
+static const struct moe_lines_loops *best_loops(void)
+{
+    const struct moe_lines_loops *avx2 = moe_lines_avx2(), *avx512 = moe_lines_avx512();
+    return avx512 ? avx512 : avx2 ? avx2 : &moe_lines_plain;
+}
+
 void moe_slot_lines_init(struct moe_slot_lines *lines, const struct moe_policy_env *env,
                          void *memory)
 {
-    const struct moe_lines_loops *avx2 = moe_lines_avx2();
     size_t n = (size_t)count_blocks(env) * BLOCK;
     double *at = memory;
-    *lines = (struct moe_slot_lines){.n_slots = env->n_slots,
-                                     .n_blocks = count_blocks(env),
-                                     .loops = avx2 ? avx2 : &moe_lines_plain,
-                                     .ahead = 1};
+    *lines = (struct moe_slot_lines){
+        .n_slots = env->n_slots, .n_blocks = count_blocks(env), .loops = best_loops(), .ahead = 1};
     lines->all = (struct moe_lines){take(&at, n), take(&at, n), take(&at, n)};
     lines->scratch = take(&at, n);
     lines->picked = lines->all;
@@ -53,7 +56,7 @@ void moe_slot_lines_init(struct moe_slot_lines *lines, const struct moe_policy_e
     lines->place = lines->slot + n;
 }
 
-/* Slots of a vector that is not full stand at 0. */
+/* Slots of a stride that is not full stand at 0. */
 void moe_slot_lines_pick(struct moe_slot_lines *lines, uint32_t slot)
 {
     const struct moe_lines *all = &lines->all, *picked = &lines->picked;
@@ -63,7 +66,7 @@ void moe_slot_lines_pick(struct moe_slot_lines *lines, uint32_t slot)
     picked->last[i] = all->last[slot];
     picked->slope[i] = all->slope[slot];
     picked->due[i] = all->due[slot];
-    for (uint32_t k = i + 1; i % LANES == 0 && k < i + LANES; k++)
+    for (uint32_t k = i + 1; i % STRIDE == 0 && k < i + STRIDE; k++)
         picked->last[k] = picked->slope[k] = picked->due[k] = 0;
 }
 
@@ -84,59 +87,54 @@ static void pick_anew(struct moe_slot_lines *lines, double now, bool all)
     lines->level = all ? 0 : lines->level;
     lines->until = later;
     for (uint32_t first = 0; first < n; first += BLOCK) {
-        uint32_t found = lines->loops->above(most, first, lines->n_slots, lines->level);
+        uint64_t found = lines->loops->above(most, first, lines->n_slots, lines->level);
         for (; found; found &= found - 1)
-            moe_slot_lines_pick(lines, first + (uint32_t)__builtin_ctz(found));
+            moe_slot_lines_pick(lines, first + (uint32_t)__builtin_ctzll(found));
     }
 }
 
-struct search {
-    const uint8_t *pinned;
-    moe_slot_goes *goes;
-    const void *state;
-    moe_slot best;
-};
-
-/* Among those that stand at least there; takes the pinned ones out. Were there any? */
-static bool search_above(struct moe_slot_lines *lines, struct search *search, double least)
+/* The first of those at the highest places that is not pinned, or MOE_NO_SLOT. */
+static moe_slot search_above(const struct moe_slot_lines *lines, double least,
+                             const uint8_t *pinned, moe_slot_goes *goes, const void *state)
 {
-    bool any = false;
+    moe_slot best = MOE_NO_SLOT;
     for (uint32_t first = 0; first < lines->n_picked; first += BLOCK) {
-        uint32_t found = lines->loops->above(lines->scratch, first, lines->n_picked, least);
-        any |= found != 0;
+        uint64_t found = lines->loops->above(lines->scratch, first, lines->n_picked, least);
         for (; found; found &= found - 1) {
-            uint32_t i = first + (uint32_t)__builtin_ctz(found);
+            uint32_t i = first + (uint32_t)__builtin_ctzll(found);
             uint32_t s = lines->slot ? lines->slot[i] : i;
-            if (search->pinned[s])
-                lines->scratch[i] = -1;
-            else if (search->best == MOE_NO_SLOT ||
-                     search->goes(search->state, (uint32_t)search->best, s))
-                search->best = (moe_slot)s;
+            if (!pinned[s] && (best == MOE_NO_SLOT || goes(state, (uint32_t)best, s)))
+                best = (moe_slot)s;
         }
     }
-    return any;
+    return best;
 }
 
-/* Of those that are picked: the first of all slots that are not pinned, or it is not known. */
-static moe_slot search_picked(struct moe_slot_lines *lines, struct search *search, double now)
+/* Of the picked, the first of all slots that are not pinned, or MOE_NO_SLOT: it is not known. To
+ * see which of a list are pinned takes long: only where those that stand highest are. */
+static moe_slot search_picked(const struct moe_slot_lines *lines, const uint8_t *pinned, double now,
+                              moe_slot_goes *goes, const void *state)
 {
-    const struct moe_lines_loops *loops = lines->loops;
-    double most = loops->stand(&lines->picked, lines->n_picked, now, lines->scratch);
-    while (most * above_all >= lines->level && search_above(lines, search, most * near) &&
-           search->best == MOE_NO_SLOT)
-        most = loops->highest(lines->scratch, lines->n_picked);
-    return search->best;
+    for (bool looks = !lines->slot;; looks = true) {
+        double most = lines->loops->stand(&lines->picked, lines->n_picked, now,
+                                          looks ? pinned : NULL, lines->slot, lines->scratch);
+        if (most * above_all < lines->level)
+            return MOE_NO_SLOT;
+        moe_slot best = search_above(lines, most * near, pinned, goes, state);
+        if (best != MOE_NO_SLOT || looks)
+            return best;
+    }
 }
 
 moe_slot moe_slot_lines_victim(struct moe_slot_lines *lines, const uint8_t *pinned, double now,
                                moe_slot_goes *goes, const void *state)
 {
-    struct search search = {pinned, goes, state, MOE_NO_SLOT};
+    moe_slot best = MOE_NO_SLOT;
     if (lines->n_slots <= FEW || now <= lines->until)
-        search_picked(lines, &search, now);
-    for (int i = 0; i < 2 && search.best == MOE_NO_SLOT && lines->n_slots > FEW; i++) {
+        best = search_picked(lines, pinned, now, goes, state);
+    for (int i = 0; i < 2 && best == MOE_NO_SLOT && lines->n_slots > FEW; i++) {
         pick_anew(lines, now, i > 0);
-        search_picked(lines, &search, now);
+        best = search_picked(lines, pinned, now, goes, state);
     }
-    return search.best;
+    return best;
 }

@@ -14,15 +14,15 @@
 #include "policies/policy.h"
 
 enum {
-    MOE_LINES_BLOCK = 32,
-    MOE_LINES_LANES = 4,
+    MOE_LINES_BLOCK = 64,
+    MOE_LINES_STRIDE = 8,
     MOE_LINES_FEW = 128, /* slots, at most, all of which are looked at each time */
 };
 
 struct moe_lines_loops; /* slot_lines_loops.h */
 
 struct moe_lines {
-    double *last, *slope, *due; /* [n] at 0 up to a whole vector */
+    double *last, *slope, *due; /* [n] at 0 up to a whole stride */
 };
 
 struct moe_slot_lines {

@@ -55,7 +55,7 @@ static void set_slot(struct world *w, struct moe_slot_lines *lines, struct moe_r
     moe_slot_lines_set(lines, (moe_slot)s, w->last[s], w->slope[s], w->due[s], w->now);
 }
 
-static void check_size(struct moe_rng *rng, uint32_t n, bool plain)
+static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_loops *loops)
 {
     const struct moe_policy_env env = {.n_slots = n};
     struct world *w = calloc(1, sizeof *w);
@@ -63,8 +63,7 @@ static void check_size(struct moe_rng *rng, uint32_t n, bool plain)
     void *memory = calloc(1, moe_slot_lines_size(&env));
     w->pinned = calloc(n, 1);
     moe_slot_lines_init(&lines, &env, memory);
-    if (plain)
-        lines.loops = &moe_lines_plain;
+    lines.loops = loops;
     for (uint32_t s = 0; s < n / 2; s++)
         set_slot(w, &lines, rng, (uint32_t)moe_rng_below(rng, n));
     for (int i = 0; i < N_STEPS; i++) {
@@ -91,10 +90,12 @@ static void check_size(struct moe_rng *rng, uint32_t n, bool plain)
 
 START_TEST(equal_to_a_search)
 {
+    const struct moe_lines_loops *const all[] = {&moe_lines_plain, moe_lines_avx2(),
+                                                 moe_lines_avx512()};
     struct moe_rng rng;
     moe_rng_init(&rng, 3);
-    for (uint32_t n = 1; n <= MAX_SLOTS; n += n < 200 ? 9 : 180)
-        check_size(&rng, n, _i);
+    for (uint32_t n = 1; n <= MAX_SLOTS && all[_i]; n += n < 200 ? 9 : 180)
+        check_size(&rng, n, all[_i]);
 }
 END_TEST
 
@@ -119,7 +120,7 @@ END_TEST
 int main(void)
 {
     TCase *tc = tcase_create("slot_lines");
-    tcase_add_loop_test(tc, equal_to_a_search, 0, 2);
+    tcase_add_loop_test(tc, equal_to_a_search, 0, 3);
     tcase_add_test(tc, none_when_all_are_pinned);
     Suite *suite = suite_create("slot_lines");
     suite_add_tcase(suite, tc);
