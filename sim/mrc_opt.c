@@ -10,16 +10,19 @@ enum {
     BLOCK = MOE_OPT_BLOCK,
     GROUP = MOE_OPT_GROUP,
     NOT_DUE = MOE_OPT_NOT_DUE,
+    AT_ONCE = MOE_OPT_AT_ONCE,
     FEW = 64,
-    AT_ONCE = 8
+    LINE = 64,
 };
 
 void moe_opt_stack_clear(struct moe_opt_stack *st)
 {
     for (uint32_t i = 0; i < st->n_blocks * BLOCK; i++)
         st->next_use[i] = MOE_NEVER;
-    for (uint32_t b = 0; b < st->n_blocks; b++)
+    for (uint32_t b = 0; b < st->n_blocks * 2; b++)
         st->low[b] = st->high[b] = MOE_NEVER;
+    for (uint32_t g = 0; g < st->n_blocks; g++)
+        st->top[g] = MOE_NEVER;
     for (uint32_t k = 0; k < st->n_keys; k++)
         st->due[k] = NOT_DUE;
 }
@@ -31,6 +34,7 @@ void moe_opt_stack_free(struct moe_opt_stack *st)
     free(st->next_use);
     free(st->low);
     free(st->high);
+    free(st->top);
     free(st->due);
     free(st);
 }
@@ -77,7 +81,7 @@ static uint32_t end_in_block(struct moe_opt_stack *st, uint32_t b, uint32_t come
     return b * BLOCK + at;
 }
 
-uint32_t moe_opt_pass_plain(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
+static uint32_t pass_one(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
 {
     for (uint32_t b = 0; b < st->n_blocks; b++) {
         if (st->low[b] == now)
@@ -88,6 +92,23 @@ uint32_t moe_opt_pass_plain(struct moe_opt_stack *st, uint32_t comer, uint32_t n
             break;
     }
     return MOE_MRC_NOWHERE;
+}
+
+uint32_t moe_opt_pass_plain(struct moe_opt_stack *st, const uint32_t *comer, uint32_t n,
+                            uint32_t now, uint32_t n_due, uint32_t *position)
+{
+    uint32_t n_found = min_u32(n, n_due);
+    for (uint32_t i = 0; i < n_found; i++)
+        position[i] = pass_one(st, comer[i], now);
+    for (uint32_t i = n_found; i < n; i++)
+        pass_one(st, comer[i], NOT_DUE);
+    return n_found;
+}
+
+/* Numbers that no vector reads across two lines. */
+static uint32_t *lines(size_t n)
+{
+    return aligned_alloc(LINE, (n * sizeof(uint32_t) + LINE - 1) / LINE * LINE);
 }
 
 enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err)
@@ -102,11 +123,12 @@ enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, s
         st->n_blocks = (st->n_blocks + GROUP - 1) / GROUP * GROUP;
         st->pass = moe_opt_has_avx512() ? moe_opt_pass_avx512 : moe_opt_pass_avx2;
     }
-    st->next_use = calloc((size_t)st->n_blocks * BLOCK, sizeof *st->next_use);
-    st->low = calloc(st->n_blocks, sizeof *st->low);
-    st->high = calloc(st->n_blocks, sizeof *st->high);
+    st->next_use = lines((size_t)st->n_blocks * BLOCK);
+    st->low = lines((size_t)st->n_blocks * 2);
+    st->high = lines((size_t)st->n_blocks * 2);
+    st->top = lines(st->n_blocks);
     st->due = calloc(n_keys + 1u, sizeof *st->due);
-    if (!st->next_use || !st->low || !st->high || !st->due) {
+    if (!st->next_use || !st->low || !st->high || !st->top || !st->due) {
         moe_opt_stack_free(st);
         return moe_fail_memory(err, "an OPT stack");
     }
@@ -117,9 +139,10 @@ enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, s
 
 uint32_t moe_opt_stack_access(struct moe_opt_stack *st, uint32_t key, uint32_t next_use)
 {
-    uint32_t now = st->due[key];
+    uint32_t now = st->due[key], position = MOE_MRC_NOWHERE;
     st->due[key] = next_use == MOE_NEVER ? NOT_DUE : next_use;
-    return st->pass(st, next_use, now);
+    st->pass(st, &next_use, 1, now, now != NOT_DUE, &position);
+    return position;
 }
 
 /* The soonest first: so fewer places change on the way down, which pays where it is long. Without a
@@ -143,19 +166,20 @@ static void sort_few(uint32_t *a, uint32_t n)
 void moe_opt_stack_event(struct moe_opt_stack *st, const uint32_t *key, const uint32_t *next_use,
                          uint32_t n, uint32_t *position)
 {
-    uint32_t comer[AT_ONCE], now = NOT_DUE, n_due = 0;
+    uint32_t comer[AT_ONCE], now = NOT_DUE, n_due = 0, n_found = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t *due = &st->due[key[i]];
         n_due += *due != NOT_DUE;
         now = max_u32(now, *due);
         *due = next_use[i] == MOE_NEVER ? NOT_DUE : next_use[i];
     }
-    for (uint32_t i = 0; i < n;) {
-        uint32_t more = min_u32(n - i, AT_ONCE);
+    for (uint32_t i = 0, more; i < n; i += more) {
+        more = min_u32(n - i, AT_ONCE);
         memcpy(comer, next_use + i, more * sizeof *comer);
         if (st->n_blocks > GROUP)
             sort_few(comer, more);
-        for (uint32_t j = 0; j < more; j++, i++)
-            position[i] = st->pass(st, comer[j], i < n_due ? now : NOT_DUE);
+        n_found += st->pass(st, comer, more, now, n_due - n_found, position + n_found);
     }
+    for (; n_found < n; n_found++)
+        position[n_found] = MOE_MRC_NOWHERE;
 }

@@ -183,7 +183,7 @@ AVX2 static inline uint32_t pass_group(struct moe_opt_stack *st, uint32_t group,
     return (uint32_t)_mm256_extract_epi32(sums.b, LANES - 1);
 }
 
-AVX2 uint32_t moe_opt_pass_avx2(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
+AVX2 static uint32_t pass_one(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
 {
     for (uint32_t group = 0; group < st->n_blocks; group += GROUP) {
         uint32_t place = 0;
@@ -198,6 +198,17 @@ AVX2 uint32_t moe_opt_pass_avx2(struct moe_opt_stack *st, uint32_t comer, uint32
     return MOE_MRC_NOWHERE;
 }
 
+AVX2 uint32_t moe_opt_pass_avx2(struct moe_opt_stack *st, const uint32_t *comer, uint32_t n,
+                                uint32_t now, uint32_t n_due, uint32_t *position)
+{
+    uint32_t n_found = n < n_due ? n : n_due;
+    for (uint32_t i = 0; i < n_found; i++)
+        position[i] = pass_one(st, comer[i], now);
+    for (uint32_t i = n_found; i < n; i++)
+        pass_one(st, comer[i], MOE_OPT_NOT_DUE);
+    return n_found;
+}
+
 bool moe_opt_has_avx2(void)
 {
     return __builtin_cpu_supports("avx2");
@@ -205,9 +216,10 @@ bool moe_opt_has_avx2(void)
 
 #else
 
-uint32_t moe_opt_pass_avx2(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
+uint32_t moe_opt_pass_avx2(struct moe_opt_stack *st, const uint32_t *comer, uint32_t n,
+                           uint32_t now, uint32_t n_due, uint32_t *position)
 {
-    return moe_opt_pass_plain(st, comer, now);
+    return moe_opt_pass_plain(st, comer, n, now, n_due, position);
 }
 
 bool moe_opt_has_avx2(void)

@@ -1,121 +1,131 @@
 #include "sim/mrc_opt_pass.h"
 
+#include "policies/policy.h"
+
 #ifdef __x86_64__
 #include <immintrin.h>
 
-enum { BLOCK = MOE_OPT_BLOCK, GROUP = MOE_OPT_GROUP, LAST = 15 };
+/* Place i of a group's blocks stands in one vector, and block b in lane b of all of them: so one
+ * who comes to each block passes them all at once, without looking which of them change. Blocks are
+ * half as large as elsewhere, which is half as long a way through them. */
+enum { BLOCK = 8, GROUP = 16, PLACES = BLOCK * GROUP, LAST = 15 };
 
 #define AVX512 __attribute__((target("avx512f")))
 
-/* Lane i: lane i - 1 of v; lane 0: the last lane of `first`. */
-AVX512 static inline __m512i moved_up(__m512i v, __m512i first)
-{
-    return _mm512_alignr_epi32(v, first, LAST);
-}
-
-/* Lane i of every lane. */
-AVX512 static inline __m512i lane(__m512i v, uint32_t i)
-{
-    return _mm512_permutexvar_epi32(_mm512_set1_epi32((int)i), v);
-}
-
-/* Who comes to each place or block, when each keeps the sooner and hands on the later. */
-AVX512 static inline __m512i who_comes(__m512i here, __m512i comer)
+/* Lane i: the greatest of the lanes before it. */
+AVX512 static inline __m512i greatest_before(__m512i v)
 {
     const __m512i none = _mm512_setzero_si512();
-    __m512i v = moved_up(here, comer);
+    v = _mm512_alignr_epi32(v, none, LAST);
     v = _mm512_max_epu32(v, _mm512_alignr_epi32(v, none, LAST));
     v = _mm512_max_epu32(v, _mm512_alignr_epi32(v, none, 14));
     v = _mm512_max_epu32(v, _mm512_alignr_epi32(v, none, 12));
     return _mm512_max_epu32(v, _mm512_alignr_epi32(v, none, 8));
 }
 
-/* The greatest and the least, in every lane. */
-AVX512 static inline __m512i greatest(__m512i v)
+/* Everyone in the group meets who comes to the block; returns the blocks' greatest then. */
+AVX512 static inline __m512i pass_blocks(uint32_t *next_use, __m512i come)
 {
-    v = _mm512_max_epu32(v, _mm512_shuffle_i64x2(v, v, 0x4e));
-    v = _mm512_max_epu32(v, _mm512_shuffle_i64x2(v, v, 0xb1));
-    v = _mm512_max_epu32(v, _mm512_shuffle_epi32(v, 0x4e));
-    return _mm512_max_epu32(v, _mm512_shuffle_epi32(v, 0xb1));
-}
-
-AVX512 static inline __m512i least(__m512i v)
-{
-    v = _mm512_min_epu32(v, _mm512_shuffle_i64x2(v, v, 0x4e));
-    v = _mm512_min_epu32(v, _mm512_shuffle_i64x2(v, v, 0xb1));
-    v = _mm512_min_epu32(v, _mm512_shuffle_epi32(v, 0x4e));
-    return _mm512_min_epu32(v, _mm512_shuffle_epi32(v, 0xb1));
-}
-
-/* The one lane `b` of v is that of w. */
-AVX512 static inline __m512i with_lane(__m512i v, uint32_t b, __m512i w)
-{
-    return _mm512_mask_mov_epi32(v, (__mmask16)(1u << b), w);
-}
-
-/* Everyone in the block meets the newcomer; returns the block's greatest then. */
-AVX512 static inline __m512i pass_block(uint32_t *place, __m512i comer)
-{
-    __m512i here = _mm512_loadu_si512(place);
-    __m512i stays = _mm512_min_epu32(here, who_comes(here, comer));
-    _mm512_storeu_si512(place, stays);
-    return greatest(stays);
-}
-
-/* The same down to the place of somebody due now, who leaves it; returns the block's least then. */
-AVX512 static inline __m512i end_in_block(uint32_t *place, __m512i comer, __m512i now, uint32_t *at)
-{
-    __m512i here = _mm512_loadu_si512(place), come = who_comes(here, comer);
-    *at = (uint32_t)__builtin_ctz(_mm512_cmpeq_epi32_mask(here, now));
-    __m512i stays = _mm512_mask_min_epu32(here, (__mmask16)((1u << *at) - 1), here, come);
-    stays = with_lane(stays, *at, come);
-    _mm512_storeu_si512(place, stays);
-    return least(stays);
-}
-
-/* Through a group of blocks, of which it changes some; `due`: those where somebody is due now, of
- * which the first ends the way. Returns who goes on, or with *place the place that it ends at. */
-AVX512 static inline __m512i pass_group(struct moe_opt_stack *st, uint32_t group, __m512i comer,
-                                        __m512i now, uint32_t due, uint32_t *place)
-{
-    uint32_t *next_use = st->next_use + (size_t)group * BLOCK, at;
-    __m512i low = _mm512_loadu_si512(st->low + group), high = _mm512_loadu_si512(st->high + group);
-    __m512i come = who_comes(high, comer), sums = _mm512_max_epu32(come, high);
-    uint32_t end = (uint32_t)__builtin_ctz(due | 1u << GROUP), before = (1u << end) - 1;
-    uint32_t bits = _mm512_cmpgt_epu32_mask(high, come) & before;
-    low = _mm512_mask_min_epu32(low, (__mmask16)before, low, come);
-    for (; bits; bits &= bits - 1) {
-        uint32_t b = (uint32_t)__builtin_ctz(bits);
-        high = with_lane(high, b, pass_block(next_use + (size_t)b * BLOCK, lane(come, b)));
+    __m512i high = _mm512_setzero_si512();
+    for (size_t i = 0; i < BLOCK; i++) {
+        __m512i here = _mm512_loadu_si512(next_use + i * GROUP);
+        __m512i stays = _mm512_min_epu32(here, come);
+        come = _mm512_max_epu32(here, come);
+        high = _mm512_max_epu32(high, stays);
+        _mm512_storeu_si512(next_use + i * GROUP, stays);
     }
+    return high;
+}
+
+/* Who is due now leaves. Returns the blocks' least then; the places plus one go to position. */
+AVX512 static __m512i free_due(uint32_t *next_use, __m512i now, uint32_t due, uint32_t first,
+                               uint32_t *position, uint32_t *n_found)
+{
+    const __m512i never = _mm512_set1_epi32(-1);
+    uint32_t places[GROUP], n = *n_found;
+    __m512i least = never, found = _mm512_setzero_si512(), bit = _mm512_set1_epi32(1);
+    for (size_t i = 0; i < BLOCK; i++) {
+        __m512i here = _mm512_loadu_si512(next_use + i * GROUP);
+        __mmask16 leaves = _mm512_cmpeq_epi32_mask(here, now);
+        here = _mm512_mask_mov_epi32(here, leaves, never);
+        least = _mm512_min_epu32(least, here);
+        found = _mm512_mask_or_epi32(found, leaves, found, bit);
+        bit = _mm512_slli_epi32(bit, 1);
+        _mm512_storeu_si512(next_use + i * GROUP, here);
+    }
+    _mm512_storeu_si512(places, found);
+    for (; due; due &= due - 1) {
+        uint32_t b = (uint32_t)__builtin_ctz(due);
+        for (uint32_t bits = places[b]; bits; bits &= bits - 1)
+            position[n++] = (first + b) * BLOCK + (uint32_t)__builtin_ctz(bits) + 1;
+    }
+    *n_found = n;
+    return least;
+}
+
+AVX512 static inline uint32_t last_lane(__m512i v)
+{
+    return (uint32_t)_mm_extract_epi32(_mm512_extracti32x4_epi32(v, 3), 3);
+}
+
+/* Those under way. */
+struct going {
+    uint32_t *who, n, soonest;
+};
+
+/* The one that takes a free place hands on nobody. */
+static inline void go_on(struct going *to, uint32_t who)
+{
+    to->who[to->n] = who;
+    to->n += who != MOE_NEVER;
+    to->soonest = who < to->soonest ? who : to->soonest;
+}
+
+/* All pass the group one by one; `due`: its blocks where somebody is due now. */
+AVX512 static inline struct going pass_group(struct moe_opt_stack *st, uint32_t g,
+                                             struct going going, __m512i now, uint32_t due,
+                                             uint32_t *position, uint32_t *n_found)
+{
+    uint32_t *next_use = st->next_use + (size_t)g * PLACES;
+    __m512i low = _mm512_loadu_si512(st->low + (size_t)g * GROUP);
+    __m512i high = _mm512_loadu_si512(st->high + (size_t)g * GROUP);
+    struct going on = {.who = going.who, .soonest = MOE_NEVER};
     if (due) {
-        __m512i soonest = end_in_block(next_use + (size_t)end * BLOCK, lane(come, end), now, &at);
-        low = with_lane(low, end, soonest);
-        high = with_lane(high, end, sums);
-        *place = (group + end) * BLOCK + at + 1;
+        low = free_due(next_use, now, due, g * GROUP, position, n_found);
+        high = _mm512_mask_set1_epi32(high, (__mmask16)due, -1);
     }
-    _mm512_storeu_si512(st->low + group, low);
-    _mm512_storeu_si512(st->high + group, high);
-    return lane(sums, LAST);
+    for (uint32_t i = 0; i < going.n; i++) {
+        uint32_t comer = going.who[i];
+        __m512i who = _mm512_set1_epi32((int)comer);
+        if (_mm512_cmpgt_epu32_mask(high, who)) {
+            __m512i come = _mm512_max_epu32(greatest_before(high), who);
+            comer = last_lane(_mm512_max_epu32(come, high));
+            low = _mm512_min_epu32(low, come);
+            high = pass_blocks(next_use, come);
+        }
+        go_on(&on, comer);
+    }
+    st->top[g] = _mm512_reduce_max_epu32(high);
+    _mm512_storeu_si512(st->low + (size_t)g * GROUP, low);
+    _mm512_storeu_si512(st->high + (size_t)g * GROUP, high);
+    return on;
 }
 
-AVX512 uint32_t moe_opt_pass_avx512(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
+AVX512 uint32_t moe_opt_pass_avx512(struct moe_opt_stack *st, const uint32_t *comer, uint32_t n,
+                                    uint32_t now, uint32_t n_due, uint32_t *position)
 {
-    const __m512i never = _mm512_set1_epi32(-1); /* MOE_NEVER */
-    __m512i who = _mm512_set1_epi32((int)comer), due_now = _mm512_set1_epi32((int)now);
-    for (uint32_t group = 0; group < st->n_blocks; group += GROUP) {
-        uint32_t place = 0;
-        uint32_t due = _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(st->low + group), due_now);
-        uint32_t later = _mm512_cmpgt_epu32_mask(_mm512_loadu_si512(st->high + group), who);
-        if (due | later) {
-            who = pass_group(st, group, who, due_now, due, &place);
-            if (due)
-                return place;
-        }
-        if (now == MOE_OPT_NOT_DUE && _mm512_cmpeq_epi32_mask(who, never))
-            break;
+    const __m512i due_now = _mm512_set1_epi32((int)now);
+    uint32_t who[MOE_OPT_AT_ONCE], n_groups = st->n_blocks * MOE_OPT_BLOCK / PLACES, n_found = 0;
+    struct going going = {.who = who, .soonest = MOE_NEVER};
+    for (uint32_t i = 0; i < n; i++)
+        go_on(&going, comer[i]);
+    for (uint32_t g = 0; g < n_groups && (going.n || n_found < n_due); g++) {
+        __m512i low = _mm512_loadu_si512(st->low + (size_t)g * GROUP);
+        uint32_t due = n_due ? _mm512_cmpeq_epi32_mask(low, due_now) : 0;
+        if (due || st->top[g] > going.soonest)
+            going = pass_group(st, g, going, due_now, due, position, &n_found);
     }
-    return MOE_MRC_NOWHERE;
+    return n_found;
 }
 
 bool moe_opt_has_avx512(void)
@@ -125,9 +135,10 @@ bool moe_opt_has_avx512(void)
 
 #else
 
-uint32_t moe_opt_pass_avx512(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
+uint32_t moe_opt_pass_avx512(struct moe_opt_stack *st, const uint32_t *comer, uint32_t n,
+                             uint32_t now, uint32_t n_due, uint32_t *position)
 {
-    return moe_opt_pass_plain(st, comer, now);
+    return moe_opt_pass_plain(st, comer, n, now, n_due, position);
 }
 
 bool moe_opt_has_avx512(void)

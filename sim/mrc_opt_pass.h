@@ -7,18 +7,22 @@
 
 #include <stdbool.h>
 
-/* Places are kept in blocks, and blocks in groups that the vectors look at together. Ordinal 0 is
- * nobody's next use. */
-enum { MOE_OPT_BLOCK = 16, MOE_OPT_GROUP = 16, MOE_OPT_NOT_DUE = 0 };
+/* Places are kept in blocks, and blocks in groups that the vectors look at together. Vectors of
+ * sixteen have blocks of half the size and an order and summaries of their own (mrc_opt_avx512.c):
+ * a stack keeps to one pass. Ordinal 0 is nobody's next use. */
+enum { MOE_OPT_BLOCK = 16, MOE_OPT_GROUP = 16, MOE_OPT_AT_ONCE = 8, MOE_OPT_NOT_DUE = 0 };
 
-/* Passes the newcomer down from the top, which ends where somebody is due now: that place plus one;
- * or MOE_MRC_NOWHERE when nobody is (now is MOE_OPT_NOT_DUE). */
-typedef uint32_t moe_opt_pass(struct moe_opt_stack *st, uint32_t comer, uint32_t now);
+/* n newcomers, at most MOE_OPT_AT_ONCE, go down from the top. n_due keys in the stack are due now:
+ * writes the places plus one that some of them leave, at least as many as there are newcomers;
+ * returns how many. */
+typedef uint32_t moe_opt_pass(struct moe_opt_stack *st, const uint32_t *comer, uint32_t n,
+                              uint32_t now, uint32_t n_due, uint32_t *position);
 
 struct moe_opt_stack {
     uint32_t n_keys, n_blocks; /* whole groups */
     uint32_t *next_use;        /* [n_blocks * BLOCK] from the top; MOE_NEVER: the place is free */
-    uint32_t *low, *high;      /* [n_blocks] least and greatest next use of each block */
+    uint32_t *low, *high;      /* [n_blocks * 2] least and greatest next use of each block */
+    uint32_t *top;             /* [n_blocks] greatest next use of each group */
     uint32_t *due;             /* [n_keys] the next use that was given at the latest use */
     moe_opt_pass *pass;
 };
