@@ -35,6 +35,21 @@ expect 2 "admission 'pay-back' needs a platform" "$moelab" replay "$trace" --geo
     --admission pay-back
 expect 0 "depends on time" "$moelab" list admissions
 
+# With a timeline every operation goes through the event engine; without, most layers are sums.
+trace="synth:sticky:layers=8,experts=8,top_k=2,tokens=60,sequences=3,prompt=9"
+n=0
+for strategy in $("$moelab" list strategies | sed -nE 's/^  ([a-z0-9-]+) .*/\1/p'); do
+    for geometry in none 4x2 global:20 all; do
+        timed() { sim --geometry "$geometry" --strategy "$strategy" --format tsv "$@" 2>/dev/null; }
+        timed --max-tokens 999 >"$folder/summed" || continue
+        expect 0 "" timed --timeline "$folder/t.json" --max-tokens 999 --output "$folder/each"
+        holds "$strategy, $geometry: summed" cmp -s <(grep -v '^# command' "$folder/summed") \
+            <(grep -v '^# command' "$folder/each")
+        n=$((n + 1))
+    done
+done
+holds "strategies were compared" [ "$n" -gt 40 ]
+
 # More threads than cores: said, and computed with the cores.
 sim --threads 24 >"$folder/24" 2>"$folder/said"
 holds "nothing to say of as many threads as cores" test ! -s "$folder/said"
