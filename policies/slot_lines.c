@@ -3,6 +3,7 @@
 #include "policies/slot_lines_loops.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, FEW = MOE_LINES_FEW };
 
@@ -19,7 +20,7 @@ static uint32_t count_blocks(const struct moe_policy_env *env)
 size_t moe_slot_lines_size(const struct moe_policy_env *env)
 {
     size_t n = (size_t)count_blocks(env) * BLOCK, arrays = env->n_slots > FEW ? 7 : 4;
-    size_t picks = env->n_slots > FEW ? 2 * n * sizeof(uint32_t) : 0;
+    size_t picks = env->n_slots > FEW ? n / 8 + 2 * n * sizeof(uint32_t) : 0;
     return arrays * n * sizeof(double) + picks;
 }
 
@@ -52,11 +53,12 @@ void moe_slot_lines_init(struct moe_slot_lines *lines, const struct moe_policy_e
     lines->picked = (struct moe_lines){take(&at, n), take(&at, n), take(&at, n)};
     lines->n_picked = 0;
     lines->level = INFINITY;
-    lines->slot = (uint32_t *)at;
+    lines->barred = (uint64_t *)at;
+    lines->slot = (uint32_t *)(lines->barred + lines->n_blocks);
     lines->place = lines->slot + n;
 }
 
-/* Slots of a stride that is not full stand at 0. */
+/* What fills the last stride up stands below 0 at any time. */
 void moe_slot_lines_pick(struct moe_slot_lines *lines, uint32_t slot)
 {
     const struct moe_lines *all = &lines->all, *picked = &lines->picked;
@@ -67,7 +69,7 @@ void moe_slot_lines_pick(struct moe_slot_lines *lines, uint32_t slot)
     picked->slope[i] = all->slope[slot];
     picked->due[i] = all->due[slot];
     for (uint32_t k = i + 1; i % STRIDE == 0 && k < i + STRIDE; k++)
-        picked->last[k] = picked->slope[k] = picked->due[k] = 0;
+        picked->last[k] = picked->slope[k] = picked->due[k] = -1;
 }
 
 /* all: whatever they stand at. */
@@ -86,6 +88,7 @@ static void pick_anew(struct moe_slot_lines *lines, double now, bool all)
     lines->level = lines->loops->look_ahead(&lines->all, n, now, later, most);
     lines->level = all ? 0 : lines->level;
     lines->until = later;
+    memset(lines->barred, 0, lines->n_blocks * sizeof *lines->barred);
     for (uint32_t first = 0; first < n; first += BLOCK) {
         uint64_t found = lines->loops->above(most, first, lines->n_slots, lines->level);
         for (; found; found &= found - 1)
@@ -93,13 +96,27 @@ static void pick_anew(struct moe_slot_lines *lines, double now, bool all)
     }
 }
 
-/* The first of those at the highest places that is not pinned, or MOE_NO_SLOT. */
-static moe_slot search_above(const struct moe_slot_lines *lines, double least,
-                             const uint8_t *pinned, moe_slot_goes *goes, const void *state)
+/* Those barred that are pinned no more may be found again. */
+static void unbar(struct moe_slot_lines *lines, const uint8_t *pinned)
+{
+    for (uint32_t first = 0; first < lines->n_picked; first += BLOCK)
+        for (uint64_t left = lines->barred[first / BLOCK]; left; left &= left - 1) {
+            uint32_t i = first + (uint32_t)__builtin_ctzll(left);
+            if (!pinned[lines->slot[i]])
+                lines->barred[first / BLOCK] ^= left & -left;
+        }
+}
+
+/* The first of those that stand at least there and are not pinned, or MOE_NO_SLOT. All of them are
+ * barred: the one that is found goes, and its slot's newcomer most often is pinned. */
+static moe_slot search_above(struct moe_slot_lines *lines, double least, const uint8_t *pinned,
+                             moe_slot_goes *goes, const void *state)
 {
     moe_slot best = MOE_NO_SLOT;
     for (uint32_t first = 0; first < lines->n_picked; first += BLOCK) {
         uint64_t found = lines->loops->above(lines->scratch, first, lines->n_picked, least);
+        if (lines->slot)
+            lines->barred[first / BLOCK] |= found;
         for (; found; found &= found - 1) {
             uint32_t i = first + (uint32_t)__builtin_ctzll(found);
             uint32_t s = lines->slot ? lines->slot[i] : i;
@@ -111,19 +128,22 @@ static moe_slot search_above(const struct moe_slot_lines *lines, double least,
 }
 
 /* Of the picked, the first of all slots that are not pinned, or MOE_NO_SLOT: it is not known. To
- * see which of a list are pinned takes long: only where those that stand highest are. */
-static moe_slot search_picked(const struct moe_slot_lines *lines, const uint8_t *pinned, double now,
+ * see which of a list are pinned would take long: those are barred that were in the way. */
+static moe_slot search_picked(struct moe_slot_lines *lines, const uint8_t *pinned, double now,
                               moe_slot_goes *goes, const void *state)
 {
-    for (bool looks = !lines->slot;; looks = true) {
-        double most = lines->loops->stand(&lines->picked, lines->n_picked, now,
-                                          looks ? pinned : NULL, lines->slot, lines->scratch);
+    const uint8_t *each = lines->slot ? NULL : pinned;
+    moe_slot best = MOE_NO_SLOT;
+    if (lines->slot)
+        unbar(lines, pinned);
+    do {
+        double most = lines->loops->stand(&lines->picked, lines->n_picked, now, each, lines->barred,
+                                          lines->scratch);
         if (most * above_all < lines->level)
             return MOE_NO_SLOT;
-        moe_slot best = search_above(lines, most * near, pinned, goes, state);
-        if (best != MOE_NO_SLOT || looks)
-            return best;
-    }
+        best = search_above(lines, most * near, pinned, goes, state);
+    } while (best == MOE_NO_SLOT && lines->slot);
+    return best;
 }
 
 moe_slot moe_slot_lines_victim(struct moe_slot_lines *lines, const uint8_t *pinned, double now,

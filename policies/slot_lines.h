@@ -22,7 +22,7 @@ enum {
 struct moe_lines_loops; /* slot_lines_loops.h */
 
 struct moe_lines {
-    double *last, *slope, *due; /* [n] at 0 up to a whole stride */
+    double *last, *slope, *due; /* [n] up to a whole stride */
 };
 
 struct moe_slot_lines {
@@ -33,6 +33,7 @@ struct moe_slot_lines {
     uint32_t n_picked;
     struct moe_lines picked;    /* copies; of few slots: the same arrays */
     uint32_t *slot;             /* [n_slots] of each picked; NULL: of few */
+    uint64_t *barred;           /* [n_blocks] a bit for each of the picked that was pinned lately */
     uint32_t *place;            /* [n_slots] among the picked + 1, or 0 */
     double level, until, ahead; /* no other passes the level until then; it was so far ahead */
 };

@@ -19,8 +19,13 @@ AVX2 static inline __m256d stand_at(__m256d line, __m256d due, __m256d now)
     return _mm256_blendv_pd(_mm256_sub_pd(due, now), line, _mm256_cmp_pd(now, due, _CMP_GT_OQ));
 }
 
-AVX2 static inline uint32_t find_pinned(const uint8_t *pinned)
+AVX2 static inline uint32_t find_pinned(const uint8_t *pinned, uint32_t left)
 {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < left && left < BYTES; i++)
+        found |= (uint32_t)(pinned[i] != 0) << i;
+    if (left < BYTES)
+        return found;
     __m256i bytes = _mm256_loadu_si256((const __m256i *)pinned);
     return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256()));
 }
@@ -28,26 +33,25 @@ AVX2 static inline uint32_t find_pinned(const uint8_t *pinned)
 /* The lowest bits bar the lanes. Maxima are of every other vector: none waits for the one before.
  */
 AVX2 static double stand(const struct moe_lines *lines, uint32_t n, double now,
-                         const uint8_t *pinned, const uint32_t *slot, double *stands)
+                         const uint8_t *pinned, const uint64_t *barred, double *stands)
 {
     const __m256d time = _mm256_set1_pd(now), none = _mm256_set1_pd(-1);
     const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
     __m256d most = none, other = none;
-    __m256i barred = _mm256_setzero_si256();
+    __m256i bars = _mm256_setzero_si256();
     for (uint32_t i = 0; i < (n + STRIDE - 1) / STRIDE * STRIDE; i += LANES) {
-        if (i % BYTES == 0 && pinned)
-            barred = _mm256_set1_epi64x(slot || n - i < BYTES
-                                            ? (long long)moe_lines_pinned(pinned, slot, i, n)
-                                            : (long long)find_pinned(pinned + i));
-        __m256i bars = _mm256_cmpeq_epi64(_mm256_and_si256(barred, lane), lane);
+        if (i % BYTES == 0)
+            bars = _mm256_set1_epi64x(pinned ? find_pinned(pinned + i, n - i)
+                                             : (long long)(barred[i / BLOCK] >> i % BLOCK));
+        __m256i bar = _mm256_cmpeq_epi64(_mm256_and_si256(bars, lane), lane);
         __m256d age = _mm256_sub_pd(time, _mm256_loadu_pd(lines->last + i)), next = other;
         __m256d line = _mm256_mul_pd(age, _mm256_loadu_pd(lines->slope + i));
         __m256d v = stand_at(line, _mm256_loadu_pd(lines->due + i), time);
-        v = _mm256_blendv_pd(v, none, _mm256_castsi256_pd(bars));
+        v = _mm256_blendv_pd(v, none, _mm256_castsi256_pd(bar));
         _mm256_storeu_pd(stands + i, v);
         other = _mm256_max_pd(most, v);
         most = next;
-        barred = _mm256_srli_epi64(barred, LANES);
+        bars = _mm256_srli_epi64(bars, LANES);
     }
     return greatest(_mm256_max_pd(most, other));
 }

@@ -26,16 +26,16 @@ AVX512 static inline __m512d stand_at(const struct moe_lines *lines, uint32_t i,
 
 /* Maxima are of every other vector: none waits for the one before. */
 AVX512 static double stand(const struct moe_lines *lines, uint32_t n, double now,
-                           const uint8_t *pinned, const uint32_t *slot, double *stands)
+                           const uint8_t *pinned, const uint64_t *barred, double *stands)
 {
     const __m512d time = _mm512_set1_pd(now), none = _mm512_set1_pd(-1);
     __m512d most = none, other = none;
-    uint64_t barred = 0;
-    for (uint32_t i = 0; i < n; i += LANES, barred >>= LANES) {
-        if (i % BLOCK == 0 && pinned)
-            barred = slot ? moe_lines_pinned(pinned, slot, i, n) : find_pinned(pinned + i, n - i);
+    uint64_t bars = 0;
+    for (uint32_t i = 0; i < n; i += LANES, bars >>= LANES) {
+        if (i % BLOCK == 0)
+            bars = pinned ? find_pinned(pinned + i, n - i) : barred[i / BLOCK];
         __m512d v = stand_at(lines, i, time), next = other;
-        v = _mm512_mask_mov_pd(v, (__mmask8)barred, none);
+        v = _mm512_mask_mov_pd(v, (__mmask8)bars, none);
         _mm512_storeu_pd(stands + i, v);
         other = _mm512_max_pd(most, v);
         most = next;

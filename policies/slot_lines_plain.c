@@ -5,14 +5,14 @@
 enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, PARTS = 8 };
 
 static double stand(const struct moe_lines *lines, uint32_t n, double now, const uint8_t *pinned,
-                    const uint32_t *slot, double *stands)
+                    const uint64_t *barred, double *stands)
 {
     double most = -1;
     uint32_t end = (n + STRIDE - 1) / STRIDE * STRIDE;
     for (uint32_t i = 0; i < end; i++) {
         double line = (now - lines->last[i]) * lines->slope[i], due = lines->due[i];
-        stands[i] = now > due ? line : due - now;
-        stands[i] = i < n && pinned && pinned[slot ? slot[i] : i] ? -1 : stands[i];
+        bool bars = pinned ? i < n && pinned[i] : barred[i / BLOCK] >> i % BLOCK & 1;
+        stands[i] = bars ? -1 : now > due ? line : due - now;
         most = stands[i] > most ? stands[i] : most;
     }
     return most;
