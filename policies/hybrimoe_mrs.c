@@ -7,12 +7,14 @@
 
 enum scores { LOGITS, PROBABILITIES };
 
-#define UNKNOWN ((moe_slot)-2)
+#define UNKNOWN UINT32_MAX
 
 #ifdef __x86_64__
-#define AVX2 __attribute__((target("avx2")))
+#define AVX2     __attribute__((target("avx2")))
+#define HAS_AVX2 __builtin_cpu_supports("avx2")
 #else
 #define AVX2
+#define HAS_AVX2 false
 #endif
 
 struct params {
@@ -26,18 +28,23 @@ struct slot {
     moe_key key;
 };
 
+/* Rows of a layer and the layers are whole blocks. All begins as 0. */
 struct state {
     uint64_t now;
     float alpha;
-    uint32_t n_slots, n_experts, p, scores;
+    uint32_t n_experts, row, p, scores;
     bool avx2;                       /* the processor has it */
     uint32_t first_layer, end_layer; /* those of residents, ever */
-    moe_slot *slot_of;               /* [n_keys] lies behind slot */
-    moe_slot *lowest;   /* [n_layers] of the layer's residents, pinned or not; or UNKNOWN */
-    float *weight;      /* [E] scratch */
-    int32_t *key;       /* [E] scratch, whole blocks */
-    float *mean;        /* [n_keys] S */
-    struct slot slot[]; /* [n_slots] */
+    uint32_t changed;                /* the layer that last became UNKNOWN */
+    float *mean;                     /* [n_layers][row] S */
+    uint32_t *turn;       /* [n_layers][row] of residents: the highest goes; of others 0 */
+    moe_slot *slot_of;    /* [n_layers][row] of residents */
+    uint32_t *first;      /* [n_layers] the highest turn of the layer, or UNKNOWN */
+    moe_slot *first_slot; /* [n_layers] whose it is, pinned or not */
+    float *weight;        /* [row] scratch */
+    int32_t *key;         /* [row] scratch */
+    moe_slot *hidden;     /* [n_slots] scratch */
+    struct slot slot[];   /* [n_slots] */
 };
 
 static const struct moe_param table[] = {
@@ -72,111 +79,101 @@ static uint32_t count_top(const struct moe_policy_env *env)
     return p < env->n_experts ? (uint32_t)p : env->n_experts;
 }
 
-static bool has_avx2(void)
-{
-#ifdef __x86_64__
-    return __builtin_cpu_supports("avx2");
-#else
-    return false;
-#endif
-}
-
-static size_t count_room(const struct moe_policy_env *env)
-{
-    return ((size_t)env->n_experts + MOE_KEY_BLOCK - 1) / MOE_KEY_BLOCK * MOE_KEY_BLOCK;
-}
-
 static size_t state_size(const struct moe_policy_env *env)
 {
-    size_t n_keys = (size_t)env->n_layers * env->n_experts;
-    return sizeof(struct state) + env->n_slots * sizeof(struct slot) +
-           (n_keys + env->n_layers) * sizeof(moe_slot) + n_keys * sizeof(float) +
-           count_room(env) * (sizeof(float) + sizeof(int32_t));
+    size_t row = moe_blocks_round(env->n_experts), n_layers = moe_blocks_round(env->n_layers);
+    return sizeof(struct state) + env->n_slots * (sizeof(struct slot) + sizeof(moe_slot)) +
+           4 * (3 * n_layers * row + 2 * n_layers + 2 * row);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
 {
     struct state *st = state;
     const struct params *params = env->params;
-    size_t n_keys = (size_t)env->n_layers * env->n_experts;
-    st->n_slots = env->n_slots;
+    uint32_t n_layers = moe_blocks_round(env->n_layers);
     st->n_experts = env->n_experts;
+    st->row = moe_blocks_round(env->n_experts);
     st->p = count_top(env);
     st->alpha = (float)params->alpha;
     st->scores = (uint32_t)params->scores;
-    st->avx2 = has_avx2();
-    st->slot_of = (moe_slot *)(st->slot + env->n_slots);
-    st->lowest = st->slot_of + n_keys;
-    st->weight = (float *)(st->lowest + env->n_layers);
-    st->mean = st->weight + count_room(env);
-    st->key = (int32_t *)(st->mean + n_keys);
-    st->first_layer = env->n_layers;
-    for (size_t k = 0; k < n_keys; k++)
-        st->slot_of[k] = MOE_NO_SLOT;
-    for (uint32_t l = 0; l < env->n_layers; l++)
-        st->lowest[l] = UNKNOWN;
+    st->avx2 = HAS_AVX2;
+    st->first_layer = n_layers;
+    size_t n = (size_t)n_layers * st->row;
+    st->mean = (float *)(st->slot + env->n_slots);
+    st->turn = (uint32_t *)(st->mean + n);
+    st->slot_of = (moe_slot *)(st->turn + n);
+    st->first = (uint32_t *)(st->slot_of + n);
+    st->first_slot = (moe_slot *)(st->first + n_layers);
+    st->weight = (float *)(st->first_slot + n_layers);
+    st->key = (int32_t *)(st->weight + st->row);
+    st->hidden = (moe_slot *)(st->key + st->row);
 }
 
-/* Of those at the threshold the higher experts do not count, where there are more than p. */
-MOE_LOOP void leave_out(const struct state *st, int32_t threshold)
+MOE_LOOP void take_scores_inline(const struct state *st, uint32_t row, const float *score,
+                                 size_t at)
 {
-    uint32_t n = 0;
-    for (uint32_t e = 0; e < st->n_experts; e++)
-        n += st->key[e] >= threshold;
-    for (uint32_t e = st->n_experts; n > st->p && e-- > 0;)
-        if (st->key[e] == threshold) {
-            st->key[e] = INT32_MIN;
-            n--;
-        }
-}
-
-MOE_LOOP void take_scores_inline(const struct state *st, const float *score, float *restrict mean)
-{
-    uint32_t n = st->n_experts;
-    float *restrict weight = st->weight, alpha = st->alpha;
+    float *restrict weight = st->weight, *restrict mean = st->mean + at;
+    uint32_t *restrict turn = st->turn + at;
     int32_t *restrict key = st->key;
-    if (st->scores == LOGITS)
-        moe_softmax(score, n, weight, key);
-    for (uint32_t e = 0; st->scores != LOGITS && e < n; e++)
+    float rest = 1 - st->alpha, gain = st->alpha;
+    for (uint32_t e = row - MOE_KEY_BLOCK; e < row; e++)
+        weight[e] = -INFINITY;
+    for (uint32_t e = 0; e < st->n_experts; e++)
         weight[e] = score[e] + 0.0f; /* no -0 */
-    moe_keys_find(weight, n, key);
-    int32_t threshold = moe_keys_threshold(key, n, st->p);
-    leave_out(st, threshold);
-    moe_float_bits *bits = (moe_float_bits *)weight;
-    for (uint32_t e = 0; e < n; e++)
-        bits[e] &= -(key[e] >= threshold);
-    for (uint32_t e = 0; e < n; e++)
-        mean[e] = (1 - alpha) * mean[e] + alpha * weight[e];
+    if (st->scores == LOGITS)
+        gain /= moe_exp_all(weight, row);
+    moe_keys_find(weight, row, key);
+    int32_t least = moe_keys_cut(key, row, st->p);
+    for (uint32_t e = 0; e < row; e += MOE_KEY_BLOCK) {
+        moe_ints counts = *(moe_ints *)(key + e) >= least;
+        *(moe_floats *)(mean + e) *= rest;
+        *(moe_floats *)(mean + e) += gain * (moe_floats)(*(moe_ints *)(weight + e) & counts);
+    }
+    const moe_float_bits *bits = (const moe_float_bits *)mean;
+    for (uint32_t e = 0; e < row; e++)
+        turn[e] = turn[e] ? moe_turn(bits[e]) : 0;
 }
 
-static void take_scores_plain(const struct state *st, const float *score, float *mean)
+static void take_scores_plain(const struct state *st, const float *score, size_t at)
 {
-    take_scores_inline(st, score, mean);
+    take_scores_inline(st, st->row, score, at);
 }
 
-AVX2 static void take_scores_avx2(const struct state *st, const float *score, float *mean)
+AVX2 static void take_scores_avx2(const struct state *st, const float *score, size_t at)
 {
-    take_scores_inline(st, score, mean);
+    take_scores_inline(st, st->row / MOE_KEY_BLOCK * MOE_KEY_BLOCK, score, at);
+}
+
+static void forget(struct state *st, uint32_t layer)
+{
+    st->first[layer] = UNKNOWN;
+    st->changed = layer;
 }
 
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    float *mean = st->mean + (size_t)route->layer * st->n_experts;
     if (!route->score)
         return;
-    if (st->avx2)
-        take_scores_avx2(st, route->score, mean);
-    else
-        take_scores_plain(st, route->score, mean);
-    st->lowest[route->layer] = UNKNOWN;
+    size_t at = (size_t)route->layer * st->row;
+    (st->avx2 ? take_scores_avx2 : take_scores_plain)(st, route->score, at);
+    if (st->first[route->layer] > 0)
+        forget(st, route->layer);
 }
 
-static bool goes_before(const struct state *st, moe_slot a, moe_slot b)
+/* A slot comes back, or in. */
+static void show(struct state *st, moe_slot slot)
 {
-    const struct slot *x = &st->slot[a], *y = &st->slot[b];
-    float mean_x = st->mean[x->key], mean_y = st->mean[y->key];
-    return mean_x < mean_y || (!(mean_x > mean_y) && x->since < y->since);
+    uint32_t layer = st->slot[slot].key / st->n_experts;
+    size_t at = (size_t)layer * st->row + st->slot[slot].key % st->n_experts;
+    st->turn[at] = moe_turn(((const moe_float_bits *)st->mean)[at]);
+    st->slot_of[at] = slot;
+    if (st->turn[at] > st->first[layer] ||
+        (st->turn[at] == st->first[layer] &&
+         st->slot[slot].since < st->slot[st->first_slot[layer]].since)) {
+        st->first[layer] = st->turn[at];
+        st->first_slot[layer] = slot;
+    }
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
@@ -184,10 +181,7 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     uint32_t layer = key / st->n_experts;
     st->slot[slot] = (struct slot){++st->now, key};
-    st->slot_of[key] = slot;
-    moe_slot lowest = st->lowest[layer];
-    if (lowest != UNKNOWN && (lowest == MOE_NO_SLOT || goes_before(st, slot, lowest)))
-        st->lowest[layer] = slot;
+    show(st, slot);
     st->first_layer = layer < st->first_layer ? layer : st->first_layer;
     st->end_layer = layer >= st->end_layer ? layer + 1 : st->end_layer;
 }
@@ -196,79 +190,83 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     uint32_t layer = key / st->n_experts;
-    st->slot_of[key] = MOE_NO_SLOT;
-    if (st->lowest[layer] == slot)
-        st->lowest[layer] = UNKNOWN;
+    st->turn[(size_t)layer * st->row + key % st->n_experts] = 0;
+    if (st->first_slot[layer] == slot)
+        forget(st, layer);
 }
 
-/* Of the layer's residents; pinned: of those that are not, or NULL. */
-MOE_LOOP moe_slot find_lowest_inline(const struct state *st, uint32_t layer, const uint8_t *pinned)
+/* Of a layer's residents, or of layers' first ones; *highest: its turn, where there is none 0. Of
+ * equals the one that came in first. */
+MOE_LOOP moe_slot find_first(const struct state *st, const uint32_t *turn, const moe_slot *slot_of,
+                             uint32_t n, uint32_t *highest)
 {
-    const moe_slot *slot_of = st->slot_of + (size_t)layer * st->n_experts;
-    const float *mean = st->mean + (size_t)layer * st->n_experts;
-    int32_t *key = st->key, least;
-    uint32_t n = st->n_experts;
-    moe_slot best = MOE_NO_SLOT;
-    moe_keys_find(mean, n, key);
-    for (uint32_t e = 0; e < n; e++)
-        key[e] = slot_of[e] == MOE_NO_SLOT ? INT32_MAX : key[e];
-    for (uint32_t e = 0; pinned && e < n; e++)
-        if (slot_of[e] != MOE_NO_SLOT && pinned[slot_of[e]])
-            key[e] = INT32_MAX;
-    least = moe_keys_lowest(key, n);
-    for (uint32_t first = 0; least < INT32_MAX && first < n; first += MOE_KEY_BLOCK) {
-        int any = 0; /* what lies behind the n-th is no matter: it is not looked at below */
-        for (uint32_t i = 0; i < MOE_KEY_BLOCK; i++)
-            any |= key[first + i] == least;
-        for (uint32_t e = first; any && e < n && e < first + MOE_KEY_BLOCK; e++)
-            if (key[e] == least && (best == MOE_NO_SLOT || goes_before(st, slot_of[e], best)))
-                best = slot_of[e];
+    uint32_t most = moe_turns_highest(turn, n), n_there = 0, at = 0;
+    *highest = most;
+    if (most == 0 || most == UNKNOWN)
+        return MOE_NO_SLOT;
+    for (uint32_t i = 0; i < n; i++) {
+        n_there += turn[i] == most;
+        at |= turn[i] == most ? i : 0;
     }
-    return best;
-}
-
-static moe_slot find_lowest_plain(const struct state *st, uint32_t layer, const uint8_t *pinned)
-{
-    return find_lowest_inline(st, layer, pinned);
-}
-
-AVX2 static moe_slot find_lowest_avx2(const struct state *st, uint32_t layer, const uint8_t *pinned)
-{
-    return find_lowest_inline(st, layer, pinned);
-}
-
-static moe_slot find_lowest(const struct state *st, uint32_t layer, const uint8_t *pinned)
-{
-    return st->avx2 ? find_lowest_avx2(st, layer, pinned) : find_lowest_plain(st, layer, pinned);
-}
-
-/* Where there are several layers and fewer slots than experts of one. */
-static moe_slot search_slots(const struct state *st, const uint8_t *pinned)
-{
+    if (n_there == 1)
+        return slot_of[at];
     moe_slot best = MOE_NO_SLOT;
-    for (moe_slot s = 0; s < (moe_slot)st->n_slots; s++)
-        if (st->slot_of[st->slot[s].key] == s && !pinned[s] &&
-            (best == MOE_NO_SLOT || goes_before(st, s, best)))
-            best = s;
+    for (uint32_t i = 0; i < n; i++)
+        if (turn[i] == most &&
+            (best == MOE_NO_SLOT || st->slot[slot_of[i]].since < st->slot[best].since))
+            best = slot_of[i];
     return best;
 }
 
-/* Only an event of its own changes the order in a layer. */
+MOE_LOOP void find_first_of_layer(struct state *st, uint32_t l)
+{
+    size_t at = (size_t)l * st->row;
+    uint32_t n = st->row / MOE_KEY_BLOCK * MOE_KEY_BLOCK;
+    st->first_slot[l] = find_first(st, st->turn + at, st->slot_of + at, n, &st->first[l]);
+}
+
+/* Only an event of its own and what goes change the order in a layer. */
+MOE_LOOP moe_slot find_of_all_inline(struct state *st)
+{
+    if (st->first[st->changed] == UNKNOWN)
+        find_first_of_layer(st, st->changed);
+    if (st->end_layer - st->first_layer == 1)
+        return st->first_slot[st->first_layer];
+    uint32_t begin = st->first_layer / MOE_KEY_BLOCK * MOE_KEY_BLOCK, most;
+    uint32_t n = moe_blocks_round(st->end_layer - begin);
+    for (;;) {
+        moe_slot best = find_first(st, st->first + begin, st->first_slot + begin, n, &most);
+        if (most != UNKNOWN)
+            return best;
+        for (uint32_t l = st->first_layer; l < st->end_layer; l++)
+            if (st->first[l] == UNKNOWN)
+                find_first_of_layer(st, l);
+    }
+}
+
+static moe_slot find_of_all_plain(struct state *st)
+{
+    return find_of_all_inline(st);
+}
+
+AVX2 static moe_slot find_of_all_avx2(struct state *st)
+{
+    return find_of_all_inline(st);
+}
+
+/* What is pinned is hidden while another is looked for. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    moe_slot best = MOE_NO_SLOT;
-    if (st->n_slots <= st->n_experts && st->end_layer - st->first_layer > 1)
-        return search_slots(st, req->pinned);
-    for (uint32_t l = st->first_layer; l < st->end_layer; l++) {
-        if (st->lowest[l] == UNKNOWN)
-            st->lowest[l] = find_lowest(st, l, NULL);
-        moe_slot s = st->lowest[l];
-        if (s != MOE_NO_SLOT && req->pinned[s])
-            s = find_lowest(st, l, req->pinned);
-        if (s != MOE_NO_SLOT && (best == MOE_NO_SLOT || goes_before(st, s, best)))
-            best = s;
+    uint32_t n = 0;
+    moe_slot (*find)(struct state *) = st->avx2 ? find_of_all_avx2 : find_of_all_plain;
+    moe_slot best = st->now > 0 ? find(st) : MOE_NO_SLOT;
+    for (; best != MOE_NO_SLOT && req->pinned[best]; best = find(st)) {
+        on_evict(st, best, st->slot[best].key);
+        st->hidden[n++] = best;
     }
+    while (n > 0)
+        show(st, st->hidden[--n]);
     return best;
 }
 
@@ -284,7 +282,7 @@ const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
         "are taken for logits unless `scores=probabilities`. S begins at 0; a token's scores, "
         "before its misses seek victims, turn all S of its layer into (1 - alpha) S, and those "
         "of the p largest probabilities (of equals the lower experts) gain alpha times the "
-        "probability, in float32 (exponentials are the program's own, the "
+        "probability, in float32 (exponentials are the program's own, summed in eight lanes; the "
         "same on every processor). Other layers keep theirs. Of a pool over several layers the "
         "smallest S of all goes, of equals the expert that came in first. Under the `event` "
         "contract forward passes of several tokens leave S as it is; under `access` every "

@@ -10,11 +10,19 @@
 
 #define MOE_LOOP static inline __attribute__((always_inline))
 
-enum { MOE_KEY_BLOCK = 16 };
+enum { MOE_KEY_BLOCK = 8 };
 
 /* The bits of floats in arrays, as compilers take whole vectors of them. */
 typedef int32_t __attribute__((may_alias)) moe_float_bits;
-typedef uint64_t __attribute__((may_alias)) moe_double_bits;
+
+/* A block as one vector, or as two where the processor has none of 8. */
+typedef int32_t __attribute__((vector_size(32), aligned(4), may_alias)) moe_ints;
+typedef float __attribute__((vector_size(32), aligned(4), may_alias)) moe_floats;
+
+static inline uint32_t moe_blocks_round(uint32_t n)
+{
+    return (n + MOE_KEY_BLOCK - 1) / MOE_KEY_BLOCK * MOE_KEY_BLOCK;
+}
 
 MOE_LOOP float moe_key_float(int32_t key)
 {
@@ -30,6 +38,22 @@ MOE_LOOP void moe_keys_find(const float *x, uint32_t n, int32_t *key)
     const moe_float_bits *bits = (const moe_float_bits *)x;
     for (uint32_t i = 0; i < n; i++)
         key[i] = bits[i] ^ (bits[i] >> 31 & INT32_MAX);
+}
+
+/* The higher the lower the float is; neither 0 nor UINT32_MAX. */
+MOE_LOOP uint32_t moe_turn(int32_t bits)
+{
+    uint32_t turn = (uint32_t)bits ^ (uint32_t)(~(bits >> 31) & INT32_MAX);
+    turn = turn < UINT32_MAX ? turn : UINT32_MAX - 1;
+    return turn > 0 ? turn : 1;
+}
+
+MOE_LOOP uint32_t moe_turns_highest(const uint32_t *turn, uint32_t n)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < n; i++)
+        most = turn[i] > most ? turn[i] : most;
+    return most;
 }
 
 MOE_LOOP int32_t moe_keys_highest(const int32_t *key, uint32_t n)
@@ -48,93 +72,95 @@ MOE_LOOP int32_t moe_keys_lowest(const int32_t *key, uint32_t n)
     return least;
 }
 
-/* exp(x) of a block, x <= 0, each rounded to float32 from a value that is right to 2^-31:
- * 2^n exp(r) with |r| <= ln 2 / 2 and Taylor's series of exp(r). */
-MOE_LOOP void moe_exp_block(float *x)
+/* exp(x) of a block, x <= 0, to the last place: 2^n exp(r) with |r| <= ln 2 / 2, ln 2 in two parts
+ * of which n times the first is exact, and Taylor's series of exp(r). */
+MOE_LOOP void moe_exp_block(float *block)
 {
-    const double to_integer = 0x1.8p52; /* added: the low bits are the integer */
-    const uint32_t least = 0xc2d00000;  /* -104: exp of it is below half of the least number: 0 */
-    double power[MOE_KEY_BLOCK], scale[MOE_KEY_BLOCK];
-    moe_double_bits *bits = (moe_double_bits *)scale;
-    moe_float_bits *in = (moe_float_bits *)x; /* less than 0 is more, without its sign */
-    for (int i = 0; i < MOE_KEY_BLOCK; i++)
-        in[i] = (uint32_t)in[i] < least ? in[i] : (int32_t)least;
-    for (int i = 0; i < MOE_KEY_BLOCK; i++) {
-        double all = (double)x[i], p = 1.0 / 40320;
-        scale[i] = all * 0x1.71547652b82fep+0 + to_integer;
-        double r = all - (scale[i] - to_integer) * 0x1.62e42fefa39efp-1;
-        p = p * r + 1.0 / 5040;
-        p = p * r + 1.0 / 720;
-        p = p * r + 1.0 / 120;
-        p = p * r + 1.0 / 24;
-        p = p * r + 1.0 / 6;
-        p = p * r + 0.5;
-        p = p * r + 1.0;
-        power[i] = p * r + 1.0;
-    }
-    for (int i = 0; i < MOE_KEY_BLOCK; i++)
-        bits[i] = (bits[i] + 1023) << 52;
-    for (int i = 0; i < MOE_KEY_BLOCK; i++)
-        x[i] = (float)(power[i] * scale[i]);
+    const float to_integer = 0x1.8p23f; /* added: the low bits are the integer */
+    moe_floats x = *(moe_floats *)block;
+    moe_floats least = (moe_floats){0} - 104; /* exp of it is below half of the least number: 0 */
+    moe_ints less = x < least;
+    x = (moe_floats)(((moe_ints)x & ~less) | ((moe_ints)least & less));
+    moe_floats sum = x * 0x1.715476p+0f + to_integer, n = sum - to_integer;
+    moe_floats r = x - n * 0x1.63p-1f - n * -0x1.bd0106p-13f, r2 = r * r;
+    moe_floats first = r * (1.0f / 6) + 0.5f, second = r * (1.0f / 120) + 1.0f / 24;
+    moe_floats third = r * (1.0f / 5040) + 1.0f / 720;
+    moe_floats power = r + r2 * (first + r2 * (second + r2 * third)) + 1.0f;
+    moe_ints whole = (moe_ints)sum - 0x4b400000, half = whole >> 1;
+    moe_floats scale = (moe_floats)((half + 127) << 23);
+    moe_floats rest = (moe_floats)((whole - half + 127) << 23);
+    *(moe_floats *)block = power * scale * rest; /* rounded once: the first product is exact */
 }
 
-/* Softmax. The sum runs through the experts in order; a block of exponentials is worked out while
- * the one before is summed. out, key: whole blocks. */
-MOE_LOOP void moe_softmax(const float *restrict score, uint32_t n, float *restrict out,
-                          int32_t *restrict key)
+/* x[i] becomes exp(x[i] - the highest); n: whole blocks. Returns the sum: of every 8th, and these
+ * in one order. */
+MOE_LOOP float moe_exp_all(float *x, uint32_t n)
 {
-    moe_keys_find(score, n, key);
-    float most = moe_key_float(moe_keys_highest(key, n)), sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        out[i] = score[i] - most;
-    for (uint32_t i = n; i % MOE_KEY_BLOCK > 0; i++)
-        out[i] = -INFINITY; /* adds 0 */
-    for (uint32_t first = 0; first < n; first += MOE_KEY_BLOCK) {
-        float *block = out + first;
-        moe_exp_block(block);
-        for (int i = 0; i < MOE_KEY_BLOCK; i++)
-            sum += block[i];
-    }
-    for (uint32_t i = 0; i < n; i++)
-        out[i] /= sum;
-}
-
-/* The p-th highest of at most a block of keys: the lowest that fewer than p are higher than. */
-MOE_LOOP int32_t moe_keys_threshold_of_few(const int32_t *key, uint32_t n, uint32_t p)
-{
-    int32_t least = INT32_MAX;
+    const moe_float_bits *bits = (const moe_float_bits *)x;
+    int32_t most_key = INT32_MIN;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t n_higher = 0;
-        for (uint32_t k = 0; k < n; k++)
-            n_higher += key[k] > key[i];
-        least = n_higher < p && key[i] < least ? key[i] : least;
+        int32_t key = bits[i] ^ (bits[i] >> 31 & INT32_MAX);
+        most_key = key > most_key ? key : most_key;
     }
-    return least;
+    float most = moe_key_float(most_key);
+    moe_floats lane = {0};
+    for (uint32_t first = 0; first < n; first += MOE_KEY_BLOCK) {
+        *(moe_floats *)(x + first) -= most;
+        moe_exp_block(x + first);
+        lane += *(moe_floats *)(x + first);
+    }
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-/* A number that p keys, 0 < p <= n, are not below; or where there is none the p-th highest of them.
- * Three numbers are tried at a time. */
-MOE_LOOP int32_t moe_keys_threshold(const int32_t *key, uint32_t n, uint32_t p)
+/* Of a block the p highest keys, of equals the lower indices, become 0, the others -1. */
+MOE_LOOP void moe_keys_cut_block(int32_t *key, uint32_t p)
 {
-    if (n <= MOE_KEY_BLOCK)
-        return moe_keys_threshold_of_few(key, n, p);
+    const moe_ints index = {0, 1, 2, 3, 4, 5, 6, 7};
+    moe_ints own = *(moe_ints *)key, place = {0};
+    for (int k = 0; k < MOE_KEY_BLOCK; k++)
+        place -= (own < key[k]) | ((own == key[k]) & (index > k));
+    *(moe_ints *)key = ~(place < (int32_t)p);
+}
+
+/* Of those at the threshold the higher indices are left out, where there are more than p. */
+MOE_LOOP void moe_keys_leave_out(int32_t *key, uint32_t n, uint32_t p, int32_t threshold)
+{
+    uint32_t n_there = 0;
+    for (uint32_t i = 0; i < n; i++)
+        n_there += key[i] >= threshold;
+    for (uint32_t i = n; n_there > p && i-- > 0;)
+        if (key[i] == threshold) {
+            key[i] = INT32_MIN;
+            n_there--;
+        }
+}
+
+/* A number that p keys, 0 < p <= n, are not below: the others of those at it are made lower. Three
+ * numbers are tried at a time. */
+MOE_LOOP int32_t moe_keys_cut(int32_t *key, uint32_t n, uint32_t p)
+{
+    if (n == MOE_KEY_BLOCK) {
+        moe_keys_cut_block(key, p);
+        return 0;
+    }
     int64_t low = moe_keys_lowest(key, n), high = moe_keys_highest(key, n); /* it is one of these */
     while (low < high) {
-        int64_t quarter = (high - low + 3) / 4;
+        int64_t quarter = (high - low) / 4;
         int32_t a = (int32_t)(low + quarter), b = (int32_t)(low + 2 * quarter);
-        int32_t c = (int32_t)(low + 3 * quarter < high ? low + 3 * quarter : high);
-        b = b < high ? b : (int32_t)high;
-        uint32_t n_a = 0, n_b = 0, n_c = 0; /* at least there */
+        int32_t c = (int32_t)(low + 3 * quarter);
+        uint32_t n_a = 0, n_b = 0, n_c = 0; /* above */
         for (uint32_t i = 0; i < n; i++) {
-            n_a += key[i] >= a;
-            n_b += key[i] >= b;
-            n_c += key[i] >= c;
+            n_a += key[i] > a;
+            n_b += key[i] > b;
+            n_c += key[i] > c;
         }
-        low = n_c >= p ? c : n_b >= p ? b : n_a >= p ? a : low;
-        high = n_a < p ? a - 1 : n_b < p ? b - 1 : n_c < p ? c - 1 : high;
+        low = n_a < p ? low : 1 + (int64_t)(n_c >= p ? c : n_b >= p ? b : a);
+        high = n_a < p ? a : n_b < p ? b : n_c < p ? c : high;
         if (n_a == p || n_b == p || n_c == p)
-            break;
+            return (int32_t)low;
     }
+    moe_keys_leave_out(key, n, p, (int32_t)low);
     return (int32_t)low;
 }
 

@@ -29,55 +29,63 @@ START_TEST(exponentials_are_right_to_the_last_place)
 }
 END_TEST
 
-START_TEST(softmax_sums_in_order)
+/* The lanes' sums are added in one order, what fills the last block adds nothing. */
+START_TEST(exponentials_are_summed_in_eight_lanes)
 {
-    float score[MAX], out[ROOM];
-    int32_t key[ROOM];
+    float x[ROOM], given[ROOM];
     struct moe_rng rng;
     moe_rng_init(&rng, 5);
     for (uint32_t n = 1; n <= MAX; n++) {
-        float most = -INFINITY, sum = 0, block[MOE_KEY_BLOCK] = {0};
-        for (uint32_t i = 0; i < n; i++) {
-            score[i] = (float)(30 * moe_rng_unit(&rng) - 20);
-            most = score[i] > most ? score[i] : most;
+        uint32_t n_room = moe_blocks_round(n);
+        float most = -INFINITY, lane[8] = {0}, block[MOE_KEY_BLOCK] = {0};
+        for (uint32_t i = 0; i < n_room; i++) {
+            x[i] = given[i] = i < n ? (float)(30 * moe_rng_unit(&rng) - 20) : -INFINITY;
+            most = given[i] > most ? given[i] : most;
         }
-        moe_softmax(score, n, out, key);
-        for (int again = 0; again < 2; again++)
-            for (uint32_t i = 0; i < n; i++) {
-                block[0] = score[i] - most;
-                moe_exp_block(block);
-                sum += again ? 0 : block[0];
-                ck_assert(!again || out[i] == block[0] / sum);
-            }
+        float sum = moe_exp_all(x, n_room);
+        for (uint32_t i = 0; i < n; i++) {
+            block[0] = given[i] - most;
+            moe_exp_block(block);
+            lane[i % 8] += block[0];
+            ck_assert(x[i] == block[0]);
+        }
+        ck_assert(sum == ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+                             ((lane[1] + lane[5]) + (lane[3] + lane[7])));
     }
 }
 END_TEST
 
-static int compare(const void *a, const void *b)
-{
-    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-    return (x < y) - (x > y);
-}
-
 /* Few different keys, and any. */
-START_TEST(threshold_leaves_p)
+START_TEST(cut_leaves_the_p_highest_the_lower_of_equals)
 {
-    int32_t key[MAX], sorted[MAX];
+    int32_t key[ROOM], given[ROOM];
     struct moe_rng rng;
     moe_rng_init(&rng, 6);
     for (int i = 0; i < 4000; i++) {
-        uint32_t n = 1 + (uint32_t)moe_rng_below(&rng, i % 2 ? 20 : MAX), n_above = 0;
+        uint32_t n = moe_blocks_round(1 + (uint32_t)moe_rng_below(&rng, i % 2 ? 20 : MAX));
         uint32_t p = 1 + (uint32_t)moe_rng_below(&rng, n);
         for (uint32_t k = 0; k < n; k++)
-            key[k] =
+            key[k] = given[k] =
                 i % 3 ? (int32_t)(uint32_t)moe_rng_next(&rng) : (int32_t)moe_rng_below(&rng, 5) - 2;
-        memcpy(sorted, key, n * sizeof *key);
-        qsort(sorted, n, sizeof *sorted, compare);
-        int32_t threshold = moe_keys_threshold(key, n, p);
-        for (uint32_t k = 0; k < n; k++)
-            n_above += key[k] >= threshold;
-        ck_assert(n_above == p || (n_above > p && threshold == sorted[p - 1]));
+        int32_t threshold = moe_keys_cut(key, n, p);
+        for (uint32_t k = 0; k < n; k++) {
+            uint32_t n_before = 0;
+            for (uint32_t j = 0; j < n; j++)
+                n_before += given[j] > given[k] || (given[j] == given[k] && j < k);
+            ck_assert((key[k] >= threshold) == (n_before < p));
+        }
     }
+}
+END_TEST
+
+START_TEST(turns_fall_as_floats_rise)
+{
+    const float rising[] = {-INFINITY, -1e30f, -1, -1e-40f, 0, 1e-45f, 0.5f, 1, 3, 1e30f, INFINITY};
+    int32_t bits[sizeof rising / sizeof *rising];
+    memcpy(bits, rising, sizeof bits);
+    for (size_t i = 1; i < sizeof rising / sizeof *rising; i++)
+        ck_assert(moe_turn(bits[i]) > 0 && moe_turn(bits[i]) < moe_turn(bits[i - 1]));
+    ck_assert(moe_turn(-1) < UINT32_MAX); /* not a number */
 }
 END_TEST
 
@@ -85,8 +93,9 @@ int main(void)
 {
     TCase *tc = tcase_create("score_loops");
     tcase_add_test(tc, exponentials_are_right_to_the_last_place);
-    tcase_add_test(tc, softmax_sums_in_order);
-    tcase_add_test(tc, threshold_leaves_p);
+    tcase_add_test(tc, exponentials_are_summed_in_eight_lanes);
+    tcase_add_test(tc, cut_leaves_the_p_highest_the_lower_of_equals);
+    tcase_add_test(tc, turns_fall_as_floats_rise);
     Suite *suite = suite_create("score_loops");
     suite_add_tcase(suite, tc);
     return run_suite(suite);
