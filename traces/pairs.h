@@ -2,9 +2,9 @@
  * reporting checklist of arXiv 2608.07911 (section 10.2, definitions in 5.3 and 5.4).
  *
  * Two sequences are compared decode token by decode token, the first with the first and so on as
- * far as both go: agreement  share of positions with the same token id jaccard    |A n B| / |A u B|
- * of the two routes of a layer, mean over positions and layers that have both and pairs are
- * averaged, each counting once. */
+ * far as both go. Agreement is the share of positions with the same token id. Jaccard is
+ * |A n B| / |A u B| of the two routes of a layer, its mean over the positions and layers that have
+ * both. Pairs are averaged, each counting once. */
 #ifndef MOELAB_TRACES_PAIRS_H
 #define MOELAB_TRACES_PAIRS_H
 
