@@ -81,7 +81,9 @@ static uint32_t end_in_block(struct moe_opt_stack *st, uint32_t b, uint32_t come
     return b * BLOCK + at;
 }
 
-static uint32_t pass_one(struct moe_opt_stack *st, uint32_t comer, uint32_t now)
+/* In line, and so twice, it takes a fifth longer with gcc 12 (pools of 8 keys). */
+static __attribute__((noinline)) uint32_t pass_one(struct moe_opt_stack *st, uint32_t comer,
+                                                   uint32_t now)
 {
     for (uint32_t b = 0; b < st->n_blocks; b++) {
         if (st->low[b] == now)
