@@ -171,7 +171,7 @@ size_t repro_best(const struct moe_tsv *tsv, const char *const *conditions, cons
     return best;
 }
 
-struct moe_table *repro_table(const struct repro *r)
+struct moe_table *repro_recorded_table(const struct repro *r)
 {
     struct moe_table *table = moe_table_new();
     if (!table)
@@ -179,7 +179,13 @@ struct moe_table *repro_table(const struct repro *r)
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
     moe_table_note(table, "command", "moelab repro %s%s", r->figure->name,
                    r->reduced ? " --reduced" : "");
-    if (r->figure->synthetic)
+    return table;
+}
+
+struct moe_table *repro_table(const struct repro *r)
+{
+    struct moe_table *table = repro_recorded_table(r);
+    if (table && r->figure->synthetic)
         moe_table_note(table, "synthetic", "yes");
     return table;
 }

@@ -79,6 +79,9 @@ size_t repro_best(const struct moe_tsv *tsv, const char *const *conditions, cons
 /* A result table of the figure under way, that tells program, command and whether the routing is
  * synthetic; free with moe_table_free. NULL: no memory. */
 struct moe_table *repro_table(const struct repro *r);
+
+/* The same for what comes from recordings alone, whatever else the figure shows. */
+struct moe_table *repro_recorded_table(const struct repro *r);
 /* Writes FOLDER/STEM.tsv, with a title, and frees the table. */
 enum moe_status repro_write(const struct repro *r, struct moe_table *table, const char *stem,
                             struct moe_err *err);

@@ -1,6 +1,5 @@
 /* Recorded routing: do requests of one kind use the same experts beyond saying the same? Items B5
  * to B7 of the reporting checklist, for the recordings that hold the ids of their tokens. */
-#include "base/version.h"
 #include "cli/repro.h"
 #include "traces/pairs.h"
 #include "traces/source.h"
@@ -20,18 +19,6 @@ struct recording {
     struct moe_trace trace;
     struct moe_table *kinds, *bands;
 };
-
-/* Not repro_table's: nothing in it is synthetic. */
-static struct moe_table *new_table(const struct repro *r)
-{
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return NULL;
-    moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
-    moe_table_note(table, "command", "moelab repro %s%s", r->figure->name,
-                   r->reduced ? " --reduced" : "");
-    return table;
-}
 
 /* Two uniform random routes have c experts in common with the hypergeometric probability. */
 static double chance_jaccard(const struct moe_trace_info *info)
@@ -123,7 +110,7 @@ static enum moe_status add_trace(struct recording *rec, const char *path, struct
 
 enum moe_status repro_pairs(struct repro *r, const struct moe_tsv *tsv, struct moe_err *err)
 {
-    struct recording rec = {.kinds = new_table(r), .bands = new_table(r)};
+    struct recording rec = {.kinds = repro_recorded_table(r), .bands = repro_recorded_table(r)};
     enum moe_status s = rec.kinds && rec.bands ? MOE_OK : moe_fail_memory(err, "results");
     for (size_t row = 0; !s && row < tsv->n_rows; row++) {
         const char *path = repro_text(tsv, row, "trace");
