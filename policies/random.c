@@ -5,7 +5,7 @@
 
 #include "base/rng.h"
 
-enum { MAX_DRAWS = 16 };
+enum { MAX_DRAWS = 16 }; /* a guess; where half are pinned, one search in 65536 counts */
 
 struct state {
     struct moe_rng rng;

@@ -7,7 +7,7 @@
 
 enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, FEW = MOE_LINES_FEW };
 
-enum { TOO_MANY = 40 }; /* picked ones */
+enum { TOO_MANY = 40 }; /* picked ones: twice what the level is to leave, a guess */
 
 /* More than the rounding of a standing. */
 static const double near = 1 - 0x1p-50, above_all = 1 - 0x1p-40;

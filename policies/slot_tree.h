@@ -34,6 +34,7 @@ struct moe_slot_tree {
     uint8_t *is_aside;  /* [n_leaves] */
 };
 
+/* Both chosen by `moelab bench sim`, of 8 and 32, and of 12 and 16; any give the same slots. */
 enum {
     MOE_SLOT_TREE_FEW = 8,   /* leaves, at most, for which there is no tournament */
     MOE_SLOT_TREE_ASIDE = 12 /* slots aside, from which on those come back that may go */
