@@ -207,20 +207,24 @@ enum moe_status moe_h5_append_sequences(struct moe_h5_file *f, uint64_t at,
                                         const struct moe_sequence *sequences, uint64_t n,
                                         struct moe_err *err)
 {
-    uint64_t *numbers = malloc(n ? n * sizeof *numbers : 1);
-    char *texts = calloc(n ? n : 1, MOE_H5_LABEL_MAX + 1);
+    enum { BATCH = 4 * MOE_H5_CHUNK_SEQUENCES };
+    uint64_t batch = n < BATCH ? n : BATCH;
+    uint64_t *numbers = malloc(batch ? batch * sizeof *numbers : 1);
+    char *texts = malloc(batch ? batch * (MOE_H5_LABEL_MAX + 1) : 1);
     hid_t text = moe_h5_string_type(MOE_H5_LABEL_MAX + 1);
     enum moe_status status = numbers && texts ? MOE_OK : moe_fail_memory(err, "sequences");
     for (int i = 0; !status && n > 0 && i < MOE_H5_LISTS; i++) {
         bool is_text = i == MOE_H5_LABEL || i == MOE_H5_CATEGORY;
-        if (is_text)
-            memset(texts, 0, n * (MOE_H5_LABEL_MAX + 1));
-        fill_list((enum moe_h5_list)i, sequences, n, numbers, texts);
+        const void *from = is_text ? (const void *)texts : numbers;
         if (!grow(f->list[i], at + n))
             status = moe_h5_fail(err, MOE_ERR_IO);
-        else
-            status = moe_h5_write_rows(f->list[i], is_text ? text : H5T_NATIVE_UINT64, at, n,
-                                       is_text ? (const void *)texts : numbers, err);
+        for (uint64_t k = 0; !status && k < n; k += batch) {
+            uint64_t rows = n - k < batch ? n - k : batch;
+            memset(texts, 0, batch * (MOE_H5_LABEL_MAX + 1));
+            fill_list((enum moe_h5_list)i, sequences + k, rows, numbers, texts);
+            status = moe_h5_write_rows(f->list[i], is_text ? text : H5T_NATIVE_UINT64, at + k, rows,
+                                       from, err);
+        }
     }
     H5Tclose(text);
     free(texts);

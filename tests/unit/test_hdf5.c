@@ -146,6 +146,34 @@ START_TEST(a_pass_larger_than_a_block_comes_whole)
 }
 END_TEST
 
+/* More sequences than are read or written at a time, asked for in an order that jumps. */
+START_TEST(records_of_many_sequences)
+{
+    enum { N = 4096 + 300 };
+    struct moe_err err = {0};
+    struct moe_trace back, x = make_trace(1, 2, 1, N, 1, 0, 21);
+    struct moe_reader *r;
+    must(moe_trace_save(path, &x, &err), &err);
+    must(moe_trace_load(path, 0, &back, &err), &err);
+    check_equal(&x, &back);
+    moe_trace_release(&back);
+    must(moe_reader_open(&r, path, &err), &err);
+    for (uint64_t k = 0; k < 64; k++) {
+        uint64_t i = (N - 1 + k * 255) % N;
+        struct moe_sequence s;
+        must(moe_reader_sequence(r, i, &s, &err), &err);
+        ck_assert_uint_eq(s.n_tokens, x.sequences[i].n_tokens);
+        ck_assert_uint_eq(s.text_hash, x.sequences[i].text_hash);
+        ck_assert_str_eq(s.label, x.sequences[i].label);
+        ck_assert_str_eq(s.category, x.sequences[i].category);
+        free(s.label);
+        free(s.category);
+    }
+    moe_reader_close(r);
+    moe_trace_release(&x);
+}
+END_TEST
+
 /* Text of every length up to the limit, the header beyond HDF5's own limit of a plain attribute. */
 START_TEST(long_texts_come_back)
 {
@@ -450,6 +478,7 @@ int main(void)
     tcase_add_test(tc, every_shape_comes_back);
     tcase_add_test(tc, blocks_hold_whole_passes);
     tcase_add_test(tc, a_pass_larger_than_a_block_comes_whole);
+    tcase_add_test(tc, records_of_many_sequences);
     tcase_add_test(tc, long_texts_come_back);
     tcase_add_test(tc, small_traces_make_small_files);
     tcase_add_test(tc, growing_file_is_whole_after_every_commit);
