@@ -67,7 +67,7 @@ static void list_reroutes(void)
     for (size_t i = 0; moe_reroutes[i]; i++) {
         const struct moe_reroute_ops *ops = moe_reroutes[i];
         print_entry(ops->name, ops->summary, ops->source, NULL);
-        if (ops->replaces)
+        if (ops->replaces || ops->early)
             print_note(ops->needs & MOE_NEEDS_LOOKAHEAD
                            ? "LOSSY: needs --lossy, router scores and lookahead scores"
                            : "LOSSY: needs --lossy and router scores");

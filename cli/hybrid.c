@@ -116,8 +116,9 @@ void cli_hybrid_log(const struct cli_hybrid *h, const struct moe_allocation *a)
             moe_format_bytes(a->slots * a->slot_bytes, all, sizeof all),
             moe_policy_format(&strategy->policy, policy, sizeof policy));
     if (moe_strategy_is_lossy(strategy))
-        moe_log("LOSSY: reroute %s lets other experts stand in for those that the router chooses",
-                moe_reroute_format(&strategy->reroute, policy, sizeof policy));
+        moe_log("LOSSY: with reroute %s %s",
+                moe_reroute_format(&strategy->reroute, policy, sizeof policy),
+                moe_reroute_loss(&strategy->reroute));
     moe_log("device %s: %s of weights beside the experts, %s for the rest, %s free",
             cli_device_name(h->device, device, sizeof device),
             moe_format_bytes(a->dense_bytes, dense, sizeof dense),

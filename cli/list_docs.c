@@ -165,14 +165,13 @@ static void print_prefetchers(void)
 
 static void print_reroutes(void)
 {
-    puts(
-        "\n## Reroute rules: lossy, refused without `--lossy`\n\n"
-        "`reroute: NAME` or `NAME:key=value,...`. They change which experts are computed, and with "
-        "that the\nmodel's output; every result names them.");
+    puts("\n## Reroute rules: lossy, refused without `--lossy`\n\n"
+         "`reroute: NAME` or `NAME:key=value,...`. They change what is computed, and with "
+         "that the\nmodel's output; every result names them.");
     for (size_t i = 0; moe_reroutes[i]; i++) {
         const struct moe_reroute_ops *o = moe_reroutes[i];
         struct entry e = {o->name, o->summary, o->source, o->notes, o->needs};
-        print_entry(&e, o->replaces ? "LOSSY" : NULL, o->params);
+        print_entry(&e, o->replaces || o->early ? "LOSSY" : NULL, o->params);
     }
 }
 

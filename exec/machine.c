@@ -119,6 +119,8 @@ enum moe_status moe_exec_machine_new(struct moe_exec_machine **out,
     enum moe_status s = pin(m, setup->resident->chunk, err);
     if (!s)
         s = allocate(m, setup->resident->chunk, err);
+    if (!s && setup->early)
+        s = moe_machine_early_new(m, err);
     if (!s)
         s = start(m, err);
     if (s)
@@ -157,6 +159,7 @@ void moe_exec_machine_free(struct moe_exec_machine *m)
     }
     for (size_t i = 0; i < m->n_pinned; i++)
         device->ops->release(device, MOE_MEMORY_PINNED, m->pinned[i]);
+    moe_machine_early_free(m);
     void *const heap[] = {m->pinned,   m->ops,        m->slots,     m->jobs,       m->job_expert,
                           m->on_cpu,   m->intervals,  m->ids,       m->host.count, m->host.first,
                           m->host.row, m->host.ffn_x, m->host.ffn_h};
@@ -412,6 +415,7 @@ static enum moe_status end_step(void *machine, struct moe_err *err)
         return s;
     const uint64_t end_ns = moe_clock_ns();
     moe_machine_count_states(m);
+    moe_machine_count_early(m);
     moe_machine_count_ops(m);
     moe_machine_look(m);
     count_running(m, end_ns);
@@ -445,6 +449,8 @@ const struct moe_machine_ops moe_exec_machine_ops = {
     .reroute = reroute,
     .gpu_ffn = moe_machine_gpu_ffn,
     .cpu_ffn = moe_machine_cpu_ffn,
+    .cpu_early = moe_machine_cpu_early,
+    .cpu_take = moe_machine_cpu_take,
     .cpu_wait = moe_machine_cpu_wait,
     .fetch = moe_machine_fetch,
     .slot_wait = moe_machine_slot_wait,

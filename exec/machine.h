@@ -27,6 +27,7 @@ struct moe_exec_setup {
     uint32_t n_slots;
     struct moe_pool_options pool;  /* of the CPU's experts */
     bool lookahead;                /* compute lookahead scores */
+    bool early;                    /* experts may be begun early (cpu_early) */
     const uint32_t *next_use;      /* [T, L, K] of the tokens replayed, or NULL */
     struct moe_timeline *timeline; /* or NULL; times from the machine's creation on */
 };

@@ -50,7 +50,7 @@ static void gather(void *context, struct moe_pool *pool)
 static bool works_done(struct moe_exec_machine *m, const void *what)
 {
     (void)what;
-    return !m->n_works || m->works[m->n_works - 1].work.done;
+    return (!m->n_works || m->works[m->n_works - 1].work.done) && moe_machine_taken_done(m);
 }
 
 /* What the works were: one operation each expert would show a division that is not there, as they
@@ -103,6 +103,7 @@ void moe_machine_cpu_wait(void *machine)
 {
     struct moe_exec_machine *m = machine;
     moe_machine_start_cpu(m);
+    moe_machine_start_early(m);
     finish_works(m);
 }
 
@@ -116,6 +117,7 @@ static void bring_up(struct moe_exec_machine *m)
         m->on_cpu[e] = false;
     for (uint32_t i = 0; i < m->n_jobs; i++)
         m->on_cpu[m->job_expert[i]] = true;
+    moe_machine_place_taken(m);
     device->ops->record(device, MOE_STREAM_UP, m->up_start);
     for (uint32_t e = 0, row, end = 0; e < c->n_experts; e++) {
         if (!m->on_cpu[e])
@@ -159,7 +161,8 @@ void moe_machine_count_states(struct moe_exec_machine *m)
     if (!m->states_pending)
         return;
     m->states_pending = false;
-    count_state(m, MOE_LANE_DOWN, m->down_start, m->down_end, m->states_layer);
+    if (m->states_down)
+        count_state(m, MOE_LANE_DOWN, m->down_start, m->down_end, m->states_layer);
     count_state(m, MOE_LANE_UP, m->up_start, m->up_end, m->states_layer);
 }
 
@@ -168,15 +171,21 @@ void moe_machine_combine(void *machine, uint32_t layer)
     struct moe_exec_machine *m = machine;
     struct moe_device *device = device_of(m);
     moe_machine_start_cpu(m);
+    moe_machine_start_early(m);
     moe_machine_wait(m, kernels_submitted, NULL);
     if (moe_machine_status(m, NULL))
         return;
     count_works(m);
-    if (m->n_jobs) {
+    if (m->n_jobs || m->n_taken) {
         bring_up(m);
         m->states_pending = true;
         m->states_layer = layer;
+        m->states_down = m->down_queued;
     }
+    if (m->early_down) /* the next layer's dense part overwrites what comes down */
+        device->ops->wait(device, MOE_STREAM_COMPUTE, m->early_down);
+    m->early_down = NULL;
+    moe_machine_count_early(m);
     m->n_jobs = m->n_started = 0;
     m->down_queued = false;
     struct moe_kernel_op *op = moe_machine_begin_op(m, "combine", (int32_t)layer);

@@ -8,7 +8,7 @@
 #include "exec/fetcher.h"
 #include "exec/machine.h"
 
-enum { MOE_STAGING = 2, MOE_MAX_WORKS = 64 };
+enum { MOE_STAGING = 2, MOE_MAX_WORKS = 64, MOE_N_EARLY = 2 };
 
 /* A kernel of this step. */
 struct moe_kernel_op {
@@ -25,6 +25,20 @@ struct moe_kernel_op {
 struct moe_layer_work {
     struct moe_cpu_work work; /* lock: done */
     uint32_t layer, first, n; /* its jobs in machine->jobs */
+};
+
+/* Experts of a layer begun with the layer before. Two of these take turns, so that one can be begun
+ * while the other is computed or taken. */
+struct moe_early_work {
+    struct moe_cpu_work work; /* lock: done */
+    struct moe_event *down_start, *down_end;
+    float *u;                 /* [D] pinned: the input */
+    float *h, *y;             /* [K, F], [K, D] heap, as the rest */
+    struct moe_ffn_job *jobs; /* [K] */
+    moe_expert *expert;       /* [K] */
+    bool *taken;              /* [K] by the layer */
+    uint32_t layer, n;
+    bool pending; /* started, and not counted so far */
 };
 
 struct moe_exec_machine {
@@ -51,7 +65,13 @@ struct moe_exec_machine {
     uint32_t n_jobs, n_started;
     bool *on_cpu;        /* [E] scratch */
     uint32_t step_layer; /* under way */
+    struct moe_early_work early[MOE_N_EARLY];
+    uint32_t early_at;            /* the one of the latest layer that began any */
+    uint32_t n_early;             /* asked for by the layer under way and not started */
+    uint32_t n_taken;             /* by it */
+    struct moe_event *early_down; /* its input has come down; NULL: it began none */
     bool states_pending; /* the events below are those of states_layer, not counted so far */
+    bool states_down;    /* both ways */
     uint32_t states_layer;
     struct moe_layer_work works[MOE_MAX_WORKS];
     uint32_t n_works;
@@ -113,6 +133,20 @@ void moe_machine_gpu_ffn(void *machine, const struct moe_ffn *ffn);
 void moe_machine_fetch(void *machine, const struct moe_fetch *fetch);
 void moe_machine_slot_wait(void *machine, moe_slot slot, bool host);
 bool moe_machine_cancel(void *machine, moe_slot slot);
+
+/* machine_early.c */
+enum moe_status moe_machine_early_new(struct moe_exec_machine *m, struct moe_err *err);
+void moe_machine_early_free(struct moe_exec_machine *m);
+void moe_machine_cpu_early(void *machine, const struct moe_ffn *ffn);
+void moe_machine_cpu_take(void *machine, const struct moe_ffn *ffn);
+void moe_machine_start_early(struct moe_exec_machine *m);      /* as moe_machine_start_cpu */
+bool moe_machine_taken_done(const struct moe_exec_machine *m); /* lock */
+
+/* What was taken goes where the layer's results are, and on_cpu says so; all of it is done. */
+void moe_machine_place_taken(struct moe_exec_machine *m);
+
+/* Counts works that are done. */
+void moe_machine_count_early(struct moe_exec_machine *m);
 
 /* machine_cpu.c */
 void moe_machine_cpu_ffn(void *machine, const struct moe_ffn *ffn);

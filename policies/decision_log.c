@@ -4,8 +4,10 @@
 
 static const char *const access_names[] = {
     [MOE_MISS] = "miss", [MOE_HIT] = "hit", [MOE_HIT_IN_FLIGHT] = "flight"};
-static const char *const place_names[] = {
-    [MOE_PLACE_GPU] = "gpu", [MOE_PLACE_CPU] = "cpu", [MOE_PLACE_STREAM] = "streamed"};
+static const char *const place_names[] = {[MOE_PLACE_GPU] = "gpu",
+                                          [MOE_PLACE_CPU] = "cpu",
+                                          [MOE_PLACE_STREAM] = "streamed",
+                                          [MOE_PLACE_EARLY] = "early"};
 
 static void write_slot(FILE *out, moe_slot slot)
 {
@@ -26,10 +28,10 @@ static void write_expert(FILE *out, bool timeless, const struct moe_decision *de
     write_slot(out, decision->plan->fill[i]);
 }
 
-static void write_router(FILE *out, const moe_expert *router, uint32_t n)
+static void write_list(FILE *out, const char *name, const moe_expert *expert, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        fprintf(out, "%s%u", i ? "," : " lossy:", (unsigned)router[i]);
+        fprintf(out, "%s%u", i ? "," : name, (unsigned)expert[i]);
 }
 
 static void write_line(FILE *out, bool timeless, const struct moe_decision *decision)
@@ -40,7 +42,8 @@ static void write_line(FILE *out, bool timeless, const struct moe_decision *deci
     for (uint32_t i = 0; i < route->n; i++)
         write_expert(out, timeless, decision, i);
     if (decision->router)
-        write_router(out, decision->router, route->n);
+        write_list(out, " lossy:", decision->router, route->n);
+    write_list(out, " early:", decision->early, decision->n_early);
     fputc('\n', out);
 }
 

@@ -10,11 +10,13 @@
  * EXPERT  the event's different experts, in gate order, then in order of appearance
  * ACCESS  hit; flight: in a slot, but the copy had not landed; miss
  * SLOT    where a hit or flight lies, or -
- * PLACE   gpu: from a slot; cpu; streamed: on the GPU, after a copy made for it (policies/step.h)
- * FILL    the slot reserved for a miss, or -
+ * PLACE   gpu: from a slot; cpu; streamed: on the GPU, after a copy made for it; early: taken from
+ * the CPU, which began it with the layer before (policies/step.h) FILL    the slot reserved for a
+ * miss, or -
  *
  * Where a reroute rule changed the event, the line ends with " lossy:" and the experts that the
- * router chose, in gate order: "lossy:2,5".
+ * router chose, in gate order: "lossy:2,5". Where experts of the layer were begun early, " early:"
+ * and these follow, also those whose results were not taken: "early:3".
  *
  * Whether a copy has landed depends on time, and so may what follows from it. With `timeless` set,
  * flight is written hit and the place of both is - (a strategy may send a flight to the CPU): where

@@ -48,7 +48,13 @@ struct moe_machine_ops {
     void (*gpu_ffn)(void *machine, const struct moe_ffn *ffn);
     /* On the CPU pool, in queue order; the first of a layer brings the activations down first. */
     void (*cpu_ffn)(void *machine, const struct moe_ffn *ffn);
-    void (*cpu_wait)(void *machine); /* waits until the CPU pool has nothing left */
+    /* Optional, after the cpu_ffn of a layer and before its cpu_wait and combine: an expert of the
+     * next layer on this layer's activations, of one token, behind all that the CPU was asked for.
+     * Nothing waits for it unless cpu_take, in place of the next layer's cpu_ffn, asks for it. */
+    void (*cpu_early)(void *machine, const struct moe_ffn *ffn);
+    void (*cpu_take)(void *machine, const struct moe_ffn *ffn);
+    /* Waits until the CPU pool has computed what the layer asked for by cpu_ffn and cpu_take. */
+    void (*cpu_wait)(void *machine);
     /* fetch and slot_wait are also called before the first begin_step (moe_loop_preload). */
     void (*fetch)(void *machine, const struct moe_fetch *fetch);
     /* Later gpu_ffn calls wait for the copy into slot; host: the host waits as well. Nothing to do

@@ -25,6 +25,8 @@ void moe_path_event(struct moe_path *path, const struct moe_decision *decision)
     if (plan->route.phase != MOE_DECODE)
         return;
     for (uint32_t i = 0; i < plan->route.n; i++) {
+        if (decision->place[i] == MOE_PLACE_EARLY)
+            continue;
         if (decision->place[i] == MOE_PLACE_CPU) {
             cpu += moe_cost_cpu_expert_ns(costs, plan->tokens[i]);
             continue;

@@ -9,7 +9,9 @@
  *
  * An expert waits for its layer's routes, and the next layer for all of them, so the layers' times
  * add up. Fills and prefetches, which may run at any time, are not in it, nor is the waiting for
- * them: sim/bound.h sets them beside. Durations are the platform's (policies/cost.h). */
+ * them: sim/bound.h sets them beside. Nor are experts that the CPU began with the layer before
+ * (MOE_PLACE_EARLY): they may have been done by then. Durations are the platform's
+ * (policies/cost.h). */
 #ifndef MOELAB_POLICIES_PATH_H
 #define MOELAB_POLICIES_PATH_H
 

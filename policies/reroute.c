@@ -17,6 +17,7 @@ const struct moe_reroute_ops *const moe_reroutes[] = {
     &moe_reroute_cumulative,
     &moe_reroute_substitute,
     &moe_reroute_daop,
+    &moe_reroute_pre_calculation,
     NULL,
 };
 
@@ -48,6 +49,12 @@ enum moe_status moe_reroute_parse(const char *text, struct moe_reroute_spec *out
     return moe_spec_unknown("reroute", name, names, n, err);
 }
 
+const char *moe_reroute_loss(const struct moe_reroute_spec *spec)
+{
+    return spec->ops->replaces ? "experts stand in for those that the router chose"
+                               : "experts are computed on the input of the layer before";
+}
+
 enum moe_status moe_reroute_check(const struct moe_reroute_spec *spec, bool allowed, unsigned parts,
                                   uint32_t needs, struct moe_err *err)
 {
@@ -56,10 +63,9 @@ enum moe_status moe_reroute_check(const struct moe_reroute_spec *spec, bool allo
         return MOE_OK;
     if (!allowed)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "reroute '%s' is lossy: experts stand in for those that the router chose, "
-                        "and the text changes; allow it with --lossy (in an experiment, 'lossy: "
-                        "yes'), or use reroute=none",
-                        ops->name);
+                        "reroute '%s' is lossy: %s, and the text changes; allow it with --lossy "
+                        "(in an experiment, 'lossy: yes'), or use reroute=none",
+                        ops->name, moe_reroute_loss(spec));
     if ((ops->needs & MOE_NEEDS_SCORES) && !(parts & MOE_HAS_SCORE))
         return moe_fail(err, MOE_ERR_USAGE,
                         "reroute '%s' needs the router's scores of all experts, which the trace "

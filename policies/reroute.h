@@ -2,7 +2,8 @@
  * chose and that does not. This changes what the model computes: LOSSY. A strategy has one rule,
  * `none` unless it says otherwise, and every other is refused where the user has not allowed it
  * (moe_strategy.lossy); every result says which rule and how much it changed (rerouter.h). Rules
- * see the router's scores and what is resident, never a clock or a device.
+ * see the router's scores and what is resident, never a clock or a device. A rule may also, or
+ * only, have the CPU begin a layer's experts before the layer's input is known (`early`).
  *
  * Decode events of one token are rerouted, before the cache is asked: prompts, and passes of
  * several tokens, keep their routes. Order of calls for an event (rerouter.h makes them): on_route
@@ -42,9 +43,13 @@ struct moe_reroute_ops {
     /* Optional: are the layer's choices those that its router made of the layer before's input
      * (lookahead), and their weights with them? Only where such scores are known. */
     bool (*predicted)(void *state, uint32_t layer);
+    /* Optional: does the CPU compute those of the layer's experts that its router makes of the
+     * layer before's input, and that are not resident then, early and on that input? LOSSY. Asked
+     * of the parameters alone, which are the state: state_size is NULL. */
+    bool (*early)(const void *params, uint32_t layer);
     void (*on_route)(void *state, const struct moe_reroute_req *req); /* optional */
     /* Shall resident expert `by` stand in for choice i, which is not resident? NULL: never; then
-     * the rule is not lossy, and nothing is asked. */
+     * nothing is asked, and without `early` the rule is not lossy. */
     bool (*replaces)(void *state, const struct moe_reroute_req *req, uint32_t i, moe_expert by);
 };
 
@@ -61,12 +66,22 @@ extern const struct moe_reroute_ops moe_reroute_max_rank;
 extern const struct moe_reroute_ops moe_reroute_cumulative;
 extern const struct moe_reroute_ops moe_reroute_substitute;
 extern const struct moe_reroute_ops moe_reroute_daop;
+extern const struct moe_reroute_ops moe_reroute_pre_calculation;
 
 /* Does the rule change what the model computes? */
 static inline bool moe_reroute_is_lossy(const struct moe_reroute_spec *spec)
 {
-    return spec->ops->replaces != NULL;
+    return spec->ops->replaces || spec->ops->early;
 }
+
+/* Does it have experts computed early in any layer? */
+static inline bool moe_reroute_is_early(const struct moe_reroute_spec *spec)
+{
+    return spec->ops->early && spec->ops->early(spec->params, UINT32_MAX);
+}
+
+/* What a lossy rule does that the model does not, for messages: "experts stand in ...". */
+const char *moe_reroute_loss(const struct moe_reroute_spec *spec);
 
 /* "NAME" or "NAME:key=value,...". */
 enum moe_status moe_reroute_parse(const char *text, struct moe_reroute_spec *out,

@@ -1,11 +1,13 @@
 /* DAOP's decode: from layer `first` on a layer computes what its router made of the layer before's
  * input, with the weights of that; and where none of these experts is resident, the last of them is
- * replaced by the resident one that scores highest. What the prediction is made for, that the CPU
- * begins a layer early, and on that layer's input, is not part of a rule. */
+ * replaced by the resident one that scores highest. What the prediction is made for: the CPU begins
+ * those of a layer that are its own with the layer before, and on that layer's input. As the
+ * prediction is the choice, none of that is in vain where nothing moves between both layers. */
 #include "policies/reroute.h"
 
 struct params {
     uint64_t first;
+    int pre_calculation; /* bool */
 };
 
 static const struct moe_param table[] = {
@@ -17,12 +19,24 @@ static const struct moe_param table[] = {
      .max = 65535,
      .unit = "layers",
      .help = "so many layers keep the router's choice; the others take the prediction"},
+    {.name = "pre_calculation",
+     .type = MOE_PARAM_BOOL,
+     .offset = offsetof(struct params, pre_calculation),
+     .default_text = "false",
+     .help = "as DAOP does it: the CPU begins its experts of a predicted layer with the layer "
+             "before, and on that layer's input; off: only choice and weights are DAOP's"},
     {0},
 };
 
 static bool predicted(void *state, uint32_t layer)
 {
     return layer >= ((const struct params *)state)->first;
+}
+
+static bool early(const void *params, uint32_t layer)
+{
+    const struct params *p = params;
+    return p->pre_calculation && layer >= p->first;
 }
 
 static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i, moe_expert by)
@@ -43,13 +57,14 @@ const struct moe_reroute_ops moe_reroute_daop = {
     .source = "arXiv 2501.10375 and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "assign_gate_on_inps",
     .notes =
-        "Only the choice of experts and weights. That the CPU begins a predicted layer early, and "
-        "on the input of the layer before, is not part of it: the times are an upper bound of "
-        "DAOP's, and its loss is greater. Weights are the softmax over the experts, scaled "
-        "to the router's sum; the released code for Phi-3.5-MoE has SparseMixer's.",
+        "The released code begins the first predicted layer before the CPU's experts of the "
+        "layer under way, here after them (as for all later layers, which have none of their own); "
+        "results go to the GPU with the layer that they are for. Weights are the softmax over the "
+        "experts, scaled to the router's sum; the released code for Phi-3.5-MoE has SparseMixer's.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES | MOE_NEEDS_LOOKAHEAD,
     .predicted = predicted,
+    .early = early,
     .replaces = replaces,
 };

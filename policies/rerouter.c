@@ -21,6 +21,7 @@ enum moe_status moe_rerouter_init(struct moe_rerouter *r, const struct moe_rerou
     ok = (r->logit = calloc(n_experts, sizeof *r->logit)) && ok;
     ok = (r->ahead = calloc(n_experts, sizeof *r->ahead)) && ok;
     ok = (r->resident = calloc(n_experts, sizeof *r->resident)) && ok;
+    ok = (r->next = calloc(top_k, sizeof *r->next)) && ok;
     if (!ok) {
         moe_rerouter_release(r);
         return moe_fail_memory(err, "the reroute rule's state");
@@ -41,6 +42,7 @@ void moe_rerouter_release(struct moe_rerouter *r)
     free(r->logit);
     free(r->ahead);
     free(r->resident);
+    free(r->next);
     *r = (struct moe_rerouter){0};
 }
 
@@ -74,14 +76,14 @@ static bool is_chosen(const moe_expert *expert, uint32_t n, uint32_t e)
     return false;
 }
 
-/* The one with the highest logit that is not chosen, resident where asked for; of equal ones the
- * lowest number. MOE_NO_EXPERT: there is none. */
-static moe_expert best_outsider(const struct moe_rerouter *r, const float *logit, uint32_t n,
-                                bool resident)
+/* The one with the highest logit that is none of the n chosen, resident where asked for; of equal
+ * ones the lowest number. MOE_NO_EXPERT: there is none. */
+static moe_expert best_outsider(const struct moe_rerouter *r, const float *logit,
+                                const moe_expert *chosen, uint32_t n, bool resident)
 {
     moe_expert best = MOE_NO_EXPERT;
     for (uint32_t e = 0; e < r->n_experts; e++)
-        if ((!resident || r->resident[e]) && !is_chosen(r->expert, n, e) &&
+        if ((!resident || r->resident[e]) && !is_chosen(chosen, n, e) &&
             (best == MOE_NO_EXPERT || logit[e] > logit[best]))
             best = (moe_expert)e;
     return best;
@@ -187,8 +189,25 @@ static bool begin(struct moe_rerouter *r, const struct moe_layer_routes *routes,
     bool predicted = r->ops->predicted && routes->layer > 0 && r->ahead_of == routes->layer &&
                      r->ops->predicted(r->state, routes->layer);
     for (uint32_t i = 0; i < n; i++)
-        r->expert[i] = predicted ? best_outsider(r, r->ahead, i, false) : routes->expert[i];
+        r->expert[i] =
+            predicted ? best_outsider(r, r->ahead, r->expert, i, false) : routes->expert[i];
     return predicted;
+}
+
+/* Asks the rule for the missing ones of expert [n], which req shows; true: there are others now. */
+static bool replace(struct moe_rerouter *r, const struct moe_reroute_req *req, moe_expert *expert)
+{
+    bool moved = false;
+    for (uint32_t i = r->ops->replaces ? req->n : 0; i-- > 0;) {
+        if (r->resident[expert[i]])
+            continue;
+        moe_expert by = best_outsider(r, req->logit, expert, req->n, true);
+        if (by == MOE_NO_EXPERT || !r->ops->replaces(r->state, req, i, by))
+            break;
+        expert[i] = by;
+        moved = true;
+    }
+    return moved;
 }
 
 static bool reroute(struct moe_rerouter *r, const struct moe_cache *cache,
@@ -210,15 +229,7 @@ static bool reroute(struct moe_rerouter *r, const struct moe_cache *cache,
         req.logit = r->ahead;
     if (r->ops->on_route)
         r->ops->on_route(r->state, &req);
-    for (uint32_t i = n; i-- > 0;) {
-        if (r->resident[r->expert[i]])
-            continue;
-        moe_expert by = best_outsider(r, req.logit, n, true);
-        if (by == MOE_NO_EXPERT || !r->ops->replaces(r->state, &req, i, by))
-            break;
-        r->expert[i] = by;
-        moved = true;
-    }
+    moved = replace(r, &req, r->expert) || moved;
     count(r, was, n, sum, moved);
     if (!moved)
         return false;
@@ -239,10 +250,29 @@ bool moe_rerouter_event(struct moe_rerouter *r, const struct moe_cache *cache,
     if (!r->ops || routes->n_tokens != 1 || routes->phase != MOE_DECODE)
         return false;
     bool moved = reroute(r, cache, routes);
-    bool seen = r->ops->predicted && routes->lookahead &&
+    bool seen = (r->ops->predicted || r->ops->early) && routes->lookahead &&
                 take_logits(routes->lookahead, r->n_experts, r->ahead);
     r->ahead_of = seen ? routes->layer + 1 : 0;
     return moved;
+}
+
+uint32_t moe_rerouter_early(struct moe_rerouter *r, const struct moe_cache *cache, uint32_t layer,
+                            moe_expert *out)
+{
+    uint32_t n = r->top_k < r->n_experts ? r->top_k : r->n_experts, n_early = 0;
+    if (!r->ops || !r->ops->early || r->ahead_of != layer || !r->ops->early(r->state, layer))
+        return 0;
+    find_residents(r, cache, layer);
+    for (uint32_t i = 0; i < n; i++)
+        r->next[i] = best_outsider(r, r->ahead, r->next, i, false);
+    const struct moe_reroute_req req = {layer,    n,           r->n_experts, r->next,
+                                        r->ahead, r->resident, true};
+    if (r->ops->predicted && r->ops->predicted(r->state, layer))
+        replace(r, &req, r->next);
+    for (uint32_t i = 0; i < n; i++)
+        if (!r->resident[r->next[i]])
+            out[n_early++] = r->next[i];
+    return n_early;
 }
 
 static double percent(double part, double whole)

@@ -15,6 +15,9 @@ struct moe_rerouted {
     double weight, weight_moved;   /* of the router's choices; of those that were not computed */
     double mass, mass_lost;        /* of the router's choices; how much less the route has now */
     uint64_t events, events_moved; /* all; with another expert or weight */
+    /* Experts begun early, and those of them whose results were taken (step.h); CPU time of the
+     * others by the platform's costs, beside nothing else, 0 without a platform. */
+    uint64_t early, early_used, early_wasted_ns;
 };
 
 /* In percent: choices replaced, weight moved, gate mass lost. 0 where nothing was seen. */
@@ -33,6 +36,7 @@ struct moe_rerouter {
     float *logit;           /* [E] of the router */
     float *ahead;           /* [E] that the layer before gave for the layer ahead_of */
     bool *resident;         /* [E] */
+    moe_expert *next;       /* [K] scratch: of the layer ahead_of */
     uint32_t ahead_of;      /* 0: none */
     struct moe_rerouted done;
 };
@@ -51,5 +55,11 @@ void moe_rerouter_release(struct moe_rerouter *rerouter); /* also one that is al
  * for probabilities. A row that was not recorded (NaN) leaves the route as it is. */
 bool moe_rerouter_event(struct moe_rerouter *rerouter, const struct moe_cache *cache,
                         struct moe_layer_routes *routes);
+
+/* After that of layer - 1: which experts of the layer are begun early, by what is resident now: of
+ * those that it will choose if its router agrees with the prediction (or the rule takes that), the
+ * ones that are not. Returns how many were written to out [K]. */
+uint32_t moe_rerouter_early(struct moe_rerouter *rerouter, const struct moe_cache *cache,
+                            uint32_t layer, moe_expert *out);
 
 #endif

@@ -54,7 +54,8 @@ void moe_result_add_usage(struct moe_result *r, const struct moe_usage *usage,
     r->gpu_busy = (double)moe_usage_lane_ns(usage, MOE_LANE_GPU) / ns;
     r->cpu_busy = (double)moe_usage_lane_ns(usage, MOE_LANE_CPU) / ns;
     r->h2d_busy = (double)moe_usage_lane_ns(usage, MOE_LANE_H2D) / ns;
-    r->dram_gb_per_s = (double)(usage->cpu_experts + usage->h2d_copies) * (double)expert_bytes / ns;
+    r->dram_gb_per_s = (double)(usage->cpu_experts + usage->cpu_unused + usage->h2d_copies) *
+                       (double)expert_bytes / ns;
 }
 
 void moe_result_add_joules(struct moe_result *r, double cpu, double gpu, bool has_gpu)

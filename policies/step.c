@@ -20,6 +20,11 @@ static enum moe_status check_strategy(const struct moe_strategy *strategy,
         return moe_fail(err, MOE_ERR_USAGE,
                         "prefill_warm keeps what prefill 'stream' or 'auto' copies, but prefill is "
                         "'cpu'; use prefill=cache, or leave it out");
+    if (moe_reroute_is_early(&strategy->reroute) && !strategy->overlap)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "reroute '%s' begins experts early, beside the GPU's work, but "
+                        "dispatch.overlap is off; use dispatch.overlap=on, or another rule",
+                        strategy->reroute.ops->name);
     return MOE_OK;
 }
 
@@ -28,10 +33,13 @@ static enum moe_status alloc(struct moe_loop *loop, struct moe_err *err)
     size_t n = loop->n_experts > loop->top_k ? loop->n_experts : loop->top_k;
     size_t keys = (size_t)loop->n_layers * loop->n_experts;
     bool places = moe_dispatch_needs_costs(loop->strategy);
+    bool early = moe_reroute_is_early(&loop->strategy->reroute) && loop->ops->cpu_early;
     loop->place = calloc(n, sizeof *loop->place);
+    loop->early = early ? calloc(loop->top_k, sizeof *loop->early) : NULL;
     loop->jobs = places ? calloc(n, sizeof *loop->jobs) : NULL;
     loop->link.landed_ns = places ? calloc(keys + 1, sizeof *loop->link.landed_ns) : NULL;
-    if (!loop->place || (places && (!loop->jobs || !loop->link.landed_ns)))
+    if (!loop->place || (early && !loop->early) ||
+        (places && (!loop->jobs || !loop->link.landed_ns)))
         return moe_fail_memory(err, "the places of experts");
     enum moe_status s = moe_ahead_init(&loop->ahead, loop->n_layers, loop->top_k, err);
     return s ? s : moe_planner_new(&loop->planner, loop->n_experts, loop->top_k, err);
@@ -91,10 +99,12 @@ void moe_loop_release(struct moe_loop *loop)
     moe_ahead_release(&loop->ahead);
     free(loop->link.landed_ns);
     free(loop->place);
+    free(loop->early);
     free(loop->jobs);
     loop->planner = NULL;
     loop->link.landed_ns = NULL;
     loop->place = NULL;
+    loop->early = NULL;
     loop->jobs = NULL;
 }
 
@@ -120,6 +130,7 @@ struct layer_run {
     struct moe_loop *loop;
     const struct moe_plan *plan;
     bool placed; /* by the platform's costs: loop->jobs is the order */
+    bool early;  /* experts of the next layer may be begun */
     bool fills;  /* an expert of the CPU has got a slot, whose copy follows the layer's compute */
 };
 
@@ -171,7 +182,10 @@ static void compute_on_cpu(const struct layer_run *run, uint32_t i)
     if (fill && strategy->fill_when == MOE_FILL_AT_ONCE)
         fetch(run, i, slot, MOE_FETCH_FILL);
     struct moe_ffn f = ffn_of(run->plan, i, MOE_NO_SLOT);
-    loop->ops->cpu_ffn(loop->machine, &f);
+    if (loop->place[i] == MOE_PLACE_EARLY)
+        loop->ops->cpu_take(loop->machine, &f);
+    else
+        loop->ops->cpu_ffn(loop->machine, &f);
     if (!strategy->overlap) {
         loop->ops->cpu_wait(loop->machine);
         if (fill && strategy->fill_when == MOE_FILL_AFTER_COMPUTE)
@@ -196,7 +210,9 @@ static void compute_miss(const struct layer_run *run, uint32_t i)
  * when it is done with them (arXiv 2512.16473 Fig. 4: the load starts where the CPU FFN ends). */
 static bool fills_later(const struct layer_run *run, uint32_t i)
 {
-    return run->plan->fill[i] != MOE_NO_SLOT && run->loop->place[i] == MOE_PLACE_CPU;
+    uint8_t place = run->loop->place[i];
+    return run->plan->fill[i] != MOE_NO_SLOT &&
+           (place == MOE_PLACE_CPU || place == MOE_PLACE_EARLY);
 }
 
 static bool has_later_fills(const struct layer_run *run)
@@ -255,8 +271,44 @@ static void run_experts(const struct layer_run *run)
             if (!is_hit(run, i))
                 compute_miss(run, i);
     }
-    if (run->fills)
-        run->loop->ops->cpu_wait(run->loop->machine);
+}
+
+static bool is_begun(const struct moe_loop *loop, moe_expert expert)
+{
+    for (uint32_t i = 0; i < loop->n_early; i++)
+        if (loop->early[i] == expert)
+            return true;
+    return false;
+}
+
+/* What was begun of the layer, and is the CPU's to compute, is taken. The rest was in vain: wrong
+ * guesses, and experts that have got a slot since. */
+static void take_early(struct moe_loop *loop, const struct moe_plan *plan)
+{
+    struct moe_rerouted *done = &loop->reroute.done;
+    uint32_t n_used = 0;
+    for (uint32_t i = 0; i < plan->route.n && loop->n_early; i++) {
+        if (loop->place[i] != MOE_PLACE_CPU || !is_begun(loop, plan->route.expert[i]))
+            continue;
+        loop->place[i] = MOE_PLACE_EARLY;
+        n_used++;
+    }
+    done->early_used += n_used;
+    if (loop->costs)
+        done->early_wasted_ns += (loop->n_early - n_used) * loop->costs->cpu_expert_ns;
+}
+
+static void begin_early(const struct layer_run *run)
+{
+    struct moe_loop *loop = run->loop;
+    uint32_t next = run->plan->route.layer + 1;
+    loop->n_early =
+        run->early ? moe_rerouter_early(&loop->reroute, loop->cache, next, loop->early) : 0;
+    for (uint32_t i = 0; i < loop->n_early; i++) {
+        struct moe_ffn f = {next, loop->early[i], MOE_NO_SLOT, 1};
+        loop->ops->cpu_early(loop->machine, &f);
+    }
+    loop->reroute.done.early += loop->n_early;
 }
 
 /* Prompts may stay outside: then the cache and its policy do not see the step at all. */
@@ -286,6 +338,9 @@ static void carry_out(const struct layer_run *run, bool cached)
     if (ahead && !last)
         moe_ahead_fetch(&loop->ahead, run->plan);
     run_experts(run);
+    begin_early(run);
+    if (run->fills)
+        loop->ops->cpu_wait(loop->machine);
     loop->ops->combine(loop->machine, run->plan->route.layer);
     fill_after_compute(run);
     if (last)
@@ -323,10 +378,14 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
     else
         run.plan = moe_plan_collect(loop->planner, &routes);
     run.placed = moe_dispatch_event(loop, run.plan, &routes);
+    take_early(loop, run.plan);
     if (loop->observer)
         loop->observer(loop->observer_user,
                        &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place,
-                                              rerouted ? router : NULL, depends});
+                                              rerouted ? router : NULL, loop->early, loop->n_early,
+                                              depends});
+    run.early = loop->early && routes.n_tokens == 1 && routes.phase == MOE_DECODE &&
+                layer + 1 < loop->n_layers;
     run.fills = has_later_fills(&run);
     carry_out(&run, cached);
     return MOE_OK;

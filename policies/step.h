@@ -12,6 +12,8 @@ enum moe_place {
     MOE_PLACE_CPU,    /* by the CPU pool */
     MOE_PLACE_STREAM, /* on the GPU, which waits for a copy queued now: into the slot reserved for
                          it, or into a staging buffer */
+    MOE_PLACE_EARLY,  /* by the CPU pool, which began it with the layer before, on that layer's
+                         input (reroute.h): lossy */
 };
 
 /* One event, planned and not yet carried out. Pointers hold during the observer's call. */
@@ -21,6 +23,9 @@ struct moe_decision {
     const uint8_t *place;        /* [n] enum moe_place */
     const moe_expert *router; /* [n] where a reroute rule changed the event, what the router chose;
                                  else NULL */
+    const moe_expert
+        *early; /* [n_early] experts of the layer that were begun with the one before */
+    uint32_t n_early;
     bool copying; /* a copy was under way, as it was planned, into a slot that this event, or a
                      prefetch with it, could have asked for: another machine may decide otherwise */
 };
@@ -40,17 +45,20 @@ struct moe_loop {
     struct moe_link link; /* kept where dispatch asks for it */
     struct moe_ahead ahead;
     uint32_t n_layers, n_experts, top_k;
-    uint64_t n_steps;                /* begun */
-    uint8_t *place;                  /* [max(E, K)] of the event under way */
+    uint64_t n_steps;  /* begun */
+    uint8_t *place;    /* [max(E, K)] of the event under way */
+    moe_expert *early; /* [K] begun, of the layer under way and then of the next; NULL where the
+                          strategy begins none */
+    uint32_t n_early;
     struct moe_place_job *jobs;      /* [max(E, K)] heap; NULL unless experts are placed by cost */
     moe_decision_observer *observer; /* or NULL; may be set at any time after moe_loop_init */
     void *observer_user;
 };
 
-/* Takes pointers, owns reroute, planner, link, ahead, place and jobs only. costs: of the strategy's
- * threads, or NULL where no platform is known. Errors: MOE_ERR_USAGE (prefill 'auto' or dispatch
- * 'fastest' without costs, prefill_warm with prefill 'cpu'), those of moe_admission_init,
- * MOE_ERR_MEMORY. The loop stays where it is. */
+/* Takes pointers, owns reroute, planner, link, ahead, place, early and jobs only. costs: of the
+ * strategy's threads, or NULL where no platform is known. Errors: MOE_ERR_USAGE (prefill 'auto' or
+ * dispatch 'fastest' without costs, prefill_warm with prefill 'cpu', experts begun early without
+ * overlap), those of moe_admission_init, MOE_ERR_MEMORY. The loop stays where it is. */
 enum moe_status moe_loop_init(struct moe_loop *loop, const struct moe_strategy *strategy,
                               const struct moe_machine_ops *ops, void *machine,
                               struct moe_cache *cache, const struct moe_costs *costs,

@@ -23,6 +23,7 @@ struct moe_usage {
     uint64_t host_ns; /* launch and framework overhead that lies inside the GPU lane's busy time,
                          with the CPU lane idle; 0 where it is measured as busy_ns[0] */
     uint64_t cpu_experts, gpu_experts; /* expert uses computed there, counted once an event */
+    uint64_t cpu_unused;               /* computed on the CPU early, and not taken so far */
     uint64_t h2d_copies;               /* landed */
 };
 

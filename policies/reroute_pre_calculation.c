@@ -1,0 +1,40 @@
+/* Pre-calculation alone: every layer keeps its router's choice, and the CPU begins the experts that
+ * the router makes of the layer before's input early. Where one of them is in the real route and
+ * the CPU's to compute, what was computed of it on that older input is taken; the others were
+ * computed in vain, and experts that were not guessed are computed as ever. */
+#include "policies/reroute.h"
+
+struct params {
+    uint64_t first;
+};
+
+static const struct moe_param table[] = {
+    {.name = "first",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct params, first),
+     .default_text = "1",
+     .min = 1,
+     .max = 65535,
+     .unit = "layers",
+     .help = "so many layers are not begun early"},
+    {0},
+};
+
+static bool early(const void *params, uint32_t layer)
+{
+    return layer >= ((const struct params *)params)->first;
+}
+
+const struct moe_reroute_ops moe_reroute_pre_calculation = {
+    .name = "pre-calculation",
+    .summary = "the router's choice; the CPU begins those that the layer before predicted early, "
+               "on its input",
+    .source = "arXiv 2501.10375 (DAOP), predictive pre-calculation, without its choice of experts",
+    .notes = "A reading of DAOP's name: its released code computes what was predicted, right or "
+             "wrong (`daop` with pre_calculation). Here weights are those of the real route, and "
+             "a wrong guess costs CPU time, which nothing takes back.",
+    .params = table,
+    .params_size = sizeof(struct params),
+    .needs = MOE_NEEDS_SCORES | MOE_NEEDS_LOOKAHEAD,
+    .early = early,
+};
