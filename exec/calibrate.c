@@ -65,11 +65,12 @@ static void add_size(struct moe_calibrator *c, const struct moe_model *m, uint64
     const uint64_t bytes = moe_bench_expert_bytes(MOE_BF16, (uint32_t)m->d_model, (uint32_t)d_ffn);
     if (has_size(c, bytes))
         return;
-    c->size[c->n_sizes++] = (struct moe_cal_size){.d_model = (uint32_t)m->d_model,
-                                                  .d_ffn = (uint32_t)d_ffn,
-                                                  .n = (uint32_t)m->top_k,
-                                                  .bytes = bytes,
-                                                  .walk = m->n_layers * m->n_experts * bytes};
+    c->size[c->n_sizes++] =
+        (struct moe_cal_size){.d_model = (uint32_t)m->d_model,
+                              .d_ffn = (uint32_t)d_ffn,
+                              .n = (uint32_t)m->top_k,
+                              .bytes = bytes,
+                              .walk = m->n_layers * m->n_experts * moe_model_expert_bytes(m)};
 }
 
 /* A much smaller expert, by which fixed costs of microseconds can be told from the bytes' time. */

@@ -2,9 +2,13 @@
  * steps take as long as real ones.
  *
  * Each constant is measured as the machine uses it (exec/machine.h), not in a hot loop:
- *   expert_ffn       all experts of a layer in one go on a thread of its own that was asleep, each
- *                    time after a kernel on the device, as when a layer's routes arrive; divided by
- *                    their number. Weights walk through more memory than the caches hold
+ *   expert_ffn       of the whole steps' model in whole steps, all on the CPU: how much of a small
+ *                    expert the caches still hold depends on all that a run does in between (alone
+ *                    96 KiB took 5.7 to 7.6 us beside other work and 8.8 to 9.6 in steps). Other
+ *                    sizes, and fewer threads where a model is larger than any cache: all experts
+ *                    of a layer in one go on a thread of its own that was asleep, each time after a
+ *                    kernel on the device; divided by their number. Weights walk through as much
+ *                    memory as the model's
  *   link             copies alone on their stream, each waited for; two sizes give rate and fixed
  *                    cost, to which comes what the machine needs to start one and to see it land
  *                    (whole steps, one expert a layer, fetched on demand)

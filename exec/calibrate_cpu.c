@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { SAMPLES = 255, EXPERTS = MOE_MAX_TOP_K };
+enum { LEAST_SAMPLES = 3, SAMPLES = 255, EXPERTS = MOE_MAX_TOP_K };
 
 /* A CPU worker as the machine has it, of some threads. */
 struct rig {
@@ -68,6 +68,21 @@ static enum moe_status work(struct rig *rig, uint32_t n, double *seconds, struct
     return MOE_OK;
 }
 
+/* Once through the memory that is walked, or some of it: caches, pages and threads as they are in
+ * the middle of a run. */
+static enum moe_status warm_up(struct rig *rig, const struct moe_cal_size *size, uint32_t jobs,
+                               uint32_t n_tokens, struct moe_err *err)
+{
+    const uint64_t most = 16u << 20, wanted = size->walk < most ? size->walk : most;
+    double ignored;
+    enum moe_status s = MOE_OK;
+    for (uint64_t bytes = 0; bytes < wanted && !s; bytes += jobs * size->bytes) {
+        set_jobs(rig, size, jobs, n_tokens);
+        s = work(rig, jobs, &ignored, err);
+    }
+    return s;
+}
+
 /* Median seconds of experts of n_tokens tokens each, computed together; as many samples as fit into
  * some milliseconds. */
 static enum moe_status job_seconds(struct rig *rig, const struct moe_cal_size *size, uint32_t jobs,
@@ -76,8 +91,8 @@ static enum moe_status job_seconds(struct rig *rig, const struct moe_cal_size *s
     const double enough = 10e-3;
     double sample[SAMPLES], sum = 0;
     uint32_t n = 0;
-    enum moe_status s = MOE_OK;
-    while (!s && n < SAMPLES && (n == 0 || sum < enough)) {
+    enum moe_status s = warm_up(rig, size, jobs, n_tokens, err);
+    while (!s && n < SAMPLES && (n < LEAST_SAMPLES || sum < enough)) {
         s = moe_cal_device_touch(rig->c, err);
         set_jobs(rig, size, jobs, n_tokens);
         if (!s)

@@ -268,6 +268,16 @@ __attribute__((format(printf, 4, 5))) static void told(struct derivation *d, con
     va_end(args);
 }
 
+/* Seconds of an expert on the CPU: in whole steps where there were such, as there caches, threads
+ * and waiting are those of a run. */
+static double expert_seconds(const struct moe_calibrator *c, const struct moe_cal_round *r,
+                             uint32_t t, uint32_t i)
+{
+    const bool in_steps = c->model.n_layers && r->ffn_in_steps[t] > 0 &&
+                          c->size[i].bytes == moe_model_expert_bytes(&c->model);
+    return in_steps ? r->ffn_in_steps[t] : r->ffn[t][i];
+}
+
 static void derive_points(struct derivation *d)
 {
     const struct moe_calibrator *c = d->c;
@@ -278,7 +288,7 @@ static void derive_points(struct derivation *d)
         for (uint32_t i = 0; i < c->n_sizes; i++) {
             const uint32_t p = out->platform.cpu.n_points++;
             for (uint32_t r = 0; r < o->repeats; r++) {
-                v[r] = c->round[r + 1].ffn[t][i];
+                v[r] = expert_seconds(c, &c->round[r + 1], t, i);
                 share[r] = (double)c->size[i].bytes / v[r] / c->round[r + 1].read[t];
             }
             out->point_spread[p] = spread_of(v, o->repeats);
@@ -293,8 +303,8 @@ static void derive_points(struct derivation *d)
     k->spread = worst;
     snprintf(k->origin, sizeof k->origin,
              "measured: by the command above, %.20s, medians of %" PRIu32
-             ", largest spread %.1f %%; the experts of a layer together, divided by their number",
-             o->date, k->n, 100 * worst);
+             ", largest spread %.1f %%; the experts of a layer together, divided by their number%s",
+             o->date, k->n, 100 * worst, c->model.n_layers ? "; the whole steps' in these" : "");
 }
 
 static void derive_rates(struct derivation *d)

@@ -15,7 +15,8 @@ struct moe_cal_size {
     uint32_t d_model, d_ffn;
     uint32_t n; /* experts of a layer that are computed together */
     uint64_t bytes;
-    uint64_t walk; /* all experts of the model: where they fit into a cache, so they do here */
+    uint64_t walk; /* as much as all experts of the model: where they fit into a cache, so they do
+                      here */
 };
 
 /* The kinds of whole steps: where a layer's experts are. */
@@ -42,6 +43,7 @@ struct moe_cal_times {
     double first;  /* from the routes to the first expert, or its copy */
     double second; /* CPU: from the last expert to the sum; copies: from landing to the kernel */
     double span;   /* from the first kernel of an expert to the sum */
+    double cpu;    /* from the first expert on the CPU to the end of the last */
 };
 
 /* Raw measurements of one round, in seconds unless said otherwise. */
@@ -54,6 +56,7 @@ struct moe_cal_round {
     double together;        /* bytes a second */
     double gpu_many;
     struct moe_cal_times step[MOE_N_CAL_STEPS];
+    double ffn_in_steps[MOE_CAL_THREADS]; /* of the steps' model; 0: not measured */
 };
 
 struct moe_calibrator {

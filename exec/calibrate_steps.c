@@ -105,7 +105,8 @@ void moe_cal_steps_release(struct moe_calibrator *c)
 }
 
 static enum moe_status make_strategy(const struct moe_calibrator *c, const struct kind *kind,
-                                     struct moe_strategy *out, struct moe_err *err)
+                                     uint32_t threads, struct moe_strategy *out,
+                                     struct moe_err *err)
 {
     enum moe_status s = MOE_OK;
     moe_strategy_default(out);
@@ -116,7 +117,7 @@ static enum moe_status make_strategy(const struct moe_calibrator *c, const struc
                  kind->one ? 1 : c->model.top_k);
     for (size_t i = 0; i < 4 && kind->set[i][0] && !s; i++)
         s = moe_strategy_set(out, kind->set[i][0], kind->set[i][1], err);
-    out->threads = c->threads[c->n_threads - 1];
+    out->threads = threads;
     return s;
 }
 
@@ -207,7 +208,8 @@ static void end_step(struct reading *r, double step_ns, bool counts)
             .second = m->cpu_start    ? ns_between(m->cpu_end, m->combine_start)
                       : m->copy_start ? ns_between(m->copy_end, m->kernel_start)
                                       : 0,
-            .span = m->kernel_start ? ns_between(m->kernel_start, m->combine_start) : 0};
+            .span = m->kernel_start ? ns_between(m->kernel_start, m->combine_start) : 0,
+            .cpu = ns_between(m->cpu_start, m->cpu_end)};
     }
     memset(r->layer, 0, (r->n_layers + 1) * sizeof *r->layer);
 }
@@ -238,16 +240,17 @@ static void read_timeline(const struct moe_timeline *timeline, struct reading *r
     out->first = median(r, offsetof(struct moe_cal_times, first), room);
     out->second = median(r, offsetof(struct moe_cal_times, second), room);
     out->span = median(r, offsetof(struct moe_cal_times, span), room);
+    out->cpu = median(r, offsetof(struct moe_cal_times, cpu), room);
 }
 
-static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind,
+static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind, uint32_t threads,
                                const struct moe_trace *trace, struct moe_timeline *timeline,
                                struct moe_err *err)
 {
     struct moe_strategy strategy;
     struct moe_result result;
     struct moe_allocation allocation;
-    enum moe_status s = make_strategy(c, kind, &strategy, err);
+    enum moe_status s = make_strategy(c, kind, threads, &strategy, err);
     if (s)
         return s;
     const struct moe_execute_input input = {
@@ -263,8 +266,8 @@ static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind
 }
 
 /* Steps of one kind. */
-static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind, uint64_t steps,
-                               struct moe_cal_times *out, struct moe_err *err)
+static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind, uint32_t threads,
+                               uint64_t steps, struct moe_cal_times *out, struct moe_err *err)
 {
     const uint64_t layers = c->model.n_layers, n = (steps + WARM) * layers;
     struct moe_trace trace = {0};
@@ -281,7 +284,7 @@ static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind
         s = moe_timeline_new(&timeline, (steps + WARM) * (layers * (2 * c->model.top_k + 8) + 8),
                              err);
     if (!s)
-        s = execute(c, kind, &trace, timeline, err);
+        s = execute(c, kind, threads, &trace, timeline, err);
     if (!s)
         read_timeline(timeline, &reading, room, out);
     moe_timeline_free(timeline);
@@ -303,6 +306,26 @@ static double layer_seconds(const struct moe_calibrator *c, const struct moe_cal
     return expert * share * (double)c->model.top_k;
 }
 
+/* Experts on the CPU by threads. Of a model that caches hold in part, how much of it depends on all
+ * that a run does, and only whole steps tell; of others the rounds of calibrate_cpu.c do as well,
+ * and take less time. */
+static enum moe_status cpu_steps(struct moe_calibrator *c, struct moe_cal_round *r, uint64_t steps,
+                                 struct moe_err *err)
+{
+    const double per_expert = 1e-9 / (double)c->model.top_k;
+    const uint64_t all = c->model.n_layers * c->model.n_experts * moe_model_expert_bytes(&c->model);
+    const uint32_t last = c->n_threads - 1;
+    struct moe_cal_times times;
+    enum moe_status s = MOE_OK;
+    r->ffn_in_steps[last] = r->step[MOE_CAL_CPU].cpu * per_expert;
+    for (uint32_t t = 0; t < last && all <= c->memory.bytes && !s; t++) {
+        s = measure(c, &kinds[MOE_CAL_CPU], c->threads[t], steps, &times, err);
+        if (!s)
+            r->ffn_in_steps[t] = times.cpu * per_expert;
+    }
+    return s;
+}
+
 enum moe_status moe_cal_steps_round(struct moe_calibrator *c, struct moe_cal_round *r,
                                     struct moe_err *err)
 {
@@ -312,11 +335,12 @@ enum moe_status moe_cal_steps_round(struct moe_calibrator *c, struct moe_cal_rou
     const uint64_t steps = wanted > MOST_STEPS    ? MOST_STEPS
                            : wanted < LEAST_STEPS ? LEAST_STEPS
                                                   : (uint64_t)wanted;
+    const uint32_t last = c->n_threads - 1;
     enum moe_status s = MOE_OK;
     for (int i = 0; i < MOE_N_CAL_STEPS && !s; i++) {
-        s = measure(c, &kinds[i], steps, &r->step[i], err);
+        s = measure(c, &kinds[i], c->threads[last], steps, &r->step[i], err);
         if (!s)
             s = moe_cal_tick(c, err);
     }
-    return s;
+    return s ? s : cpu_steps(c, r, steps, err);
 }
