@@ -18,7 +18,7 @@ struct options {
     char model[CLI_PATH_MAX], shape[1024], kernels[32], check[CLI_PATH_MAX], output[CLI_PATH_MAX];
     uint64_t repeats, threads;
     double power_s, tolerance;
-    int quick, pin, format;
+    int quick, pin, gpu, format;
 };
 
 #define ALL_SHAPES "mixtral-8x7b,phi-3.5-moe,tiny-mixtral,tiny-phimoe"
@@ -38,6 +38,9 @@ static const struct moe_param options[] = {
     CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
                    "most threads of the CPU, at most its processors; 0: one for each core"),
     CLI_OPTION_PIN(struct options, pin),
+    CLI_OPTION_SWITCH(struct options, gpu, "gpu", "on",
+                      "the device is this machine's GPU, or stands for one (--no-gpu: the platform "
+                      "is to have none, only what the CPU and the memory can do is kept)"),
     CLI_OPTION_KERNELS(struct options, kernels),
     CLI_OPTION_F64(struct options, power_s, "power_seconds", "1", 0.05, 60, "s",
                    "of each of the four measurements of power, where there are counters"),
@@ -153,6 +156,25 @@ static enum moe_status measure(const struct options *o, struct job *job, struct 
         job->result ? moe_calibrate(&c, job->result, err) : moe_fail_memory(err, "the calibration");
     moe_progress_end(&progress);
     return s;
+}
+
+/* What was measured of the device, its link and its power. */
+static void leave_gpu_out(struct moe_calibration *c)
+{
+    static const char *const of_gpu[] = {"link.", "gpu.", "power.gpu_"};
+    struct moe_platform *p = &c->platform;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->n_constants; i++) {
+        bool keep = true;
+        for (size_t j = 0; j < sizeof of_gpu / sizeof *of_gpu; j++)
+            keep = keep && strncmp(c->constant[i].key, of_gpu[j], strlen(of_gpu[j])) != 0;
+        if (keep)
+            c->constant[kept++] = c->constant[i];
+    }
+    c->n_constants = kept;
+    memset(&p->link, 0, sizeof p->link);
+    memset(&p->gpu, 0, sizeof p->gpu);
+    p->power.gpu_idle_w = p->power.gpu_busy_w = p->power.gpu_copy_w = 0;
 }
 
 static const char *kind_of(const struct moe_constant *k, char *buf, size_t size)
@@ -313,6 +335,8 @@ static enum moe_status calibrate(const struct cli_call *call, struct job *job, s
     }
     if (!s)
         s = measure(o, job, err);
+    if (!s && !o->gpu)
+        leave_gpu_out(job->result);
     if (!s) {
         warn_of_guesses(job->result);
         s = show(call, job, against, &far, err);

@@ -172,7 +172,10 @@ static const char *verdict(const struct report *p, char *buf, size_t size)
     const struct moe_tune_result *r = p->r;
     const struct moe_tune_row *chosen = &r->row[r->chosen];
     size_t cache = best_cache(r);
-    if (r->n_units < 2)
+    if (!moe_platform_has_gpu(&p->in->platform))
+        snprintf(buf, size, "no GPU: only cpu-only can run; %.4g tokens/s, %.1f %% of the bound",
+                 chosen->held_out.tokens_per_s, 100 * chosen->held_out.bound_share);
+    else if (r->n_units < 2)
         snprintf(buf, size,
                  "cannot tell whether to cache: one held-out run of tokens is too little for an "
                  "interval; the fastest there has %.4g tokens/s",
@@ -248,12 +251,14 @@ static void tell(const struct report *p, FILE *out)
             verdict(p, text, sizeof text));
     fprintf(out, "strategy: geometry %s; %s; %" PRIu64 " threads\n", s->geometry,
             rules(s, text, sizeof text), s->threads);
-    for (int f = MOE_TUNE_BEST_UNIFORM; f < MOE_TUNE_FAMILIES; f++)
-        tell_gain(p, (enum moe_tune_family)f, out);
-    fprintf(out, "%zu of %zu finalists may be as fast (within_noise)\n", equal, r->n_rows - 1);
-    fprintf(out, "%s of the %s that the GPU has left: %" PRIu64 " slots\n",
-            moe_format_bytes(r->budget_bytes, a, sizeof a),
-            moe_format_bytes(r->free_bytes, b, sizeof b), r->slots);
+    if (moe_platform_has_gpu(&p->in->platform)) {
+        for (int f = MOE_TUNE_BEST_UNIFORM; f < MOE_TUNE_FAMILIES; f++)
+            tell_gain(p, (enum moe_tune_family)f, out);
+        fprintf(out, "%zu of %zu finalists may be as fast (within_noise)\n", equal, r->n_rows - 1);
+        fprintf(out, "%s of the %s that the GPU has left: %" PRIu64 " slots\n",
+                moe_format_bytes(r->budget_bytes, a, sizeof a),
+                moe_format_bytes(r->free_bytes, b, sizeof b), r->slots);
+    }
     tell_split(p, out);
     fprintf(out,
             "%" PRIu64 " combinations; %" PRIu64 " simulations of %s decode tokens together\n\n",

@@ -117,6 +117,10 @@ static enum moe_status load_strategies(struct state *st, struct moe_err *err)
         s = split(o->geometry, "geometry", &st->geometries, err);
     if (!s)
         s = cli_load_platform(o->platform, &st->v.platform, err);
+    if (!s && !moe_platform_has_gpu(&st->v.platform))
+        s = moe_fail(err, MOE_ERR_USAGE,
+                     "platform '%s' has no GPU: nothing to compare a device with",
+                     st->v.platform.name);
     for (size_t i = 0; !s && i < st->strategies.n; i++) {
         const struct cli_strategy_choice choice = {
             .strategy = st->strategies.item[i], .threads = o->threads, .lossy = o->lossy};

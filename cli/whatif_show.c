@@ -47,7 +47,8 @@ void cli_whatif_table(const struct cli_whatif_view *p, struct moe_table *table)
     cli_note_trace(table, p->call->args[0], &p->spec->trace->info);
     for (int a = 0; a < MOE_WHATIF_AXES; a++) {
         snprintf(key, sizeof key, "axis_%s", p->whatif->axis[a].name);
-        moe_table_note(table, key, "%s", p->whatif->axis[a].note);
+        if (*p->whatif->axis[a].title)
+            moe_table_note(table, key, "%s", p->whatif->axis[a].note);
     }
     moe_table_note(
         table, "geometry",
@@ -115,7 +116,7 @@ static const char *gain(double ratio, char *buf, size_t size)
 static void tell_now(const struct cli_whatif_view *p, FILE *out)
 {
     const struct moe_whatif *w = p->whatif;
-    const struct moe_whatif_row *row = w->row[own_value(w, MOE_WHATIF_PCIE)];
+    const struct moe_whatif_row *row = w->row[own_value(w, MOE_WHATIF_DRAM)]; /* of any axis */
     const struct moe_whatif_row *chosen = &row[MOE_WHATIF_STRATEGY];
     fprintf(out, "%s%s, %s, %s%s: ", p->spec->trace->info.synthetic ? "SYNTHETIC routing; " : "",
             p->spec->model->name, p->spec->platform->name, chosen->strategy.name,
@@ -195,12 +196,14 @@ void cli_whatif_tell(const struct cli_whatif_view *p, FILE *out)
             "with", "one step less", "gain");
     bool loses = false;
     for (int a = 0; a < MOE_WHATIF_AXES; a++) {
-        tell_step(w, &steps[a], out);
+        if (*w->axis[steps[a].axis].title)
+            tell_step(w, &steps[a], out);
         loses = loses || steps[a].ratio < 1;
     }
     if (loses)
         fprintf(out, "a better part makes it slower where the strategy's rules do not suit it, as "
                      "copies take bandwidth of the DRAM from the CPU; see `moelab tune`\n");
     for (int a = 0; a < MOE_WHATIF_AXES; a++)
-        fprintf(out, "%s: %s\n", w->axis[a].name, w->axis[a].note);
+        if (*w->axis[a].title)
+            fprintf(out, "%s: %s\n", w->axis[a].name, w->axis[a].note);
 }

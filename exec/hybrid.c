@@ -110,16 +110,18 @@ static enum moe_status build(struct moe_hybrid *h, struct moe_device *device, st
     if (s)
         return s;
     spec.parts = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD;
+    if (h->options.platform) {
+        moe_costs_init(&h->costs, &h->shape, h->options.platform, strategy->threads);
+        spec.costs = &h->costs;
+    }
     s = moe_setup_init(&h->setup, &spec, err);
     if (!s)
         s = moe_stage_build(&h->stage, &h->options, &h->setup, &spec, context, chunk, NULL, err);
     if (s)
         return s;
-    if (h->options.platform)
-        moe_costs_init(&h->costs, &h->shape, h->options.platform, strategy->threads);
     s = moe_loop_init(&h->loop, strategy, &moe_exec_machine_ops, h->stage.machine, h->setup.cache,
-                      h->options.platform ? &h->costs : NULL, (uint32_t)h->shape.n_layers,
-                      (uint32_t)h->shape.n_experts, (uint32_t)h->shape.top_k, err);
+                      spec.costs, (uint32_t)h->shape.n_layers, (uint32_t)h->shape.n_experts,
+                      (uint32_t)h->shape.top_k, err);
     if (s)
         return s;
     if (h->options.decisions) {

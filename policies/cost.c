@@ -20,16 +20,27 @@ static double matmul_ns(double bytes, double weight_bits, uint64_t n, double gb_
     return fmax(bytes / gb_per_s, n > 1 ? flops / gflops : 0);
 }
 
-static double gpu_ns(const struct moe_costs *c, double bytes, double weight_bits, uint64_t n)
+/* Where the dense part is computed. */
+static double dense_gb_per_s(const struct moe_costs *c, double bytes)
 {
-    return matmul_ns(bytes, weight_bits, n, c->platform->gpu.read_gb_per_s,
-                     c->platform->gpu.tflops * 1e3);
+    return c->no_gpu ? moe_platform_expert_gb_per_s(c->platform, c->threads, (uint64_t)bytes)
+                     : c->platform->gpu.read_gb_per_s;
+}
+
+static double dense_ns(const struct moe_costs *c, double bytes, uint64_t n)
+{
+    const double gflops =
+        c->no_gpu ? c->threads * c->platform->cpu.gflops_per_core : c->platform->gpu.tflops * 1e3;
+    return matmul_ns(bytes, c->model->dense_weight_bits, n, dense_gb_per_s(c, bytes), gflops);
 }
 
 static uint64_t gpu_expert_ns(const struct moe_costs *c, uint64_t n)
 {
-    return whole_ns(us(c->platform->gpu.expert_launch_us) +
-                    gpu_ns(c, (double)c->expert_bytes, c->model->expert_weight_bits, n));
+    const struct moe_platform *p = c->platform;
+    return c->no_gpu ? MOE_MAX_WORK_NS
+                     : whole_ns(us(p->gpu.expert_launch_us) +
+                                matmul_ns((double)c->expert_bytes, c->model->expert_weight_bits, n,
+                                          p->gpu.read_gb_per_s, p->gpu.tflops * 1e3));
 }
 
 static uint64_t cpu_expert_ns(const struct moe_costs *c, uint64_t n)
@@ -46,11 +57,16 @@ void moe_costs_init(struct moe_costs *c, const struct moe_model *model,
     *c = (struct moe_costs){.model = model,
                             .platform = platform,
                             .threads = (uint32_t)(threads < cores ? threads : cores),
+                            .no_gpu = !moe_platform_has_gpu(platform),
                             .expert_bytes = moe_model_expert_bytes(model)};
     double bytes = (double)c->expert_bytes, setup = us(platform->link.copy_setup_us);
     c->cpu_gb_per_s = moe_platform_expert_gb_per_s(platform, c->threads, c->expert_bytes);
     c->cpu_expert_ns = cpu_expert_ns(c, 1);
     c->gpu_expert_ns = gpu_expert_ns(c, 1);
+    if (c->no_gpu) {
+        c->copy_ns[0] = c->copy_ns[1] = MOE_MAX_WORK_NS;
+        return;
+    }
     c->copy_ns[0] = whole_ns(setup + bytes / platform->link.h2d_pinned_gb_per_s);
     c->copy_ns[1] = whole_ns(setup + bytes / platform->link.h2d_pageable_gb_per_s);
     c->layer_overhead_ns = whole_ns(us(platform->gpu.layer_overhead_us));
@@ -61,14 +77,12 @@ uint64_t moe_cost_attend_ns(const struct moe_costs *c, uint64_t n, uint64_t cont
 {
     double bytes = (double)moe_model_dense_layer_bytes(c->model);
     double kv = (double)moe_model_kv_bytes(c->model, context + n);
-    double compute = gpu_ns(c, bytes, c->model->dense_weight_bits, n);
-    return whole_ns(fmax(compute, (bytes + kv) / c->platform->gpu.read_gb_per_s));
+    return whole_ns(fmax(dense_ns(c, bytes, n), (bytes + kv) / dense_gb_per_s(c, bytes)));
 }
 
 uint64_t moe_cost_head_ns(const struct moe_costs *c, uint64_t n)
 {
-    return whole_ns(
-        gpu_ns(c, (double)moe_model_head_bytes(c->model), c->model->dense_weight_bits, n));
+    return whole_ns(dense_ns(c, (double)moe_model_head_bytes(c->model), n));
 }
 
 uint64_t moe_cost_gpu_expert_ns(const struct moe_costs *c, uint64_t n)
@@ -83,6 +97,8 @@ uint64_t moe_cost_cpu_expert_ns(const struct moe_costs *c, uint64_t n)
 
 static uint64_t state_ns(const struct moe_costs *c, double first_us, uint64_t n)
 {
+    if (c->no_gpu)
+        return 0;
     double more = n > 1 ? 2.0 * (double)c->model->d_model * (double)(n - 1) : 0;
     return whole_ns(us(first_us) + more / c->platform->link.h2d_pinned_gb_per_s);
 }
@@ -97,9 +113,26 @@ uint64_t moe_cost_state_up_ns(const struct moe_costs *c, uint64_t n)
     return state_ns(c, c->platform->link.state_up_us, n);
 }
 
+double moe_cost_attend_dram_bytes(const struct moe_costs *c, uint64_t n, uint64_t context)
+{
+    return c->no_gpu ? (double)moe_model_dense_layer_bytes(c->model) +
+                           (double)moe_model_kv_bytes(c->model, context + n)
+                     : 0;
+}
+
+double moe_cost_head_dram_bytes(const struct moe_costs *c)
+{
+    return c->no_gpu ? (double)moe_model_head_bytes(c->model) : 0;
+}
+
+uint64_t moe_cost_kb_per_s(double bytes, uint64_t ns)
+{
+    return ns ? (uint64_t)ceil(bytes * 1e6 / (double)ns) : 0;
+}
+
 uint64_t moe_cost_expert_dram_kb_per_s(const struct moe_costs *c, uint64_t ns)
 {
-    return ns ? (uint64_t)ceil((double)c->expert_bytes * 1e6 / (double)ns) : 0;
+    return moe_cost_kb_per_s((double)c->expert_bytes, ns);
 }
 
 uint64_t moe_cost_dram_kb_per_s(const struct moe_costs *c)

@@ -13,6 +13,12 @@
  *   state        state_down_us or state_up_us, which hold one token's vector, and for each further
  *                token 2 D bytes / h2d_pinned
  *
+ * Without a GPU the CPU computes the dense part as well: attend and head take max(bytes /
+ * expert_gb_per_s(threads, bytes), 2 weights n / (threads gflops_per_core)), so that matrices read
+ * as fast as experts of their size; nothing is added for a layer or a step (the CPU's fixed costs
+ * stand in its measured times), activations stay where they are, and an expert on the GPU or a copy
+ * takes MOE_MAX_WORK_NS, so that no comparison favours it.
+ *
  * Left out, because each is below 5 % at contexts up to 2000 tokens: flops of attention scores, and
  * the device memory bandwidth that a landing copy takes from kernels. A pageable copy is charged to
  * host DRAM once, though staging reads and writes more. */
@@ -32,6 +38,7 @@ struct moe_costs {
     const struct moe_model *model;       /* not owned */
     const struct moe_platform *platform; /* not owned */
     uint32_t threads;                    /* at most the cores */
+    bool no_gpu;                         /* moe_platform_has_gpu */
     uint64_t expert_bytes;
     double cpu_gb_per_s; /* at which the threads stream an expert */
     uint64_t cpu_expert_ns, gpu_expert_ns;
@@ -51,8 +58,14 @@ uint64_t moe_cost_cpu_expert_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_state_down_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_state_up_ns(const struct moe_costs *costs, uint64_t n);
 
-/* kB/s that an operation reads which moves the expert's bytes in ns; rounded up. And what the DRAM
- * gives, rounded down. */
+/* What the dense part of a layer, and the head, read from host DRAM: nothing where a GPU with
+ * memory of its own computes them. */
+double moe_cost_attend_dram_bytes(const struct moe_costs *costs, uint64_t n, uint64_t context);
+double moe_cost_head_dram_bytes(const struct moe_costs *costs);
+
+/* kB/s that an operation reads which moves so many bytes, or the expert's, in ns; rounded up. And
+ * what the DRAM gives, rounded down. */
+uint64_t moe_cost_kb_per_s(double bytes, uint64_t ns);
 uint64_t moe_cost_expert_dram_kb_per_s(const struct moe_costs *costs, uint64_t ns);
 uint64_t moe_cost_dram_kb_per_s(const struct moe_costs *costs);
 

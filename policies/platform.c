@@ -89,12 +89,30 @@ static const struct moe_param power_table[] = {
     {0},
 };
 
+/* Of a computer without a GPU. */
+static const struct moe_param cpu_power_table[] = {
+    POWER(power, cpu_idle_w, "CPU package, no expert computing"),
+    POWER(power, cpu_busy_per_thread_w, "added by each thread that computes"),
+    {0},
+};
+
 const struct moe_platform_section moe_platform_sections[] = {
     {"link", link_table}, {"dram", dram_table},   {"cpu", cpu_table},
     {"gpu", gpu_table},   {"power", power_table}, {0},
 };
 
 enum { N_SECTIONS = sizeof moe_platform_sections / sizeof moe_platform_sections[0] - 1 };
+
+const struct moe_param *moe_platform_table(const struct moe_platform *platform,
+                                           const struct moe_platform_section *section)
+{
+    /* A GPU that a file describes reads at some rate, even if it was told to have no memory. */
+    if (platform->gpu.memory_bytes > 0 || platform->gpu.read_gb_per_s > 0)
+        return section->table;
+    if (section->table == gpu_table || section->table == link_table)
+        return NULL;
+    return section->table == power_table ? cpu_power_table : section->table;
+}
 
 /* A list item {threads, expert_bytes, ms}. */
 #define POINT(member) .offset = offsetof(struct point_text, member)
@@ -180,20 +198,35 @@ static enum moe_status read_points(const struct moe_yaml *cpu, struct moe_platfo
     return MOE_OK;
 }
 
+static bool says_no_gpu(const struct moe_yaml *root)
+{
+    const struct moe_yaml *gpu = moe_yaml_get(root, "gpu");
+    return gpu && gpu->kind == MOE_YAML_SCALAR && strcmp(gpu->text, "none") == 0;
+}
+
 static enum moe_status read_section(const struct moe_yaml *root,
                                     const struct moe_platform_section *section,
                                     struct moe_platform *p, struct moe_err *err)
 {
     static const char *const list_key[] = {"expert_ffn"};
     const struct moe_yaml *map = moe_yaml_get(root, section->name);
+    const struct moe_param *table = section->table;
+    if (says_no_gpu(root)) {
+        table = moe_platform_table(&(struct moe_platform){0}, section);
+        if (table == NULL && map && section->table == link_table)
+            return moe_yaml_fail(map, err, "section 'link' is of a GPU, and there is 'gpu: none'");
+        if (table == NULL)
+            return MOE_OK;
+    }
     if (!map)
         return moe_yaml_fail(root, err, "missing section '%s'", section->name);
     if (map->kind != MOE_YAML_MAP)
-        return moe_yaml_fail(map, err, "section '%s' is not a mapping", section->name);
-    bool cpu = section->table == cpu_table;
-    enum moe_status s = moe_yaml_check_keys(map, section->table, list_key, cpu ? 1 : 0, err);
+        return moe_yaml_fail(map, err, "section '%s' is not a mapping%s", section->name,
+                             table == gpu_table ? " (a computer without one: 'gpu: none')" : "");
+    bool cpu = table == cpu_table;
+    enum moe_status s = moe_yaml_check_keys(map, table, list_key, cpu ? 1 : 0, err);
     if (!s)
-        s = moe_yaml_bind(map, section->table, p, err);
+        s = moe_yaml_bind(map, table, p, err);
     return !s && cpu ? read_points(map, p, err) : s;
 }
 
@@ -247,9 +280,14 @@ enum moe_status moe_platform_set(struct moe_platform *platform, const char *key,
     size_t length = strcspn(key, ".");
     for (size_t i = 0; i < N_SECTIONS; i++) {
         names[i] = moe_platform_sections[i].name;
-        if (key[length] == '.' && strlen(names[i]) == length && !strncmp(key, names[i], length))
-            return moe_params_set(moe_platform_sections[i].table, platform, key + length + 1, text,
-                                  err);
+        if (key[length] != '.' || strlen(names[i]) != length || strncmp(key, names[i], length) != 0)
+            continue;
+        const struct moe_param *table = moe_platform_table(platform, &moe_platform_sections[i]);
+        if (!table)
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "platform constant '%s': platform '%s' says 'gpu: none'", key,
+                            platform->name);
+        return moe_params_set(table, platform, key + length + 1, text, err);
     }
     char section[32];
     snprintf(section, sizeof section, "%.*s", (int)(length < 31 ? length : 31), key);

@@ -1,13 +1,19 @@
 /* Platforms: the constants of a computer, each with value, unit and origin (YAML; experiments/
  * platforms/). A missing or unknown key is an error, never a default. GB/s is 1e9 bytes a second.
  * The GPU has memory of its own: where CPU and GPU share it, what GPU kernels take from the CPU is
- * not modelled, and rates come out too high. There is always a GPU that holds the dense part. */
+ * not modelled, and rates come out too high.
+ *
+ * A computer without a GPU says `gpu: none` in place of that section, and has no `link` and none of
+ * the keys power.gpu_*. gpu.memory_bytes 0 (as --set platform.gpu.memory_bytes=0 makes it of any
+ * platform) means the same: what else is said of GPU, link and GPU power counts for nothing then.
+ * The CPU computes all of a model there, and nothing is ever copied (policies/cost.h). */
 #ifndef MOELAB_POLICIES_PLATFORM_H
 #define MOELAB_POLICIES_PLATFORM_H
 
 #include "base/error.h"
 #include "base/param.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -64,6 +70,16 @@ struct moe_platform_section {
     const struct moe_param *table;
 };
 extern const struct moe_platform_section moe_platform_sections[];
+
+/* The section's constants that a file of this platform has: NULL where `gpu: none` leaves it out.
+ */
+const struct moe_param *moe_platform_table(const struct moe_platform *platform,
+                                           const struct moe_platform_section *section);
+
+static inline bool moe_platform_has_gpu(const struct moe_platform *platform)
+{
+    return platform->gpu.memory_bytes > 0;
+}
 
 /* Sets one constant by "section.key", e.g. "link.h2d_pinned_gb_per_s" (what-if sweeps). */
 enum moe_status moe_platform_set(struct moe_platform *platform, const char *key, const char *text,

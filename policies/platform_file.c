@@ -108,8 +108,13 @@ static void put_platform(const struct moe_platform *p, const struct moe_platform
     put_text(p->description, out);
     fputc('\n', out);
     for (const struct moe_platform_section *s = moe_platform_sections; s->name; s++) {
+        const struct moe_param *table = moe_platform_table(p, s);
+        if (!table && strcmp(s->name, "gpu") == 0)
+            fputs("\ngpu: none\n", out);
+        if (!table)
+            continue;
         fprintf(out, "\n%s:\n", s->name);
-        for (const struct moe_param *c = s->table; c->name; c++) {
+        for (const struct moe_param *c = table; c->name; c++) {
             fprintf(out, "  %s:\n    value: %s\n", c->name,
                     moe_param_format(c, p, value, sizeof value));
             put_end(notes, s->name, c->name, c->unit, out);

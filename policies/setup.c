@@ -1,6 +1,7 @@
 #include "policies/setup.h"
 
 #include "base/units.h"
+#include "policies/cost.h"
 
 #include <stdlib.h>
 
@@ -40,6 +41,21 @@ static enum moe_status resolve_geometry(struct moe_geometry *out, const struct m
     return s;
 }
 
+/* Slots, or experts that are computed on the GPU without one. */
+static enum moe_status check_gpu(const struct moe_geometry *geometry,
+                                 const struct moe_setup_spec *spec, struct moe_err *err)
+{
+    const struct moe_strategy *strategy = spec->strategy;
+    const bool has_gpu = !spec->costs || !spec->costs->no_gpu;
+    if (has_gpu || (geometry->n_slots == 0 && !moe_strategy_streams(strategy)))
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "strategy '%s' needs a GPU (%s), and platform '%s' has none: take cpu-only",
+                    strategy->name,
+                    geometry->n_slots ? "it has slots" : "it computes missed experts there",
+                    spec->costs->platform->name);
+}
+
 static enum moe_status check_memory(const struct moe_geometry *geometry,
                                     const struct moe_setup_spec *spec, struct moe_err *err)
 {
@@ -66,7 +82,9 @@ enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_s
         s = resolve_geometry(&setup->geometry, spec, err);
     if (s)
         return s;
-    s = check_memory(&setup->geometry, spec, err);
+    s = check_gpu(&setup->geometry, spec, err);
+    if (!s)
+        s = check_memory(&setup->geometry, spec, err);
     if (!s)
         s = moe_cache_new(&setup->cache, &setup->geometry, (uint32_t)spec->model->top_k, &policy,
                           spec->strategy->seed, err);

@@ -33,7 +33,8 @@ uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec);
 
 /* Keeps no pointer into spec. Errors: MOE_ERR_USAGE (the policy needs parts or next uses that the
  * routes lack, or costs; geometry against model; slots, staging buffers and dense_bytes together
- * exceed memory_bytes), MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs releasing. */
+ * exceed memory_bytes; slots or staging buffers where the costs are of a platform without a GPU),
+ * MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs releasing. */
 enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_spec *spec,
                                struct moe_err *err);
 void moe_setup_release(struct moe_setup *setup); /* also one that is all zero */

@@ -25,12 +25,13 @@ static bool feasible(const struct moe_bound_case *bound, uint64_t time_ns)
     double beside = (double)(time_ns - bound->dense_ns);
     uint64_t copy_ns = fastest_copy_ns(costs);
     double gpu = fits(beside, costs->gpu_expert_ns, uses);
-    double dram = time * costs->platform->dram.read_gb_per_s / (double)costs->expert_bytes;
+    double dram = (time * costs->platform->dram.read_gb_per_s - bound->dense_bytes) /
+                  (double)costs->expert_bytes;
     double x = fmin(fits(beside, costs->cpu_expert_ns, uses), dram);
     double y = fmin((double)bound->max_hits, gpu);
     double z = fmin(fits(time, copy_ns, uses), fmin(gpu - y, dram - x));
     double rounding = 1e-6;
-    return x + y + z + rounding >= uses;
+    return (costs->no_gpu ? x : x + y + z) + rounding >= uses;
 }
 
 uint64_t moe_bound_ns(const struct moe_bound_case *bound)
@@ -38,7 +39,8 @@ uint64_t moe_bound_ns(const struct moe_bound_case *bound)
     const struct moe_costs *costs = bound->costs;
     double uses = (double)bound->uses;
     double on_cpu = (double)bound->dense_ns + uses * (double)costs->cpu_expert_ns;
-    double read = uses * (double)costs->expert_bytes / costs->platform->dram.read_gb_per_s;
+    double read = (uses * (double)costs->expert_bytes + bound->dense_bytes) /
+                  costs->platform->dram.read_gb_per_s;
     /* Everything on the CPU is a schedule, so this much is enough; the margin covers rounding. */
     double enough = fmax(on_cpu, read) * (1 + 1e-9) + 2;
     uint64_t low = bound->dense_ns, high = enough < 0x1p63 ? (uint64_t)enough : INT64_MAX;
@@ -100,12 +102,12 @@ enum moe_status moe_bound_hits(const struct moe_trace *trace, uint64_t n_tokens,
     return s;
 }
 
-/* The dense parts of the decode steps in the first n_tokens tokens. */
-static uint64_t dense_ns(const struct moe_trace *trace, uint64_t n_tokens,
-                         const struct moe_costs *costs)
+/* The dense parts of the decode steps in the first n_tokens tokens: dense_ns and dense_bytes. */
+static void add_dense(const struct moe_trace *trace, uint64_t n_tokens,
+                      struct moe_bound_case *bound)
 {
     const struct moe_tokens *tokens = &trace->tokens;
-    uint64_t sum = 0;
+    const struct moe_costs *costs = bound->costs;
     for (uint64_t t = 0, start = 0, end; t < n_tokens; t = end) {
         end = moe_step_end(tokens, t);
         if (t == 0 || tokens->sequence[t] != tokens->sequence[t - 1])
@@ -114,10 +116,12 @@ static uint64_t dense_ns(const struct moe_trace *trace, uint64_t n_tokens,
             continue;
         uint64_t context = moe_step_context(tokens, t, start);
         uint64_t layer = costs->layer_overhead_ns + moe_cost_attend_ns(costs, end - t, context);
-        sum += costs->model->n_layers * layer;
-        sum += costs->token_overhead_ns + moe_cost_head_ns(costs, end - t);
+        bound->dense_ns += costs->model->n_layers * layer;
+        bound->dense_ns += costs->token_overhead_ns + moe_cost_head_ns(costs, end - t);
+        bound->dense_bytes +=
+            (double)costs->model->n_layers * moe_cost_attend_dram_bytes(costs, end - t, context) +
+            moe_cost_head_dram_bytes(costs);
     }
-    return sum;
 }
 
 struct moe_bound_case moe_bound_case_of(const struct moe_trace *trace,
@@ -125,9 +129,10 @@ struct moe_bound_case moe_bound_case_of(const struct moe_trace *trace,
                                         const struct moe_result *result)
 {
     uint64_t n_tokens = result->prefill_tokens + result->decode_tokens;
-    return (struct moe_bound_case){.costs = costs,
-                                   .dense_ns = dense_ns(trace, n_tokens, costs),
+    struct moe_bound_case bound = {.costs = costs,
                                    .uses = result->cpu_experts + result->gpu_experts};
+    add_dense(trace, n_tokens, &bound);
+    return bound;
 }
 
 uint64_t moe_bound_schedule_ns(const struct moe_trace *trace, const struct moe_costs *costs,
@@ -138,8 +143,10 @@ uint64_t moe_bound_schedule_ns(const struct moe_trace *trace, const struct moe_c
     uint64_t prompts = moe_bound_prompts(trace, n_tokens);
     uint64_t copies = landed > prompts ? landed - prompts : 0;
     uint64_t link_ns = copies * fastest_copy_ns(costs);
-    double read = (double)(result->cpu_experts + copies) * (double)costs->expert_bytes /
-                  costs->platform->dram.read_gb_per_s;
+    const struct moe_bound_case dense = moe_bound_case_of(trace, costs, result);
+    double read =
+        ((double)(result->cpu_experts + copies) * (double)costs->expert_bytes + dense.dense_bytes) /
+        costs->platform->dram.read_gb_per_s;
     uint64_t longest = link_ns > result->path_ns ? link_ns : result->path_ns;
     return read > (double)longest ? (uint64_t)read : longest;
 }

@@ -33,6 +33,10 @@
  *
  *     see below
  *
+ * Without a GPU y = z = 0, D is the CPU's and its dense weights come from DRAM as well:
+ *
+ *   T B >= b x + bytes of the dense parts
+ *
  * T's smallest value over x, y, z >= 0 is the bound: a linear program, solved by bisection over T,
  * where the largest x + y + z is found greedily (x and y first: each is in one constraint that z is
  * in too, so taking z for them gains nothing).
@@ -53,9 +57,10 @@
 
 struct moe_bound_case {
     const struct moe_costs *costs;
-    uint64_t dense_ns; /* D */
-    uint64_t uses;     /* U */
-    uint64_t max_hits; /* H + S P, and the experts preloaded */
+    uint64_t dense_ns;  /* D */
+    double dense_bytes; /* that the dense parts read from DRAM */
+    uint64_t uses;      /* U */
+    uint64_t max_hits;  /* H + S P, and the experts preloaded */
 };
 
 /* T in ns. */

@@ -14,6 +14,8 @@ struct moe_energy moe_energy_of(const struct moe_platform *platform, uint32_t th
         .gpu_w = platform->power.gpu_idle_w + platform->power.gpu_busy_w * gpu +
                  platform->power.gpu_copy_w * copy,
     };
+    if (!moe_platform_has_gpu(platform))
+        e.gpu_w = 0;
     e.joules = (e.cpu_w + e.gpu_w) * ns * 1e-9;
     return e;
 }

@@ -57,6 +57,7 @@ struct moe_sim_machine {
     uint64_t step_start_ns;
     uint64_t down_ns, up_ns; /* activations of this step */
     uint64_t attend_ns;      /* dense part of a layer in this step, overhead included */
+    double attend_bytes;     /* that it reads from host DRAM */
     uint64_t cpu_ns, gpu_ns; /* one token's expert */
     uint64_t cpu_dram, copy_dram[2], most_copy_dram; /* kB/s */
     struct moe_usage usage[2];                       /* by enum moe_phase */
@@ -206,7 +207,7 @@ static void queue_cpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
 {
     uint64_t ns = cpu_expert_ns(m, ffn->n_tokens);
     moe_op down = 0;
-    if (!m->cpu_tail) {
+    if (!m->cpu_tail && !m->setup.costs->no_gpu) {
         *place(m, MOE_QUEUE_DOWN) = (struct moe_op_spec){
             .work_ns = m->down_ns, .kind = STATE_DOWN, .layer = (uint16_t)ffn->layer, .slot = -1};
         down = moe_engine_submit(m->engine, MOE_QUEUE_DOWN);
@@ -227,6 +228,10 @@ static void queue_up(struct moe_sim_machine *m, uint32_t layer)
 {
     if (!m->cpu_tail)
         return;
+    if (m->setup.costs->no_gpu) { /* what comes next is behind it in the CPU's queue */
+        m->cpu_tail = 0;
+        return;
+    }
     *place(m, MOE_QUEUE_UP) = (struct moe_op_spec){.after = {m->cpu_tail, 0},
                                                    .work_ns = m->up_ns,
                                                    .kind = STATE_UP,
@@ -263,9 +268,27 @@ static bool hold(struct moe_sim_machine *m, const struct moe_ffn *ffn)
     return true;
 }
 
-/* An operation on the GPU behind the whole layer; waits for it. */
-static void run_gpu(struct moe_sim_machine *m, uint64_t ns, enum op_kind kind, uint32_t layer)
+/* The dense part where there is no GPU: on the CPU, behind the whole layer; waits for it. */
+static void run_on_cpu(struct moe_sim_machine *m, uint64_t ns, double dram_bytes, enum op_kind kind,
+                       uint32_t layer)
 {
+    *place(m, MOE_QUEUE_CPU) =
+        (struct moe_op_spec){.work_ns = ns,
+                             .dram_kb_per_s = moe_cost_kb_per_s(dram_bytes, ns),
+                             .kind = (uint8_t)kind,
+                             .layer = (uint16_t)layer,
+                             .slot = -1};
+    moe_engine_run_until(m->engine, moe_engine_submit(m->engine, MOE_QUEUE_CPU));
+}
+
+/* The dense part: an operation on the GPU behind the whole layer; waits for it. */
+static void run_dense(struct moe_sim_machine *m, uint64_t ns, double dram_bytes, enum op_kind kind,
+                      uint32_t layer)
+{
+    if (m->setup.costs->no_gpu) {
+        run_on_cpu(m, ns, dram_bytes, kind, layer);
+        return;
+    }
     struct held *held = &m->held;
     held->work.last_ns = ns < MOE_MAX_WORK_NS ? ns : MOE_MAX_WORK_NS;
     if (!held->open || ns == 0 || !moe_engine_run_layer(m->engine, &held->work)) {
@@ -293,6 +316,7 @@ static enum moe_status begin_step(void *machine, const struct moe_step *step, st
     moe_engine_count_into(m->engine, m->now->busy_ns);
     m->attend_ns =
         costs->layer_overhead_ns + moe_cost_attend_ns(costs, step->n_tokens, step->context);
+    m->attend_bytes = moe_cost_attend_dram_bytes(costs, step->n_tokens, step->context);
     m->down_ns = moe_cost_state_down_ns(costs, step->n_tokens);
     m->up_ns = moe_cost_state_up_ns(costs, step->n_tokens);
     m->step_start_ns = moe_engine_now(m->engine);
@@ -305,7 +329,7 @@ static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_ro
     struct moe_sim_machine *m = machine;
     (void)err;
     m->now->host_ns += m->setup.costs->layer_overhead_ns;
-    run_gpu(m, m->attend_ns, ATTEND, layer);
+    run_dense(m, m->attend_ns, m->attend_bytes, ATTEND, layer);
     moe_trace_routes(&m->step, m->setup.costs->model, m->setup.next_use, layer, out);
     return MOE_OK;
 }
@@ -419,7 +443,8 @@ static enum moe_status end_step(void *machine, struct moe_err *err)
     /* Only the last token of a prompt needs logits. */
     uint64_t n = m->step.phase == MOE_PREFILL ? 1 : m->step.n_tokens;
     m->now->host_ns += costs->token_overhead_ns;
-    run_gpu(m, costs->token_overhead_ns + moe_cost_head_ns(costs, n), HEAD, 0);
+    run_dense(m, costs->token_overhead_ns + moe_cost_head_ns(costs, n),
+              moe_cost_head_dram_bytes(costs), HEAD, 0);
     if (m->setup.timeline) {
         struct moe_operation token = {.track = MOE_TRACK_TOKEN,
                                       .name = m->step.phase == MOE_PREFILL ? "prefill" : "token",

@@ -27,7 +27,7 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
         .setup = {.strategy = in->strategy,
                   .model = in->model,
                   .expert_bytes = moe_model_expert_bytes(in->model),
-                  .dense_bytes = moe_cost_dense_bytes(in->model),
+                  .dense_bytes = run->costs.no_gpu ? 0 : moe_cost_dense_bytes(in->model),
                   .memory_bytes = in->platform->gpu.memory_bytes,
                   .device = run->device,
                   .costs = &run->costs},

@@ -60,6 +60,12 @@ static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
     char a[32], b[32];
     r->free_bytes = free_bytes(o);
     r->budget_bytes = o->budget_bytes ? o->budget_bytes : r->free_bytes;
+    if (!moe_platform_has_gpu(o->platform))
+        return o->budget_bytes == 0
+                   ? MOE_OK
+                   : moe_fail(err, MOE_ERR_USAGE,
+                              "budget %s is of GPU memory, and platform '%s' has no GPU",
+                              moe_format_bytes(o->budget_bytes, a, sizeof a), o->platform->name);
     if (r->budget_bytes > r->free_bytes)
         return moe_fail(err, MOE_ERR_USAGE,
                         "budget %s exceeds the %s that the GPU of platform '%s' has left beside "
@@ -215,6 +221,8 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
         s = make_space(t, err);
     if (s)
         return s;
+    if (!moe_platform_has_gpu(o->platform))
+        return MOE_OK;
     t->worth = calloc(n, sizeof *t->worth);
     t->static_worth = calloc(n, sizeof *t->static_worth);
     if (!t->worth || !t->static_worth)
@@ -249,6 +257,10 @@ static enum moe_status search(struct tuner *t, struct moe_err *err)
     struct moe_tune_search *q = &t->search;
     start_search(t, q, &t->space);
     t->r->space = moe_tune_space_size(&t->space);
+    if (!moe_platform_has_gpu(t->o->platform)) {
+        t->r->space = t->space.axis[MOE_TUNE_THREADS].n;
+        return MOE_OK;
+    }
     enum moe_status s = moe_tune_draw(q, err);
     if (!s)
         s = moe_tune_halve(q, err);
@@ -342,10 +354,12 @@ static void merge_equal(struct tuner *t)
 
 static enum moe_status gather(struct tuner *t, struct moe_err *err)
 {
-    /* Of equals the first is chosen. */
+    /* Of equals the first is chosen; without a GPU there is no other. */
     static const enum moe_tune_family simplest_first[] = {
         MOE_TUNE_CPU_ONLY,     MOE_TUNE_ON_DEMAND,   MOE_TUNE_BOTH_SIDES,
         MOE_TUNE_WHOLE_LAYERS, MOE_TUNE_BEST_STATIC, MOE_TUNE_BEST_UNIFORM};
+    const size_t n_families =
+        moe_platform_has_gpu(t->o->platform) ? sizeof simplest_first / sizeof *simplest_first : 1;
     size_t room = t->search.n + MOE_TUNE_FAMILIES;
     t->judged = calloc(room, sizeof *t->judged);
     t->families = calloc(room, sizeof *t->families);
@@ -353,7 +367,7 @@ static enum moe_status gather(struct tuner *t, struct moe_err *err)
     if (!t->judged || !t->families || !t->ms)
         return moe_fail_memory(err, "finalists");
     enum moe_status s = MOE_OK;
-    for (size_t f = 0; !s && f < sizeof simplest_first / sizeof *simplest_first; f++)
+    for (size_t f = 0; !s && f < n_families; f++)
         s = add_best_of(t, simplest_first[f], err);
     for (size_t i = 0; !s && i < t->search.n; i++)
         if (isfinite(t->search.candidate[i].ns)) {

@@ -398,6 +398,8 @@ static enum moe_status check(const struct moe_whatif_spec *spec, struct moe_err 
 {
     struct moe_platform platform = *spec->platform;
     enum moe_status s = MOE_OK;
+    if (!moe_platform_has_gpu(&platform)) /* what runs beside it may need one */
+        return check_line(spec, MOE_WHATIF_STRATEGY, &platform, err);
     platform.gpu.memory_bytes = UINT64_MAX / 2;
     for (int line = 0; !s && line < MOE_WHATIF_LINES; line++)
         s = check_line(spec, line, &platform, err);

@@ -15,6 +15,9 @@
  *            weights), 4.5 (Q4_0: 18 bytes). The dense part keeps its type. Expert kernels of CPU
  *            and GPU are taken to read as many bytes a second for every type.
  *
+ * Without a GPU there are no values of PCIE and VRAM, on-demand fails, and so does every strategy
+ * that has slots.
+ *
  * What the platform has is among the values and is simulated unchanged. Rates a lane, GB/s each
  * way: PCI Express specifications 3.0 to 5.0, 8, 16, 32 GT/s of which 128 bits of 130 are data;
  * 6.0, 64 GT/s of which 242 bytes of a flit of 256 are (8 check, 6 correct). */
@@ -81,7 +84,7 @@ struct moe_whatif_axis_text {
 };
 
 struct moe_whatif {
-    struct moe_whatif_axis_text axis[MOE_WHATIF_AXES];
+    struct moe_whatif_axis_text axis[MOE_WHATIF_AXES]; /* title "": it has no values */
     size_t n; /* values, axis after axis, each from the least machine to the most */
     struct moe_whatif_value *value;                 /* [n] */
     struct moe_whatif_row (*row)[MOE_WHATIF_LINES]; /* [n]; NULL until run */

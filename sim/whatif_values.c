@@ -373,13 +373,15 @@ enum moe_status moe_whatif_init(struct moe_whatif *w, const struct moe_whatif_sp
         snprintf(made.axis[a].name, sizeof made.axis[a].name, "%s", names[a]);
         made.axis[a].unit = units[a];
     }
-    enum moe_status s = add_pcie(&m, err);
+    const bool has_gpu = moe_platform_has_gpu(spec->platform);
+    enum moe_status s = has_gpu ? add_pcie(&m, err) : MOE_OK;
     if (s) {
         free(made.value);
         return s;
     }
     add_dram(&m);
-    add_vram(&m);
+    if (has_gpu)
+        add_vram(&m);
     add_cores(&m);
     add_weights(&m);
     *w = made;
