@@ -201,21 +201,41 @@ static enum moe_status add_part(struct merge *m, struct part *p, struct moe_err 
     return MOE_OK;
 }
 
+enum { MOST_RANGES = 8, RANGES_SIZE = MOST_RANGES * 16 };
+
+/* "1,3-5": the shards that are missing, as Slurm's --array takes them; returns how many. */
+static size_t list_missing(const struct merge *m, char list[RANGES_SIZE])
+{
+    size_t missing = 0, ranges = 0, used = 0;
+    for (size_t i = 0, end; i < m->of.parts; i = end + 1) {
+        for (end = i; end < m->of.parts && !m->part[end].path;)
+            end++;
+        missing += end - i;
+        if (end == i || ++ranges > MOST_RANGES)
+            continue;
+        char last[16] = "";
+        if (end - i > 1)
+            snprintf(last, sizeof last, "-%" PRIu32, (uint32_t)end);
+        used += (size_t)snprintf(list + used, RANGES_SIZE - used, "%s%" PRIu32 "%s",
+                                 used ? "," : "", (uint32_t)i + 1, last);
+    }
+    if (ranges > MOST_RANGES)
+        snprintf(list + used, RANGES_SIZE - used, ",...");
+    return missing;
+}
+
 static enum moe_status check_all_there(const struct merge *m, struct moe_err *err)
 {
-    size_t missing = 0, first = 0;
-    for (size_t i = m->of.parts; i-- > 0;)
-        if (!m->part[i].path) {
-            missing++;
-            first = i + 1;
-        }
+    char list[RANGES_SIZE];
+    const size_t missing = list_missing(m, list);
     if (!missing)
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_INPUT,
-                    "%zu of %" PRIu32
-                    " shards missing: run 'moelab sweep %.200s --shard %zu/%" PRIu32 "'%s",
-                    missing, m->of.parts, note_of(&m->part[m->of.part - 1], "experiment_file"),
-                    first, m->of.parts, missing > 1 ? " first" : "");
+    return moe_fail(
+        err, MOE_ERR_INPUT,
+        "%zu of %" PRIu32 " shards missing (%s): run 'moelab sweep %.200s --shard "
+        "%.*s/%" PRIu32 "'%s",
+        missing, m->of.parts, list, note_of(&m->part[m->of.part - 1], "experiment_file"),
+        (int)strspn(list, "0123456789"), list, m->of.parts, missing > 1 ? " first" : "");
 }
 
 /* Row i of the whole sweep. */

@@ -50,7 +50,8 @@ refused() { # TEXT FILE...
 }
 s=("$folder/s1.tsv" "$folder/s2.tsv" "$folder/s3.tsv")
 refused "run 'moelab sweep $x --shard 2/3'" "${s[0]}" "${s[2]}"
-refused "2 of 3 shards missing" "${s[1]}"
+refused "2 of 3 shards missing (1,3): run 'moelab sweep $x --shard 1/3' first" "${s[1]}"
+refused "2 of 3 shards missing (1-2): run" "${s[2]}"
 head -c -30 "${s[1]}" >"$folder/cut.tsv"
 refused "run its shard again" "${s[0]}" "$folder/cut.tsv" "${s[2]}"
 sed '$d' "${s[1]}" >"$folder/short.tsv"
@@ -102,20 +103,22 @@ sealed "$folder/other.tsv"
 refused "are not the points of that sweep" "${s[0]}" "$folder/other.tsv" "${s[2]}"
 one_line "$moelab" sweep merge "${s[@]}"
 
-# The Slurm script, with an sbatch that runs jobs at once.
+# The Slurm script, with an sbatch that runs jobs at once, save the part in $BROKEN.
 mkdir "$folder/bin"
 cat >"$folder/bin/sbatch" <<'SBATCH'
 #!/usr/bin/env bash
-last=1 job=()
+first=1 last=1 job=()
 for word in "$@"; do
     case $word in
-    --array=1-*) last=${word#--array=1-} ;;
+    --array=*) first=${word#--array=} last=${first#*-} first=${first%-*} ;;
     --*) ;;
     *) job+=("$word") ;;
     esac
 done
-for ((i = 1; i <= last; i++)); do
-    SLURM_CPUS_PER_TASK=1 SLURM_ARRAY_TASK_ID=$i SLURM_ARRAY_TASK_MAX=$last "${job[@]}" >&2 || exit
+echo "$*" >>"${BASH_SOURCE%/*}/jobs"
+for ((i = first; i <= last; i++)); do
+    [[ $i != "${BROKEN:-}" ]] || continue
+    SLURM_CPUS_PER_TASK=1 SLURM_ARRAY_TASK_ID=$i "${job[@]}" >&2 || exit
 done
 echo "7;cluster"
 SBATCH
@@ -124,6 +127,18 @@ slurm() { env PATH="$folder/bin:$PATH" MOELAB="$moelab" experiments/sweep.slurm 
 expect 0 "parts: job 7, merge: job 7" slurm submit 3 "$x" "$folder/slurm.tsv"
 same "$one" "$folder/slurm.tsv"
 same "$folder/s1b.tsv" "$folder/slurm.shard-1-of-3.tsv"
+absent "$folder/part.tsv"
+BROKEN=2 expect 1 "1 of 3 shards missing (2)" slurm submit 3 "$x" "$folder/part.tsv" --time=5
+holds "options for both jobs" test "$(grep -c -- '^--parsable --time=5 ' "$folder/bin/jobs")" = 2
+absent "$folder/part.tsv"
+again() { # PARTS: only those
+    env PATH="$folder/bin:$PATH" MOELAB="$moelab" sbatch --array="$1" experiments/sweep.slurm \
+        part 3 "$x" "$folder/part.tsv"
+}
+expect 0 "shard 2/3: 24 points (24 run" again 2
+expect 0 "merged 72 points" slurm merge 3 "$x" "$folder/part.tsv"
+same "$one" "$folder/part.tsv"
+expect 2 "no part of 3 is there" slurm merge 3 "$x" "$folder/none.tsv"
 for bad in "submit 0" "submit x" submit part sweep ""; do
     # shellcheck disable=SC2086 # words of their own
     expect 2 "" slurm $bad "$x"
