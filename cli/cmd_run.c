@@ -2,6 +2,7 @@
 #include "base/units.h"
 #include "cli/run_hybrid.h"
 #include "cli/run_trace.h"
+#include "exec/device_list.h"
 #include "exec/generate.h"
 #include "exec/host_options.h"
 
@@ -58,7 +59,8 @@ struct generation {
     struct moe_generated made;
     uint64_t load_ns;
     struct moe_progress progress;
-    bool strategy; /* else all on the CPU, and hybrid is not used */
+    bool strategy;    /* else all on the CPU, and hybrid is not used */
+    uint32_t threads; /* of a strategy that leaves all to the CPU; 0: as the options say */
     struct cli_run_hybrid hybrid;
     char *text; /* the answer, for JSON and TSV */
     size_t text_size;
@@ -194,6 +196,8 @@ static enum moe_status start(struct generation *g, struct moe_err *err)
     uint64_t began = moe_clock_ns();
     if (g->strategy)
         shrink_session(g, &session);
+    else if (g->threads)
+        session.threads = g->threads;
     enum moe_status s = moe_session_new(&g->session, g->llm, &session, err);
     if (!s && g->n_prompt > moe_session_context(g->session))
         s = moe_fail(err, MOE_ERR_USAGE, "the prompt's %zu tokens exceed the context of %u",
@@ -429,9 +433,49 @@ static enum moe_status check(const struct cli_call *call, struct moe_err *err)
     return s ? s : check_strategy(call, err);
 }
 
+/* A GPU, options that name a device or watch it, and tables that tell of one. */
+static bool wants_device(const struct generation *g)
+{
+    const struct cli_hybrid_options *o = &g->o->hybrid;
+    struct moe_devices devices;
+    return strcmp(o->device.device, "auto") != 0 || *o->timeline || *o->decisions ||
+           o->device.deterministic || o->device.store || o->device.pinned_bytes || o->fit ||
+           g->o->stats || g->o->format != CLI_TEXT || moe_device_list(&devices, NULL) ||
+           devices.n > 1;
+}
+
+/* Without a GPU, a strategy that leaves all to the CPU needs no device that stands for one. */
+static enum moe_status leave_device_out(struct generation *g, struct moe_err *err)
+{
+    const struct cli_hybrid_options *o = &g->o->hybrid;
+    struct cli_strategy_choice choice = {.strategy = o->strategy,
+                                         .geometry = o->geometry,
+                                         .policy = o->policy,
+                                         .threads = 1, /* for a first look, which logs nothing */
+                                         .lossy = o->lossy};
+    struct moe_strategy chosen;
+    if (!g->strategy || *o->platform)
+        return MOE_OK;
+    enum moe_status s = cli_choose_strategy(g->call, &choice, &chosen, NULL, err);
+    if (s || strcmp(chosen.geometry, "none") != 0 || moe_strategy_streams(&chosen) ||
+        moe_strategy_is_lossy(&chosen) || wants_device(g))
+        return s;
+    choice.threads = g->o->inference.threads;
+    s = cli_choose_strategy(g->call, &choice, &chosen, NULL, err);
+    if (s)
+        return s;
+    moe_log("strategy '%s' leaves all to the CPU, and there is no GPU: computed without a device",
+            chosen.name);
+    g->strategy = false;
+    g->threads = (uint32_t)chosen.threads;
+    return MOE_OK;
+}
+
 static enum moe_status prepare(struct generation *g, struct moe_err *err)
 {
     enum moe_status s = load(g, err);
+    if (!s)
+        s = leave_device_out(g, err);
     if (!s && g->strategy)
         s = cli_hybrid_open(&g->hybrid.base, g->call, &g->o->hybrid, g->o->inference.kernels,
                             g->o->inference.threads, err);

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Platforms without a GPU in every command: cpu-only is what runs, all else says why in one line.
+. tests/cli/lib/check.bash
+t=$folder/t.h5
+platform=laptop-no-gpu
+expect 0 "SYNTHETIC" "$moelab" trace synth \
+    "zipf:layers=32,experts=8,top_k=2,tokens=60,sequences=6,prompt=4,model=mixtral-8x7b" -o "$t"
+
+# cell COLUMN FILE: of the first row.
+cell() {
+    awk -F'\t' -v name="$1" '/^#/ { next }
+        !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
+        { print $c[name]; exit }' "$2"
+}
+
+expect 0 "no GPU, 8 cores, memory 76 GB/s" "$moelab" list platforms
+expect 0 "gpu_ms_per_token                 0" "$moelab" sim "$t" --platform $platform \
+    --strategy cpu-only --threads 8 --gap
+expect 2 "strategy 'collab' needs a GPU (it has slots), and platform 'laptop-no-gpu' has none: take \
+cpu-only" "$moelab" sim "$t" --platform $platform --threads 8
+one_line "$moelab" sim "$t" --platform $platform --strategy on-demand --threads 8
+expect 2 "it computes missed experts there" "$moelab" sim "$t" --platform $platform \
+    --strategy on-demand
+expect 2 "says 'gpu: none'" "$moelab" sim "$t" --platform $platform --strategy cpu-only \
+    --set platform.link.copy_setup_us=3
+
+# The same machine with a GPU that is told to have no memory: equal to the last digit.
+for p in $platform laptop-4060; do
+    "$moelab" sim "$t" --platform "$p" --set platform.gpu.memory_bytes=0 --strategy cpu-only \
+        --threads 8 --format tsv -o "$folder/$p.tsv" 2>/dev/null ||
+        "$moelab" sim "$t" --platform "$p" --strategy cpu-only --threads 8 --format tsv \
+            -o "$folder/$p.tsv" 2>/dev/null
+done
+for column in tokens_per_s j_per_token bound_ms_per_token; do
+    holds "$column" test "$(cell $column "$folder/$platform.tsv")" = \
+        "$(cell $column "$folder/laptop-4060.tsv")"
+done
+
+# The tuner: its words, its file in sim and in run.
+expect 0 "no GPU: only cpu-only can run" "$moelab" tune "$t" --platform $platform \
+    -o "$folder/best.yaml"
+expect 2 "budget 1.0 GiB is of GPU memory" "$moelab" tune "$t" --platform $platform --budget 1GiB
+expect 0 "cpu-only" "$moelab" sim "$t" --platform $platform --strategy "$folder/best.yaml"
+run=("$moelab" run --model tiny-mixtral -p "Who are you?" -n 8)
+expect 0 "computed without a device" "${run[@]}" --strategy "$folder/best.yaml"
+"${run[@]}" >"$folder/plain" 2>/dev/null
+for more in "" "--device host" "--platform $platform"; do
+    # shellcheck disable=SC2086 # words
+    "${run[@]}" --strategy "$folder/best.yaml" $more >"$folder/text" 2>/dev/null
+    same "$folder/plain" "$folder/text"
+done
+expect 2 "needs a GPU" "${run[@]}" --strategy collab --geometry 4x2 --platform $platform
+expect 2 "has no GPU: nothing to compare a device with" "$moelab" validate --model tiny-mixtral \
+    --trace "$t" --platform $platform
+
+# What-if, and a league of strategies: what cannot run has its reason in its row.
+expect 2 "needs a GPU" "$moelab" whatif "$t" --platform $platform --no-plot -o "$folder/w"
+expect 0 "on-demand cannot run" "$moelab" whatif "$t" --platform $platform --strategy cpu-only \
+    --no-plot -o "$folder/w"
+holds "axes without a GPU" grep -q "^dram" "$folder/w/what-if.tsv"
+if grep -qE "^(pcie|vram)" "$folder/w/what-if.tsv"; then failed "axes of a GPU"; else passed; fi
+cat >"$folder/league.yaml" <<X
+experiment: league
+title: "x"
+trace: "$t"
+model: mixtral-8x7b
+platform: $platform
+strategy: collab
+axes: {strategy: [collab, cpu-only, on-demand]}
+X
+expect 0 "2 of 3 points could not run" "$moelab" sweep "$folder/league.yaml" --no-plot \
+    -o "$folder/league.tsv"
+
+# Calibrated as a machine without one.
+expect 0 "expert_ffn" "$moelab" calibrate --no-gpu --quick --shape tiny-mixtral --power-seconds 0.05 \
+    --device host:memory_bytes=64MiB -o "$folder/here.yaml"
+expect 0 "gpu: none" cat "$folder/here.yaml"
+expect 0 "cpu-only" "$moelab" sim "$t" --platform "$folder/here.yaml" --strategy cpu-only
+finish
