@@ -1,5 +1,6 @@
 #include "sim/mrc.h"
 
+#include "sim/mrc_opt_lanes.h"
 #include "sim/mrc_unit.h"
 
 #include <stdlib.h>
@@ -41,6 +42,15 @@ static enum moe_status add_unit(struct mrc *m, enum moe_mrc_policy policy, bool 
     return MOE_OK;
 }
 
+/* The first layer of group g; layers that are side by side in lanes stay together. */
+static uint32_t group_begin(const struct mrc *m, enum moe_mrc_policy policy, uint32_t g)
+{
+    uint32_t n_layers = m->info->n_layers;
+    uint32_t together = moe_mrc_unit_has_lanes(m->info, m->options, policy) ? MOE_OPT_LANES : 1;
+    uint32_t begin = (n_layers + together - 1) / together * g / LAYER_GROUPS * together;
+    return begin < n_layers ? begin : n_layers;
+}
+
 /* The long ones first, so that threads end together. */
 static enum moe_status add_units(struct mrc *m, struct moe_err *err)
 {
@@ -50,9 +60,11 @@ static enum moe_status add_units(struct mrc *m, struct moe_err *err)
         s = add_unit(m, (enum moe_mrc_policy)policy, true, 0, n_layers, err);
     for (int policy = MOE_MRC_POLICIES; !s && policy-- > 0;)
         for (uint32_t g = 0; !s && g < LAYER_GROUPS; g++) {
-            uint32_t first = n_layers * g / LAYER_GROUPS, end = n_layers * (g + 1) / LAYER_GROUPS;
+            enum moe_mrc_policy which = (enum moe_mrc_policy)policy;
+            uint32_t first = group_begin(m, which, g);
+            uint32_t end = group_begin(m, which, g + 1);
             if (first < end)
-                s = add_unit(m, (enum moe_mrc_policy)policy, false, first, end, err);
+                s = add_unit(m, which, false, first, end, err);
         }
     m->watch.n_units = m->n_units;
     return s;

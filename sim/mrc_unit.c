@@ -2,19 +2,26 @@
 
 #include "sim/mrc_interval.h"
 #include "sim/mrc_opt.h"
+#include "sim/mrc_opt_lanes.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PASSES_BETWEEN_LOOKS = 1 << 14, TOKENS_AHEAD = 16, LINE = 64 };
+enum { PASSES_BETWEEN_LOOKS = 1 << 14, TOKENS_AHEAD = 16, LINE = 64, LANES = MOE_OPT_LANES };
 
 /* One pool of every size. */
 struct pool {
-    struct moe_lru_stack *lru; /* one of the two */
+    struct moe_lru_stack *lru; /* one of the two; none in lanes */
     struct moe_opt_stack *opt;
     struct moe_mrc_counts
         now[2]; /* [phase] of the sequence under way; of all, where none is apart */
     struct moe_mrc_counts total[2];
+};
+
+/* The stacks of sixteen pools. */
+struct lanes {
+    struct moe_opt_lanes *stack;
+    uint32_t *uses[2]; /* [phase][E, LANES] what the pools' own counts do not have yet */
 };
 
 struct moe_mrc_unit {
@@ -26,6 +33,10 @@ struct moe_mrc_unit {
     uint32_t first, end; /* layers */
     uint32_t n_pools;
     struct pool *pool;
+    uint32_t n_lanes; /* of sixteen layers each; 0: every pool has a stack of its own */
+    struct lanes *lanes;
+    uint32_t *comer;  /* [E, LANES] next uses of the events under way */
+    uint64_t ordinal; /* of the next event (policies/future.h) */
     bool begun;
     uint32_t sequence; /* the latest one, once begun */
     uint64_t tokens;
@@ -59,13 +70,43 @@ static void counts_release(struct moe_mrc_counts *counts)
 }
 
 static enum moe_status pool_init(struct pool *pool, enum moe_mrc_policy policy, uint32_t n_keys,
-                                 struct moe_err *err)
+                                 bool in_lanes, struct moe_err *err)
 {
     for (int p = 0; p < 2; p++)
         if (!counts_init(&pool->now[p], n_keys) || !counts_init(&pool->total[p], n_keys))
             return moe_fail_memory(err, "the counts of a curve");
+    if (in_lanes)
+        return MOE_OK;
     return policy == MOE_MRC_LRU ? moe_lru_stack_new(&pool->lru, n_keys, err)
                                  : moe_opt_stack_new(&pool->opt, n_keys, err);
+}
+
+bool moe_mrc_unit_has_lanes(const struct moe_trace_info *info,
+                            const struct moe_mrc_options *options, enum moe_mrc_policy policy)
+{
+    return policy == MOE_MRC_OPT && options->contract == MOE_CONTRACT_EVENT &&
+           moe_opt_lanes_pay(info->n_layers, info->n_experts);
+}
+
+static enum moe_status lanes_init(struct moe_mrc_unit *u, struct moe_err *err)
+{
+    uint32_t n = u->info->n_experts;
+    if (u->global || !moe_mrc_unit_has_lanes(u->info, u->options, u->policy))
+        return MOE_OK;
+    u->lanes = calloc(u->n_pools / LANES + 1u, sizeof *u->lanes);
+    u->comer = calloc((size_t)n * LANES + 1, sizeof *u->comer);
+    if (!u->lanes || !u->comer)
+        return moe_fail_memory(err, "a curve");
+    for (; u->n_lanes * LANES < u->n_pools; u->n_lanes++) {
+        struct lanes *lanes = &u->lanes[u->n_lanes];
+        enum moe_status s = moe_opt_lanes_new(&lanes->stack, n, err);
+        if (s)
+            return s;
+        for (int phase = 0; phase < 2; phase++)
+            if (!(lanes->uses[phase] = calloc((size_t)n * LANES + 1, sizeof(uint32_t))))
+                return moe_fail_memory(err, "the counts of a curve");
+    }
+    return MOE_OK;
 }
 
 static enum moe_status unit_init(struct moe_mrc_unit *u, struct moe_err *err)
@@ -80,12 +121,10 @@ static enum moe_status unit_init(struct moe_mrc_unit *u, struct moe_err *err)
     u->sums = calloc((size_t)n_keys + 1, sizeof *u->sums);
     if (!u->pool || !u->key || !u->next_use || !u->position || !u->seen || !u->sums)
         return moe_fail_memory(err, "a curve");
-    for (uint32_t p = 0; p < u->n_pools; p++) {
-        enum moe_status s = pool_init(&u->pool[p], u->policy, n_keys, err);
-        if (s)
-            return s;
-    }
-    return MOE_OK;
+    enum moe_status s = lanes_init(u, err);
+    for (uint32_t p = 0; !s && p < u->n_pools; p++)
+        s = pool_init(&u->pool[p], u->policy, n_keys, u->lanes, err);
+    return s;
 }
 
 enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, const struct moe_trace_info *info,
@@ -123,6 +162,13 @@ void moe_mrc_unit_free(struct moe_mrc_unit *u)
         moe_lru_stack_free(u->pool[p].lru);
         moe_opt_stack_free(u->pool[p].opt);
     }
+    for (uint32_t p = 0; u->lanes && p * LANES < u->n_pools; p++) {
+        moe_opt_lanes_free(u->lanes[p].stack);
+        free(u->lanes[p].uses[0]);
+        free(u->lanes[p].uses[1]);
+    }
+    free(u->lanes);
+    free(u->comer);
     free(u->pool);
     free(u->key);
     free(u->next_use);
@@ -179,9 +225,24 @@ static void note_sequence(struct moe_mrc_unit *u, const struct moe_mrc_counts *c
         add_shared(&q->lookups[phase][u->sequence], lookups);
 }
 
+/* Uses found in lanes into the counts of their pools. */
+static void take_lanes(struct moe_mrc_unit *u)
+{
+    uint32_t n = u->info->n_experts;
+    for (uint32_t l = 0; u->n_lanes && l < u->n_pools; l++)
+        for (int phase = 0; phase < 2; phase++) {
+            uint32_t *from = u->lanes[l / LANES].uses[phase] + l % LANES;
+            for (uint32_t p = 0; p < n; p++, from += LANES) {
+                u->pool[l].now[phase].uses[p + 1] += *from;
+                *from = 0;
+            }
+        }
+}
+
 /* Takes the counts since the last call into the totals, or drops them. */
 static void settle(struct moe_mrc_unit *u)
 {
+    take_lanes(u);
     const uint8_t *counted = u->options->counted;
     bool keep = u->begun && (!counted || counted[u->sequence]);
     for (uint32_t p = 0; p < u->n_pools; p++)
@@ -193,18 +254,26 @@ static void settle(struct moe_mrc_unit *u)
         }
 }
 
+static void clear(struct moe_mrc_unit *u)
+{
+    for (uint32_t i = 0; i < u->n_lanes; i++)
+        moe_opt_lanes_clear(u->lanes[i].stack);
+    for (uint32_t p = 0; p < u->n_pools; p++) {
+        if (u->pool[p].lru)
+            moe_lru_stack_clear(u->pool[p].lru);
+        else if (u->pool[p].opt)
+            moe_opt_stack_clear(u->pool[p].opt);
+    }
+}
+
 static void enter_sequence(struct moe_mrc_unit *u, uint32_t sequence)
 {
     if (u->begun && u->sequence == sequence)
         return;
     if (u->begun && (u->options->counted || u->options->sequences))
         settle(u);
-    for (uint32_t p = 0; u->begun && u->options->cold && p < u->n_pools; p++) {
-        if (u->pool[p].lru)
-            moe_lru_stack_clear(u->pool[p].lru);
-        else
-            moe_opt_stack_clear(u->pool[p].opt);
-    }
+    if (u->begun && u->options->cold)
+        clear(u);
     u->begun = true;
     u->sequence = sequence;
 }
@@ -292,6 +361,56 @@ static void visit_event(struct moe_mrc_unit *u, const struct pass *pass, uint32_
     counts->last[last]++;
 }
 
+/* One layer's next uses into its lane; returns how many there are. */
+static uint32_t fill_lane(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer,
+                          uint32_t *comer)
+{
+    if (pass->end - pass->begin > 1) {
+        uint32_t n = collect_many(u, pass, layer);
+        for (uint32_t i = 0; i < n; i++)
+            comer[(size_t)i * LANES] = u->next_use[i];
+        return n;
+    }
+    size_t at = row_of(u, pass->begin, layer);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < u->info->top_k; i++) { /* absent ones come last, never used again */
+        comer[(size_t)i * LANES] = pass->next_use[at + i];
+        n += pass->tokens->expert[at + i] != MOE_NO_EXPERT;
+    }
+    return n;
+}
+
+/* The event of a layer that found some of its n keys in their places. */
+static void count_found(struct moe_mrc_counts *counts, uint32_t n, const struct moe_opt_found *in,
+                        uint32_t lane)
+{
+    uint32_t nowhere = counts->max_slots + 1, found = in->n[lane];
+    counts->uses[nowhere] += n - found;
+    counts->first[found ? in->first[lane] : nowhere]++;
+    counts->last[found == n ? in->last[lane] : nowhere]++;
+}
+
+/* Up to sixteen layers from this one on. */
+static void visit_lanes(struct moe_mrc_unit *u, const struct pass *pass, uint32_t first)
+{
+    uint32_t here = u->end - first < LANES ? u->end - first : LANES;
+    uint32_t now[LANES], n[LANES], most = u->info->n_experts;
+    struct lanes *lanes = &u->lanes[(first - u->first) / LANES];
+    int phase = pass->tokens->phase[pass->begin];
+    if ((pass->end - pass->begin) * u->info->top_k < most)
+        most = (uint32_t)(pass->end - pass->begin) * u->info->top_k;
+    memset(u->comer, 0xff, (size_t)most * LANES * sizeof *u->comer); /* MOE_NEVER */
+    for (uint32_t i = 0; i < LANES; i++)
+        now[i] = (uint32_t)(u->ordinal + first + i);
+    for (uint32_t i = 0; i < here; i++)
+        n[i] = fill_lane(u, pass, first + i, u->comer + i);
+    struct moe_opt_found found;
+    moe_opt_lanes_event(lanes->stack, now, u->comer, most, lanes->uses[phase], &found);
+    for (uint32_t i = 0; i < here; i++)
+        if (n[i] > 0)
+            count_found(&pool_of(u, first + i)->now[phase], n[i], &found, i);
+}
+
 static void visit_accesses(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer)
 {
     const moe_expert *expert = pass->tokens->expert;
@@ -337,12 +456,15 @@ static void visit(struct moe_mrc_unit *u, const struct pass *pass)
 {
     if (!u->global)
         fetch_ahead(u, pass);
-    for (uint32_t layer = u->first; layer < u->end; layer++) {
+    for (uint32_t i = 0; i < u->n_lanes; i++)
+        visit_lanes(u, pass, u->first + i * LANES);
+    for (uint32_t layer = u->first; !u->n_lanes && layer < u->end; layer++) {
         if (u->options->contract == MOE_CONTRACT_EVENT)
             visit_event(u, pass, layer);
         else
             visit_accesses(u, pass, layer);
     }
+    u->ordinal += u->info->n_layers;
 }
 
 static bool phase_wanted(const struct moe_mrc_unit *u, uint8_t phase)

@@ -22,6 +22,10 @@ struct moe_mrc_watch {
 
 struct moe_mrc_unit; /* opaque; single-threaded */
 
+/* Do units of layers' own pools have sixteen of them side by side (mrc_opt_lanes.h)? */
+bool moe_mrc_unit_has_lanes(const struct moe_trace_info *info,
+                            const struct moe_mrc_options *options, enum moe_mrc_policy policy);
+
 /* Layers [first, end): with a pool each, or with one pool. info, options and watch outlive the
  * unit. Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, const struct moe_trace_info *info,

@@ -185,6 +185,27 @@ START_TEST(equals_replay_where_events_exceed_pools)
 }
 END_TEST
 
+/* More layers than a part of the work has lanes, and more experts than pass a stack at once. */
+START_TEST(equals_replay_of_many_layers)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct moe_rng rng;
+        struct moe_trace trace;
+        moe_rng_init(&rng, seed);
+        struct random_shape shape = {.n_layers = 150,
+                                     .n_experts = 14,
+                                     .top_k = seed % 2 ? 11 : 3,
+                                     .n_tokens = 30,
+                                     .absent = true,
+                                     .many = seed > 2};
+        random_trace(&rng, &shape, &trace);
+        struct subject x = {.name = "many layers", .trace = &trace, .replay = {.cold = seed > 3}};
+        compare_all(&x, 3, 699);
+        moe_trace_release(&trace);
+    }
+}
+END_TEST
+
 static void compare_recorded(const char *name, uint32_t ways_step, uint32_t step)
 {
     struct moe_trace trace;
@@ -513,6 +534,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, equals_replay_at_every_size);
     tcase_add_test(tc, equals_replay_where_events_exceed_pools);
+    tcase_add_test(tc, equals_replay_of_many_layers);
     tcase_add_test(tc, equals_replay_on_recorded_traces);
     tcase_add_test(tc, counts_by_hand);
     tcase_add_test(tc, curves_rise);
