@@ -207,6 +207,8 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     moe_table_row(table);
     moe_result_labels(table, &in->trace.info, &in->model, in->platform.name, &in->strategy);
     moe_result_cells(table, result);
+    if (moe_reroute_is_early(&in->strategy.reroute))
+        moe_early_cells(table, result);
     enum moe_status s = o->gap ? add_gap(o, in, result, table, err) : MOE_OK;
     if (!s && o->prefetch_stats)
         s = add_prefetch_value(o, in, result, table, err);

@@ -113,6 +113,10 @@ static void log_result(const struct cli_run_hybrid *run, const struct moe_result
         moe_log("LOSSY: %.4g %% of the router's choices replaced, %.4g %% of their weight moved, "
                 "%.4g %% of their gate mass lost",
                 share.replaced, share.weight_moved, share.mass_lost);
+    if (moe_reroute_is_early(&run->base.strategy.reroute))
+        moe_log("LOSSY: %" PRIu64 " experts begun with the layer before, on its input; %" PRIu64
+                " of them taken",
+                r->rerouted.early, r->rerouted.early_used);
     if (r->decode_tokens == 0)
         return;
     moe_log("ms/token: device %.3f, CPU %.3f, both %.3f; waiting for copies %.3f, for activations "
@@ -155,6 +159,8 @@ enum moe_status cli_run_hybrid_json(struct cli_run_hybrid *run, const struct cli
     enum moe_status s = moe_hybrid_result(run->hybrid, &result, err);
     if (!s) {
         moe_result_cells(table, &result);
+        if (moe_reroute_is_early(&run->base.strategy.reroute))
+            moe_early_cells(table, &result);
         s = moe_table_write_json(table, stdout, err);
     }
     moe_table_free(table);

@@ -83,6 +83,8 @@ static enum moe_status show(struct state *st, struct moe_err *err)
                       cli_device_name(st->hybrid.device, device, sizeof device),
                       &st->hybrid.strategy);
     moe_result_cells(table, &st->result);
+    if (moe_reroute_is_early(&st->hybrid.strategy.reroute))
+        moe_early_cells(table, &st->result);
     enum moe_status s = cli_write_table(table, run->format, "-", err);
     moe_table_free(table);
     return s ? s : cli_hybrid_finish(&st->hybrid, st->traced.shape.name, err);

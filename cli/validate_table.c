@@ -89,6 +89,8 @@ static void add_rest(struct moe_table *table, const struct cli_point *p,
     moe_table_f64(table, "schedule_bound_ms_per_token", exec->schedule_bound_ms);
     moe_table_f64(table, "share_of_schedule_bound_percent", 100 * exec->schedule_bound_share);
     moe_rerouted_cells(table, &exec->rerouted);
+    if (moe_reroute_is_early(&p->strategy.reroute))
+        moe_early_cells(table, exec);
     moe_table_u64(table, "slots", p->allocation.slots);
     moe_table_u64(table, "redirected_experts", p->allocation.redirected);
 }

@@ -1,5 +1,7 @@
 #include "policies/result_table.h"
 
+#include <math.h>
+
 unsigned moe_strategy_parts(const struct moe_strategy *strategy)
 {
     unsigned needs = strategy->policy.ops->needs | strategy->prefetcher.ops->needs |
@@ -101,6 +103,17 @@ void moe_rerouted_cells(struct moe_table *table, const struct moe_rerouted *r)
     moe_table_f64(table, "rerouted_percent", share.replaced);
     moe_table_f64(table, "weight_moved_percent", share.weight_moved);
     moe_table_f64(table, "gate_mass_lost_percent", share.mass_lost);
+}
+
+void moe_early_cells(struct moe_table *table, const struct moe_result *result)
+{
+    const struct moe_rerouted *r = &result->rerouted;
+    double tokens = result->decode_tokens ? (double)result->decode_tokens : 1;
+    bool unknown = r->early > r->early_used && !r->early_wasted_ns;
+    moe_table_f64(table, "pre_calculated_per_token", (double)r->early / tokens);
+    moe_table_f64(table, "pre_calculation_precision_percent", percent(r->early_used, r->early));
+    moe_table_f64(table, "pre_calculation_wasted_ms_per_token",
+                  unknown ? NAN : (double)r->early_wasted_ns / tokens * 1e-6);
 }
 
 void moe_result_cells(struct moe_table *table, const struct moe_result *r)

@@ -18,6 +18,11 @@ void moe_result_labels(struct moe_table *table, const struct moe_trace_info *inf
  * mass on them, that is lost. The last three cells of moe_result_cells. */
 void moe_rerouted_cells(struct moe_table *table, const struct moe_rerouted *rerouted);
 
+/* What a rule began early (reroute.h), per decode token: experts, and CPU time of those that were
+ * not taken, by the platform's costs (NaN without a platform); and the share of those taken. Only
+ * for results of which some may begin any. */
+void moe_early_cells(struct moe_table *table, const struct moe_result *result);
+
 /* What came out. */
 void moe_result_cells(struct moe_table *table, const struct moe_result *result);
 

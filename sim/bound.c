@@ -167,7 +167,7 @@ enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_co
     uint64_t n_tokens = result->prefill_tokens + result->decode_tokens;
     struct moe_bound_case bound = moe_bound_case_of(trace, costs, result);
     moe_bound_add_schedule(trace, costs, result);
-    if (result->rerouted.events_moved)
+    if (result->rerouted.events_moved || result->rerouted.early_used)
         return MOE_OK;
     enum moe_status s =
         moe_bound_hits(trace, n_tokens, (uint32_t)result->cache_slots, &bound.max_hits, err);

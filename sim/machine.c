@@ -5,12 +5,12 @@
 #include <stdlib.h>
 
 enum op_kind { ATTEND, HEAD, EXPERT, COPY, STATE_DOWN, STATE_UP, MARK, N_KINDS };
-enum op_cause { NO_CAUSE, HIT, LATE_FILL, MISS, ON_DEMAND, FILL, PREFETCH, N_CAUSES };
+enum op_cause { NO_CAUSE, HIT, LATE_FILL, MISS, EARLY, ON_DEMAND, FILL, PREFETCH, N_CAUSES };
 
 static const char *const kind_names[N_KINDS] = {"attend",     "head",     "expert", "fill",
                                                 "state down", "state up", NULL};
-static const char *const cause_names[N_CAUSES] = {NULL,        "hit",  "late fill", "miss",
-                                                  "on demand", "miss", "prefetch"};
+static const char *const cause_names[N_CAUSES] = {NULL,    "hit",       "late fill", "miss",
+                                                  "early", "on demand", "miss",      "prefetch"};
 
 static const enum moe_track track_of[MOE_N_QUEUES] = {
     [MOE_QUEUE_GPU] = MOE_TRACK_GPU,      [MOE_QUEUE_CPU] = MOE_TRACK_CPU,
@@ -50,8 +50,12 @@ struct moe_sim_machine {
     uint64_t n_staged, n_unstaged; /* experts copied to, and computed from, staging buffers */
     moe_op pending[2];             /* what the next GPU operation waits for */
     unsigned n_pending;
-    bool late;       /* one of them is a copy into a slot */
-    moe_op cpu_tail; /* last CPU operation of the layer; 0: the CPU takes no part so far */
+    bool late;         /* one of them is a copy into a slot */
+    moe_op cpu_tail;   /* last CPU operation of the layer; 0: the CPU takes no part so far */
+    moe_op *early;     /* [E] begun for the next layer: the operation */
+    moe_op taken;      /* the last of those that the layer takes; 0: none */
+    moe_op early_down; /* the layer's activations on their way down for the next one's experts */
+    bool begins;       /* experts are begun early */
     struct moe_step step;
     struct held held;
     uint64_t step_start_ns;
@@ -111,9 +115,11 @@ enum moe_status moe_sim_machine_new(struct moe_sim_machine **out, const struct m
         m->copy_dram[i] = moe_cost_expert_dram_kb_per_s(costs, costs->copy_ns[i]);
     m->most_copy_dram = m->copy_dram[m->copy_dram[1] > m->copy_dram[0]];
     m->slot = calloc((size_t)setup->n_slots + 1, sizeof *m->slot);
+    m->early = calloc(costs->model->n_experts, sizeof *m->early);
     enum moe_status s =
-        m->slot ? moe_engine_new(&m->engine, moe_cost_dram_kb_per_s(costs), QUEUE_DEPTH, err)
-                : moe_fail_memory(err, "the simulated machine's slots");
+        m->slot && m->early
+            ? moe_engine_new(&m->engine, moe_cost_dram_kb_per_s(costs), QUEUE_DEPTH, err)
+            : moe_fail_memory(err, "the simulated machine's slots");
     if (s) {
         moe_sim_machine_free(m);
         return s;
@@ -130,6 +136,7 @@ void moe_sim_machine_free(struct moe_sim_machine *m)
         return;
     moe_engine_free(m->engine);
     free(m->slot);
+    free(m->early);
     free(m);
 }
 
@@ -203,42 +210,53 @@ static void queue_gpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
     buffer->use = submit_gpu(m, spec);
 }
 
-static void queue_cpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
+/* Returns the operation, or 0 where the activations are there already. */
+static moe_op queue_down(struct moe_sim_machine *m, uint32_t layer)
+{
+    if (m->cpu_tail || m->early_down || m->setup.costs->no_gpu)
+        return 0;
+    *place(m, MOE_QUEUE_DOWN) = (struct moe_op_spec){
+        .work_ns = m->down_ns, .kind = STATE_DOWN, .layer = (uint16_t)layer, .slot = -1};
+    return moe_engine_submit(m->engine, MOE_QUEUE_DOWN);
+}
+
+static moe_op queue_expert(struct moe_sim_machine *m, const struct moe_ffn *ffn, moe_op after,
+                           enum op_cause cause)
 {
     uint64_t ns = cpu_expert_ns(m, ffn->n_tokens);
-    moe_op down = 0;
-    if (!m->cpu_tail && !m->setup.costs->no_gpu) {
-        *place(m, MOE_QUEUE_DOWN) = (struct moe_op_spec){
-            .work_ns = m->down_ns, .kind = STATE_DOWN, .layer = (uint16_t)ffn->layer, .slot = -1};
-        down = moe_engine_submit(m->engine, MOE_QUEUE_DOWN);
-    }
     *place(m, MOE_QUEUE_CPU) =
-        (struct moe_op_spec){.after = {down, 0},
+        (struct moe_op_spec){.after = {after, 0},
                              .work_ns = ns,
                              .dram_kb_per_s = cpu_expert_dram(m, ffn->n_tokens, ns),
                              .kind = EXPERT,
-                             .cause = MISS,
+                             .cause = (uint8_t)cause,
                              .layer = (uint16_t)ffn->layer,
                              .expert = ffn->expert,
                              .slot = -1};
-    m->cpu_tail = moe_engine_submit(m->engine, MOE_QUEUE_CPU);
+    return moe_engine_submit(m->engine, MOE_QUEUE_CPU);
+}
+
+static void queue_cpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
+{
+    m->cpu_tail = queue_expert(m, ffn, queue_down(m, ffn->layer), MISS);
 }
 
 static void queue_up(struct moe_sim_machine *m, uint32_t layer)
 {
-    if (!m->cpu_tail)
+    const moe_op tail = m->cpu_tail, taken = m->taken;
+    m->cpu_tail = m->taken = 0;
+    if (m->early_down) /* the next layer's dense part overwrites what comes down */
+        gpu_after(m, m->early_down);
+    m->early_down = 0;
+    /* Without a GPU, what comes next is behind it in the CPU's queue. */
+    if ((!tail && !taken) || m->setup.costs->no_gpu)
         return;
-    if (m->setup.costs->no_gpu) { /* what comes next is behind it in the CPU's queue */
-        m->cpu_tail = 0;
-        return;
-    }
-    *place(m, MOE_QUEUE_UP) = (struct moe_op_spec){.after = {m->cpu_tail, 0},
+    *place(m, MOE_QUEUE_UP) = (struct moe_op_spec){.after = {tail, taken},
                                                    .work_ns = m->up_ns,
                                                    .kind = STATE_UP,
                                                    .layer = (uint16_t)layer,
                                                    .slot = -1};
     gpu_after(m, moe_engine_submit(m->engine, MOE_QUEUE_UP));
-    m->cpu_tail = 0;
 }
 
 /* What was held back goes to the engine, and so will the rest of the layer. */
@@ -305,6 +323,16 @@ static void run_dense(struct moe_sim_machine *m, uint64_t ns, double dram_bytes,
     m->late = false;
 }
 
+/* Of the phase, where it matters: how long the GPU was busy and the CPU was not. */
+static uint64_t gpu_alone_ns(const struct moe_sim_machine *m)
+{
+    uint64_t ns = 0;
+    for (unsigned lanes = 0; m->begins && lanes < 1u << MOE_N_LANES; lanes++)
+        if ((lanes >> MOE_LANE_GPU & 1) && !(lanes >> MOE_LANE_CPU & 1))
+            ns += m->now->busy_ns[lanes];
+    return ns;
+}
+
 static enum moe_status begin_step(void *machine, const struct moe_step *step, struct moe_err *err)
 {
     struct moe_sim_machine *m = machine;
@@ -323,13 +351,22 @@ static enum moe_status begin_step(void *machine, const struct moe_step *step, st
     return MOE_OK;
 }
 
+/* Counts overhead inside the dense part that has just run, as far as the CPU was idle meanwhile:
+ * before is gpu_alone_ns as it began. */
+static void count_host(struct moe_sim_machine *m, uint64_t overhead_ns, uint64_t before)
+{
+    uint64_t alone = m->begins ? gpu_alone_ns(m) - before : overhead_ns;
+    m->now->host_ns += alone < overhead_ns ? alone : overhead_ns;
+}
+
 static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_routes *out,
                               struct moe_err *err)
 {
     struct moe_sim_machine *m = machine;
     (void)err;
-    m->now->host_ns += m->setup.costs->layer_overhead_ns;
+    uint64_t alone = gpu_alone_ns(m);
     run_dense(m, m->attend_ns, m->attend_bytes, ATTEND, layer);
+    count_host(m, m->setup.costs->layer_overhead_ns, alone);
     moe_trace_routes(&m->step, m->setup.costs->model, m->setup.next_use, layer, out);
     return MOE_OK;
 }
@@ -361,6 +398,28 @@ static void cpu_ffn(void *machine, const struct moe_ffn *ffn)
     m->held.n_cpu++;
 }
 
+/* A layer that begins or takes something early is not a sum: it goes to the engine as it comes. */
+static void cpu_early(void *machine, const struct moe_ffn *ffn)
+{
+    struct moe_sim_machine *m = machine;
+    m->now->cpu_unused++;
+    let_go(m);
+    moe_op down = queue_down(m, ffn->layer - 1);
+    m->early_down = down ? down : m->early_down;
+    m->begins = true;
+    m->early[ffn->expert] = queue_expert(m, ffn, down, EARLY);
+}
+
+static void cpu_take(void *machine, const struct moe_ffn *ffn)
+{
+    struct moe_sim_machine *m = machine;
+    m->now->cpu_unused--;
+    m->now->cpu_experts++;
+    let_go(m);
+    if (m->early[ffn->expert] > m->taken) /* of one queue: the greater handle is done later */
+        m->taken = m->early[ffn->expert];
+}
+
 static void cpu_wait(void *machine)
 {
     struct moe_sim_machine *m = machine;
@@ -376,6 +435,7 @@ static void cpu_wait(void *machine)
     }
     let_go(m);
     moe_engine_run_until(m->engine, m->cpu_tail);
+    moe_engine_run_until(m->engine, m->taken);
 }
 
 static void fetch(void *machine, const struct moe_fetch *f)
@@ -442,9 +502,10 @@ static enum moe_status end_step(void *machine, struct moe_err *err)
     (void)err;
     /* Only the last token of a prompt needs logits. */
     uint64_t n = m->step.phase == MOE_PREFILL ? 1 : m->step.n_tokens;
-    m->now->host_ns += costs->token_overhead_ns;
+    uint64_t alone = gpu_alone_ns(m);
     run_dense(m, costs->token_overhead_ns + moe_cost_head_ns(costs, n),
               moe_cost_head_dram_bytes(costs), HEAD, 0);
+    count_host(m, costs->token_overhead_ns, alone);
     if (m->setup.timeline) {
         struct moe_operation token = {.track = MOE_TRACK_TOKEN,
                                       .name = m->step.phase == MOE_PREFILL ? "prefill" : "token",
@@ -469,6 +530,8 @@ const struct moe_machine_ops moe_sim_machine_ops = {
     .attend = attend,
     .gpu_ffn = gpu_ffn,
     .cpu_ffn = cpu_ffn,
+    .cpu_early = cpu_early,
+    .cpu_take = cpu_take,
     .cpu_wait = cpu_wait,
     .fetch = fetch,
     .slot_wait = slot_wait,

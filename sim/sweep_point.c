@@ -212,6 +212,8 @@ static enum moe_status run_sim(const struct moe_experiment *x, const struct moe_
     enum moe_status s = moe_simulate(&input, &result, err);
     if (!s)
         moe_result_cells(table, &result);
+    if (!s && x->lossy)
+        moe_early_cells(table, &result);
     return s;
 }
 
@@ -247,8 +249,11 @@ void moe_sweep_columns(const struct moe_experiment *x, struct moe_table *table)
     moe_table_text(table, "point", "");
     moe_table_text(table, "status", "");
     add_labels(table, x, NULL, &in);
-    if (x->kind == MOE_EXPERIMENT_SIM)
+    if (x->kind == MOE_EXPERIMENT_SIM) {
         moe_result_cells(table, &result);
-    else
+        if (x->lossy)
+            moe_early_cells(table, &result);
+    } else {
         add_replay_cells(table, &hits);
+    }
 }

@@ -134,7 +134,8 @@ END_TEST
 /* Expert 0 of each layer is there. A prompt of three tokens uses experts 2, 1, 0 of layer 0 three,
  * two and one times: 2 takes the slot; 0 and 1 of layer 1 three times each: not 1.05 times as many,
  * 0 stays. Then decode. Layer 0 computes what its router chose; layer 1 what layer 0's input
- * predicted, 3 and 2, none of which is there: 2 gives way to 0. Nothing is fetched any more. */
+ * predicted, 3 and 2, none of which is there: 2 gives way to 0, and 3 is the CPU's, which has begun
+ * it with layer 0. Nothing is fetched any more. */
 START_TEST(daop_allocates_predicts_and_replaces)
 {
     static const moe_expert routes[] = {2, 1, 0, 1, 2, 1, 1, 0, 2, 0, 0, 1, 2, 3, 2, 1};
@@ -167,7 +168,7 @@ START_TEST(daop_allocates_predicts_and_replaces)
     const char *decode = strstr(text, "1 0 decode");
     ck_assert_ptr_nonnull(decode);
     ck_assert_str_eq(decode, "1 0 decode 2:hit:0:gpu:- 3:miss:-:cpu:-\n"
-                             "1 1 decode 3:miss:-:cpu:- 0:hit:1:gpu:- lossy:2,1\n");
+                             "1 1 decode 3:miss:-:early:- 0:hit:1:gpu:- lossy:2,1 early:3\n");
     ck_assert_uint_eq(r.decode.fills, 0);
     ck_assert_uint_eq(r.prefill.fills, 1);
     ck_assert_uint_eq(r.rerouted.replaced, 2);

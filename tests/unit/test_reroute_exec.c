@@ -1,5 +1,9 @@
 /* Lossy rules on the real machine: what it computes of rerouted events has the bits of a lossless
- * run of the routes and weights that they became. */
+ * run of the routes and weights that they became; and experts that it began early have those of the
+ * layer before's input. */
+#include "exec/dense.h"
+#include "exec/forward.h"
+#include "exec/session_state.h"
 #include "exec/stage.h"
 #include "policies/trace_run.h"
 #include "tests/unit/hybrid_case.h"
@@ -14,7 +18,8 @@ static struct capture {
     struct moe_stage *stage;
     struct moe_trace *became; /* where rerouted events go, or NULL */
     float *logits;            /* [N_TOKENS, V] of each step's last token */
-    uint64_t first, n_moved;
+    bool *taken;              /* [N_TOKENS, L, E] computed early; heap */
+    uint64_t first, n_moved, n_taken;
 } seen;
 
 static enum moe_status begin_step(void *machine, const struct moe_step *step, struct moe_err *e)
@@ -35,6 +40,14 @@ static void reroute(void *machine, const struct moe_layer_routes *routes)
     }
     seen.n_moved++;
     moe_exec_machine_ops.reroute(machine, routes);
+}
+
+static void cpu_take(void *machine, const struct moe_ffn *ffn)
+{
+    const struct moe_llm_config *c = seen.config;
+    seen.taken[(seen.first * c->n_layers + ffn->layer) * c->n_experts + ffn->expert] = true;
+    seen.n_taken++;
+    moe_exec_machine_ops.cpu_take(machine, ffn);
 }
 
 static void after_step(void *user, const struct moe_step *step, uint64_t ns)
@@ -84,11 +97,15 @@ static float *run_trace(const struct subject *x, const struct moe_trace *trace,
     struct moe_machine_ops ops = moe_exec_machine_ops;
     ops.begin_step = begin_step;
     ops.reroute = reroute;
-    seen = (struct capture){.config = x->config,
-                            .stage = &stage,
-                            .became = became,
-                            .logits =
-                                must_alloc((size_t)N_TOKENS * x->config->n_vocab, sizeof(float))};
+    ops.cpu_take = cpu_take;
+    free(seen.taken);
+    seen = (struct capture){
+        .config = x->config,
+        .stage = &stage,
+        .became = became,
+        .taken =
+            must_alloc((size_t)N_TOKENS * x->config->n_layers * x->config->n_experts, sizeof(bool)),
+        .logits = must_alloc((size_t)N_TOKENS * x->config->n_vocab, sizeof(float))};
     moe_llm_shape(x->llm, &shape);
     enum moe_status s = moe_stage_spec(&stage, device, x->llm, strategy, &shape, 64, CHUNK, name,
                                        &spec.setup, &err);
@@ -102,6 +119,7 @@ static float *run_trace(const struct subject *x, const struct moe_trace *trace,
         s = moe_trace_run_steps(&run, &err);
     ck_assert_msg(!s, "%s", err.text);
     ck_assert_uint_eq(run.loop.reroute.done.events_moved, seen.n_moved);
+    ck_assert_uint_eq(run.loop.reroute.done.early_used, seen.n_taken);
     moe_stage_release(&stage);
     moe_trace_run_release(&run);
     return seen.logits;
@@ -153,6 +171,95 @@ START_TEST(a_rerouted_event_is_what_it_became)
 }
 END_TEST
 
+/* One layer of a pass from token t on, with the routes of the trace; experts that were taken get
+ * what is in before [D], which then becomes this layer's input. */
+static void forward_layer(struct moe_session *s, const struct moe_trace *trace, uint32_t t,
+                          uint32_t layer, float *before)
+{
+    const struct moe_llm_config *c = seen.config;
+    struct moe_activations *a = &s->a;
+    const struct moe_dense dense = {.config = c, .pool = s->pool, .a = a};
+    moe_forward_attend(s, layer, NULL, NULL);
+    for (uint32_t i = 0; i < a->n; i++) {
+        const size_t from = ((size_t)(t + i) * c->n_layers + layer) * c->top_k;
+        memcpy(a->expert + i * c->top_k, trace->tokens.expert + from, c->top_k * sizeof *a->expert);
+        memcpy(a->weight + i * c->top_k, trace->tokens.weight + from, c->top_k * sizeof *a->weight);
+    }
+    moe_dense_group(c, a);
+    moe_dense_gather(&dense);
+    for (uint32_t e = 0; e < c->n_experts; e++)
+        if (seen.taken[((size_t)t * c->n_layers + layer) * c->n_experts + e])
+            memcpy(a->ffn_x + (size_t)a->first[e] * c->d_model, before,
+                   c->d_model * sizeof *before);
+    memcpy(before, a->u, c->d_model * sizeof *before);
+    moe_forward_experts(s, layer, NULL, 0);
+    moe_forward_combine(s, layer);
+}
+
+/* What the CPU alone computes of the trace and of what was taken in the latest run. */
+static float *by_itself(const struct subject *x, const struct moe_trace *trace)
+{
+    const struct moe_llm_config *c = seen.config;
+    const struct moe_session_options options = {
+        .context = 64, .chunk = CHUNK, .threads = 1, .kernels = x->kernels};
+    struct moe_session *s = open_session(x->llm, &options);
+    float *logits = must_alloc((size_t)N_TOKENS * c->n_vocab, sizeof *logits);
+    float *before = must_alloc(c->d_model, sizeof *before);
+    moe_session_reset(s, PROMPT);
+    for (uint32_t t = 0, n; t < N_TOKENS; t += n) {
+        n = t + CHUNK < PROMPT ? CHUNK : t < PROMPT ? PROMPT - t : 1;
+        ck_assert_int_eq(moe_forward_begin(s, x->tokens + t, n, &err), MOE_OK);
+        for (uint32_t l = 0; l < c->n_layers; l++)
+            forward_layer(s, trace, t, l, before);
+        moe_forward_end(s, logits + (size_t)(t + n - 1) * c->n_vocab);
+    }
+    free(before);
+    moe_session_free(s);
+    return logits;
+}
+
+static void check_early(const struct subject *x, const char *rule, const char *strategy_name,
+                        const char *geometry)
+{
+    struct moe_trace trace = trace_of(x), became = trace_of(x);
+    struct moe_strategy strategy = load(strategy_name, geometry);
+    set(&strategy, "prefill", "cache");
+    set(&strategy, "reroute", rule);
+    strategy.lossy = true;
+    float *got = run_trace(x, &trace, &strategy, &became);
+    float *want = by_itself(x, &became);
+    ck_assert_msg(same_logits(x, got, want), "%s, %s %s", rule, strategy_name, geometry);
+    ck_assert_msg(seen.n_taken > 3, "%s, %s %s: %u taken", rule, strategy_name, geometry,
+                  (unsigned)seen.n_taken);
+    memset(seen.taken, 0,
+           (size_t)N_TOKENS * x->config->n_layers * x->config->n_experts * sizeof *seen.taken);
+    float *other = by_itself(x, &became);
+    ck_assert_msg(!same_logits(x, got, other), "%s: it makes no difference", rule);
+    free(got);
+    free(want);
+    free(other);
+    moe_trace_release(&trace);
+    moe_trace_release(&became);
+}
+
+START_TEST(early_experts_see_the_layer_before)
+{
+    struct moe_device_options options = {.spec = "host:delay_us=30"};
+    ck_assert_msg(!moe_device_open(&device, &options, &err), "%s", err.text);
+    for (int m = 0; m < N_MODELS; m++) {
+        struct subject x = open_subject(models[m], NULL, 7);
+        check_early(&x, "pre-calculation", "cpu-only", "none");
+        check_early(&x, "pre-calculation", "collab", "2x2");
+        check_early(&x, "daop:first=1,pre_calculation=on", "fiddler", "global:3");
+        check_early(&x, "daop:first=1,pre_calculation=on", "collab", "2x2");
+        close_subject(&x);
+    }
+    free(seen.taken);
+    seen.taken = NULL;
+    moe_device_close(device);
+}
+END_TEST
+
 /* With the model's own routes: idle, the text of the model; busy, other bits, the same again. */
 START_TEST(own_routes)
 {
@@ -184,6 +291,7 @@ int main(void)
     TCase *tc = tcase_create("reroute");
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, a_rerouted_event_is_what_it_became);
+    tcase_add_test(tc, early_experts_see_the_layer_before);
     tcase_add_test(tc, own_routes);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
