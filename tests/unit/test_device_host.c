@@ -9,6 +9,8 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static struct moe_device *open_host(const char *spec)
 {
@@ -501,6 +503,26 @@ START_TEST(arena_is_first_fit_and_joins_what_is_freed)
 END_TEST
 
 /* Random allocations and releases: aligned, apart, counted; all given back, all is there. */
+/* As on a card: nothing has to be found for it when it is first written to. */
+START_TEST(memory_is_there_when_it_is_allocated)
+{
+    enum { PAGES = 64 };
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    struct moe_device *device = open_host("host:memory_bytes=16MiB");
+    unsigned char there[PAGES] = {0};
+    char *of_its_own = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const bool able = madvise(of_its_own, page, MADV_POPULATE_WRITE) == 0;
+    char *at = device_alloc(device, MOE_MEMORY_DEVICE, (PAGES + 2) * page);
+    char *first = at + (page - (uintptr_t)at % page) % page;
+    ck_assert_int_eq(mincore(first, PAGES * page, there), 0);
+    for (int i = 0; i < PAGES && able; i++)
+        ck_assert_int_eq(there[i] & 1, 1);
+    device->ops->release(device, MOE_MEMORY_DEVICE, at);
+    munmap(of_its_own, page);
+    moe_device_close(device);
+}
+END_TEST
+
 START_TEST(arena_keeps_its_accounts)
 {
     enum { N = 200, STEPS = 20000, ARENA = 1 << 20 };
@@ -566,6 +588,7 @@ int main(void)
     tcase_add_test(tc, closing_waits_for_what_is_queued);
     tcase_add_test(tc, arena_is_first_fit_and_joins_what_is_freed);
     tcase_add_test(tc, arena_keeps_its_accounts);
+    tcase_add_test(tc, memory_is_there_when_it_is_allocated);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
