@@ -14,7 +14,7 @@ validate=("$moelab" validate --model tiny-mixtral --trace "$t" --platform paper-
 
 expect 0 "LOSSY: needs --lossy" "$moelab" list reroutes
 expect 0 "LOSSY: changes which experts" "$moelab" list strategies
-for rule in cache-prior max-rank cumulative substitute daop; do
+for rule in cache-prior max-rank cumulative substitute daop pre-calculation; do
     expect 2 "is lossy" "${sim[@]}" --set reroute=$rule
     expect 2 "is lossy" "$moelab" replay "$t" --reroute $rule
     expect 2 "is lossy" "${run[@]}" -p x -n 1 --set reroute=$rule
@@ -57,6 +57,25 @@ holds "no bound of routes that were not computed" \
     [ "$(column bound_ms_per_token "$folder/busy.tsv")" = nan ]
 holds "events are marked" grep -q " lossy:[0-9]*,[0-9]*$" "$folder/busy.txt"
 holds "lossless events are not" [ "$(grep -c lossy "$folder/plain.txt")" = 0 ]
+
+# Pre-calculation: the same routes, some experts on an older input.
+early=(--lossy --strategy fiddler --geometry 8x3 --set reroute=pre-calculation)
+"${sim[@]}" "${early[@]}" --format tsv -o "$folder/early.tsv" --decisions "$folder/early.txt" \
+    --timeline "$folder/early.json" --timeline-tokens 4
+for name in pre_calculated_per_token pre_calculation_precision_percent \
+    pre_calculation_wasted_ms_per_token; do
+    x=$(column $name "$folder/early.tsv")
+    holds "$name: $x" awk -v x="$x" 'BEGIN { exit !(x > 0 && x < 100) }'
+    holds "$name of others" [ -z "$(column $name "$folder/plain.tsv")" ]
+done
+holds "no route is changed" [ "$(column rerouted_percent "$folder/early.tsv")" = 0 ]
+holds "no bound beside experts begun early" \
+    [ "$(column bound_ms_per_token "$folder/early.tsv")" = nan ]
+holds "decisions say what was begun" grep -q ":early:.* early:[0-9]" "$folder/early.txt"
+holds "the timeline shows it" grep -q '"early"' "$folder/early.json"
+expect 2 "dispatch.overlap=on" "${sim[@]}" "${early[@]}" --set dispatch.overlap=off
+expect 2 "future" "${sim[@]}" "${early[@]}" --policy opt
+expect 0 "LOSSY: " "$moelab" replay "$t" --geometry 8x3 --reroute pre-calculation --lossy
 expect 0 "LOSSY: " "$moelab" replay "$t" --geometry 8x3 --reroute max-rank --lossy
 expect 0 '"lossy": "max-rank"' "$moelab" replay "$t" --geometry 8x3 --reroute max-rank --lossy \
     --format json
@@ -78,6 +97,11 @@ text="It was generally agreed in the village"
 answer() { "${run[@]}" --chat none --temperature 0 -n 24 -p "$text" "$@" 2>"$folder/err"; }
 answer >"$folder/plain"
 answer --lossy --set reroute=cache-prior:lambda=0 >"$folder/idle"
+answer --lossy --strategy fiddler --set prefill=cache --set reroute=pre-calculation \
+    >"$folder/early"
+holds "begun experts are said" grep -q "LOSSY: [0-9]* experts begun .*; [0-9]* of them taken" \
+    "$folder/err"
+holds "another text" [ "$(cat "$folder/plain")" != "$(cat "$folder/early")" ]
 answer --lossy --set reroute=daop:first=1 >"$folder/busy"
 same "$folder/plain" "$folder/idle"
 holds "it is said" grep -q "LOSSY: .* % of the router's choices replaced" "$folder/err"
@@ -97,6 +121,13 @@ holds "marked" [ "$(column lossy "$folder/v.tsv" | sort -u)" = daop:first=2 ]
 holds "peers decide alike: $(column decisions "$folder/v.tsv") $(cat "$folder/err")" \
     [ -z "$(column decisions "$folder/v.tsv" | grep DIFFER)" ]
 holds "peers ran" [ "$(column decisions "$folder/v.tsv" | wc -l)" = 3 ]
+for rule in pre-calculation daop:first=1,pre_calculation=on; do
+    "${validate[@]}" --lossy --strategy static-hot,fiddler,cpu-only --geometry 3x2,8x3 \
+        --set reroute=$rule --format tsv -o "$folder/v.tsv" 2>"$folder/err"
+    holds "$rule: $(column decisions "$folder/v.tsv") $(cat "$folder/err")" \
+        [ "$(column decisions "$folder/v.tsv" | sort -u)" = equal ]
+    holds "$rule is counted" [ "$(column pre_calculated_per_token "$folder/v.tsv" | wc -l)" = 6 ]
+done
 
 # Sweeps.
 cat >"$folder/x.yaml" <<YAML

@@ -125,6 +125,55 @@ START_TEST(test_random_schedules)
 }
 END_TEST
 
+/* One run after the other; each has the bits of x->want. */
+static void expect_all_same(const struct subject *x, struct moe_device *device,
+                            const struct moe_strategy *strategy, int n, const char *what)
+{
+    struct outcome got = new_outcome(x->config);
+    struct hybrid_run run;
+    struct moe_err err = {0};
+    ck_assert_msg(!hybrid_open(&run, x, device, strategy, &err), "%s", err.text);
+    for (int i = 0; i < n; i++) {
+        ck_assert_msg(!feed(run.session, x->tokens, &got, &err), "%s", err.text);
+        expect_same(x, &got, what);
+    }
+    hybrid_close(&run);
+    free_outcome(&got);
+}
+
+/* A layer's input comes down, and experts are computed from it, while later layers and tokens are
+ * under way: nothing overwrites it before. The strategy decides alike whenever copies land, so that
+ * a run without delays tells what the others must compute. */
+START_TEST(test_random_schedules_early)
+{
+    enum { RUNS = ADDRESS_SANITIZER || THREAD_SANITIZER ? 6 : 10 };
+    static const char *const rules[] = {"pre-calculation", "daop:first=1,pre_calculation=on"};
+    struct subject x = open_subject("experiments/models/tiny-mixtral", NULL, 5);
+    for (size_t k = 0; k < 2; k++) {
+        struct moe_strategy strategy = load("fiddler", "7x3");
+        struct outcome plain = x.want;
+        struct moe_err err = {0};
+        set(&strategy, "prefill", "cache");
+        set(&strategy, "reroute", rules[k]);
+        strategy.lossy = true;
+        x.want = new_outcome(x.config);
+        enum moe_status s = run_on(&x, roomy, &strategy, &x.want, &err);
+        ck_assert_msg(s == MOE_OK, "%s", err.text);
+        const size_t v = x.config->n_vocab, last = (N_TOKENS - 1) * v;
+        ck_assert(memcmp(plain.logits + last, x.want.logits + last, v * sizeof(float)) != 0);
+        struct moe_device *slow = open_device("host:memory_bytes=64MiB,delay_us=40,seed=6");
+        expect_all_same(&x, slow, &strategy, RUNS, rules[k]);
+        moe_device_close(slow);
+        struct moe_device *shaken = shaken_open(open_device(roomy), 1 << 18, 40000, k);
+        expect_all_same(&x, shaken, &strategy, RUNS, rules[k]);
+        moe_device_close(shaken);
+        free_outcome(&x.want);
+        x.want = plain;
+    }
+    close_subject(&x);
+}
+END_TEST
+
 /* As on a GPU, which delays nothing by itself (test_machine_cuda.c). */
 START_TEST(test_shaken_schedules)
 {
@@ -183,6 +232,7 @@ int main(void)
     tcase_add_test(t, test_same_bits_dispatch);
     tcase_add_test(t, test_same_bits_prefetchers);
     tcase_add_test(t, test_random_schedules);
+    tcase_add_test(t, test_random_schedules_early);
     tcase_add_test(t, test_shaken_schedules);
     tcase_add_test(t, test_failing_copy);
     tcase_add_test(t, test_too_small_device);
