@@ -5,7 +5,8 @@
  * Order of calls for one event (see cache.h; a forward pass, on_step, has one for each layer, under
  * the access contract one for each expert of each token): on_route once, then for its experts in
  * gate order on_hit for those resident, wants/victim/on_evict/on_insert for those admitted. Adding
- * a policy: one file (start from lru.c), one line in registry.c, one row in the property test. */
+ * a policy: one file (start from lru.c), its lines in registry.h and registry.c; the rest is in
+ * CONTRIBUTING.md. */
 #ifndef MOELAB_POLICIES_POLICY_H
 #define MOELAB_POLICIES_POLICY_H
 
