@@ -346,6 +346,13 @@ const struct cli_command cli_validate = {
         "100 |p - m| / m, and have the tolerances. repeats_spread_percent, of the repeats' means,\n"
         "is (largest - smallest) / median: what the machine itself does not repeat. Time by cause\n"
         "is that of the median repeat.\n\n"
+        "Why tokens miss: token_repeat_p95_percent is how far a repeat of a token lies from the\n"
+        "median of its repeats (95th percentile): no prediction is nearer than that. Decisions "
+        "that\n"
+        "differ by time give later tokens other work: decided_alike_percent of the tokens had the\n"
+        "work that was predicted, decided_alike_error_* are the errors of these alone. The "
+        "verdict\n"
+        "is over all tokens.\n\n"
         "Exit code 3 when a point misses a tolerance, or decisions DIFFER.\n"
         "The keys are those of --device host:KEY=VALUE,...",
     .options = options,

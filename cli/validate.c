@@ -23,6 +23,8 @@ struct cli_point_runs {
     struct decisions simulated;
     double *predicted_ms;       /* [n_decode] */
     double **token_ms;          /* [repeats][n_decode] */
+    bool **same;                /* the same: decided as predicted, but for flights */
+    bool *same_step;            /* [n_decode], room for the steps of a repeat */
     struct moe_result *results; /* [repeats] */
 };
 
@@ -64,8 +66,11 @@ static enum moe_status allocate(struct cli_point *point, const struct cli_valida
     bool ok = (runs->predicted_ms = calloc(v->n_decode, sizeof(double))) != NULL;
     ok &= (runs->token_ms = calloc(v->repeats, sizeof *runs->token_ms)) != NULL;
     ok &= (runs->results = calloc(v->repeats, sizeof *runs->results)) != NULL;
+    ok &= (runs->same = calloc(v->repeats, sizeof *runs->same)) != NULL;
+    ok &= (runs->same_step = calloc(v->n_decode, sizeof(bool))) != NULL;
     for (uint32_t r = 0; ok && r < v->repeats; r++)
-        ok = (runs->token_ms[r] = calloc(v->n_decode, sizeof(double))) != NULL;
+        ok = (runs->token_ms[r] = calloc(v->n_decode, sizeof(double))) != NULL &&
+             (runs->same[r] = calloc(v->n_decode, sizeof(bool))) != NULL;
     return ok ? MOE_OK : moe_fail_memory(err, "the repeats");
 }
 
@@ -144,6 +149,26 @@ static void compare_decisions(struct cli_point *point, const struct decisions *d
     }
 }
 
+/* Which tokens of this repeat had the work that was predicted; tokens of a step have its. */
+static void compare_tokens(struct cli_point *point, const struct cli_validation *v,
+                           const struct decisions *d)
+{
+    struct cli_point_runs *runs = point->runs;
+    const struct decisions *sim = &runs->simulated;
+    const struct moe_tokens *tokens = &v->traced->trace.tokens;
+    size_t step = 0, n = 0;
+    moe_decisions_same(sim->timeless, sim->n_timeless, d->timeless, d->n_timeless,
+                       v->traced->trace.info.n_layers, runs->same_step, v->n_decode);
+    for (uint64_t t = 0, end; t < tokens->n_tokens; t = end) {
+        end = moe_step_end(tokens, t);
+        if (tokens->phase[t] == MOE_PREFILL)
+            continue;
+        for (uint64_t i = t; i < end; i++)
+            runs->same[runs->n][n++] = runs->same_step[step];
+        step++;
+    }
+}
+
 enum moe_status cli_point_repeat(struct cli_point *point, const struct cli_validation *v,
                                  struct moe_err *err)
 {
@@ -160,6 +185,7 @@ enum moe_status cli_point_repeat(struct cli_point *point, const struct cli_valid
         s = close_decisions(&d, err);
     if (!s) {
         compare_decisions(point, &d);
+        compare_tokens(point, v, &d);
         runs->n++;
     }
     release_decisions(&d);
@@ -203,6 +229,9 @@ enum moe_status cli_point_end(struct cli_point *point, const struct cli_validati
         moe_times_median((const double *const *)runs->token_ms, runs->n, n, measured, err);
     if (!s)
         s = moe_times_compare(runs->predicted_ms, measured, n, &point->times, err);
+    if (!s)
+        s = moe_times_causes(runs->predicted_ms, (const double *const *)runs->token_ms,
+                             (const bool *const *)runs->same, runs->n, n, &point->causes, err);
     free(measured);
     return s;
 }
@@ -251,6 +280,10 @@ void cli_point_release(struct cli_point *point)
     release_decisions(&runs->simulated);
     for (uint32_t r = 0; runs->token_ms && r < runs->room; r++)
         free(runs->token_ms[r]);
+    for (uint32_t r = 0; runs->same && r < runs->room; r++)
+        free(runs->same[r]);
+    free(runs->same);
+    free(runs->same_step);
     free(runs->token_ms);
     free(runs->predicted_ms);
     free(runs->results);

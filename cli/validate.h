@@ -25,6 +25,7 @@ struct cli_point {
     struct moe_result simulated, executed; /* executed: the repeat of the median time */
     struct moe_allocation allocation;
     struct moe_time_agreement times;
+    struct moe_time_causes causes;
     double spread_percent; /* of the repeats' means: (largest - smallest) / median */
     /* Against the simulation, over the repeats: the one that differs most. */
     struct moe_decision_agreement decisions, timeless;

@@ -70,6 +70,10 @@ static void add_rest(struct moe_table *table, const struct cli_point *p,
     moe_table_u64(table, "events", p->decisions.n_events);
     moe_table_u64(table, "different_events", p->decisions.n_different);
     moe_table_u64(table, "different_events_timeless", p->timeless.n_different);
+    moe_table_f64(table, "token_repeat_p95_percent", p->causes.repeat_p95_percent);
+    moe_table_f64(table, "decided_alike_percent", p->causes.same_percent);
+    moe_table_f64(table, "decided_alike_error_median_percent", p->causes.same_median_percent);
+    moe_table_f64(table, "decided_alike_error_p95_percent", p->causes.same_p95_percent);
     for (size_t i = 0; i < N_CAUSES; i++) {
         snprintf(name, sizeof name, "%s_ms_predicted", causes[i].name);
         moe_table_f64(table, name, cause_ms(sim, i));
@@ -125,6 +129,7 @@ void cli_validate_causes(struct moe_table *table, const struct cli_point *points
 struct totals {
     size_t times, equal, flights, by_time, differ;
     double median, p95;
+    double alike, repeat; /* 95th percentiles: of what was decided as predicted; of repeats */
 };
 
 static struct totals total(const struct cli_point *points, size_t n, const struct cli_validation *v)
@@ -139,6 +144,8 @@ static struct totals total(const struct cli_point *points, size_t n, const struc
         t.differ += !cli_point_decisions_pass(p);
         t.median = fmax(t.median, p->times.median_percent);
         t.p95 = fmax(t.p95, p->times.p95_percent);
+        t.alike = fmax(t.alike, p->causes.same_p95_percent);
+        t.repeat = fmax(t.repeat, p->causes.repeat_p95_percent);
     }
     return t;
 }
@@ -148,10 +155,11 @@ void cli_validate_summary(const struct cli_point *points, size_t n, const struct
 {
     struct totals t = total(points, n, v);
     snprintf(buf, size,
-             "%zu of %zu points within %g %% median, %g %% p95 (worst: %.1f %%, %.1f %%); "
+             "%zu of %zu points within %g %% median, %g %% p95 (worst: %.1f %%, %.1f %%; p95 of "
+             "tokens decided as predicted %.1f %%, of repeats from their median %.1f %%); "
              "decisions: %zu equal, %zu equal but for flights, %zu differ by time, %zu DIFFER",
-             t.times, n, v->tolerance, v->tolerance_p95, t.median, t.p95, t.equal, t.flights,
-             t.by_time, t.differ);
+             t.times, n, v->tolerance, v->tolerance_p95, t.median, t.p95, t.alike, t.repeat,
+             t.equal, t.flights, t.by_time, t.differ);
 }
 
 static enum moe_status fail_decisions(const struct cli_point *p, struct moe_err *err)

@@ -57,6 +57,33 @@ void moe_decisions_compare(const char *a, size_t n_a, const char *b, size_t n_b,
     }
 }
 
+/* STEP LAYER PHASE ... */
+static bool is_decode(const struct reader *r)
+{
+    const char *at = r->line, *end = r->line + r->n;
+    for (int word = 0; word < 2 && at; word++) {
+        at = memchr(at, ' ', (size_t)(end - at));
+        at += at != NULL;
+    }
+    return at && end - at >= 6 && memcmp(at, "decode", 6) == 0;
+}
+
+void moe_decisions_same(const char *a, size_t n_a, const char *b, size_t n_b, uint32_t layers,
+                        bool *same, size_t n_steps)
+{
+    struct reader ra = {.at = a, .left = n_a}, rb = {.at = b, .left = n_b};
+    uint64_t n = 0;
+    for (size_t i = 0; i < n_steps; i++)
+        same[i] = true;
+    for (next_line(&ra), next_line(&rb); ra.line && n / layers < n_steps;
+         next_line(&ra), next_line(&rb)) {
+        if (!is_decode(&ra))
+            continue;
+        same[n / layers] &= same_line(&ra, &rb);
+        n++;
+    }
+}
+
 enum moe_status moe_times_compare(const double *predicted_ms, const double *measured_ms, size_t n,
                                   struct moe_time_agreement *out, struct moe_err *err)
 {
@@ -89,5 +116,50 @@ enum moe_status moe_times_median(const double *const *runs, size_t n_runs, size_
         out[i] = moe_quantile(sorted, n_runs, 0.5);
     }
     free(sorted);
+    return MOE_OK;
+}
+
+/* Median of the runs of token i whose flag is set, all where there are no flags; NaN: none is.
+ * Room for all runs. */
+static double median_of_runs(const double *const *runs, const bool *const *same, size_t n_runs,
+                             size_t i, double *room)
+{
+    size_t n = 0;
+    for (size_t r = 0; r < n_runs; r++)
+        if (!same || same[r][i])
+            room[n++] = runs[r][i];
+    if (n == 0)
+        return NAN;
+    moe_sort_f64(room, n);
+    return moe_quantile(room, n, 0.5);
+}
+
+enum moe_status moe_times_causes(const double *predicted_ms, const double *const *runs,
+                                 const bool *const *same, size_t n_runs, size_t n,
+                                 struct moe_time_causes *out, struct moe_err *err)
+{
+    double *room = malloc((n_runs + n * n_runs + n) * sizeof *room);
+    if (!room)
+        return moe_fail_memory(err, "the errors of the tokens' times");
+    double *apart = room + n_runs, *errors = apart + n * n_runs;
+    size_t n_apart = 0, n_errors = 0, n_same = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double all = median_of_runs(runs, NULL, n_runs, i, room);
+        const double alike = median_of_runs(runs, same, n_runs, i, room);
+        for (size_t r = 0; r < n_runs; r++) {
+            apart[n_apart++] = 100 * fabs(runs[r][i] - all) / all;
+            n_same += same[r][i];
+        }
+        if (!isnan(alike))
+            errors[n_errors++] = 100 * fabs(predicted_ms[i] - alike) / alike;
+    }
+    moe_sort_f64(apart, n_apart);
+    moe_sort_f64(errors, n_errors);
+    *out = (struct moe_time_causes){
+        .repeat_p95_percent = moe_quantile(apart, n_apart, 0.95),
+        .same_percent = 100 * (double)n_same / (double)n_apart,
+        .same_median_percent = n_errors ? moe_quantile(errors, n_errors, 0.5) : NAN,
+        .same_p95_percent = n_errors ? moe_quantile(errors, n_errors, 0.95) : NAN};
+    free(room);
     return MOE_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,11 @@ struct moe_decision_agreement {
 /* Texts of n_a and n_b bytes; a last line without its newline is a line. */
 void moe_decisions_compare(const char *a, size_t n_a, const char *b, size_t n_b,
                            struct moe_decision_agreement *out);
+
+/* same[i], i < n_steps: the two texts, of one trace, agree in all events of decode step i. A step
+ * has an event for each of the layers. */
+void moe_decisions_same(const char *a, size_t n_a, const char *b, size_t n_b, uint32_t layers,
+                        bool *same, size_t n_steps);
 
 /* Times of n tokens, predicted p and measured m > 0. */
 struct moe_time_agreement {
@@ -34,5 +40,20 @@ enum moe_status moe_times_compare(const double *predicted_ms, const double *meas
 /* out[i] = the median of runs[r][i] over r, r < n_runs, i < n; n_runs >= 1. */
 enum moe_status moe_times_median(const double *const *runs, size_t n_runs, size_t n, double *out,
                                  struct moe_err *err);
+
+/* Where errors of tokens come from: from a machine that does not repeat itself, from decisions that
+ * differ (after one, caches hold other experts, and tokens have other work), or from the model. */
+struct moe_time_causes {
+    double repeat_p95_percent; /* over tokens and runs, of 100 |m_r - m| / m; m: the runs' median */
+    double same_percent;       /* of tokens and runs: those decided as predicted */
+    /* Errors as above of the tokens that some run decided as predicted, m the median of such runs;
+     * NaN where there are none. */
+    double same_median_percent, same_p95_percent;
+};
+
+/* runs[r][i] and same[r][i] of n_runs >= 1 runs and n >= 1 tokens. Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_times_causes(const double *predicted_ms, const double *const *runs,
+                                 const bool *const *same, size_t n_runs, size_t n,
+                                 struct moe_time_causes *out, struct moe_err *err);
 
 #endif

@@ -33,6 +33,10 @@ holds "36 points" [ "$(column strategy "$folder/all.tsv" | wc -l)" = 36 ]
 holds "geometries" [ "$(column geometry "$folder/all.tsv" | sort -u | wc -l)" = 6 ]
 holds "a list of ways is one geometry" grep -qF "per-layer:2,0,5" "$folder/all.tsv"
 decisions=$(column decisions "$folder/all.tsv")
+holds "tokens of fixed contents have the work that was predicted" \
+    [ "$(of_fixed decided_alike_percent | cut -f2 | sort -u)" = 100 ]
+holds "then their errors are all errors" \
+    cmp -s <(of_fixed decided_alike_error_p95_percent) <(of_fixed token_error_p95_percent)
 fixed=$(of_fixed decisions | cut -f2 | sort -u)
 holds "fixed contents decide alike: $decisions" [ "$fixed" = equal ]
 holds "no decision differs without a reason" [ -z "$(grep DIFFER <<<"$decisions")" ]
@@ -48,6 +52,11 @@ code=$?
 holds "late copies: exit code $code" [ $code = 0 ]
 holds "late copies show: $(column decisions "$folder/late.tsv")" \
     grep -qE 'flights|by time' "$folder/late.tsv"
+while read -r different percent; do
+    holds "late copies: $different events differ, $percent % of the tokens alike" \
+        [ "$((different > 0))" = "$(awk -v p="$percent" 'BEGIN { print p < 100 }')" ]
+done < <(paste <(column different_events_timeless "$folder/late.tsv") \
+    <(column decided_alike_percent "$folder/late.tsv"))
 
 # Forms of the result.
 expect 0 "predicted_ms_per_token" "${base[@]}" "${any[@]}" --geometry 2x2

@@ -92,6 +92,53 @@ START_TEST(medians_token_by_token)
 }
 END_TEST
 
+/* Two layers: prompts do not count, a step differs with any of its events. */
+START_TEST(steps_decided_alike)
+{
+    static const char a[] = "0 0 prefill 1:hit\n0 1 prefill 1:hit\n"
+                            "1 0 decode 1:hit\n1 1 decode 1:hit\n"
+                            "2 0 decode 1:hit\n2 1 decode 1:hit\n"
+                            "3 0 prefill 1:hit\n3 1 prefill 1:hit\n"
+                            "4 0 decode 1:hit\n4 1 decode 1:hit\n"
+                            "5 0 decode 1:hit\n5 1 decode 1:hit\n";
+    char b[sizeof a];
+    bool same[5];
+    memcpy(b, a, sizeof a);
+    moe_decisions_same(a, sizeof a - 1, b, sizeof b - 1, 2, same, 5);
+    for (int i = 0; i < 5; i++)
+        ck_assert(same[i]);
+    *(strstr(b, "0 1 prefill") + 12) = '2';
+    *(strstr(b, "2 1 decode") + 11) = '2';
+    *(strstr(b, "4 0 decode") + 11) = '2';
+    moe_decisions_same(a, sizeof a - 1, b, sizeof b - 1, 2, same, 4);
+    ck_assert(same[0] && !same[1] && !same[2] && same[3]);
+}
+END_TEST
+
+/* Three tokens, three runs. The first: runs 10, 20, 40, of which the last two are alike: m = 30,
+ * and 60 was predicted. The second: all alike, m = 8 and p = 10. The third: none alike. */
+START_TEST(causes_of_errors)
+{
+    const double a[] = {10, 8, 5}, b[] = {20, 6, 5}, c[] = {40, 10, 5}, p[] = {60, 10, 500};
+    const bool x[] = {false, true, false}, y[] = {true, true, false};
+    const double *runs[] = {a, b, c};
+    const bool *same[] = {x, y, y};
+    struct moe_time_causes got;
+    ck_assert_int_eq(moe_times_causes(p, runs, same, 3, 3, &got, NULL), MOE_OK);
+    ck_assert_double_eq_tol(got.same_percent, 100 * 5 / 9., 1e-12);
+    ck_assert_double_eq_tol(got.same_median_percent, (100 + 25) / 2., 1e-12);
+    ck_assert_double_eq_tol(got.same_p95_percent, 25 + 0.95 * 75, 1e-12);
+    /* Apart: 50, 0, 100, 0, 25, 25, 0, 0, 0 %; at 7.6 of 8, 50 + 0.6 x 50. */
+    ck_assert_double_eq_tol(got.repeat_p95_percent, 80, 1e-12);
+    const bool none[] = {false, false, false};
+    const bool *nothing[] = {none};
+    ck_assert_int_eq(moe_times_causes(p, runs, nothing, 1, 3, &got, NULL), MOE_OK);
+    ck_assert(got.same_percent == 0 && isnan(got.same_median_percent) &&
+              isnan(got.same_p95_percent));
+    ck_assert_double_eq(got.repeat_p95_percent, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("agreement");
@@ -101,6 +148,8 @@ int main(void)
     tcase_add_test(tc, long_lines_are_cut);
     tcase_add_test(tc, times);
     tcase_add_test(tc, medians_token_by_token);
+    tcase_add_test(tc, steps_decided_alike);
+    tcase_add_test(tc, causes_of_errors);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
