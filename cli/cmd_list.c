@@ -148,11 +148,12 @@ static void list_platforms(void)
                      p.cpu.cores, p.dram.read_gb_per_s);
         else
             snprintf(summary, sizeof summary,
-                     "GPU %s at %g GB/s, link %.3g GB/s (pageable %.3g), %" PRIu64
+                     "GPU %s%s at %g GB/s, link %.3g GB/s (pageable %.3g), %" PRIu64
                      " cores, memory %g GB/s",
                      moe_format_bytes(p.gpu.memory_bytes, memory, sizeof memory),
-                     p.gpu.read_gb_per_s, p.link.h2d_pinned_gb_per_s, p.link.h2d_pageable_gb_per_s,
-                     p.cpu.cores, p.dram.read_gb_per_s);
+                     moe_platform_shares_dram(&p) ? " of the same memory" : "", p.gpu.read_gb_per_s,
+                     p.link.h2d_pinned_gb_per_s, p.link.h2d_pageable_gb_per_s, p.cpu.cores,
+                     p.dram.read_gb_per_s);
         print_entry(names[i], summary, NULL, NULL);
         print_note(p.description);
     }

@@ -20,11 +20,26 @@ static double matmul_ns(double bytes, double weight_bits, uint64_t n, double gb_
     return fmax(bytes / gb_per_s, n > 1 ? flops / gflops : 0);
 }
 
+static double gpu_gb_per_s(const struct moe_costs *c)
+{
+    const struct moe_platform *p = c->platform;
+    return c->shares_dram ? fmin(p->gpu.read_gb_per_s, p->dram.read_gb_per_s)
+                          : p->gpu.read_gb_per_s;
+}
+
 /* Where the dense part is computed. */
 static double dense_gb_per_s(const struct moe_costs *c, double bytes)
 {
     return c->no_gpu ? moe_platform_expert_gb_per_s(c->platform, c->threads, (uint64_t)bytes)
-                     : c->platform->gpu.read_gb_per_s;
+                     : gpu_gb_per_s(c);
+}
+
+static uint64_t copy_ns(const struct moe_costs *c, double h2d_gb_per_s)
+{
+    double ns = (double)c->expert_bytes / h2d_gb_per_s;
+    if (c->shares_dram)
+        ns = fmax(ns, moe_cost_copy_dram_bytes(c) / c->platform->dram.read_gb_per_s);
+    return c->no_gpu ? MOE_MAX_WORK_NS : whole_ns(us(c->platform->link.copy_setup_us) + ns);
 }
 
 static double dense_ns(const struct moe_costs *c, double bytes, uint64_t n)
@@ -40,7 +55,7 @@ static uint64_t gpu_expert_ns(const struct moe_costs *c, uint64_t n)
     return c->no_gpu ? MOE_MAX_WORK_NS
                      : whole_ns(us(p->gpu.expert_launch_us) +
                                 matmul_ns((double)c->expert_bytes, c->model->expert_weight_bits, n,
-                                          p->gpu.read_gb_per_s, p->gpu.tflops * 1e3));
+                                          gpu_gb_per_s(c), p->gpu.tflops * 1e3));
 }
 
 static uint64_t cpu_expert_ns(const struct moe_costs *c, uint64_t n)
@@ -58,17 +73,15 @@ void moe_costs_init(struct moe_costs *c, const struct moe_model *model,
                             .platform = platform,
                             .threads = (uint32_t)(threads < cores ? threads : cores),
                             .no_gpu = !moe_platform_has_gpu(platform),
+                            .shares_dram = moe_platform_shares_dram(platform),
                             .expert_bytes = moe_model_expert_bytes(model)};
-    double bytes = (double)c->expert_bytes, setup = us(platform->link.copy_setup_us);
     c->cpu_gb_per_s = moe_platform_expert_gb_per_s(platform, c->threads, c->expert_bytes);
     c->cpu_expert_ns = cpu_expert_ns(c, 1);
     c->gpu_expert_ns = gpu_expert_ns(c, 1);
-    if (c->no_gpu) {
-        c->copy_ns[0] = c->copy_ns[1] = MOE_MAX_WORK_NS;
+    c->copy_ns[0] = copy_ns(c, platform->link.h2d_pinned_gb_per_s);
+    c->copy_ns[1] = copy_ns(c, platform->link.h2d_pageable_gb_per_s);
+    if (c->no_gpu)
         return;
-    }
-    c->copy_ns[0] = whole_ns(setup + bytes / platform->link.h2d_pinned_gb_per_s);
-    c->copy_ns[1] = whole_ns(setup + bytes / platform->link.h2d_pageable_gb_per_s);
     c->layer_overhead_ns = whole_ns(us(platform->gpu.layer_overhead_us));
     c->token_overhead_ns = whole_ns(us(platform->gpu.token_overhead_us));
 }
@@ -115,14 +128,24 @@ uint64_t moe_cost_state_up_ns(const struct moe_costs *c, uint64_t n)
 
 double moe_cost_attend_dram_bytes(const struct moe_costs *c, uint64_t n, uint64_t context)
 {
-    return c->no_gpu ? (double)moe_model_dense_layer_bytes(c->model) +
-                           (double)moe_model_kv_bytes(c->model, context + n)
-                     : 0;
+    return c->no_gpu || c->shares_dram ? (double)moe_model_dense_layer_bytes(c->model) +
+                                             (double)moe_model_kv_bytes(c->model, context + n)
+                                       : 0;
 }
 
 double moe_cost_head_dram_bytes(const struct moe_costs *c)
 {
-    return c->no_gpu ? (double)moe_model_head_bytes(c->model) : 0;
+    return c->no_gpu || c->shares_dram ? (double)moe_model_head_bytes(c->model) : 0;
+}
+
+double moe_cost_gpu_expert_dram_bytes(const struct moe_costs *c)
+{
+    return c->shares_dram ? (double)c->expert_bytes : 0;
+}
+
+double moe_cost_copy_dram_bytes(const struct moe_costs *c)
+{
+    return (c->shares_dram ? 2 : 1) * (double)c->expert_bytes;
 }
 
 uint64_t moe_cost_kb_per_s(double bytes, uint64_t ns)

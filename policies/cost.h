@@ -19,6 +19,10 @@
  * stand in its measured times), activations stay where they are, and an expert on the GPU or a copy
  * takes MOE_MAX_WORK_NS, so that no comparison favours it.
  *
+ * Where GPU and CPU share one DRAM, gpu.read is at most dram.read, and a copy takes at least 2
+ * bytes / dram.read: it reads and writes it. These are times of one operation alone, as all of
+ * these are; what those that run together take from each other the simulator's engine tells.
+ *
  * Left out, because each is below 5 % at contexts up to 2000 tokens: flops of attention scores, and
  * the device memory bandwidth that a landing copy takes from kernels. A pageable copy is charged to
  * host DRAM once, though staging reads and writes more. */
@@ -38,7 +42,8 @@ struct moe_costs {
     const struct moe_model *model;       /* not owned */
     const struct moe_platform *platform; /* not owned */
     uint32_t threads;                    /* at most the cores */
-    bool no_gpu;                         /* moe_platform_has_gpu */
+    bool no_gpu;                         /* !moe_platform_has_gpu */
+    bool shares_dram;                    /* moe_platform_shares_dram */
     uint64_t expert_bytes;
     double cpu_gb_per_s; /* at which the threads stream an expert */
     uint64_t cpu_expert_ns, gpu_expert_ns;
@@ -58,10 +63,12 @@ uint64_t moe_cost_cpu_expert_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_state_down_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_state_up_ns(const struct moe_costs *costs, uint64_t n);
 
-/* What the dense part of a layer, and the head, read from host DRAM: nothing where a GPU with
- * memory of its own computes them. */
+/* What the dense part of a layer, the head and an expert on the GPU read from host DRAM: nothing
+ * where a GPU with memory of its own computes them. And what a copy reads and writes there. */
 double moe_cost_attend_dram_bytes(const struct moe_costs *costs, uint64_t n, uint64_t context);
 double moe_cost_head_dram_bytes(const struct moe_costs *costs);
+double moe_cost_gpu_expert_dram_bytes(const struct moe_costs *costs);
+double moe_cost_copy_dram_bytes(const struct moe_costs *costs);
 
 /* kB/s that an operation reads which moves so many bytes, or the expert's, in ns; rounded up. And
  * what the DRAM gives, rounded down. */

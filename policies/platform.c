@@ -35,6 +35,12 @@ static const struct moe_param head_table[] = {
      .size = sizeof((struct moe_platform *)0)->description,
      .help = "one line",
      .flags = MOE_PARAM_REQUIRED},
+    {.name = "memory",
+     .type = MOE_PARAM_CHOICE,
+     FIELD(memory),
+     .default_text = "separate",
+     .choices = "separate|unified",
+     .help = "the GPU's: its own, or one DRAM with the CPU"},
     {0},
 };
 
@@ -212,6 +218,9 @@ static enum moe_status read_section(const struct moe_yaml *root,
     const struct moe_yaml *map = moe_yaml_get(root, section->name);
     const struct moe_param *table = section->table;
     if (says_no_gpu(root)) {
+        if (p->memory == MOE_MEMORY_UNIFIED)
+            return moe_yaml_fail(root, err,
+                                 "'memory: unified' is of a GPU, and there is 'gpu: none'");
         table = moe_platform_table(&(struct moe_platform){0}, section);
         if (table == NULL && map && section->table == link_table)
             return moe_yaml_fail(map, err, "section 'link' is of a GPU, and there is 'gpu: none'");
@@ -278,6 +287,8 @@ enum moe_status moe_platform_set(struct moe_platform *platform, const char *key,
 {
     const char *names[N_SECTIONS];
     size_t length = strcspn(key, ".");
+    if (strcmp(key, "memory") == 0)
+        return moe_params_set(head_table, platform, key, text, err);
     for (size_t i = 0; i < N_SECTIONS; i++) {
         names[i] = moe_platform_sections[i].name;
         if (key[length] != '.' || strlen(names[i]) != length || strncmp(key, names[i], length) != 0)

@@ -1,7 +1,15 @@
 /* Platforms: the constants of a computer, each with value, unit and origin (YAML; experiments/
  * platforms/). A missing or unknown key is an error, never a default. GB/s is 1e9 bytes a second.
- * The GPU has memory of its own: where CPU and GPU share it, what GPU kernels take from the CPU is
- * not modelled, and rates come out too high.
+ *
+ * The GPU has memory of its own, unless the file says `memory: unified` at its top: GPU and CPU
+ * share one DRAM then, and all that either of them reads there at the same time shares
+ * dram.read_gb_per_s, kernels of the GPU (gpu.read_gb_per_s is what they reach alone) as well as
+ * the CPU's. A copy into a slot is what it is elsewhere, for strategies decide on copies and a
+ * machine that is told to copies: it reads and writes that DRAM, so it is a memcpy at the link's
+ * rates. Where the GPU can use an expert where it lies no copy is needed; that is a strategy
+ * without copies: geometry `all`, or `static` in any. gpu.memory_bytes is how much the GPU may
+ * have; that experts of slots lie in the host's part as well, if a machine keeps them twice, is not
+ * checked.
  *
  * A computer without a GPU says `gpu: none` in place of that section, and has no `link` and none of
  * the keys power.gpu_*. gpu.memory_bytes 0 (as --set platform.gpu.memory_bytes=0 makes it of any
@@ -26,9 +34,12 @@ struct moe_ffn_point {
     double ms;
 };
 
+enum moe_platform_memory { MOE_MEMORY_SEPARATE, MOE_MEMORY_UNIFIED };
+
 struct moe_platform {
     char name[64];
     char description[256];
+    int memory; /* enum moe_platform_memory */
     struct {
         double h2d_pinned_gb_per_s, h2d_pageable_gb_per_s;
         double copy_setup_us;              /* fixed cost of one expert copy */
@@ -81,7 +92,14 @@ static inline bool moe_platform_has_gpu(const struct moe_platform *platform)
     return platform->gpu.memory_bytes > 0;
 }
 
-/* Sets one constant by "section.key", e.g. "link.h2d_pinned_gb_per_s" (what-if sweeps). */
+/* Do GPU and CPU read one DRAM? */
+static inline bool moe_platform_shares_dram(const struct moe_platform *platform)
+{
+    return moe_platform_has_gpu(platform) && platform->memory == MOE_MEMORY_UNIFIED;
+}
+
+/* Sets one constant by "section.key", e.g. "link.h2d_pinned_gb_per_s" (what-if sweeps), or
+ * "memory". */
 enum moe_status moe_platform_set(struct moe_platform *platform, const char *key, const char *text,
                                  struct moe_err *err);
 

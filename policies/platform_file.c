@@ -107,6 +107,8 @@ static void put_platform(const struct moe_platform *p, const struct moe_platform
     fputs("\ndescription: ", out);
     put_text(p->description, out);
     fputc('\n', out);
+    if (moe_platform_shares_dram(p))
+        fputs("memory: unified\n", out);
     for (const struct moe_platform_section *s = moe_platform_sections; s->name; s++) {
         const struct moe_param *table = moe_platform_table(p, s);
         if (!table && strcmp(s->name, "gpu") == 0)
@@ -128,6 +130,8 @@ static void put_platform(const struct moe_platform *p, const struct moe_platform
 static bool same_constants(const struct moe_platform *a, const struct moe_platform *b)
 {
     char x[64], y[64];
+    if (moe_platform_shares_dram(a) != moe_platform_shares_dram(b))
+        return false;
     for (const struct moe_platform_section *s = moe_platform_sections; s->name; s++)
         for (const struct moe_param *c = s->table; c->name; c++)
             if (strcmp(moe_param_format(c, a, x, sizeof x), moe_param_format(c, b, y, sizeof y)) !=

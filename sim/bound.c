@@ -28,8 +28,12 @@ static bool feasible(const struct moe_bound_case *bound, uint64_t time_ns)
     double dram = (time * costs->platform->dram.read_gb_per_s - bound->dense_bytes) /
                   (double)costs->expert_bytes;
     double x = fmin(fits(beside, costs->cpu_expert_ns, uses), dram);
-    double y = fmin((double)bound->max_hits, gpu);
-    double z = fmin(fits(time, copy_ns, uses), fmin(gpu - y, dram - x));
+    double y = fmin((double)bound->max_hits, gpu), left = dram - x;
+    if (costs->shares_dram) { /* a hit reads it as well; a copy thrice: read, written, used */
+        y = fmin(y, left);
+        left = (left - y) / 3;
+    }
+    double z = fmin(fits(time, copy_ns, uses), fmin(gpu - y, left));
     double rounding = 1e-6;
     return (costs->no_gpu ? x : x + y + z) + rounding >= uses;
 }
@@ -144,9 +148,11 @@ uint64_t moe_bound_schedule_ns(const struct moe_trace *trace, const struct moe_c
     uint64_t copies = landed > prompts ? landed - prompts : 0;
     uint64_t link_ns = copies * fastest_copy_ns(costs);
     const struct moe_bound_case dense = moe_bound_case_of(trace, costs, result);
-    double read =
-        ((double)(result->cpu_experts + copies) * (double)costs->expert_bytes + dense.dense_bytes) /
-        costs->platform->dram.read_gb_per_s;
+    double expert = (double)costs->expert_bytes;
+    double read = (double)(result->cpu_experts + copies) * expert;
+    if (costs->shares_dram) /* what the GPU computes, and what copies write */
+        read += (double)(result->gpu_experts + copies) * expert;
+    read = (read + dense.dense_bytes) / costs->platform->dram.read_gb_per_s;
     uint64_t longest = link_ns > result->path_ns ? link_ns : result->path_ns;
     return read > (double)longest ? (uint64_t)read : longest;
 }

@@ -37,6 +37,12 @@
  *
  *   T B >= b x + bytes of the dense parts
  *
+ * Where GPU and CPU share the DRAM, all that is computed reads it, and a copy writes it, too:
+ *
+ *   T B >= b (x + y + 3 z) + bytes of the dense parts
+ *
+ * (still greedy: x and y take what they take of the DRAM for one use each, z thrice.)
+ *
  * T's smallest value over x, y, z >= 0 is the bound: a linear program, solved by bisection over T,
  * where the largest x + y + z is found greedily (x and y first: each is in one constraint that z is
  * in too, so taking z for them gains nothing).
@@ -95,6 +101,9 @@ enum moe_status moe_bound_add(const struct moe_trace *trace, const struct moe_co
 /* The second bound: of the decisions that were made, not the best ones. In ns, of decode:
  *
  *   max(path_ns, k (F - P), b (C + F - P) / B)
+ *
+ * and b (C + F - P) is b (C + G + 2 (F - P)) + bytes of the dense parts where GPU and CPU share the
+ * DRAM, G: experts that the GPU computed; without a GPU, b C + those bytes.
  *
  * path_ns: dense parts and, layer by layer, the longest of what CPU, GPU and awaited copies have to
  * do (policies/path.h); C, F: experts that the CPU computed and copies that landed; the link

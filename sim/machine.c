@@ -112,7 +112,7 @@ enum moe_status moe_sim_machine_new(struct moe_sim_machine **out, const struct m
     m->gpu_ns = costs->gpu_expert_ns;
     m->cpu_dram = moe_cost_expert_dram_kb_per_s(costs, m->cpu_ns);
     for (int i = 0; i < 2; i++)
-        m->copy_dram[i] = moe_cost_expert_dram_kb_per_s(costs, costs->copy_ns[i]);
+        m->copy_dram[i] = moe_cost_kb_per_s(moe_cost_copy_dram_bytes(costs), costs->copy_ns[i]);
     m->most_copy_dram = m->copy_dram[m->copy_dram[1] > m->copy_dram[0]];
     m->slot = calloc((size_t)setup->n_slots + 1, sizeof *m->slot);
     m->early = calloc(costs->model->n_experts, sizeof *m->early);
@@ -197,8 +197,11 @@ static void queue_gpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
     struct buffer *buffer = ffn->slot >= 0 ? &m->slot[ffn->slot] : next_unstaged(m);
     if (ffn->slot < 0)
         gpu_after(m, buffer->copy);
+    uint64_t ns = gpu_expert_ns(m, ffn->n_tokens);
+    double dram_bytes = moe_cost_gpu_expert_dram_bytes(m->setup.costs);
     struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
-    *spec = (struct moe_op_spec){.work_ns = gpu_expert_ns(m, ffn->n_tokens),
+    *spec = (struct moe_op_spec){.work_ns = ns,
+                                 .dram_kb_per_s = moe_cost_kb_per_s(dram_bytes, ns),
                                  .kind = EXPERT,
                                  .cause = ffn->slot < 0 ? MISS
                                           : m->late     ? LATE_FILL
@@ -312,11 +315,15 @@ static void run_dense(struct moe_sim_machine *m, uint64_t ns, double dram_bytes,
     if (!held->open || ns == 0 || !moe_engine_run_layer(m->engine, &held->work)) {
         let_go(m);
         struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
-        *spec = (struct moe_op_spec){
-            .work_ns = ns, .kind = (uint8_t)kind, .layer = (uint16_t)layer, .slot = -1};
+        *spec = (struct moe_op_spec){.work_ns = ns,
+                                     .dram_kb_per_s = moe_cost_kb_per_s(dram_bytes, ns),
+                                     .kind = (uint8_t)kind,
+                                     .layer = (uint16_t)layer,
+                                     .slot = -1};
         moe_engine_run_until(m->engine, submit_gpu(m, spec));
     }
-    held->open = !m->setup.timeline;
+    /* Sums know nothing of a DRAM that GPU and CPU take from each other. */
+    held->open = !m->setup.timeline && !m->setup.costs->shares_dram;
     held->n = held->n_cpu = 0;
     held->combined = false;
     held->work = (struct moe_layer_work){.dram_kb_per_s = m->most_copy_dram};

@@ -67,6 +67,17 @@ static void add_energy(const struct run *run, const struct moe_usage *usage, str
     r->j_per_token = energy.joules / (double)run->trace.times.n_decode;
 }
 
+/* What beside the CPU's experts and the reading side of copies comes from or goes to the DRAM. */
+static void add_dram(const struct run *run, struct moe_result *r)
+{
+    const struct moe_costs *costs = &run->costs;
+    const double expert = (double)costs->expert_bytes;
+    double bytes = moe_bound_case_of(run->input->trace, costs, r).dense_bytes;
+    bytes += (double)r->gpu_experts * moe_cost_gpu_expert_dram_bytes(costs);
+    bytes += (double)r->h2d_bytes / expert * (moe_cost_copy_dram_bytes(costs) - expert);
+    r->dram_gb_per_s += bytes / (double)r->decode_ns;
+}
+
 static enum moe_status fill_result(const struct run *run, struct moe_result *r, struct moe_err *err)
 {
     const struct moe_usage *usage = moe_sim_machine_usage(run->machine, MOE_DECODE);
@@ -75,6 +86,8 @@ static enum moe_status fill_result(const struct run *run, struct moe_result *r, 
     if (s)
         return s;
     moe_result_add_usage(r, usage, run->costs.expert_bytes);
+    if (run->costs.no_gpu || run->costs.shares_dram)
+        add_dram(run, r);
     moe_result_add_counts(r, run->trace.setup.cache, &run->trace.setup.geometry);
     r->rerouted = run->trace.loop.reroute.done;
     add_energy(run, usage, r);

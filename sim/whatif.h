@@ -15,6 +15,9 @@
  *            weights), 4.5 (Q4_0: 18 bytes). The dense part keeps its type. Expert kernels of CPU
  *            and GPU are taken to read as many bytes a second for every type.
  *
+ * Where GPU and CPU share one DRAM there are no values of PCIE, VRAM is what the GPU may have of
+ * it, and with DRAM the rates of GPU and copies grow in proportion.
+ *
  * Without a GPU there are no values of PCIE and VRAM, on-demand fails, and so does every strategy
  * that has slots.
  *

@@ -130,6 +130,11 @@ static void scale_link(struct moe_whatif_value *v, double factor)
 static void scale_dram(struct moe_whatif_value *v, const struct maker *m, double factor)
 {
     v->platform.dram.read_gb_per_s *= factor;
+    if (moe_platform_shares_dram(&v->platform)) {
+        v->platform.gpu.read_gb_per_s *= factor;
+        v->platform.link.h2d_pinned_gb_per_s *= factor;
+        v->platform.link.h2d_pageable_gb_per_s *= factor;
+    }
     set_cpu_rate(v, m, own_threads(m->spec), factor);
 }
 
@@ -374,7 +379,8 @@ enum moe_status moe_whatif_init(struct moe_whatif *w, const struct moe_whatif_sp
         made.axis[a].unit = units[a];
     }
     const bool has_gpu = moe_platform_has_gpu(spec->platform);
-    enum moe_status s = has_gpu ? add_pcie(&m, err) : MOE_OK;
+    const bool has_slot = has_gpu && !moe_platform_shares_dram(spec->platform);
+    enum moe_status s = has_slot ? add_pcie(&m, err) : MOE_OK;
     if (s) {
         free(made.value);
         return s;
