@@ -84,7 +84,8 @@ static void print_text(const struct moe_reuse *r, FILE *out)
             "%" PRIu64 " sequences, %" PRIu64 " prefill and %" PRIu64
             " decode tokens, %u layers, %u experts, top-%u\n\n",
             r->n_sequences, r->n_prefill, r->n_decode, r->n_layers, r->n_experts, r->top_k);
-    fprintf(out, "mean over layers (decode)        measured   chance\n");
+    fprintf(out, "mean over layers (%-15smeasured   chance\n",
+            r->n_decode ? "decode)" : "prefill)");
     fprintf(out, "entropy of popularity, bits      %8.3f %8.3f\n", m->entropy, r->chance_entropy);
     fprintf(out, "different experts in 16 tokens   %8.2f %8.2f\n", m->working_set,
             r->chance_working_set);
@@ -225,7 +226,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct options *o = call->options;
     struct moe_trace trace = {0};
     struct moe_reuse reuse = {0};
-    enum moe_status s = moe_trace_from_name(call->args[0], MOE_HAS_WEIGHT, NULL, &trace, err);
+    enum moe_status s = moe_trace_from_name(call->args[0], 0, NULL, &trace, err);
     if (!s)
         s = moe_reuse_compute(&trace, &reuse, err);
     if (!s)

@@ -56,6 +56,11 @@ expect 2 "geometry" "$moelab" replay "$t" --geometry per-layer:2,,2
 expect 2 "geometry 'ncmoe:5': 5 layers on the CPU exceed the 4 layers" \
     "$moelab" replay "$t" --geometry ncmoe:5
 
+# statistics of prompts alone say so
+printf '{"sequence":0,"position":0,"phase":"prefill","layers":[[0,1],[1,2]]}\n' >"$folder/p.jsonl"
+expect 0 "mean over layers (prefill)" "$moelab" trace stats "jsonl:$folder/p.jsonl"
+expect 0 "mean over layers (decode) " "$moelab" trace stats "$t"
+
 # hot lists: what one trace's sequences say is replayed on the others
 hot=$folder/hot.tsv
 expect 0 "" "$moelab" trace stats "$t" --hot-list "$hot" --hot-split first:0.5
