@@ -1,5 +1,7 @@
 #include "base/file.h"
 
+#include "base/progress.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static enum moe_status fail_errno(struct moe_err *err, const char *verb, const char *path)
@@ -55,6 +58,20 @@ static enum moe_status read_all(int fd, const char *path, uint64_t max_bytes, ch
     return MOE_OK;
 }
 
+bool moe_is_gzip(const void *data, size_t size)
+{
+    return size > 2 && memcmp(data, "\x1f\x8b\x08", 3) == 0;
+}
+
+static enum moe_status refuse_gzip(const char *path, char *data, size_t size, struct moe_err *err)
+{
+    if (!moe_is_gzip(data, size))
+        return MOE_OK;
+    free(data);
+    return moe_fail(err, MOE_ERR_INPUT, "cannot read '%.300s': compressed by gzip; gunzip it first",
+                    path);
+}
+
 enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
                               struct moe_err *err)
 {
@@ -64,14 +81,22 @@ enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, 
         return fail_errno(err, "open", path);
     struct stat st;
     enum moe_status s;
+    char *data = NULL;
+    size_t n = 0;
     if (fstat(fd, &st))
         s = fail_errno(err, "read", path);
     else if (!S_ISREG(st.st_mode))
         s = moe_fail(err, MOE_ERR_IO, "cannot read '%.300s': not a regular file", path);
     else
-        s = read_all(fd, path, max_bytes, out, size, err);
+        s = read_all(fd, path, max_bytes, &data, &n, err);
     close(fd);
-    return s;
+    if (!s)
+        s = refuse_gzip(path, data, n, err);
+    if (s)
+        return s;
+    *out = data;
+    *size = n;
+    return MOE_OK;
 }
 
 /* Of this process: two programs that write one file each have their own, and the later one wins. */
@@ -89,6 +114,29 @@ static void release(struct moe_output *out)
     free(out->path);
     free(out->temporary);
     *out = (struct moe_output){0};
+}
+
+/* A FIFO for writing. Opening one waits for its reader, and through a signal; so that Ctrl-C ends
+ * the waiting, it is asked for again and again. NULL: see errno; EINTR: interrupted. */
+static FILE *open_fifo(const char *path)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+    int fd;
+    while ((fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0 && errno == ENXIO) {
+        if (moe_interrupted()) {
+            errno = EINTR;
+            return NULL;
+        }
+        nanosleep(&pause, NULL);
+    }
+    if (fd < 0)
+        return NULL;
+    int flags = fcntl(fd, F_GETFL);
+    FILE *stream =
+        flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? NULL : fdopen(fd, "w");
+    if (!stream)
+        close(fd);
+    return stream;
 }
 
 enum moe_status moe_output_create(struct moe_output *out, const char *path, struct moe_err *err)
@@ -118,9 +166,14 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
         release(&made);
         return moe_fail_memory(err, "an output name");
     }
-    made.stream = fopen(direct ? made.path : made.temporary, "we");
+    if (direct && S_ISFIFO(st.st_mode))
+        made.stream = open_fifo(made.path);
+    else
+        made.stream = fopen(direct ? made.path : made.temporary, "we");
     if (!made.stream) {
-        enum moe_status s = fail_errno(err, "create", path);
+        enum moe_status s = errno == EINTR ? moe_fail(err, MOE_ERR_INTERRUPTED,
+                                                      "interrupted: nobody reads '%.300s'", path)
+                                           : fail_errno(err, "create", path);
         release(&made);
         return s;
     }

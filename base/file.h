@@ -4,14 +4,19 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
 /* Reads a regular file of at most max_bytes into a NUL-terminated heap buffer (*out, caller frees;
- * *size without the NUL). Directories, devices and larger files are errors. */
+ * *size without the NUL). Directories, devices and larger files are errors, and so is what gzip
+ * made: nothing that is read whole is meant to be that. */
 enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
                               struct moe_err *err);
+
+/* Do the first bytes of a file say that gzip (RFC 1952) made it? */
+bool moe_is_gzip(const void *data, size_t size);
 
 /* An output file under a temporary name beside its target: stream to write to, then commit
  * (flush, fsync, rename) or abandon (delete). Path "-" is stdout, never renamed. */

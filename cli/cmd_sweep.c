@@ -137,6 +137,10 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
     const struct moe_sweep_summary *sum = &w->sum;
     const struct moe_shard shard = w->how.shard;
     char part[48] = "";
+    if (sum->n_capped)
+        moe_log("%zu of %zu points have more threads than their platform cores, the first: %" PRIu64
+                " of %" PRIu64 ", platform '%s': simulated with as many as there are cores",
+                sum->n_capped, sum->n_points, sum->threads, sum->cores, sum->platform);
     /* A shard of which none could run is whole, and a batch system has to go on to the merge. */
     if (!shard.parts && sum->n_failed == sum->n_points)
         return moe_fail(err, MOE_ERR_INPUT, "none of %zu points could run, the first: %.255s",

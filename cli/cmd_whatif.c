@@ -81,6 +81,8 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
     if (!s)
         s = load_strategies(call, in, err);
     if (!s)
+        cli_tell_threads(&in->strategy[MOE_WHATIF_STRATEGY], &in->platform);
+    if (!s)
         s = cli_load_trace(call->args[0], o->model,
                            moe_strategy_parts(&in->strategy[MOE_WHATIF_STRATEGY]), &in->model,
                            &in->trace, err);

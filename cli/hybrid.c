@@ -72,6 +72,11 @@ enum moe_status cli_hybrid_fit(struct cli_hybrid *h, const struct moe_llm *llm, 
     if (!s)
         s = moe_geometry_fit(h->strategy.geometry, c->n_layers, c->n_experts, layout.bytes, slots,
                              h->fitted, sizeof h->fitted, err);
+    if (s == MOE_ERR_USAGE && !*h->o->geometry) {
+        const struct moe_err why = *err;
+        return moe_fail(err, s, "%s; --geometry takes another than that of strategy '%s'", why.text,
+                        h->strategy.name);
+    }
     if (s)
         return s;
     h->misfit = strcmp(h->fitted, h->strategy.geometry) != 0;

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -45,14 +46,27 @@ enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err)
     return MOE_OK;
 }
 
+/* All of it, however long; heap. */
+static char *command_line(const struct cli_call *call, const char *command)
+{
+    size_t size = sizeof "moelab " + strlen(command);
+    for (int i = 0; i < call->argc; i++)
+        size += 1 + strlen(call->argv[i]);
+    char *line = malloc(size);
+    if (!line)
+        return NULL;
+    size_t at = (size_t)snprintf(line, size, "moelab %s", command);
+    for (int i = 0; i < call->argc; i++)
+        at += (size_t)snprintf(line + at, size - at, " %s", call->argv[i]);
+    return line;
+}
+
 void cli_note_run(struct moe_table *table, const struct cli_call *call, const char *command)
 {
-    char line[2048];
-    size_t at = (size_t)snprintf(line, sizeof line, "moelab %s", command);
-    for (int i = 0; i < call->argc && at < sizeof line; i++)
-        at += (size_t)snprintf(line + at, sizeof line - at, " %s", call->argv[i]);
+    char *line = command_line(call, command);
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
-    moe_table_note(table, "command", "%s", line);
+    moe_table_note(table, "command", "%s", line ? line : "(too long for the memory)");
+    free(line);
 }
 
 void cli_note_trace(struct moe_table *table, const char *path, const struct moe_trace_info *info)
@@ -102,15 +116,21 @@ enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, st
     return s ? s : moe_strategy_load(path, out, err);
 }
 
-void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform)
+bool cli_tell_threads(const struct moe_strategy *strategy, const struct moe_platform *platform)
 {
     const uint64_t cores = platform->cpu.cores;
     if (strategy->threads <= cores)
-        return;
+        return false;
     moe_log("threads %" PRIu64 " exceeds the %" PRIu64
             " cores of platform '%s': simulated with %" PRIu64,
             strategy->threads, cores, platform->name, cores);
-    strategy->threads = cores;
+    return true;
+}
+
+void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform)
+{
+    if (cli_tell_threads(strategy, platform))
+        strategy->threads = platform->cpu.cores;
 }
 
 enum moe_status cli_apply_set(const char *key_value, struct moe_strategy *strategy,

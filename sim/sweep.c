@@ -7,6 +7,7 @@
 #include "traces/source.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,16 @@ static enum moe_status name_trace(struct moe_sweep *w, size_t i, struct moe_err 
     return MOE_OK;
 }
 
+static void count_capped(struct moe_sweep *w, const struct moe_sweep_inputs *in)
+{
+    struct moe_sweep_summary *sum = &w->summary;
+    if (in->strategy.threads <= in->platform.cpu.cores || sum->n_capped++ > 0)
+        return;
+    sum->threads = in->strategy.threads;
+    sum->cores = in->platform.cpu.cores;
+    snprintf(sum->platform, sizeof sum->platform, "%s", in->platform.name);
+}
+
 /* Every point is resolved once before anything runs: a typo in the last one costs no time. */
 static enum moe_status check_points(struct moe_sweep *w, unsigned *want, struct moe_err *err)
 {
@@ -69,6 +80,8 @@ static enum moe_status check_points(struct moe_sweep *w, unsigned *want, struct 
             break;
         }
         *want |= moe_strategy_parts(&in->strategy);
+        if (w->x->kind == MOE_EXPERIMENT_SIM && !w->skip[i])
+            count_capped(w, in);
         w->ids[i] = in->hash;
         s = name_trace(w, i, err);
     }

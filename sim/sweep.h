@@ -41,6 +41,11 @@ struct moe_sweep_summary {
     bool synthetic;                             /* some trace is synthetic */
     uint64_t prepare_ns;                        /* before the first point ran */
     char first_failure[256]; /* why the first point that could not run could not; or "" */
+    /* Points whose strategy has more threads than the platform cores, with which they are
+     * simulated; and what the first of them has. */
+    size_t n_capped;
+    uint64_t threads, cores;
+    char platform[64];
 };
 
 /* Runs what is missing and writes `output` (whole or not at all). Errors: MOE_ERR_USAGE before

@@ -1,11 +1,14 @@
 #include "traces/hdf5_schema.h"
 
+#include "base/file.h"
 #include "base/units.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* What the extents of a dataset must be; rows UINT64_MAX: any number. */
 struct wanted {
@@ -327,6 +330,16 @@ static enum moe_status check_sum(const struct moe_h5_file *f, uint64_t n_tokens,
     return MOE_OK;
 }
 
+static bool is_gzip(const char *path)
+{
+    char begin[4];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, begin, sizeof begin);
+    if (fd >= 0)
+        close(fd);
+    return n > 0 && moe_is_gzip(begin, (size_t)n);
+}
+
 static enum moe_status open_file(const char *path, bool writable, hid_t *file, uint64_t *bytes,
                                  struct moe_err *err)
 {
@@ -345,7 +358,8 @@ static enum moe_status open_file(const char *path, bool writable, hid_t *file, u
         enum moe_status status = moe_h5_fail(err, MOE_ERR_INPUT);
         htri_t known = H5Fis_hdf5(path);
         if (known == 0)
-            status = moe_fail(err, MOE_ERR_INPUT, "not an HDF5 file");
+            status = moe_fail(err, MOE_ERR_INPUT, "not an HDF5 file%s",
+                              is_gzip(path) ? ", but compressed by gzip; gunzip it first" : "");
         if (attempt == 2 || known == 0)
             return err ? moe_fail_prefix(err, "cannot open '%s'", path) : status;
     }

@@ -121,4 +121,41 @@ printf 'strategy: [unclosed\n' >"$folder/s.yaml"
 expect 2 "s.yaml':" "$moelab" sim "$t" --strategy "$folder/s.yaml"
 sed '/^dram:/,/^[a-z]*:/{/^dram:/d;/^  /d}' experiments/platforms/paper-4090.yaml >"$folder/p.yaml"
 expect 2 "dram" "$moelab" sim "$t" --platform "$folder/p.yaml"
+# What gzip made, where text or a trace is expected.
+printf 'x\n' | gzip >"$folder/x.gz"
+for command in "sim $folder/x.gz" "sweep $folder/x.gz" "sim synth:stats:file=$folder/x.gz" \
+    "trace import --format jsonl $folder/x.gz -o $folder/o.h5" \
+    "record --model tiny-mixtral --prompts $folder/x.gz --out $folder/o.h5"; do
+    # shellcheck disable=SC2086 # words
+    expect 1 "compressed by gzip; gunzip it first" "$moelab" $command
+done
+
+# A strategy's own geometry that the model is too small for names the way out.
+run=("$moelab" run --model tiny-mixtral -p x -n 1 --device host)
+expect 2 "; --geometry takes another than that of strategy 'vllm-offload'" "${run[@]}" \
+    --strategy vllm-offload
+expect 2 "indexes 32 exceeds the 8 layers of the model" "${run[@]}" --strategy collab --geometry 32x2
+
+# More threads than cores are told of wherever they are simulated.
+small="synth:uniform:layers=32,experts=8,top_k=2,tokens=8,model=mixtral-8x7b"
+expect 0 "threads 24 exceeds the 8 cores of platform 'laptop-4060': simulated with 8" "$moelab" \
+    whatif "$small" --platform laptop-4060 --strategy cpu-only --no-plot -o "$folder/w"
+cat >"$folder/threads.yaml" <<X
+experiment: threads
+title: "x"
+trace: "$small"
+model: mixtral-8x7b
+platform: laptop-4060
+strategy: cpu-only
+axes: {threads: [8, 9, 24]}
+X
+expect 0 "2 of 3 points have more threads than their platform cores, the first: 9 of 8, platform \
+'laptop-4060'" "$moelab" sweep "$folder/threads.yaml" --no-plot -o "$folder/threads.tsv"
+
+# The whole command stands in a result, however long.
+sets=()
+for _ in {1..60}; do sets+=(--set platform.link.h2d_pinned_gb_per_s=25.147862); done
+"$moelab" sim "$small" "${sets[@]}" --set seed=77 --format tsv -o "$folder/long.tsv" 2>/dev/null
+holds "a long command" grep -q "^# command.*--set seed=77 --format tsv -o $folder/long.tsv$" \
+    "$folder/long.tsv"
 finish

@@ -404,6 +404,48 @@ START_TEST(interrupts)
 }
 END_TEST
 
+START_TEST(gzip)
+{
+    char *data;
+    size_t size;
+    write_text("x.tsv", "\x1f\x8b\x08 the rest");
+    ck_assert_int_eq(moe_file_read(in_folder("x.tsv"), 99, &data, &size, &err), MOE_ERR_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "/x.tsv': compressed by gzip; gunzip it first"));
+    ck_assert(!moe_is_gzip("\x1f\x8b", 2));
+    unlink(in_folder("x.tsv"));
+}
+END_TEST
+
+START_TEST(fifo)
+{
+    struct moe_output out;
+    char got[8] = "";
+    ck_assert_int_eq(mkfifo(in_folder("pipe"), 0600), 0);
+    pid_t child = fork(); /* without a reader one interrupt is enough */
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        moe_catch_interrupts();
+        raise(SIGINT);
+        if (moe_output_create(&out, in_folder("pipe"), &err) != MOE_ERR_INTERRUPTED)
+            _exit(1);
+        _exit(strstr(err.text, "interrupted: nobody reads '") ? 0 : 2);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    int reader = open(in_folder("pipe"), O_RDONLY | O_NONBLOCK);
+    ck_assert_int_ge(reader, 0);
+    ck_assert_int_eq(moe_output_create(&out, in_folder("pipe"), &err), MOE_OK);
+    ck_assert_int_eq(fcntl(fileno(out.stream), F_GETFL) & O_NONBLOCK, 0);
+    fputs("whole", out.stream);
+    ck_assert_int_eq(moe_output_commit(&out, &err), MOE_OK);
+    ck_assert_int_eq(read(reader, got, sizeof got), 5);
+    ck_assert_str_eq(got, "whole");
+    close(reader);
+    unlink(in_folder("pipe"));
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {reading,
@@ -418,7 +460,9 @@ int main(void)
                                   finding_from_elsewhere,
                                   progress_is_silent_off_a_terminal,
                                   progress_on_a_terminal,
-                                  interrupts};
+                                  gzip,
+                                  interrupts,
+                                  fifo};
     const char *tmp = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%s/moelab_file_XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(folder))
