@@ -155,9 +155,7 @@ static enum moe_status encode(struct generation *g, struct moe_err *err)
     if (s)
         return moe_fail_prefix(err, "prompt");
     if (g->n_prompt == 0)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "option '--prompt' is required (-p TEXT; -p - reads "
-                        "standard input)");
+        return moe_fail(err, MOE_ERR_USAGE, "the prompt is empty: nothing to go on from");
     return MOE_OK;
 }
 
@@ -427,8 +425,9 @@ static enum moe_status check(const struct cli_call *call, struct moe_err *err)
                         "--layers, --buffers and --max-tokens need --trace (with a prompt: "
                         "--max-new-tokens)");
     if (!*o->prompt && !*o->traced.trace)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "option '--prompt' is required (-p TEXT; -p - reads standard input)");
+        return moe_fail(
+            err, MOE_ERR_USAGE,
+            "option '--prompt' is missing or empty (-p TEXT; -p - reads standard input)");
     enum moe_status s = *o->traced.trace ? check_trace(call, err) : MOE_OK;
     return s ? s : check_strategy(call, err);
 }

@@ -36,6 +36,8 @@ expect 1 "no such folder" "$moelab" run --model ./nowhere -p x
 expect 2 "tiny-mixtral" "$moelab" run --model tiny-mixtrel -p x
 expect 1 "description only" "$moelab" run --model mixtral-8x7b -p x
 expect 2 "--prompt" "$moelab" run --model tiny-phimoe
+expect 2 "missing or empty" "$moelab" run --model tiny-phimoe -p ""
+expect 2 "the prompt is empty" "$moelab" run --model tiny-phimoe --chat none -p - </dev/null
 expect 2 "--system" "$moelab" run --model tiny-phimoe --chat none --system x -p x
 expect 1 "invalid UTF-8" "$moelab" run --model tiny-mixtral -p $'a\xffb'
 expect 2 "exceed the context of 8" "$moelab" run --model tiny-mixtral --context 8 --chat none \
