@@ -76,9 +76,12 @@ static void overlap_add(struct overlap *o, const moe_expert *a, uint32_t na, con
                         uint32_t nb)
 {
     uint32_t common = 0;
-    for (uint32_t i = 0; i < nb; i++)
-        for (uint32_t j = 0; j < na; j++)
-            common += a[j] == b[i];
+    if (na == 2 && nb == 2) /* unrolled: this is a third of fitting synthetic routing of Mixtral */
+        common = (uint32_t)((a[0] == b[0]) + (a[1] == b[0]) + (a[0] == b[1]) + (a[1] == b[1]));
+    else
+        for (uint32_t i = 0; i < nb; i++)
+            for (uint32_t j = 0; j < na; j++)
+                common += a[j] == b[i];
     o->expert += (double)common / (double)nb;
     o->any += common > 0;
     o->all += common == na && common == nb;
