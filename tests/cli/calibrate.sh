@@ -2,7 +2,7 @@
 # `moelab calibrate` on the host device with a tiny shape: the file loads in sim; bad input; nothing
 # is left behind after Ctrl-C or on a full disk.
 . tests/cli/lib/check.bash
-quick=(--device host --shape tiny-mixtral --quick)
+quick=(--device host --shape tiny-mixtral --repeats 1 --power-seconds 0.05)
 file=$folder/here.yaml
 trace=synth:uniform:tokens=20,layers=8,experts=8,top_k=2,model=tiny-mixtral
 
