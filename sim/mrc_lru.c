@@ -1,5 +1,7 @@
 #include "sim/mrc_lru.h"
 
+#include "sim/mrc_room.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,11 +41,11 @@ static bool recency_init(struct recency *r, uint32_t n_keys)
 {
     r->n_keys = n_keys;
     r->n_words = (uint32_t)(((uint64_t)n_keys * 4 + WORD - 1) / WORD) + (n_keys < WORD);
-    r->bit_of = calloc(n_keys + 1u, sizeof *r->bit_of);
-    r->key_at = calloc((size_t)r->n_words * WORD, sizeof *r->key_at);
-    r->word = calloc(r->n_words, sizeof *r->word);
-    r->count = calloc((r->n_words / BYTES + 1), sizeof *r->count);
-    r->sum = calloc(r->n_words / BYTES / COUNTS + 1, sizeof *r->sum);
+    r->bit_of = moe_mrc_room(n_keys + 1u, sizeof *r->bit_of);
+    r->key_at = moe_mrc_room((size_t)r->n_words * WORD, sizeof *r->key_at);
+    r->word = moe_mrc_room(r->n_words, sizeof *r->word);
+    r->count = moe_mrc_room((r->n_words / BYTES + 1), sizeof *r->count);
+    r->sum = moe_mrc_room(r->n_words / BYTES / COUNTS + 1, sizeof *r->sum);
     return r->bit_of && r->key_at && r->word && r->count && r->sum;
 }
 
@@ -167,13 +169,13 @@ static inline void recency_touch(struct recency *r, const uint32_t *key, uint32_
 
 enum moe_status moe_lru_stack_new(struct moe_lru_stack **out, uint32_t n_keys, struct moe_err *err)
 {
-    struct moe_lru_stack *st = calloc(1, sizeof *st);
+    struct moe_lru_stack *st = moe_mrc_room(1, sizeof *st);
     if (!st)
         return moe_fail_memory(err, "an LRU stack");
-    st->narrow = calloc(n_keys + 1u, sizeof *st->narrow);
-    st->place = calloc(n_keys + 1u, sizeof *st->place);
-    st->mark = calloc(n_keys + 1u, sizeof *st->mark);
-    st->queue = calloc(2 * (size_t)n_keys + 1, sizeof *st->queue);
+    st->narrow = moe_mrc_room(n_keys + 1u, sizeof *st->narrow);
+    st->place = moe_mrc_room(n_keys + 1u, sizeof *st->place);
+    st->mark = moe_mrc_room(n_keys + 1u, sizeof *st->mark);
+    st->queue = moe_mrc_room(2 * (size_t)n_keys + 1, sizeof *st->queue);
     if (!recency_init(&st->recency, n_keys) || !st->narrow || !st->place || !st->mark ||
         !st->queue) {
         moe_lru_stack_free(st);

@@ -1,6 +1,7 @@
 #include "sim/mrc_opt_pass.h"
 
 #include "policies/policy.h"
+#include "sim/mrc_room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +116,7 @@ static uint32_t *lines(size_t n)
 
 enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err)
 {
-    struct moe_opt_stack *st = calloc(1, sizeof *st);
+    struct moe_opt_stack *st = moe_mrc_room(1, sizeof *st);
     if (!st)
         return moe_fail_memory(err, "an OPT stack");
     st->n_keys = n_keys;
@@ -129,7 +130,7 @@ enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, s
     st->low = lines((size_t)st->n_blocks * 2);
     st->high = lines((size_t)st->n_blocks * 2);
     st->top = lines(st->n_blocks);
-    st->due = calloc(n_keys + 1u, sizeof *st->due);
+    st->due = moe_mrc_room(n_keys + 1u, sizeof *st->due);
     if (!st->next_use || !st->low || !st->high || !st->top || !st->due) {
         moe_opt_stack_free(st);
         return moe_fail_memory(err, "an OPT stack");

@@ -2,6 +2,7 @@
 
 #include "policies/policy.h"
 #include "sim/mrc_opt_pass.h"
+#include "sim/mrc_room.h"
 
 #include <stdlib.h>
 
@@ -28,7 +29,7 @@ void moe_opt_lanes_free(struct moe_opt_lanes *st)
 
 enum moe_status moe_opt_lanes_new(struct moe_opt_lanes **out, uint32_t n_keys, struct moe_err *err)
 {
-    struct moe_opt_lanes *st = calloc(1, sizeof *st);
+    struct moe_opt_lanes *st = moe_mrc_room(1, sizeof *st);
     if (!st)
         return moe_fail_memory(err, "OPT stacks");
     st->n_keys = n_keys;

@@ -3,6 +3,7 @@
 #include "sim/mrc_interval.h"
 #include "sim/mrc_opt.h"
 #include "sim/mrc_opt_lanes.h"
+#include "sim/mrc_room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,9 +57,9 @@ struct pass {
 static bool counts_init(struct moe_mrc_counts *counts, uint32_t max_slots)
 {
     counts->max_slots = max_slots;
-    counts->uses = calloc((size_t)max_slots + 2, sizeof *counts->uses);
-    counts->first = calloc((size_t)max_slots + 2, sizeof *counts->first);
-    counts->last = calloc((size_t)max_slots + 2, sizeof *counts->last);
+    counts->uses = moe_mrc_room((size_t)max_slots + 2, sizeof *counts->uses);
+    counts->first = moe_mrc_room((size_t)max_slots + 2, sizeof *counts->first);
+    counts->last = moe_mrc_room((size_t)max_slots + 2, sizeof *counts->last);
     return counts->uses && counts->first && counts->last;
 }
 
@@ -93,8 +94,8 @@ static enum moe_status lanes_init(struct moe_mrc_unit *u, struct moe_err *err)
     uint32_t n = u->info->n_experts;
     if (u->global || !moe_mrc_unit_has_lanes(u->info, u->options, u->policy))
         return MOE_OK;
-    u->lanes = calloc(u->n_pools / LANES + 1u, sizeof *u->lanes);
-    u->comer = calloc((size_t)n * LANES + 1, sizeof *u->comer);
+    u->lanes = moe_mrc_room(u->n_pools / LANES + 1u, sizeof *u->lanes);
+    u->comer = moe_mrc_room((size_t)n * LANES + 1, sizeof *u->comer);
     if (!u->lanes || !u->comer)
         return moe_fail_memory(err, "a curve");
     for (; u->n_lanes * LANES < u->n_pools; u->n_lanes++) {
@@ -103,7 +104,7 @@ static enum moe_status lanes_init(struct moe_mrc_unit *u, struct moe_err *err)
         if (s)
             return s;
         for (int phase = 0; phase < 2; phase++)
-            if (!(lanes->uses[phase] = calloc((size_t)n * LANES + 1, sizeof(uint32_t))))
+            if (!(lanes->uses[phase] = moe_mrc_room((size_t)n * LANES + 1, sizeof(uint32_t))))
                 return moe_fail_memory(err, "the counts of a curve");
     }
     return MOE_OK;
@@ -113,12 +114,12 @@ static enum moe_status unit_init(struct moe_mrc_unit *u, struct moe_err *err)
 {
     uint32_t n = u->info->n_experts, n_keys = u->global ? u->info->n_layers * n : n;
     u->n_pools = u->global ? 1 : u->end - u->first;
-    u->pool = calloc(u->n_pools + 1u, sizeof *u->pool);
-    u->key = calloc(n + 1u, sizeof *u->key);
-    u->next_use = calloc(n + 1u, sizeof *u->next_use);
-    u->position = calloc(n + 1u, sizeof *u->position);
-    u->seen = calloc(n + 1u, sizeof *u->seen);
-    u->sums = calloc((size_t)n_keys + 1, sizeof *u->sums);
+    u->pool = moe_mrc_room(u->n_pools + 1u, sizeof *u->pool);
+    u->key = moe_mrc_room(n + 1u, sizeof *u->key);
+    u->next_use = moe_mrc_room(n + 1u, sizeof *u->next_use);
+    u->position = moe_mrc_room(n + 1u, sizeof *u->position);
+    u->seen = moe_mrc_room(n + 1u, sizeof *u->seen);
+    u->sums = moe_mrc_room((size_t)n_keys + 1, sizeof *u->sums);
     if (!u->pool || !u->key || !u->next_use || !u->position || !u->seen || !u->sums)
         return moe_fail_memory(err, "a curve");
     enum moe_status s = lanes_init(u, err);
@@ -132,7 +133,7 @@ enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, const struct moe_tra
                                  bool global, uint32_t first, uint32_t end,
                                  struct moe_mrc_watch *watch, struct moe_err *err)
 {
-    struct moe_mrc_unit *u = calloc(1, sizeof *u);
+    struct moe_mrc_unit *u = moe_mrc_room(1, sizeof *u);
     if (!u)
         return moe_fail_memory(err, "a curve");
     *u = (struct moe_mrc_unit){.info = info,
