@@ -175,7 +175,8 @@ const struct moe_admission_ops moe_admission_quota = {
     .source = "elsa-lab/MoE-CPU-GPU-Collaborative-Inference src/model.py (cache quota)",
     .notes =
         "The reference code counts down before it tests: its quota q lets q - 1 fetches through "
-        "(`off_by_one=on`). The quota is of a forward pass, prompt or token, not of a layer.",
+        "(`off_by_one=on`). The quota is of a forward pass, prompt or token, not of a layer. A "
+        "miss that it lets through counts, also one that then gets no slot.",
     .params = quota_table,
     .params_size = sizeof(struct quota_params),
     .state_size = quota_size,
