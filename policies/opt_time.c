@@ -44,6 +44,7 @@ struct group {
     uint32_t next_use, first;
     uint32_t n, n_kept; /* n: with those given up */
     uint32_t chained;   /* the next group of the bucket, or of the unused ones, or NONE */
+    bool is_old;        /* its value is not of these numbers; it is in `old` */
 };
 
 /* Of a group, for each event that the slot is held; see slot_lines.h. */
@@ -69,9 +70,11 @@ struct state {
     uint32_t pass;    /* ordinal of the first event of the forward pass */
     uint32_t now;     /* of the event under way */
     uint32_t pending; /* next use of the newcomer that asked last */
+    moe_key asked;    /* it */
     moe_slot victim;  /* to make room for it, or MOE_NO_SLOT */
     bool begun;
     uint32_t n_missed, n_residents;
+    uint32_t new_begin, new_end;  /* newcomers that are candidates: from the one that asked last */
     uint32_t n_groups, unused;    /* n_groups: numbers below were in use once; unused: a chain */
     uint32_t n_buckets;           /* a power of two */
     uint32_t n_negative;          /* groups of negative value */
@@ -80,23 +83,25 @@ struct state {
     uint8_t *cannot_go;           /* [n] */
     struct worth *worth;          /* [top_k + 1] by those kept of at most top_k; 0: none can go */
     double *value;                /* [n] of a kept one of the group; INFINITY: none of it can go */
-    struct group *group;          /* [n] n: n_slots + E */
+    struct group *group;          /* [n] n: n_slots + E + 1 */
     struct missed *missed;        /* [E] gate order */
     uint32_t *bucket;             /* [n_buckets] a group, by next use, or NONE */
+    uint32_t n_given_up;          /* for the newcomers that are candidates */
     uint32_t *given_up;           /* [n] candidates, in that order */
     uint32_t n_stuck, *stuck;     /* [n] groups none of which may go */
+    uint32_t n_old, *old;         /* [n] groups */
     struct candidate candidate[]; /* [n] */
 };
 
 static uint32_t count_candidates(const struct moe_policy_env *env)
 {
-    return env->n_slots + env->n_experts;
+    return env->n_slots + env->n_experts + 1;
 }
 
 static uint32_t count_buckets(const struct moe_policy_env *env)
 {
     uint32_t n = 1;
-    while (n < count_candidates(env))
+    while (n < 2 * count_candidates(env))
         n *= 2;
     return n;
 }
@@ -113,7 +118,7 @@ static size_t state_size(const struct moe_policy_env *env)
     return sizeof(struct state) + moe_slot_lines_size(&groups) +
            ((size_t)env->top_k + 1) * sizeof(struct worth) +
            n * (sizeof(struct candidate) + sizeof(double) + sizeof(struct group) +
-                2 * sizeof(uint32_t) + 1) +
+                3 * sizeof(uint32_t) + 1) +
            env->n_experts * sizeof(struct missed) + count_buckets(env) * sizeof(uint32_t) +
            sizeof(double);
 }
@@ -133,7 +138,8 @@ static void place_arrays(struct state *st, const struct moe_policy_env *env)
     st->bucket = (uint32_t *)(st->missed + env->n_experts);
     st->given_up = st->bucket + st->n_buckets;
     st->stuck = st->given_up + n;
-    st->cannot_go = (uint8_t *)(st->stuck + n);
+    st->old = st->stuck + n;
+    st->cannot_go = (uint8_t *)(st->old + n);
     memset(st->cannot_go, 1, n);
 }
 
@@ -168,6 +174,7 @@ static void init(void *state, const struct moe_policy_env *env)
     st->top_k = env->top_k;
     st->n_buckets = count_buckets(env);
     st->unused = NONE;
+    st->asked = MOE_NO_KEY;
     place_arrays(st, env);
     for (uint32_t i = 0; i < st->n_buckets; i++)
         st->bucket[i] = NONE;
@@ -183,34 +190,55 @@ static void init(void *state, const struct moe_policy_env *env)
         st->worth[n] = worth_of_one(st, st->top_k, n);
 }
 
-static void note_worth(struct state *st, uint32_t g, struct worth worth)
+/* A line below 0 stays there: it need not say that none can go. */
+static void note_worth(struct state *st, uint32_t g, const struct worth *worth)
 {
-    double next_use = st->group[g].next_use + worth.later;
-    st->n_negative += (worth.value < 0) - (uint32_t)(st->value[g] < 0);
-    if (!(worth.value <= 0) && -worth.slope > st->steepest)
-        st->steepest = -worth.slope;
-    st->value[g] = worth.value;
-    st->cannot_go[g] = worth.value == INFINITY;
-    moe_slot_lines_set(&st->lines, (moe_slot)g, next_use, worth.slope, -1, st->now);
+    bool is_below = st->value[g] > 0 && st->group[g].next_use <= st->now; /* its old line */
+    st->n_negative += (worth->value < 0) - (uint32_t)(st->value[g] < 0);
+    st->value[g] = worth->value;
+    st->cannot_go[g] = worth->value == INFINITY;
+    if (st->cannot_go[g] && is_below)
+        return;
+    if (!(worth->value <= 0) && -worth->slope > st->steepest)
+        st->steepest = -worth->slope;
+    moe_slot_lines_set(&st->lines, (moe_slot)g, st->group[g].next_use + worth->later, worth->slope,
+                       -1, st->now);
 }
 
-/* After the group's numbers changed. */
+/* Of the group's numbers. */
 static void set_value(struct state *st, uint32_t g)
 {
-    const struct group *group = &st->group[g];
-    if (group->n_kept == 0)
-        note_worth(st, g, st->worth[0]);
-    else if (group->next_use == MOE_NEVER)
-        note_worth(st, g, worth_of(0));
-    else if (group->n <= st->top_k)
-        note_worth(st, g, st->worth[group->n_kept]);
+    struct group *group = &st->group[g];
+    struct worth worth;
+    group->is_old = false;
+    if (group->n_kept > 0 && group->next_use == MOE_NEVER)
+        worth = worth_of(0);
+    else if (group->n <= st->top_k || group->n_kept == 0)
+        worth = st->worth[group->n_kept];
     else
-        note_worth(st, g, worth_of_one(st, group->n, group->n_kept));
+        worth = worth_of_one(st, group->n, group->n_kept);
+    note_worth(st, g, &worth);
 }
 
+/* Before a search: of groups whose numbers changed since the last one. */
+static void set_old_values(struct state *st)
+{
+    while (st->n_old > 0)
+        set_value(st, st->old[--st->n_old]);
+}
+
+static void note_change(struct state *st, uint32_t g)
+{
+    if (!st->group[g].is_old)
+        st->old[st->n_old++] = g;
+    st->group[g].is_old = true;
+}
+
+/* By the product's highest digits: next uses of a layer are n_layers apart, their lowest digits may
+ * all be the same. */
 static uint32_t *find_bucket(const struct state *st, uint32_t next_use)
 {
-    return &st->bucket[next_use * 2654435761u & (st->n_buckets - 1)];
+    return &st->bucket[(uint64_t)(next_use * 2654435761u) * st->n_buckets >> 32];
 }
 
 static uint32_t group_for(struct state *st, uint32_t next_use)
@@ -225,7 +253,8 @@ static uint32_t group_for(struct state *st, uint32_t next_use)
         g = st->n_groups++;
     else
         st->unused = st->group[g].chained;
-    st->group[g] = (struct group){.next_use = next_use, .first = NONE, .chained = *bucket};
+    st->group[g] = (struct group){
+        .next_use = next_use, .first = NONE, .chained = *bucket, .is_old = st->group[g].is_old};
     *bucket = g;
     return g;
 }
@@ -251,26 +280,73 @@ static void join(struct state *st, uint32_t i, uint32_t next_use)
     group->first = i;
     group->n++;
     group->n_kept++;
-    set_value(st, g);
+    note_change(st, g);
 }
 
-/* Of one that is kept. */
+/* Sets what its neighbours in the group hold for it. */
+static void link_neighbours(struct state *st, const struct candidate *c, uint32_t before,
+                            uint32_t after)
+{
+    if (c->after != NONE)
+        st->candidate[c->after].before = before;
+    if (c->before != NONE)
+        st->candidate[c->before].after = after;
+    else
+        st->group[c->group].first = after;
+}
+
 static void leave(struct state *st, uint32_t i)
 {
     struct candidate *c = &st->candidate[i];
     struct group *group = &st->group[c->group];
-    if (c->after != NONE)
-        st->candidate[c->after].before = c->before;
-    if (c->before != NONE)
-        st->candidate[c->before].after = c->after;
-    else
-        group->first = c->after;
+    link_neighbours(st, c, c->before, c->after);
     group->n--;
-    group->n_kept--;
-    set_value(st, c->group);
+    group->n_kept -= c->kept;
+    note_change(st, c->group);
     if (group->n == 0)
         drop_group(st, c->group);
     c->group = NONE;
+}
+
+static void set_kept(struct state *st, uint32_t i, bool kept)
+{
+    uint32_t g = st->candidate[i].group;
+    st->candidate[i].kept = kept;
+    st->group[g].n_kept += kept ? 1 : UINT32_MAX;
+    note_change(st, g);
+}
+
+static void keep_all(struct state *st)
+{
+    while (st->n_given_up > 0)
+        set_kept(st, st->given_up[--st->n_given_up], true);
+}
+
+/* A candidate goes for good, one that is kept as if it were given up next. What was given up for
+ * the event's other newcomers stays given up if without this candidate the same would be: where it
+ * went first, or none shares its value. */
+static void remove_candidate(struct state *st, uint32_t i)
+{
+    const struct group *group = &st->group[st->candidate[i].group];
+    bool alone = group->n == 1 || group->next_use == MOE_NEVER;
+    uint32_t place = 0;
+    while (place < st->n_given_up && st->given_up[place] != i)
+        place++;
+    if (!st->candidate[i].kept)
+        st->n_given_up--;
+    for (uint32_t k = place; k < st->n_given_up; k++)
+        st->given_up[k] = st->given_up[k + 1];
+    if (!alone && (place > 0 || group->n > st->top_k))
+        keep_all(st);
+    leave(st, i);
+}
+
+static void remove_newcomers(struct state *st, uint32_t end)
+{
+    if (st->new_begin < end)
+        keep_all(st);
+    while (st->new_begin < end)
+        leave(st, st->n_slots + st->new_begin++);
 }
 
 static void on_step(void *state)
@@ -284,7 +360,10 @@ static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
     uint32_t now = st->pass + route->layer;
-    st->n_missed = 0;
+    keep_all(st);
+    remove_newcomers(st, st->new_end);
+    st->n_missed = st->new_begin = st->new_end = 0;
+    st->asked = MOE_NO_KEY;
     if (now < st->now)
         moe_slot_lines_restart(&st->lines);
     st->now = now;
@@ -358,77 +437,106 @@ static uint32_t next_to_go(struct state *st, const uint8_t *pinned)
         uint32_t g = find_least(st), i = g != NONE ? find_member(st, g, pinned) : NONE;
         if (g == NONE || i != NONE)
             return i;
-        note_worth(st, g, st->worth[0]); /* until the newcomer is decided on */
+        note_worth(st, g, &st->worth[0]); /* until the newcomer is decided on */
         st->stuck[st->n_stuck++] = g;
     }
 }
 
 /* Gives up candidates until there is room for all that are left; do they include the newcomer? */
-static bool make_room(struct state *st, const struct moe_victim_req *req, uint32_t n_candidates,
-                      uint32_t *n_given_up)
+static bool make_room(struct state *st, const struct moe_victim_req *req)
 {
-    for (uint32_t n = n_candidates; n > st->n_slots; n--) {
+    uint32_t asks = st->n_slots + st->new_begin;
+    uint32_t n = st->n_residents + st->new_end - st->new_begin - st->n_given_up;
+    if (!st->candidate[asks].kept)
+        return false;
+    set_old_values(st);
+    for (; n > st->n_slots; n--) {
         uint32_t gone = next_to_go(st, req->pinned);
-        if (gone == NONE || gone == st->n_slots)
+        if (gone == NONE)
+            keep_all(st);
+        if (gone == NONE || gone == asks)
             return false;
-        st->candidate[gone].kept = false;
-        st->group[st->candidate[gone].group].n_kept--;
-        set_value(st, st->candidate[gone].group);
-        st->given_up[(*n_given_up)++] = gone;
-        if (gone < st->n_slots && st->victim == MOE_NO_SLOT)
-            st->victim = (moe_slot)gone;
+        set_kept(st, gone, false);
+        set_old_values(st);
+        st->given_up[st->n_given_up++] = gone;
     }
-    return st->value[st->candidate[st->n_slots].group] > 0; /* it is kept */
+    if (st->value[st->candidate[asks].group] > 0) /* it is kept */
+        return true;
+    keep_all(st);
+    return false;
 }
 
 /* The newcomer, and the misses of the event that will ask after it. Those that asked before lie in
- * slots, or were declined. Returns their number. */
-static uint32_t join_newcomers(struct state *st, const struct moe_victim_req *req)
+ * slots, or were declined. One that is no miss of the event has the number behind them. */
+static void join_newcomers(struct state *st, const struct moe_victim_req *req)
 {
-    uint32_t i = 0, n = 0;
-    join(st, st->n_slots + n++, req->next_use);
+    uint32_t i = 0;
     while (i < st->n_missed && st->missed[i].key != req->key)
         i++;
-    for (i++; i < st->n_missed; i++)
-        join(st, st->n_slots + n++, st->missed[i].next_use);
-    return n;
+    if (i >= st->new_begin && i < st->new_end && i < st->n_missed) {
+        remove_newcomers(st, i);
+        return;
+    }
+    remove_newcomers(st, st->new_end);
+    st->new_begin = st->new_end = i;
+    join(st, st->n_slots + st->new_end++, req->next_use);
+    while (st->new_end < st->n_missed) {
+        uint32_t next_use = st->missed[st->new_end].next_use;
+        join(st, st->n_slots + st->new_end++, next_use);
+    }
+}
+
+static moe_slot first_resident(const struct state *st)
+{
+    for (uint32_t i = 0; i < st->n_given_up; i++)
+        if (st->given_up[i] < st->n_slots)
+            return (moe_slot)st->given_up[i];
+    return MOE_NO_SLOT;
 }
 
 static bool wants(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    uint32_t n_given_up = 0, n_new = join_newcomers(st, req);
+    join_newcomers(st, req);
     st->pending = req->next_use;
-    st->victim = MOE_NO_SLOT;
-    bool wanted = make_room(st, req, st->n_residents + n_new, &n_given_up);
-    while (n_given_up > 0) {
-        uint32_t i = st->given_up[--n_given_up];
-        st->candidate[i].kept = true;
-        st->group[st->candidate[i].group].n_kept++;
-        set_value(st, st->candidate[i].group);
-    }
+    st->asked = req->key;
+    bool wanted = make_room(st, req);
+    st->victim = first_resident(st);
+    if (st->n_stuck > 0)
+        keep_all(st);
     while (st->n_stuck > 0)
-        set_value(st, st->stuck[--st->n_stuck]);
-    while (n_new > 0)
-        leave(st, st->n_slots + --n_new);
+        note_change(st, st->stuck[--st->n_stuck]);
+    if (!wanted) {
+        st->asked = MOE_NO_KEY;
+        remove_candidate(st, st->n_slots + st->new_begin++);
+    }
     return wanted;
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    (void)key;
-    join(st, (uint32_t)slot, st->pending);
     st->n_residents++;
     st->victim = MOE_NO_SLOT;
+    if (key == st->asked) {
+        const struct candidate *c = &st->candidate[st->n_slots + st->new_begin++];
+        st->candidate[slot] = *c;
+        link_neighbours(st, c, (uint32_t)slot, (uint32_t)slot);
+        st->asked = MOE_NO_KEY;
+        return;
+    }
+    keep_all(st);
+    join(st, (uint32_t)slot, st->pending);
 }
 
 static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     (void)key;
-    leave(st, (uint32_t)slot);
     st->n_residents--;
+    if (st->candidate[slot].kept)
+        keep_all(st);
+    remove_candidate(st, (uint32_t)slot);
 }
 
 /* Pools limited by bytes may want more room than slots tell: then what is used last goes. */
