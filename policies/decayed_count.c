@@ -169,7 +169,7 @@ const struct moe_policy_ops moe_policy_decayed_count = {
                "after a minimum stay; the default constants are moelab's",
     .source = "rule of ggml-org/llama.cpp pull request 26563",
     .notes = "May decline: a newcomer must beat the victim by `margin`. The count decays by "
-             "forward passes, not by uses or time.",
+             "forward passes, not by uses or time. Of equal ones the lower slot's goes.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,
