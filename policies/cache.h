@@ -130,8 +130,9 @@ void moe_cache_end_event(struct moe_cache *cache);
  * same contents and counters as the calls above give, faster. No slot may be in flight or pinned.
  * The layer has a pool; route->slot is scratch. */
 void moe_cache_event_at_once(struct moe_cache *cache, struct moe_route *route);
-/* The same of one expert (access contract), without counting an event; was it there? */
-bool moe_cache_access_at_once(struct moe_cache *cache, struct moe_route *route);
+/* The same of the experts of one token one after the other (access contract), without counting an
+ * event; returns how many were there, route->access tells which. */
+uint32_t moe_cache_accesses_at_once(struct moe_cache *cache, struct moe_route *token);
 
 /* Where key is (slot or MOE_NO_SLOT), without counting anything. */
 moe_slot moe_cache_find(const struct moe_cache *cache, moe_key key);

@@ -127,29 +127,51 @@ void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
     unpin(c, pool, route);
 }
 
-bool moe_cache_access_at_once(struct moe_cache *c, struct moe_route *route)
+/* What policies see of one expert of a token; scores with the first only. */
+static inline void tell_policy(const struct moe_cache *c, const struct moe_cache_pool *pool,
+                               const struct moe_route *token, uint32_t i)
 {
-    struct moe_counts *counts = begin(c, route);
-    const struct moe_cache_pool *pool = pool_of(c, route->layer);
+    struct moe_route route = {
+        .layer = token->layer,
+        .n = 1,
+        .phase = token->phase,
+        .expert = token->expert + i,
+        .score = i == 0 ? token->score : NULL,
+        .lookahead = i == 0 ? token->lookahead : NULL,
+        .next_use = token->next_use ? token->next_use + i : NULL,
+        .slot = token->slot + i,
+        .access = token->access + i,
+    };
+    c->ops->on_route(pool->state, &route);
+}
+
+uint32_t moe_cache_accesses_at_once(struct moe_cache *c, struct moe_route *token)
+{
+    struct moe_counts *counts = begin(c, token);
+    const struct moe_cache_pool *pool = pool_of(c, token->layer);
     const struct moe_policy_ops *ops = c->ops;
-    moe_key key = route->layer * c->geometry->n_experts + *route->expert;
-    moe_slot s = c->slot_of[key];
-    bool hit = s != MOE_NO_SLOT;
-    counts->lookups++;
-    counts->hits += hit;
-    counts->misses += !hit;
-    if (hit)
+    moe_key first_key = token->layer * c->geometry->n_experts;
+    uint32_t n = token->n, n_found = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        moe_key key = first_key + token->expert[i];
+        moe_slot s = c->slot_of[key], own = s - (moe_slot)pool->first_slot;
+        bool found = s != MOE_NO_SLOT;
+        n_found += found;
+        token->slot[i] = found ? own : MOE_NO_SLOT;
+        token->access[i] = found ? MOE_HIT : MOE_MISS;
+        if (ops->on_route)
+            tell_policy(c, pool, token, i);
+        if (!found) {
+            keep(c, pool, token, i);
+            moe_cache_end_event(c);
+            continue;
+        }
         c->slot[s].used = true;
-    s -= hit ? (moe_slot)pool->first_slot : 0;
-    *route->slot = s;
-    *route->access = hit ? MOE_HIT : MOE_MISS;
-    if (ops->on_route)
-        ops->on_route(pool->state, route);
-    if (!hit) {
-        keep(c, pool, route, 0);
-        moe_cache_end_event(c);
-    } else if (ops->on_hit) {
-        ops->on_hit(pool->state, s, key);
+        if (ops->on_hit)
+            ops->on_hit(pool->state, own, key);
     }
-    return hit;
+    counts->lookups += n;
+    counts->hits += n_found;
+    counts->misses += n - n_found;
+    return n_found;
 }

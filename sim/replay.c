@@ -146,8 +146,8 @@ static const float *scores_of(const struct replay *r, const float *scores, uint6
 }
 
 /* Of the pass in a layer, from token t on; changed where a rule does. */
-static struct moe_layer_routes routes_of(struct replay *r, const struct pass *pass, uint64_t t,
-                                         uint32_t layer)
+static inline struct moe_layer_routes routes_of(struct replay *r, const struct pass *pass,
+                                                uint64_t t, uint32_t layer)
 {
     const struct moe_tokens *tokens = pass->tokens;
     size_t at = row_of(r, t, layer);
@@ -165,7 +165,8 @@ static struct moe_layer_routes routes_of(struct replay *r, const struct pass *pa
         .score = one ? scores_of(r, tokens->score, t, layer) : NULL,
         .lookahead = one ? scores_of(r, tokens->lookahead, t, layer) : NULL,
     };
-    moe_rerouter_event(&r->reroute, r->cache, &routes);
+    if (r->reroute.ops)
+        moe_rerouter_event(&r->reroute, r->cache, &routes);
     return routes;
 }
 
@@ -191,8 +192,6 @@ static bool replay_access(struct replay *r, struct moe_route *route)
     uint8_t access = MOE_MISS;
     route->slot = &slot;
     route->access = &access;
-    if (r->at_once)
-        return moe_cache_access_at_once(r->cache, route);
     moe_cache_route_access(r->cache, route);
     moe_admission_route(&r->admission, route);
     if (access != MOE_MISS) {
@@ -212,33 +211,44 @@ static void compare_log(struct replay *r, const struct moe_tokens *tokens, size_
     r->log_agree += hit == (tokens->log_bytes[at] == 0);
 }
 
+/* The experts of one token in a layer, in turn; returns how many were found. */
+static uint32_t replay_each(struct replay *r, struct moe_route *token)
+{
+    uint32_t n_hits = 0;
+    if (r->at_once)
+        return moe_cache_accesses_at_once(r->cache, token);
+    for (uint32_t k = 0; k < token->n; k++) {
+        struct moe_route route = {
+            .layer = token->layer,
+            .n = 1,
+            .phase = token->phase,
+            .expert = token->expert + k,
+            .score = k == 0 ? token->score : NULL, /* seen once a token, as in an event */
+            .lookahead = k == 0 ? token->lookahead : NULL,
+            .next_use = token->next_use ? token->next_use + k : NULL,
+        };
+        bool hit = replay_access(r, &route);
+        token->access[k] = hit ? MOE_HIT : MOE_MISS;
+        n_hits += hit;
+    }
+    return n_hits;
+}
+
 /* One token's experts in one layer; returns how many were found. */
 static uint32_t replay_row(struct replay *r, const struct pass *pass, uint64_t t, uint32_t layer,
                            uint32_t *n)
 {
     const struct moe_tokens *tokens = pass->tokens;
     bool covered = moe_cache_covers(r->cache, layer);
-    uint32_t n_hits = 0;
-    const float *score = scores_of(r, tokens->score, t, layer);
-    const float *lookahead = scores_of(r, tokens->lookahead, t, layer);
-    const struct moe_layer_routes routes = routes_of(r, pass, t, layer);
-    for (uint32_t k = 0; k < routes.top_k && routes.expert[k] != MOE_NO_EXPERT; k++) {
-        struct moe_route route = {
-            .layer = layer,
-            .n = 1,
-            .phase = tokens->phase[t],
-            .expert = routes.expert + k,
-            .score = score,
-            .lookahead = lookahead,
-            .next_use = routes.next_use ? routes.next_use + k : NULL,
-        };
-        bool hit = covered && replay_access(r, &route);
-        if (r->options->compare_log)
-            compare_log(r, tokens, row_of(r, t, layer) + k, hit);
-        n_hits += hit;
-        *n += covered;
-        score = lookahead = NULL; /* seen once a token, as in an event */
-    }
+    struct moe_layer_routes routes = routes_of(r, pass, t, layer);
+    routes.n_tokens = 1;
+    routes.score = scores_of(r, tokens->score, t, layer);
+    routes.lookahead = scores_of(r, tokens->lookahead, t, layer);
+    struct moe_route *token = moe_plan_route(r->planner, &routes);
+    uint32_t n_hits = covered ? replay_each(r, token) : 0;
+    *n += covered ? token->n : 0;
+    for (uint32_t k = 0; r->options->compare_log && k < token->n; k++)
+        compare_log(r, tokens, row_of(r, t, layer) + k, covered && token->access[k] != MOE_MISS);
     return n_hits;
 }
 
