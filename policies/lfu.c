@@ -26,7 +26,7 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     (void)key;
     struct moe_rank rank = {moe_slot_tree_first(&st->tree, slot) + 1, ++st->now};
-    moe_slot_tree_set(&st->tree, slot, rank);
+    moe_slot_tree_raise(&st->tree, slot, rank);
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)

@@ -64,10 +64,14 @@ static void halve(struct state *st)
     moe_slot_tree_build(&st->tree);
 }
 
-static void count_use(struct state *st, moe_slot slot)
+/* Under halve few hits are of what ranks lowest: matches wait. */
+static void count_use(struct state *st, moe_slot slot, bool hit)
 {
-    uint64_t value = ++st->count[slot] + st->age;
-    moe_slot_tree_set(&st->tree, slot, (struct moe_rank){value, ++st->now});
+    struct moe_rank rank = {++st->count[slot] + st->age, ++st->now};
+    if (hit && st->halve)
+        moe_slot_tree_raise(&st->tree, slot, rank);
+    else
+        moe_slot_tree_set(&st->tree, slot, rank);
     st->sum++;
     if (st->halve && st->sum > st->limit)
         halve(st);
@@ -76,13 +80,13 @@ static void count_use(struct state *st, moe_slot slot)
 static void on_hit(void *state, moe_slot slot, moe_key key)
 {
     (void)key;
-    count_use(state, slot);
+    count_use(state, slot, true);
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     (void)key;
-    count_use(state, slot);
+    count_use(state, slot, false);
 }
 
 static void on_evict(void *state, moe_slot slot, moe_key key)

@@ -29,7 +29,8 @@ struct moe_slot_tree {
     uint32_t n_aside;
     moe_slot_key *rank; /* [n_leaves] */
     moe_slot_key *node; /* [2 n_leaves] below node i are 2 i and 2 i + 1; from n_leaves on the
-                           slots' own, the highest for one that is aside */
+                           slots' own, the highest for one that is aside, a lower one
+                           than its rank for one that was raised since */
     uint32_t *aside;    /* [n_leaves] slots; n_aside of them */
     uint8_t *is_aside;  /* [n_leaves] */
 };
@@ -126,14 +127,27 @@ static inline void moe_slot_tree_play(struct moe_slot_tree *tree, uint32_t s, mo
         node[i / 2] = key = moe_slot_key_min(key, node[i ^ 1]);
 }
 
+static inline moe_slot_key moe_slot_tree_key(const struct moe_slot_tree *tree, moe_slot slot,
+                                             struct moe_rank rank)
+{
+    return (moe_slot_key)rank.first << 64 | rank.second << tree->slot_bits | (uint32_t)slot;
+}
+
 static inline void moe_slot_tree_set(struct moe_slot_tree *tree, moe_slot slot,
                                      struct moe_rank rank)
 {
     uint32_t s = (uint32_t)slot;
-    moe_slot_key key = (moe_slot_key)rank.first << 64 | rank.second << tree->slot_bits | s;
-    tree->rank[s] = key;
+    moe_slot_key key = tree->rank[s] = moe_slot_tree_key(tree, slot, rank);
     if (!moe_slot_tree_is_small(tree) && !tree->is_aside[s])
         moe_slot_tree_play(tree, s, key);
+}
+
+/* As moe_slot_tree_set, to a rank not below the one before: its matches wait until it would win by
+ * the old one. Faster where what is raised seldom stands lowest. */
+static inline void moe_slot_tree_raise(struct moe_slot_tree *tree, moe_slot slot,
+                                       struct moe_rank rank)
+{
+    tree->rank[slot] = moe_slot_tree_key(tree, slot, rank);
 }
 
 static inline void moe_slot_tree_set_aside(struct moe_slot_tree *tree, uint32_t s)
@@ -180,9 +194,12 @@ static inline moe_slot moe_slot_tree_lowest(struct moe_slot_tree *tree, const ui
         uint32_t s = moe_slot_key_slot(tree, root = moe_slot_key_min(lowest, tree->node[1]));
         if (moe_slot_key_first(root) == UINT64_MAX)
             break; /* left are slots that never had another rank, if any */
-        if (!(pinned[s] & forbids))
+        if (root == tree->rank[s] && !(pinned[s] & forbids))
             return (moe_slot)s;
-        moe_slot_tree_set_aside(tree, s);
+        if (root != tree->rank[s])
+            moe_slot_tree_play(tree, s, tree->rank[s]);
+        else
+            moe_slot_tree_set_aside(tree, s);
     }
     for (uint32_t s = 0; s < n_slots; s++)
         lowest = moe_slot_key_min(lowest, moe_slot_tree_unless(tree, s, pinned, forbids));
@@ -220,7 +237,8 @@ static inline uint32_t moe_slot_tree_count(struct moe_slot_tree *tree, const uin
             stack[n++] = 2 * node + 1;
             stack[n++] = 2 * node;
         } else {
-            found += !(pinned[node - tree->n_leaves] & forbids);
+            uint32_t s = node - tree->n_leaves;
+            found += (moe_slot_key_first(tree->rank[s]) < limit) & !(pinned[s] & forbids);
         }
     }
     return found < most ? found : most;

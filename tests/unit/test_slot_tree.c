@@ -40,15 +40,24 @@ static void pin_some(struct moe_rng *rng, uint8_t *pinned, uint32_t n)
         pinned[moe_rng_below(rng, n)] = (uint8_t)(moe_rng_below(rng, 3) * moe_rng_below(rng, 2));
 }
 
-/* Sets a rank, or now and then the first part of several at once. */
+static bool is_below(const struct moe_rank *a, const struct moe_rank *b)
+{
+    return a->first < b->first || (a->first == b->first && a->second < b->second);
+}
+
+/* Sets a rank, or raises it, or now and then the first part of several at once. */
 static void change(struct moe_rng *rng, struct moe_slot_tree *tree, struct moe_rank *rank,
                    uint32_t n)
 {
     uint32_t s = (uint32_t)moe_rng_below(rng, n);
     if (moe_rng_below(rng, 20)) {
         uint64_t first = moe_rng_below(rng, 12) ? moe_rng_below(rng, 6) : UINT64_MAX;
+        struct moe_rank before = rank[s];
         rank[s] = (struct moe_rank){first, first < 6 ? moe_rng_below(rng, 6) : 0};
-        moe_slot_tree_set(tree, (moe_slot)s, rank[s]);
+        if (is_below(&rank[s], &before) || moe_rng_below(rng, 2))
+            moe_slot_tree_set(tree, (moe_slot)s, rank[s]);
+        else
+            moe_slot_tree_raise(tree, (moe_slot)s, rank[s]);
     } else {
         for (; s < n; s += 1 + n / 4) {
             rank[s].first = moe_rng_below(rng, 6);
