@@ -38,6 +38,16 @@ static enum moe_status decode(struct moe_session *session, int32_t token, float 
     return moe_session_forward(session, &token, 1, &sink, logits, err);
 }
 
+/* Not one logit is a number: why? */
+static enum moe_status explain_no_token(const struct moe_llm *llm, struct moe_err *err)
+{
+    enum moe_status s = llm->weights ? moe_weights_check_finite(llm->weights, err) : MOE_OK;
+    return s ? s
+             : moe_fail(err, MOE_ERR_INPUT,
+                        "model '%s' gives no logit that is a number, though its weights all are",
+                        llm->name);
+}
+
 static enum moe_status decode_all(struct moe_session *session, struct moe_generate_options *options,
                                   const struct moe_generate_watch *watch, float *logits,
                                   const struct moe_tokens *routes, struct moe_generated *out,
@@ -47,6 +57,8 @@ static enum moe_status decode_all(struct moe_session *session, struct moe_genera
     out->stop = MOE_STOP_LENGTH;
     while (out->n_new < options->max_new) {
         int32_t token = moe_sampler_next(&options->sampler, logits);
+        if (token < 0)
+            return explain_no_token(moe_session_llm(session), err);
         if (!options->ignore_eos && is_stop_token(c, token)) {
             out->stop = MOE_STOP_TOKEN;
             break;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ struct moe_safetensors {
     struct moe_tensor *tensor; /* [n], by name */
     uint64_t n;
     char *names; /* of all tensors, one after the other */
+    char *path;  /* or what stands for it */
     void *map;   /* NULL: parsed from memory that is not ours */
     size_t map_bytes;
 };
@@ -262,7 +264,8 @@ enum moe_status moe_safetensors_parse(struct moe_safetensors **out, const char *
     struct moe_safetensors *file = calloc(1, sizeof *file);
     if (!file)
         return moe_fail_memory(err, name);
-    enum moe_status s = parse(file, data, size, err);
+    file->path = strdup(name);
+    enum moe_status s = file->path ? parse(file, data, size, err) : moe_fail_memory(err, name);
     if (s) {
         moe_safetensors_close(file);
         return moe_fail_prefix(err, "'%.200s'", name);
@@ -333,6 +336,7 @@ void moe_safetensors_close(struct moe_safetensors *file)
         munmap(file->map, file->map_bytes);
     free(file->tensor);
     free(file->names);
+    free(file->path);
     free(file);
 }
 
@@ -359,4 +363,34 @@ const struct moe_tensor *moe_safetensors_find(const struct moe_safetensors *file
 {
     struct moe_tensor key = {.name = name};
     return bsearch(&key, file->tensor, file->n, sizeof *file->tensor, by_name);
+}
+
+static enum moe_status check_tensor(const struct moe_safetensors *file,
+                                    const struct moe_tensor *tensor, struct moe_err *err)
+{
+    enum { AT_ONCE = 1024 };
+    float x[AT_ONCE];
+    const struct moe_dtype_info *type = moe_dtype_info(tensor->dtype);
+    const uint64_t n = tensor->bytes / type->bytes * type->block;
+    for (uint64_t at = 0; at < n; at += AT_ONCE) {
+        const size_t some = n - at < AT_ONCE ? (size_t)(n - at) : AT_ONCE;
+        type->to_f32((const char *)tensor->data + at / type->block * type->bytes, some, x);
+        for (size_t i = 0; i < some; i++)
+            if (!isfinite(x[i]))
+                return moe_fail(err, MOE_ERR_INPUT,
+                                "'%.200s': weight %" PRIu64 " of tensor '%.150s' is %s, no number "
+                                "to compute with",
+                                file->path, at + i, tensor->name, isnan(x[i]) ? "NaN" : "infinite");
+    }
+    return MOE_OK;
+}
+
+enum moe_status moe_safetensors_check_finite(const struct moe_safetensors *file,
+                                             struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    for (uint64_t i = 0; !s && i < file->n; i++)
+        if (file->tensor[i].computable)
+            s = check_tensor(file, &file->tensor[i], err);
+    return s;
 }

@@ -37,6 +37,11 @@ void moe_safetensors_close(struct moe_safetensors *file);
 
 uint64_t moe_safetensors_n(const struct moe_safetensors *file);
 const struct moe_tensor *moe_safetensors_at(const struct moe_safetensors *file, uint64_t i);
+
+/* The first weight, tensor by tensor, that is no finite number: MOE_ERR_INPUT with the file's name,
+ * the tensor's and its place. Reads all of the file. */
+enum moe_status moe_safetensors_check_finite(const struct moe_safetensors *file,
+                                             struct moe_err *err);
 /* Around reads of a few bytes here and there. begin true: the kernel reads nothing ahead (of a cold
  * model that would be gigabytes); false: as usual again, and the mapped pages leave the resident
  * set; they come back when they are read. */

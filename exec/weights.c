@@ -395,3 +395,11 @@ void moe_matrix_drop(const struct moe_matrix *matrix)
     void *start = pages_of(matrix, &bytes);
     (void)madvise(start, bytes, MADV_DONTNEED);
 }
+
+enum moe_status moe_weights_check_finite(const struct moe_weights *weights, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    for (size_t f = 0; !s && f < weights->n_files; f++)
+        s = moe_safetensors_check_finite(weights->file[f], err);
+    return s;
+}

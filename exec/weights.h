@@ -52,6 +52,11 @@ enum moe_status moe_weights_slice(const struct moe_weights *weights, const char 
 enum moe_status moe_weights_vector(const struct moe_weights *weights, const char *name, uint32_t n,
                                    float **out, struct moe_err *err);
 
+/* moe_safetensors_check_finite of all files. Reads all of them: to explain a failure, not before
+ * one.
+ */
+enum moe_status moe_weights_check_finite(const struct moe_weights *weights, struct moe_err *err);
+
 /* FNV-1a over the sorted names, types and shapes and, of every tensor, its first and last 4 KiB:
  * tells models apart without reading 90 GB, and does not depend on how they are sharded. Leaves no
  * page of the files resident. */

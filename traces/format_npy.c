@@ -162,6 +162,22 @@ static enum moe_status build(struct arrays *a, const struct moe_blob *ids,
     return keep_dialect(a, trace, ids->name, err);
 }
 
+/* The fault is that file's, not the ids'. */
+static enum moe_status check_finite(const struct moe_trace *trace, const char *name,
+                                    struct moe_err *err)
+{
+    const struct moe_tokens *x = &trace->tokens;
+    const uint64_t k = trace->info.top_k, row = trace->info.n_layers * k;
+    for (uint64_t i = 0; i < x->n_tokens * row; i++)
+        if (x->expert[i] != MOE_NO_EXPERT && !isfinite(x->weight[i]))
+            return moe_fail(err, MOE_ERR_INPUT,
+                            "'%s': token %" PRIu64 " layer %" PRIu64
+                            ": weight %g of expert %u is not finite",
+                            name, i / row, i % row / k,
+                            isnan(x->weight[i]) ? (double)NAN : (double)x->weight[i], x->expert[i]);
+    return MOE_OK;
+}
+
 enum moe_status moe_npy_routes_parse(const struct moe_blob *ids, const struct moe_blob *weights,
                                      const struct moe_blob *sequences,
                                      const struct moe_import_options *options,
@@ -179,6 +195,8 @@ enum moe_status moe_npy_routes_parse(const struct moe_blob *ids, const struct mo
     enum moe_status status = parse_arrays(&a, ids, weights, sequences, err);
     if (status == MOE_OK)
         status = build(&a, ids, options, size, &trace, err);
+    if (status == MOE_OK && a.has_weights)
+        status = check_finite(&trace, weights->name, err);
     moe_sequences_release(&a.sequences);
     return moe_import_finish(&trace, ids->name, status, out, err);
 }

@@ -158,4 +158,17 @@ for _ in {1..60}; do sets+=(--set platform.link.h2d_pinned_gb_per_s=25.147862); 
 "$moelab" sim "$small" "${sets[@]}" --set seed=77 --format tsv -o "$folder/long.tsv" 2>/dev/null
 holds "a long command" grep -q "^# command.*--set seed=77 --format tsv -o $folder/long.tsv$" \
     "$folder/long.tsv"
+# A weight that is no number: the model's file and the tensor are named.
+gate=model.layers.1.block_sparse_moe.gate.weight
+cp -r experiments/models/tiny-mixtral "$folder/nan"
+weights=$folder/nan/model.safetensors
+header=$(od -An -t u8 -N 8 "$weights")
+begin=$(grep -ao "\"$gate\":{[^}]*}" "$weights" | sed 's/.*"data_offsets":\[\([0-9]*\),.*/\1/')
+printf '\300\177' |
+    dd of="$weights" bs=1 seek=$((8 + header + begin + 2 * 5)) conv=notrunc 2>/dev/null
+expect 1 "nan/model.safetensors': weight 5 of tensor '$gate' is NaN" "$moelab" run \
+    --model "$folder/nan" -p x -n 1
+printf 'x\n' >"$folder/x.txt"
+expect 1 "is NaN" "$moelab" record --model "$folder/nan" --prompts "$folder/x.txt" -n 1 \
+    --out "$folder/nan.h5"
 finish

@@ -212,6 +212,30 @@ static uint64_t hash_of_one(const char *header, size_t n, long at, char value)
     return hash_of_dir();
 }
 
+/* Values 0, 1, 2, ... as bytes; the pattern of NaN in BF16 lies in b[2, 1] of the second file. */
+START_TEST(weights_that_are_no_numbers)
+{
+    struct moe_weights *weights;
+    struct moe_err err = {0};
+    write_shards();
+    model_write_text(INDEX, "{\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"s2.safetensors\"}}");
+    size_t size;
+    char *file = make_safetensors("{" TENSOR("b", "BF16", "2,2,3", 0, 24) "}", 24, &size);
+    file[size - 24 + 2 * 7] = '\xc0';
+    file[size - 24 + 2 * 7 + 1] = '\x7f';
+    ck_assert_int_eq(moe_weights_open(&weights, model_dir, &err), MOE_OK);
+    ck_assert_int_eq(moe_weights_check_finite(weights, &err), MOE_OK);
+    moe_weights_close(weights);
+    model_write("s2.safetensors", file, size);
+    free(file);
+    ck_assert_int_eq(moe_weights_open(&weights, model_dir, &err), MOE_OK);
+    ck_assert_int_eq(moe_weights_check_finite(weights, &err), MOE_ERR_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "/s2.safetensors': weight 7 of tensor 'b' is NaN"));
+    moe_weights_close(weights);
+    model_dir_empty();
+}
+END_TEST
+
 START_TEST(hashes)
 {
     /* The same tensors in one file and in two, in another order, with other gaps. */
@@ -252,6 +276,7 @@ int main(void)
     tcase_add_test(tcase, lying_index);
     tcase_add_test(tcase, index_alone);
     tcase_add_test(tcase, shapes);
+    tcase_add_test(tcase, weights_that_are_no_numbers);
     tcase_add_test(tcase, hashes);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
