@@ -134,7 +134,8 @@ done
 run=("$moelab" run --model tiny-mixtral -p x -n 1 --device host)
 expect 2 "; --geometry takes another than that of strategy 'vllm-offload'" "${run[@]}" \
     --strategy vllm-offload
-expect 2 "indexes 32 exceeds the 8 layers of the model" "${run[@]}" --strategy collab --geometry 32x2
+expect 2 "indexes 32 exceeds the 8 layers of the model" "${run[@]}" --strategy collab \
+    --geometry 32x2
 
 # More threads than cores are told of wherever they are simulated.
 small="synth:uniform:layers=32,experts=8,top_k=2,tokens=8,model=mixtral-8x7b"

@@ -16,8 +16,8 @@ cell() {
 expect 0 "no GPU, 8 cores, memory 76 GB/s" "$moelab" list platforms
 expect 0 "gpu_ms_per_token                 0" "$moelab" sim "$t" --platform $platform \
     --strategy cpu-only --threads 8 --gap
-expect 2 "strategy 'collab' needs a GPU (it has slots), and platform 'laptop-no-gpu' has none: take \
-cpu-only" "$moelab" sim "$t" --platform $platform --threads 8
+expect 2 "strategy 'collab' needs a GPU (it has slots), and platform 'laptop-no-gpu' has none: \
+take cpu-only" "$moelab" sim "$t" --platform $platform --threads 8
 one_line "$moelab" sim "$t" --platform $platform --strategy on-demand --threads 8
 expect 2 "it computes missed experts there" "$moelab" sim "$t" --platform $platform \
     --strategy on-demand
@@ -72,8 +72,8 @@ expect 0 "2 of 3 points could not run" "$moelab" sweep "$folder/league.yaml" --n
     -o "$folder/league.tsv"
 
 # Calibrated as a machine without one.
-expect 0 "expert_ffn" "$moelab" calibrate --no-gpu --quick --shape tiny-mixtral --power-seconds 0.05 \
-    --device host:memory_bytes=64MiB -o "$folder/here.yaml"
+expect 0 "expert_ffn" "$moelab" calibrate --no-gpu --quick --shape tiny-mixtral \
+    --power-seconds 0.05 --device host:memory_bytes=64MiB -o "$folder/here.yaml"
 expect 0 "gpu: none" cat "$folder/here.yaml"
 expect 0 "cpu-only" "$moelab" sim "$t" --platform "$folder/here.yaml" --strategy cpu-only
 finish
