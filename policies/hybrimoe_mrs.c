@@ -36,6 +36,7 @@ struct state {
     bool avx2;                       /* the processor has it */
     uint32_t first_layer, end_layer; /* those of residents, ever */
     uint32_t changed;                /* the layer that last became UNKNOWN */
+    float *threshold;                /* [n_layers] of the last token, as a key + OCTAVE ln */
     float *mean;                     /* [n_layers][row] S */
     uint32_t *turn;       /* [n_layers][row] of residents: the highest goes; of others 0 */
     moe_slot *slot_of;    /* [n_layers][row] of residents */
@@ -83,7 +84,7 @@ static size_t state_size(const struct moe_policy_env *env)
 {
     size_t row = moe_blocks_round(env->n_experts), n_layers = moe_blocks_round(env->n_layers);
     return sizeof(struct state) + env->n_slots * (sizeof(struct slot) + sizeof(moe_slot)) +
-           4 * (3 * n_layers * row + 2 * n_layers + 2 * row);
+           4 * (3 * n_layers * row + 3 * n_layers + 2 * row);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -104,44 +105,50 @@ static void init(void *state, const struct moe_policy_env *env)
     st->slot_of = (moe_slot *)(st->turn + n);
     st->first = (uint32_t *)(st->slot_of + n);
     st->first_slot = (moe_slot *)(st->first + n_layers);
-    st->weight = (float *)(st->first_slot + n_layers);
+    st->threshold = (float *)(st->first_slot + n_layers);
+    st->weight = st->threshold + n_layers;
     st->key = (int32_t *)(st->weight + st->row);
     st->hidden = (moe_slot *)(st->key + st->row);
 }
 
 MOE_LOOP void take_scores_inline(const struct state *st, uint32_t row, const float *score,
-                                 size_t at)
+                                 uint32_t layer)
 {
+    size_t at = (size_t)layer * st->row;
     float *restrict weight = st->weight, *restrict mean = st->mean + at;
     uint32_t *restrict turn = st->turn + at;
     int32_t *restrict key = st->key;
-    float rest = 1 - st->alpha, gain = st->alpha;
+    float rest = 1 - st->alpha, gain = st->alpha, shift = 0;
     for (uint32_t e = row - MOE_KEY_BLOCK; e < row; e++)
         weight[e] = -INFINITY;
     for (uint32_t e = 0; e < st->n_experts; e++)
         weight[e] = score[e] + 0.0f; /* no -0 */
-    if (st->scores == LOGITS)
-        gain /= moe_exp_all(weight, row);
+    if (st->scores == LOGITS) {
+        float most = moe_floats_highest(weight, row);
+        gain /= moe_exp_all(weight, row, most);
+        shift = most * (MOE_KEY_OCTAVE * 1.442695f);
+    }
     moe_keys_find(weight, row, key);
-    int32_t least = moe_keys_cut(key, row, st->p);
+    float guess = st->threshold[layer] - shift;
+    int32_t least =
+        moe_keys_cut(key, row, st->p, guess > 0 && guess < 0x1p31f ? (int64_t)guess : 0);
+    st->threshold[layer] = (float)least + shift;
     for (uint32_t e = 0; e < row; e += MOE_KEY_BLOCK) {
         moe_ints counts = *(moe_ints *)(key + e) >= least;
         *(moe_floats *)(mean + e) *= rest;
         *(moe_floats *)(mean + e) += gain * (moe_floats)(*(moe_ints *)(weight + e) & counts);
+        moe_turns_find(mean + e, turn + e);
     }
-    const moe_float_bits *bits = (const moe_float_bits *)mean;
-    for (uint32_t e = 0; e < row; e++)
-        turn[e] = turn[e] ? moe_turn(bits[e]) : 0;
 }
 
-static void take_scores_plain(const struct state *st, const float *score, size_t at)
+static void take_scores_plain(const struct state *st, const float *score, uint32_t layer)
 {
-    take_scores_inline(st, st->row, score, at);
+    take_scores_inline(st, st->row, score, layer);
 }
 
-AVX2 static void take_scores_avx2(const struct state *st, const float *score, size_t at)
+AVX2 static void take_scores_avx2(const struct state *st, const float *score, uint32_t layer)
 {
-    take_scores_inline(st, st->row / MOE_KEY_BLOCK * MOE_KEY_BLOCK, score, at);
+    take_scores_inline(st, st->row / MOE_KEY_BLOCK * MOE_KEY_BLOCK, score, layer);
 }
 
 static void forget(struct state *st, uint32_t layer)
@@ -155,8 +162,7 @@ static void on_route(void *state, const struct moe_route *route)
     struct state *st = state;
     if (!route->score)
         return;
-    size_t at = (size_t)route->layer * st->row;
-    (st->avx2 ? take_scores_avx2 : take_scores_plain)(st, route->score, at);
+    (st->avx2 ? take_scores_avx2 : take_scores_plain)(st, route->score, route->layer);
     if (st->first[route->layer] > 0)
         forget(st, route->layer);
 }

@@ -5,18 +5,25 @@
 #define MOELAB_POLICIES_SCORE_LOOPS_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #define MOE_LOOP static inline __attribute__((always_inline))
 
-enum { MOE_KEY_BLOCK = 8 };
+enum {
+    MOE_KEY_BLOCK = 8,
+    MOE_KEY_OCTAVE = 1 << 23,          /* between the keys of x and 2 x */
+    MOE_KEY_NEAR = MOE_KEY_OCTAVE / 8, /* fewer instructions than / 4 and / 16; all are exact */
+    MOE_KEY_TRIES = 4,
+};
 
 /* The bits of floats in arrays, as compilers take whole vectors of them. */
 typedef int32_t __attribute__((may_alias)) moe_float_bits;
 
 /* A block as one vector, or as two where the processor has none of 8. */
 typedef int32_t __attribute__((vector_size(32), aligned(4), may_alias)) moe_ints;
+typedef uint32_t __attribute__((vector_size(32), aligned(4), may_alias)) moe_uints;
 typedef float __attribute__((vector_size(32), aligned(4), may_alias)) moe_floats;
 
 static inline uint32_t moe_blocks_round(uint32_t n)
@@ -48,6 +55,16 @@ MOE_LOOP uint32_t moe_turn(int32_t bits)
     return turn > 0 ? turn : 1;
 }
 
+/* Likewise of a block; what is 0 stays. */
+MOE_LOOP void moe_turns_find(const float *block, uint32_t *turn)
+{
+    moe_ints bits = *(const moe_ints *)block, is_none = *(moe_ints *)turn == 0;
+    moe_uints t = (moe_uints)(bits ^ (~(bits >> 31) & INT32_MAX));
+    t += (moe_uints)(t == UINT32_MAX);
+    t -= (moe_uints)(t == 0);
+    *(moe_uints *)turn = t & ~(moe_uints)is_none;
+}
+
 MOE_LOOP uint32_t moe_turns_highest(const uint32_t *turn, uint32_t n)
 {
     uint32_t most = 0;
@@ -56,20 +73,16 @@ MOE_LOOP uint32_t moe_turns_highest(const uint32_t *turn, uint32_t n)
     return most;
 }
 
-MOE_LOOP int32_t moe_keys_highest(const int32_t *key, uint32_t n)
+/* Of the floats the highest, in the order of their keys. */
+MOE_LOOP float moe_floats_highest(const float *x, uint32_t n)
 {
+    const moe_float_bits *bits = (const moe_float_bits *)x;
     int32_t most = INT32_MIN;
-    for (uint32_t i = 0; i < n; i++)
-        most = key[i] > most ? key[i] : most;
-    return most;
-}
-
-MOE_LOOP int32_t moe_keys_lowest(const int32_t *key, uint32_t n)
-{
-    int32_t least = INT32_MAX;
-    for (uint32_t i = 0; i < n; i++)
-        least = key[i] < least ? key[i] : least;
-    return least;
+    for (uint32_t i = 0; i < n; i++) {
+        int32_t key = bits[i] ^ (bits[i] >> 31 & INT32_MAX);
+        most = key > most ? key : most;
+    }
+    return moe_key_float(most);
 }
 
 /* exp(x) of a block, x <= 0, to the last place: 2^n exp(r) with |r| <= ln 2 / 2, ln 2 in two parts
@@ -92,17 +105,10 @@ MOE_LOOP void moe_exp_block(float *block)
     *(moe_floats *)block = power * scale * rest; /* rounded once: the first product is exact */
 }
 
-/* x[i] becomes exp(x[i] - the highest); n: whole blocks. Returns the sum: of every 8th, and these
- * in one order. */
-MOE_LOOP float moe_exp_all(float *x, uint32_t n)
+/* x[i] becomes exp(x[i] - most); n: whole blocks. Returns the sum: of every 8th, and these in one
+ * order. */
+MOE_LOOP float moe_exp_all(float *x, uint32_t n, float most)
 {
-    const moe_float_bits *bits = (const moe_float_bits *)x;
-    int32_t most_key = INT32_MIN;
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t key = bits[i] ^ (bits[i] >> 31 & INT32_MAX);
-        most_key = key > most_key ? key : most_key;
-    }
-    float most = moe_key_float(most_key);
     moe_floats lane = {0};
     for (uint32_t first = 0; first < n; first += MOE_KEY_BLOCK) {
         *(moe_floats *)(x + first) -= most;
@@ -136,29 +142,45 @@ MOE_LOOP void moe_keys_leave_out(int32_t *key, uint32_t n, uint32_t p, int32_t t
         }
 }
 
-/* A number that p keys, 0 < p <= n, are not below: the others of those at it are made lower. Three
- * numbers are tried at a time. */
-MOE_LOOP int32_t moe_keys_cut(int32_t *key, uint32_t n, uint32_t p)
+MOE_LOOP int32_t moe_clamp(int64_t x, int64_t low, int64_t high)
+{
+    return (int32_t)(x < low ? low : x > high ? high : x);
+}
+
+/* A number that p keys, 0 < p <= n, are not below: the others of those at it are made lower. Any
+ * that so many keys are not below does, so that the search may begin at a guess. Three numbers are
+ * tried at a time: beside the guess, where the number should lie if keys were spread evenly, and
+ * when that has failed for some time the quarters. */
+MOE_LOOP int32_t moe_keys_cut(int32_t *key, uint32_t n, uint32_t p, int64_t guess)
 {
     if (n == MOE_KEY_BLOCK) {
         moe_keys_cut_block(key, p);
         return 0;
     }
-    int64_t low = moe_keys_lowest(key, n), high = moe_keys_highest(key, n); /* it is one of these */
-    while (low < high) {
-        int64_t quarter = (high - low) / 4;
-        int32_t a = (int32_t)(low + quarter), b = (int32_t)(low + 2 * quarter);
-        int32_t c = (int32_t)(low + 3 * quarter);
+    int64_t low = INT32_MIN, high = INT32_MAX, step = MOE_KEY_NEAR; /* it is one of these */
+    uint32_t n_low = n, n_high = 0;                                 /* at least low, above high */
+    for (int tries = 0; low < high; tries++) {
+        int32_t b = moe_clamp(guess, low, high - 1);
+        int32_t a = moe_clamp(guess - step, low, b), c = moe_clamp(guess + step, b, high - 1);
         uint32_t n_a = 0, n_b = 0, n_c = 0; /* above */
         for (uint32_t i = 0; i < n; i++) {
             n_a += key[i] > a;
             n_b += key[i] > b;
             n_c += key[i] > c;
         }
-        low = n_a < p ? low : 1 + (int64_t)(n_c >= p ? c : n_b >= p ? b : a);
-        high = n_a < p ? a : n_b < p ? b : n_c < p ? c : high;
-        if (n_a == p || n_b == p || n_c == p)
+        if (n_a >= p) {
+            n_low = n_c >= p ? n_c : n_b >= p ? n_b : n_a;
+            low = 1 + (int64_t)(n_c >= p ? c : n_b >= p ? b : a);
+        }
+        if (n_c < p) {
+            n_high = n_a < p ? n_a : n_b < p ? n_b : n_c;
+            high = n_a < p ? a : n_b < p ? b : c;
+        }
+        if (n_low == p)
             return (int32_t)low;
+        bool spread = tries < MOE_KEY_TRIES && n_high < n_low; /* the latter always is */
+        step = spread ? (high - low) / (n_low - n_high) : (high - low) / 4;
+        guess = spread ? high - (p - n_high) * step : low + 2 * step;
     }
     moe_keys_leave_out(key, n, p, (int32_t)low);
     return (int32_t)low;
