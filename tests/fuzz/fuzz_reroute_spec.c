@@ -1,5 +1,6 @@
 /* Reroute rules with parameters; what parses changes some events of any scores, which keep their
- * number of experts, have none twice, and weights that are numbers where the scores are. */
+ * number of experts, have none twice, and weights that are numbers where the scores are; what is
+ * begun early is missing, and none of it twice. */
 #include "policies/rerouter.h"
 
 #include <math.h>
@@ -25,6 +26,18 @@ static void check(const struct moe_layer_routes *routes, bool moved)
             abort();
 }
 
+static void check_early(struct moe_rerouter *rerouter, const struct moe_cache *cache,
+                        uint32_t layer)
+{
+    moe_expert early[K];
+    const uint32_t n = moe_rerouter_early(rerouter, cache, layer, early);
+    if (n > K || (n == K && early[0] == early[1]))
+        abort();
+    for (uint32_t i = 0; i < n; i++)
+        if (early[i] >= EXPERTS || moe_cache_find(cache, layer * EXPERTS + early[i]) != MOE_NO_SLOT)
+            abort();
+}
+
 static void run(struct moe_rerouter *rerouter, struct moe_cache *cache, const uint8_t *data,
                 size_t size)
 {
@@ -44,6 +57,8 @@ static void run(struct moe_rerouter *rerouter, struct moe_cache *cache, const ui
                                           .score = rows[t & 1],
                                           .lookahead = rows[~t & 1]};
         check(&routes, moe_rerouter_event(rerouter, cache, &routes));
+        if (routes.layer + 1 < LAYERS)
+            check_early(rerouter, cache, routes.layer + 1);
         moe_slot slot = moe_cache_reserve_key(cache, t % (LAYERS * EXPERTS), NULL);
         if (slot != MOE_NO_SLOT)
             moe_cache_ready(cache, slot);
