@@ -38,7 +38,7 @@ static enum moe_status resolve_geometry(struct moe_geometry *out, const struct m
     enum moe_status s = moe_geometry_parse(spec->strategy->geometry, n_layers,
                                            (uint32_t)spec->model->n_experts, bytes, out, err);
     free(bytes);
-    return s;
+    return s == MOE_ERR_USAGE ? moe_fail_prefix(err, "strategy '%s'", spec->strategy->name) : s;
 }
 
 /* Slots, or experts that are computed on the GPU without one. */

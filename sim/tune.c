@@ -523,11 +523,12 @@ enum moe_status moe_tune(const struct moe_tune_options *options, struct moe_tune
     result.simulations = t.search.simulations + t.n_judged;
     result.tokens = t.search.tokens + t.n_judged * t.units.n_tokens;
     release(&t);
-    if (s)
-        moe_tune_release(&result);
-    else
+    if (!s) {
         *out = result;
-    return s;
+        return MOE_OK;
+    }
+    moe_tune_release(&result);
+    return s == MOE_ERR_INTERRUPTED ? moe_fail(err, s, "interrupted: the search is not kept") : s;
 }
 
 void moe_tune_release(struct moe_tune_result *result)

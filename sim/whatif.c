@@ -315,6 +315,9 @@ static enum moe_status run_tasks(struct runner *r, struct moe_err *err)
     }
     moe_progress_end(&progress);
     r->w->simulations = r->n;
+    if (fatal.status == MOE_ERR_INTERRUPTED)
+        return moe_fail(err, fatal.status, "interrupted: %zu simulations were begun, none is kept",
+                        (size_t)done);
     if (fatal.status)
         *err = fatal;
     return fatal.status;

@@ -377,13 +377,15 @@ enum moe_status moe_reader_rewind(struct moe_reader *reader, struct moe_err *err
 
 /* All rows of one column, in slices so that the narrow ids need no second whole array. */
 static enum moe_status load_column(struct moe_reader *r, int i, const struct moe_tokens *to,
-                                   uint64_t slice, uint8_t *narrow, struct moe_err *err)
+                                   uint64_t slice, uint8_t *narrow, struct moe_progress *progress,
+                                   struct moe_err *err)
 {
     enum moe_status status = MOE_OK;
     for (uint64_t t = 0; !status && t < r->n_tokens; t += slice) {
         uint64_t n = r->n_tokens - t < slice ? r->n_tokens - t : slice;
         status = moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted")
                                    : read_column(r, i, t, n, to, t, narrow, err);
+        moe_progress_update(progress, ((uint64_t)i * r->n_tokens + t) / MOE_H5_COLUMNS);
     }
     return status;
 }
@@ -396,10 +398,13 @@ static enum moe_status load_tokens(struct moe_reader *r, unsigned parts, struct 
     uint8_t *narrow = malloc((slice ? slice : 1) * r->info.n_layers * r->info.top_k);
     if (!narrow)
         return moe_fail_memory(err, "expert ids");
+    struct moe_progress progress;
+    moe_progress_begin(&progress, "loading", "tokens", r->n_tokens);
     enum moe_status status = walk(r, &start, r->n_tokens, x->sequence, err);
     for (int i = 0; !status && i < MOE_H5_COLUMNS; i++)
         if ((moe_h5_columns[i].part & parts) == moe_h5_columns[i].part)
-            status = load_column(r, i, x, slice, narrow, err);
+            status = load_column(r, i, x, slice, narrow, &progress, err);
+    moe_progress_end(&progress);
     free(narrow);
     if (status)
         return status;

@@ -355,7 +355,9 @@ static enum moe_status compute_layers(const struct moe_trace *trace, bool distan
                                       struct moe_reuse *r, struct moe_err *err)
 {
     struct scan s;
+    struct moe_progress progress;
     enum moe_status status = scan_init(&s, trace, err);
+    moe_progress_begin(&progress, "counting", "layers", r->n_layers);
     for (uint32_t l = 0; !status && l < r->n_layers; l++) {
         status = moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted")
                                    : layer_init(&r->layer[l], r->n_experts, err);
@@ -369,7 +371,9 @@ static enum moe_status compute_layers(const struct moe_trace *trace, bool distan
             continue;
         lru_pass(&s, &r->layer[l]);
         working_set_pass(&s, &r->layer[l]);
+        moe_progress_update(&progress, l + 1);
     }
+    moe_progress_end(&progress);
     scan_release(&s);
     return status;
 }

@@ -42,7 +42,8 @@ START_TEST(exponentials_are_summed_in_eight_lanes)
             x[i] = given[i] = i < n ? (float)(30 * moe_rng_unit(&rng) - 20) : -INFINITY;
             most = given[i] > most ? given[i] : most;
         }
-        float sum = moe_exp_all(x, n_room);
+        ck_assert(moe_floats_highest(x, n_room) == most);
+        float sum = moe_exp_all(x, n_room, most);
         for (uint32_t i = 0; i < n; i++) {
             block[0] = given[i] - most;
             moe_exp_block(block);
@@ -55,7 +56,7 @@ START_TEST(exponentials_are_summed_in_eight_lanes)
 }
 END_TEST
 
-/* Few different keys, and any. */
+/* Few different keys, and any; wherever the search begins. */
 START_TEST(cut_leaves_the_p_highest_the_lower_of_equals)
 {
     int32_t key[ROOM], given[ROOM];
@@ -67,7 +68,8 @@ START_TEST(cut_leaves_the_p_highest_the_lower_of_equals)
         for (uint32_t k = 0; k < n; k++)
             key[k] = given[k] =
                 i % 3 ? (int32_t)(uint32_t)moe_rng_next(&rng) : (int32_t)moe_rng_below(&rng, 5) - 2;
-        int32_t threshold = moe_keys_cut(key, n, p);
+        const int64_t guesses[] = {0, (int64_t)3 * INT32_MIN, (int64_t)3 * INT32_MAX, given[p - 1]};
+        int32_t threshold = moe_keys_cut(key, n, p, guesses[moe_rng_below(&rng, 4)]);
         for (uint32_t k = 0; k < n; k++) {
             uint32_t n_before = 0;
             for (uint32_t j = 0; j < n; j++)
@@ -89,6 +91,18 @@ START_TEST(turns_fall_as_floats_rise)
 }
 END_TEST
 
+START_TEST(turns_of_a_block_are_those_of_each)
+{
+    const float block[MOE_KEY_BLOCK] = {-INFINITY, -1, -0.0f, 0, 1e-45f, 1, INFINITY, 3};
+    uint32_t turn[MOE_KEY_BLOCK] = {1, 1, 1, 0, 1, 1, 1, 1};
+    int32_t bits[MOE_KEY_BLOCK];
+    memcpy(bits, block, sizeof bits);
+    moe_turns_find(block, turn);
+    for (int i = 0; i < MOE_KEY_BLOCK; i++)
+        ck_assert_uint_eq(turn[i], i == 3 ? 0 : moe_turn(bits[i])); /* what is 0 stays */
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("score_loops");
@@ -96,6 +110,7 @@ int main(void)
     tcase_add_test(tc, exponentials_are_summed_in_eight_lanes);
     tcase_add_test(tc, cut_leaves_the_p_highest_the_lower_of_equals);
     tcase_add_test(tc, turns_fall_as_floats_rise);
+    tcase_add_test(tc, turns_of_a_block_are_those_of_each);
     Suite *suite = suite_create("score_loops");
     suite_add_tcase(suite, tc);
     return run_suite(suite);
