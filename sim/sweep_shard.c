@@ -65,7 +65,7 @@ static enum moe_status again(struct moe_err *err)
 {
     char why[sizeof err->text];
     snprintf(why, sizeof why, "%s", err->text);
-    return moe_fail(err, MOE_ERR_INPUT, "%.400s: run its shard again", why);
+    return moe_fail(err, MOE_ERR_INPUT, "%.400s (or run its shard again)", why);
 }
 
 /* Do the file's bytes fit its checksum? */

@@ -172,7 +172,7 @@ START_TEST(costs_of_a_plan)
                  .state_down_us = 3,
                  .state_up_us = 4},
         .cpu = {.cores = 4, .gflops_per_core = 10, .n_points = 1, .point = {{4, 600000, 0.03}}},
-        .gpu = {.read_gb_per_s = 100, .tflops = 1, .expert_launch_us = 1}};
+        .gpu = {.memory_bytes = 1 << 30, .read_gb_per_s = 100, .tflops = 1, .expert_launch_us = 1}};
     static const uint32_t tokens[] = {3, 8, 1};
     static uint8_t access[] = {MOE_MISS, MOE_MISS, MOE_HIT_IN_FLIGHT};
     struct moe_plan plan = {.route = {.n = 3, .access = access}, .tokens = tokens};
