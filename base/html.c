@@ -2,14 +2,15 @@
 
 #include "base/utf8.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /* Length of the character at text, 0 where it is none or must not be shown. */
 static size_t char_length(const char *text, size_t left)
 {
     int n = moe_utf8_char(text, left);
-    int control =
-        n == 1 && ((*text >= 0 && *text < ' ' && !strchr("\t\n", *text)) || *text == 0x7f);
+    const unsigned char c = (unsigned char)*text;
+    bool control = n == 1 && ((c < ' ' && !strchr("\t\n", c)) || c == 0x7f);
     return n > 0 && !control ? (size_t)n : 0;
 }
 

@@ -440,7 +440,7 @@ static enum moe_status check_text(const struct cleaner *c, struct moe_err *err)
 {
     size_t n = moe_utf8_prefix(c->next, (size_t)(c->end - c->next));
     for (const char *at = c->next; at < c->next + n; at++)
-        if ((*at >= 0 && *at < ' ' && !strchr("\t\r\n", *at)) || !*at)
+        if (((unsigned char)*at < ' ' && !strchr("\t\r\n", *at)) || !*at)
             return fail(c, at, err, "control character 0x%02x", (unsigned)*at);
     if (c->next + n < c->end)
         return fail(c, c->next + n, err, "not UTF-8");

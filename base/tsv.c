@@ -59,7 +59,7 @@ static enum moe_status next_line(struct reader *r, char **line, struct moe_err *
     if (moe_utf8_prefix(r->next, n) < n)
         return fail(r, err, "byte %zu is not UTF-8", moe_utf8_prefix(r->next, n) + 1);
     for (size_t i = 0; i < n; i++)
-        if ((r->next[i] >= 0 && r->next[i] < ' ' && r->next[i] != '\t') || r->next[i] == 0x7f)
+        if (((unsigned char)r->next[i] < ' ' && r->next[i] != '\t') || r->next[i] == 0x7f)
             return fail(r, err, "byte %zu is a control character (0x%02x)", i + 1,
                         (unsigned)r->next[i]);
     *end = 0;

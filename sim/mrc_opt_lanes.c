@@ -120,35 +120,21 @@ AVX512 void moe_opt_lanes_event(struct moe_opt_lanes *st, const uint32_t *now,
 
 bool moe_opt_lanes_pay(uint32_t n_layers, uint32_t n_keys)
 {
-    return n_layers > LANES * n_keys; /* without vectors: never */
+    (void)n_layers;
+    (void)n_keys;
+    return false;
 }
 
-static void sweep(struct moe_opt_lanes *st, uint32_t lane, uint32_t comer)
-{
-    for (size_t at = lane; comer != MOE_NEVER && at < (size_t)st->n_keys * LANES; at += LANES) {
-        uint32_t here = st->next_use[at];
-        st->next_use[at] = here < comer ? here : comer;
-        comer = here < comer ? comer : here;
-    }
-}
-
+/* Never called, as it does not pay. */
 void moe_opt_lanes_event(struct moe_opt_lanes *st, const uint32_t *now, const uint32_t *next_use,
                          uint32_t n, uint32_t *uses, struct moe_opt_found *found)
 {
-    *found = (struct moe_opt_found){0};
-    for (uint32_t lane = 0; lane < LANES; lane++) {
-        for (uint32_t p = 0; p < st->n_keys; p++) {
-            size_t at = (size_t)p * LANES + lane;
-            if (st->next_use[at] != now[lane])
-                continue;
-            st->next_use[at] = MOE_NEVER;
-            uses[at]++;
-            found->first[lane] = found->n[lane]++ ? found->first[lane] : p + 1;
-            found->last[lane] = p + 1;
-        }
-        for (uint32_t i = 0; i < n; i++)
-            sweep(st, lane, next_use[(size_t)i * LANES + lane]);
-    }
+    (void)st;
+    (void)now;
+    (void)next_use;
+    (void)n;
+    (void)uses;
+    (void)found;
 }
 
 #endif
