@@ -89,11 +89,17 @@ static moe_expert best_outsider(const struct moe_rerouter *r, const float *logit
     return best;
 }
 
+/* Not fmax, on a loop of which gcc 12 for aarch64 ends with an internal error. */
+static double higher(double a, double b)
+{
+    return b > a ? b : a;
+}
+
 static double mass_of(const float *logit, uint32_t n_experts, const moe_expert *expert, uint32_t n)
 {
     double top = logit[0], all = 0, mine = 0;
     for (uint32_t e = 1; e < n_experts; e++)
-        top = fmax(top, logit[e]);
+        top = higher(top, logit[e]);
     for (uint32_t e = 0; e < n_experts; e++)
         all += exp(logit[e] - top);
     for (uint32_t i = 0; i < n; i++)
@@ -107,7 +113,7 @@ static void share(const float *logit, const moe_expert *expert, uint32_t n, doub
 {
     double all = 0, top = logit[expert[0]];
     for (uint32_t i = 1; i < n; i++)
-        top = fmax(top, logit[expert[i]]);
+        top = higher(top, logit[expert[i]]);
     for (uint32_t i = 0; i < n; i++)
         all += exp(logit[expert[i]] - top);
     for (uint32_t i = 0; i < n; i++)
