@@ -152,7 +152,7 @@ START_TEST(slow_dram_by_hand)
     p.dram.read_gb_per_s = 15;
     const struct moe_result r = simulated(&p, NULL);
     ck_assert_uint_eq(r.decode_ns, 2 * (2734 + 80000) + 13334);
-    ck_assert_double_eq_tol(r.bound_ms * 1e6, (4 * 600000 + 2 * 41000 + 200000) / 15, 1e-6);
+    ck_assert_double_eq_tol(r.bound_ms * 1e6, (4 * 600000 + 2 * 41000 + 200000) / 15.0, 1e-6);
     ck_assert_double_eq_tol(r.schedule_bound_ms * 1e6, 178800, 1e-6);
 }
 END_TEST
