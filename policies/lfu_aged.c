@@ -111,7 +111,9 @@ const struct moe_policy_ops moe_policy_lfu_aged = {
     .source = "Arlitt et al., HP Labs HPL-98-173, 1999 (dynamic); Robinson, Devarakonda, "
               "SIGMETRICS 1990 (halve)",
     .notes = "Ageing names two rules, both here: `dynamic` is LFU-DA, `halve` counts within a "
-             "bounded sum.",
+             "bounded sum. In `dynamic` a use is ranked with the pool's age as it is then, so that "
+             "a hit takes up all ageing since the slot's last use. In `halve` counts are rounded "
+             "up: none falls to 0.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,
