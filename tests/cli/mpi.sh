@@ -103,13 +103,15 @@ sealed "$folder/other.tsv"
 refused "are not the points of that sweep" "${s[0]}" "$folder/other.tsv" "${s[2]}"
 one_line "$moelab" sweep merge "${s[@]}"
 
-# The Slurm script, with an sbatch that runs jobs at once, save the part in $BROKEN.
+# The Slurm script, with an sbatch that runs jobs at once, save the part in $BROKEN, and what waits
+# for its success.
 mkdir "$folder/bin"
 cat >"$folder/bin/sbatch" <<'SBATCH'
 #!/usr/bin/env bash
 first=1 last=1 job=()
 for word in "$@"; do
     case $word in
+    --dependency=afterok:*) [[ -z ${BROKEN:-} ]] || exit 0 ;;
     --array=*) first=${word#--array=} last=${first#*-} first=${first%-*} ;;
     --*) ;;
     *) job+=("$word") ;;
