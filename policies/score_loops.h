@@ -15,7 +15,7 @@ enum {
     MOE_KEY_BLOCK = 8,
     MOE_KEY_OCTAVE = 1 << 23,          /* between the keys of x and 2 x */
     MOE_KEY_NEAR = MOE_KEY_OCTAVE / 8, /* fewer instructions than / 4 and / 16; all are exact */
-    MOE_KEY_TRIES = 4, /* before the quarters: a guess; any number is exact */
+    MOE_KEY_TRIES = 4,                 /* before the quarters: a guess; any number is exact */
 };
 
 /* The bits of floats in arrays, as compilers take whole vectors of them. */
