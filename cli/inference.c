@@ -21,6 +21,8 @@ static enum moe_status find_folder(const char *name, char *buf, size_t size, str
                         "option '--model' is required: a model's folder, or tiny-mixtral");
     if (is_folder(name)) {
         snprintf(buf, size, "%s", name);
+        for (size_t n = strlen(buf); n > 1 && buf[n - 1] == '/';)
+            buf[--n] = 0; /* files in it are named with a slash of their own */
         return MOE_OK;
     }
     if (strchr(name, '/'))

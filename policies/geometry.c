@@ -17,7 +17,7 @@ const struct moe_geometry_form moe_geometry_forms[] = {
     {"per-layer:A,B,...", "ways of layer 0, 1, ...; layers after the list have none"},
     {"ncmoe:N", "as llama.cpp `-ncmoe N`: layers 0 to N - 1 have none, every expert of the layers "
                 "after them has a slot"},
-    {"none", "no cache"},
+    {"none", "no cache (forms of slots refuse to have none, but `ncmoe` of all layers is this)"},
     {"all", "every expert has a slot"},
     {NULL, NULL},
 };
@@ -157,7 +157,7 @@ static enum moe_status parse_global_bytes(const char *text, struct moe_geometry 
     struct sizes sizes = measure(g);
     if (sizes.max == 0)
         return moe_fail(err, MOE_ERR_USAGE, "no layer has an expert with a size");
-    if (bytes < sizes.max)
+    if (bytes && bytes < sizes.max)
         return moe_fail(err, MOE_ERR_USAGE,
                         "%" PRIu64 " bytes are less than one expert of %" PRIu64 " bytes", bytes,
                         sizes.max);
@@ -221,21 +221,29 @@ static enum moe_status parse_all(const char *text, struct moe_geometry *g, struc
 
 static const struct {
     const char *word;
-    bool whole; /* the word is the whole text, not its beginning */
+    bool whole;       /* the word is the whole text, not its beginning */
+    bool may_be_none; /* no slots are as good as any number */
     enum moe_status (*parse)(const char *rest, struct moe_geometry *g, struct moe_err *err);
 } forms[] = {
-    {"none", true, parse_none},       {"all", true, parse_all},
-    {"global:", false, parse_global}, {"per-layer:", false, parse_per_layer},
-    {"ncmoe:", false, parse_ncmoe},   {"", false, parse_grid}, /* whatever is left: NxM */
+    {"none", true, true, parse_none},
+    {"all", true, true, parse_all}, /* of a model without experts */
+    {"global:", false, false, parse_global},
+    {"per-layer:", false, false, parse_per_layer},
+    {"ncmoe:", false, true, parse_ncmoe},
+    {"", false, false, parse_grid}, /* whatever is left: NxM */
 };
 
+/* No slots by a slip would be a table of zeros. */
 static enum moe_status parse_form(const char *text, struct moe_geometry *g, struct moe_err *err)
 {
     size_t i = 0;
     while (forms[i].whole ? strcmp(text, forms[i].word) != 0
                           : strncmp(text, forms[i].word, strlen(forms[i].word)) != 0)
         i++;
-    return forms[i].parse(text + strlen(forms[i].word), g, err);
+    enum moe_status s = forms[i].parse(text + strlen(forms[i].word), g, err);
+    if (!s && g->n_slots == 0 && !forms[i].may_be_none)
+        return moe_fail(err, MOE_ERR_USAGE, "no slots; 'none' says that there is no cache");
+    return s;
 }
 
 static enum moe_status alloc(struct moe_geometry *g, const uint64_t *expert_bytes,

@@ -40,7 +40,8 @@ extern const struct moe_geometry_form moe_geometry_forms[];
 
 /* Parses text for a model of L layers and E experts; expert_bytes [L] or NULL (then a geometry in
  * bytes is refused). Errors: MOE_ERR_USAGE naming value and limit: more indexes than layers, more
- * ways than experts, more slots than experts in the model, a pool too small for one expert.
+ * ways than experts, more slots than experts in the model, a pool too small for one expert, no
+ * slots where a number of them is asked for (0x2, 3x0, global:0, per-layer:0,0: that is `none`).
  * Release with moe_geometry_release. */
 enum moe_status moe_geometry_parse(const char *text, uint32_t n_layers, uint32_t n_experts,
                                    const uint64_t *expert_bytes, struct moe_geometry *out,

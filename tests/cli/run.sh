@@ -60,7 +60,7 @@ expect 1 "tokenizer.model" "$moelab" run --model "$folder/m" -p x
 copy && rm "$folder/m/model.safetensors"
 expect 1 "safetensors" "$moelab" run --model "$folder/m" -p x
 copy && rm "$folder/m/config.json"
-expect 1 "config.json" "$moelab" run --model "$folder/m" -p x
+expect 1 "'$folder/m/config.json'" "$moelab" run --model "$folder/m//" -p x
 copy && head -c 1000000 "$tiny/model.safetensors" >"$folder/m/model.safetensors"
 expect 1 "model.safetensors" "$moelab" run --model "$folder/m" -p x
 copy && sed -i 's/"MixtralForCausalLM"/"LlamaForCausalLM"/' "$folder/m/config.json"

@@ -1,6 +1,7 @@
 /* Computers without a GPU: their files, times worked out by hand, what is refused, and that every
  * command's library finds cpu-only. */
 #include "policies/platform_file.h"
+#include "sim/bound.h"
 #include "sim/gap.h"
 #include "sim/tune.h"
 #include "sim/whatif.h"
@@ -157,6 +158,19 @@ START_TEST(slow_dram_by_hand)
 }
 END_TEST
 
+/* A run so long that even what counts as never done (MOE_MAX_WORK_NS) would be done three times. */
+START_TEST(no_run_is_long_enough_for_a_gpu)
+{
+    const struct moe_model model = tiny_model(2, 4, 2);
+    const struct moe_platform p = without_gpu();
+    struct moe_costs c;
+    moe_costs_init(&c, &model, &p, 4);
+    const struct moe_bound_case bound = {.costs = &c, .dense_ns = 7, .uses = 1000000000};
+    ck_assert_uint_gt(bound.uses * c.cpu_expert_ns, 3 * MOE_MAX_WORK_NS);
+    ck_assert_uint_eq(moe_bound_ns(&bound), 7 + bound.uses * c.cpu_expert_ns);
+}
+END_TEST
+
 START_TEST(the_timeline_has_one_lane)
 {
     struct moe_platform p = without_gpu();
@@ -289,6 +303,7 @@ int main(void)
     tcase_add_test(tc, costs_by_hand);
     tcase_add_test(tc, cpu_only_by_hand);
     tcase_add_test(tc, slow_dram_by_hand);
+    tcase_add_test(tc, no_run_is_long_enough_for_a_gpu);
     tcase_add_test(tc, the_timeline_has_one_lane);
     tcase_add_test(tc, random_worlds_run_or_say_why);
     tcase_add_test(tc, tune_finds_cpu_only);
