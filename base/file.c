@@ -226,6 +226,14 @@ void moe_output_abandon(struct moe_output *out)
     release(out);
 }
 
+enum moe_status moe_output_end(struct moe_output *out, enum moe_status status, struct moe_err *err)
+{
+    if (!status)
+        return moe_output_commit(out, err);
+    moe_output_abandon(out);
+    return status;
+}
+
 enum moe_status moe_output_check(const char *path, struct moe_err *err)
 {
     struct moe_output out;

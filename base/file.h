@@ -26,11 +26,15 @@ struct moe_output {
     char *temporary; /* path + ".PID.part"; NULL for stdout */
 };
 
+/* Errors of all: MOE_ERR_IO, with the path and why; MOE_ERR_INTERRUPTED (a FIFO that nobody reads),
+ * MOE_ERR_MEMORY. Writes to stream need no check: commit sees what failed. */
 enum moe_status moe_output_create(struct moe_output *out, const char *path, struct moe_err *err);
 enum moe_status moe_output_commit(struct moe_output *out, struct moe_err *err);
+void moe_output_abandon(struct moe_output *out);
+/* Commits where the writer's status is MOE_OK, else abandons; returns the first failure of both. */
+enum moe_status moe_output_end(struct moe_output *out, enum moe_status status, struct moe_err *err);
 /* Could path be written? Asked before long work whose result goes there; leaves nothing. */
 enum moe_status moe_output_check(const char *path, struct moe_err *err);
-void moe_output_abandon(struct moe_output *out);
 
 /* Makes directory path and its parents (mode 0777 & ~umask); no error if it is there. */
 enum moe_status moe_make_directories(const char *path, struct moe_err *err);

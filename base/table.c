@@ -210,11 +210,6 @@ void moe_table_text(struct moe_table *table, const char *column, const char *val
         *cell = (struct cell){.kind = CELL_TEXT, .text = text};
 }
 
-size_t moe_table_rows(const struct moe_table *table)
-{
-    return table->n_rows;
-}
-
 const char *moe_format_f64(double value, char *buf, size_t size)
 {
     if (isnan(value)) {

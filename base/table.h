@@ -30,8 +30,6 @@ void moe_table_u64(struct moe_table *table, const char *column, uint64_t value);
 void moe_table_f64(struct moe_table *table, const char *column, double value);
 void moe_table_text(struct moe_table *table, const char *column, const char *value);
 
-size_t moe_table_rows(const struct moe_table *table);
-
 /* Out-of-memory while adding is remembered and reported here. */
 enum moe_status moe_table_write_tsv(const struct moe_table *table, FILE *out, struct moe_err *err);
 enum moe_status moe_table_write_json(const struct moe_table *table, FILE *out, struct moe_err *err);

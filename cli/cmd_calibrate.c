@@ -121,18 +121,6 @@ static enum moe_status describe(struct job *job, const struct cli_call *call, st
     return MOE_OK;
 }
 
-/* A folder that cannot be written to shows before a minute of measuring. */
-static enum moe_status try_output(const char *path, struct moe_err *err)
-{
-    struct moe_output out;
-    if (!*path || strcmp(path, "-") == 0)
-        return MOE_OK;
-    enum moe_status s = moe_output_create(&out, path, err);
-    if (!s)
-        moe_output_abandon(&out);
-    return s;
-}
-
 static enum moe_status measure(const struct options *o, struct job *job, struct moe_err *err)
 {
     enum { QUICK_REPEATS = 3 };
@@ -376,8 +364,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                      "write (or --check, to compare with one)");
     if (!s)
         s = describe(job, call, err);
-    if (!s)
-        s = try_output(o->output, err);
+    if (!s && *o->output) /* now, not after a minute of measuring */
+        s = moe_output_check(o->output, err);
     if (!s)
         s = open_shapes(o, job, err);
     if (!s)

@@ -42,11 +42,7 @@ static enum moe_status write_page(const struct report *r, const char *path, stru
     s = report_write(r, out.stream, err);
     long bytes = ftell(out.stream);
     bool told = out.temporary != NULL;
-    if (s) {
-        moe_output_abandon(&out);
-        return s;
-    }
-    s = moe_output_commit(&out, err);
+    s = moe_output_end(&out, s, err);
     if (!s && told && bytes > 0)
         tell(r, path, (uint64_t)bytes);
     return s;

@@ -152,11 +152,7 @@ static enum moe_status simulate(const struct options *o, const struct inputs *in
         return s;
     struct moe_decision_log log = {.stream = out.stream};
     input.decisions = &log;
-    s = simulate_and_draw(o, in, &input, result, err);
-    if (!s)
-        return moe_output_commit(&out, err);
-    moe_output_abandon(&out);
-    return s;
+    return moe_output_end(&out, simulate_and_draw(o, in, &input, result, err), err);
 }
 
 static enum moe_status add_prefetch_value(const struct options *o, const struct inputs *in,

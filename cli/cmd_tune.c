@@ -340,11 +340,7 @@ static enum moe_status write_table(const struct report *p, struct moe_err *err)
         s = cli_write_table(table, o->format, o->table, err);
     } else if (!(s = moe_output_create(&out, o->table, err))) {
         tell(p, out.stream);
-        s = moe_table_write_text(table, out.stream, err);
-        if (s)
-            moe_output_abandon(&out);
-        else
-            s = moe_output_commit(&out, err);
+        s = moe_output_end(&out, moe_table_write_text(table, out.stream, err), err);
     }
     moe_table_free(table);
     return s;
@@ -422,10 +418,7 @@ static enum moe_status write_strategy(const struct report *p, const char *path, 
         s = moe_output_create(&out, path, err);
     if (!s) {
         s = moe_tune_write_strategy(&strategy, "moelab tune", notes, out.stream, err);
-        if (s)
-            moe_output_abandon(&out);
-        else
-            s = moe_output_commit(&out, err);
+        s = moe_output_end(&out, s, err);
     }
     free(notes);
     return s;

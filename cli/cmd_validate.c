@@ -266,10 +266,7 @@ static enum moe_status write_text(const struct state *st, const struct moe_table
         fprintf(out.stream, "\nms of a token by cause, predicted / measured:\n");
         if (!s)
             s = moe_table_write_text(causes, out.stream, err);
-        if (s)
-            moe_output_abandon(&out);
-        else
-            s = moe_output_commit(&out, err);
+        s = moe_output_end(&out, s, err);
     }
     moe_table_free(causes);
     return s;

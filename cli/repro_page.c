@@ -168,8 +168,5 @@ enum moe_status repro_page(const struct repro *r, struct moe_err *err)
         line += n + !last;
     }
     free(text);
-    if (!s)
-        return moe_output_commit(&out, err);
-    moe_output_abandon(&out);
-    return s;
+    return moe_output_end(&out, s, err);
 }

@@ -90,11 +90,6 @@ int32_t moe_spm_size(const struct moe_spm *spm)
     return spm->model.GetPieceSize();
 }
 
-int32_t moe_spm_bos(const struct moe_spm *spm)
-{
-    return spm->model.bos_id();
-}
-
 const char *moe_spm_piece(const struct moe_spm *spm, int32_t id, size_t *n)
 {
     const std::string &piece = spm->model.IdToPiece(id);

@@ -25,7 +25,6 @@ enum moe_status moe_spm_load(struct moe_spm **out, const char *data, size_t size
 void moe_spm_free(struct moe_spm *spm); /* NULL: nothing */
 
 int32_t moe_spm_size(const struct moe_spm *spm); /* number of pieces, >= 1 */
-int32_t moe_spm_bos(const struct moe_spm *spm);  /* id; -1: none */
 
 /* The piece of an id in [0, size): *n bytes (blanks as U+2581), owned by the model. */
 const char *moe_spm_piece(const struct moe_spm *spm, int32_t id, size_t *n);

@@ -191,11 +191,6 @@ uint32_t moe_tokenizer_size(const struct moe_tokenizer *tokenizer)
     return tokenizer->n_tokens;
 }
 
-int32_t moe_tokenizer_bos(const struct moe_tokenizer *tokenizer)
-{
-    return tokenizer->config.bos;
-}
-
 bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer)
 {
     return tokenizer->config.adds_bos;

@@ -28,7 +28,6 @@ enum moe_status moe_tokenizer_parse(struct moe_tokenizer **out,
 void moe_tokenizer_free(struct moe_tokenizer *tokenizer);
 
 uint32_t moe_tokenizer_size(const struct moe_tokenizer *tokenizer); /* largest id + 1 */
-int32_t moe_tokenizer_bos(const struct moe_tokenizer *tokenizer);   /* -1: none */
 bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer); /* tokenizer_config; true if it
                                                                        says nothing */
 /* Id of a piece or added token by its exact text; -1: none. */

@@ -251,14 +251,6 @@ const struct moe_tensor *moe_weights_find(const struct moe_weights *weights, con
     return at ? *at : NULL;
 }
 
-uint64_t moe_weights_bytes(const struct moe_weights *weights)
-{
-    uint64_t sum = 0;
-    for (uint64_t i = 0; i < weights->n; i++)
-        sum += weights->tensor[i]->bytes;
-    return sum;
-}
-
 static const char *shape_text(const uint64_t *dim, uint32_t n, char *buf, size_t size)
 {
     size_t used = 0;

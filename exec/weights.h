@@ -34,7 +34,6 @@ void moe_weights_close(struct moe_weights *weights);
 uint64_t moe_weights_n(const struct moe_weights *weights);
 const struct moe_tensor *moe_weights_at(const struct moe_weights *weights, uint64_t i);
 const struct moe_tensor *moe_weights_find(const struct moe_weights *weights, const char *name);
-uint64_t moe_weights_bytes(const struct moe_weights *weights); /* of all tensors */
 
 /* The tensor `name` as a matrix of exactly [rows, cols]; errors name the tensor, its shape and the
  * one expected, or its type. */

@@ -137,8 +137,8 @@ enum moe_status moe_hot_list_parse(const char *name, const char *text, size_t si
     return s;
 }
 
-enum moe_status moe_hot_list_load(const char *path, uint32_t n_layers, uint32_t n_experts,
-                                  moe_key *keys, uint32_t *n, struct moe_err *err)
+static enum moe_status load(const char *path, uint32_t n_layers, uint32_t n_experts, moe_key *keys,
+                            uint32_t *n, struct moe_err *err)
 {
     char *text, found[4096];
     size_t size;
@@ -204,7 +204,7 @@ enum moe_status moe_hot_list_or_all(const char *path, uint32_t n_layers, uint32_
                                     moe_key *keys, uint32_t *n, struct moe_err *err)
 {
     if (*path)
-        return moe_hot_list_load(path, n_layers, n_experts, keys, n, err);
+        return load(path, n_layers, n_experts, keys, n, err);
     *n = 0;
     for (uint32_t e = 0; e < n_experts; e++)
         for (uint32_t l = 0; l < n_layers; l++)

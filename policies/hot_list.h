@@ -19,10 +19,6 @@ enum moe_status moe_hot_list_parse(const char *name, const char *text, size_t si
                                    uint32_t n_layers, uint32_t n_experts, moe_key *keys,
                                    uint32_t *n, struct moe_err *err);
 
-/* The same from a file. Errors: also MOE_ERR_IO. */
-enum moe_status moe_hot_list_load(const char *path, uint32_t n_layers, uint32_t n_experts,
-                                  moe_key *keys, uint32_t *n, struct moe_err *err);
-
 /* Ranks all experts of a trace by their uses (each token's choice counts one) in the tokens of
  * `phases` of the sequences chosen: chosen [n_sequences] by sequence, or NULL for all. keys [L * E]
  * by uses, ties by layer, then expert; uses [L * E] by key. Errors: MOE_ERR_MEMORY. */
@@ -30,8 +26,9 @@ enum moe_status moe_hot_list_fit(const struct moe_trace *trace, const uint8_t *c
                                  enum moe_phases phases, moe_key *keys, uint64_t *uses,
                                  struct moe_err *err);
 
-/* The list, or where path is "" all experts by number: the layers take turns, so that a pool of
- * several layers gets as many of each. keys [L * E]. Errors: of moe_hot_list_load. */
+/* The list of a file, or where path is "" all experts by number: the layers take turns, so that a
+ * pool of several layers gets as many of each. keys [L * E]. Errors: those of moe_hot_list_parse;
+ * MOE_ERR_IO, MOE_ERR_MEMORY. */
 enum moe_status moe_hot_list_or_all(const char *path, uint32_t n_layers, uint32_t n_experts,
                                     moe_key *keys, uint32_t *n, struct moe_err *err);
 

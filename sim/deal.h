@@ -30,7 +30,6 @@ struct moe_deal {
     size_t *owned;          /* [n_ranks] items */
 };
 
-enum { MOE_DEAL_MOST_RANKS = 1 << 20 };
 #define MOE_DEAL_NOBODY UINT32_MAX
 #define MOE_DEAL_DONE   (UINT32_MAX - 1)
 

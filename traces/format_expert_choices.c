@@ -238,9 +238,5 @@ enum moe_status moe_expert_choices_export(const struct moe_trace *trace, const c
     if (status != MOE_OK)
         return status;
     write_header(out.stream, &trace->info, eol);
-    status = write_rows(out.stream, trace, eol, err);
-    if (status == MOE_OK)
-        return moe_output_commit(&out, err);
-    moe_output_abandon(&out);
-    return status;
+    return moe_output_end(&out, write_rows(out.stream, trace, eol, err), err);
 }

@@ -350,11 +350,7 @@ static enum moe_status export_file(const struct moe_trace *trace, const char *fo
     enum moe_status status = moe_output_create(&out, path, err);
     if (status != MOE_OK)
         return status;
-    status = write_file(out.stream, trace, which, err);
-    if (status == MOE_OK)
-        return moe_output_commit(&out, err);
-    moe_output_abandon(&out);
-    return status;
+    return moe_output_end(&out, write_file(out.stream, trace, which, err), err);
 }
 
 static enum moe_status export_files(const struct moe_trace *trace, const char *folder,

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const double moe_pairs_little = 0.05;
+/* A pair with less agreement than this has little text in common (the checklist's 5 %). */
+static const double little = 0.05;
 
 /* The decode tokens of a sequence that count. */
 struct part {
@@ -124,7 +125,7 @@ static struct moe_pairs compare_all(const struct moe_trace *trace, const char *c
             if ((j <= i && is_asked_for(category, b)) || !compare(trace, a, b, &pair))
                 continue;
             add_pair(kin ? &within : &across, &pair);
-            if (kin && pair.agreement < moe_pairs_little)
+            if (kin && pair.agreement < little)
                 add_pair(&apart, &pair);
         }
         out.n_sequences++;

@@ -10,18 +10,16 @@
 
 #include "traces/trace.h"
 
-/* A pair with less agreement than this has little text in common (the checklist's 5 %). */
-extern const double moe_pairs_little;
-
 struct moe_pairs_mean {
     uint64_t n;                /* pairs that share a position with routes */
     double agreement, jaccard; /* NaN where n is 0 */
 };
 
 struct moe_pairs {
-    uint64_t n_sequences, n_unique;      /* with decode tokens; different in their ids */
-    struct moe_pairs_mean within, apart; /* of one category; of them, with little text in common */
-    struct moe_pairs_mean across;        /* of two categories, one of them `category` */
+    uint64_t n_sequences, n_unique; /* with decode tokens; different in their ids */
+    struct moe_pairs_mean within;   /* of one category */
+    struct moe_pairs_mean apart;    /* of them, those with little text in common: agreement < 5 % */
+    struct moe_pairs_mean across;   /* of two categories, one of them `category` */
 };
 
 /* Over decode tokens [from, to) of each sequence; category NULL: every one. The trace holds what

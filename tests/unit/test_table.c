@@ -53,7 +53,6 @@ START_TEST(several_rows)
     moe_table_text(t, "hits", "freed, as the leak checker of a sanitizer build sees");
     moe_table_u64(t, "hits", 1);
     moe_table_u64(t, "hits", 2); /* the last one counts */
-    ck_assert_uint_eq(moe_table_rows(t), 3);
     expect(t, moe_table_write_tsv,
            "# program: moelab 1\n"
            "# source: a \"b\"\n"
@@ -112,7 +111,6 @@ START_TEST(no_rows)
     expect(t, moe_table_write_text, "");
     expect(t, moe_table_write_json, "{\n\"provenance\": {},\n\"columns\": [],\n\"rows\": []\n}\n");
     moe_table_row(t);
-    ck_assert_uint_eq(moe_table_rows(t), 1);
     expect(t, moe_table_write_tsv, "");
     expect(t, moe_table_write_json,
            "{\n\"provenance\": {},\n\"columns\": [],\n\"rows\": [\n  []]\n}\n");
