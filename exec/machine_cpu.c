@@ -1,16 +1,9 @@
 #include "exec/machine_state.h"
 
-#include "base/progress.h"
-
-static struct moe_device *device_of(const struct moe_exec_machine *m)
-{
-    return m->setup.device;
-}
-
 /* The normalised vectors of the layer to the host. */
 static void bring_down(struct moe_exec_machine *m)
 {
-    struct moe_device *device = device_of(m);
+    struct moe_device *device = m->setup.device;
     const struct moe_activations *a = &m->setup.resident->a;
     uint64_t bytes = (uint64_t)m->host.n * m->config.d_model * sizeof *a->u;
     device->ops->record(device, MOE_STREAM_DOWN, m->down_start);
@@ -110,7 +103,7 @@ void moe_machine_cpu_wait(void *machine)
 /* Sends up the rows that the CPU computed: neighbours together. */
 static void bring_up(struct moe_exec_machine *m)
 {
-    struct moe_device *device = device_of(m);
+    struct moe_device *device = m->setup.device;
     const struct moe_llm_config *c = &m->config;
     const size_t d = c->d_model;
     for (uint32_t e = 0; e < c->n_experts; e++)
@@ -142,7 +135,7 @@ static bool kernels_submitted(struct moe_exec_machine *m, const void *what)
 static void count_state(struct moe_exec_machine *m, enum moe_lane lane, struct moe_event *start,
                         struct moe_event *end, uint32_t layer)
 {
-    struct moe_device *device = device_of(m);
+    struct moe_device *device = m->setup.device;
     moe_machine_count(
         m, lane,
         &(struct moe_operation){.track = MOE_TRACK_STATE,
@@ -169,7 +162,7 @@ void moe_machine_count_states(struct moe_exec_machine *m)
 void moe_machine_combine(void *machine, uint32_t layer)
 {
     struct moe_exec_machine *m = machine;
-    struct moe_device *device = device_of(m);
+    struct moe_device *device = m->setup.device;
     moe_machine_start_cpu(m);
     moe_machine_start_early(m);
     moe_machine_wait(m, kernels_submitted, NULL);

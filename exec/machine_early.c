@@ -4,15 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct moe_device *device_of(const struct moe_exec_machine *m)
-{
-    return m->setup.device;
-}
-
 static enum moe_status early_new(struct moe_exec_machine *m, struct moe_early_work *e,
                                  struct moe_err *err)
 {
-    struct moe_device *device = device_of(m);
+    struct moe_device *device = m->setup.device;
     const struct moe_llm_config *c = &m->config;
     const size_t k = c->top_k, f = sizeof(float);
     void *u = NULL;
@@ -40,7 +35,7 @@ enum moe_status moe_machine_early_new(struct moe_exec_machine *m, struct moe_err
 
 void moe_machine_early_free(struct moe_exec_machine *m)
 {
-    struct moe_device *device = device_of(m);
+    struct moe_device *device = m->setup.device;
     for (int i = 0; i < MOE_N_EARLY; i++) {
         struct moe_early_work *e = &m->early[i];
         device->ops->event_free(device, e->down_start);
@@ -64,7 +59,7 @@ static bool is_done(struct moe_exec_machine *m, const void *what)
 /* The work is done. */
 static void count(struct moe_exec_machine *m, struct moe_early_work *e)
 {
-    struct moe_device *device = device_of(m);
+    struct moe_device *device = m->setup.device;
     struct moe_operation o = {.track = MOE_TRACK_STATE,
                               .name = "state down",
                               .layer = (int32_t)e->layer - 1,
@@ -100,7 +95,7 @@ void moe_machine_count_early(struct moe_exec_machine *m)
 /* The layer's first: its input comes down, into the buffer that nothing reads any more. */
 static bool begin(struct moe_exec_machine *m, uint32_t layer)
 {
-    struct moe_device *device = device_of(m);
+    struct moe_device *device = m->setup.device;
     struct moe_early_work *e = &m->early[m->early_at ^= 1];
     moe_machine_wait(m, is_done, e);
     if (moe_machine_status(m, NULL))

@@ -101,11 +101,10 @@ struct moe_exec_machine {
     uint64_t redirected;
 };
 
-/* machine_gpu.c */
+/* machine_ops.c */
 
 /* The error of any thread, copied; MOE_OK when there is none. err may be NULL. */
 enum moe_status moe_machine_status(struct moe_exec_machine *m, struct moe_err *err);
-void moe_machine_fail(struct moe_exec_machine *m, const struct moe_err *err);
 
 /* Is there what the host waits for? Called with the lock held. */
 typedef bool moe_ready(struct moe_exec_machine *m, const void *what);
@@ -116,6 +115,9 @@ void moe_machine_wait(struct moe_exec_machine *m, moe_ready *ready, const void *
 
 /* The same once, without waiting. */
 void moe_machine_look(struct moe_exec_machine *m);
+
+/* The next record of a kernel; NULL when the run has failed for want of memory. */
+struct moe_kernel_op *moe_machine_next_op(struct moe_exec_machine *m);
 
 /* A record for a kernel that is submitted at once: the caller queues it between begin and end. */
 struct moe_kernel_op *moe_machine_begin_op(struct moe_exec_machine *m, const char *name,
@@ -129,6 +131,7 @@ void moe_machine_count_ops(struct moe_exec_machine *m);
 void moe_machine_count(struct moe_exec_machine *m, enum moe_lane lane,
                        const struct moe_operation *operation);
 
+/* machine_gpu.c */
 void moe_machine_gpu_ffn(void *machine, const struct moe_ffn *ffn);
 void moe_machine_fetch(void *machine, const struct moe_fetch *fetch);
 void moe_machine_slot_wait(void *machine, moe_slot slot, bool host);

@@ -1,12 +1,12 @@
-/* Small synthetic traces and temporary folders for the tests of HDF5 files. */
+/* Small synthetic traces for the tests of HDF5 files. */
 #ifndef MOELAB_TESTS_HDF5_TRACES_H
 #define MOELAB_TESTS_HDF5_TRACES_H
 
 #include "base/rng.h"
+#include "tests/unit/temp_folder.h"
 #include "traces/hdf5.h"
 
 #include <check.h>
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,30 +14,6 @@
 #include <unistd.h>
 
 enum { ALL_PARTS = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_LOG };
-
-static inline void temporary_folder(char *buf, size_t size)
-{
-    const char *base = getenv("TMPDIR");
-    snprintf(buf, size, "%s/moelab-hdf5-XXXXXX", base && *base ? base : "/tmp");
-    if (!mkdtemp(buf)) {
-        perror(buf);
-        exit(1);
-    }
-}
-
-static inline void remove_folder(const char *folder)
-{
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; dir && (e = readdir(dir));) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        if (e->d_name[0] != '.' && unlink(path) != 0)
-            rmdir(path);
-    }
-    if (dir)
-        closedir(dir);
-    rmdir(folder);
-}
 
 /* Row t of layer l: absent now and then, else different experts with weights and scores. */
 static inline void fill_route(struct moe_tokens *x, const struct moe_trace_info *info, uint64_t t,

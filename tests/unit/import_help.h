@@ -3,12 +3,12 @@
 #define MOELAB_TESTS_IMPORT_HELP_H
 
 #include "base/file.h"
-#include "base/units.h"
+#include "tests/unit/run_suite.h"
+#include "tests/unit/temp_folder.h"
 #include "traces/formats.h"
 #include "traces/hdf5.h"
 
 #include <check.h>
-#include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,30 +20,14 @@
 
 static char help_folder[256];
 
-static inline void help_remove(const char *path)
-{
-    DIR *folder = opendir(path);
-    for (struct dirent *e; folder && (e = readdir(folder));) {
-        char inside[512];
-        snprintf(inside, sizeof inside, "%.240s/%.255s", path, e->d_name);
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            help_remove(inside);
-    }
-    if (folder)
-        closedir(folder);
-    remove(path);
-}
-
 static void help_setup(void)
 {
-    const char *base = getenv("TMPDIR");
-    snprintf(help_folder, sizeof help_folder, "%s/moelab-import-XXXXXX", base ? base : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(help_folder));
+    temporary_folder(help_folder, sizeof help_folder);
 }
 
 static void help_teardown(void)
 {
-    help_remove(help_folder);
+    remove_folder(help_folder);
 }
 
 /* Path of a file in the temporary folder; four buffers in turn. */
@@ -147,12 +131,7 @@ static inline int help_run(const char *name, void (*add)(TCase *))
     tcase_add_checked_fixture(tcase, help_setup, help_teardown);
     add(tcase);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }
 
 #endif

@@ -2,6 +2,8 @@
 #ifndef MOELAB_TESTS_MODEL_FILES_H
 #define MOELAB_TESTS_MODEL_FILES_H
 
+#include "tests/unit/temp_folder.h"
+
 #include <check.h>
 #include <dirent.h>
 #include <stdint.h>
@@ -29,9 +31,7 @@ static char model_dir[256];
 
 static inline void model_dir_make(void)
 {
-    const char *base = getenv("TMPDIR");
-    snprintf(model_dir, sizeof model_dir, "%s/moelab-model-XXXXXX", base && *base ? base : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(model_dir));
+    temporary_folder(model_dir, sizeof model_dir);
 }
 
 static inline const char *model_path(const char *name)
@@ -53,8 +53,7 @@ static inline void model_dir_empty(void)
 
 static inline void model_dir_remove(void)
 {
-    model_dir_empty();
-    rmdir(model_dir);
+    remove_folder(model_dir);
 }
 
 static inline void model_write(const char *name, const void *data, size_t size)

@@ -6,6 +6,7 @@
 #include "base/param.h"
 #include "policies/cost.h"
 #include "tests/unit/event_trace.h"
+#include "tests/unit/run_suite.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -156,12 +157,7 @@ static inline int run_policy_tests(const char *name, void (*add)(TCase *))
     add(tc);
     Suite *suite = suite_create(name);
     suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_set_fork_status(sr, CK_NOFORK);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }
 
 #endif

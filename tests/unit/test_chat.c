@@ -1,5 +1,6 @@
 #include "exec/chat.h"
 #include "tests/unit/run_suite.h"
+#include "tests/unit/temp_folder.h"
 #include "tokenizer_files.h"
 
 #include <stdio.h>
@@ -113,9 +114,9 @@ static void check_detected(const char *dir, enum moe_status expected, enum moe_c
 
 START_TEST(folders)
 {
-    char dir[] = "/tmp/moelab-chat-XXXXXX", path[256];
+    char dir[200];
     const char *config = "tokenizer_config.json", *jinja = "chat_template.jinja";
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    temporary_folder(dir, sizeof dir);
     check_detected(dir, MOE_OK, MOE_CHAT_NONE);
     write_file(dir, config, "{}");
     check_detected(dir, MOE_OK, MOE_CHAT_NONE);
@@ -130,11 +131,7 @@ START_TEST(folders)
     check_detected(dir, MOE_OK, MOE_CHAT_MIXTRAL_2023);
     write_file(dir, jinja, "{{'<|user|>\\n' + c + '<|end|>\\n'}}{{ '<|assistant|>\\n' }}");
     check_detected(dir, MOE_OK, MOE_CHAT_PHI);
-    snprintf(path, sizeof path, "%s/%s", dir, config);
-    remove(path);
-    snprintf(path, sizeof path, "%s/%s", dir, jinja);
-    remove(path);
-    rmdir(dir);
+    remove_folder(dir);
 }
 END_TEST
 

@@ -13,23 +13,10 @@ static void siblings(unsigned cpu, const char *text)
 
 /* Two nodes of two cores with two siblings each, numbered as Linux does: 0-3 cores, 4-7 siblings.
  */
-static const char *const files[] = {
-    "cpu/cpu0/topology/thread_siblings_list",
-    "cpu/cpu1/topology/thread_siblings_list",
-    "cpu/cpu2/topology/thread_siblings_list",
-    "cpu/cpu3/topology/thread_siblings_list",
-    "cpu/cpu4/topology/thread_siblings_list",
-    "cpu/cpu5/topology/thread_siblings_list",
-    "cpu/cpu6/topology/thread_siblings_list",
-    "cpu/cpu7/topology/thread_siblings_list",
-    "node/node0/cpulist",
-    "node/node1/cpulist",
-};
-
 static void two_nodes(void)
 {
     static const char *const pair[] = {"0,4\n", "1,5\n", "2,6\n", "3,7\n"};
-    make_root();
+    temporary_folder(root, sizeof root);
     for (unsigned i = 0; i < 8; i++)
         siblings(i, pair[i % 4]);
     put("node/node0/cpulist", "0-1,4-5\n");
@@ -53,7 +40,7 @@ START_TEST(cores_first_and_nodes_in_turn)
     ck_assert_uint_eq(cores, 3);
     for (int i = 0; i < 4; i++)
         ck_assert_uint_eq(order[i], want_some[i]);
-    remove_tree(files, sizeof files / sizeof *files);
+    remove_folder(root);
 }
 END_TEST
 
@@ -71,21 +58,18 @@ END_TEST
 
 START_TEST(odd_files_are_survived)
 {
-    static const char *const odd[] = {"cpu/cpu3/topology/thread_siblings_list",
-                                      "cpu/cpu5/topology/thread_siblings_list",
-                                      "node/node0/cpulist", "node/node1/cpulist"};
     static const uint16_t cpus[] = {3, 5};
     uint16_t order[MOE_CPUS_MAX];
     uint32_t cores, nodes;
-    make_root();
+    temporary_folder(root, sizeof root);
     siblings(3, "");
     siblings(5, "99999999999999999999\n");
-    put(odd[2], "0-99999999999,5,\n");
-    put(odd[3], "4000-9000\n");
+    put("node/node0/cpulist", "0-99999999999,5,\n");
+    put("node/node1/cpulist", "4000-9000\n");
     ck_assert_uint_eq(moe_cpu_order_of(root, cpus, 2, order, &cores, &nodes), 2);
     ck_assert_uint_eq(cores, 2);
     ck_assert_uint_eq(nodes, 1);
-    remove_tree(odd, sizeof odd / sizeof *odd);
+    remove_folder(root);
 }
 END_TEST
 

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "tests/unit/run_suite.h"
+#include "tests/unit/temp_folder.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -463,10 +464,7 @@ int main(void)
                                   gzip,
                                   interrupts,
                                   fifo};
-    const char *tmp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/moelab_file_XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(folder))
-        return 1;
+    temporary_folder(folder, sizeof folder);
     Suite *suite = suite_create("file");
     TCase *tcase = tcase_create("all");
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)

@@ -1,6 +1,7 @@
 #include "import_help.h"
 
 #include "base/rng.h"
+#include "base/units.h"
 
 #include <float.h>
 #include <math.h>

@@ -89,15 +89,13 @@ END_TEST
 
 static struct moe_memory_limits read_root(void)
 {
-    char proc[128], groups[128];
+    char proc[256], groups[256];
     struct moe_memory_limits limits;
     snprintf(proc, sizeof proc, "%s/proc", root);
     snprintf(groups, sizeof groups, "%s/groups", root);
     moe_memory_limits_read_of(proc, groups, &limits);
     return limits;
 }
-
-#define REMOVE(names) remove_tree(names, sizeof names / sizeof *names)
 
 START_TEST(version_2)
 {
@@ -107,7 +105,7 @@ START_TEST(version_2)
         "groups/a/memory.max",   "groups/a/memory.current",
         "groups/a/memory.stat",
     };
-    make_root();
+    temporary_folder(root, sizeof root);
     put(files[0], "MemAvailable: 1000 kB\n");
     put(files[1], "0::/a/b\n");
     put(files[2], "max\n");
@@ -126,7 +124,7 @@ START_TEST(version_2)
     ck_assert_uint_eq(read_root().cgroup, 89);
     put(files[3], "95\n");
     ck_assert_uint_eq(read_root().cgroup, 0);
-    REMOVE(files);
+    remove_folder(root);
 }
 END_TEST
 
@@ -137,7 +135,7 @@ START_TEST(version_1)
     static const char *const files[] = {"proc/self/cgroup", "groups/memory/memory.limit_in_bytes",
                                         "groups/memory/memory.usage_in_bytes",
                                         "groups/memory/memory.stat"};
-    make_root();
+    temporary_folder(root, sizeof root);
     put(files[0], "3:cpu:/x\n4:memory:/docker/0123\n0::/\n");
     put(files[1], "9223372036854771712\n");
     put(files[2], "400\n");
@@ -146,7 +144,7 @@ START_TEST(version_1)
     put(files[1], "1000\n");
     put(files[3], "inactive_file 1\ntotal_inactive_file 100\n");
     ck_assert_uint_eq(read_root().cgroup, 700);
-    REMOVE(files);
+    remove_folder(root);
 }
 END_TEST
 

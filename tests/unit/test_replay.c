@@ -3,6 +3,7 @@
 #include "base/rng.h"
 #include "tests/unit/random_trace.h"
 #include "tests/unit/run_suite.h"
+#include "tests/unit/temp_folder.h"
 #include "traces/import.h"
 
 #include <stdio.h>
@@ -382,10 +383,8 @@ static void describe(struct moe_trace *trace)
 
 START_TEST(stream_equals_memory)
 {
-    const char *base = getenv("TMPDIR");
     char folder[256], path[300];
-    snprintf(folder, sizeof folder, "%s/moelab-replay-XXXXXX", base ? base : "/tmp");
-    ck_assert(mkdtemp(folder) != NULL);
+    temporary_folder(folder, sizeof folder);
     snprintf(path, sizeof path, "%s/trace.h5", folder);
     struct moe_rng rng;
     moe_rng_init(&rng, 3);
@@ -403,8 +402,7 @@ START_TEST(stream_equals_memory)
     options.generic = true;
     expect_stream(&trace, path, "lru", &options);
     moe_trace_release(&trace);
-    unlink(path);
-    rmdir(folder);
+    remove_folder(folder);
 }
 END_TEST
 

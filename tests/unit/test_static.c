@@ -4,12 +4,13 @@
 #include "sim_world.h"
 #include "tests/unit/hand_cases.h"
 #include "tests/unit/run_suite.h"
+#include "tests/unit/temp_folder.h"
 #include "traces/synth.h"
 
 #include <math.h>
 #include <unistd.h>
 
-static char folder[64], list[80];
+static char folder[200], list[220];
 
 /* The first experts by number, layers in turn; the hits are those of exactly these experts. */
 START_TEST(first_experts_by_hand)
@@ -37,7 +38,7 @@ static void write_list(const char *text)
 
 static struct moe_policy_spec listed(void)
 {
-    char text[128];
+    char text[256];
     snprintf(text, sizeof text, "static:list=%s", list);
     return policy(text);
 }
@@ -96,7 +97,7 @@ START_TEST(lists_that_do_not_fit)
     struct event_trace t;
     struct moe_cache *cache = NULL;
     struct moe_err err;
-    char want[160];
+    char want[280];
     parse_events("0 a", &t);
     struct moe_geometry g = geometry("2x2", &t, NULL);
     struct moe_policy_spec spec = listed();
@@ -292,10 +293,7 @@ int main(void)
 {
     Suite *suite = suite_create("static");
     TCase *tc = tcase_create("static");
-    const char *tmp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.40s/moelab_static_XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(folder))
-        return 1;
+    temporary_folder(folder, sizeof folder);
     snprintf(list, sizeof list, "%s/list.tsv", folder);
     tcase_add_test(tc, first_experts_by_hand);
     tcase_add_test(tc, list_by_hand);

@@ -2,6 +2,7 @@
 #include "sim_world.h"
 
 #include "tests/unit/run_suite.h"
+#include "tests/unit/temp_folder.h"
 
 #include <unistd.h>
 
@@ -49,10 +50,8 @@ END_TEST
 
 START_TEST(timeline_file)
 {
-    const char *base = getenv("TMPDIR");
     char folder[512], path[600], text[8192];
-    snprintf(folder, sizeof folder, "%s/moelab-sim-XXXXXX", base ? base : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    temporary_folder(folder, sizeof folder);
     snprintf(path, sizeof path, "%s/t.json", folder);
     struct moe_timeline *t;
     ck_assert_int_eq(moe_timeline_new(&t, 1, NULL), MOE_OK);
@@ -79,8 +78,7 @@ START_TEST(timeline_file)
                                  "\"tid\":1,\"ts\":1.002,\"dur\":2.003,"
                                  "\"args\":{\"layer\":3,\"expert\":7}}"));
     ck_assert_ptr_nonnull(strstr(text, "\"a \\\"b\\\"\\\\\\u000a\""));
-    unlink(path);
-    rmdir(folder);
+    remove_folder(folder);
 }
 END_TEST
 

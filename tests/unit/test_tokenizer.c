@@ -4,6 +4,7 @@
 #include "exec/sentencepiece_check.h"
 #include "exec/tokenizer_state.h"
 #include "tests/unit/run_suite.h"
+#include "tests/unit/temp_folder.h"
 #include "tokenizer_files.h"
 
 #include <stdio.h>
@@ -107,7 +108,7 @@ START_TEST(ids_of_transformers)
         json_array_foreach(json_object_get(set, "cases"), k, row)
             check_ids(t, json_array_get(row, 0), json_array_get(row, 1), name);
         ck_assert_uint_gt(k, 70);
-        ck_assert_int_eq(moe_tokenizer_bos(t), (int)json_number_value(json_object_get(set, "bos")));
+        ck_assert_int_eq(t->config.bos, (int)json_number_value(json_object_get(set, "bos")));
         ck_assert_int_eq(moe_tokenizer_adds_bos(t), json_is_true(json_object_get(set, "adds_bos")));
         moe_tokenizer_free(t);
         free((char *)files.config.data);
@@ -316,7 +317,7 @@ START_TEST(beginning)
     ck_assert_uint_eq(n, 7);
     moe_tokenizer_free(t);
     t = open_model(small_model, "{\"bos_token\": null}");
-    ck_assert_int_eq(moe_tokenizer_bos(t), -1);
+    ck_assert_int_eq(t->config.bos, -1);
     ck_assert(!moe_tokenizer_adds_bos(t));
     ck_assert_int_eq(moe_tokenizer_encode(t, "a", 1, true, &ids, &n, &err), MOE_ERR_USAGE);
     moe_tokenizer_free(t);
@@ -437,16 +438,16 @@ static void write_file(const char *path, const char *text)
 
 START_TEST(folders)
 {
-    char dir[] = "/tmp/moelab-tokenizer-XXXXXX", path[256];
+    char dir[200], path[256];
     struct moe_tokenizer *t = NULL;
     struct moe_err err = {0};
     ck_assert_int_eq(moe_tokenizer_open(&t, "tests/golden/tokenizer", &err), MOE_OK);
-    ck_assert_int_eq(moe_tokenizer_bos(t), 1);
+    ck_assert_int_eq(t->config.bos, 1);
     moe_tokenizer_free(t);
     t = NULL;
     ck_assert_int_eq(moe_tokenizer_open(&t, "nowhere", &err), MOE_ERR_IO);
     ck_assert_str_eq(err.text, "'nowhere': no tokenizer.model");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    temporary_folder(dir, sizeof dir);
     snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     write_file(path, "{}");
     ck_assert_int_eq(moe_tokenizer_open(&t, dir, &err), MOE_ERR_IO);
@@ -457,8 +458,7 @@ START_TEST(folders)
     ck_assert_int_eq(moe_tokenizer_open(&t, dir, &err), MOE_ERR_INPUT);
     ck_assert_ptr_nonnull(strstr(err.text, "'tokenizer.model': "));
     ck_assert_ptr_null(t);
-    remove(path);
-    rmdir(dir);
+    remove_folder(dir);
 }
 END_TEST
 
