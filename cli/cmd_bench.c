@@ -1,5 +1,4 @@
 #include "base/progress.h"
-#include "base/units.h"
 #include "cli/bench_peer.h"
 #include "cli/output.h"
 #include "sim/bench.h"

@@ -1,5 +1,4 @@
 #include "base/progress.h"
-#include "base/units.h"
 #include "cli/inference.h"
 #include "exec/record.h"
 

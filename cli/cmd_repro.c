@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 struct options {
@@ -162,22 +161,15 @@ static enum moe_status write_status(const struct repro *r, double seconds, struc
     return s;
 }
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static enum moe_status run_figure(struct repro *r, const struct repro_figure *f,
                                   struct moe_err *err)
 {
-    double begin = now_s();
+    const uint64_t begin = moe_clock_ns();
     r->figure = f;
     r->n_values = r->n_compared = r->n_within = 0;
     *r->worst = 0;
     enum moe_status s = f->run(r, err);
-    double seconds = now_s() - begin;
+    const double seconds = (double)(moe_clock_ns() - begin) * 1e-9;
     if (!s)
         s = write_status(r, seconds, err);
     if (s)

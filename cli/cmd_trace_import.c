@@ -1,5 +1,4 @@
 #include "base/progress.h"
-#include "base/units.h"
 #include "cli/output.h"
 #include "traces/hdf5.h"
 #include "traces/import.h"

@@ -1,7 +1,5 @@
 #include "cli/report.h"
 
-#include "base/units.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 #include "cli/traced.h"
 
-#include "base/progress.h"
 #include "cli/inference.h"
 #include "exec/hybrid.h"
 #include "traces/source.h"

@@ -3,7 +3,6 @@
 #include "base/param.h"
 #include "base/progress.h"
 #include "base/table.h"
-#include "base/units.h"
 #include "base/version.h"
 
 #include <inttypes.h>

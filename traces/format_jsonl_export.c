@@ -1,7 +1,6 @@
 /* Writes any trace as JSON lines, losslessly: floats with nine digits, which give the same float32
  * back; absent numbers as null; hashes as hexadecimal text, because JSON numbers end at 2^63. */
 #include "base/file.h"
-#include "traces/build.h"
 #include "traces/csv.h"
 #include "traces/formats.h"
 #include "traces/trace.h"

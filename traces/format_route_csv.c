@@ -1,6 +1,5 @@
 /* An engine's route log: one row a (token, layer, slot). Rows are read once into an array, because
  * the shape is known only at the end; then tokens and forward passes are found and filled. */
-#include "base/file.h"
 #include "base/units.h"
 #include "traces/build.h"
 #include "traces/csv.h"
@@ -9,6 +8,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

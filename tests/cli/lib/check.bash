@@ -58,6 +58,30 @@ absent() {
     fi
 }
 
+# interrupted COMMAND...: Ctrl-C after its first text ends it with statistics, one line and exit code
+# 1; its stderr is int.err. A run that was over before the signal came proves nothing, so try again.
+interrupted() {
+    local try pid code
+    for try in 1 2 3 4 5 6 7 8; do
+        mkfifo "$folder/pipe$try"
+        "$@" >"$folder/pipe$try" 2>"$folder/int.err" &
+        pid=$!
+        {
+            read -r -n 1 _ && kill -INT "$pid"
+            cat >/dev/null
+        } <"$folder/pipe$try"
+        wait "$pid"
+        code=$?
+        [ $code = 0 ] || break
+    done
+    if [ $code = 1 ] && grep -q "ended by: interrupted" "$folder/int.err" &&
+        grep -q "interrupted after" "$folder/int.err"; then
+        passed
+    else
+        failed "Ctrl-C: exit $code, $(cat "$folder/int.err")"
+    fi
+}
+
 skip_without() {
     if [ ! -e "$1" ]; then
         echo "skipped: $1 is not here"
