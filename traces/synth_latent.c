@@ -70,19 +70,26 @@ static double normal(uint64_t x)
 static void advance(struct moe_latent *g, const struct moe_latent_params *params,
                     struct moe_rng *rng)
 {
-    const uint32_t n = g->n_experts;
-    double *restrict score = g->score;
-    moe_rng_fill(rng, g->draw, (size_t)n * MOE_LATENT_PROCESSES);
-    memcpy(score, params->bias, n * sizeof *score);
-    for (int i = 0; i < MOE_LATENT_PROCESSES; i++) {
-        double memory = g->started ? moe_latent_memory[i] : 0;
-        double fresh = sqrt(1 - memory * memory), scale = sqrt(params->share[i]);
-        double *restrict x = g->x + (size_t)i * n;
-        const uint64_t *restrict draw = g->draw + (size_t)i * n;
-        for (uint32_t e = 0; e < n; e++) {
-            x[e] = memory * x[e] + fresh * normal(draw[e]);
-            score[e] += scale * x[e];
+    enum { P = MOE_LATENT_PROCESSES };
+    const size_t n = g->n_experts;
+    double memory[P], fresh[P], scale[P];
+    const double *restrict bias = params->bias;
+    double *restrict score = g->score, *restrict x = g->x;
+    const uint64_t *restrict draw = g->draw;
+    for (int i = 0; i < P; i++) {
+        memory[i] = g->started ? moe_latent_memory[i] : 0;
+        fresh[i] = sqrt(1 - memory[i] * memory[i]);
+        scale[i] = sqrt(params->share[i]);
+    }
+    moe_rng_fill(rng, g->draw, n * P);
+    for (size_t e = 0; e < n; e++) {
+        double sum = bias[e];
+        for (size_t i = 0; i < P; i++) {
+            size_t at = i * n + e;
+            x[at] = memory[i] * x[at] + fresh[i] * normal(draw[at]);
+            sum += scale[i] * x[at];
         }
+        score[e] = sum;
     }
     g->started = true;
 }
@@ -92,14 +99,42 @@ static void advance(struct moe_latent *g, const struct moe_latent_params *params
 static uint32_t insert(moe_expert *best, uint32_t n, uint32_t limit, const double *key, uint32_t e)
 {
     uint32_t at = n;
-    while (at > 0 && key[best[at - 1]] < key[e])
-        at--;
-    if (at == limit)
-        return n;
-    uint32_t kept = n < limit ? n : limit - 1;
-    memmove(best + at + 1, best + at, (kept - at) * sizeof *best);
-    best[at] = (moe_expert)e;
-    return kept + 1;
+    for (; at > 0 && key[best[at - 1]] < key[e]; at--)
+        if (at < limit)
+            best[at] = best[at - 1];
+    if (at < limit)
+        best[at] = (moe_expert)e;
+    return n < limit ? n + 1 : n;
+}
+
+/* What `insert` would choose of all experts where K is 2, from registers: with eight experts that
+ * was a third of fitting. */
+static void choose_two(moe_expert best[2], const double *score, uint32_t n_experts)
+{
+    double high = -INFINITY, low = -INFINITY;
+    uint32_t first = 0, second = 0;
+    for (uint32_t e = 0; e < n_experts; e++)
+        if (score[e] > high) {
+            second = first;
+            low = high;
+            first = e;
+            high = score[e];
+        } else if (score[e] > low) {
+            second = e;
+            low = score[e];
+        }
+    best[0] = (moe_expert)first;
+    best[1] = (moe_expert)second;
+}
+
+static void choose(const struct moe_latent *g, moe_expert *route)
+{
+    uint32_t n = 0;
+    if (g->top_k == 2)
+        choose_two(route, g->score, g->n_experts);
+    else
+        for (uint32_t e = 0; e < g->n_experts; e++)
+            n = insert(route, n, g->top_k, g->score, e);
 }
 
 void moe_latent_next(struct moe_latent *g, const struct moe_latent_params *params,
@@ -108,12 +143,11 @@ void moe_latent_next(struct moe_latent *g, const struct moe_latent_params *param
     bool copy = g->started && moe_rng_unit(rng) < params->copy;
     advance(g, params, rng);
     if (!copy) {
-        uint32_t n = 0, ordered = 0;
-        for (uint32_t e = 0; e < g->n_experts; e++)
-            n = insert(route, n, g->top_k, g->score, e);
-        for (uint32_t k = 0; k < n; k++)
+        uint32_t ordered = 0;
+        choose(g, route);
+        for (uint32_t k = 0; k < g->top_k; k++)
             g->score[route[k]] += params->order_bias[route[k]];
-        for (uint32_t k = 0; k < n; k++)
+        for (uint32_t k = 0; k < g->top_k; k++)
             ordered = insert(g->route, ordered, g->top_k, g->score, route[k]);
     }
     memcpy(route, g->route, g->top_k * sizeof *route);
