@@ -9,8 +9,8 @@ enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, FEW = MOE_LINES_FEW }
 
 enum { TOO_MANY = 40 }; /* picked ones: twice what the level is to leave, a guess */
 
-/* More than the rounding of a standing. */
-static const double near = 1 - 0x1p-50, above_all = 1 - 0x1p-40;
+/* More than the rounding of a standing and of the level that it is compared with. */
+static const double above_all = 1 - 0x1p-40;
 
 static uint32_t count_blocks(const struct moe_policy_env *env)
 {
@@ -19,7 +19,7 @@ static uint32_t count_blocks(const struct moe_policy_env *env)
 
 size_t moe_slot_lines_size(const struct moe_policy_env *env)
 {
-    size_t n = (size_t)count_blocks(env) * BLOCK, arrays = env->n_slots > FEW ? 7 : 4;
+    size_t n = (size_t)count_blocks(env) * BLOCK, arrays = env->n_slots > FEW ? 7 : 3;
     size_t picks = env->n_slots > FEW ? n / 8 + 2 * n * sizeof(uint32_t) : 0;
     return arrays * n * sizeof(double) + picks;
 }
@@ -45,13 +45,10 @@ void moe_slot_lines_init(struct moe_slot_lines *lines, const struct moe_policy_e
     *lines = (struct moe_slot_lines){
         .n_slots = env->n_slots, .n_blocks = count_blocks(env), .loops = best_loops(), .ahead = 1};
     lines->all = (struct moe_lines){take(&at, n), take(&at, n), take(&at, n)};
-    lines->scratch = take(&at, n);
-    lines->picked = lines->all;
-    lines->n_picked = env->n_slots;
     if (env->n_slots <= FEW)
         return;
+    lines->scratch = take(&at, n);
     lines->picked = (struct moe_lines){take(&at, n), take(&at, n), take(&at, n)};
-    lines->n_picked = 0;
     lines->level = INFINITY;
     lines->barred = (uint64_t *)at;
     lines->slot = (uint32_t *)(lines->barred + lines->n_blocks);
@@ -97,64 +94,80 @@ static void pick_anew(struct moe_slot_lines *lines, double now, bool all)
 }
 
 /* Those barred that are pinned no more may be found again. */
-static void unbar(struct moe_slot_lines *lines, const uint8_t *pinned)
+static uint64_t unbar(const uint32_t *slot, uint64_t barred, const uint8_t *pinned)
+{
+    for (uint64_t left = barred; left; left &= left - 1)
+        if (!pinned[slot[__builtin_ctzll(left)]])
+            barred ^= left & -left;
+    return barred;
+}
+
+struct search {
+    const uint8_t *pinned;
+    double now;
+    moe_slot_goes *goes;
+    const void *state;
+    moe_slot best; /* so far, or MOE_NO_SLOT */
+};
+
+static inline bool consider(struct search *search, uint32_t slot)
+{
+    if (search->pinned[slot])
+        return false;
+    if (search->best == MOE_NO_SLOT || search->goes(search->state, (uint32_t)search->best, slot))
+        search->best = (moe_slot)slot;
+    return true;
+}
+
+/* Of few slots. */
+static void search_all(const struct moe_slot_lines *lines, struct search *search)
+{
+    double most;
+    uint64_t found = lines->loops->highest(&lines->all, 0, lines->n_slots, search->now,
+                                           search->pinned, 0, &most);
+    for (; found; found &= found - 1)
+        consider(search, (uint32_t)__builtin_ctzll(found));
+}
+
+/* Of a block of the picked those that stand at least at the level. To see which are pinned would
+ * take long: those are barred that were in the way, and with them the one that is found: it goes,
+ * and its slot's newcomer most often is pinned. */
+static void search_block(const struct moe_slot_lines *lines, uint32_t first, struct search *search)
+{
+    const uint32_t *slot = lines->slot + first;
+    uint32_t n = lines->n_picked - first < BLOCK ? lines->n_picked - first : BLOCK;
+    uint64_t barred = unbar(slot, lines->barred[first / BLOCK], search->pinned);
+    for (bool any = false; !any;) {
+        double most;
+        uint64_t found =
+            lines->loops->highest(&lines->picked, first, n, search->now, NULL, barred, &most);
+        if (most * above_all < lines->level)
+            break;
+        for (barred |= found; found; found &= found - 1)
+            any |= consider(search, slot[__builtin_ctzll(found)]);
+    }
+    lines->barred[first / BLOCK] = barred;
+}
+
+static void search_picked(const struct moe_slot_lines *lines, struct search *search)
 {
     for (uint32_t first = 0; first < lines->n_picked; first += BLOCK)
-        for (uint64_t left = lines->barred[first / BLOCK]; left; left &= left - 1) {
-            uint32_t i = first + (uint32_t)__builtin_ctzll(left);
-            if (!pinned[lines->slot[i]])
-                lines->barred[first / BLOCK] ^= left & -left;
-        }
-}
-
-/* The first of those that stand at least there and are not pinned, or MOE_NO_SLOT. All of them are
- * barred: the one that is found goes, and its slot's newcomer most often is pinned. */
-static moe_slot search_above(struct moe_slot_lines *lines, double least, const uint8_t *pinned,
-                             moe_slot_goes *goes, const void *state)
-{
-    moe_slot best = MOE_NO_SLOT;
-    for (uint32_t first = 0; first < lines->n_picked; first += BLOCK) {
-        uint64_t found = lines->loops->above(lines->scratch, first, lines->n_picked, least);
-        if (lines->slot)
-            lines->barred[first / BLOCK] |= found;
-        for (; found; found &= found - 1) {
-            uint32_t i = first + (uint32_t)__builtin_ctzll(found);
-            uint32_t s = lines->slot ? lines->slot[i] : i;
-            if (!pinned[s] && (best == MOE_NO_SLOT || goes(state, (uint32_t)best, s)))
-                best = (moe_slot)s;
-        }
-    }
-    return best;
-}
-
-/* Of the picked, the first of all slots that are not pinned, or MOE_NO_SLOT: it is not known. To
- * see which of a list are pinned would take long: those are barred that were in the way. */
-static moe_slot search_picked(struct moe_slot_lines *lines, const uint8_t *pinned, double now,
-                              moe_slot_goes *goes, const void *state)
-{
-    const uint8_t *each = lines->slot ? NULL : pinned;
-    moe_slot best = MOE_NO_SLOT;
-    if (lines->slot)
-        unbar(lines, pinned);
-    do {
-        double most = lines->loops->stand(&lines->picked, lines->n_picked, now, each, lines->barred,
-                                          lines->scratch);
-        if (most * above_all < lines->level)
-            return MOE_NO_SLOT;
-        best = search_above(lines, most * near, pinned, goes, state);
-    } while (best == MOE_NO_SLOT && lines->slot);
-    return best;
+        search_block(lines, first, search);
 }
 
 moe_slot moe_slot_lines_victim(struct moe_slot_lines *lines, const uint8_t *pinned, double now,
                                moe_slot_goes *goes, const void *state)
 {
-    moe_slot best = MOE_NO_SLOT;
-    if (lines->n_slots <= FEW || now <= lines->until)
-        best = search_picked(lines, pinned, now, goes, state);
-    for (int i = 0; i < 2 && best == MOE_NO_SLOT && lines->n_slots > FEW; i++) {
-        pick_anew(lines, now, i > 0);
-        best = search_picked(lines, pinned, now, goes, state);
+    struct search search = {pinned, now, goes, state, MOE_NO_SLOT};
+    if (lines->n_slots <= FEW) {
+        search_all(lines, &search);
+        return search.best;
     }
-    return best;
+    if (now <= lines->until)
+        search_picked(lines, &search);
+    for (int i = 0; i < 2 && search.best == MOE_NO_SLOT; i++) {
+        pick_anew(lines, now, i > 0);
+        search_picked(lines, &search);
+    }
+    return search.best;
 }

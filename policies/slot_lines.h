@@ -16,7 +16,7 @@
 enum {
     MOE_LINES_BLOCK = 64,
     MOE_LINES_STRIDE = 8,
-    MOE_LINES_FEW = 128, /* slots, at most, all of which are looked at each time */
+    MOE_LINES_FEW = MOE_LINES_BLOCK, /* slots, at most, all of which are looked at each time */
 };
 
 struct moe_lines_loops; /* slot_lines_loops.h */
@@ -31,7 +31,7 @@ struct moe_slot_lines {
     struct moe_lines all; /* [n_blocks * BLOCK] */
     double *scratch;      /* [n_blocks * BLOCK] */
     uint32_t n_picked;
-    struct moe_lines picked;    /* copies; of few slots: the same arrays */
+    struct moe_lines picked;    /* copies; of few slots nothing is picked */
     uint32_t *slot;             /* [n_slots] of each picked; NULL: of few */
     uint64_t *barred;           /* [n_blocks] a bit for each of the picked that was pinned lately */
     uint32_t *place;            /* [n_slots] among the picked + 1, or 0 */

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 #include <math.h>
 
-enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, LANES = 4, BYTES = 32, PARTS = 2 };
+enum { BLOCK = MOE_LINES_BLOCK, LANES = 4, BYTES = 32, PARTS = 2 };
 
 #define AVX2 __attribute__((target("avx2")))
 
@@ -19,43 +19,6 @@ AVX2 static inline __m256d stand_at(__m256d line, __m256d due, __m256d now)
     return _mm256_blendv_pd(_mm256_sub_pd(due, now), line, _mm256_cmp_pd(now, due, _CMP_GT_OQ));
 }
 
-AVX2 static inline uint32_t find_pinned(const uint8_t *pinned, uint32_t left)
-{
-    uint32_t found = 0;
-    for (uint32_t i = 0; i < left && left < BYTES; i++)
-        found |= (uint32_t)(pinned[i] != 0) << i;
-    if (left < BYTES)
-        return found;
-    __m256i bytes = _mm256_loadu_si256((const __m256i *)pinned);
-    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256()));
-}
-
-/* The lowest bits bar the lanes. Maxima are of every other vector: none waits for the one before.
- */
-AVX2 static double stand(const struct moe_lines *lines, uint32_t n, double now,
-                         const uint8_t *pinned, const uint64_t *barred, double *stands)
-{
-    const __m256d time = _mm256_set1_pd(now), none = _mm256_set1_pd(-1);
-    const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
-    __m256d most = none, other = none;
-    __m256i bars = _mm256_setzero_si256();
-    for (uint32_t i = 0; i < (n + STRIDE - 1) / STRIDE * STRIDE; i += LANES) {
-        if (i % BYTES == 0)
-            bars = _mm256_set1_epi64x(pinned ? find_pinned(pinned + i, n - i)
-                                             : (long long)(barred[i / BLOCK] >> i % BLOCK));
-        __m256i bar = _mm256_cmpeq_epi64(_mm256_and_si256(bars, lane), lane);
-        __m256d age = _mm256_sub_pd(time, _mm256_loadu_pd(lines->last + i)), next = other;
-        __m256d line = _mm256_mul_pd(age, _mm256_loadu_pd(lines->slope + i));
-        __m256d v = stand_at(line, _mm256_loadu_pd(lines->due + i), time);
-        v = _mm256_blendv_pd(v, none, _mm256_castsi256_pd(bar));
-        _mm256_storeu_pd(stands + i, v);
-        other = _mm256_max_pd(most, v);
-        most = next;
-        bars = _mm256_srli_epi64(bars, LANES);
-    }
-    return greatest(_mm256_max_pd(most, other));
-}
-
 AVX2 static uint64_t above(const double *stands, uint32_t first, uint32_t n, double least)
 {
     const __m256d level = _mm256_set1_pd(least);
@@ -66,6 +29,47 @@ AVX2 static uint64_t above(const double *stands, uint32_t first, uint32_t n, dou
         found |= (uint64_t)(uint32_t)_mm256_movemask_pd(high) << i;
     }
     return left < BLOCK ? found & (((uint64_t)1 << left) - 1) : found;
+}
+
+AVX2 static inline uint64_t find_pinned(const uint8_t *pinned, uint32_t n)
+{
+    uint64_t found = 0;
+    uint32_t i = 0;
+    for (; i + BYTES <= n; i += BYTES) {
+        __m256i bytes = _mm256_loadu_si256((const __m256i *)(pinned + i));
+        bytes = _mm256_cmpeq_epi8(bytes, _mm256_setzero_si256());
+        found |= (uint64_t) ~(uint32_t)_mm256_movemask_epi8(bytes) << i;
+    }
+    for (; i < n; i++)
+        found |= (uint64_t)(pinned[i] != 0) << i;
+    return found;
+}
+
+/* The lowest bits bar the lanes. Maxima are of every other vector: none waits for the one before.
+ */
+AVX2 static uint64_t highest(const struct moe_lines *lines, uint32_t first, uint32_t n, double now,
+                             const uint8_t *pinned, uint64_t barred, double *most)
+{
+    const __m256d time = _mm256_set1_pd(now), none = _mm256_set1_pd(-1);
+    const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
+    __m256d high = none, other = none;
+    __m256i bars =
+        _mm256_set1_epi64x((long long)(pinned ? find_pinned(pinned + first, n) : barred));
+    double stands[BLOCK];
+    for (uint32_t i = 0; i < n; i += LANES) {
+        uint32_t at = first + i;
+        __m256i bar = _mm256_cmpeq_epi64(_mm256_and_si256(bars, lane), lane);
+        __m256d age = _mm256_sub_pd(time, _mm256_loadu_pd(lines->last + at)), next = other;
+        __m256d line = _mm256_mul_pd(age, _mm256_loadu_pd(lines->slope + at));
+        __m256d v = stand_at(line, _mm256_loadu_pd(lines->due + at), time);
+        v = _mm256_blendv_pd(v, none, _mm256_castsi256_pd(bar));
+        _mm256_storeu_pd(stands + i, v);
+        other = _mm256_max_pd(high, v);
+        high = next;
+        bars = _mm256_srli_epi64(bars, LANES);
+    }
+    *most = greatest(_mm256_max_pd(high, other));
+    return above(stands, 0, n, *most * MOE_LINES_NEAR);
 }
 
 AVX2 static inline __m256d above_0(__m256d v)
@@ -97,7 +101,7 @@ AVX2 static double look_ahead(const struct moe_lines *lines, uint32_t n, double 
 
 const struct moe_lines_loops *moe_lines_avx2(void)
 {
-    static const struct moe_lines_loops loops = {stand, above, look_ahead};
+    static const struct moe_lines_loops loops = {highest, above, look_ahead};
     return __builtin_cpu_supports("avx2") ? &loops : NULL;
 }
 

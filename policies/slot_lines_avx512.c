@@ -24,25 +24,6 @@ AVX512 static inline __m512d stand_at(const struct moe_lines *lines, uint32_t i,
                               _mm512_loadu_pd(lines->slope + i));
 }
 
-/* Maxima are of every other vector: none waits for the one before. */
-AVX512 static double stand(const struct moe_lines *lines, uint32_t n, double now,
-                           const uint8_t *pinned, const uint64_t *barred, double *stands)
-{
-    const __m512d time = _mm512_set1_pd(now), none = _mm512_set1_pd(-1);
-    __m512d most = none, other = none;
-    uint64_t bars = 0;
-    for (uint32_t i = 0; i < n; i += LANES, bars >>= LANES) {
-        if (i % BLOCK == 0)
-            bars = pinned ? find_pinned(pinned + i, n - i) : barred[i / BLOCK];
-        __m512d v = stand_at(lines, i, time), next = other;
-        v = _mm512_mask_mov_pd(v, (__mmask8)bars, none);
-        _mm512_storeu_pd(stands + i, v);
-        other = _mm512_max_pd(most, v);
-        most = next;
-    }
-    return _mm512_reduce_max_pd(_mm512_max_pd(most, other));
-}
-
 AVX512 static uint64_t above(const double *stands, uint32_t first, uint32_t n, double least)
 {
     const __m512d level = _mm512_set1_pd(least);
@@ -53,6 +34,25 @@ AVX512 static uint64_t above(const double *stands, uint32_t first, uint32_t n, d
         found |= (uint64_t)_mm512_cmp_pd_mask(v, level, _CMP_GE_OQ) << i;
     }
     return left < BLOCK ? found & (((uint64_t)1 << left) - 1) : found;
+}
+
+/* Maxima are of every other vector: none waits for the one before. */
+AVX512 static uint64_t highest(const struct moe_lines *lines, uint32_t first, uint32_t n,
+                               double now, const uint8_t *pinned, uint64_t barred, double *most)
+{
+    const __m512d time = _mm512_set1_pd(now), none = _mm512_set1_pd(-1);
+    __m512d high = none, other = none;
+    uint64_t bars = pinned ? find_pinned(pinned + first, n) : barred;
+    double stands[BLOCK];
+    for (uint32_t i = 0; i < n; i += LANES, bars >>= LANES) {
+        __m512d v = stand_at(lines, first + i, time), next = other;
+        v = _mm512_mask_mov_pd(v, (__mmask8)bars, none);
+        _mm512_storeu_pd(stands + i, v);
+        other = _mm512_max_pd(high, v);
+        high = next;
+    }
+    *most = _mm512_reduce_max_pd(_mm512_max_pd(high, other));
+    return above(stands, 0, n, *most * MOE_LINES_NEAR);
 }
 
 /* Each lane is a part. */
@@ -76,7 +76,7 @@ AVX512 static double look_ahead(const struct moe_lines *lines, uint32_t n, doubl
 
 const struct moe_lines_loops *moe_lines_avx512(void)
 {
-    static const struct moe_lines_loops loops = {stand, above, look_ahead};
+    static const struct moe_lines_loops loops = {highest, above, look_ahead};
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") ? &loops : NULL;
 }
 

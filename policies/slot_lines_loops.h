@@ -4,12 +4,15 @@
 
 #include "policies/slot_lines.h"
 
+#define MOE_LINES_NEAR (1 - 0x1p-50) /* of a standing: more than its rounding */
+
 struct moe_lines_loops {
-    /* Where the n lines stand, to a whole stride of them, those that are barred at -1; returns the
-     * highest. Barred are the lines of pinned slots [n], or, where that is NULL, those with a bit
-     * in barred [blocks]. */
-    double (*stand)(const struct moe_lines *lines, uint32_t n, double now, const uint8_t *pinned,
-                    const uint64_t *barred, double *stands);
+    /* One bit for each of the n <= BLOCK lines from the first on that stands highest, or so near to
+     * that that rounding may be why it does not; where that is to *most, -1 where all are barred.
+     * Barred are the lines of pinned slots [first + n], or, where that is NULL, the bits of
+     * barred. */
+    uint64_t (*highest)(const struct moe_lines *lines, uint32_t first, uint32_t n, double now,
+                        const uint8_t *pinned, uint64_t barred, double *most);
     /* One bit for each of the block from the first on that stands at least there. */
     uint64_t (*above)(const double *stands, uint32_t first, uint32_t n, double least);
     /* Where n slots, whole blocks, stand at most from now to a later time; returns the lowest of

@@ -2,21 +2,7 @@
 
 #include <math.h>
 
-enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, PARTS = 8 };
-
-static double stand(const struct moe_lines *lines, uint32_t n, double now, const uint8_t *pinned,
-                    const uint64_t *barred, double *stands)
-{
-    double most = -1;
-    uint32_t end = (n + STRIDE - 1) / STRIDE * STRIDE;
-    for (uint32_t i = 0; i < end; i++) {
-        double line = (now - lines->last[i]) * lines->slope[i], due = lines->due[i];
-        bool bars = pinned ? i < n && pinned[i] : barred[i / BLOCK] >> i % BLOCK & 1;
-        stands[i] = bars ? -1 : now > due ? line : due - now;
-        most = stands[i] > most ? stands[i] : most;
-    }
-    return most;
-}
+enum { BLOCK = MOE_LINES_BLOCK, PARTS = 8 };
 
 static uint64_t above(const double *stands, uint32_t first, uint32_t n, double least)
 {
@@ -24,6 +10,20 @@ static uint64_t above(const double *stands, uint32_t first, uint32_t n, double l
     for (uint32_t i = 0; i < BLOCK && first + i < n; i++)
         found |= (uint64_t)(stands[first + i] >= least) << i;
     return found;
+}
+
+static uint64_t highest(const struct moe_lines *lines, uint32_t first, uint32_t n, double now,
+                        const uint8_t *pinned, uint64_t barred, double *most)
+{
+    double stands[BLOCK];
+    *most = -1;
+    for (uint32_t i = 0, at = first; i < n; i++, at++) {
+        double line = (now - lines->last[at]) * lines->slope[at], due = lines->due[at];
+        bool bars = pinned ? pinned[at] : barred >> i & 1;
+        stands[i] = bars ? -1 : now > due ? line : due - now;
+        *most = stands[i] > *most ? stands[i] : *most;
+    }
+    return above(stands, 0, n, *most * MOE_LINES_NEAR);
 }
 
 static double look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
@@ -44,4 +44,4 @@ static double look_ahead(const struct moe_lines *lines, uint32_t n, double now, 
     return least;
 }
 
-const struct moe_lines_loops moe_lines_plain = {stand, above, look_ahead};
+const struct moe_lines_loops moe_lines_plain = {highest, above, look_ahead};
