@@ -87,6 +87,12 @@ cudaError_t moe_cuda_clock_read(struct moe_cuda_clock *clock, cudaEvent_t event,
         error = make_anew(clock);
     if (error == cudaSuccess)
         error = cudaEventElapsedTime(&ms, clock->base, event);
+    if (error == cudaErrorNotReady) { // the host knows from later work, by its flag
+        (void)cudaGetLastError();     // not an error
+        error = cudaEventSynchronize(event);
+        if (error == cudaSuccess)
+            error = cudaEventElapsedTime(&ms, clock->base, event);
+    }
     if (error == cudaSuccess)
         *ns = static_cast<uint64_t>(std::llround(moe_cuda_scale_at(&clock->scale, ms)));
     return error;

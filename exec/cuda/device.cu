@@ -13,6 +13,15 @@ extern "C" {
 
 static_assert(std::is_standard_layout<moe_cuda_device>::value, "a device begins with moe_device");
 
+// Does a kernel copy it? Up, the engine is busy with experts; so it is down where it is the only
+// one, as on some GeForce cards.
+static bool is_by_kernel(const struct moe_cuda_device *d, enum moe_stream stream, uint64_t bytes,
+                         enum moe_memory host)
+{
+    return host == MOE_MEMORY_PINNED && bytes <= MOE_CUDA_WORDS_BYTES &&
+           (stream == MOE_STREAM_UP || (stream == MOE_STREAM_DOWN && d->one_engine));
+}
+
 static void copy(struct moe_device *device, enum moe_stream stream, void *to, const void *from,
                  uint64_t bytes, enum moe_memory host)
 {
@@ -20,7 +29,7 @@ static void copy(struct moe_device *device, enum moe_stream stream, void *to, co
     char text[32];
     if (bytes == 0 || !moe_cuda_enter(d))
         return;
-    if (stream == MOE_STREAM_UP && host == MOE_MEMORY_PINNED && bytes <= MOE_CUDA_WORDS_BYTES) {
+    if (is_by_kernel(d, stream, bytes, host)) {
         moe_cuda_words(d->streams[stream], to, from, bytes);
         moe_cuda_check(d, cudaGetLastError(), "queuing activations");
         return;
@@ -180,13 +189,13 @@ static enum moe_status start(struct moe_cuda_device *d, struct moe_err *err)
 }
 
 // Experts are copied ahead; all else is waited for, and goes first where both could go. Activations
-// go up by a kernel (words.cu): it need not wait until all blocks of an expert have started.
+// may go by a kernel (words.cu): it need not wait until all blocks of an expert have started.
 static int priority_of(int stream, int least, int greatest)
 {
     const int second = least > greatest + 1 ? greatest + 1 : greatest; // the greatest is the lowest
     if (stream == MOE_STREAM_EXPERTS)
         return least;
-    return stream == MOE_STREAM_UP ? greatest : second;
+    return stream == MOE_STREAM_COMPUTE ? second : greatest;
 }
 
 static cudaError_t open_streams(struct moe_cuda_device *d)
@@ -244,6 +253,7 @@ enum moe_status moe_cuda_open(struct moe_device **out, uint32_t index,
     d->device.sm = static_cast<uint32_t>(prop.major * 10 + prop.minor);
     d->device.deterministic = options->deterministic;
     d->index = static_cast<int>(index);
+    d->one_engine = prop.asyncEngineCount < 2;
     d->context.order = order;
     s = open_parts(d, err);
     if (s) {

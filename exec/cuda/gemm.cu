@@ -181,10 +181,12 @@ static bool find(struct blas *blas, void *function, const char *name)
 static enum moe_status load(struct blas *blas, const char *library, struct moe_err *err)
 {
     static const char *const names[] = {MOE_CUBLAS_NAMES};
+    // It stays loaded: kernels and threads of its own may outlive its handle.
+    const int flags = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
     if (library)
-        blas->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+        blas->library = dlopen(library, flags);
     for (size_t i = 0; !library && !blas->library && i < sizeof names / sizeof *names; i++)
-        blas->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        blas->library = dlopen(names[i], flags);
     if (!blas->library) {
         const char *const why = dlerror();
         return moe_fail(err, MOE_ERR_UNSUPPORTED,

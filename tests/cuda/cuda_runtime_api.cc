@@ -43,6 +43,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
     prop->minor = rt.settings.minor;
     prop->multiProcessorCount = 4;
     prop->unifiedAddressing = 1;
+    prop->asyncEngineCount = rt.settings.engines;
     return give(enter());
 }
 

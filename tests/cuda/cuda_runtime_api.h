@@ -51,6 +51,7 @@ struct cudaDeviceProp {
     int major, minor;
     int multiProcessorCount;
     int unifiedAddressing;
+    int asyncEngineCount;
 };
 
 typedef struct CUstream_st *cudaStream_t;

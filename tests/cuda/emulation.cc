@@ -249,6 +249,7 @@ cuda_emulation cuda_emulation_default(uint64_t seed)
     settings.driver = settings.runtime = 13000;
     settings.n_devices = 1;
     settings.major = 9;
+    settings.engines = 2;
     settings.memory_bytes = uint64_t{1} << 30;
     return settings;
 }

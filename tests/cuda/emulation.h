@@ -38,6 +38,7 @@ struct cuda_emulation {
 
     int driver, runtime; /* versions as CUDA writes them: 13000; driver 0: none */
     int n_devices, major, minor;
+    int engines;                        /* that copy */
     bool in_use;                        /* another process has the devices for itself */
     uint64_t memory_bytes, taken_bytes; /* of a device, and what other processes hold of it */
 };

@@ -221,6 +221,53 @@ START_TEST(errors_are_kept)
 }
 END_TEST
 
+/* A device with one engine for copies both ways: activations do not queue behind an expert. */
+START_TEST(small_copies_keep_out_of_a_lone_engine)
+{
+    enum { SMALL = 4096, LARGE = 2 << 20 };
+    for (int engines = 1; engines <= 2; engines++) {
+        struct cuda_emulation settings = cuda_emulation_default((uint64_t)engines);
+        settings.engines = engines;
+        struct moe_device *device = open_with(&settings, &(struct moe_device_options){0});
+        unsigned char *memory = device_alloc(device, MOE_MEMORY_DEVICE, LARGE);
+        unsigned char *pinned = device_alloc(device, MOE_MEMORY_PINNED, LARGE);
+        static const uint64_t bytes[] = {SMALL, LARGE};
+        for (size_t i = 0; i < 2; i++) {
+            const uint64_t before = cuda_emulation_count(CUDA_FAULT_COPY);
+            memset(pinned, 7, bytes[i]);
+            device->ops->copy(device, MOE_STREAM_UP, memory, pinned, bytes[i], MOE_MEMORY_PINNED);
+            device_finish(device, MOE_STREAM_UP);
+            memset(pinned, 0, bytes[i]);
+            device->ops->copy(device, MOE_STREAM_DOWN, pinned, memory, bytes[i], MOE_MEMORY_PINNED);
+            device_finish(device, MOE_STREAM_DOWN);
+            ck_assert(pinned[0] == 7 && memcmp(pinned, pinned + 1, bytes[i] - 1) == 0);
+            ck_assert_uint_eq(cuda_emulation_count(CUDA_FAULT_COPY) - before,
+                              bytes[i] == LARGE ? 2 : (uint64_t)engines - 1);
+        }
+        device->ops->release(device, MOE_MEMORY_DEVICE, memory);
+        device->ops->release(device, MOE_MEMORY_PINNED, pinned);
+        close_all(device);
+    }
+}
+END_TEST
+
+/* The host may know by a flag that work was done before the runtime says so of an event. */
+START_TEST(a_time_is_waited_for)
+{
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        struct moe_device *device = open_seed(seed);
+        struct moe_event *event = device_event(device);
+        struct moe_err err = {0};
+        const uint64_t began = moe_clock_ns();
+        device->ops->record(device, MOE_STREAM_COMPUTE, event);
+        ck_assert_uint_gt(device->ops->event_ns(device, event), began - 200000);
+        ck_assert_msg(device->ops->sync(device, event, &err) == MOE_OK, "%s", err.text);
+        device->ops->event_free(device, event);
+        close_all(device);
+    }
+}
+END_TEST
+
 /* A kernel that cannot run ends the wait for its routes. */
 START_TEST(no_routes_no_hang)
 {
@@ -360,6 +407,8 @@ int main(void)
     tcase_add_test(tests, contract_holds_in_any_order);
     tcase_add_test(tests, deterministic_kernels_have_the_bits_of_the_cpu);
     tcase_add_test(tests, fast_kernels_are_near_the_cpu);
+    tcase_add_test(tests, small_copies_keep_out_of_a_lone_engine);
+    tcase_add_test(tests, a_time_is_waited_for);
     tests = tcase_create("faults");
     suite_add_tcase(suite, tests);
     tcase_add_test(tests, a_refused_allocation_harms_nothing);
