@@ -19,7 +19,7 @@ struct options {
 
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
-                    "model name or file (default: the one that the trace names)"),
+                    "model name, file or folder (default: the one that the trace names)"),
     CLI_OPTION_NAME(struct options, platform, "platform", "paper-4090",
                     "machine: paper-4090, laptop-4060, desktop-5090, or a file"),
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",

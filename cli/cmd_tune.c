@@ -25,7 +25,7 @@ struct options {
 
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
-                    "model name or file (default: the one that the trace names)"),
+                    "model name, file or folder (default: the one that the trace names)"),
     CLI_OPTION_NAME(struct options, platform, "platform", "",
                     "machine: paper-4090, laptop-4060, desktop-5090, or a file (required)"),
     {.name = "budget",

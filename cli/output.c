@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/version.h"
+#include "exec/hybrid.h"
 #include "traces/source.h"
 
 #include <inttypes.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
                                 struct moe_err *err)
@@ -79,10 +81,27 @@ void cli_note_trace(struct moe_table *table, const char *path, const struct moe_
     moe_table_note(table, "synthetic", "%s", info->synthetic ? "yes" : "no");
 }
 
+/* Of a model that can be run: what `moelab run` makes of it. No expert is read. */
+static enum moe_status shape_of_folder(const char *folder, struct moe_model *out,
+                                       struct moe_err *err)
+{
+    struct moe_llm *llm;
+    enum moe_status s = moe_llm_open(&llm, folder, err);
+    if (s)
+        return s;
+    moe_llm_shape(llm, out);
+    moe_llm_close(llm);
+    return MOE_OK;
+}
+
 enum moe_status cli_load_model(const char *name, struct moe_model *out, struct moe_err *err)
 {
     char path[CLI_PATH_MAX];
+    struct stat st;
     enum moe_status s = moe_find_config("models", name, path, sizeof path, err);
+    const char *found = s ? name : path;
+    if (stat(found, &st) == 0 && S_ISDIR(st.st_mode))
+        return shape_of_folder(found, out, err);
     return s ? s : moe_model_load(path, out, err);
 }
 

@@ -24,7 +24,8 @@ enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err);
 void cli_note_run(struct moe_table *table, const struct cli_call *call, const char *command);
 void cli_note_trace(struct moe_table *table, const char *path, const struct moe_trace_info *info);
 
-/* By name or path (experiments/models, platforms, strategies). */
+/* By name or path (experiments/models, platforms, strategies). A model may also be the folder of
+ * one that `moelab run` takes: config.json and weights. */
 enum moe_status cli_load_model(const char *name, struct moe_model *out, struct moe_err *err);
 
 /* A trace and its model: by that name, or "": the one that the trace names. parts: enum

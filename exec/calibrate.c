@@ -77,7 +77,7 @@ static void add_size(struct moe_calibrator *c, const struct moe_model *m, uint64
 static uint64_t small_ffn(uint64_t d_ffn)
 {
     const uint64_t grain = 32, share = 256;
-    if (d_ffn <= grain)
+    if (d_ffn < 2 * grain)
         return (d_ffn + 1) / 2;
     return d_ffn / share < grain ? grain : d_ffn / share / grain * grain;
 }

@@ -41,10 +41,17 @@ static struct line line_through(const struct moe_calibrator *c, double small, do
     return (struct line){0, large / bytes_at(c, 1)};
 }
 
-/* With the fixed cost of all rounds, so that rounds differ by their own times only. */
+/* Seconds of the bytes alone, with the fixed cost of all rounds, so that rounds differ by their own
+ * times only. One that took less than the fixed cost counts with all of its time: fast, but not as
+ * less than nothing, which would order it behind the slowest. */
+static double rest_of(double seconds, const struct line *line)
+{
+    return seconds > line->fixed ? seconds - line->fixed : seconds;
+}
+
 static double h2d(const struct derivation *d, const struct moe_cal_round *r)
 {
-    return bytes_at(d->c, 1) / (r->copy[1] - d->copy.fixed) * 1e-9;
+    return bytes_at(d->c, 1) / rest_of(r->copy[1], &d->copy) * 1e-9;
 }
 
 static double copy_setup(const struct derivation *d, const struct moe_cal_round *r)
@@ -54,8 +61,7 @@ static double copy_setup(const struct derivation *d, const struct moe_cal_round 
 
 static double pageable(const struct derivation *d, const struct moe_cal_round *r)
 {
-    const double rest = r->pageable - d->copy.fixed;
-    return bytes_at(d->c, 1) / (rest > 0 ? rest : r->pageable) * 1e-9;
+    return bytes_at(d->c, 1) / rest_of(r->pageable, &d->copy) * 1e-9;
 }
 
 static double dram(const struct derivation *d, const struct moe_cal_round *r)
@@ -77,7 +83,7 @@ static double gflops(const struct derivation *d, const struct moe_cal_round *r)
 
 static double gpu_read(const struct derivation *d, const struct moe_cal_round *r)
 {
-    return bytes_at(d->c, 1) / (r->gpu[1] - d->gpu.fixed) * 1e-9;
+    return bytes_at(d->c, 1) / rest_of(r->gpu[1], &d->gpu) * 1e-9;
 }
 
 static double gpu_launch(const struct derivation *d, const struct moe_cal_round *r)
@@ -88,8 +94,7 @@ static double gpu_launch(const struct derivation *d, const struct moe_cal_round 
 static double tflops(const struct derivation *d, const struct moe_cal_round *r)
 {
     const double flops = bytes_at(d->c, 1) * d->c->many; /* two for a weight of two bytes */
-    const double rest = r->gpu_many - d->gpu.fixed;
-    return flops / (rest > 0 ? rest : r->gpu_many) * 1e-12;
+    return flops / rest_of(r->gpu_many, &d->gpu) * 1e-12;
 }
 
 static double time_of(const struct moe_cal_round *r, bool gpu, int end)

@@ -50,6 +50,23 @@ for strategy in $("$moelab" list strategies | sed -nE 's/^  ([a-z0-9-]+) .*/\1/p
 done
 holds "strategies were compared" [ "$n" -gt 40 ]
 
+# A model's folder, as `record` and `run` take it, stands for its shape: by its path, and by the name
+# that a trace has from it. The result is that of the description, whose keys and values are the
+# same but for the bits of the KV cache.
+embedded=$PWD/experiments/models/tiny-mixtral
+mkdir "$folder/own"
+cp "$embedded"/*.json "$embedded"/*.safetensors "$folder/own"
+# shellcheck disable=SC2317 # called by expect
+shaped() { (cd "$folder" && "$moelab" sim --max-tokens 20 --geometry 4x2 "$@"); }
+sed 's/^n_layers/kv_bits: 32\n&/; s/^name:.*/name: own/' "$embedded.yaml" >"$folder/shape.yaml"
+expect 0 "" shaped "$trace" --model own/ --output folder.txt
+expect 0 "" shaped "$trace" --model shape.yaml --output file.txt
+same "$folder/folder.txt" "$folder/file.txt"
+expect 0 "own" shaped "$trace,model=own"
+mkdir "$folder/empty"
+one_line shaped "$trace" --model "$folder/empty"
+expect 1 "config.json" shaped "$trace" --model "$folder/empty"
+
 # More threads than cores: said, and computed with the cores.
 sim --threads 24 >"$folder/24" 2>"$folder/said"
 holds "nothing to say of as many threads as cores" test ! -s "$folder/said"

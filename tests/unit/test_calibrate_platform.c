@@ -116,7 +116,8 @@ static struct moe_cal_round round_of(const struct moe_platform *p)
 }
 
 static uint32_t repeats = REPEATS;
-static double slow[DRIFT] = {1, 1, 1, 1, 1}; /* factors on one number of each round */
+static double slow[DRIFT] = {1, 1, 1, 1, 1};    /* factors on one number of each round */
+static double large[REPEATS] = {1, 1, 1, 1, 1}; /* on the times of the largest expert */
 
 /* The first round, which does not count, is nonsense. */
 static void derive(const struct moe_platform *p, uint64_t layers)
@@ -143,6 +144,10 @@ static void derive(const struct moe_platform *p, uint64_t layers)
         rounds[i] = round_of(p);
     for (uint32_t i = 1; i <= repeats; i++)
         rounds[i].gflops *= slow[i - 1];
+    for (uint32_t i = 1; i <= REPEATS; i++) {
+        rounds[i].copy[1] *= large[i - 1];
+        rounds[i].gpu[1] *= large[i - 1];
+    }
     if (moe_cal_platform(&c, &result, &err))
         ck_abort_msg("%s", err.text);
 }
@@ -234,6 +239,20 @@ START_TEST(slow_changes_are_in_the_spread)
 }
 END_TEST
 
+/* Two rounds held up by other work, and one whose largest expert took less than what the others
+ * say is fixed: it is the fastest, not the slowest, and leaves the median where it is. */
+START_TEST(less_than_the_fixed_cost)
+{
+    const struct moe_platform p = wanted();
+    large[0] = 1e-3;
+    large[1] = large[2] = 50;
+    derive(&p, L);
+    for (int i = 0; i < REPEATS; i++)
+        large[i] = 1;
+    expect_constants(&result.platform, &p);
+}
+END_TEST
+
 START_TEST(no_fixed_cost)
 {
     struct moe_platform p = wanted();
@@ -300,6 +319,7 @@ int main(void)
     tcase_add_test(tc, the_platform_comes_back);
     tcase_add_test(tc, medians_and_spread);
     tcase_add_test(tc, slow_changes_are_in_the_spread);
+    tcase_add_test(tc, less_than_the_fixed_cost);
     tcase_add_test(tc, no_fixed_cost);
     tcase_add_test(tc, misses_that_start_early);
     tcase_add_test(tc, drift_is_no_overhead);
