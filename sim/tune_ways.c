@@ -104,6 +104,11 @@ enum moe_status moe_tune_worth_static(const uint64_t *uses, uint32_t n_layers, u
 
 bool moe_tune_ways_format(const uint32_t *ways, uint32_t n_layers, char *buf, size_t size)
 {
+    uint64_t slots = 0;
+    for (uint32_t l = 0; l < n_layers; l++)
+        slots += ways[l];
+    if (slots == 0) /* nothing is worth one */
+        return (size_t)snprintf(buf, size, "none") < size;
     size_t at = (size_t)snprintf(buf, size, "per-layer:");
     for (uint32_t l = 0; l < n_layers && at < size; l++)
         at += (size_t)snprintf(buf + at, size - at, l ? ",%u" : "%u", ways[l]);

@@ -97,6 +97,8 @@ START_TEST(divisions_are_the_best_of_all_replays)
             if (n % 5 + n / 5 % 5 + n / 25 > slots)
                 continue;
             snprintf(text, sizeof text, "per-layer:%u,%u,%u", n % 5, n / 5 % 5, n / 25);
+            if (n == 0)
+                snprintf(text, sizeof text, "none");
             uint64_t hits = replayed_hits(&trace, text);
             most = hits > most ? hits : most;
         }
