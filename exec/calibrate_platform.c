@@ -324,6 +324,7 @@ static void derive_rates(struct derivation *d)
          "measured: cores that this process may use, as the system tells, or --threads, %.20s",
          c->o->date);
     measured(d, "cpu.gflops_per_core", gflops, "64 tokens, all cores");
+    d->out->platform.memory = c->device->integrated ? MOE_MEMORY_UNIFIED : MOE_MEMORY_SEPARATE;
     told(d, "gpu.memory_bytes", (double)c->device->memory_bytes,
          "measured: as the device tells, %.20s", c->o->date);
     measured(d, "gpu.read_gb_per_s", gpu_read, "two sizes");

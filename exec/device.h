@@ -125,6 +125,7 @@ struct moe_device {
     char name[256];        /* as in struct moe_device_info */
     uint64_t memory_bytes; /* all of it */
     uint32_t cores, sm;    /* as in struct moe_device_info */
+    bool integrated;       /* its memory is the host's */
     bool deterministic;    /* kernels sum in the order of the CPU set named when it was opened: the
                               same bits as on `host` */
 };

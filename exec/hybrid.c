@@ -214,8 +214,6 @@ enum moe_status moe_hybrid_room(struct moe_device *device, const struct moe_llm 
                         "device with more memory, fewer layers or a shorter context",
                         shape.name, moe_format_bytes(other, a, sizeof a),
                         moe_format_bytes(spec.memory_bytes, b, sizeof b), spec.device);
-    const uint64_t room = spec.memory_bytes - other;
-    const uint64_t all = shape.n_layers * shape.n_experts, n = room / spec.expert_bytes;
-    *slots = (uint32_t)(n < all ? n : all);
+    *slots = moe_setup_slots_in(&spec, spec.memory_bytes - other);
     return MOE_OK;
 }

@@ -1,5 +1,6 @@
 #include "exec/stage.h"
 
+#include "exec/memory_limits.h"
 #include "policies/result_table.h"
 
 #include <stdio.h>
@@ -10,6 +11,19 @@ static struct moe_resident_options without_slots(const struct moe_stage *stage, 
 {
     return (struct moe_resident_options){
         .context = context, .chunk = chunk, .expert_bytes = stage->layout.bytes};
+}
+
+/* Of a memory shared with the host a device counts as taken what the host only keeps because nobody
+ * has needed it yet: pages of files, those of the model too. */
+static uint64_t free_bytes(struct moe_device *device)
+{
+    const uint64_t free = device->ops->free_bytes(device);
+    struct moe_memory_limits limits;
+    if (!device->integrated)
+        return free;
+    moe_memory_limits_read(&limits);
+    const uint64_t left = limits.available < limits.cgroup ? limits.available : limits.cgroup;
+    return left > free && left < UINT64_MAX ? left : free;
 }
 
 enum moe_status moe_stage_spec(struct moe_stage *stage, struct moe_device *device,
@@ -25,11 +39,14 @@ enum moe_status moe_stage_spec(struct moe_stage *stage, struct moe_device *devic
         return s;
     const struct moe_resident_options options = without_slots(stage, context, chunk);
     snprintf(device_name, 288, "device %s (%s), free now", device->ops->name, device->name);
+    /* Experts made in memory are no longer free memory. */
+    const bool on_the_way = device->integrated && llm->weights;
     *out = (struct moe_setup_spec){.strategy = strategy,
                                    .model = model,
                                    .expert_bytes = stage->layout.bytes,
                                    .dense_bytes = moe_resident_bytes(llm, &options),
-                                   .memory_bytes = device->ops->free_bytes(device),
+                                   .memory_bytes = free_bytes(device),
+                                   .host_expert_bytes = on_the_way ? stage->layout.bytes : 0,
                                    .device = device_name};
     return MOE_OK;
 }

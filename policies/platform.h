@@ -7,9 +7,9 @@
  * the CPU's. A copy into a slot is what it is elsewhere, for strategies decide on copies and a
  * machine that is told to copies: it reads and writes that DRAM, so it is a memcpy at the link's
  * rates. Where the GPU can use an expert where it lies no copy is needed; that is a strategy
- * without copies: geometry `all`, or `static` in any. gpu.memory_bytes is how much the GPU may
- * have; that experts of slots lie in the host's part as well, if a machine keeps them twice, is not
- * checked.
+ * without copies: geometry `all`, or `static` in any. gpu.memory_bytes is the one memory then: what
+ * lies on the GPU and the experts on the host have to fit into it together (moe_setup_init), each
+ * expert once that stays in its slot, the others twice.
  *
  * A computer without a GPU says `gpu: none` in place of that section, and has no `link` and none of
  * the keys power.gpu_*. gpu.memory_bytes 0 (as --set platform.gpu.memory_bytes=0 makes it of any

@@ -2,8 +2,10 @@
 
 #include "base/units.h"
 #include "policies/cost.h"
+#include "policies/registry.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec)
 {
@@ -56,13 +58,72 @@ static enum moe_status check_gpu(const struct moe_geometry *geometry,
                     spec->costs->platform->name);
 }
 
+/* Does what is in the slots at the start stay there? The tuner's own list has static's name. */
+static bool stays(const struct moe_strategy *strategy)
+{
+    return strcmp(strategy->policy.ops->name, moe_policy_static.name) == 0;
+}
+
+/* Has every expert of the pool's layers a slot? */
+static bool holds_all(const struct moe_geometry *g, uint32_t pool)
+{
+    uint64_t experts = 0, bytes = 0;
+    for (uint32_t l = 0; l < g->n_layers; l++)
+        if (g->pool_of_layer[l] == (int32_t)pool) {
+            experts += g->n_experts;
+            bytes += g->n_experts * g->expert_bytes[l];
+        }
+    const struct moe_pool *p = &g->pool[pool];
+    return p->n_slots == experts && (p->bytes == 0 || p->bytes >= bytes);
+}
+
+/* Of all experts but those that stay in their slots: these need not be kept twice. */
+static uint64_t host_bytes(const struct moe_geometry *geometry, const struct moe_setup_spec *spec)
+{
+    uint64_t n = (uint64_t)geometry->n_layers * geometry->n_experts;
+    for (uint32_t p = 0; p < geometry->n_pools; p++)
+        if (stays(spec->strategy) || holds_all(geometry, p))
+            n -= geometry->pool[p].n_slots;
+    return n * spec->host_expert_bytes;
+}
+
+uint32_t moe_setup_slots_in(const struct moe_setup_spec *spec, uint64_t room)
+{
+    const uint64_t all = spec->model->n_layers * spec->model->n_experts;
+    const uint64_t host = all * spec->host_expert_bytes;
+    const bool once = strcmp(spec->strategy->geometry, "all") == 0 || stays(spec->strategy);
+    if (host > 0 && !(once && room / spec->expert_bytes >= all))
+        room = room > host ? room - host : 0;
+    const uint64_t n = room / spec->expert_bytes;
+    return (uint32_t)(n < all ? n : all);
+}
+
+/* Where the host's experts lie in the device's memory as well. */
+static enum moe_status fail_shared(const struct moe_geometry *geometry,
+                                   const struct moe_setup_spec *spec, uint64_t other, uint64_t host,
+                                   struct moe_err *err)
+{
+    char a[32], b[32], c[32], d[32];
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "geometry '%s' takes %s, the rest of model '%s' %s and its experts on the host "
+                    "%s: more than the %s of %s, which the host shares (geometry 'all' and policy "
+                    "'static' keep an expert once)",
+                    spec->strategy->geometry,
+                    moe_format_bytes(moe_geometry_bytes(geometry), a, sizeof a), spec->model->name,
+                    moe_format_bytes(other, b, sizeof b), moe_format_bytes(host, c, sizeof c),
+                    moe_format_bytes(spec->memory_bytes, d, sizeof d), spec->device);
+}
+
 static enum moe_status check_memory(const struct moe_geometry *geometry,
                                     const struct moe_setup_spec *spec, struct moe_err *err)
 {
     uint64_t cache = moe_geometry_bytes(geometry), memory = spec->memory_bytes;
     uint64_t other = spec->dense_bytes + moe_setup_staging_bytes(spec);
-    if (other <= memory && cache <= memory - other)
+    uint64_t host = host_bytes(geometry, spec);
+    if (other <= memory && cache <= memory - other && host <= memory - other - cache)
         return MOE_OK;
+    if (spec->host_expert_bytes)
+        return fail_shared(geometry, spec, other, host, err);
     char a[32], b[32], c[32];
     return moe_fail(err, MOE_ERR_USAGE,
                     "geometry '%s' takes %s and the rest of model '%s' %s: more than the %s of %s",

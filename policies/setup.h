@@ -15,9 +15,11 @@ struct moe_setup_spec {
     uint64_t expert_bytes;         /* what a slot takes in device memory */
     uint64_t dense_bytes;          /* what lies there besides slots and staging buffers */
     uint64_t memory_bytes;         /* what the device has */
-    const char *device;            /* in messages: "the GPU of platform 'paper-4090'" */
-    unsigned parts;                /* MOE_HAS_* that the routes come with */
-    bool future;                   /* they come with next uses */
+    uint64_t host_expert_bytes; /* what an expert on the host takes of memory_bytes as well, where
+                                   the two share one memory; else 0 */
+    const char *device;         /* in messages: "the GPU of platform 'paper-4090'" */
+    unsigned parts;             /* MOE_HAS_* that the routes come with */
+    bool future;                /* they come with next uses */
     const struct moe_costs *costs; /* of the platform, or NULL; outlives the setup */
 };
 
@@ -31,10 +33,14 @@ struct moe_setup {
  * experts where the strategy computes any there, else none. */
 uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec);
 
+/* Slots that fit into `room` bytes beside the host's experts, where these lie there too; at most
+ * one for every expert. */
+uint32_t moe_setup_slots_in(const struct moe_setup_spec *spec, uint64_t room);
+
 /* Keeps no pointer into spec. Errors: MOE_ERR_USAGE (the policy needs parts or next uses that the
- * routes lack, or costs; geometry against model; slots, staging buffers and dense_bytes together
- * exceed memory_bytes; slots or staging buffers where the costs are of a platform without a GPU),
- * MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs releasing. */
+ * routes lack, or costs; geometry against model; slots, staging buffers, dense_bytes and the
+ * host's experts together exceed memory_bytes; slots or staging buffers where the costs are of a
+ * platform without a GPU), MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs releasing. */
 enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_spec *spec,
                                struct moe_err *err);
 void moe_setup_release(struct moe_setup *setup); /* also one that is all zero */

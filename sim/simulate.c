@@ -29,6 +29,7 @@ static enum moe_status prepare(struct run *run, struct moe_err *err)
                   .expert_bytes = moe_model_expert_bytes(in->model),
                   .dense_bytes = run->costs.no_gpu ? 0 : moe_cost_dense_bytes(in->model),
                   .memory_bytes = in->platform->gpu.memory_bytes,
+                  .host_expert_bytes = run->costs.shares_dram ? run->costs.expert_bytes : 0,
                   .device = run->device,
                   .costs = &run->costs},
         .max_tokens = in->max_tokens,

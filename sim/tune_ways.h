@@ -28,7 +28,7 @@ void moe_tune_worth_ns(const struct moe_mrc *mrc, enum moe_mrc_policy policy,
 enum moe_status moe_tune_worth_static(const uint64_t *uses, uint32_t n_layers, uint32_t n_experts,
                                       uint64_t *worth, struct moe_err *err);
 
-/* "per-layer:2,0,3", or "none". False, and buf unchanged beyond its start, where it does not fit. */
+/* "per-layer:2,0,3", or "none". False, and buf kept beyond its start, where it does not fit. */
 bool moe_tune_ways_format(const uint32_t *ways, uint32_t n_layers, char *buf, size_t size);
 
 #endif

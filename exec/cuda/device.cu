@@ -251,6 +251,7 @@ enum moe_status moe_cuda_open(struct moe_device **out, uint32_t index,
     d->device.memory_bytes = prop.totalGlobalMem;
     d->device.cores = static_cast<uint32_t>(prop.multiProcessorCount);
     d->device.sm = static_cast<uint32_t>(prop.major * 10 + prop.minor);
+    d->device.integrated = prop.integrated != 0;
     d->device.deterministic = options->deterministic;
     d->index = static_cast<int>(index);
     d->one_engine = prop.asyncEngineCount < 2;

@@ -33,6 +33,10 @@ for strategy in collab on-demand "collab --geometry all"; do
     holds "$strategy: $plain, $apart with two memories" less "$plain" "$apart"
     holds "$strategy: $dram GB/s of the DRAM" less "$dram" 212
 done
+expect 2 "experts on the host 84.0 GiB: more than the 128 GiB of the GPU of platform" \
+    "$moelab" sim "$t" --platform $platform --geometry 32x6
+expect 0 "" "$moelab" sim "$t" --platform $platform --geometry 32x6 --policy static \
+    --max-tokens 16
 expect 2 "memory" "$moelab" sim "$t" --platform $platform --set platform.memory=both
 
 # What the tuner predicts is what sim has.

@@ -44,6 +44,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
     prop->multiProcessorCount = 4;
     prop->unifiedAddressing = 1;
     prop->asyncEngineCount = rt.settings.engines;
+    prop->integrated = rt.settings.integrated;
     return give(enter());
 }
 

@@ -52,6 +52,7 @@ struct cudaDeviceProp {
     int multiProcessorCount;
     int unifiedAddressing;
     int asyncEngineCount;
+    int integrated;
 };
 
 typedef struct CUstream_st *cudaStream_t;

@@ -2,6 +2,7 @@
  * order that streams and events allow: a wait that the machine or the device lacks shows as wrong
  * logits. Deterministic: the bits of the CPU; fast: near them. Faults midway end cleanly. */
 #include "exec/cuda/open.h"
+#include "exec/stage.h"
 #include "tests/cuda/emulation.h"
 #include "tests/unit/hybrid_case.h"
 #include "tests/unit/run_suite.h"
@@ -93,6 +94,47 @@ START_TEST(any_legal_order_has_the_bits_of_the_cpu)
             close_all(device);
         }
     }
+    close_subject(&x);
+}
+END_TEST
+
+/* A device that says that it is integrated: the experts of the mapped model count as well, to the
+ * byte, and the run has the same bits. */
+START_TEST(an_integrated_device_holds_the_hosts_experts_too)
+{
+    struct subject x = open_subject(models[0], "portable", 6);
+    struct cuda_emulation settings = cuda_emulation_default(7);
+    settings.integrated = true;
+    struct moe_device *device = open_with(&settings, "portable", true);
+    const struct moe_strategy strategy = load("collab", "2x2");
+    struct moe_stage stage = {0};
+    struct moe_setup setup;
+    struct moe_setup_spec spec;
+    struct moe_model shape;
+    struct moe_err err = {0};
+    char name[288];
+    moe_llm_shape(x.llm, &shape);
+    ck_assert(
+        !moe_stage_spec(&stage, device, x.llm, &strategy, &shape, 64, CHUNK, name, &spec, &err));
+    ck_assert_uint_ge(spec.memory_bytes, device->ops->free_bytes(device));
+    ck_assert_uint_eq(spec.host_expert_bytes, spec.expert_bytes);
+    spec.memory_bytes =
+        spec.dense_bytes + (2 * 2 + shape.n_layers * shape.n_experts) * spec.expert_bytes;
+    ck_assert(!moe_setup_init(&setup, &spec, &err));
+    moe_setup_release(&setup);
+    spec.memory_bytes--;
+    ck_assert_int_eq(moe_setup_init(&setup, &spec, &err), MOE_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "which the host shares"));
+    struct outcome got = new_outcome(x.config);
+    run_case(&x, device, &(struct hybrid_case){.strategy = "collab", .geometry = "2x2"}, &got);
+    expect_same(&x, &got, "integrated");
+    free_outcome(&got);
+    device = open_seed(7, "portable", true);
+    ck_assert(
+        !moe_stage_spec(&stage, device, x.llm, &strategy, &shape, 64, CHUNK, name, &spec, &err));
+    ck_assert_uint_eq(spec.host_expert_bytes, 0);
+    ck_assert_uint_eq(spec.memory_bytes, device->ops->free_bytes(device));
+    close_all(device);
     close_subject(&x);
 }
 END_TEST
@@ -199,6 +241,7 @@ int main(void)
     tcase_add_loop_test(bits, deterministic_runs_have_the_bits_of_the_cpu, 0, N_MODELS);
     tcase_add_loop_test(group(suite, "fast"), fast_runs_are_near_the_cpu, 0, N_MODELS);
     tcase_add_test(group(suite, "orders"), any_legal_order_has_the_bits_of_the_cpu);
+    tcase_add_test(group(suite, "one memory"), an_integrated_device_holds_the_hosts_experts_too);
     tcase_add_loop_test(group(suite, "lossy"), rerouted_events_have_the_bits_of_host, 0, N_LOSSY);
     tcase_add_loop_test(group(suite, "faults"), faults_midway_end_cleanly, 0, 4);
     return run_suite(suite);

@@ -33,10 +33,9 @@ static struct moe_device *open_device(const char *spec)
     return device;
 }
 
-static enum moe_status calibrate(const char *spec, const struct moe_model *shapes,
-                                 uint32_t n_shapes, uint32_t threads)
+static enum moe_status calibrate_on(struct moe_device *device, const struct moe_model *shapes,
+                                    uint32_t n_shapes, uint32_t threads)
 {
-    struct moe_device *device = open_device(spec);
     const struct moe_calibrate_options options = {.device = device,
                                                   .shapes = shapes,
                                                   .n_shapes = n_shapes,
@@ -47,6 +46,12 @@ static enum moe_status calibrate(const char *spec, const struct moe_model *shape
     const enum moe_status s = moe_calibrate(&options, &result, &err);
     moe_device_close(device);
     return s;
+}
+
+static enum moe_status calibrate(const char *spec, const struct moe_model *shapes,
+                                 uint32_t n_shapes, uint32_t threads)
+{
+    return calibrate_on(open_device(spec), shapes, n_shapes, threads);
 }
 
 static const struct moe_constant *constant(const char *key)
@@ -80,6 +85,7 @@ START_TEST(set_speeds_come_back)
     ck_assert_double_le(p->gpu.tflops, 0.0051);
     ck_assert_double_gt(p->gpu.tflops, 0.0001);
     ck_assert_uint_eq(p->gpu.memory_bytes, (uint64_t)1 << 30);
+    ck_assert_int_eq(p->memory, MOE_MEMORY_SEPARATE);
     ck_assert_uint_eq(p->cpu.cores, 2);
     ck_assert_str_eq(result.steps_of, "SYNTHETIC tiny-mixtral, 4 layers");
 }
@@ -110,6 +116,22 @@ START_TEST(every_constant_has_an_origin_and_is_written)
         ck_abort_msg("%s", err.text);
     ck_assert_ptr_nonnull(strstr(
         text, "\"measured: by the command above, a \\\"day\\\"\\u000a, median of 2, spread "));
+    free(text);
+}
+END_TEST
+
+START_TEST(an_integrated_device_shares_the_memory)
+{
+    const struct moe_model tiny = shape_of("tiny-mixtral");
+    struct moe_device *device = open_device("host");
+    device->integrated = true;
+    ck_assert_int_eq(calibrate_on(device, &tiny, 1, 1), MOE_OK);
+    const struct moe_platform_notes notes = {"head", moe_calibration_origin, &result};
+    char *text;
+    size_t size;
+    if (moe_platform_text(&result.platform, &notes, &text, &size, &err))
+        ck_abort_msg("%s", err.text);
+    ck_assert_ptr_nonnull(strstr(text, "\nmemory: unified\n"));
     free(text);
 }
 END_TEST
@@ -156,6 +178,7 @@ int main(void)
     TCase *tc = tcase_create("all");
     tcase_add_test(tc, set_speeds_come_back);
     tcase_add_test(tc, every_constant_has_an_origin_and_is_written);
+    tcase_add_test(tc, an_integrated_device_shares_the_memory);
     tcase_add_test(tc, what_does_not_fit);
     tcase_add_test(tc, without_whole_steps);
     tcase_add_test(tc, a_copy_fails);

@@ -194,6 +194,45 @@ START_TEST(bound_is_the_optimum)
 }
 END_TEST
 
+/* The least memory with which the strategy runs. */
+static uint64_t least_memory(const char *strategy, const char *geometry, int memory)
+{
+    static const moe_expert routes[] = {0, 1, 2, 3, 0, 1, 2, 3};
+    struct world w = world_of(strategy, geometry, 1, routes);
+    uint64_t low = 1, high = (uint64_t)1 << 30;
+    w.platform.memory = memory;
+    while (low < high) {
+        struct moe_result r;
+        const struct moe_sim_input in = {
+            .trace = &w.trace, .model = &w.model, .platform = &w.platform, .strategy = &w.strategy};
+        w.platform.gpu.memory_bytes = low + (high - low) / 2;
+        if (moe_simulate(&in, &r, &err) == MOE_OK)
+            high = w.platform.gpu.memory_bytes;
+        else
+            low = w.platform.gpu.memory_bytes + 1;
+    }
+    moe_trace_release(&w.trace);
+    return high;
+}
+
+/* Beside two memories: all eight experts of 600000 bytes; those without a slot, where the others
+ * stay in theirs; none, where all do. */
+START_TEST(slots_and_the_hosts_experts_fit_together)
+{
+    static const struct {
+        const char *strategy, *geometry;
+        uint64_t twice;
+    } cases[] = {{"collab", "2x2", 8}, {"collab", "none", 8},   {"collab", "1x4", 4},
+                 {"collab", "all", 0}, {"on-demand", "2x2", 8}, {"static-hot", "2x2", 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *s = cases[i].strategy, *g = cases[i].geometry;
+        ck_assert_uint_eq(least_memory(s, g, MOE_MEMORY_UNIFIED) -
+                              least_memory(s, g, MOE_MEMORY_SEPARATE),
+                          cases[i].twice * 600000);
+    }
+}
+END_TEST
+
 START_TEST(whatif_scales_the_one_memory)
 {
     struct world w = world_of("collab", "2x1", 2, (const moe_expert[]){0, 1, 2, 3, 0, 1, 2, 3});
@@ -234,6 +273,7 @@ int main(void)
     tcase_add_test(tc, copies_read_and_write);
     tcase_add_test(tc, random_worlds);
     tcase_add_test(tc, bound_is_the_optimum);
+    tcase_add_test(tc, slots_and_the_hosts_experts_fit_together);
     tcase_add_test(tc, whatif_scales_the_one_memory);
     suite_add_tcase(suite, tc);
     return run_suite(suite);

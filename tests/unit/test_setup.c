@@ -60,6 +60,56 @@ START_TEST(memory_is_enough_to_the_byte)
 }
 END_TEST
 
+/* Four of eight experts of 1 MiB in slots: 1 + 4 + 8 MiB; where they stay there, 1 + 4 + 4. */
+START_TEST(one_memory_is_enough_to_the_byte)
+{
+    struct spec_case c;
+    make_case(&c, "collab", 13);
+    c.spec.host_expert_bytes = 1 << 20;
+    expect_taken(&c);
+    c.spec.memory_bytes--;
+    expect_refused(&c, "geometry '2x2' takes 4.0 MiB, the rest of model 'tiny' 1.0 MiB and its "
+                       "experts on the host 8.0 MiB: more than the 13.0 MiB of device 'cuda:0', "
+                       "which the host shares (geometry 'all' and policy 'static' keep an expert "
+                       "once)");
+    set_key(&c.strategy, "geometry", "per-layer:0,4"); /* a whole layer */
+    c.spec.memory_bytes = 9 << 20;
+    expect_taken(&c);
+    set_key(&c.strategy, "geometry", "global:4");
+    expect_refused(&c, "geometry 'global:4' takes 4.0 MiB, the rest of model 'tiny' 1.0 MiB and "
+                       "its experts on the host 8.0 MiB: more than the 9.0 MiB of device 'cuda:0', "
+                       "which the host shares (geometry 'all' and policy 'static' keep an expert "
+                       "once)");
+    set_key(&c.strategy, "policy", "static");
+    expect_taken(&c);
+    c.spec.memory_bytes--;
+    expect_refused(&c, "geometry 'global:4' takes 4.0 MiB, the rest of model 'tiny' 1.0 MiB and "
+                       "its experts on the host 4.0 MiB: more than the 9.0 MiB of device 'cuda:0', "
+                       "which the host shares (geometry 'all' and policy 'static' keep an expert "
+                       "once)");
+}
+END_TEST
+
+/* Of eight experts of 1 MiB. */
+START_TEST(slots_beside_the_hosts_experts)
+{
+    struct spec_case c;
+    make_case(&c, "collab", 0);
+    ck_assert_uint_eq(moe_setup_slots_in(&c.spec, (5 << 20) - 1), 4);
+    ck_assert_uint_eq(moe_setup_slots_in(&c.spec, 50 << 20), 8);
+    c.spec.host_expert_bytes = 1 << 20;
+    ck_assert_uint_eq(moe_setup_slots_in(&c.spec, 13 << 20), 5);
+    ck_assert_uint_eq(moe_setup_slots_in(&c.spec, 50 << 20), 8);
+    ck_assert_uint_eq(moe_setup_slots_in(&c.spec, 7 << 20), 0);
+    set_key(&c.strategy, "geometry", "all");
+    ck_assert_uint_eq(moe_setup_slots_in(&c.spec, 8 << 20), 8);
+    ck_assert_uint_eq(moe_setup_slots_in(&c.spec, 7 << 20), 0);
+    set_key(&c.strategy, "geometry", "2x2");
+    set_key(&c.strategy, "policy", "static");
+    ck_assert_uint_eq(moe_setup_slots_in(&c.spec, 8 << 20), 8);
+}
+END_TEST
+
 START_TEST(streams_take_two_buffers_more)
 {
     struct spec_case c;
@@ -118,6 +168,8 @@ int main(void)
     TCase *tc = tcase_create("setup");
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, memory_is_enough_to_the_byte);
+    tcase_add_test(tc, one_memory_is_enough_to_the_byte);
+    tcase_add_test(tc, slots_beside_the_hosts_experts);
     tcase_add_test(tc, streams_take_two_buffers_more);
     tcase_add_test(tc, what_the_routes_lack);
     tcase_add_test(tc, geometry_against_the_model);
