@@ -37,8 +37,11 @@ set_target_properties(moe_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 target_include_directories(moe_cuda PRIVATE ${CMAKE_SOURCE_DIR})
 target_compile_options(moe_cuda PRIVATE
     # The kernels round as the CPU does: nothing is fused but what says so.
-    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-Wextra>
-    $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOELAB_WERROR}>>:-Werror=all-warnings>)
+    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-Wextra>)
+# What older toolkits warn of nobody here has seen, and it must not stop a build.
+if(MOELAB_WERROR AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+    target_compile_options(moe_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
+endif()
 
 target_link_libraries(moe_cuda PUBLIC moe_exec ${CMAKE_DL_LIBS}) # each needs the other
 target_link_libraries(moe_exec PUBLIC moe_cuda)
