@@ -112,6 +112,35 @@ uint32_t moe_cpu_order_of(const char *sysfs, const uint16_t *cpus, uint32_t n,
     return n;
 }
 
+/* The first line of the file, "" where there is none. */
+static void read_line(const char *folder, const char *name, char *line, size_t size)
+{
+    char path[512];
+    const int n = snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = n >= 0 && (size_t)n < sizeof path ? fopen(path, "r") : NULL;
+    if (!f || !fgets(line, (int)size, f))
+        line[0] = '\0';
+    if (f)
+        fclose(f);
+}
+
+uint32_t moe_cpu_quota(const char *cgroups)
+{
+    char line[64], period[32];
+    char *behind = line;
+    read_line(cgroups, "cpu.max", line, sizeof line); /* "QUOTA PERIOD", or "max PERIOD" */
+    double quota = strtod(line, &behind), each = strtod(behind, NULL);
+    if (!line[0]) {
+        read_line(cgroups, "cpu/cpu.cfs_quota_us", line, sizeof line); /* -1: none */
+        read_line(cgroups, "cpu/cpu.cfs_period_us", period, sizeof period);
+        quota = strtod(line, NULL);
+        each = strtod(period, NULL);
+    }
+    if (!(quota > 0 && each > 0) || quota / each >= MOE_CPUS_MAX)
+        return UINT32_MAX;
+    return quota > each ? (uint32_t)(quota / each) : 1;
+}
+
 uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes)
 {
     static const uint16_t first = 0;
@@ -125,8 +154,11 @@ uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t
                 cpus[n++] = (uint16_t)i;
     if (set)
         CPU_FREE(set);
-    return moe_cpu_order_of("/sys/devices/system", n ? cpus : &first, n ? n : 1, order, n_cores,
-                            n_nodes);
+    n = moe_cpu_order_of("/sys/devices/system", n ? cpus : &first, n ? n : 1, order, n_cores,
+                         n_nodes);
+    const uint32_t quota = moe_cpu_quota("/sys/fs/cgroup");
+    *n_cores = *n_cores < quota ? *n_cores : quota;
+    return n;
 }
 
 bool moe_cpu_pin(uint16_t cpu)

@@ -11,13 +11,20 @@
 enum { MOE_CPUS_MAX = 1024 };
 
 /* Logical processors this process may run on, one of each physical core first and then their
- * siblings; nodes alternate so that n threads use all memory channels. Returns how many (>= 1). */
+ * siblings; nodes alternate so that n threads use all memory channels. Returns how many (>= 1).
+ * *n_cores: physical cores, or as many as a container may keep busy. */
 uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes);
 
 /* The same for n (1..MOE_CPUS_MAX) processors as the files under `sysfs` tell
  * ("/sys/devices/system"); what they do not tell: every processor is a core, all on one node. */
 uint32_t moe_cpu_order_of(const char *sysfs, const uint16_t *cpus, uint32_t n,
                           uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes);
+
+/* Processors that a container's quota of time (cgroup, either version; `cgroups`: the folder that
+ * it sees, "/sys/fs/cgroup") keeps busy, at least 1; UINT32_MAX: no quota. More threads than that
+ * would all be stopped for most of the time, though the container sees every processor of the host.
+ */
+uint32_t moe_cpu_quota(const char *cgroups);
 
 /* Pins the calling thread; false: not allowed, and nothing changes. */
 bool moe_cpu_pin(uint16_t cpu);

@@ -73,6 +73,30 @@ START_TEST(odd_files_are_survived)
 }
 END_TEST
 
+/* A container sees all processors of its host, but may be given the time of some only. */
+START_TEST(a_quota_of_time_counts)
+{
+    static const struct {
+        const char *text;
+        uint32_t want;
+    } v2[] = {{"max 100000\n", UINT32_MAX}, {"1600000 100000\n", 16},  {"250000 100000\n", 2},
+              {"50000 100000\n", 1},        {"100000\n", UINT32_MAX},  {"\n", UINT32_MAX},
+              {"-5 100000\n", UINT32_MAX},  {"nan nan\n", UINT32_MAX}, {"1e300 1\n", UINT32_MAX}};
+    ck_assert_uint_eq(moe_cpu_quota("/nowhere"), UINT32_MAX);
+    temporary_folder(root, sizeof root);
+    put("cpu/cpu.cfs_quota_us", "-1\n");
+    put("cpu/cpu.cfs_period_us", "100000\n");
+    ck_assert_uint_eq(moe_cpu_quota(root), UINT32_MAX);
+    put("cpu/cpu.cfs_quota_us", "400000\n");
+    ck_assert_uint_eq(moe_cpu_quota(root), 4);
+    for (size_t i = 0; i < sizeof v2 / sizeof *v2; i++) {
+        put("cpu.max", v2[i].text);
+        ck_assert_msg(moe_cpu_quota(root) == v2[i].want, "%s", v2[i].text);
+    }
+    remove_folder(root);
+}
+END_TEST
+
 START_TEST(this_machine)
 {
     uint16_t order[MOE_CPUS_MAX], after[MOE_CPUS_MAX];
@@ -127,6 +151,7 @@ int main(void)
     tcase_add_test(tc, cores_first_and_nodes_in_turn);
     tcase_add_test(tc, nothing_known_is_normal);
     tcase_add_test(tc, odd_files_are_survived);
+    tcase_add_test(tc, a_quota_of_time_counts);
     tcase_add_test(tc, this_machine);
     tcase_add_test(tc, reads_every_byte);
     tcase_add_test(tc, no_memory_is_an_error);
