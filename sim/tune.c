@@ -74,6 +74,12 @@ static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
                         moe_format_bytes(r->free_bytes, b, sizeof b), o->platform->name,
                         o->model->name);
     r->slots = r->budget_bytes / expert;
+    if (r->slots == 0 && o->budget_bytes == 0)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "the GPU of platform '%s' has %s left beside dense weights, KV cache and "
+                        "staging of model '%s', less than one expert, %s: nothing can be cached",
+                        o->platform->name, moe_format_bytes(r->free_bytes, a, sizeof a),
+                        o->model->name, moe_format_bytes(expert, b, sizeof b));
     if (r->slots == 0)
         return moe_fail(
             err, MOE_ERR_USAGE,

@@ -552,7 +552,8 @@ START_TEST(refuses)
     expect_refusal(&w, "exceeds the");
     w.options.budget_bytes = 0;
     w.platform.gpu.memory_bytes = 1500000;
-    expect_refusal(&w, "less than one expert");
+    expect_refusal(&w,
+                   "left beside dense weights, KV cache and staging of model 'tiny', less than");
     w.platform.gpu.memory_bytes = 100000000;
     w.model.n_experts = 8;
     expect_refusal(&w, "but model 'tiny' has 2, 8, 1");
