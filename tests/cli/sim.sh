@@ -51,8 +51,7 @@ done
 holds "strategies were compared" [ "$n" -gt 40 ]
 
 # A model's folder, as `record` and `run` take it, stands for its shape: by its path, and by the name
-# that a trace has from it. The result is that of the description, whose keys and values are the
-# same but for the bits of the KV cache.
+# that a trace has. The result is that of a description with the same values.
 embedded=$PWD/experiments/models/tiny-mixtral
 mkdir "$folder/own"
 cp "$embedded"/*.json "$embedded"/*.safetensors "$folder/own"
