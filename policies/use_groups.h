@@ -1,0 +1,120 @@
+/* Who may stay in a pool, for opt-time: candidates in groups by their next use, of which the one
+ * that saves the least time for the time that it holds a slot is found without looking at all.
+ *
+ * What each kept candidate of a group saves depends on nothing but its group's numbers, and there
+ * are few different savings: most hits save an expert's time on the CPU, the last one of an event
+ * more. Of groups that save the same (a kind) the one that is used last goes first, at any time: it
+ * is kept in a list of the latest. One candidate of each kind is compared. */
+#ifndef MOELAB_POLICIES_USE_GROUPS_H
+#define MOELAB_POLICIES_USE_GROUPS_H
+
+#include "policies/policy.h"
+
+#define MOE_USE_NONE UINT32_MAX
+#define MOE_USE_IDLE (UINT32_MAX - 1) /* never used again: saves nothing, whatever else is kept */
+
+enum {
+    MOE_USE_KINDS = 4,
+    MOE_USE_LATE = 32, /* of 8, 16, 32 and 64 what replays were fastest with */
+};
+
+/* What an event takes, of which `hits` of n experts are on the GPU:
+ * max(cpu(n - hits), hits gpu), cpu(0) = 0, cpu(m) = state + m cpu. */
+struct moe_use_times {
+    double cpu_ns, gpu_ns, state_ns;
+};
+
+struct moe_use_candidate {
+    uint32_t next_use;
+    uint32_t group; /* of those with the same next use, IDLE, or NONE: no candidate */
+    bool kept;
+};
+
+/* Only together do they have a value, and all have the same. */
+struct moe_use_group {
+    double value; /* what each that is kept saves; INFINITY: none of them can go */
+    uint32_t next_use;
+    uint32_t n, n_kept; /* n: with those given up */
+    uint32_t chained;   /* the next group of the bucket, or of the unused ones, or NONE */
+    uint8_t kind;       /* by its value */
+    bool is_old;        /* its value is not of these numbers; it is in `old` */
+};
+
+struct moe_use_worth {
+    double value;
+    uint8_t kind;
+};
+
+/* Of one positive value. The list also has what is of the kind no more. */
+struct moe_use_kind {
+    double value;
+    uint32_t n, from; /* all groups of the kind that are used at `from` or later are in the list */
+    struct {
+        uint32_t next_use, group;
+    } late[MOE_USE_LATE]; /* [n] by next use */
+};
+
+/* Candidates of a group stand in a ring with the group itself. */
+struct moe_use_ring {
+    uint32_t before, after;
+};
+
+struct moe_use_groups {
+    struct moe_use_times times;
+    uint32_t n_slots, n_new, top_k;
+    uint32_t n_groups, unused; /* n_groups: numbers below were in use once; unused: a chain */
+    uint32_t n_buckets;        /* a power of two */
+    uint32_t n_other;          /* groups of no kind that may go */
+    uint8_t n_kinds;
+    bool some_stuck; /* what may not go was in the way */
+    struct moe_use_kind kind[MOE_USE_KINDS];
+    struct moe_use_worth *worth;         /* [top_k + 1] by those kept of at most top_k */
+    struct moe_use_group *group;         /* [n] n: n_slots + n_new */
+    uint64_t *idle;                      /* [n] bits of those kept, in the order in which they go */
+    struct moe_use_candidate *candidate; /* [n] slots' residents, then newcomers */
+    struct moe_use_ring *ring;           /* [2 n] candidates, groups */
+    uint32_t *bucket;                    /* [n_buckets] a group, by next use, or NONE */
+    uint32_t n_stuck, *stuck;            /* [n] groups none of which may go */
+    uint32_t n_old, *old;                /* [n] groups */
+};
+
+/* For n_slots residents and E + 1 newcomers. A multiple of 8. */
+size_t moe_use_groups_size(const struct moe_policy_env *env);
+
+/* memory: moe_use_groups_size bytes, of 8-byte alignment, zeroed. */
+void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env *env,
+                         const struct moe_use_times *times, void *memory);
+
+/* Candidate i, which is none yet, is one that is kept. */
+void moe_use_join(struct moe_use_groups *all, uint32_t i, uint32_t next_use);
+
+void moe_use_leave(struct moe_use_groups *all, uint32_t i);
+
+/* Candidate i is used, and next then. */
+void moe_use_again(struct moe_use_groups *all, uint32_t i, uint32_t next_use);
+
+/* The newcomer is now the resident of this slot, which has none. */
+void moe_use_settle(struct moe_use_groups *all, uint32_t newcomer, uint32_t slot);
+
+void moe_use_set_kept(struct moe_use_groups *all, uint32_t i, bool kept);
+
+/* Candidates that share i's value, with i. */
+static inline uint32_t moe_use_sharing(const struct moe_use_groups *all, uint32_t i)
+{
+    uint32_t g = all->candidate[i].group;
+    return g == MOE_USE_IDLE ? 1 : all->group[g].n;
+}
+
+/* What i, which is kept, saves. */
+double moe_use_value(struct moe_use_groups *all, uint32_t i);
+
+/* Of the candidates that are kept the one that goes first, at this event; or NONE: none can go. The
+ * smallest value for each event that a slot is held; of equals the one used later, so that experts
+ * that are never used again go before others that save nothing; then a newcomer, the lowest. A
+ * resident with a pin other than MOE_PIN_EVENT cannot go: that is remembered until unstick. */
+uint32_t moe_use_first(struct moe_use_groups *all, uint32_t now, const uint8_t *pinned);
+
+/* Was any in the way? */
+bool moe_use_unstick(struct moe_use_groups *all);
+
+#endif
