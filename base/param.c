@@ -132,15 +132,6 @@ enum moe_status moe_param_set(const struct moe_param *param, void *base, const c
     return s;
 }
 
-enum moe_status moe_params_set(const struct moe_param *table, void *base, const char *name,
-                               const char *text, struct moe_err *err)
-{
-    const struct moe_param *param = moe_param_find(table, name);
-    if (!param)
-        return moe_params_unknown(table, "parameter", name, err);
-    return moe_param_set(param, base, text, err);
-}
-
 /* "a, b, c"; cut where buf ends. */
 static void join_names(const struct moe_param *table, char *buf, size_t size)
 {
@@ -150,8 +141,8 @@ static void join_names(const struct moe_param *table, char *buf, size_t size)
         at += (size_t)snprintf(buf + at, size - at, "%s%s", p == table ? "" : ", ", p->name);
 }
 
-enum moe_status moe_params_unknown(const struct moe_param *table, const char *what,
-                                   const char *name, struct moe_err *err)
+/* "unknown parameter 'x' (did you mean 'y'?)" or the names of the table. */
+static enum moe_status unknown(const struct moe_param *table, const char *name, struct moe_err *err)
 {
     enum { MAX_NAMES = 128 }; /* later ones are only missing from the suggestions */
     const char *names[MAX_NAMES] = {NULL};
@@ -160,12 +151,21 @@ enum moe_status moe_params_unknown(const struct moe_param *table, const char *wh
         names[n++] = p->name;
     const char *near = moe_nearest_name(name, names, n);
     if (near)
-        return moe_fail(err, MOE_ERR_USAGE, "unknown %s '%.60s' (did you mean '%s'?)", what, name,
+        return moe_fail(err, MOE_ERR_USAGE, "unknown parameter '%.60s' (did you mean '%s'?)", name,
                         near);
     char known[300];
     join_names(table, known, sizeof known);
-    return moe_fail(err, MOE_ERR_USAGE, "unknown %s '%.60s' (known: %s)", what, name,
+    return moe_fail(err, MOE_ERR_USAGE, "unknown parameter '%.60s' (known: %s)", name,
                     n ? known : "none");
+}
+
+enum moe_status moe_params_set(const struct moe_param *table, void *base, const char *name,
+                               const char *text, struct moe_err *err)
+{
+    const struct moe_param *param = moe_param_find(table, name);
+    if (!param)
+        return unknown(table, name, err);
+    return moe_param_set(param, base, text, err);
 }
 
 static const char *format_size(uint64_t bytes, char *buf, size_t size)
@@ -245,7 +245,7 @@ static enum moe_status parse_entry(const struct moe_param *table, void *base, ch
     *equals = 0;
     const struct moe_param *param = moe_param_find(table, entry);
     if (!param)
-        return moe_params_unknown(table, "parameter", entry, err);
+        return unknown(table, entry, err);
     union value value;
     enum moe_status s = parse_named(param, equals + 1, &value, err);
     if (!s && base)

@@ -53,10 +53,6 @@ enum moe_status moe_param_set(const struct moe_param *param, void *base, const c
 enum moe_status moe_params_set(const struct moe_param *table, void *base, const char *name,
                                const char *text, struct moe_err *err);
 
-/* "unknown WHAT 'x' (did you mean 'y'?)" with the names of the table. */
-enum moe_status moe_params_unknown(const struct moe_param *table, const char *what,
-                                   const char *name, struct moe_err *err);
-
 /* Writes the member's value as text that moe_param_set reads back to the same value. */
 const char *moe_param_format(const struct moe_param *param, const void *base, char *buf,
                              size_t size);

@@ -66,11 +66,7 @@ enum moe_status cli_open_model(const struct cli_inference *o, char *buf, size_t 
 {
     *llm = NULL;
     *tokenizer = NULL;
-    enum moe_status s = find_folder(o->model, buf, size, err);
-    if (!s && o->interleave)
-        moe_cpu_interleave_memory();
-    if (!s)
-        s = moe_llm_open(llm, buf, err);
+    enum moe_status s = cli_open_llm(o->model, o->interleave, buf, size, llm, err);
     if (!s)
         s = moe_tokenizer_open(tokenizer, buf, err);
     if (!s)

@@ -44,7 +44,8 @@ struct cli_inference {
         CLI_OPTION_KERNELS(owner, inference.kernels)
 
 /* Opens the model alone: name is a folder's path, or the name of one in experiments/models. buf
- * receives the folder. Free with moe_llm_close. */
+ * receives the folder. interleave: over the memory nodes, where there are several. Free with
+ * moe_llm_close. */
 enum moe_status cli_open_llm(const char *name, bool interleave, char *buf, size_t size,
                              struct moe_llm **llm, struct moe_err *err);
 

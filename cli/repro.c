@@ -159,14 +159,13 @@ size_t repro_find(const struct moe_tsv *tsv, size_t from, const char *const *con
     return tsv->n_rows;
 }
 
-size_t repro_best(const struct moe_tsv *tsv, const char *const *conditions, const char *column,
-                  double sign)
+size_t repro_fastest(const struct moe_tsv *tsv, const char *const *conditions)
 {
+    static const char column[] = "tokens_per_s";
     size_t best = tsv->n_rows;
     for (size_t row = repro_find(tsv, 0, conditions); row < tsv->n_rows;
          row = repro_find(tsv, row + 1, conditions))
-        if (best == tsv->n_rows ||
-            sign * repro_number(tsv, row, column) > sign * repro_number(tsv, best, column))
+        if (best == tsv->n_rows || repro_number(tsv, row, column) > repro_number(tsv, best, column))
             best = row;
     return best;
 }

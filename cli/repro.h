@@ -72,9 +72,8 @@ size_t repro_find(const struct moe_tsv *tsv, size_t from, const char *const *con
 const char *repro_text(const struct moe_tsv *tsv, size_t row, const char *column); /* "" */
 double repro_number(const struct moe_tsv *tsv, size_t row, const char *column);    /* NaN */
 
-/* Of the rows with the conditions the one with the largest (sign 1) or smallest (-1) value. */
-size_t repro_best(const struct moe_tsv *tsv, const char *const *conditions, const char *column,
-                  double sign);
+/* Of the rows with the conditions the one with the most tokens_per_s; n_rows: none has them. */
+size_t repro_fastest(const struct moe_tsv *tsv, const char *const *conditions);
 
 /* A result table of the figure under way, that tells program, command and whether the routing is
  * synthetic; free with moe_table_free. NULL: no memory. */

@@ -33,7 +33,7 @@ static double tally_model(const struct repro *r, const struct moe_tsv *tsv,
     double ms = NAN;
     for (const char *const *t = repro_threads; *t; t++) {
         const char *conditions[] = {"model", m->model, "threads", *t, column, time, NULL};
-        size_t row = repro_best(tsv, conditions, "tokens_per_s", 1);
+        size_t row = repro_fastest(tsv, conditions);
         char id[REPRO_ID_MAX];
         snprintf(id, sizeof id, "fig5.%s.best.%s", m->id, *t);
         const struct moe_expected_value *e = moe_expected_find(&r->expected, id);

@@ -26,7 +26,7 @@ size_t repro_fig5_best(const struct moe_tsv *tsv, const char *const *variant, co
 {
     const char *conditions[] = {"strategy", variant[1], "threads", threads,
                                 "trace",    variant[2], NULL};
-    return repro_best(tsv, conditions, "tokens_per_s", 1);
+    return repro_fastest(tsv, conditions);
 }
 
 static double cpu_only(const struct moe_tsv *tsv, const char *const *variant, const char *threads)
@@ -39,7 +39,7 @@ static double cpu_only(const struct moe_tsv *tsv, const char *const *variant, co
 static double strategy_speed(const struct moe_tsv *tsv, const char *strategy)
 {
     const char *conditions[] = {"strategy", strategy, NULL};
-    return repro_number(tsv, repro_best(tsv, conditions, "tokens_per_s", 1), "tokens_per_s");
+    return repro_number(tsv, repro_fastest(tsv, conditions), "tokens_per_s");
 }
 
 /* Smallest number of threads with which CPU only is faster than the limit; NaN: never. */
@@ -102,7 +102,7 @@ static enum moe_status obtain_ceiling(struct repro *r, const struct moe_tsv *tsv
     enum moe_status s = MOE_OK;
     for (const char *const(*v)[3] = repro_models[0].variants; !s && (*v)[0]; v++) {
         const char *conditions[] = {"strategy", (*v)[1], "geometry", "29x2", NULL};
-        size_t row = repro_best(tsv, conditions, "tokens_per_s", 1);
+        size_t row = repro_fastest(tsv, conditions);
         s = repro_obtain(r, err, (*v)[0], repro_number(tsv, row, "tokens_per_s"),
                          "fig5.mixtral.ceiling_29x2");
     }

@@ -25,8 +25,9 @@ static size_t put(char *buf, size_t at, const char *text, size_t n)
 }
 
 /* Writes what of the pending bytes is whole; broken bytes become U+FFFD one by one. */
-static size_t put_pending(struct moe_detokenizer *d, char *buf, size_t at, bool all)
+static size_t put_pending(struct moe_detokenizer *d, char *buf, bool all)
 {
+    size_t at = 0;
     while (d->n_pending) {
         int length = moe_utf8_char((const char *)d->pending, d->n_pending);
         if (length == 0 && !all)
@@ -117,7 +118,7 @@ size_t moe_detokenizer_next(struct moe_detokenizer *d, int32_t id, char buf[MOE_
             d->pending[d->n_pending++] = (uint8_t)byte;
             d->began = true;
         }
-        at = put_pending(d, buf, 0, byte < 0);
+        at = put_pending(d, buf, byte < 0);
         if (byte < 0)
             at = put_token(d, buf, at, id);
     }
@@ -127,7 +128,7 @@ size_t moe_detokenizer_next(struct moe_detokenizer *d, int32_t id, char buf[MOE_
 
 size_t moe_detokenizer_end(struct moe_detokenizer *d, char buf[MOE_PIECE_MAX])
 {
-    size_t at = put_pending(d, buf, 0, true);
+    size_t at = put_pending(d, buf, true);
     buf[at] = '\0';
     return at;
 }

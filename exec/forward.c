@@ -44,8 +44,8 @@ static enum moe_status go_far(struct moe_session *s, struct moe_err *err)
         for (uint32_t l = 0; l < s->llm->config.n_layers; l++) {
             if (moe_interrupted())
                 return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
-            moe_forward_attend(s, l, NULL, NULL);
-            moe_forward_experts(s, l, NULL, 0);
+            moe_forward_attend(s, l);
+            moe_forward_experts(s, l);
             moe_forward_combine(s, l);
         }
     }
@@ -81,18 +81,13 @@ static struct moe_dense dense_of(const struct moe_session *s, uint32_t layer)
                               .a = &s->a};
 }
 
-void moe_forward_attend(struct moe_session *s, uint32_t layer, const moe_expert **expert,
-                        const float **weight)
+void moe_forward_attend(struct moe_session *s, uint32_t layer)
 {
     const struct moe_dense dense = dense_of(s, layer);
     moe_dense_attend(&dense);
     moe_dense_choose(&dense);
     moe_dense_group(dense.config, dense.a);
     moe_dense_gather(&dense);
-    if (expert)
-        *expert = s->a.expert;
-    if (weight)
-        *weight = s->a.weight;
 }
 
 /* An expert is asked for whole before its first use: the disk then reads it in long runs, instead
@@ -109,13 +104,11 @@ static void meet(struct moe_session *s, uint32_t layer, uint32_t e)
     moe_matrix_fetch(&w->w2);
 }
 
-void moe_forward_experts(struct moe_session *s, uint32_t layer, const moe_expert *experts,
-                         uint32_t n_experts)
+void moe_forward_experts(struct moe_session *s, uint32_t layer)
 {
     const struct moe_llm_config *c = &s->llm->config;
     uint32_t n_jobs = 0;
-    for (uint32_t i = 0; i < (experts ? n_experts : c->n_experts); i++) {
-        uint32_t e = experts ? experts[i] : i;
+    for (uint32_t e = 0; e < c->n_experts; e++) {
         const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
         size_t row = s->a.first[e];
         if (!s->a.count[e])

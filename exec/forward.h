@@ -1,5 +1,5 @@
-/* The forward pass layer by layer: what exec/session.c loops over, and what a machine under the
- * step loop calls in its own order. Inside exec only. */
+/* The forward pass on the CPU, layer by layer: what exec/session.c loops over. (The machine in real
+ * time has its own order, and shares exec/dense.h with this one.) Inside exec only. */
 #ifndef MOELAB_EXEC_FORWARD_H
 #define MOELAB_EXEC_FORWARD_H
 
@@ -14,17 +14,12 @@ enum moe_status moe_forward_check(const struct moe_session *session, const int32
 enum moe_status moe_forward_begin(struct moe_session *session, const int32_t *tokens, uint32_t n,
                                   struct moe_err *err);
 
-/* Dense part of the layer: attention, norm, router. expert, weight (may be NULL): set to [n, K] of
- * the session, valid until the next call. Absent choices cannot happen: the router always gives K.
- */
-void moe_forward_attend(struct moe_session *session, uint32_t layer, const moe_expert **expert,
-                        const float **weight);
+/* Dense part of the layer: attention, norm, router. What was chosen is then in session->a: expert,
+ * weight [n, K]. Absent choices cannot happen: the router always gives K. */
+void moe_forward_attend(struct moe_session *session, uint32_t layer);
 
-/* Computes the listed experts on their tokens on the CPU pool and keeps the results; those that no
- * token chose are passed over, no expert may be listed twice. experts NULL: all that were chosen.
- */
-void moe_forward_experts(struct moe_session *session, uint32_t layer, const moe_expert *experts,
-                         uint32_t n_experts);
+/* Computes all experts that were chosen on their tokens, on the CPU pool, and keeps the results. */
+void moe_forward_experts(struct moe_session *session, uint32_t layer);
 
 /* Adds the weighted results to the residual stream, in gate order for every token. */
 void moe_forward_combine(struct moe_session *session, uint32_t layer);

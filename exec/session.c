@@ -275,11 +275,11 @@ enum moe_status moe_session_forward(struct moe_session *s, const int32_t *tokens
     for (uint32_t l = 0; l < c->n_layers && !status; l++) {
         if (moe_interrupted())
             return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
-        moe_forward_attend(s, l, NULL, NULL);
+        moe_forward_attend(s, l);
         if (sink)
             moe_route_sink_put(sink, c, l, s->a.n, s->a.expert, s->a.weight, s->a.score,
                                s->lookahead && l + 1 < c->n_layers ? s->a.ahead : NULL);
-        moe_forward_experts(s, l, NULL, 0);
+        moe_forward_experts(s, l);
         moe_forward_combine(s, l);
         watch_layer(s);
     }

@@ -122,13 +122,13 @@ unsigned moe_h5_parts(const struct moe_h5_file *f);
 struct moe_reader;
 void moe_h5_seek(struct moe_reader *reader, uint64_t token, uint64_t sequence);
 
-/* hdf5_store.c: an empty file, and appending to one: rows [from, from + n) of tokens become rows
- * [at, at + n) of the file. Messages are the bare cause. */
+/* hdf5_store.c: an empty file, and appending to one: all tokens become rows [at, at + n_tokens) of
+ * the file. Messages are the bare cause. */
 enum moe_status moe_h5_create(const char *path, const struct moe_trace_info *info, unsigned parts,
                               struct moe_h5_file *f, struct moe_err *err);
 enum moe_status moe_h5_append_tokens(struct moe_h5_file *f, const struct moe_trace_info *info,
-                                     uint64_t at, const struct moe_tokens *tokens, uint64_t from,
-                                     uint64_t n, struct moe_err *err);
+                                     uint64_t at, const struct moe_tokens *tokens,
+                                     struct moe_err *err);
 enum moe_status moe_h5_append_sequences(struct moe_h5_file *f, uint64_t at,
                                         const struct moe_sequence *sequences, uint64_t n,
                                         struct moe_err *err);

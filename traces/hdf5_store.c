@@ -160,15 +160,16 @@ static enum moe_status write_narrow(hid_t set, const moe_expert *e, uint64_t row
 }
 
 enum moe_status moe_h5_append_tokens(struct moe_h5_file *f, const struct moe_trace_info *info,
-                                     uint64_t at, const struct moe_tokens *tokens, uint64_t from,
-                                     uint64_t n, struct moe_err *err)
+                                     uint64_t at, const struct moe_tokens *tokens,
+                                     struct moe_err *err)
 {
+    const uint64_t n = tokens->n_tokens;
     enum moe_status status = MOE_OK;
     for (int i = 0; !status && n > 0 && i < MOE_H5_COLUMNS; i++) {
         const struct moe_h5_column *c = &moe_h5_columns[i];
         if (f->column[i] < 0)
             continue;
-        const void *rows = moe_h5_at(c, info, tokens, from);
+        const void *rows = moe_h5_at(c, info, tokens, 0);
         if (!grow(f->column[i], at + n))
             status = moe_h5_fail(err, MOE_ERR_IO);
         else if (i == MOE_H5_EXPERT && f->narrow)

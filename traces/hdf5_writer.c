@@ -148,8 +148,8 @@ static enum moe_status catch_up(struct moe_writer *w, struct place from)
     for (;;) {
         if ((status = moe_reader_next(r, w->parts, &block, &w->failed)) || !block)
             break;
-        if ((status = moe_h5_append_tokens(&w->file, &w->info, block->first_token, block, 0,
-                                           block->n_tokens, &w->failed)))
+        if ((status =
+                 moe_h5_append_tokens(&w->file, &w->info, block->first_token, block, &w->failed)))
             break;
     }
     if (!status)
@@ -180,8 +180,8 @@ static enum moe_status flush(struct moe_writer *w)
 {
     enum moe_status status = open_part(w);
     if (!status)
-        status = moe_h5_append_tokens(&w->file, &w->info, w->written.tokens, &w->buffer, 0,
-                                      w->buffer.n_tokens, &w->failed);
+        status =
+            moe_h5_append_tokens(&w->file, &w->info, w->written.tokens, &w->buffer, &w->failed);
     if (!status)
         status = moe_h5_append_sequences(&w->file, w->written.sequences, w->sequences,
                                          w->n_sequences, &w->failed);

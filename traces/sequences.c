@@ -46,15 +46,15 @@ void moe_sequences_release(struct moe_sequence_rows *rows)
 }
 
 /* The number in a column, or `fallback` where the file has no such column. */
-static enum moe_status number(const struct parser *p, int column, uint64_t min, uint64_t max,
-                              uint64_t fallback, uint64_t *out, struct moe_err *err)
+static enum moe_status number(const struct parser *p, int column, uint64_t max, uint64_t fallback,
+                              uint64_t *out, struct moe_err *err)
 {
     int at = p->column[column];
     if (at < 0) {
         *out = fallback;
         return MOE_OK;
     }
-    return moe_csv_u64(&p->csv, p->field[at], names[column], min, max, out, err);
+    return moe_csv_u64(&p->csv, p->field[at], names[column], 0, max, out, err);
 }
 
 static enum moe_status text(const struct parser *p, int column, char **out, struct moe_err *err)
@@ -68,9 +68,9 @@ static enum moe_status text(const struct parser *p, int column, char **out, stru
 static enum moe_status check_numbering(const struct parser *p, struct moe_err *err)
 {
     uint64_t sequence = 0, offset = 0;
-    enum moe_status status = number(p, COL_SEQUENCE, 0, UINT32_MAX, p->rows.n, &sequence, err);
+    enum moe_status status = number(p, COL_SEQUENCE, UINT32_MAX, p->rows.n, &sequence, err);
     if (status == MOE_OK)
-        status = number(p, COL_OFFSET, 0, INT64_MAX, p->rows.n_tokens, &offset, err);
+        status = number(p, COL_OFFSET, INT64_MAX, p->rows.n_tokens, &offset, err);
     if (status == MOE_OK && sequence != p->rows.n)
         return moe_csv_fail(&p->csv, err, "sequence %" PRIu64 " is not the expected %" PRIu64,
                             sequence, p->rows.n);
@@ -92,11 +92,11 @@ static enum moe_status parse_row(struct parser *p, struct moe_sequence_row *row,
     if (status == MOE_OK)
         status = check_numbering(p, err);
     if (status == MOE_OK)
-        status = number(p, COL_N_TOKENS, 0, UINT32_MAX, 0, &row->n_tokens, err);
+        status = number(p, COL_N_TOKENS, UINT32_MAX, 0, &row->n_tokens, err);
     if (status == MOE_OK)
-        status = number(p, COL_FIRST, 0, INT32_MAX - 1, 0, &first, err);
+        status = number(p, COL_FIRST, INT32_MAX - 1, 0, &first, err);
     if (status == MOE_OK)
-        status = number(p, prompt, 0, p->rows.has_n_tokens ? row->n_tokens : UINT32_MAX, 0,
+        status = number(p, prompt, p->rows.has_n_tokens ? row->n_tokens : UINT32_MAX, 0,
                         &row->n_prompt, err);
     if (status == MOE_OK)
         status = text(p, COL_DATASET, &row->dataset, err);

@@ -114,8 +114,9 @@ START_TEST(refusals)
     refused("zzzzzzzzzzzz", "1",
             "unknown parameter 'zzzzzzzzzzzz' (known: ways, random_seed, room, rate, shift, flag, "
             "mode, text)");
-    ck_assert_int_eq(moe_params_unknown(NULL, "option", "x", &err), MOE_ERR_USAGE);
-    ck_assert_str_eq(err.text, "unknown option 'x' (known: none)");
+    ck_assert_int_eq(moe_params_set(&(const struct moe_param){0}, NULL, "x", "1", &err),
+                     MOE_ERR_USAGE);
+    ck_assert_str_eq(err.text, "unknown parameter 'x' (known: none)");
     ck_assert_int_eq(moe_params_set(table, NULL, "ways", "9", NULL), MOE_ERR_USAGE);
 }
 END_TEST

@@ -179,7 +179,7 @@ static void forward_layer(struct moe_session *s, const struct moe_trace *trace, 
     const struct moe_llm_config *c = seen.config;
     struct moe_activations *a = &s->a;
     const struct moe_dense dense = {.config = c, .pool = s->pool, .a = a};
-    moe_forward_attend(s, layer, NULL, NULL);
+    moe_forward_attend(s, layer);
     for (uint32_t i = 0; i < a->n; i++) {
         const size_t from = ((size_t)(t + i) * c->n_layers + layer) * c->top_k;
         memcpy(a->expert + i * c->top_k, trace->tokens.expert + from, c->top_k * sizeof *a->expert);
@@ -192,7 +192,7 @@ static void forward_layer(struct moe_session *s, const struct moe_trace *trace, 
             memcpy(a->ffn_x + (size_t)a->first[e] * c->d_model, before,
                    c->d_model * sizeof *before);
     memcpy(before, a->u, c->d_model * sizeof *before);
-    moe_forward_experts(s, layer, NULL, 0);
+    moe_forward_experts(s, layer);
     moe_forward_combine(s, layer);
 }
 
