@@ -50,8 +50,8 @@ for strategy in $("$moelab" list strategies | sed -nE 's/^  ([a-z0-9-]+) .*/\1/p
 done
 holds "strategies were compared" [ "$n" -gt 40 ]
 
-# A model's folder, as `record` and `run` take it, stands for its shape: by its path, and by the name
-# that a trace has. The result is that of a description with the same values.
+# A model's folder, as `record` and `run` take it, stands for its shape: by its path, and by the
+# name that a trace has. The result is that of a description with the same values.
 embedded=$PWD/experiments/models/tiny-mixtral
 mkdir "$folder/own"
 cp "$embedded"/*.json "$embedded"/*.safetensors "$folder/own"
