@@ -309,6 +309,37 @@ START_TEST(sequences_are_independent)
 }
 END_TEST
 
+static void next_route(const struct moe_latent_params *params, uint32_t n_experts, uint32_t top_k,
+                       uint64_t seed, moe_expert *route)
+{
+    struct moe_latent latent;
+    struct moe_rng rng;
+    moe_rng_init(&rng, seed);
+    ck_assert(!moe_latent_init(&latent, n_experts, top_k, &err));
+    moe_latent_next(&latent, params, &rng, route);
+    moe_latent_release(&latent);
+}
+
+/* Two experts are chosen in a way of their own: the first two of three. Scores that are biases of 0
+ * to 2 have every tie of four experts; noise on them, every order of scores that differ. */
+START_TEST(two_are_the_first_of_three)
+{
+    enum { EXPERTS = 4, BIASES = 81 };
+    struct moe_latent_params params;
+    moe_expert two[2], three[3];
+    ck_assert(!moe_latent_params_init(&params, EXPERTS, &err));
+    for (uint32_t i = 0; i < 2 * BIASES; i++) {
+        params.share[0] = i < BIASES ? 0 : 1;
+        for (uint32_t e = 0, left = i % BIASES; e < EXPERTS; e++, left /= 3)
+            params.bias[e] = left % 3;
+        next_route(&params, EXPERTS, 2, i, two);
+        next_route(&params, EXPERTS, 3, i, three);
+        ck_assert_mem_eq(two, three, sizeof two);
+    }
+    moe_latent_params_release(&params);
+}
+END_TEST
+
 START_TEST(stats_take_the_files_shape_and_length)
 {
     struct moe_trace trace = make("stats:file=" MIXTRAL ",tokens=1000");
@@ -454,6 +485,7 @@ int main(void)
         tcase_add_test(tests, stats_match_in_long_sequences);
     }
     tcase_add_test(tests, sequences_are_independent);
+    tcase_add_test(tests, two_are_the_first_of_three);
     tcase_add_test(tests, stats_take_the_files_shape_and_length);
     tcase_add_loop_test(tests, refused_specs, 0, sizeof refused / sizeof *refused);
     tcase_add_test(tests, missing_or_too_large);
