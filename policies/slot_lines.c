@@ -7,7 +7,7 @@
 
 enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, FEW = MOE_LINES_FEW };
 
-enum { TOO_MANY = 40 }; /* picked ones: twice what the level is to leave; 20 was slower, 28 as fast */
+enum { TOO_MANY = 40 }; /* picked ones: twice what the level leaves; 20 was slower, 28 as fast */
 
 /* More than the rounding of a standing and of the level that it is compared with. */
 static const double above_all = 1 - 0x1p-40;
