@@ -439,8 +439,8 @@ static bool wants_device(const struct generation *g)
     struct moe_devices devices;
     return strcmp(o->device.device, "auto") != 0 || *o->timeline || *o->decisions ||
            o->device.deterministic || o->device.store || o->device.pinned_bytes || o->fit ||
-           g->o->stats || g->o->format != CLI_TEXT || moe_device_list(&devices, NULL) ||
-           devices.n > 1;
+           (g->o->stats && isatty(STDERR_FILENO)) || g->o->format != CLI_TEXT ||
+           moe_device_list(&devices, NULL) || devices.n > 1;
 }
 
 /* Without a GPU, a strategy that leaves all to the CPU needs no device that stands for one. */
@@ -453,14 +453,18 @@ static enum moe_status leave_device_out(struct generation *g, struct moe_err *er
                                          .threads = 1, /* for a first look, which logs nothing */
                                          .lossy = o->lossy};
     struct moe_strategy chosen;
-    if (!g->strategy || *o->platform)
+    struct moe_platform platform;
+    if (!g->strategy)
         return MOE_OK;
-    enum moe_status s = cli_choose_strategy(g->call, &choice, &chosen, NULL, err);
+    struct moe_platform *on = *o->platform ? &platform : NULL;
+    enum moe_status s = on ? cli_load_platform(o->platform, &platform, err) : MOE_OK;
+    if (!s)
+        s = cli_choose_strategy(g->call, &choice, &chosen, on, err);
     if (s || strcmp(chosen.geometry, "none") != 0 || moe_strategy_streams(&chosen) ||
         moe_strategy_is_lossy(&chosen) || wants_device(g))
         return s;
     choice.threads = g->o->inference.threads;
-    s = cli_choose_strategy(g->call, &choice, &chosen, NULL, err);
+    s = cli_choose_strategy(g->call, &choice, &chosen, on, err);
     if (s)
         return s;
     moe_log("strategy '%s' leaves all to the CPU, and there is no GPU: computed without a device",

@@ -43,6 +43,8 @@ expect 2 "budget 1.0 GiB is of GPU memory" "$moelab" tune "$t" --platform $platf
 expect 0 "cpu-only" "$moelab" sim "$t" --platform $platform --strategy "$folder/best.yaml"
 run=("$moelab" run --model tiny-mixtral -p "Who are you?" -n 8)
 expect 0 "computed without a device" "${run[@]}" --strategy "$folder/best.yaml"
+expect 0 "computed without a device" "${run[@]}" --strategy cpu-only --platform $platform
+expect 0 "computed without a device" "${run[@]}" --strategy cpu-only --stats # not on a terminal
 "${run[@]}" >"$folder/plain" 2>/dev/null
 for more in "" "--device host" "--platform $platform"; do
     # shellcheck disable=SC2086 # words
