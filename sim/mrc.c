@@ -2,6 +2,7 @@
 
 #include "sim/mrc_opt_lanes.h"
 #include "sim/mrc_unit.h"
+#include "sim/threads.h"
 
 #include <stdlib.h>
 
@@ -95,7 +96,9 @@ static enum moe_status run_units(struct mrc *m, const struct moe_tokens *tokens,
                                  const uint32_t *next_use, struct moe_err *err)
 {
     uint64_t n_uses = tokens->n_tokens * m->info->n_layers * m->info->top_k;
-#pragma omp parallel for schedule(dynamic, 1) if (n_uses >= WORTH_THREADS)
+    /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
+    const int threads = n_uses < WORTH_THREADS ? 1 : moe_threads_for(m->n_units, 0);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (uint32_t i = 0; i < m->n_units; i++)
         m->unit[i].status = moe_mrc_unit_run(m->unit[i].work, tokens, next_use, &m->unit[i].err);
     for (uint32_t i = 0; i < m->n_units; i++)

@@ -2,6 +2,7 @@
 
 #include "base/rng.h"
 #include "sim/mrc_lru.h"
+#include "sim/threads.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -171,7 +172,9 @@ static void run_sample(struct sample *s, const struct shards *x, const struct mo
 
 static enum moe_status run(struct shards *x, const struct moe_tokens *tokens, struct moe_err *err)
 {
-#pragma omp parallel for schedule(dynamic, 1)
+    /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
+    const int threads = moe_threads_for(x->options->n_samples, 0);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (uint32_t i = 0; i < x->options->n_samples; i++)
         run_sample(&x->sample[i], x, tokens);
     for (uint64_t t = 0; t < tokens->n_tokens; t++)

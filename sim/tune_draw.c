@@ -6,9 +6,9 @@
 #include "base/rng.h"
 #include "policies/cost.h"
 #include "sim/replay.h"
+#include "sim/threads.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 
 /* --- hits, and what they let expect --------------------------------------------------------- */
@@ -67,7 +67,7 @@ static enum moe_status replay_all(struct estimates *x, struct moe_err *err)
     const struct moe_trace head = head_of(q->train);
     struct moe_err failed = {0};
     /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
-    int threads = q->jobs ? (int)q->jobs : omp_get_max_threads();
+    const int threads = moe_threads_for(n, q->jobs);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (size_t i = 0; i < n; i++) {
         struct moe_err own = {0};

@@ -4,9 +4,9 @@
 #include "policies/cost.h"
 #include "policies/geometry_fit.h"
 #include "policies/setup.h"
+#include "sim/threads.h"
 
 #include <inttypes.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -292,7 +292,7 @@ static enum moe_status run_tasks(struct runner *r, struct moe_err *err)
     uint64_t done = 0;
     int stop = 0;
     /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
-    int threads = r->spec->jobs ? (int)r->spec->jobs : omp_get_max_threads();
+    const int threads = moe_threads_for(r->n, r->spec->jobs);
     moe_progress_begin(&progress, "what if", "simulations", r->n);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (size_t i = 0; i < r->n; i++) {
