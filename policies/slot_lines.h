@@ -66,7 +66,7 @@ static inline void moe_slot_lines_write(struct moe_slot_lines *lines, uint32_t s
 }
 
 /* Where the slot stands from now on; below 0 it will not be found. Times are whole numbers below
- * 2^52 and do not fall. A slot with a due time below any has its line alone, which may fall. */
+ * 2^52 and do not fall. */
 static inline void moe_slot_lines_set(struct moe_slot_lines *lines, moe_slot slot, double last,
                                       double slope, double due, double now)
 {
@@ -75,12 +75,6 @@ static inline void moe_slot_lines_set(struct moe_slot_lines *lines, moe_slot slo
         (due - now >= lines->level || (now - last) * slope >= lines->level ||
          (lines->until - last) * slope >= lines->level))
         moe_slot_lines_pick(lines, (uint32_t)slot);
-}
-
-/* After time went back. */
-static inline void moe_slot_lines_restart(struct moe_slot_lines *lines)
-{
-    lines->until = -1;
 }
 
 /* The slot that goes first of those that are not pinned, or MOE_NO_SLOT. */

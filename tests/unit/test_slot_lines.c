@@ -47,11 +47,6 @@ static void set_slot(struct world *w, struct moe_slot_lines *lines, struct moe_r
     w->due[s] = moe_rng_below(rng, 3) ? 0 : w->now + (double)moe_rng_below(rng, 50);
     if (moe_rng_below(rng, 30) == 0)
         w->due[s] = 0x1p45 - w->last[s];
-    if (moe_rng_below(rng, 4) == 0) { /* falls, and below 0 is not found */
-        w->last[s] = w->now + (double)moe_rng_below(rng, 300);
-        w->slope[s] = -w->slope[s];
-        w->due[s] = -1;
-    }
     moe_slot_lines_set(lines, (moe_slot)s, w->last[s], w->slope[s], w->due[s], w->now);
 }
 
@@ -77,10 +72,6 @@ static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_l
             set_slot(w, &lines, rng, (uint32_t)found);
         else if (found != MOE_NO_SLOT)
             w->pinned[found] = moe_rng_below(rng, 4) != 0;
-        if (moe_rng_below(rng, 100) == 0 && w->now > 20) {
-            w->now -= 20;
-            moe_slot_lines_restart(&lines);
-        }
         w->now += (double)(moe_rng_below(rng, 9) ? moe_rng_below(rng, 3) : moe_rng_below(rng, 100));
     }
     free(memory);
