@@ -158,6 +158,17 @@ static enum moe_status catch_up(struct moe_writer *w, struct place from)
     return status;
 }
 
+/* True when someone has the file open: HDF5 holds such a lock as long. */
+static bool is_locked(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool locked = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return locked;
+}
+
 /* PATH.part, open and with all rows of PATH. */
 static enum moe_status open_part(struct moe_writer *w)
 {
@@ -167,8 +178,11 @@ static enum moe_status open_part(struct moe_writer *w)
         reopen_part(w);
     if (!w->has_part) {
         enum moe_status status = moe_h5_create(w->part, &w->info, w->parts, &w->file, &w->failed);
-        if (status)
+        if (status) { /* a full disk leaves an empty file */
+            if (!is_locked(w->part))
+                unlink(w->part);
             return status;
+        }
         w->has_part = true;
         w->lag = (struct place){0, 0};
     }
@@ -225,17 +239,6 @@ static enum moe_status resume(struct moe_writer *w, struct moe_err *err)
     w->published = !status;
     w->written = w->committed;
     return status;
-}
-
-/* True when someone has the file open: HDF5 holds such a lock as long. */
-static bool is_locked(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool locked = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    close(fd);
-    return locked;
 }
 
 /* An unfinished file of a writer that was killed is replaced, that of a living one is not. */

@@ -95,6 +95,15 @@ expect 1 "short.h5" "$moelab" trace verify "$folder/short.h5"
 expect 1 "" "$moelab" trace info "$folder"
 expect 1 "cannot" "$moelab" trace synth "$spec" -o "$folder/no/such/folder/x.h5"
 expect 1 "" "$moelab" trace synth "$spec" -o /dev/full
+# Full from the first byte on: nothing is left behind.
+said=$(
+    trap '' XFSZ
+    ulimit -f 0
+    "$moelab" trace synth "$spec" -o "$folder/none.h5" 2>&1
+)
+holds "full at once: exit code $?, '$said'" [ $? = 1 ]
+absent "$folder/none.h5"
+absent "$folder/none.h5.part"
 expect 1 "No space left" "$moelab" replay "$t" -o /dev/full
 expect 1 "cannot" "$moelab" replay "$t" -o "$folder/no/such/folder/x.tsv"
 one_line "$moelab" trace info "$folder/text.h5"
