@@ -66,17 +66,19 @@ static void before_experts(void *context, uint32_t t)
     normalise(w, &w->layer->before_experts, t);
 }
 
-/* Less than this does not pay for waking the threads: some ten microseconds of one of them. */
-enum { PARALLEL_PRODUCTS = 1 << 16 };
+/* Less than this is not shared, for the reason that exec/pool.c gives for SERIAL_BYTES: products of
+ * attention, and floats of vectors; each some 0.1 ms of one core. */
+enum { PARALLEL_PRODUCTS = 1 << 20, PARALLEL_FLOATS = 1 << 17 };
 
 /* f on every token of the pass. */
 static void each_token(const struct moe_dense *w, void (*f)(void *work, uint32_t t))
 {
     struct moe_dense work = *w;
-    if (w->a->n == 1)
-        f(&work, 0);
-    else
+    if ((uint64_t)w->a->n * w->config->d_model >= PARALLEL_FLOATS)
         moe_pool_each(w->pool, w->a->n, f, &work);
+    else
+        for (uint32_t t = 0; t < w->a->n; t++)
+            f(&work, t);
 }
 
 /* Every head of every token, over all keys it may see at most. */
