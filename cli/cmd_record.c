@@ -1,5 +1,6 @@
 #include "base/progress.h"
-#include "cli/inference.h"
+#include "cli/run_hybrid.h"
+#include "exec/host_options.h"
 #include "exec/record.h"
 
 #include <inttypes.h>
@@ -8,6 +9,7 @@
 
 struct options {
     struct cli_inference inference;
+    struct cli_hybrid_options hybrid;
     char prompts[CLI_PATH_MAX], out[CLI_PATH_MAX], created[64];
     uint64_t limit, max_prompt, commit_every;
     int prompts_format, scores, lookahead, overwrite, format;
@@ -38,8 +40,15 @@ static const struct moe_param options[] = {
                       "replace an existing file instead of going on with it"),
     CLI_OPTION_NAME(struct options, created, "created", "",
                     "time to write down, e.g. 2026-01-01T00:00:00Z (default: now)"),
+    CLI_HYBRID_OPTIONS(struct options),
     CLI_OPTION_FORMAT(struct options),
     {0},
+};
+
+/* With --strategy. */
+struct placed {
+    const struct options *o;
+    struct cli_run_hybrid run;
 };
 
 static void time_now(char *buf, size_t size)
@@ -55,8 +64,23 @@ static double per_s(uint64_t n, uint64_t ns)
     return ns ? (double)n * 1e9 / (double)ns : 0;
 }
 
+static enum moe_status begin(void *context, struct moe_session *session, struct moe_err *err)
+{
+    struct placed *p = context;
+    return cli_run_hybrid_begin(&p->run, &p->o->inference, session, false, err);
+}
+
+static enum moe_status end(void *context, struct moe_err *err)
+{
+    struct placed *p = context;
+    enum moe_status s = cli_run_hybrid_log(&p->run, err);
+    cli_run_hybrid_leave(&p->run);
+    return s;
+}
+
 static enum moe_status show(const struct cli_call *call, const struct moe_llm *llm,
-                            const struct moe_recorded *done, struct moe_err *err)
+                            const struct moe_recorded *done, const struct cli_run_hybrid *hybrid,
+                            struct moe_err *err)
 {
     const struct options *o = call->options;
     struct moe_table *table = moe_table_new();
@@ -64,6 +88,8 @@ static enum moe_status show(const struct cli_call *call, const struct moe_llm *l
         return moe_fail_memory(err, "the result");
     uint64_t all_ns = done->prefill_ns + done->decode_ns + done->record_ns;
     cli_note_run(table, call, "record");
+    if (hybrid->allocation.slot_bytes)
+        cli_hybrid_note(&hybrid->base, &hybrid->allocation, table);
     moe_table_row(table);
     moe_table_text(table, "trace", o->out);
     moe_table_text(table, "model", llm->name);
@@ -81,14 +107,38 @@ static enum moe_status show(const struct cli_call *call, const struct moe_llm *l
     return s;
 }
 
-static enum moe_status record(const struct cli_call *call, const char *folder, struct moe_llm *llm,
-                              struct moe_tokenizer *tokenizer, struct moe_err *err)
+/* A trace is what the router chose, whatever computes it. */
+static enum moe_status open_strategy(const struct cli_call *call, struct placed *placed, char *note,
+                                     size_t size, struct moe_err *err)
 {
     const struct options *o = call->options;
-    char now[64];
+    enum moe_status s = cli_hybrid_open(&placed->run.base, call, &o->hybrid, o->inference.kernels,
+                                        o->inference.threads, err);
+    if (s)
+        return s;
+    const struct moe_device *device = placed->run.base.device;
+    if (moe_strategy_is_lossy(&placed->run.base.strategy))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "strategy '%s' is lossy: it computes other experts than the router chose, "
+                        "and a trace would not be the model's; 'moelab run' runs it",
+                        placed->run.base.strategy.name);
+    snprintf(note, size, "%s", "");
+    if (!device->deterministic)
+        snprintf(note, size, " on %s %.24s", device->ops->name, device->name);
+    return MOE_OK;
+}
+
+static enum moe_status record(const struct cli_call *call, const char *folder, struct moe_llm *llm,
+                              struct moe_tokenizer *tokenizer, struct placed *placed,
+                              struct moe_err *err)
+{
+    const struct options *o = call->options;
+    char now[64], note[64];
     struct moe_prompts prompts = {0};
     struct moe_recorded done;
+    const struct moe_record_place place = {note, begin, end, placed};
     struct moe_record_options r = {
+        .place = *o->hybrid.strategy ? &place : NULL,
         .out = o->out,
         .created = *o->created ? o->created : now,
         .session = cli_session_options(&o->inference),
@@ -106,14 +156,18 @@ static enum moe_status record(const struct cli_call *call, const char *folder, s
     };
     time_now(now, sizeof now);
     r.session.lookahead = o->lookahead;
+    if (r.place)
+        r.session.threads = 1; /* the session's own pool has nothing to do */
     enum moe_status s = cli_chat(&o->inference, folder, &r.chat, err);
+    if (!s && r.place)
+        s = open_strategy(call, placed, note, sizeof note, err);
     if (!s)
         s = moe_prompts_load(o->prompts, (enum moe_prompts_format)o->prompts_format, o->limit,
                              &prompts, err);
     if (!s)
         s = moe_record(llm, tokenizer, &prompts, &r, &done, err);
     if (!s)
-        s = show(call, llm, &done, err);
+        s = show(call, llm, &done, &placed->run, err);
     moe_prompts_release(&prompts);
     return s;
 }
@@ -124,12 +178,16 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     char folder[CLI_PATH_MAX];
     struct moe_llm *llm = NULL;
     struct moe_tokenizer *tokenizer = NULL;
+    struct placed placed = {.o = o};
     if (!*o->prompts || !*o->out)
         return moe_fail(err, MOE_ERR_USAGE, "option '--%s' is required",
                         *o->prompts ? "output" : "prompts");
-    enum moe_status s = cli_open_model(&o->inference, folder, sizeof folder, &llm, &tokenizer, err);
+    enum moe_status s = cli_hybrid_check(call, &o->hybrid, err);
     if (!s)
-        s = record(call, folder, llm, tokenizer, err);
+        s = cli_open_model(&o->inference, folder, sizeof folder, &llm, &tokenizer, err);
+    if (!s)
+        s = record(call, folder, llm, tokenizer, &placed, err);
+    cli_run_hybrid_end(&placed.run);
     moe_tokenizer_free(tokenizer);
     moe_llm_close(llm);
     return s;
@@ -137,15 +195,22 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 
 const struct cli_command cli_record = {
     .name = "record",
-    .usage = "--model FOLDER --prompts FILE --out TRACE.h5",
+    .usage = "--model FOLDER --prompts FILE --out TRACE.h5 [--strategy NAME]",
     .summary = "runs prompts through a model and writes its routing to a trace",
     .description =
         "Every prompt is a sequence: prefill, then decode. The file is complete after every\n"
         "prompt; a recording that was interrupted or killed goes on at the first prompt not in\n"
         "the file when the same command is given again; other prompts or settings are refused.\n"
         "Recorded in one go, the same prompts and settings give the same bytes, the time of\n"
-        "recording apart (--created).",
+        "recording apart (--created).\n\n"
+        "With --strategy the experts are computed on device and CPU as it says, as 'moelab run'\n"
+        "does. On 'host', and with --deterministic on a GPU, the trace is the same to the byte;\n"
+        "without it a GPU sums in an order of its own, and the trace says so (tool). --context 0\n"
+        "then means as long as the longest prompt and its answer need. --threads stands in place\n"
+        "of the strategy's.",
     .options = options,
     .options_size = sizeof(struct options),
+    .takes_sets = true,
+    .spec = moe_host_params,
     .run = run,
 };

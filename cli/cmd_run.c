@@ -365,34 +365,13 @@ static enum moe_status show(struct generation *g, struct moe_err *err)
     return MOE_OK;
 }
 
-/* What changes nothing without a strategy was meant for one. */
 static enum moe_status check_strategy(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
-    const struct {
-        const char *name;
-        bool given;
-    } needs[] = {
-        {"trace", *o->traced.trace},
-        {"geometry", *o->hybrid.geometry},
-        {"policy", *o->hybrid.policy},
-        {"set", call->n_sets > 0},
-        {"device", strcmp(o->hybrid.device.device, "auto") != 0},
-        {"fit", o->hybrid.fit},
-        {"lossy", o->hybrid.lossy},
-        {"stats", o->stats},
-        {"platform", *o->hybrid.platform},
-        {"timeline", *o->hybrid.timeline},
-        {"decisions", *o->hybrid.decisions},
-        {"deterministic", o->hybrid.device.deterministic},
-        {"store", o->hybrid.device.store},
-        {"pinned-bytes", o->hybrid.device.pinned_bytes > 0},
-    };
-    for (size_t i = 0; !*o->hybrid.strategy && i < sizeof needs / sizeof *needs; i++)
-        if (needs[i].given)
-            return moe_fail(err, MOE_ERR_USAGE,
-                            "--%s needs --strategy (see 'moelab list strategies')", needs[i].name);
-    return MOE_OK;
+    if ((*o->traced.trace || o->stats) && !*o->hybrid.strategy)
+        return moe_fail(err, MOE_ERR_USAGE, "--%s needs --strategy (see 'moelab list strategies')",
+                        *o->traced.trace ? "trace" : "stats");
+    return cli_hybrid_check(call, &o->hybrid, err);
 }
 
 /* What a trace's routes leave nothing to do for. */

@@ -44,6 +44,33 @@ static enum moe_status open_watchers(struct cli_hybrid *h, struct moe_err *err)
     return s;
 }
 
+enum moe_status cli_hybrid_check(const struct cli_call *call, const struct cli_hybrid_options *o,
+                                 struct moe_err *err)
+{
+    const struct {
+        const char *name;
+        bool given;
+    } needs[] = {
+        {"geometry", *o->geometry},
+        {"policy", *o->policy},
+        {"set", call->n_sets > 0},
+        {"device", strcmp(o->device.device, "auto") != 0},
+        {"fit", o->fit},
+        {"lossy", o->lossy},
+        {"platform", *o->platform},
+        {"timeline", *o->timeline},
+        {"decisions", *o->decisions},
+        {"deterministic", o->device.deterministic},
+        {"store", o->device.store},
+        {"pinned-bytes", o->device.pinned_bytes > 0},
+    };
+    for (size_t i = 0; !*o->strategy && i < sizeof needs / sizeof *needs; i++)
+        if (needs[i].given)
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "--%s needs --strategy (see 'moelab list strategies')", needs[i].name);
+    return MOE_OK;
+}
+
 enum moe_status cli_hybrid_open(struct cli_hybrid *h, const struct cli_call *call,
                                 const struct cli_hybrid_options *o, const char *kernels,
                                 uint64_t threads, struct moe_err *err)

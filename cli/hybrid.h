@@ -41,6 +41,10 @@ struct cli_hybrid {
     struct moe_decision_log decisions;
 };
 
+/* Options that would change nothing without --strategy are refused then. */
+enum moe_status cli_hybrid_check(const struct cli_call *call, const struct cli_hybrid_options *o,
+                                 struct moe_err *err);
+
 /* Loads and opens all of it. threads: 0: the strategy's. On failure cli_hybrid_close as well. */
 enum moe_status cli_hybrid_open(struct cli_hybrid *hybrid, const struct cli_call *call,
                                 const struct cli_hybrid_options *o, const char *kernels,

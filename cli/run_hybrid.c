@@ -167,10 +167,16 @@ enum moe_status cli_run_hybrid_json(struct cli_run_hybrid *run, const struct cli
     return s;
 }
 
-void cli_run_hybrid_end(struct cli_run_hybrid *run)
+void cli_run_hybrid_leave(struct cli_run_hybrid *run)
 {
     cli_run_hybrid_hide(run);
     moe_hybrid_free(run->hybrid);
+    run->hybrid = NULL;
+}
+
+void cli_run_hybrid_end(struct cli_run_hybrid *run)
+{
+    cli_run_hybrid_leave(run);
     cli_hybrid_close(&run->base);
     *run = (struct cli_run_hybrid){0};
 }

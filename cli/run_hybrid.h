@@ -1,4 +1,4 @@
-/* `moelab run` with a prompt and a strategy. */
+/* A model's own routes under a strategy: `moelab run` with a prompt, and `moelab record`. */
 #ifndef MOELAB_CLI_RUN_HYBRID_H
 #define MOELAB_CLI_RUN_HYBRID_H
 
@@ -32,7 +32,10 @@ enum moe_status cli_run_hybrid_log(struct cli_run_hybrid *run, struct moe_err *e
 enum moe_status cli_run_hybrid_json(struct cli_run_hybrid *run, const struct cli_call *call,
                                     const struct moe_llm *llm, struct moe_err *err);
 
-/* Frees; the session computes as before. Also one that is all zero. */
+/* The session computes as before. Also when there is nothing to leave. */
+void cli_run_hybrid_leave(struct cli_run_hybrid *run);
+
+/* The same, and frees. Also one that is all zero. */
 void cli_run_hybrid_end(struct cli_run_hybrid *run);
 
 #endif

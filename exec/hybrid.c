@@ -140,6 +140,7 @@ enum moe_status moe_hybrid_new(struct moe_hybrid **out, struct moe_device *devic
     if (!h)
         return moe_fail_memory(err, "the hybrid run");
     h->options = *options;
+    h->options.lookahead |= moe_session_lookahead(session);
     h->session = session;
     enum moe_status s = build(h, device, err);
     if (s) {

@@ -25,6 +25,7 @@ struct moe_hybrid_options {
     struct moe_timeline *timeline;      /* or NULL */
     struct moe_decision_log *decisions; /* or NULL */
     struct moe_progress *progress;      /* while experts are packed, or NULL */
+    bool lookahead;                     /* compute lookahead scores, needed by a policy or not */
 };
 
 /* The shape of a model's configuration: for geometries, costs and results. */

@@ -21,6 +21,7 @@ struct recording {
     struct moe_trace_info info;
     unsigned parts;
     struct moe_session *session;
+    uint32_t chunk; /* of passes: the session's, were its context not cut to the prompts */
     struct moe_writer *writer;
     int32_t **ids; /* [n prompts] their tokens */
     uint32_t *n_ids;
@@ -59,15 +60,15 @@ static enum moe_status describe(struct recording *r, struct moe_err *err)
              "%.96s, %zu prompts, hash %016" PRIx64 "; model %016" PRIx64, r->prompts->label,
              r->prompts->n, hash, moe_weights_hash(r->llm->weights));
     snprintf(info->licence, sizeof info->licence, "unknown");
-    snprintf(info->tool, sizeof info->tool, "moelab %s record", MOELAB_VERSION);
+    snprintf(info->tool, sizeof info->tool, "moelab %s record%s", MOELAB_VERSION,
+             o->place ? o->place->note : "");
     snprintf(info->created, sizeof info->created, "%s", o->created);
     moe_choice_name(MOE_CHAT_CHOICES, (int)o->chat, chat, sizeof chat);
     snprintf(info->note, sizeof info->note,
              "chat=%s max_new=%u ignore_eos=%d temperature=%s top_k=%u top_p=%s seed=%" PRIu64
              " chunk=%u",
              chat, o->max_new, o->ignore_eos, moe_format_f64(o->temperature, number, sizeof number),
-             o->top_k, moe_format_f64(o->top_p, share, sizeof share), o->seed,
-             moe_session_chunk(r->session));
+             o->top_k, moe_format_f64(o->top_p, share, sizeof share), o->seed, r->chunk);
     snprintf(info->dialect, sizeof info->dialect, "scores=logits lookahead=logits");
     r->parts =
         MOE_HAS_WEIGHT | (o->scores ? MOE_HAS_SCORE : 0u) | (o->lookahead ? MOE_HAS_LOOKAHEAD : 0u);
@@ -167,7 +168,7 @@ static enum moe_status keep(struct recording *r, size_t i, const struct moe_gene
     snprintf(label, sizeof label, "%s", r->prompts->label);
     struct moe_sequence sequence = {
         .text_hash = prompt->hash, .label = label, .category = prompt->category};
-    number_rows(&r->rows, made->n_prompt, made->n_passes, moe_session_chunk(r->session));
+    number_rows(&r->rows, made->n_prompt, made->n_passes, r->chunk);
     enum moe_status s = moe_writer_append(r->writer, &r->rows, err);
     if (!s)
         s = moe_writer_end_sequence(r->writer, &sequence, err);
@@ -214,11 +215,17 @@ static enum moe_status generate(struct recording *r, size_t i, const int32_t *id
     return s;
 }
 
+static uint32_t most_context(const struct recording *r)
+{
+    const uint32_t asked = r->options->session.context;
+    return asked ? asked : r->llm->config.max_context;
+}
+
 /* All prompts, before any work is done: one that does not fit shows at once. */
 static enum moe_status encode_all(struct recording *r, struct moe_err *err)
 {
     size_t n_prompts = r->prompts->n, n = 0;
-    uint32_t context = moe_session_context(r->session);
+    const uint32_t context = most_context(r);
     r->ids = calloc(n_prompts, sizeof *r->ids);
     r->n_ids = calloc(n_prompts, sizeof *r->n_ids);
     if (!r->ids || !r->n_ids)
@@ -238,6 +245,26 @@ static enum moe_status encode_all(struct recording *r, struct moe_err *err)
                                    r->prompts->prompt[i].line);
         r->n_ids[i] = (uint32_t)n;
     }
+    return MOE_OK;
+}
+
+/* A KV cache on a device takes memory of slots: no more of it than the longest prompt and its
+ * answer need. */
+static enum moe_status start_session(struct recording *r, struct moe_err *err)
+{
+    struct moe_session_options options = r->options->session;
+    const uint32_t most = most_context(r);
+    uint64_t longest = 0;
+    for (size_t i = 0; i < r->prompts->n; i++)
+        longest = r->n_ids[i] > longest ? r->n_ids[i] : longest;
+    longest += r->options->max_new;
+    if (r->options->place && !options.context)
+        options.context = (uint32_t)(longest < most ? longest : most);
+    enum moe_status s = moe_session_new(&r->session, r->llm, &options, err);
+    if (s)
+        return s;
+    r->chunk = options.chunk ? options.chunk : moe_session_chunk(r->session);
+    r->chunk = r->chunk < most ? r->chunk : most;
     return MOE_OK;
 }
 
@@ -293,6 +320,21 @@ static enum moe_status record_all(struct recording *r, struct moe_err *err)
     return s ? end_early(r, s, err) : MOE_OK;
 }
 
+/* The same, where the place wants it. */
+static enum moe_status record_in_place(struct recording *r, struct moe_err *err)
+{
+    const struct moe_record_place *place = r->options->place;
+    struct moe_err late;
+    if (!place || r->done.n_before == r->prompts->n)
+        return record_all(r, err);
+    enum moe_status s = place->begin(place->context, r->session, err);
+    if (s)
+        return s;
+    s = record_all(r, err);
+    enum moe_status end = place->end(place->context, s ? &late : err);
+    return s ? s : end;
+}
+
 enum moe_status moe_record(const struct moe_llm *llm, const struct moe_tokenizer *tokenizer,
                            const struct moe_prompts *prompts,
                            const struct moe_record_options *options, struct moe_recorded *out,
@@ -300,17 +342,17 @@ enum moe_status moe_record(const struct moe_llm *llm, const struct moe_tokenizer
 {
     struct recording r = {
         .llm = llm, .tokenizer = tokenizer, .prompts = prompts, .options = options};
-    enum moe_status s = moe_session_new(&r.session, llm, &options->session, err);
+    enum moe_status s = encode_all(&r, err);
+    if (!s)
+        s = start_session(&r, err);
     if (!s)
         s = describe(&r, err);
     if (!s && !(r.logits = calloc(llm->config.n_vocab, sizeof *r.logits)))
         s = moe_fail_memory(err, "the logits");
     if (!s)
-        s = encode_all(&r, err);
-    if (!s)
         s = open_writer(&r, err);
     if (!s)
-        s = record_all(&r, err);
+        s = record_in_place(&r, err);
     if (!s) {
         *out = r.done;
         out->n_prompts = prompts->n;

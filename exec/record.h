@@ -12,10 +12,21 @@
 #include "traces/hdf5.h"
 #include "traces/prompts.h"
 
+/* Where the passes are computed, if not by the session on the CPU alone (exec/hybrid.h). */
+struct moe_record_place {
+    const char *note; /* what the trace says of it; "": its routes are the CPU's bit for bit */
+    /* Once, when there are prompts to record. */
+    enum moe_status (*begin)(void *context, struct moe_session *session, struct moe_err *err);
+    /* After a begin that succeeded, before the session is freed, however the recording ended. */
+    enum moe_status (*end)(void *context, struct moe_err *err);
+    void *context;
+};
+
 struct moe_record_options {
     const char *out;     /* trace file */
     const char *created; /* RFC 3339 time to write down */
-    struct moe_session_options session;
+    struct moe_session_options session;   /* context 0 with a place: what the prompts need */
+    const struct moe_record_place *place; /* or NULL */
     enum moe_chat chat;
     uint32_t max_prompt; /* longer prompts are cut to so many tokens; 0: never */
     uint32_t max_new;
@@ -37,7 +48,7 @@ struct moe_recorded {
 /* Records prompts that `out` does not hold yet. A file with other settings, model or prompts is not
  * continued: MOE_ERR_USAGE, telling what differs. SIGINT: MOE_ERR_INTERRUPTED; committed prompts
  * stay, and the same call goes on at the next one. Errors: those of moe_session_new, moe_writer_*,
- * moe_tokenizer_encode and moe_generate, with the prompt's place. */
+ * moe_tokenizer_encode and moe_generate, with the prompt's place; those of options->place. */
 enum moe_status moe_record(const struct moe_llm *llm, const struct moe_tokenizer *tokenizer,
                            const struct moe_prompts *prompts,
                            const struct moe_record_options *options, struct moe_recorded *out,

@@ -181,6 +181,11 @@ uint32_t moe_session_chunk(const struct moe_session *session)
     return session->chunk;
 }
 
+bool moe_session_lookahead(const struct moe_session *session)
+{
+    return session->lookahead;
+}
+
 void moe_session_reset(struct moe_session *session, uint32_t expected)
 {
     session->a.length = 0;

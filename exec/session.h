@@ -33,6 +33,7 @@ struct moe_pool *moe_session_pool(struct moe_session *session);
 uint32_t moe_session_length(const struct moe_session *session);  /* tokens in the KV cache */
 uint32_t moe_session_context(const struct moe_session *session); /* most it can hold */
 uint32_t moe_session_chunk(const struct moe_session *session);
+bool moe_session_lookahead(const struct moe_session *session); /* as its options said */
 
 /* Empties the KV cache for a new sequence of which `expected` tokens are known now (the prompt):
  * LongRoPE chooses its factors by the length of the sequence, not of the pass. */

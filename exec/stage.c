@@ -79,7 +79,8 @@ enum moe_status moe_stage_build(struct moe_stage *stage, const struct moe_hybrid
                                      .cache = setup->cache,
                                      .n_slots = setup->geometry.n_slots,
                                      .pool = options->pool,
-                                     .lookahead = wants_lookahead(spec->strategy),
+                                     .lookahead =
+                                         options->lookahead || wants_lookahead(spec->strategy),
                                      .early = moe_reroute_is_early(&spec->strategy->reroute),
                                      .next_use = next_use,
                                      .timeline = options->timeline};
