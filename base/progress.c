@@ -73,10 +73,17 @@ void moe_progress_end(struct moe_progress *p)
 
 /* The one piece of state that cannot be passed: a signal handler takes no argument. */
 static volatile sig_atomic_t interrupted, reader_gone;
+static uint64_t interrupted_ns; /* the handler's own */
+
+/* timeout(1) and launchers signal a process, and at once its group: that is one interruption. */
+enum { SAME_INTERRUPTION_NS = 300000000 };
 
 static void on_signal(int number)
 {
-    if (interrupted) {
+    const uint64_t now = moe_clock_ns();
+    if (!interrupted)
+        interrupted_ns = now;
+    if (now - interrupted_ns > SAME_INTERRUPTION_NS) {
         signal(number, SIG_DFL);
         raise(number);
     }
@@ -98,6 +105,8 @@ void moe_catch_interrupts(void)
     /* Reads and writes under way go on: the loops decide where to stop. */
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGINT);
+    sigaddset(&action.sa_mask, SIGTERM);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     action.sa_handler =

@@ -59,7 +59,8 @@ absent() {
 }
 
 # interrupted COMMAND...: Ctrl-C after its first text ends it with statistics, one line and exit code
-# 1; its stderr is int.err. A run that was over before the signal came proves nothing, so try again.
+# 1; its stderr is int.err. The signal comes twice, as from timeout(1), and counts once. A run that
+# was over before it came proves nothing, so try again.
 interrupted() {
     local try pid code
     for try in 1 2 3 4 5 6 7 8; do
@@ -67,7 +68,7 @@ interrupted() {
         "$@" >"$folder/pipe$try" 2>"$folder/int.err" &
         pid=$!
         {
-            read -r -n 1 _ && kill -INT "$pid"
+            read -r -n 1 _ && kill -INT "$pid" "$pid"
             cat >/dev/null
         } <"$folder/pipe$try"
         wait "$pid"
