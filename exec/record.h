@@ -23,8 +23,8 @@ struct moe_record_place {
 };
 
 struct moe_record_options {
-    const char *out;     /* trace file */
-    const char *created; /* RFC 3339 time to write down */
+    const char *out;                      /* trace file */
+    const char *created;                  /* RFC 3339 time to write down */
     struct moe_session_options session;   /* context 0 with a place: what the prompts need */
     const struct moe_record_place *place; /* or NULL */
     enum moe_chat chat;

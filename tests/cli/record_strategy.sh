@@ -35,13 +35,14 @@ holds "packed for nothing: $(cat "$folder/said")" grep -qv packed "$folder/said"
 same "$folder/cpu.h5" "$folder/again.h5"
 
 # Begun on the CPU until the disk was full, gone on with under a strategy.
+size=$(stat -c %s "$folder/cpu.h5")
 (
     trap '' XFSZ
-    ulimit -f $(($(stat -c %s "$folder/cpu.h5") / 1024 / 2))
+    ulimit -f $((size / 1024 / 2))
     exec "$moelab" record "${common[@]}" --out "$folder/half.h5" >/dev/null 2>&1
 )
 expect 0 "sequences" "$moelab" trace info "$folder/half.h5"
-holds "some prompts are left" [ "$(stat -c %s "$folder/half.h5")" -lt "$(stat -c %s "$folder/cpu.h5")" ]
+holds "some prompts are left" [ "$(stat -c %s "$folder/half.h5")" -lt "$size" ]
 recorded half.h5 --strategy collab --geometry 4x2 "${device[@]}"
 for file in cpu half; do
     expect 0 "" "$moelab" trace export --format jsonl "$folder/$file.h5" -o "$folder/$file.jsonl"
