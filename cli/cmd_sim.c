@@ -152,7 +152,9 @@ static enum moe_status simulate(const struct options *o, const struct inputs *in
         return s;
     struct moe_decision_log log = {.stream = out.stream};
     input.decisions = &log;
-    return moe_output_end(&out, simulate_and_draw(o, in, &input, result, err), err);
+    s = simulate_and_draw(o, in, &input, result, err);
+    enum moe_status ended = moe_output_end(&out, s, err);
+    return s ? s : ended; /* the same, as analyzers cannot see */
 }
 
 static enum moe_status add_prefetch_value(const struct options *o, const struct inputs *in,
