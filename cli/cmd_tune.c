@@ -172,9 +172,14 @@ static const char *verdict(const struct report *p, char *buf, size_t size)
     const struct moe_tune_result *r = p->r;
     const struct moe_tune_row *chosen = &r->row[r->chosen];
     size_t cache = best_cache(r);
+    char expert[32];
     if (!moe_platform_has_gpu(&p->in->platform))
         snprintf(buf, size, "no GPU: only cpu-only can run; %.4g tokens/s, %.1f %% of the bound",
                  chosen->held_out.tokens_per_s, 100 * chosen->held_out.bound_share);
+    else if (r->slots == 0)
+        snprintf(buf, size, "do not cache: no expert (%s) fits; without slots (%s) %.4g tokens/s",
+                 moe_format_bytes(moe_model_expert_bytes(&p->in->model), expert, sizeof expert),
+                 chosen->strategy.name, chosen->held_out.tokens_per_s);
     else if (r->n_units < 2)
         snprintf(buf, size,
                  "cannot tell whether to cache: one held-out run of tokens is too little for an "

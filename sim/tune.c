@@ -42,30 +42,40 @@ static uint64_t take(uint64_t from, uint64_t bytes)
     return from > bytes ? from - bytes : 0;
 }
 
-/* Dense weights, keys and values of the longest context, two staging buffers. */
-static uint64_t free_bytes(const struct moe_tune_options *o)
+/* Dense weights, keys and values of the longest context. */
+static uint64_t dense_bytes(const struct moe_tune_options *o)
 {
-    const struct moe_model *model = o->model;
     uint64_t context = moe_trace_extent(o->trace, 0).context;
-    uint64_t left = take(o->platform->gpu.memory_bytes, moe_cost_dense_bytes(model));
-    left = take(left, model->n_layers * moe_model_kv_bytes(model, context));
-    return take(left, 2 * moe_model_expert_bytes(model));
+    return moe_cost_dense_bytes(o->model) +
+           o->model->n_layers * moe_model_kv_bytes(o->model, context);
+}
+
+static uint64_t staging_bytes(const struct moe_tune_options *o)
+{
+    return 2 * moe_model_expert_bytes(o->model);
 }
 
 static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
 {
     const struct moe_tune_options *o = t->o;
     struct moe_tune_result *r = t->r;
-    uint64_t expert = moe_model_expert_bytes(o->model);
+    const uint64_t dense = dense_bytes(o), memory = o->platform->gpu.memory_bytes;
+    const uint64_t all = o->model->n_layers * o->model->n_experts;
     char a[32], b[32];
-    r->free_bytes = free_bytes(o);
-    r->budget_bytes = o->budget_bytes ? o->budget_bytes : r->free_bytes;
     if (!moe_platform_has_gpu(o->platform))
         return o->budget_bytes == 0
                    ? MOE_OK
                    : moe_fail(err, MOE_ERR_USAGE,
                               "budget %s is of GPU memory, and platform '%s' has no GPU",
                               moe_format_bytes(o->budget_bytes, a, sizeof a), o->platform->name);
+    if (dense > memory)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "dense weights and KV cache of model '%s' take %s, more than the %s of the "
+                        "GPU of platform '%s': take a platform without a GPU",
+                        o->model->name, moe_format_bytes(dense, a, sizeof a),
+                        moe_format_bytes(memory, b, sizeof b), o->platform->name);
+    r->free_bytes = take(memory - dense, staging_bytes(o));
+    r->budget_bytes = o->budget_bytes ? o->budget_bytes : r->free_bytes;
     if (r->budget_bytes > r->free_bytes)
         return moe_fail(err, MOE_ERR_USAGE,
                         "budget %s exceeds the %s that the GPU of platform '%s' has left beside "
@@ -73,20 +83,7 @@ static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
                         moe_format_bytes(r->budget_bytes, a, sizeof a),
                         moe_format_bytes(r->free_bytes, b, sizeof b), o->platform->name,
                         o->model->name);
-    r->slots = r->budget_bytes / expert;
-    if (r->slots == 0 && o->budget_bytes == 0)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "the GPU of platform '%s' has %s left beside dense weights, KV cache and "
-                        "staging of model '%s', less than one expert, %s: nothing can be cached",
-                        o->platform->name, moe_format_bytes(r->free_bytes, a, sizeof a),
-                        o->model->name, moe_format_bytes(expert, b, sizeof b));
-    if (r->slots == 0)
-        return moe_fail(
-            err, MOE_ERR_USAGE,
-            "budget %s is less than one expert of model '%s', %s: nothing can be cached",
-            moe_format_bytes(r->budget_bytes, a, sizeof a), o->model->name,
-            moe_format_bytes(expert, b, sizeof b));
-    uint64_t all = o->model->n_layers * o->model->n_experts;
+    r->slots = r->budget_bytes / moe_model_expert_bytes(o->model);
     r->slots = r->slots < all ? r->slots : all;
     return MOE_OK;
 }
@@ -227,7 +224,7 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
         s = make_space(t, err);
     if (s)
         return s;
-    if (!moe_platform_has_gpu(o->platform))
+    if (t->r->slots == 0)
         return MOE_OK;
     t->worth = calloc(n, sizeof *t->worth);
     t->static_worth = calloc(n, sizeof *t->static_worth);
@@ -235,6 +232,11 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
         return moe_fail_memory(err, "the worth of ways");
     return divide_slots(t, err);
 }
+
+/* Of equals the first is chosen. One needs no GPU, three no slots. */
+static const enum moe_tune_family simplest_first[] = {MOE_TUNE_CPU_ONLY,    MOE_TUNE_ON_DEMAND,
+                                                      MOE_TUNE_BOTH_SIDES,  MOE_TUNE_WHOLE_LAYERS,
+                                                      MOE_TUNE_BEST_STATIC, MOE_TUNE_BEST_UNIFORM};
 
 /* --- search --------------------------------------------------------------------------------- */
 
@@ -258,13 +260,23 @@ static void start_search(const struct tuner *t, struct moe_tune_search *q,
                                   .static_worth = t->static_worth};
 }
 
+/* How many of `simplest_first` can run. */
+static size_t n_families(const struct tuner *t)
+{
+    const struct moe_tune_options *o = t->o;
+    if (t->r->slots > 0)
+        return sizeof simplest_first / sizeof *simplest_first;
+    const uint64_t need = dense_bytes(o) + staging_bytes(o);
+    return moe_platform_has_gpu(o->platform) && need <= o->platform->gpu.memory_bytes ? 3 : 1;
+}
+
 static enum moe_status search(struct tuner *t, struct moe_err *err)
 {
     struct moe_tune_search *q = &t->search;
     start_search(t, q, &t->space);
     t->r->space = moe_tune_space_size(&t->space);
-    if (!moe_platform_has_gpu(t->o->platform)) {
-        t->r->space = t->space.axis[MOE_TUNE_THREADS].n;
+    if (t->r->slots == 0) {
+        t->r->space = t->space.axis[MOE_TUNE_THREADS].n * n_families(t);
         return MOE_OK;
     }
     enum moe_status s = moe_tune_draw(q, err);
@@ -360,12 +372,6 @@ static void merge_equal(struct tuner *t)
 
 static enum moe_status gather(struct tuner *t, struct moe_err *err)
 {
-    /* Of equals the first is chosen; without a GPU there is no other. */
-    static const enum moe_tune_family simplest_first[] = {
-        MOE_TUNE_CPU_ONLY,     MOE_TUNE_ON_DEMAND,   MOE_TUNE_BOTH_SIDES,
-        MOE_TUNE_WHOLE_LAYERS, MOE_TUNE_BEST_STATIC, MOE_TUNE_BEST_UNIFORM};
-    const size_t n_families =
-        moe_platform_has_gpu(t->o->platform) ? sizeof simplest_first / sizeof *simplest_first : 1;
     size_t room = t->search.n + MOE_TUNE_FAMILIES;
     t->judged = calloc(room, sizeof *t->judged);
     t->families = calloc(room, sizeof *t->families);
@@ -373,7 +379,7 @@ static enum moe_status gather(struct tuner *t, struct moe_err *err)
     if (!t->judged || !t->families || !t->ms)
         return moe_fail_memory(err, "finalists");
     enum moe_status s = MOE_OK;
-    for (size_t f = 0; !s && f < n_families; f++)
+    for (size_t f = 0; !s && f < n_families(t); f++)
         s = add_best_of(t, simplest_first[f], err);
     for (size_t i = 0; !s && i < t->search.n; i++)
         if (isfinite(t->search.candidate[i].ns)) {

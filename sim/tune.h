@@ -8,9 +8,9 @@
  * tune_compare.h tells. That the winner is picked by what it is then reported with favours it a
  * little: it is the best of a dozen or so, not of thousands.
  *
- * Where a design without slots may be as fast as the winner, the verdict is not to cache. On a
- * platform without a GPU nothing is searched: cpu-only, at its best number of threads, is all that
- * can run. */
+ * Where a design without slots may be as fast as the winner, the verdict is not to cache. Where no
+ * expert fits beside the dense part nothing is searched, only the designs without slots compared,
+ * at their best numbers of threads; without a GPU that is cpu-only. */
 #ifndef MOELAB_SIM_TUNE_H
 #define MOELAB_SIM_TUNE_H
 
@@ -79,10 +79,10 @@ struct moe_tune_result {
     size_t best_of[MOE_TUNE_FAMILIES]; /* rows; n_rows: the family has none */
 };
 
-/* Release the result. Errors: MOE_ERR_USAGE (budget below one expert, or above what the GPU has
- * left beside dense weights, KV cache of the longest context and two staging buffers, or a budget
- * where there is no GPU; trace against
- * model; too few decode passes), MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. */
+/* Release the result. Errors: MOE_ERR_USAGE (dense weights and KV cache of the longest context that
+ * the GPU does not hold; a budget above what it has left beside them and two staging buffers, or
+ * where there is no GPU; trace against model; too few decode passes), MOE_ERR_MEMORY,
+ * MOE_ERR_INTERRUPTED. */
 enum moe_status moe_tune(const struct moe_tune_options *options, struct moe_tune_result *out,
                          struct moe_err *err);
 void moe_tune_release(struct moe_tune_result *result); /* also one that is all zero */

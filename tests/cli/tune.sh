@@ -36,6 +36,8 @@ round_trip() {
 round_trip paper-4090
 round_trip laptop-4060
 round_trip paper-4090 --budget 2GiB --seed 7
+round_trip paper-4090 --budget 1MiB
+expect 0 "verdict: do not cache: no expert (336 MiB) fits; without slots" cat best.yaml
 round_trip desktop-5090 --set threads=2 --set fill.memory=pageable
 expect 0 'threads: "2"' cat best.yaml
 expect 0 'memory: "pageable"' cat best.yaml
@@ -107,14 +109,14 @@ holds "the same text with the tuned strategy" test "$plain" = "$tuned"
 
 # Refusals: one line, and nothing written.
 one_line "$moelab" tune "$t" -o bad.yaml
-one_line "$moelab" tune "$t" --platform paper-4090 --budget 1MiB -o bad.yaml
 one_line "$moelab" tune "$t" --platform paper-4090 --budget 99TiB -o bad.yaml
 one_line "$moelab" tune "$t" --platform paper-4090 -o -
 one_line "$moelab" tune "$t" --platform paper-4090 --set policy=lru -o bad.yaml
 one_line "$moelab" tune "$t" --platform no-such -o bad.yaml
 one_line "$moelab" tune no-such.h5 --platform paper-4090 -o bad.yaml
 expect 2 "no platform" "$moelab" tune "$t"
-expect 2 "less than one expert" "$moelab" tune "$t" --platform paper-4090 --budget 1MiB
+expect 2 "dense weights and KV cache" "$moelab" tune "$t" --platform paper-4090 \
+    --set platform.gpu.memory_bytes=1GiB
 expect 2 "exceeds the" "$moelab" tune "$t" --platform paper-4090 --budget 99TiB
 expect 2 "chooses the rest itself" "$moelab" tune "$t" --platform paper-4090 --set geometry=none
 one_line "$moelab" tune "$t" --platform paper-4090 "${few[@]}" -o no/such/folder/bad.yaml

@@ -207,6 +207,30 @@ START_TEST(a_fast_cpu_needs_no_cache)
 }
 END_TEST
 
+/* A byte less than an expert: what needs no slots; without room for staging buffers, the CPU. */
+START_TEST(no_expert_fits)
+{
+    struct world w;
+    make_world(&w, SKEWED, SEQUENCES);
+    w.options.budget_bytes = 599999;
+    struct moe_tune_result r = tune(&w);
+    ck_assert_uint_eq(r.slots, 0);
+    ck_assert_uint_eq(r.n_rows, 3);
+    for (size_t i = 0; i < r.n_rows; i++)
+        ck_assert_str_eq(r.row[i].strategy.geometry, "none");
+    ck_assert(best_of(&r, MOE_TUNE_ON_DEMAND) != best_of(&r, MOE_TUNE_CPU_ONLY));
+    const uint64_t other = w.platform.gpu.memory_bytes - r.free_bytes; /* dense part and staging */
+    moe_tune_release(&r);
+    w.options.budget_bytes = 0;
+    w.platform.gpu.memory_bytes = other - 1;
+    r = tune(&w);
+    ck_assert_uint_eq(r.n_rows, 1);
+    ck_assert_str_eq(r.row[0].strategy.name, "cpu-only");
+    moe_tune_release(&r);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
 /* As many slots as popular experts: placed once they serve nine of ten uses, and no replacement is
  * really better; none at all is far behind. */
 START_TEST(popular_experts_are_placed)
@@ -546,14 +570,11 @@ START_TEST(refuses)
 {
     struct world w;
     make_world(&w, UNIFORM, 2);
-    w.options.budget_bytes = 599999;
-    expect_refusal(&w, "less than one expert of model 'tiny'");
     w.options.budget_bytes = 100000000;
     expect_refusal(&w, "exceeds the");
     w.options.budget_bytes = 0;
-    w.platform.gpu.memory_bytes = 1500000;
-    expect_refusal(&w,
-                   "left beside dense weights, KV cache and staging of model 'tiny', less than");
+    w.platform.gpu.memory_bytes = 1000;
+    expect_refusal(&w, "dense weights and KV cache of model 'tiny' take");
     w.platform.gpu.memory_bytes = 100000000;
     w.model.n_experts = 8;
     expect_refusal(&w, "but model 'tiny' has 2, 8, 1");
@@ -574,6 +595,7 @@ int main(void)
     tcase_add_test(tc, ways_equal_brute_force);
     tcase_add_test(tc, divisions_are_the_best_of_all_replays);
     tcase_add_test(tc, a_fast_cpu_needs_no_cache);
+    tcase_add_test(tc, no_expert_fits);
     tcase_add_test(tc, popular_experts_are_placed);
     tcase_add_test(tc, drifting_experts_are_followed);
     tcase_add_loop_test(tc, held_out_sequences_are_never_seen, 0, LAYERS + 1);
