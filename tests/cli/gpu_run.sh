@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What tests/gpu/run does with its steps, on programs that only pretend: chosen by name, in its own
+# order, one summary for several calls, a verdict for every end.
+# shellcheck disable=SC2016 # the quoted text is of other programs
+. tests/cli/lib/check.bash
+bin=$folder/bin results=$folder/results
+mkdir "$bin"
+
+# pretend PROGRAM LINE...: a shell script of these lines.
+pretend() {
+    local program=$1
+    shift
+    printf '%s\n' '#!/usr/bin/env bash' "$@" >"$bin/$program"
+    chmod +x "$bin/$program"
+}
+pretend moelab '[[ $1 == version ]] && printf "moelab\ndevice cuda:0 Pretended GPU, 1 core\n"'
+pretend test_device_cuda 'echo "100%: Checks: 1, Failures: 0"'
+pretend test_machine_cuda 'exit 3'
+pretend gpu_hold true
+
+run=(tests/gpu/run --bin "$bin")
+expect 2 "no step 'device2'; there are: environment device bits" "${run[@]}" --steps "bits device2" \
+    "$results"
+expect 2 "usage: tests/gpu/run" "${run[@]}" --steps
+absent "$results"
+
+expect 0 "0 steps did not pass" "${run[@]}" --steps "device environment" "$results"
+expect 1 "2 steps did not pass" "${run[@]}" --steps "bench-kernels bits machine" "$results"
+printf '%s\n' step:verdict environment:passed device:passed bits:passed \
+    'machine:ran, missed a tolerance' 'bench-kernels:failed (1)' >"$folder/want"
+cut -f 1,2 --output-delimiter=: "$results/summary.tsv" >"$folder/got"
+same "$folder/want" "$folder/got"
+holds "few steps get more time" awk -F '\t' '$1 == "bits" { good = $4 == 60 * 520 / 160 }
+    END { exit !good }' "$results/summary.tsv"
+holds "a log a step" grep -q "Checks: 1" "$results/bits.log"
+
+pretend moelab 'echo moelab'
+expect 0 "nothing was run" "${run[@]}" --steps bits "$results"
+same "$folder/want" <(cut -f 1,2 --output-delimiter=: "$results/summary.tsv")
+finish
