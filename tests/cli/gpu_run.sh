@@ -19,8 +19,8 @@ pretend test_machine_cuda 'exit 3'
 pretend gpu_hold true
 
 run=(tests/gpu/run --bin "$bin")
-expect 2 "no step 'device2'; there are: environment device bits" "${run[@]}" --steps "bits device2" \
-    "$results"
+expect 2 "no step 'device2'; there are: environment device bits" "${run[@]}" \
+    --steps "bits device2" "$results"
 expect 2 "usage: tests/gpu/run" "${run[@]}" --steps
 absent "$results"
 
