@@ -45,3 +45,13 @@ double moe_mean(const double *values, size_t n)
 {
     return n ? pairwise_sum(values, n) / (double)n : NAN;
 }
+
+double moe_percent(uint64_t part, uint64_t whole)
+{
+    return whole ? 100 * (double)part / (double)whole : 0;
+}
+
+double moe_percent_or_nan(uint64_t part, uint64_t whole)
+{
+    return whole ? moe_percent(part, whole) : NAN;
+}

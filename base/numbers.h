@@ -3,6 +3,7 @@
 #define MOELAB_BASE_NUMBERS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Sorts values[0..n) in place, ascending. */
 void moe_sort_f64(double *values, size_t n);
@@ -13,5 +14,9 @@ double moe_quantile(const double *sorted, size_t n, double q);
 
 /* Arithmetic mean by pairwise summation; NaN when n is 0. */
 double moe_mean(const double *values, size_t n);
+
+/* 100 part / whole. Of nothing: 0, where a table has a number in every cell; or NaN. */
+double moe_percent(uint64_t part, uint64_t whole);
+double moe_percent_or_nan(uint64_t part, uint64_t whole);
 
 #endif

@@ -123,6 +123,8 @@ static void set_note(struct moe_table *table, const char *key, const char *value
 void moe_table_note(struct moe_table *table, const char *key, const char *format, ...)
 {
     va_list args;
+    if (!table)
+        return;
     va_start(args, format);
     int length = vsnprintf(NULL, 0, format, args);
     va_end(args);
@@ -141,6 +143,8 @@ void moe_table_note(struct moe_table *table, const char *key, const char *format
 
 void moe_table_row(struct moe_table *table)
 {
+    if (!table)
+        return;
     struct row *rows = grow(table, table->rows, table->n_rows, &table->room_rows, sizeof *rows);
     if (!rows)
         return;
@@ -168,6 +172,8 @@ static size_t column_index(struct moe_table *table, const char *name)
 /* The cleared cell of the last row, or NULL when memory ran out. */
 static struct cell *cell_at(struct moe_table *table, const char *column)
 {
+    if (!table)
+        return NULL;
     if (table->n_rows == 0)
         moe_table_row(table);
     size_t index = column_index(table, column);
@@ -232,10 +238,14 @@ static struct cell get_cell(const struct moe_table *table, size_t row, size_t co
     return column < r->n ? r->cells[column] : (struct cell){.kind = CELL_EMPTY};
 }
 
-static enum moe_status finish(const struct moe_table *table, FILE *out, struct moe_err *err)
+static enum moe_status begin(const struct moe_table *table, struct moe_err *err)
 {
-    if (table->out_of_memory)
-        return moe_fail_memory(err, "a result table");
+    errno = 0;
+    return table && !table->out_of_memory ? MOE_OK : moe_fail_memory(err, "a result table");
+}
+
+static enum moe_status finish(FILE *out, struct moe_err *err)
+{
     if (ferror(out))
         return moe_fail(err, MOE_ERR_IO, "cannot write table: %s", strerror(errno ? errno : EIO));
     return MOE_OK;
@@ -262,7 +272,8 @@ static void put_tsv_cell(struct cell cell, FILE *out)
 
 enum moe_status moe_table_write_tsv(const struct moe_table *table, FILE *out, struct moe_err *err)
 {
-    errno = 0;
+    if (begin(table, err))
+        return MOE_ERR_MEMORY;
     for (size_t i = 0; i < table->n_notes; i++)
         fprintf(out, "# %s: %s\n", table->notes[i].key, table->notes[i].value);
     for (size_t j = 0; j < table->n_columns; j++)
@@ -277,7 +288,7 @@ enum moe_status moe_table_write_tsv(const struct moe_table *table, FILE *out, st
         }
         fputc('\n', out);
     }
-    return finish(table, out, err);
+    return finish(out, err);
 }
 
 /* Length of the UTF-8 character at text, 0 when the bytes are none (RFC 3629). */
@@ -349,7 +360,8 @@ static void put_json_row(const struct moe_table *table, size_t i, FILE *out)
 
 enum moe_status moe_table_write_json(const struct moe_table *table, FILE *out, struct moe_err *err)
 {
-    errno = 0;
+    if (begin(table, err))
+        return MOE_ERR_MEMORY;
     fputs("{\n\"provenance\": {", out);
     for (size_t i = 0; i < table->n_notes; i++) {
         fputs(i ? ",\n  " : "\n  ", out);
@@ -377,7 +389,7 @@ enum moe_status moe_table_write_json(const struct moe_table *table, FILE *out, s
         put_json_row(table, i, out);
     }
     fputs("]\n}\n", out);
-    return finish(table, out, err);
+    return finish(out, err);
 }
 
 /* Cell as it is shown to a reader; texts are not copied. */
@@ -452,10 +464,11 @@ enum { WIDE_COLUMNS = 8 };
 enum moe_status moe_table_write_text(const struct moe_table *table, FILE *out, struct moe_err *err)
 {
     char buf[40];
-    errno = 0;
+    if (begin(table, err))
+        return MOE_ERR_MEMORY;
     if (table->n_rows == 1 && table->n_columns > WIDE_COLUMNS) {
         put_downwards(table, out);
-        return finish(table, out, err);
+        return finish(out, err);
     }
     int *widths = calloc(table->n_columns + 1, sizeof *widths);
     if (!widths)
@@ -470,5 +483,5 @@ enum moe_status moe_table_write_text(const struct moe_table *table, FILE *out, s
             put_padded(show_cell(get_cell(table, i, j), buf, sizeof buf), abs(widths[j]),
                        widths[j] > 0, j + 1 == table->n_columns, out);
     free(widths);
-    return finish(table, out, err);
+    return finish(out, err);
 }

@@ -15,7 +15,8 @@
 
 struct moe_table; /* opaque; grows as needed; single-threaded */
 
-struct moe_table *moe_table_new(void); /* NULL when out of memory */
+/* NULL when out of memory: all below take that, and writing it fails. */
+struct moe_table *moe_table_new(void);
 void moe_table_free(struct moe_table *table);
 
 /* Provenance line; the value is formatted; control characters become blanks (in cells too). A key

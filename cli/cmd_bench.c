@@ -110,18 +110,13 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (strcmp(call->args[0], "sim") != 0)
         return moe_fail(err, MOE_ERR_USAGE,
                         "unknown benchmark '%.40s'; known: sim, kernels, device", call->args[0]);
-    struct moe_table *table = moe_table_new();
-    enum moe_status s = table ? load(o, &x, err) : moe_fail_memory(err, "the result");
-    if (!s) {
-        cli_note_run(table, call, "bench");
-        moe_table_note(table, "synthetic", "yes");
-        s = measure(o, &x, table, err);
-    }
+    struct moe_table *table = cli_table_new(call);
+    moe_table_note(table, "synthetic", "yes");
+    enum moe_status s = load(o, &x, err);
     if (!s)
-        s = cli_write_table(table, o->format, o->output, err);
+        s = measure(o, &x, table, err);
     moe_trace_release(&x.trace);
-    moe_table_free(table);
-    return s;
+    return cli_table_end(table, s, o->format, o->output, err);
 }
 
 const struct cli_command cli_bench = {

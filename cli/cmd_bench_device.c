@@ -100,15 +100,8 @@ static enum moe_status measure(const struct options *o, struct moe_table *table,
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
-    cli_note_run(table, call, "bench device");
-    enum moe_status s = measure(o, table, err);
-    if (!s)
-        s = cli_write_table(table, o->format, o->output, err);
-    moe_table_free(table);
-    return s;
+    struct moe_table *table = cli_table_new(call);
+    return cli_table_end(table, measure(o, table, err), o->format, o->output, err);
 }
 
 const struct cli_command cli_bench_device = {

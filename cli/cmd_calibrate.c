@@ -295,19 +295,16 @@ static enum moe_status show(const struct cli_call *call, struct job *job,
                             const struct moe_platform *against, uint32_t *far, struct moe_err *err)
 {
     const struct options *o = call->options;
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
-    cli_note_run(table, call, "calibrate");
+    struct moe_table *table = cli_table_new(call);
     moe_table_note(table, "device", "%s, %s", job->device->ops->name, job->device->name);
     moe_table_note(table, "steps_of", "%s", job->result->steps_of);
     moe_table_note(table, "cpu_energy", "%s", job->power.cpu);
     moe_table_note(table, "gpu_energy", "%s", job->power.gpu);
     *far = fill_table(table, o, job->result, against);
-    enum moe_status s =
-        strcmp(o->output, "-") == 0 ? MOE_OK : cli_write_table(table, o->format, "-", err);
+    if (strcmp(o->output, "-") != 0)
+        return cli_table_end(table, MOE_OK, o->format, "-", err);
     moe_table_free(table);
-    return s;
+    return MOE_OK;
 }
 
 static enum moe_status calibrate(const struct cli_call *call, struct job *job, struct moe_err *err)

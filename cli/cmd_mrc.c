@@ -216,8 +216,8 @@ static enum moe_status compute(struct job *j, struct moe_err *err)
 }
 
 /* every: all sizes, or those that fit a screen. */
-static enum moe_status make_table(const struct job *j, bool every, struct moe_table **out,
-                                  struct moe_err *err)
+static enum moe_status write_table(const struct job *j, bool every, int format, const char *path,
+                                   struct moe_err *err)
 {
     static const char *const contracts[] = {"event", "access"};
     static const char *const orders[] = {"step", "file", "token"};
@@ -231,10 +231,7 @@ static enum moe_status make_table(const struct job *j, bool every, struct moe_ta
         .layers = j->o->layers,
         .grid = j->o->grid,
     };
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
-    cli_note_run(table, j->call, "mrc");
+    struct moe_table *table = cli_table_new(j->call);
     cli_note_trace(table, j->call->args[0], j->info);
     moe_table_note(table, "contract", "%s", contracts[j->o->contract]);
     moe_table_note(table, "order", "%s", orders[j->o->order]);
@@ -261,35 +258,15 @@ static enum moe_status make_table(const struct job *j, bool every, struct moe_ta
         cli_shards_rows(table, &view, &j->shards, phases[j->o->phase], j->info->n_layers);
     else
         s = cli_mrc_rows(table, &view, err);
-    if (s)
-        moe_table_free(table);
-    else
-        *out = table;
-    return s;
-}
-
-static enum moe_status write_result(const struct job *j, struct moe_err *err)
-{
-    struct moe_table *table;
-    enum moe_status s = make_table(j, j->o->format != CLI_TEXT, &table, err);
-    if (s)
-        return s;
-    s = cli_write_table(table, j->o->format, j->o->output, err);
-    moe_table_free(table);
-    return s;
+    return cli_table_end(table, s, format, path, err);
 }
 
 static enum moe_status draw(const struct job *j, struct moe_err *err)
 {
     char tsv[CLI_PATH_MAX + 8], title[MOE_TEXT_MAX + 64];
-    struct moe_table *table;
-    enum moe_status s = make_table(j, true, &table, err);
-    if (s)
-        return s;
     snprintf(tsv, sizeof tsv, "%s.tsv", j->o->plot);
     snprintf(title, sizeof title, "%s: hit rate by cache size", j->info->model);
-    s = cli_write_table(table, CLI_TSV, tsv, err);
-    moe_table_free(table);
+    enum moe_status s = write_table(j, true, CLI_TSV, tsv, err);
     return s ? s : moe_plot("mrc", tsv, j->o->plot, title, err);
 }
 
@@ -305,7 +282,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         s = o->shards > 0 ? compute_shards(&j, err) : compute(&j, err);
     if (!s)
-        s = write_result(&j, err);
+        s = write_table(&j, o->format != CLI_TEXT, o->format, o->output, err);
     if (!s && *o->plot)
         s = draw(&j, err);
     release(&j);

@@ -1,3 +1,4 @@
+#include "base/numbers.h"
 #include "base/progress.h"
 #include "cli/run_hybrid.h"
 #include "exec/host_options.h"
@@ -83,11 +84,8 @@ static enum moe_status show(const struct cli_call *call, const struct moe_llm *l
                             struct moe_err *err)
 {
     const struct options *o = call->options;
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
+    struct moe_table *table = cli_table_new(call);
     uint64_t all_ns = done->prefill_ns + done->decode_ns + done->record_ns;
-    cli_note_run(table, call, "record");
     if (hybrid->allocation.slot_bytes)
         cli_hybrid_note(&hybrid->base, &hybrid->allocation, table);
     moe_table_row(table);
@@ -99,12 +97,9 @@ static enum moe_status show(const struct cli_call *call, const struct moe_llm *l
     moe_table_u64(table, "decode_tokens", done->n_decode);
     moe_table_f64(table, "prefill_tokens_per_s", per_s(done->n_prefill, done->prefill_ns));
     moe_table_f64(table, "decode_tokens_per_s", per_s(done->n_decode, done->decode_ns));
-    moe_table_f64(table, "writing_percent",
-                  all_ns ? 100 * (double)done->record_ns / (double)all_ns : 0);
+    moe_table_f64(table, "writing_percent", moe_percent(done->record_ns, all_ns));
     moe_table_u64(table, "peak_memory_bytes", cli_peak_memory());
-    enum moe_status s = cli_write_table(table, o->format, "-", err);
-    moe_table_free(table);
-    return s;
+    return cli_table_end(table, MOE_OK, o->format, "-", err);
 }
 
 /* A trace is what the router chose, whatever computes it. */

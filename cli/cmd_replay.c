@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "base/numbers.h"
 #include "base/progress.h"
 #include "cli/output.h"
 #include "policies/geometry.h"
@@ -74,8 +75,6 @@ static const char *lossy_text(const struct moe_strategy *strategy, char *buf, si
 static void add_row(struct moe_table *table, const char *lossy, const char *phase,
                     const char *layer, const struct moe_counts *c)
 {
-    double lookups = c->lookups ? (double)c->lookups : 1,
-           events = c->events ? (double)c->events : 1;
     moe_table_row(table);
     if (strcmp(lossy, "no") != 0)
         moe_table_text(table, "lossy", lossy);
@@ -84,10 +83,10 @@ static void add_row(struct moe_table *table, const char *lossy, const char *phas
     moe_table_u64(table, "lookups", c->lookups);
     moe_table_u64(table, "hits", c->hits);
     moe_table_u64(table, "misses", c->misses);
-    moe_table_f64(table, "hit_rate_percent", 100 * (double)c->hits / lookups);
+    moe_table_f64(table, "hit_rate_percent", moe_percent(c->hits, c->lookups));
     moe_table_u64(table, "events", c->events);
-    moe_table_f64(table, "any_hit_percent", 100 * (double)c->any_hit_events / events);
-    moe_table_f64(table, "all_hit_percent", 100 * (double)c->all_hit_events / events);
+    moe_table_f64(table, "any_hit_percent", moe_percent(c->any_hit_events, c->events));
+    moe_table_f64(table, "all_hit_percent", moe_percent(c->all_hit_events, c->events));
     moe_table_u64(table, "fills", c->fills);
     moe_table_u64(table, "evictions", c->evictions);
     moe_table_u64(table, "useless_fills", c->useless_fills);
@@ -217,10 +216,7 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
         return write_json_file(r, in, o, err);
     const struct moe_rerouted_shares share = moe_rerouted_shares(&r->rerouted);
     char policy[1200];
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
-    cli_note_run(table, call, "replay");
+    struct moe_table *table = cli_table_new(call);
     cli_note_trace(table, call->args[0], in->info);
     moe_table_note(table, "contract", "%s", o->contract ? "access" : "event");
     moe_table_note(table, "geometry", "%s", in->strategy.geometry);
@@ -234,9 +230,7 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     moe_table_note(table, "preloaded_experts", "%" PRIu64, r->preloads.experts);
     moe_table_note(table, "preloaded_bytes", "%" PRIu64, r->preloads.bytes);
     fill_table(table, in, r, o);
-    enum moe_status s = cli_write_table(table, o->format, o->output, err);
-    moe_table_free(table);
-    return s;
+    return cli_table_end(table, MOE_OK, o->format, o->output, err);
 }
 
 /* What a terminal shows of it besides the column. */
@@ -257,7 +251,7 @@ static enum moe_status check_log(const struct options *o, const struct moe_repla
 {
     if (!o->compare_log)
         return MOE_OK;
-    double share = r->log_rows ? 100.0 * (double)r->log_agree / (double)r->log_rows : 0;
+    double share = moe_percent(r->log_agree, r->log_rows);
     if (o->format == CLI_TEXT && strcmp(o->output, "-") == 0)
         printf("agreement with the engine's log: %" PRIu64 " of %" PRIu64 " rows, %.4f %%\n",
                r->log_agree, r->log_rows, share);

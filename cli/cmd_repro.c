@@ -141,13 +141,9 @@ static enum moe_status write_status(const struct repro *r, double seconds, struc
     repro_path(r, "status", ".tsv", path, sizeof path);
     if (access(path, F_OK) == 0)
         s = repro_load(r, "status", &old, err);
-    struct moe_table *table = s ? NULL : moe_table_new();
-    if (!s && !table)
-        s = moe_fail_memory(err, "a status");
-    if (s) {
-        moe_tsv_release(&old);
+    if (s)
         return s;
-    }
+    struct moe_table *table = moe_table_new();
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
     moe_table_note(table, "title", "arXiv 2512.16473, figure by figure");
     for (const struct repro_figure *f = repro_figures; f->name; f++)
@@ -156,9 +152,7 @@ static enum moe_status write_status(const struct repro *r, double seconds, struc
         else
             copy_status(&old, f->name, table);
     moe_tsv_release(&old);
-    s = cli_write_table(table, CLI_TSV, path, err);
-    moe_table_free(table);
-    return s;
+    return cli_table_end(table, MOE_OK, CLI_TSV, path, err);
 }
 
 static enum moe_status run_figure(struct repro *r, const struct repro_figure *f,

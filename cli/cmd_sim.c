@@ -194,12 +194,9 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
                                     const struct moe_result *result, struct moe_err *err)
 {
     const struct options *o = call->options;
-    struct moe_table *table = moe_table_new();
+    struct moe_table *table = cli_table_new(call);
     char described[2048];
-    if (!table)
-        return moe_fail_memory(err, "the result");
     moe_strategy_describe(&in->strategy, described, sizeof described);
-    cli_note_run(table, call, "sim");
     cli_note_trace(table, call->args[0], &in->trace.info);
     moe_table_note(table, "strategy", "%s", described);
     moe_table_row(table);
@@ -210,10 +207,7 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     enum moe_status s = o->gap ? add_gap(o, in, result, table, err) : MOE_OK;
     if (!s && o->prefetch_stats)
         s = add_prefetch_value(o, in, result, table, err);
-    if (!s)
-        s = cli_write_table(table, o->format, o->output, err);
-    moe_table_free(table);
-    return s;
+    return cli_table_end(table, s, o->format, o->output, err);
 }
 
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)

@@ -85,7 +85,7 @@ static enum moe_status draw(const struct moe_experiment *x, const char *tsv, str
 static enum moe_status print_plan(const struct moe_plan *plan, uint64_t most, struct moe_err *err)
 {
     struct moe_table *table = moe_table_new();
-    enum moe_status s = table ? MOE_OK : moe_fail_memory(err, "a plan");
+    enum moe_status s = MOE_OK;
     for (uint64_t ranks = 1; !s && ranks <= most;) {
         struct moe_plan_row row;
         s = moe_plan_ranks(plan, (uint32_t)ranks, &row, err);

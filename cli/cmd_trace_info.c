@@ -47,31 +47,26 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         return s;
     const struct moe_trace_info *info = moe_reader_info(reader);
     struct moe_table *table = moe_table_new();
-    if (table) {
-        moe_table_row(table);
-        moe_table_text(table, "file", call->args[0]);
-        moe_table_text(table, "model", info->model);
-        moe_table_u64(table, "layers", info->n_layers);
-        moe_table_u64(table, "experts", info->n_experts);
-        moe_table_u64(table, "top_k", info->top_k);
-        moe_table_u64(table, "sequences", moe_reader_n_sequences(reader));
-        moe_table_u64(table, "tokens", moe_reader_n_tokens(reader));
-        add_parts(table, moe_reader_parts(reader));
-        if (info->expert_bytes)
-            moe_table_u64(table, "one_expert_of_each_layer_bytes",
-                          sum_of(info->expert_bytes, info->n_layers));
-        moe_table_text(table, "rows_in_file_order", info->rows_in_order ? "yes" : "no");
-        moe_table_text(table, "synthetic", info->synthetic ? "yes" : "no");
-        moe_table_text(table, "source", info->source);
-        moe_table_text(table, "licence", info->licence);
-        moe_table_text(table, "tool", info->tool);
-        moe_table_text(table, "created", info->created);
-        moe_table_text(table, "note", info->note);
-        s = cli_write_table(table, o->format, o->output, err);
-    } else {
-        s = moe_fail_memory(err, "the result");
-    }
-    moe_table_free(table);
+    moe_table_row(table);
+    moe_table_text(table, "file", call->args[0]);
+    moe_table_text(table, "model", info->model);
+    moe_table_u64(table, "layers", info->n_layers);
+    moe_table_u64(table, "experts", info->n_experts);
+    moe_table_u64(table, "top_k", info->top_k);
+    moe_table_u64(table, "sequences", moe_reader_n_sequences(reader));
+    moe_table_u64(table, "tokens", moe_reader_n_tokens(reader));
+    add_parts(table, moe_reader_parts(reader));
+    if (info->expert_bytes)
+        moe_table_u64(table, "one_expert_of_each_layer_bytes",
+                      sum_of(info->expert_bytes, info->n_layers));
+    moe_table_text(table, "rows_in_file_order", info->rows_in_order ? "yes" : "no");
+    moe_table_text(table, "synthetic", info->synthetic ? "yes" : "no");
+    moe_table_text(table, "source", info->source);
+    moe_table_text(table, "licence", info->licence);
+    moe_table_text(table, "tool", info->tool);
+    moe_table_text(table, "created", info->created);
+    moe_table_text(table, "note", info->note);
+    s = cli_table_end(table, MOE_OK, o->format, o->output, err);
     moe_reader_close(reader);
     return s;
 }

@@ -152,11 +152,8 @@ static enum moe_status write_table(const struct cli_call *call, const struct moe
                                    const struct moe_reuse *reuse, struct moe_err *err)
 {
     const struct options *o = call->options;
-    struct moe_table *table = moe_table_new();
+    struct moe_table *table = cli_table_new(call);
     char layer[16], name[48];
-    if (!table)
-        return moe_fail_memory(err, "the result");
-    cli_note_run(table, call, "trace stats");
     cli_note_trace(table, call->args[0], &trace->info);
     moe_table_note(table, "prompt_common_share", "%g", reuse->prompt_common_share);
     for (uint32_t l = 0; o->layers && l < reuse->n_layers; l++) {
@@ -173,9 +170,7 @@ static enum moe_status write_table(const struct cli_call *call, const struct moe
         moe_table_f64(table, name, 100 * reuse->mean.lru_hit_rate[w]);
     }
     add_chance(table, reuse);
-    enum moe_status s = cli_write_table(table, o->format, o->output, err);
-    moe_table_free(table);
-    return s;
+    return cli_table_end(table, MOE_OK, o->format, o->output, err);
 }
 
 static enum moe_status write_text(const struct cli_call *call, const struct moe_trace *trace,
@@ -201,10 +196,7 @@ static enum moe_status draw_heatmap(const struct cli_call *call, const struct mo
 {
     const struct options *o = call->options;
     char tsv[CLI_PATH_MAX + 8], title[MOE_TEXT_MAX + 64];
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
-    cli_note_run(table, call, "trace stats");
+    struct moe_table *table = cli_table_new(call);
     cli_note_trace(table, call->args[0], &trace->info);
     for (uint32_t l = 0; l < reuse->n_layers; l++) {
         for (uint32_t e = 0; e < reuse->n_experts; e++) {
@@ -216,8 +208,7 @@ static enum moe_status draw_heatmap(const struct cli_call *call, const struct mo
     }
     snprintf(tsv, sizeof tsv, "%s.tsv", o->plot);
     snprintf(title, sizeof title, "%s: popularity of experts", trace->info.model);
-    enum moe_status s = cli_write_table(table, CLI_TSV, tsv, err);
-    moe_table_free(table);
+    enum moe_status s = cli_table_end(table, MOE_OK, CLI_TSV, tsv, err);
     return s ? s : moe_plot("routing-heatmap", tsv, o->plot, title, err);
 }
 

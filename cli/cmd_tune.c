@@ -316,7 +316,6 @@ static void add_notes(const struct report *p, struct moe_table *table)
 {
     const struct moe_tune_result *r = p->r;
     char text[512];
-    cli_note_run(table, p->call, "tune");
     cli_note_trace(table, p->call->args[0], &p->in->trace.info);
     moe_table_note(table, "verdict", "%s", verdict(p, text, sizeof text));
     moe_table_note(table, "budget_bytes", "%" PRIu64, r->budget_bytes);
@@ -333,17 +332,15 @@ static void add_notes(const struct report *p, struct moe_table *table)
 static enum moe_status write_table(const struct report *p, struct moe_err *err)
 {
     const struct options *o = p->call->options;
-    struct moe_table *table = moe_table_new();
+    struct moe_table *table = cli_table_new(p->call);
     struct moe_output out;
-    if (!table)
-        return moe_fail_memory(err, "the finalists");
     add_notes(p, table);
     for (size_t i = 0; i < p->r->n_rows; i++)
         add_row(p, i, table);
-    enum moe_status s;
-    if (o->format != CLI_TEXT) {
-        s = cli_write_table(table, o->format, o->table, err);
-    } else if (!(s = moe_output_create(&out, o->table, err))) {
+    if (o->format != CLI_TEXT)
+        return cli_table_end(table, MOE_OK, o->format, o->table, err);
+    enum moe_status s = moe_output_create(&out, o->table, err);
+    if (!s) {
         tell(p, out.stream);
         s = moe_output_end(&out, moe_table_write_text(table, out.stream, err), err);
     }
@@ -365,10 +362,7 @@ static void list_path(const char *output, char *buf, size_t size)
 static enum moe_status write_list(const struct report *p, const char *path, struct moe_err *err)
 {
     const struct moe_trace_info *info = &p->in->trace.info;
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "a hot list");
-    cli_note_run(table, p->call, "tune");
+    struct moe_table *table = cli_table_new(p->call);
     cli_note_trace(table, p->call->args[0], info);
     moe_table_note(table, "fitted_on", "%" PRIu64 " training sequences%s, decode",
                    p->r->split.train.n_sequences, p->r->split.in_time ? " (first half)" : "");
@@ -378,9 +372,7 @@ static enum moe_status write_list(const struct report *p, const char *path, stru
         moe_table_u64(table, "expert", p->r->hot[i] % info->n_experts);
         moe_table_u64(table, "uses", p->r->uses[p->r->hot[i]]);
     }
-    enum moe_status s = cli_write_table(table, CLI_TSV, path, err);
-    moe_table_free(table);
-    return s;
+    return cli_table_end(table, MOE_OK, CLI_TSV, path, err);
 }
 
 static void add_origin(const struct report *p, FILE *out)

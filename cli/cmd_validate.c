@@ -240,7 +240,6 @@ static enum moe_status measure(struct state *st, struct moe_err *err)
 static void add_notes(const struct state *st, struct moe_table *table)
 {
     char line[512];
-    cli_note_run(table, st->call, "validate");
     cli_traced_note(&st->traced, &st->o->traced, table);
     moe_table_note(table, "platform", "%s: %s", st->v.platform.name, st->v.platform.description);
     cli_note_device(table, st->v.device, &st->power);
@@ -251,13 +250,11 @@ static void add_notes(const struct state *st, struct moe_table *table)
 }
 
 /* On a terminal the causes stand below, since they do not fit beside. */
-static enum moe_status write_text(const struct state *st, const struct moe_table *points,
+static enum moe_status write_text(const struct state *st, struct moe_table *points,
                                   struct moe_err *err)
 {
     struct moe_output out;
     struct moe_table *causes = moe_table_new();
-    if (!causes)
-        return moe_fail_memory(err, "the result");
     cli_validate_causes(causes, st->points, st->n_points);
     enum moe_status s = moe_output_create(&out, st->o->output, err);
     if (!s) {
@@ -268,6 +265,7 @@ static enum moe_status write_text(const struct state *st, const struct moe_table
         s = moe_output_end(&out, s, err);
     }
     moe_table_free(causes);
+    moe_table_free(points);
     return s;
 }
 
@@ -275,14 +273,12 @@ static enum moe_status show(const struct state *st, struct moe_err *err)
 {
     const struct options *o = st->o;
     char line[512], weights[128];
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
+    struct moe_table *table = cli_table_new(st->call);
     add_notes(st, table);
     cli_validate_rows(table, st->points, st->n_points, &st->v, o->format != CLI_TEXT);
-    enum moe_status s = o->format == CLI_TEXT ? write_text(st, table, err)
-                                              : cli_write_table(table, o->format, o->output, err);
-    moe_table_free(table);
+    enum moe_status s = o->format == CLI_TEXT
+                            ? write_text(st, table, err)
+                            : cli_table_end(table, MOE_OK, o->format, o->output, err);
     if (s)
         return s;
     cli_validate_summary(st->points, st->n_points, &st->v, line, sizeof line);

@@ -144,13 +144,8 @@ static enum moe_status write_all(const struct cli_whatif_view *view, struct moe_
 {
     const struct options *o = view->call->options;
     char stem[CLI_PATH_MAX + 16], tsv[CLI_PATH_MAX + 32];
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
     paths(o, stem, sizeof stem, tsv, sizeof tsv);
-    cli_whatif_table(view, table);
-    enum moe_status s = cli_write_table(table, CLI_TSV, tsv, err);
-    moe_table_free(table);
+    enum moe_status s = cli_table_end(cli_whatif_table(view), MOE_OK, CLI_TSV, tsv, err);
     if (s)
         return s;
     s = check_ran(view->whatif, err);

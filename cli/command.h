@@ -12,8 +12,11 @@
 
 enum { CLI_PATH_MAX = 4096, CLI_SETS_MAX = 64 };
 
+struct cli_command;
+
 /* The parsed command line of one call. */
 struct cli_call {
+    const struct cli_command *command;
     const void *options; /* the struct that command->options describes */
     int n_args;
     const char *const *args; /* positional arguments */
@@ -21,8 +24,7 @@ struct cli_call {
     const char *const *sets; /* "key=value" of every --set */
     const char *const *argv; /* the whole line, for provenance */
     int argc;
-    const struct moe_param *params; /* the command's, or NULL */
-    const bool *given;              /* which of them the line sets */
+    const bool *given; /* which of command->options the line sets */
 };
 
 struct cli_command {

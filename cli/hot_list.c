@@ -73,7 +73,6 @@ static void add_notes(struct moe_table *table, const struct cli_call *call,
     uint64_t n = 0;
     for (uint64_t i = 0; i < trace->n_sequences; i++)
         n += chosen[i];
-    cli_note_run(table, call, "trace stats");
     cli_note_trace(table, call->args[0], &trace->info);
     moe_table_note(table, "trace_created", "%s", trace->info.created);
     moe_table_note(table, "fitted_on", "%" PRIu64 " of %" PRIu64 " sequences (%s)", n,
@@ -99,20 +98,17 @@ static enum moe_status write(const struct cli_call *call, const struct moe_trace
     size_t n = (size_t)trace->info.n_layers * trace->info.n_experts;
     moe_key *keys = calloc(n + 1, sizeof *keys);
     uint64_t *uses = calloc(n + 1, sizeof *uses);
-    struct moe_table *table = moe_table_new();
-    enum moe_status s = keys && uses && table
-                            ? moe_hot_list_fit(trace, chosen, phases, keys, uses, err)
-                            : moe_fail_memory(err, "a hot list");
+    struct moe_table *table = cli_table_new(call);
+    enum moe_status s = keys && uses ? moe_hot_list_fit(trace, chosen, phases, keys, uses, err)
+                                     : moe_fail_memory(err, "a hot list");
     if (!s) {
         add_notes(table, call, trace, split, chosen);
         moe_table_note(table, "fitted_phase", "%s", phase_names[phases]);
         add_rows(table, &trace->info, keys, uses);
-        s = cli_write_table(table, CLI_TSV, path, err);
     }
-    moe_table_free(table);
     free(keys);
     free(uses);
-    return s;
+    return cli_table_end(table, s, CLI_TSV, path, err);
 }
 
 enum moe_status cli_write_hot_list(const struct cli_call *call, const struct moe_trace *trace,

@@ -1,5 +1,7 @@
 #include "cli/mrc_table.h"
 
+#include "base/numbers.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,11 +29,6 @@ struct size {
     const struct moe_mrc_band *band[MOE_MRC_POLICIES]; /* or NULL */
 };
 
-static double percent(uint64_t part, uint64_t whole)
-{
-    return whole ? 100 * (double)part / (double)whole : NAN;
-}
-
 static void add_cell(const struct rows *r, int policy, const char *what, double value)
 {
     static const char *const names[] = {[MOE_MRC_LRU] = "lru", [MOE_MRC_OPT] = "opt"};
@@ -44,15 +41,15 @@ static void add_policy(const struct rows *r, const struct size *size, int policy
 {
     const struct moe_mrc_point *p = &size->point[policy];
     const struct moe_mrc_band *band = size->band[policy];
-    add_cell(r, policy, "hit_percent", percent(p->hits, p->lookups));
+    add_cell(r, policy, "hit_percent", moe_percent_or_nan(p->hits, p->lookups));
     if (r->at_ways[policy]) {
         add_cell(r, policy, "low_percent", band ? 100 * band->low : NAN);
         add_cell(r, policy, "high_percent", band ? 100 * band->high : NAN);
     }
     if (r->view->grid)
-        add_cell(r, policy, "hit_of_all_layers_percent", percent(p->hits, r->lookups));
-    add_cell(r, policy, "any_hit_percent", percent(p->any_hit_events, p->events));
-    add_cell(r, policy, "all_hit_percent", percent(p->all_hit_events, p->events));
+        add_cell(r, policy, "hit_of_all_layers_percent", moe_percent_or_nan(p->hits, r->lookups));
+    add_cell(r, policy, "any_hit_percent", moe_percent_or_nan(p->any_hit_events, p->events));
+    add_cell(r, policy, "all_hit_percent", moe_percent_or_nan(p->all_hit_events, p->events));
 }
 
 static void add_row(const struct rows *r, const struct size *size)

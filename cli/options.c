@@ -211,7 +211,7 @@ enum moe_status cli_parse(const struct cli_command *command, int argc, char **ar
                           struct cli_call *call, int *help, struct moe_err *err)
 {
     struct parser p = {.command = command, .argc = argc, .argv = argv, .call = call};
-    *call = (struct cli_call){0};
+    *call = (struct cli_call){.command = command, .argv = (const char *const *)argv, .argc = argc};
     *help = 0;
     p.options = calloc(1, command->options_size + 1);
     p.args = calloc((size_t)argc + 1, sizeof *p.args);
@@ -220,9 +220,6 @@ enum moe_status cli_parse(const struct cli_command *command, int argc, char **ar
     call->options = p.options;
     call->args = p.args;
     call->sets = p.sets;
-    call->argv = (const char *const *)argv;
-    call->argc = argc;
-    call->params = command->options;
     call->given = p.given;
     if (!p.options || !p.args || !p.sets || !p.given)
         return moe_fail_memory(err, "the command line");
@@ -245,8 +242,9 @@ void cli_call_release(struct cli_call *call)
 
 bool cli_call_sets(const struct cli_call *call, const char *option)
 {
-    const struct moe_param *param = call->params ? moe_param_find(call->params, option) : NULL;
-    return param && call->given[param - call->params];
+    const struct moe_param *options = call->command->options;
+    const struct moe_param *param = options ? moe_param_find(options, option) : NULL;
+    return param && call->given[param - options];
 }
 
 /* The short names of this command's options, on one line. */

@@ -13,8 +13,8 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
-                                struct moe_err *err)
+static enum moe_status write_table(const struct moe_table *table, int format, const char *path,
+                                   struct moe_err *err)
 {
     struct moe_output out;
     enum moe_status s = moe_output_create(&out, path, err);
@@ -33,6 +33,15 @@ enum moe_status cli_write_table(const struct moe_table *table, int format, const
     return s;
 }
 
+enum moe_status cli_table_end(struct moe_table *table, enum moe_status status, int format,
+                              const char *path, struct moe_err *err)
+{
+    if (!status)
+        status = write_table(table, format, path, err);
+    moe_table_free(table);
+    return status;
+}
+
 enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err)
 {
     static const char *const other[] = {".json", ".csv"};
@@ -49,26 +58,28 @@ enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err)
 }
 
 /* All of it, however long; heap. */
-static char *command_line(const struct cli_call *call, const char *command)
+static char *command_line(const struct cli_call *call)
 {
-    size_t size = sizeof "moelab " + strlen(command);
+    size_t size = sizeof "moelab " + strlen(call->command->name);
     for (int i = 0; i < call->argc; i++)
         size += 1 + strlen(call->argv[i]);
     char *line = malloc(size);
     if (!line)
         return NULL;
-    size_t at = (size_t)snprintf(line, size, "moelab %s", command);
+    size_t at = (size_t)snprintf(line, size, "moelab %s", call->command->name);
     for (int i = 0; i < call->argc; i++)
         at += (size_t)snprintf(line + at, size - at, " %s", call->argv[i]);
     return line;
 }
 
-void cli_note_run(struct moe_table *table, const struct cli_call *call, const char *command)
+struct moe_table *cli_table_new(const struct cli_call *call)
 {
-    char *line = command_line(call, command);
+    struct moe_table *table = moe_table_new();
+    char *line = command_line(call);
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
     moe_table_note(table, "command", "%s", line ? line : "(too long for the memory)");
     free(line);
+    return table;
 }
 
 void cli_note_trace(struct moe_table *table, const char *path, const struct moe_trace_info *info)

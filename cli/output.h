@@ -1,4 +1,5 @@
-/* Where results go: stdout or -o FILE, as text, TSV or JSON; and the inputs that commands share. */
+/* Where results go: standard output or -o FILE, as text, TSV or JSON; and the inputs that commands
+ * share. */
 #ifndef MOELAB_CLI_OUTPUT_H
 #define MOELAB_CLI_OUTPUT_H
 
@@ -12,16 +13,18 @@
 
 enum cli_format { CLI_TEXT, CLI_TSV, CLI_JSON };
 
-/* Writes the table in the format to path ("-" is stdout); the file appears whole or not at all. */
-enum moe_status cli_write_table(const struct moe_table *table, int format, const char *path,
-                                struct moe_err *err);
+/* A table for a result of this call, its provenance begun: program and command line. */
+struct moe_table *cli_table_new(const struct cli_call *call);
+
+/* Where `status` is MOE_OK: writes the table in the format to path ("-" is standard output); the
+ * file appears whole or not at all. Frees it in any case. Returns the first failure of both. */
+enum moe_status cli_table_end(struct moe_table *table, enum moe_status status, int format,
+                              const char *path, struct moe_err *err);
 
 /* Refuses the names x.json and x.csv for a sweep's result, which is always TSV: MOE_ERR_USAGE. */
 enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err);
 
-/* Provenance that every result starts with: program, command line, trace, model; marks synthetic
- * traces. */
-void cli_note_run(struct moe_table *table, const struct cli_call *call, const char *command);
+/* More provenance: the trace and its model; marks synthetic ones. */
 void cli_note_trace(struct moe_table *table, const char *path, const struct moe_trace_info *info);
 
 /* By name or path (experiments/models, platforms, strategies). A model may also be the folder of

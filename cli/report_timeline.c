@@ -1,12 +1,8 @@
 #include "base/html.h"
+#include "base/numbers.h"
 #include "cli/report.h"
 
 #include <inttypes.h>
-
-static double share(uint64_t part, uint64_t whole)
-{
-    return whole ? 100 * (double)part / (double)whole : 0;
-}
 
 /* What can be read without the drawing. */
 static void put_tracks(const struct report_timeline *timeline, size_t index, FILE *out)
@@ -31,7 +27,8 @@ static void put_tracks(const struct report_timeline *timeline, size_t index, FIL
         fprintf(out,
                 "</td><td class=\"n\">%" PRIu64 "</td><td class=\"n\">%.3f</td>"
                 "<td class=\"n\">%.1f</td></tr>\n",
-                track->n_events, (double)track->busy_ns * 1e-6, share(track->busy_ns, t->end_ns));
+                track->n_events, (double)track->busy_ns * 1e-6,
+                moe_percent(track->busy_ns, t->end_ns));
     }
     fputs("</tbody></table>\n</div>\n", out);
 }

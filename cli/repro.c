@@ -173,8 +173,6 @@ size_t repro_fastest(const struct moe_tsv *tsv, const char *const *conditions)
 struct moe_table *repro_recorded_table(const struct repro *r)
 {
     struct moe_table *table = moe_table_new();
-    if (!table)
-        return NULL;
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
     moe_table_note(table, "command", "moelab repro %s%s", r->figure->name,
                    r->reduced ? " --reduced" : "");
@@ -184,20 +182,18 @@ struct moe_table *repro_recorded_table(const struct repro *r)
 struct moe_table *repro_table(const struct repro *r)
 {
     struct moe_table *table = repro_recorded_table(r);
-    if (table && r->figure->synthetic)
+    if (r->figure->synthetic)
         moe_table_note(table, "synthetic", "yes");
     return table;
 }
 
-enum moe_status repro_write(const struct repro *r, struct moe_table *table, const char *stem,
-                            struct moe_err *err)
+enum moe_status repro_write(const struct repro *r, struct moe_table *table, enum moe_status status,
+                            const char *stem, struct moe_err *err)
 {
     char path[CLI_PATH_MAX + 80];
     moe_table_note(table, "title", "%s (%s)", r->figure->title, stem);
-    enum moe_status s =
-        cli_write_table(table, CLI_TSV, repro_path(r, stem, ".tsv", path, sizeof path), err);
-    moe_table_free(table);
-    return s;
+    repro_path(r, stem, ".tsv", path, sizeof path);
+    return cli_table_end(table, status, CLI_TSV, path, err);
 }
 
 enum moe_status repro_plot(struct repro *r, const char *script, const char *stem, const char *title,

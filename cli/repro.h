@@ -81,9 +81,10 @@ struct moe_table *repro_table(const struct repro *r);
 
 /* The same for what comes from recordings alone, whatever else the figure shows. */
 struct moe_table *repro_recorded_table(const struct repro *r);
-/* Writes FOLDER/STEM.tsv, with a title, and frees the table. */
-enum moe_status repro_write(const struct repro *r, struct moe_table *table, const char *stem,
-                            struct moe_err *err);
+/* Where `status` is MOE_OK: writes FOLDER/STEM.tsv, with a title. Frees the table in any case.
+ * Returns the first failure of both. */
+enum moe_status repro_write(const struct repro *r, struct moe_table *table, enum moe_status status,
+                            const char *stem, struct moe_err *err);
 
 /* Plots FOLDER/STEM.tsv; that gnuplot is not there is logged once and no error. */
 enum moe_status repro_plot(struct repro *r, const char *script, const char *stem, const char *title,

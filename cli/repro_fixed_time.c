@@ -49,9 +49,7 @@ enum moe_status repro_fixed_time(struct repro *r, struct moe_err *err)
     const char *times[MAX_TIMES];
     struct moe_tsv tsv = {0};
     enum moe_status s = repro_sweep(r, "fig5-fixed-time", &tsv, err);
-    struct moe_table *table = s ? NULL : repro_table(r);
-    if (!s && !table)
-        s = moe_fail_memory(err, "results");
+    struct moe_table *table = repro_table(r);
     size_t n = s ? 0 : list_times(&tsv, times);
     for (size_t i = 0; i < n; i++) {
         struct repro_tally both = {0};
@@ -63,5 +61,5 @@ enum moe_status repro_fixed_time(struct repro *r, struct moe_err *err)
         repro_tally_cells(&both, table);
     }
     moe_tsv_release(&tsv);
-    return s ? s : repro_write(r, table, "fig5-fixed-time-best", err);
+    return repro_write(r, table, s, "fig5-fixed-time-best", err);
 }

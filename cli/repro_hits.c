@@ -121,21 +121,11 @@ static enum moe_status add_model(struct repro *r, struct moe_table *table, struc
 enum moe_status repro_fig6(struct repro *r, struct moe_err *err)
 {
     struct moe_table *table = repro_table(r), *forms = repro_table(r);
-    enum moe_status s = table && forms ? MOE_OK : moe_fail_memory(err, "results");
-    if (!s)
-        s = add_model(r, table, forms, "mixtral", "fig6-mixtral", err);
+    enum moe_status s = add_model(r, table, forms, "mixtral", "fig6-mixtral", err);
     if (!s)
         s = add_model(r, table, forms, "phi", "fig6-phi", err);
-    if (!s) {
-        s = repro_write(r, table, "fig6", err);
-        table = NULL;
-    }
-    if (!s) {
-        s = repro_write(r, forms, "fig6-closed-form", err);
-        forms = NULL;
-    }
-    moe_table_free(table);
-    moe_table_free(forms);
+    s = repro_write(r, table, s, "fig6", err);
+    s = repro_write(r, forms, s, "fig6-closed-form", err);
     if (!s)
         s = repro_compare(r, "fig6", "fig6.", err);
     return s ? s : repro_plot(r, "fig6", "fig6", "Events with hits by geometry and policy", err);
@@ -145,9 +135,7 @@ enum moe_status repro_real(struct repro *r, struct moe_err *err)
 {
     struct moe_tsv tsv = {0};
     enum moe_status s = repro_sweep(r, "real-traces", &tsv, err);
-    struct moe_table *table = s ? NULL : repro_table(r);
-    if (!s && !table)
-        s = moe_fail_memory(err, "results");
+    struct moe_table *table = repro_table(r);
     for (size_t row = 0; !s && row < tsv.n_rows; row++) {
         const char *trace = repro_text(&tsv, row, "trace"), *slash = strrchr(trace, '/');
         char name[80];
@@ -163,8 +151,7 @@ enum moe_status repro_real(struct repro *r, struct moe_err *err)
                                                               : repro_text(&tsv, row, "policy"));
         moe_table_f64(table, name, repro_number(&tsv, row, "hit_rate_percent"));
     }
-    if (!s)
-        s = repro_write(r, table, "real", err);
+    s = repro_write(r, table, s, "real", err);
     if (!s)
         s = repro_pairs(r, &tsv, err);
     moe_tsv_release(&tsv);

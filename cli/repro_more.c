@@ -81,16 +81,13 @@ enum moe_status repro_variants(struct repro *r, struct moe_err *err)
         struct moe_tsv tsv = {0};
         char stem[40];
         s = repro_sweep(r, stems[i], &tsv, err);
-        struct moe_table *table = s ? NULL : repro_table(r);
-        if (!s && !table)
-            s = moe_fail_memory(err, "results");
+        struct moe_table *table = repro_table(r);
         for (size_t row = 0; !s && row < tsv.n_rows; row++)
             if (strcmp(repro_text(&tsv, row, "status"), "ok") == 0)
                 add_variant(table, &tsv, row);
         moe_tsv_release(&tsv);
         snprintf(stem, sizeof stem, "%s-cost", stems[i]);
-        if (!s)
-            s = repro_write(r, table, stem, err);
+        s = repro_write(r, table, s, stem, err);
     }
     return s;
 }
@@ -170,13 +167,8 @@ static enum moe_status add_beyond(struct repro *r, struct moe_table *table, cons
 enum moe_status repro_beyond(struct repro *r, struct moe_err *err)
 {
     struct moe_table *table = repro_table(r);
-    if (!table)
-        return moe_fail_memory(err, "results");
     enum moe_status s = add_beyond(r, table, "beyond", err);
     if (!s)
         s = add_beyond(r, table, "beyond-phi", err);
-    if (!s)
-        return repro_write(r, table, "beyond-best", err);
-    moe_table_free(table);
-    return s;
+    return repro_write(r, table, s, "beyond-best", err);
 }

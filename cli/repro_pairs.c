@@ -111,22 +111,13 @@ static enum moe_status add_trace(struct recording *rec, const char *path, struct
 enum moe_status repro_pairs(struct repro *r, const struct moe_tsv *tsv, struct moe_err *err)
 {
     struct recording rec = {.kinds = repro_recorded_table(r), .bands = repro_recorded_table(r)};
-    enum moe_status s = rec.kinds && rec.bands ? MOE_OK : moe_fail_memory(err, "results");
+    enum moe_status s = MOE_OK;
     for (size_t row = 0; !s && row < tsv->n_rows; row++) {
         const char *path = repro_text(tsv, row, "trace");
         const char *before = row ? repro_text(tsv, row - 1, "trace") : "";
         if (moe_trace_name_is_file(path) && strcmp(path, before) != 0)
             s = add_trace(&rec, path, err);
     }
-    if (!s) {
-        s = repro_write(r, rec.kinds, "real-kinds", err);
-        rec.kinds = NULL;
-    }
-    if (!s) {
-        s = repro_write(r, rec.bands, "real-bands", err);
-        rec.bands = NULL;
-    }
-    moe_table_free(rec.kinds);
-    moe_table_free(rec.bands);
-    return s;
+    s = repro_write(r, rec.kinds, s, "real-kinds", err);
+    return repro_write(r, rec.bands, s, "real-bands", err);
 }

@@ -1,11 +1,11 @@
 /* Fig. 2: how often experts are used again. */
+#include "base/numbers.h"
 #include "cli/repro.h"
 
 #include "traces/reuse.h"
 #include "traces/source.h"
 #include "traces/streaks.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,11 +27,6 @@ static void name_trace(const char *path, const struct moe_trace *trace, char *bu
                  slash ? slash + 1 : path);
 }
 
-static double percent(uint64_t part, uint64_t whole)
-{
-    return whole ? 100 * (double)part / (double)whole : NAN;
-}
-
 static void add_layer(struct picture *p, uint32_t layer, struct moe_streaks *sum)
 {
     const struct moe_reuse_layer *r = &p->reuse.layer[layer];
@@ -45,8 +40,9 @@ static void add_layer(struct picture *p, uint32_t layer, struct moe_streaks *sum
     moe_table_f64(p->table, "next_token_expert_percent", 100 * r->repeat_expert[0]);
     moe_table_f64(p->table, "chance_any_percent", 100 * p->reuse.chance_any);
     moe_table_f64(p->table, "chance_expert_percent", 100 * p->reuse.chance_expert);
-    moe_table_f64(p->table, "streak_two_percent", percent(s.count[2], s.n - s.count[0]));
-    moe_table_f64(p->table, "streak_three_percent", percent(s.count[3], s.n - s.count[0]));
+    moe_table_f64(p->table, "streak_two_percent", moe_percent_or_nan(s.count[2], s.n - s.count[0]));
+    moe_table_f64(p->table, "streak_three_percent",
+                  moe_percent_or_nan(s.count[3], s.n - s.count[0]));
     sum->n += s.n;
     for (int i = 0; i <= MOE_STREAK_MAX; i++)
         sum->count[i] += s.count[i];
@@ -67,8 +63,10 @@ static void add_mean(struct moe_table *table, const struct picture *p,
     moe_table_f64(table, "next_token_expert_percent", 100 * m->repeat_expert[0]);
     moe_table_f64(table, "chance_any_percent", 100 * p->reuse.chance_any);
     moe_table_f64(table, "chance_expert_percent", 100 * p->reuse.chance_expert);
-    moe_table_f64(table, "streak_two_percent", percent(sum->count[2], sum->n - sum->count[0]));
-    moe_table_f64(table, "streak_three_percent", percent(sum->count[3], sum->n - sum->count[0]));
+    moe_table_f64(table, "streak_two_percent",
+                  moe_percent_or_nan(sum->count[2], sum->n - sum->count[0]));
+    moe_table_f64(table, "streak_three_percent",
+                  moe_percent_or_nan(sum->count[3], sum->n - sum->count[0]));
 }
 
 static enum moe_status obtain(struct repro *r, const struct picture *p,
@@ -81,9 +79,11 @@ static enum moe_status obtain(struct repro *r, const struct picture *p,
     if (!s)
         s = repro_obtain(r, err, "synthetic", 100 * m->repeat_any[0], "fig2.next_token_any");
     if (!s)
-        s = repro_obtain(r, err, "synthetic", percent(sum->count[2], again), "fig2.reuse_two");
+        s = repro_obtain(r, err, "synthetic", moe_percent_or_nan(sum->count[2], again),
+                         "fig2.reuse_two");
     if (!s)
-        s = repro_obtain(r, err, "synthetic", percent(sum->count[3], again), "fig2.reuse_three");
+        s = repro_obtain(r, err, "synthetic", moe_percent_or_nan(sum->count[3], again),
+                         "fig2.reuse_three");
     return s;
 }
 
@@ -117,20 +117,10 @@ enum moe_status repro_fig2(struct repro *r, struct moe_err *err)
     if (s)
         return s;
     struct moe_table *layers = repro_table(r), *means = repro_table(r);
-    if (!layers || !means)
-        s = moe_fail_memory(err, "results");
     for (size_t i = 0; !s && i < x.n_points; i++)
         s = add_trace(r, x.points[i].trace, i == 0, layers, means, err);
-    if (!s) {
-        s = repro_write(r, layers, "fig2", err);
-        layers = NULL;
-    }
-    if (!s) {
-        s = repro_write(r, means, "fig2-mean", err);
-        means = NULL;
-    }
-    moe_table_free(layers);
-    moe_table_free(means);
+    s = repro_write(r, layers, s, "fig2", err);
+    s = repro_write(r, means, s, "fig2-mean", err);
     if (!s)
         s = repro_compare(r, "fig2", "fig2.", err);
     if (!s)

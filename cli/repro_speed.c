@@ -206,11 +206,9 @@ static enum moe_status write_consistency(const struct repro *r, const struct moe
                                          struct moe_err *err)
 {
     struct moe_table *table = repro_table(r);
-    if (!table)
-        return moe_fail_memory(err, "results");
     for (int m = 0; m < 2; m++)
         add_consistency(r, &repro_models[m], &tsv[m], table);
-    return repro_write(r, table, "fig5-consistency", err);
+    return repro_write(r, table, MOE_OK, "fig5-consistency", err);
 }
 
 /* How many of a model's best values the variant predicts within the tolerance. */
@@ -275,19 +273,15 @@ static void add_best(const struct repro *r, const struct repro_model *m, const c
 static enum moe_status write_bests(const struct repro *r, struct moe_err *err)
 {
     struct moe_table *table = repro_table(r);
-    if (!table)
-        return moe_fail_memory(err, "results");
     for (int m = 0; m < 2; m++)
         for (const char *const *t = repro_threads; *t; t++)
             add_best(r, &repro_models[m], *t, table);
-    return repro_write(r, table, "fig5-best", err);
+    return repro_write(r, table, MOE_OK, "fig5-best", err);
 }
 
 static enum moe_status write_summary(const struct repro *r, struct moe_err *err)
 {
     struct moe_table *table = repro_table(r);
-    if (!table)
-        return moe_fail_memory(err, "results");
     struct repro_tally both = {0};
     for (int m = 0; m < 2; m++)
         tally_bests(r, &repro_models[m], repro_models[m].variants[0][0], &both);
@@ -298,7 +292,7 @@ static enum moe_status write_summary(const struct repro *r, struct moe_err *err)
             tally_bests(r, &repro_models[m], (*v)[0], &tally);
             add_summary(repro_models[m].model, (*v)[0], &tally, table);
         }
-    return repro_write(r, table, "fig5-summary", err);
+    return repro_write(r, table, MOE_OK, "fig5-summary", err);
 }
 
 static enum moe_status write_needed(struct repro *r, const struct moe_tsv tsv[2],
@@ -306,7 +300,7 @@ static enum moe_status write_needed(struct repro *r, const struct moe_tsv tsv[2]
 {
     static const char *const stems[] = {"fig6-mixtral", "fig6-phi"};
     struct moe_table *table = repro_table(r);
-    enum moe_status s = table ? MOE_OK : moe_fail_memory(err, "results");
+    enum moe_status s = MOE_OK;
     for (int m = 0; !s && m < 2; m++) {
         struct moe_tsv hits = {0};
         s = repro_sweep(r, stems[m], &hits, err);
@@ -314,10 +308,7 @@ static enum moe_status write_needed(struct repro *r, const struct moe_tsv tsv[2]
             add_needed(r, &repro_models[m], &tsv[m], &hits, table);
         moe_tsv_release(&hits);
     }
-    if (!s)
-        return repro_write(r, table, "fig5-needed-hits", err);
-    moe_table_free(table);
-    return s;
+    return repro_write(r, table, s, "fig5-needed-hits", err);
 }
 
 static enum moe_status draw(struct repro *r, struct moe_err *err)

@@ -43,19 +43,13 @@ static enum moe_status table_of_points(struct repro *r, const char *figure, cons
     if (s)
         return s;
     struct moe_table *table = repro_table(r);
-    if (!table)
-        s = moe_fail_memory(err, "results");
     for (size_t i = 0; !s && i < x.n_points; i++) {
         s = load_point(&x.points[i], &p, err);
         if (!s)
             s = add(r, &p, table, err);
     }
     moe_experiment_release(&x);
-    if (s) {
-        moe_table_free(table);
-        return s;
-    }
-    s = repro_write(r, table, figure, err);
+    s = repro_write(r, table, s, figure, err);
     return s ? s : repro_compare(r, figure, prefix, err);
 }
 
@@ -201,16 +195,10 @@ static enum moe_status energy_table(struct repro *r, const char *figure, const c
                                     obtain_function *obtain, struct moe_err *err)
 {
     struct moe_table *table = repro_table(r);
-    if (!table)
-        return moe_fail_memory(err, "results");
     enum moe_status s = energy_of_model(r, &repro_models[0], obtain, table, err);
     if (!s)
         s = energy_of_model(r, &repro_models[1], obtain, table, err);
-    if (s) {
-        moe_table_free(table);
-        return s;
-    }
-    s = repro_write(r, table, figure, err);
+    s = repro_write(r, table, s, figure, err);
     return s ? s : repro_compare(r, figure, prefix, err);
 }
 

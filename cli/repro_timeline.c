@@ -213,8 +213,6 @@ static enum moe_status write_simulated(struct repro *r, const struct moe_experim
 {
     int32_t covered = LAYERS_DRAWN - 1;
     struct moe_table *table = repro_table(r);
-    if (!table)
-        return moe_fail_memory(err, "results");
     moe_table_note(table, "platform", "%s", x->points[0].platform);
     moe_table_note(table, "trace", "%s", x->points[0].trace);
     moe_table_note(table, "synthetic", "yes");
@@ -226,10 +224,7 @@ static enum moe_status write_simulated(struct repro *r, const struct moe_experim
         p = choose(&runs[x->n_points - 1], covered);
     for (size_t i = 0; !s && i < x->n_points; i++)
         s = add_run(table, &runs[i], p, err);
-    if (!s)
-        return repro_write(r, table, "fig4", err);
-    moe_table_free(table);
-    return s;
+    return repro_write(r, table, s, "fig4", err);
 }
 
 /* A timeline read back; its texts live in `from`. */
@@ -268,18 +263,13 @@ static enum moe_status write_host(struct repro *r, const char *json, int32_t cov
         s = moe_chrome_trace_parse(json, text, size, ROOM, &trace, err);
     if (!s)
         s = copy_chrome(&trace, &run, err);
-    struct moe_table *table = s ? NULL : repro_table(r);
-    if (!s && !table)
-        s = moe_fail_memory(err, "results");
+    struct moe_table *table = repro_table(r);
     if (!s) {
         moe_table_note(table, "run", "real: tiny-mixtral");
         moe_table_note(table, "device", "host: threads and an arena, link throttled");
         s = add_run(table, &run, choose(&run, covered), err);
     }
-    if (!s)
-        s = repro_write(r, table, "fig4-host", err);
-    else
-        moe_table_free(table);
+    s = repro_write(r, table, s, "fig4-host", err);
     free(run.op);
     moe_chrome_trace_release(&trace);
     free(text);

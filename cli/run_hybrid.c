@@ -1,5 +1,6 @@
 #include "cli/run_hybrid.h"
 
+#include "base/numbers.h"
 #include "base/progress.h"
 #include "policies/result_table.h"
 
@@ -52,11 +53,6 @@ void cli_run_hybrid_hide(struct cli_run_hybrid *run)
     run->drawn = false;
 }
 
-static double percent(uint64_t part, uint64_t whole)
-{
-    return whole ? 100 * (double)part / (double)whole : 0;
-}
-
 static void write_line(struct cli_run_hybrid *run, const struct moe_result *r)
 {
     const struct moe_counts *c = &r->decode;
@@ -64,8 +60,8 @@ static void write_line(struct cli_run_hybrid *run, const struct moe_result *r)
     int n = snprintf(run->line, sizeof run->line,
                      "%.1f tokens/s, hits %.1f %% (now %.1f %%), %" PRIu64
                      " fills, waits for copies %.2f ms/token",
-                     r->tokens_per_s, percent(hits, c->lookups),
-                     percent(hits - run->hits, c->lookups - run->lookups), c->fills,
+                     r->tokens_per_s, moe_percent(hits, c->lookups),
+                     moe_percent(hits - run->hits, c->lookups - run->lookups), c->fills,
                      (double)r->cause.copy_wait_ns * 1e-6 / (double)r->decode_tokens);
     if (n > 0 && (size_t)n < sizeof run->line && isfinite(r->j_per_token))
         snprintf(run->line + n, sizeof run->line - (size_t)n, ", %.3g J/token", r->j_per_token);
@@ -106,8 +102,8 @@ static void log_result(const struct cli_run_hybrid *run, const struct moe_result
     moe_log("experts: %.1f %% hits (%" PRIu64 " of %" PRIu64 " uses, %" PRIu64
             " of them in flight), %" PRIu64 " misses, %" PRIu64 " fills; %" PRIu64
             " computed on the device, %" PRIu64 " on the CPU",
-            percent(c->hits + c->inflight_hits, c->lookups), c->hits + c->inflight_hits, c->lookups,
-            c->inflight_hits, c->misses, c->fills, r->gpu_experts, r->cpu_experts);
+            moe_percent(c->hits + c->inflight_hits, c->lookups), c->hits + c->inflight_hits,
+            c->lookups, c->inflight_hits, c->misses, c->fills, r->gpu_experts, r->cpu_experts);
     const struct moe_rerouted_shares share = moe_rerouted_shares(&r->rerouted);
     if (moe_strategy_is_lossy(&run->base.strategy))
         moe_log("LOSSY: %.4g %% of the router's choices replaced, %.4g %% of their weight moved, "
@@ -141,15 +137,12 @@ enum moe_status cli_run_hybrid_log(struct cli_run_hybrid *run, struct moe_err *e
 enum moe_status cli_run_hybrid_json(struct cli_run_hybrid *run, const struct cli_call *call,
                                     const struct moe_llm *llm, struct moe_err *err)
 {
-    struct moe_table *table = moe_table_new();
+    struct moe_table *table = cli_table_new(call);
     struct moe_trace_info info = {0};
     struct moe_result result;
     struct moe_model shape;
     char device[300];
-    if (!table)
-        return moe_fail_memory(err, "the result");
     moe_llm_shape(llm, &shape);
-    cli_note_run(table, call, "run");
     cli_hybrid_note(&run->base, &run->allocation, table);
     moe_table_row(table);
     moe_result_labels(table, &info, &shape,

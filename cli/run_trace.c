@@ -67,13 +67,10 @@ static enum moe_status show(struct state *st, struct moe_err *err)
 {
     const struct cli_run_trace *run = st->run;
     char weights[128], energy[600], device[300];
-    struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "the result");
+    struct moe_table *table = cli_table_new(run->call);
     cli_hybrid_log(&st->hybrid, &st->allocation);
     moe_log("weights: %s", cli_traced_weights(&st->traced, weights, sizeof weights));
     moe_log("%s", cli_hybrid_energy(&st->hybrid, &st->result, energy, sizeof energy));
-    cli_note_run(table, run->call, "run");
     cli_traced_note(&st->traced, run->traced, table);
     cli_hybrid_note(&st->hybrid, &st->allocation, table);
     if (*run->hybrid->platform)
@@ -85,8 +82,7 @@ static enum moe_status show(struct state *st, struct moe_err *err)
     moe_result_cells(table, &st->result);
     if (moe_reroute_is_early(&st->hybrid.strategy.reroute))
         moe_early_cells(table, &st->result);
-    enum moe_status s = cli_write_table(table, run->format, "-", err);
-    moe_table_free(table);
+    enum moe_status s = cli_table_end(table, MOE_OK, run->format, "-", err);
     return s ? s : cli_hybrid_finish(&st->hybrid, st->traced.shape.name, err);
 }
 

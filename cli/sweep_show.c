@@ -103,8 +103,6 @@ static enum moe_status print(const struct shown *shown, struct moe_err *err)
 {
     const struct moe_tsv *tsv = &shown->tsv;
     struct moe_table *table = moe_table_new();
-    if (!table)
-        return moe_fail_memory(err, "a table of a result");
     for (size_t i = 0; i < tsv->n_rows; i++) {
         moe_table_row(table);
         for (size_t j = 0; j < shown->n; j++) {

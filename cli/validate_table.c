@@ -1,5 +1,6 @@
 #include "cli/validate_table.h"
 
+#include "base/numbers.h"
 #include "policies/result_table.h"
 
 #include <inttypes.h>
@@ -9,14 +10,9 @@
 
 enum { N_CAUSES = 6 };
 
-static double percent(uint64_t part, uint64_t whole)
-{
-    return whole ? 100 * (double)part / (double)whole : 0;
-}
-
 static double hit_rate(const struct moe_result *r)
 {
-    return percent(r->decode.hits + r->decode.inflight_hits, r->decode.lookups);
+    return moe_percent(r->decode.hits + r->decode.inflight_hits, r->decode.lookups);
 }
 
 static struct {

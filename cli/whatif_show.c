@@ -36,12 +36,12 @@ static void add_row(const struct cli_whatif_view *p, size_t i, int line, struct 
     moe_table_text(table, "beyond_measured_cores", v->beyond ? "yes" : "no");
 }
 
-void cli_whatif_table(const struct cli_whatif_view *p, struct moe_table *table)
+struct moe_table *cli_whatif_table(const struct cli_whatif_view *p)
 {
     const bool lossy = moe_strategy_is_lossy(p->spec->strategy[MOE_WHATIF_STRATEGY]);
     char key[40], title[256];
     cli_whatif_title(p, title, sizeof title);
-    cli_note_run(table, p->call, "whatif");
+    struct moe_table *table = cli_table_new(p->call);
     moe_table_note(table, "title", "%s", title);
     moe_table_note(table, "lossy", "%s", lossy ? "yes" : "no");
     cli_note_trace(table, p->call->args[0], &p->spec->trace->info);
@@ -58,6 +58,7 @@ void cli_whatif_table(const struct cli_whatif_view *p, struct moe_table *table)
     for (size_t i = 0; i < p->whatif->n; i++)
         for (int line = 0; line < MOE_WHATIF_LINES; line++)
             add_row(p, i, line, table);
+    return table;
 }
 
 /* --- words ---------------------------------------------------------------------------------- */

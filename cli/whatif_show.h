@@ -15,7 +15,7 @@ struct cli_whatif_view {
 void cli_whatif_title(const struct cli_whatif_view *view, char *buf, size_t size);
 
 /* A row for each line at each value, and where the values are from. */
-void cli_whatif_table(const struct cli_whatif_view *view, struct moe_table *table);
+struct moe_table *cli_whatif_table(const struct cli_whatif_view *view);
 
 /* What the machine does as it is, and what one step on each axis changes, the largest gain first.
  */

@@ -1,5 +1,7 @@
 #include "policies/result_table.h"
 
+#include "base/numbers.h"
+
 #include <math.h>
 
 unsigned moe_strategy_parts(const struct moe_strategy *strategy)
@@ -31,11 +33,6 @@ void moe_result_labels(struct moe_table *table, const struct moe_trace_info *inf
     moe_table_u64(table, "threads", strategy->threads);
 }
 
-static double percent(uint64_t part, uint64_t whole)
-{
-    return whole ? 100 * (double)part / (double)whole : 0;
-}
-
 static void add_causes(struct moe_table *table, const struct moe_result *r)
 {
     double tokens = r->decode_tokens ? (double)r->decode_tokens : 1;
@@ -65,9 +62,9 @@ static void add_cache(struct moe_table *table, const struct moe_result *r)
     moe_table_u64(table, "hits", c->hits);
     moe_table_u64(table, "inflight_hits", c->inflight_hits);
     moe_table_u64(table, "misses", c->misses);
-    moe_table_f64(table, "hit_rate_percent", percent(c->hits + c->inflight_hits, c->lookups));
-    moe_table_f64(table, "any_hit_percent", percent(c->any_hit_events, c->events));
-    moe_table_f64(table, "all_hit_percent", percent(c->all_hit_events, c->events));
+    moe_table_f64(table, "hit_rate_percent", moe_percent(c->hits + c->inflight_hits, c->lookups));
+    moe_table_f64(table, "any_hit_percent", moe_percent(c->any_hit_events, c->events));
+    moe_table_f64(table, "all_hit_percent", moe_percent(c->all_hit_events, c->events));
     moe_table_u64(table, "fills", c->fills);
     moe_table_u64(table, "evictions", c->evictions);
     moe_table_u64(table, "useless_fills", c->useless_fills);
@@ -91,9 +88,9 @@ static void add_prefetches(struct moe_table *table, const struct moe_result *r)
     moe_table_u64(table, "prefetches_late", p->late);
     moe_table_u64(table, "prefetches_wasted", p->wasted);
     moe_table_u64(table, "prefetches_cancelled", p->cancelled);
-    moe_table_f64(table, "prefetch_precision_percent", percent(right, p->queued - p->unused));
-    moe_table_f64(table, "prefetch_copies_used_percent", percent(right, right + p->wasted));
-    moe_table_f64(table, "prefetch_recall_percent", percent(right, right + r->decode.misses));
+    moe_table_f64(table, "prefetch_precision_percent", moe_percent(right, p->queued - p->unused));
+    moe_table_f64(table, "prefetch_copies_used_percent", moe_percent(right, right + p->wasted));
+    moe_table_f64(table, "prefetch_recall_percent", moe_percent(right, right + r->decode.misses));
     moe_table_f64(table, "prefetch_wasted_gb", (double)r->prefetch_wasted_bytes * 1e-9);
 }
 
@@ -111,7 +108,7 @@ void moe_early_cells(struct moe_table *table, const struct moe_result *result)
     double tokens = result->decode_tokens ? (double)result->decode_tokens : 1;
     bool unknown = r->early > r->early_used && !r->early_wasted_ns;
     moe_table_f64(table, "pre_calculated_per_token", (double)r->early / tokens);
-    moe_table_f64(table, "pre_calculation_precision_percent", percent(r->early_used, r->early));
+    moe_table_f64(table, "pre_calculation_precision_percent", moe_percent(r->early_used, r->early));
     moe_table_f64(table, "pre_calculation_wasted_ms_per_token",
                   unknown ? NAN : (double)r->early_wasted_ns / tokens * 1e-6);
 }

@@ -244,11 +244,29 @@ START_TEST(shortest_numbers)
 }
 END_TEST
 
+/* As where memory ran out at once: the maker of the table need not look. */
+START_TEST(no_table)
+{
+    static writer *const writers[] = {moe_table_write_tsv, moe_table_write_json,
+                                      moe_table_write_text};
+    moe_table_note(NULL, "key", "%d", 1);
+    moe_table_row(NULL);
+    moe_table_u64(NULL, "hits", 1);
+    moe_table_f64(NULL, "rate", 1);
+    moe_table_text(NULL, "policy", "lru");
+    moe_table_free(NULL);
+    for (size_t i = 0; i < sizeof writers / sizeof *writers; i++) {
+        ck_assert_int_eq(writers[i](NULL, stdout, &err), MOE_ERR_MEMORY);
+        ck_assert_str_eq(err.text, "out of memory for a result table");
+    }
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {several_rows, one_row,       one_wide_row,
-                                  no_rows,      notes_replace, text_of_any_bytes,
-                                  many,         full_disk,     shortest_numbers};
+    const TTest *const tests[] = {several_rows,     one_row,           one_wide_row, no_rows,
+                                  notes_replace,    text_of_any_bytes, many,         full_disk,
+                                  shortest_numbers, no_table};
     Suite *suite = suite_create("table");
     TCase *tcase = tcase_create("all");
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)

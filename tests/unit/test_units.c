@@ -215,6 +215,10 @@ START_TEST(statistics)
     ck_assert_double_eq(moe_quantile(sorted, 4, 7), 4);
     ck_assert_double_eq(moe_quantile(sorted, 1, 0.9), 1);
     ck_assert(isnan(moe_quantile(NULL, 0, 0.5)));
+    ck_assert_double_eq(moe_percent(1, 8), 12.5);
+    ck_assert_double_eq(moe_percent_or_nan(1, 8), 12.5);
+    ck_assert_double_eq(moe_percent(0, 0), 0);
+    ck_assert(isnan(moe_percent_or_nan(0, 0)));
 
     /* One by one, the small ones would all be lost beside 2^53. */
     enum { N = 4097 };
