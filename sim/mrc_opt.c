@@ -23,7 +23,7 @@ void moe_opt_stack_clear(struct moe_opt_stack *st)
     for (uint32_t b = 0; b < st->n_blocks * 2; b++)
         st->low[b] = st->high[b] = MOE_NEVER;
     for (uint32_t g = 0; g < st->n_blocks; g++)
-        st->top[g] = MOE_NEVER;
+        st->least[g] = st->top[g] = MOE_NEVER;
     for (uint32_t k = 0; k < st->n_keys; k++)
         st->due[k] = NOT_DUE;
 }
@@ -35,6 +35,7 @@ void moe_opt_stack_free(struct moe_opt_stack *st)
     free(st->next_use);
     free(st->low);
     free(st->high);
+    free(st->least);
     free(st->top);
     free(st->due);
     free(st);
@@ -129,9 +130,10 @@ enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, s
     st->next_use = lines((size_t)st->n_blocks * BLOCK);
     st->low = lines((size_t)st->n_blocks * 2);
     st->high = lines((size_t)st->n_blocks * 2);
+    st->least = lines(st->n_blocks);
     st->top = lines(st->n_blocks);
     st->due = moe_mrc_room(n_keys + 1u, sizeof *st->due);
-    if (!st->next_use || !st->low || !st->high || !st->top || !st->due) {
+    if (!st->next_use || !st->low || !st->high || !st->least || !st->top || !st->due) {
         moe_opt_stack_free(st);
         return moe_fail_memory(err, "an OPT stack");
     }

@@ -8,19 +8,23 @@
 /* Place i of a group's blocks stands in one vector, and block b in lane b of all of them: so one
  * who comes to each block passes them all at once, without looking which of them change. Blocks are
  * half as large as elsewhere, which is half as long a way through them. */
-enum { BLOCK = 8, GROUP = 16, PLACES = BLOCK * GROUP, LAST = 15 };
+enum { BLOCK = 8, GROUP = 16, PLACES = BLOCK * GROUP, LANES = 16 };
 
 #define AVX512 __attribute__((target("avx512f")))
 
-/* Lane i: the greatest of the lanes before it. */
+/* Lane i: the greatest of the lanes before it. Within each four lanes, then over the fours. */
 AVX512 static inline __m512i greatest_before(__m512i v)
 {
-    const __m512i none = _mm512_setzero_si512();
-    v = _mm512_alignr_epi32(v, none, LAST);
-    v = _mm512_max_epu32(v, _mm512_alignr_epi32(v, none, LAST));
-    v = _mm512_max_epu32(v, _mm512_alignr_epi32(v, none, 14));
-    v = _mm512_max_epu32(v, _mm512_alignr_epi32(v, none, 12));
-    return _mm512_max_epu32(v, _mm512_alignr_epi32(v, none, 8));
+    const __m512i fourth = _mm512_set_epi32(11, 11, 11, 11, 7, 7, 7, 7, 3, 3, 3, 3, 0, 0, 0, 0);
+    const __m512i third = _mm512_set_epi32(7, 7, 7, 7, 3, 3, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m512i second = _mm512_set_epi32(3, 3, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    v = _mm512_max_epu32(v, _mm512_maskz_shuffle_epi32(0xeeee, v, _MM_PERM_CBAA));
+    v = _mm512_max_epu32(v, _mm512_maskz_shuffle_epi32(0xcccc, v, _MM_PERM_BAAA));
+    __m512i here = _mm512_maskz_shuffle_epi32(0xeeee, v, _MM_PERM_CBAA);
+    __m512i one = _mm512_maskz_permutexvar_epi32(0xfff0, fourth, v);
+    __m512i two = _mm512_maskz_permutexvar_epi32(0xff00, third, v);
+    __m512i three = _mm512_maskz_permutexvar_epi32(0xf000, second, v);
+    return _mm512_max_epu32(_mm512_max_epu32(here, one), _mm512_max_epu32(two, three));
 }
 
 /* Everyone in the group meets who comes to the block; returns the blocks' greatest then. */
@@ -81,16 +85,17 @@ static inline void go_on(struct going *to, uint32_t who)
     to->soonest = who < to->soonest ? who : to->soonest;
 }
 
-/* All pass the group one by one; `due`: its blocks where somebody is due now. */
+/* All pass the group one by one; is somebody there due now? */
 AVX512 static inline struct going pass_group(struct moe_opt_stack *st, uint32_t g,
-                                             struct going going, __m512i now, uint32_t due,
+                                             struct going going, __m512i now, bool is_due,
                                              uint32_t *position, uint32_t *n_found)
 {
     uint32_t *next_use = st->next_use + (size_t)g * PLACES;
     __m512i low = _mm512_loadu_si512(st->low + (size_t)g * GROUP);
     __m512i high = _mm512_loadu_si512(st->high + (size_t)g * GROUP);
     struct going on = {.who = going.who, .soonest = MOE_NEVER};
-    if (due) {
+    if (is_due) {
+        uint32_t due = _mm512_cmpeq_epi32_mask(low, now);
         low = free_due(next_use, now, due, g * GROUP, position, n_found);
         high = _mm512_mask_set1_epi32(high, (__mmask16)due, -1);
     }
@@ -105,12 +110,21 @@ AVX512 static inline struct going pass_group(struct moe_opt_stack *st, uint32_t 
         }
         go_on(&on, comer);
     }
+    st->least[g] = _mm512_reduce_min_epu32(low);
     st->top[g] = _mm512_reduce_max_epu32(high);
     _mm512_storeu_si512(st->low + (size_t)g * GROUP, low);
     _mm512_storeu_si512(st->high + (size_t)g * GROUP, high);
     return on;
 }
 
+/* Groups where somebody is needed later than the soonest of those under way. */
+AVX512 static inline uint32_t over(__m512i top, uint32_t soonest)
+{
+    return _mm512_cmpgt_epu32_mask(top, _mm512_set1_epi32((int)soonest));
+}
+
+/* Sixteen groups are looked at together for those to pass: what happens in one changes none below,
+ * but who goes on. */
 AVX512 uint32_t moe_opt_pass_avx512(struct moe_opt_stack *st, const uint32_t *comer, uint32_t n,
                                     uint32_t now, uint32_t n_due, uint32_t *position)
 {
@@ -119,11 +133,16 @@ AVX512 uint32_t moe_opt_pass_avx512(struct moe_opt_stack *st, const uint32_t *co
     struct going going = {.who = who, .soonest = MOE_NEVER};
     for (uint32_t i = 0; i < n; i++)
         go_on(&going, comer[i]);
-    for (uint32_t g = 0; g < n_groups && (going.n || n_found < n_due); g++) {
-        __m512i low = _mm512_loadu_si512(st->low + (size_t)g * GROUP);
-        uint32_t due = n_due ? _mm512_cmpeq_epi32_mask(low, due_now) : 0;
-        if (due || st->top[g] > going.soonest)
-            going = pass_group(st, g, going, due_now, due, position, &n_found);
+    for (uint32_t first = 0; first < n_groups && (going.n || n_found < n_due); first += LANES) {
+        const __m512i least = _mm512_loadu_si512(st->least + first);
+        const __m512i top = _mm512_loadu_si512(st->top + first);
+        const uint32_t due = n_due ? _mm512_cmpeq_epi32_mask(least, due_now) : 0;
+        uint32_t left = n_groups - first < LANES ? (1U << (n_groups - first)) - 1 : 0xffff, todo;
+        while ((todo = (due | over(top, going.soonest)) & left) != 0) {
+            uint32_t at = (uint32_t)__builtin_ctz(todo);
+            left &= ~1U << at;
+            going = pass_group(st, first + at, going, due_now, due >> at & 1, position, &n_found);
+        }
     }
     return n_found;
 }

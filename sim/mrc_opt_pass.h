@@ -22,7 +22,7 @@ struct moe_opt_stack {
     uint32_t n_keys, n_blocks; /* whole groups */
     uint32_t *next_use;        /* [n_blocks * BLOCK] from the top; MOE_NEVER: the place is free */
     uint32_t *low, *high;      /* [n_blocks * 2] least and greatest next use of each block */
-    uint32_t *top;             /* [n_blocks] greatest next use of each group */
+    uint32_t *least, *top;     /* [n_blocks] least and greatest next use of each group */
     uint32_t *due;             /* [n_keys] the next use that was given at the latest use */
     moe_opt_pass *pass;
 };
