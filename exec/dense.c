@@ -161,6 +161,20 @@ void moe_dense_gather(const struct moe_dense *w)
     each_token(w, gather);
 }
 
+struct moe_ffn_job moe_dense_expert(const struct moe_llm_config *c,
+                                    const struct moe_expert_weights *w,
+                                    const struct moe_activations *a, moe_expert expert)
+{
+    const size_t row = a->first[expert];
+    return (struct moe_ffn_job){.w1 = w->w1,
+                                .w3 = w->w3,
+                                .w2 = w->w2,
+                                .n_tokens = a->count[expert],
+                                .x = a->ffn_x + row * c->d_model,
+                                .h = a->ffn_h + row * c->d_ffn,
+                                .y = a->ffn_y + row * c->d_model};
+}
+
 static void combine(void *context, uint32_t t)
 {
     const struct moe_dense *w = context;

@@ -32,6 +32,11 @@ void moe_dense_group(const struct moe_llm_config *config, const struct moe_activ
 /* ffn_x from u by row. */
 void moe_dense_gather(const struct moe_dense *dense);
 
+/* The expert on its rows of ffn_x, into ffn_y. */
+struct moe_ffn_job moe_dense_expert(const struct moe_llm_config *config,
+                                    const struct moe_expert_weights *weights,
+                                    const struct moe_activations *a, moe_expert expert);
+
 /* x += the sum of weight times ffn_y over the choices, in gate order. As in the reference, the
  * experts are added to each other before they are added to x. */
 void moe_dense_combine(const struct moe_dense *dense);

@@ -2,13 +2,13 @@
 #ifndef MOELAB_EXEC_EMBED_H
 #define MOELAB_EXEC_EMBED_H
 
+#include "exec/activations.h"
 #include "exec/llm.h"
 #include "exec/rope.h"
 
-/* n tokens at positions position .. position + n - 1. far: with LongRoPE's long factors. x: [n, D];
- * cosine, sine: [n, hd / 2]; tokens within the vocabulary. */
+/* The a->n tokens at positions a->length and on: into a->x, cosine and sine. far: with LongRoPE's
+ * long factors. Tokens are within the vocabulary. */
 void moe_embed(const struct moe_llm *llm, const struct moe_rope *rope, bool far,
-               const int32_t *tokens, uint32_t n, uint32_t position, float *x, float *cosine,
-               float *sine);
+               const int32_t *tokens, const struct moe_activations *a);
 
 #endif

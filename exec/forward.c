@@ -11,7 +11,7 @@
 static void embed(struct moe_session *s, const int32_t *tokens, uint32_t n)
 {
     s->a.n = n;
-    moe_embed(s->llm, &s->rope, s->far, tokens, n, s->a.length, s->a.x, s->a.cosine, s->a.sine);
+    moe_embed(s->llm, &s->rope, s->far, tokens, &s->a);
     for (uint32_t t = 0; t < n && s->history; t++)
         s->history[s->a.length + t] = tokens[t];
 }
@@ -110,17 +110,10 @@ void moe_forward_experts(struct moe_session *s, uint32_t layer)
     uint32_t n_jobs = 0;
     for (uint32_t e = 0; e < c->n_experts; e++) {
         const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
-        size_t row = s->a.first[e];
         if (!s->a.count[e])
             continue;
         meet(s, layer, e);
-        s->jobs[n_jobs++] = (struct moe_ffn_job){.w1 = w->w1,
-                                                 .w3 = w->w3,
-                                                 .w2 = w->w2,
-                                                 .n_tokens = s->a.count[e],
-                                                 .x = s->a.ffn_x + row * c->d_model,
-                                                 .h = s->a.ffn_h + row * c->d_ffn,
-                                                 .y = s->a.ffn_y + row * c->d_model};
+        s->jobs[n_jobs++] = moe_dense_expert(c, w, &s->a, (moe_expert)e);
     }
     if (n_jobs)
         moe_pool_experts(s->pool, s->jobs, n_jobs);

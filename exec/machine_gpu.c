@@ -1,5 +1,11 @@
 #include "exec/machine_state.h"
 
+/* The slot, or else the staging buffer whose turn it is. */
+static struct moe_buffer *buffer_of(struct moe_machine_gpu *gpu, moe_slot slot, uint64_t *turn)
+{
+    return slot >= 0 ? &gpu->slots[slot] : &gpu->staging[(*turn)++ % MOE_STAGING];
+}
+
 /* Is the expert what the last copy into the buffer brings? */
 static bool holds(const struct moe_buffer *buffer, const struct moe_ffn *ffn)
 {
@@ -9,12 +15,11 @@ static bool holds(const struct moe_buffer *buffer, const struct moe_ffn *ffn)
 void moe_machine_gpu_ffn(void *machine, const struct moe_ffn *ffn)
 {
     struct moe_exec_machine *m = machine;
-    struct moe_buffer *buffer =
-        ffn->slot >= 0 ? &m->slots[ffn->slot] : &m->staging[m->n_unstaged++ % MOE_STAGING];
-    bool late = m->late;
-    m->late = false;
+    struct moe_buffer *buffer = buffer_of(&m->gpu, ffn->slot, &m->gpu.n_unstaged);
+    bool late = m->gpu.late;
+    m->gpu.late = false;
     if (!holds(buffer, ffn)) {
-        m->redirected++;
+        m->gpu.redirected++;
         moe_machine_cpu_ffn(machine, ffn);
         return;
     }
@@ -33,8 +38,8 @@ void moe_machine_gpu_ffn(void *machine, const struct moe_ffn *ffn)
     op->row = m->host.first[ffn->expert];
     op->n_tokens = m->host.count[ffn->expert];
     op->use.submitted = false;
-    m->n_ops++;
-    m->usage[m->step.phase].gpu_experts++;
+    m->kernels.n++;
+    m->busy.usage[m->step.phase].gpu_experts++;
     pthread_mutex_lock(&m->shared.lock);
     buffer->use = &op->use;
     pthread_mutex_unlock(&m->shared.lock);
@@ -48,40 +53,42 @@ static bool buffer_landed(struct moe_exec_machine *m, const void *what)
     return buffer->n_landed == buffer->n_queued;
 }
 
+/* The CPU need not wait for the copy as the host does. */
+static void wait_landed(struct moe_exec_machine *m, const struct moe_buffer *buffer)
+{
+    moe_machine_start_cpu(m);
+    moe_machine_wait(m, buffer_landed, buffer);
+}
+
 void moe_machine_fetch(void *machine, const struct moe_fetch *fetch)
 {
     struct moe_exec_machine *m = machine;
-    struct moe_buffer *buffer =
-        fetch->slot >= 0 ? &m->slots[fetch->slot] : &m->staging[m->n_staged++ % MOE_STAGING];
+    struct moe_buffer *buffer = buffer_of(&m->gpu, fetch->slot, &m->gpu.n_staged);
     struct moe_err err = {0};
     pthread_mutex_lock(&m->shared.lock);
     if (moe_fetcher_queue(m->fetcher, fetch, buffer, &err))
         moe_shared_fail(&m->shared, &err);
     pthread_mutex_unlock(&m->shared.lock);
-    if (fetch->pageable) {
-        moe_machine_start_cpu(m);
-        moe_machine_wait(m, buffer_landed, buffer);
-    }
+    if (fetch->pageable)
+        wait_landed(m, buffer);
 }
 
 void moe_machine_slot_wait(void *machine, moe_slot slot, bool host)
 {
     struct moe_exec_machine *m = machine;
-    const struct moe_buffer *buffer = &m->slots[slot];
+    const struct moe_buffer *buffer = &m->gpu.slots[slot];
     pthread_mutex_lock(&m->shared.lock);
-    m->late = buffer->n_landed < buffer->n_queued;
+    m->gpu.late = buffer->n_landed < buffer->n_queued;
     pthread_mutex_unlock(&m->shared.lock);
-    if (host && m->late) {
-        moe_machine_start_cpu(m);
-        moe_machine_wait(m, buffer_landed, buffer);
-    }
+    if (host && m->gpu.late)
+        wait_landed(m, buffer);
 }
 
 bool moe_machine_cancel(void *machine, moe_slot slot)
 {
     struct moe_exec_machine *m = machine;
     pthread_mutex_lock(&m->shared.lock);
-    bool taken = moe_fetcher_cancel(m->fetcher, &m->slots[slot]);
+    bool taken = moe_fetcher_cancel(m->fetcher, &m->gpu.slots[slot]);
     pthread_mutex_unlock(&m->shared.lock);
     return taken;
 }

@@ -1,5 +1,4 @@
-/* What all parts of the real machine stand on: errors of its threads, waiting, the queue of kernels
- * and the record of what was busy when. */
+/* What all parts of the real machine stand on: the queue of kernels, and waiting. */
 #include "exec/machine_state.h"
 
 #include <stdlib.h>
@@ -7,16 +6,6 @@
 static bool has_landed(const struct moe_kernel_op *op)
 {
     return !op->buffer || op->buffer->n_landed >= op->ordinal;
-}
-
-enum moe_status moe_machine_status(struct moe_exec_machine *m, struct moe_err *err)
-{
-    pthread_mutex_lock(&m->shared.lock);
-    enum moe_status s = m->shared.err.status;
-    if (s && err)
-        *err = m->shared.err;
-    pthread_mutex_unlock(&m->shared.lock);
-    return s;
 }
 
 /* The lock may be held or not: nothing else looks at an operation that is not submitted. */
@@ -36,34 +25,14 @@ static void submit_expert(struct moe_exec_machine *m, struct moe_kernel_op *op)
 /* In their order, as far as their copies have landed; lock held. */
 static void submit_landed(struct moe_exec_machine *m)
 {
+    struct moe_machine_kernels *kernels = &m->kernels;
     bool any = false;
-    while (m->n_submitted < m->n_ops && has_landed(m->ops[m->n_submitted])) {
-        submit_expert(m, m->ops[m->n_submitted++]);
+    while (kernels->n_submitted < kernels->n && has_landed(kernels->ops[kernels->n_submitted])) {
+        submit_expert(m, kernels->ops[kernels->n_submitted++]);
         any = true;
     }
     if (any)
         moe_fetcher_wake(m->fetcher);
-}
-
-void moe_machine_count(struct moe_exec_machine *m, enum moe_lane lane,
-                       const struct moe_operation *operation)
-{
-    if (m->n_intervals == m->max_intervals) {
-        size_t n = 2 * m->max_intervals;
-        struct moe_interval *more = realloc(m->intervals, n * sizeof *more);
-        if (!more)
-            return; /* a busy time less in the statistics */
-        m->intervals = more;
-        m->max_intervals = n;
-    }
-    m->intervals[m->n_intervals++] =
-        (struct moe_interval){lane, operation->start_ns, operation->end_ns};
-    if (!operation->name || !m->setup.timeline)
-        return;
-    struct moe_operation shown = *operation;
-    shown.start_ns = shown.start_ns > m->born_ns ? shown.start_ns - m->born_ns : 0;
-    shown.end_ns = shown.end_ns > m->born_ns ? shown.end_ns - m->born_ns : 0;
-    moe_timeline_add(m->setup.timeline, &shown);
 }
 
 static void take_landed(struct moe_exec_machine *m)
@@ -75,8 +44,8 @@ static void take_landed(struct moe_exec_machine *m)
     while (moe_fetcher_landed(m->fetcher, &job)) {
         if (job.what.slot >= 0)
             moe_cache_ready(m->setup.cache, job.what.slot);
-        m->usage[m->step.phase].h2d_copies++;
-        moe_machine_count(m, MOE_LANE_H2D,
+        m->busy.usage[m->step.phase].h2d_copies++;
+        moe_machine_count(&m->busy, MOE_LANE_H2D,
                           &(struct moe_operation){.track = MOE_TRACK_H2D,
                                                   .name = "fill",
                                                   .cause = causes[job.what.priority],
@@ -106,29 +75,34 @@ void moe_machine_look(struct moe_exec_machine *m)
     moe_machine_wait(m, NULL, NULL);
 }
 
+static enum moe_status make_op(struct moe_device *device, struct moe_kernel_op **out,
+                               struct moe_err *err)
+{
+    struct moe_kernel_op *op = calloc(1, sizeof *op);
+    if (!op)
+        return moe_fail_memory(err, "a step");
+    enum moe_status s = device->ops->event_new(device, &op->start, err);
+    if (!s)
+        s = device->ops->event_new(device, &op->use.end, err);
+    if (!s) {
+        *out = op;
+        return MOE_OK;
+    }
+    device->ops->event_free(device, op->start);
+    free(op);
+    return s;
+}
+
 struct moe_kernel_op *moe_machine_next_op(struct moe_exec_machine *m)
 {
-    struct moe_device *device = m->setup.device;
-    struct moe_kernel_op *op = m->ops[m->n_ops];
+    struct moe_kernel_op **op = &m->kernels.ops[m->kernels.n];
     struct moe_err err = {0};
-    enum moe_status s = MOE_OK;
-    if (!op) {
-        op = calloc(1, sizeof *op);
-        s = op ? device->ops->event_new(device, &op->start, &err) : moe_fail_memory(&err, "a step");
-        if (!s)
-            s = device->ops->event_new(device, &op->use.end, &err);
-        if (!s)
-            m->ops[m->n_ops] = op;
+    if (!*op && make_op(m->setup.device, op, &err)) {
+        pthread_mutex_lock(&m->shared.lock);
+        moe_shared_fail(&m->shared, &err);
+        pthread_mutex_unlock(&m->shared.lock);
     }
-    if (!s)
-        return op;
-    if (op)
-        device->ops->event_free(device, op->start);
-    free(op);
-    pthread_mutex_lock(&m->shared.lock);
-    moe_shared_fail(&m->shared, &err);
-    pthread_mutex_unlock(&m->shared.lock);
-    return NULL;
+    return *op;
 }
 
 struct moe_kernel_op *moe_machine_begin_op(struct moe_exec_machine *m, const char *name,
@@ -148,16 +122,42 @@ void moe_machine_end_op(struct moe_exec_machine *m, struct moe_kernel_op *op)
 {
     m->setup.device->ops->record(m->setup.device, MOE_STREAM_COMPUTE, op->use.end);
     op->use.submitted = true;
-    m->n_submitted = ++m->n_ops;
+    m->kernels.n_submitted = ++m->kernels.n;
+}
+
+struct moe_event *moe_machine_last_end(const struct moe_machine_kernels *kernels)
+{
+    return kernels->ops[kernels->n - 1]->use.end;
 }
 
 void moe_machine_count_ops(struct moe_exec_machine *m)
 {
     struct moe_device *device = m->setup.device;
-    for (size_t i = 0; i < m->n_submitted; i++) {
-        struct moe_kernel_op *op = m->ops[i];
+    for (size_t i = 0; i < m->kernels.n_submitted; i++) {
+        struct moe_kernel_op *op = m->kernels.ops[i];
         op->shown.start_ns = device->ops->event_ns(device, op->start);
         op->shown.end_ns = device->ops->event_ns(device, op->use.end);
-        moe_machine_count(m, MOE_LANE_GPU, &op->shown);
+        moe_machine_count(&m->busy, MOE_LANE_GPU, &op->shown);
+    }
+}
+
+void moe_machine_forget_ops(struct moe_exec_machine *m)
+{
+    struct moe_machine_kernels *kernels = &m->kernels;
+    pthread_mutex_lock(&m->shared.lock);
+    for (size_t i = 0; i < kernels->n; i++)
+        if (kernels->ops[i]->buffer)
+            kernels->ops[i]->buffer->use = NULL;
+    moe_fetcher_forget_uses(m->fetcher);
+    pthread_mutex_unlock(&m->shared.lock);
+    kernels->n = kernels->n_submitted = 0;
+}
+
+void moe_machine_free_ops(struct moe_machine_kernels *kernels, struct moe_device *device)
+{
+    for (size_t i = 0; kernels->ops && i < kernels->max && kernels->ops[i]; i++) {
+        device->ops->event_free(device, kernels->ops[i]->start);
+        device->ops->event_free(device, kernels->ops[i]->use.end);
+        free(kernels->ops[i]);
     }
 }

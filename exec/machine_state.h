@@ -1,5 +1,6 @@
-/* What the real machine holds, for exec/machine*.c only. "lock" is shared.lock; what is not marked
- * belongs to the host's thread alone. */
+/* What the real machine holds, for exec/machine*.c only: a part for each file, which keeps it in
+ * order; the others read it, or call that file's functions. "lock" is shared.lock; what is not
+ * marked belongs to the host's thread alone. */
 #ifndef MOELAB_EXEC_MACHINE_STATE_H
 #define MOELAB_EXEC_MACHINE_STATE_H
 
@@ -21,17 +22,15 @@ struct moe_kernel_op {
     uint32_t row, n_tokens;
 };
 
-/* Some misses of a layer, started together. */
-struct moe_layer_work {
-    struct moe_cpu_work work; /* lock: done */
-    uint32_t layer, first, n; /* its jobs in machine->jobs */
+/* Activations on their way between host and device. */
+struct moe_state_copy {
+    struct moe_event *start, *end;
 };
 
-/* Experts of a layer begun with the layer before. Two of these take turns, so that one can be begun
- * while the other is computed or taken. */
+/* Experts of a layer begun with the layer before. */
 struct moe_early_work {
     struct moe_cpu_work work; /* lock: done */
-    struct moe_event *down_start, *down_end;
+    struct moe_state_copy down;
     float *u;                 /* [D] pinned: the input */
     float *h, *y;             /* [K, F], [K, D] heap, as the rest */
     struct moe_ffn_job *jobs; /* [K] */
@@ -41,6 +40,74 @@ struct moe_early_work {
     bool pending; /* started, and not counted so far */
 };
 
+/* machine_busy.c: what was busy when. */
+struct moe_machine_busy {
+    struct moe_timeline *timeline;  /* or NULL */
+    uint64_t born_ns;               /* where the timeline begins */
+    struct moe_interval *intervals; /* [n] of the step */
+    size_t n, max;
+    struct moe_usage usage[2]; /* by enum moe_phase */
+};
+
+/* machine_ops.c: the kernels of the step in their order. Submitted are [0, n_submitted), the rest
+ * waits for copies. */
+struct moe_machine_kernels {
+    struct moe_kernel_op **ops; /* [max], made when first needed */
+    size_t n, n_submitted, max;
+};
+
+/* machine_step.c: what a step takes and gives; pinned, but for ids. */
+struct moe_machine_io {
+    struct moe_exec_input input;
+    uint64_t start_ns;
+    struct moe_route_box box;
+    uint32_t *row;        /* [K] of a rerouted token */
+    moe_expert *forced;   /* [L, T, K] */
+    float *forced_weight; /* [L, T, K] */
+    float *logits;        /* [V] */
+    int32_t *ids;         /* [T] tokens of a replayed step */
+    struct moe_event *input_end, *routes_end, *logits_end;
+    moe_routes_observer *observer;
+    void *observer_user;
+};
+
+/* machine_gpu.c: where experts lie on the device. */
+struct moe_machine_gpu {
+    struct moe_buffer *slots; /* [n_slots]; lock: n_landed */
+    struct moe_buffer staging[MOE_STAGING];
+    uint64_t n_staged, n_unstaged; /* experts copied to, and computed from, staging buffers */
+    bool late;                     /* slot_wait found the copy under way */
+    uint64_t redirected;
+};
+
+/* machine_cpu.c: the CPU's part of the layer under way. */
+struct moe_machine_cpu {
+    uint32_t layer;
+    uint32_t n_jobs, n_started;
+    struct moe_ffn_job *jobs;                 /* [E] started up to n_started */
+    moe_expert *expert;                       /* [E] of the jobs */
+    struct moe_cpu_work works[MOE_MAX_WORKS]; /* jobs started together; lock: done */
+    uint32_t n_works;
+    bool *on_cpu; /* [E] scratch */
+};
+
+/* machine_cpu.c: the activations' copies for it. */
+struct moe_machine_states {
+    struct moe_state_copy down, up;
+    bool down_pending, up_pending; /* those of `layer`, not counted so far */
+    uint32_t layer;
+};
+
+/* machine_early.c. Two works take turns, so that one can be begun while the other is computed or
+ * taken. */
+struct moe_machine_early {
+    struct moe_early_work works[MOE_N_EARLY];
+    uint32_t at;            /* the one of the latest layer that began any */
+    uint32_t n_asked;       /* for by the layer under way, and not started */
+    uint32_t n_taken;       /* by it */
+    struct moe_event *down; /* its input has come down; NULL: it began none */
+};
+
 struct moe_exec_machine {
     struct moe_exec_setup setup;
     struct moe_llm_config config; /* with the top-k of the routes */
@@ -48,63 +115,38 @@ struct moe_exec_machine {
     struct moe_shared shared;
     struct moe_fetcher *fetcher;
     struct moe_cpu_worker *worker;
-
-    struct moe_buffer *slots; /* [n_slots]; lock: n_landed */
-    struct moe_buffer staging[MOE_STAGING];
-    uint64_t n_staged, n_unstaged; /* experts copied to, and computed from, staging buffers */
-
-    /* Kernels of the step: submitted are [0, n_submitted), the rest waits for copies. */
-    struct moe_kernel_op **ops; /* [max_ops], made when first needed */
-    size_t n_ops, n_submitted, max_ops;
-    bool late; /* slot_wait found the copy under way */
-
-    /* The CPU's part of the layer. */
-    struct moe_activations host; /* pinned: x, cosine, sine, u, ffn_y, weight; the rest is heap */
-    struct moe_ffn_job *jobs;    /* [E] of the layer, started up to n_started */
-    moe_expert *job_expert;      /* [E] */
-    uint32_t n_jobs, n_started;
-    bool *on_cpu;        /* [E] scratch */
-    uint32_t step_layer; /* under way */
-    struct moe_early_work early[MOE_N_EARLY];
-    uint32_t early_at;            /* the one of the latest layer that began any */
-    uint32_t n_early;             /* asked for by the layer under way and not started */
-    uint32_t n_taken;             /* by it */
-    struct moe_event *early_down; /* its input has come down; NULL: it began none */
-    bool states_pending; /* the events below are those of states_layer, not counted so far */
-    bool states_down;    /* both ways */
-    uint32_t states_layer;
-    struct moe_layer_work works[MOE_MAX_WORKS];
-    uint32_t n_works;
-    bool down_queued;
-    struct moe_event *down_start, *down_end, *up_start, *up_end, *input_end, *routes_end,
-        *logits_end;
-
-    /* pinned */
-    void **pinned;
-    size_t n_pinned;
-    struct moe_route_box box;
-    uint32_t *row;        /* [K] of a rerouted token */
-    moe_expert *forced;   /* [L, T, K] */
-    float *forced_weight; /* [L, T, K] */
-    float *logits;        /* [V] */
-    int32_t *ids;         /* [T] heap: tokens of a replayed step */
-
     struct moe_step step;
-    struct moe_exec_input input;
-    uint64_t born_ns, step_start_ns;
-    moe_routes_observer *observer;
-    void *observer_user;
+    struct moe_activations host; /* pinned: x, cosine, sine, u, ffn_y, weight; the rest is heap */
 
-    struct moe_interval *intervals; /* of the step */
-    size_t n_intervals, max_intervals;
-    struct moe_usage usage[2]; /* by enum moe_phase */
-    uint64_t redirected;
+    struct moe_machine_busy busy;
+    struct moe_machine_kernels kernels;
+    struct moe_machine_io io;
+    struct moe_machine_gpu gpu;
+    struct moe_machine_cpu cpu;
+    struct moe_machine_states states;
+    struct moe_machine_early early;
 };
 
-/* machine_ops.c */
+/* machine_busy.c */
 
-/* The error of any thread, copied; MOE_OK when there is none. err may be NULL. */
-enum moe_status moe_machine_status(struct moe_exec_machine *m, struct moe_err *err);
+/* One busy time: into the step's usage and, with a name, the timeline. */
+void moe_machine_count(struct moe_machine_busy *busy, enum moe_lane lane,
+                       const struct moe_operation *operation);
+
+/* A copy of activations that has ended. */
+void moe_machine_count_copy(struct moe_machine_busy *busy, struct moe_device *device,
+                            enum moe_lane lane, const struct moe_state_copy *copy, int32_t layer);
+
+/* What the CPU was asked for at once and has done: one operation for each expert would show a
+ * division that is not there, as they are computed together; shown is the first one. */
+void moe_machine_count_work(struct moe_machine_busy *busy, const struct moe_cpu_work *work,
+                            const char *cause, uint32_t layer, moe_expert first);
+
+/* The step has ended: all of it was counted. */
+void moe_machine_count_step(struct moe_machine_busy *busy, enum moe_phase phase, uint64_t start_ns,
+                            uint64_t end_ns);
+
+/* machine_ops.c */
 
 /* Is there what the host waits for? Called with the lock held. */
 typedef bool moe_ready(struct moe_exec_machine *m, const void *what);
@@ -124,12 +166,22 @@ struct moe_kernel_op *moe_machine_begin_op(struct moe_exec_machine *m, const cha
                                            int32_t layer);
 void moe_machine_end_op(struct moe_exec_machine *m, struct moe_kernel_op *op);
 
-/* Adds what the step's kernels were busy with; all have ended. */
-void moe_machine_count_ops(struct moe_exec_machine *m);
+/* The end of the latest kernel of the step. */
+struct moe_event *moe_machine_last_end(const struct moe_machine_kernels *kernels);
 
-/* One busy time: into the step's usage and, with a name, the timeline. */
-void moe_machine_count(struct moe_exec_machine *m, enum moe_lane lane,
-                       const struct moe_operation *operation);
+/* All kernels of the step have ended: counts what they were busy with; then their records and
+ * events are free for the next step. */
+void moe_machine_count_ops(struct moe_exec_machine *m);
+void moe_machine_forget_ops(struct moe_exec_machine *m);
+void moe_machine_free_ops(struct moe_machine_kernels *kernels, struct moe_device *device);
+
+/* machine_step.c */
+enum moe_status moe_machine_begin_step(void *machine, const struct moe_step *step,
+                                       struct moe_err *err);
+enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_layer_routes *out,
+                                   struct moe_err *err);
+void moe_machine_reroute(void *machine, const struct moe_layer_routes *routes);
+enum moe_status moe_machine_end_step(void *machine, struct moe_err *err);
 
 /* machine_gpu.c */
 void moe_machine_gpu_ffn(void *machine, const struct moe_ffn *ffn);
@@ -137,27 +189,26 @@ void moe_machine_fetch(void *machine, const struct moe_fetch *fetch);
 void moe_machine_slot_wait(void *machine, moe_slot slot, bool host);
 bool moe_machine_cancel(void *machine, moe_slot slot);
 
-/* machine_early.c */
-enum moe_status moe_machine_early_new(struct moe_exec_machine *m, struct moe_err *err);
-void moe_machine_early_free(struct moe_exec_machine *m);
-void moe_machine_cpu_early(void *machine, const struct moe_ffn *ffn);
-void moe_machine_cpu_take(void *machine, const struct moe_ffn *ffn);
-void moe_machine_start_early(struct moe_exec_machine *m);      /* as moe_machine_start_cpu */
-bool moe_machine_taken_done(const struct moe_exec_machine *m); /* lock */
-
-/* What was taken goes where the layer's results are, and on_cpu says so; all of it is done. */
-void moe_machine_place_taken(struct moe_exec_machine *m);
-
-/* Counts works that are done. */
-void moe_machine_count_early(struct moe_exec_machine *m);
-
 /* machine_cpu.c */
 void moe_machine_cpu_ffn(void *machine, const struct moe_ffn *ffn);
 void moe_machine_cpu_wait(void *machine);
 void moe_machine_start_cpu(struct moe_exec_machine *m); /* what was asked for and has not begun */
 void moe_machine_combine(void *machine, uint32_t layer);
 
-/* Counts the activations' copies of the layer before, which have ended. */
+/* Counts the activations' copies of the layer before, which have ended: its combination waited for
+ * them, and this layer's routes for that. */
 void moe_machine_count_states(struct moe_exec_machine *m);
+
+/* machine_early.c */
+void moe_machine_cpu_early(void *machine, const struct moe_ffn *ffn);
+void moe_machine_cpu_take(void *machine, const struct moe_ffn *ffn);
+void moe_machine_start_early(struct moe_exec_machine *m);           /* as moe_machine_start_cpu */
+bool moe_machine_taken_done(const struct moe_machine_early *early); /* lock */
+
+/* What was taken goes where the layer's results are, and on_cpu says so; all of it is done. */
+void moe_machine_place_taken(struct moe_exec_machine *m);
+
+/* Counts works that are done. */
+void moe_machine_count_early(struct moe_exec_machine *m);
 
 #endif

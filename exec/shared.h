@@ -34,4 +34,15 @@ static inline void moe_shared_fail(struct moe_shared *shared, const struct moe_e
     pthread_cond_signal(&shared->host);
 }
 
+/* The error of any thread, copied; MOE_OK when there is none. err may be NULL. */
+static inline enum moe_status moe_shared_status(struct moe_shared *shared, struct moe_err *err)
+{
+    pthread_mutex_lock(&shared->lock);
+    const enum moe_status s = shared->err.status;
+    if (s && err)
+        *err = shared->err;
+    pthread_mutex_unlock(&shared->lock);
+    return s;
+}
+
 #endif

@@ -299,14 +299,8 @@ static inline void rig_reference(struct kernels_rig *r)
     moe_dense_group(c, &r->ref);
     moe_dense_gather(&dense);
     for (uint32_t e = 0; e < c->n_experts; e++) {
-        const size_t row = r->ref.first[e];
-        const struct moe_ffn_job job = {.w1 = r->host.experts[e].w1,
-                                        .w3 = r->host.experts[e].w3,
-                                        .w2 = r->host.experts[e].w2,
-                                        .n_tokens = r->ref.count[e],
-                                        .x = r->ref.ffn_x + row * c->d_model,
-                                        .h = r->ref.ffn_h + row * c->d_ffn,
-                                        .y = r->ref.ffn_y + row * c->d_model};
+        const struct moe_ffn_job job =
+            moe_dense_expert(c, &r->host.experts[e], &r->ref, (moe_expert)e);
         moe_pool_experts(r->pool, &job, 1);
     }
     moe_dense_combine(&dense);

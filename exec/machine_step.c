@@ -1,0 +1,266 @@
+#include "base/progress.h"
+#include "exec/machine_state.h"
+#include "policies/trace_run.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+static void send_up(const struct moe_exec_machine *m, void *to, const void *from, uint64_t bytes)
+{
+    struct moe_device *device = m->setup.device;
+    device->ops->copy(device, MOE_STREAM_UP, to, from, bytes, MOE_MEMORY_PINNED);
+}
+
+/* The kernels wait for what was sent up. */
+static void end_sending(const struct moe_exec_machine *m, struct moe_event *end)
+{
+    struct moe_device *device = m->setup.device;
+    device->ops->record(device, MOE_STREAM_UP, end);
+    device->ops->wait(device, MOE_STREAM_COMPUTE, end);
+}
+
+/* A choice that the trace lacks (MOE_NO_EXPERT) becomes the token's first one, or expert 0, with
+ * weight 0: kernels want K of them. It is in no plan, so that nothing is computed for it. */
+static void force_route(struct moe_exec_machine *m, size_t from, size_t to)
+{
+    const struct moe_tokens *tokens = m->step.tokens;
+    const size_t k = m->config.top_k;
+    const moe_expert first = tokens->expert[from] != MOE_NO_EXPERT ? tokens->expert[from] : 0;
+    for (size_t i = 0; i < k; i++) {
+        const bool absent = tokens->expert[from + i] == MOE_NO_EXPERT;
+        const float w = tokens->weight ? tokens->weight[from + i] : NAN;
+        m->io.forced[to + i] = absent ? first : tokens->expert[from + i];
+        m->io.forced_weight[to + i] = absent ? 0 : isfinite(w) ? w : 1.0f / (float)k;
+    }
+}
+
+/* The replayed routes of the whole step, layer by layer, up to the device. */
+static void force_routes(struct moe_exec_machine *m)
+{
+    const struct moe_resident *r = m->setup.resident;
+    const size_t k = m->config.top_k, n = m->host.n, layers = m->config.n_layers;
+    for (size_t l = 0; l < layers; l++)
+        for (size_t t = 0; t < n; t++)
+            force_route(m, ((m->step.first + t) * layers + l) * k, (l * n + t) * k);
+    send_up(m, r->forced, m->io.forced, layers * n * k * sizeof *r->forced);
+    send_up(m, r->forced_weight, m->io.forced_weight, layers * n * k * sizeof *r->forced_weight);
+}
+
+/* What the trace knows of the tokens; 0 for the others. */
+static const int32_t *replayed_ids(struct moe_exec_machine *m)
+{
+    for (size_t t = 0; t < m->host.n; t++) {
+        const int32_t id = m->step.tokens ? m->step.tokens->token_id[m->step.first + t] : 0;
+        m->io.ids[t] = id >= 0 && (uint32_t)id < m->config.n_vocab ? id : 0;
+    }
+    return m->io.ids;
+}
+
+static void embed(struct moe_exec_machine *m)
+{
+    const struct moe_activations *h = &m->host, *a = &m->setup.resident->a;
+    const int32_t *tokens = m->io.input.tokens ? m->io.input.tokens : replayed_ids(m);
+    const size_t n = h->n, angles = n * (m->config.head_dim / 2) * sizeof(float);
+    moe_embed(m->setup.llm, &m->rope, m->io.input.far, tokens, h);
+    send_up(m, a->x, h->x, n * m->config.d_model * sizeof(float));
+    send_up(m, a->cosine, h->cosine, angles);
+    send_up(m, a->sine, h->sine, angles);
+}
+
+enum moe_status moe_machine_begin_step(void *machine, const struct moe_step *step,
+                                       struct moe_err *err)
+{
+    struct moe_exec_machine *m = machine;
+    struct moe_activations *h = &m->host, *a = &m->setup.resident->a;
+    const struct moe_resident *r = m->setup.resident;
+    enum moe_status s = moe_shared_status(&m->shared, err);
+    if (s)
+        return s;
+    if (step->tokens)
+        m->io.input = (struct moe_exec_input){.position = step->context, .logits = true};
+    if (step->n_tokens > r->chunk)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "step of %" PRIu64 " tokens exceeds the chunk of %" PRIu32, step->n_tokens,
+                        r->chunk);
+    if (m->io.input.position + step->n_tokens > r->context)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "position %" PRIu64 " exceeds the context of %" PRIu32 " tokens",
+                        m->io.input.position + step->n_tokens, r->context);
+    m->step = *step;
+    m->io.start_ns = moe_clock_ns();
+    m->busy.n = 0;
+    h->n = a->n = (uint32_t)step->n_tokens;
+    h->length = a->length = m->io.input.position;
+    embed(m);
+    if (step->tokens)
+        force_routes(m);
+    end_sending(m, m->io.input_end);
+    return MOE_OK;
+}
+
+/* Does the layer give the scores of the next one's router? */
+static bool looks_ahead(const struct moe_exec_machine *m, uint32_t layer)
+{
+    return m->setup.lookahead && layer + 1 < m->config.n_layers;
+}
+
+static void queue_attend(struct moe_exec_machine *m, uint32_t layer)
+{
+    struct moe_device *device = m->setup.device;
+    struct moe_resident *r = m->setup.resident;
+    const struct moe_llm_config *c = &m->config;
+    const size_t cache = (size_t)layer * c->n_kv_heads * r->context * c->head_dim;
+    const size_t route = (size_t)layer * r->a.n * c->top_k;
+    m->io.box.ticket++;
+    struct moe_attend_job job = {.config = c,
+                                 .layer = &r->layers[layer],
+                                 .keys = r->keys + cache,
+                                 .values = r->values + cache,
+                                 .context = r->context,
+                                 .a = &r->a,
+                                 .box = m->io.box};
+    if (looks_ahead(m, layer))
+        job.next_router = &r->layers[layer + 1].router;
+    else
+        job.box.ahead = NULL;
+    if (m->step.tokens) {
+        job.forced = r->forced + route;
+        job.forced_weight = r->forced_weight + route;
+    }
+    struct moe_kernel_op *op = moe_machine_begin_op(m, "attend", (int32_t)layer);
+    if (!op)
+        return;
+    device->ops->attend(device, &job);
+    moe_machine_end_op(m, op);
+    device->ops->wait(device, MOE_STREAM_DOWN, op->use.end);
+}
+
+static void own_routes(const struct moe_exec_machine *m, uint32_t layer,
+                       struct moe_layer_routes *out)
+{
+    const struct moe_llm_config *c = &m->config;
+    const bool one = m->host.n == 1;
+    *out = (struct moe_layer_routes){.layer = layer,
+                                     .n_tokens = m->host.n,
+                                     .phase = m->step.phase,
+                                     .top_k = c->top_k,
+                                     .n_experts = c->n_experts,
+                                     .expert = m->io.box.expert,
+                                     .weight = m->io.box.weight,
+                                     .stride = c->top_k,
+                                     .score = one ? m->io.box.score : NULL,
+                                     .lookahead =
+                                         one && looks_ahead(m, layer) ? m->io.box.ahead : NULL};
+}
+
+enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_layer_routes *out,
+                                   struct moe_err *err)
+{
+    struct moe_exec_machine *m = machine;
+    const struct moe_route_box *box = &m->io.box;
+    enum moe_status s = moe_shared_status(&m->shared, err);
+    if (!s && moe_interrupted())
+        s = moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
+    if (s)
+        return s;
+    queue_attend(m, layer);
+    s = m->setup.device->ops->routes_wait(m->setup.device, box, err);
+    if (s)
+        return s;
+    moe_machine_count_states(m);
+    moe_machine_look(m);
+    m->gpu.late = false;
+    m->host.expert = box->expert;
+    m->host.weight = box->weight;
+    moe_dense_group(&m->config, &m->host);
+    if (m->step.tokens)
+        moe_trace_routes(&m->step, m->setup.model, m->setup.next_use, layer, out);
+    else
+        own_routes(m, layer, out);
+    if (m->io.observer)
+        m->io.observer(m->io.observer_user, layer, m->host.n, box->expert, box->weight, box->score,
+                       looks_ahead(m, layer) ? box->ahead : NULL);
+    return moe_shared_status(&m->shared, err);
+}
+
+/* Of one token, whose gathered rows are all the same: the device only has to be told which row and
+ * what weight each choice has now, before it sums them; but after its own rows, which it may still
+ * be writing when the host knows the routes. An absent choice is, as in force_route, the first one
+ * with weight 0. */
+void moe_machine_reroute(void *machine, const struct moe_layer_routes *routes)
+{
+    struct moe_exec_machine *m = machine;
+    struct moe_machine_io *io = &m->io;
+    struct moe_device *device = m->setup.device;
+    const struct moe_activations *a = &m->setup.resident->a;
+    const uint32_t k = m->config.top_k;
+    for (uint32_t i = 0; i < k; i++) {
+        const bool absent = routes->expert[i] == MOE_NO_EXPERT;
+        io->box.expert[i] = absent ? routes->expert[0] : routes->expert[i];
+        io->box.weight[i] = absent ? 0 : routes->weight[i];
+    }
+    moe_dense_group(&m->config, &m->host);
+    memcpy(io->row, m->host.row, k * sizeof *io->row);
+    device->ops->wait(device, MOE_STREAM_UP, moe_machine_last_end(&m->kernels));
+    send_up(m, a->weight, io->box.weight, k * sizeof *a->weight);
+    send_up(m, a->row, io->row, k * sizeof *a->row);
+    end_sending(m, io->routes_end);
+}
+
+static void queue_head(struct moe_exec_machine *m)
+{
+    struct moe_device *device = m->setup.device;
+    struct moe_resident *r = m->setup.resident;
+    struct moe_kernel_op *op = moe_machine_begin_op(m, "head", -1);
+    if (!op)
+        return;
+    const struct moe_head_job job = {.config = &m->config,
+                                     .norm = &r->final_norm,
+                                     .head = &r->head,
+                                     .bias = r->head_bias,
+                                     .a = &r->a,
+                                     .logits = r->logits};
+    device->ops->head(device, &job);
+    moe_machine_end_op(m, op);
+    device->ops->wait(device, MOE_STREAM_DOWN, op->use.end);
+    device->ops->copy(device, MOE_STREAM_DOWN, m->io.logits, r->logits,
+                      m->config.n_vocab * sizeof *m->io.logits, MOE_MEMORY_PINNED);
+}
+
+static void count_running(struct moe_exec_machine *m, uint64_t end_ns)
+{
+    struct moe_fetch_job job;
+    pthread_mutex_lock(&m->shared.lock);
+    bool running = moe_fetcher_running(m->fetcher, &job);
+    pthread_mutex_unlock(&m->shared.lock);
+    if (running)
+        moe_machine_count(&m->busy, MOE_LANE_H2D,
+                          &(struct moe_operation){.start_ns = job.start_ns, .end_ns = end_ns});
+}
+
+enum moe_status moe_machine_end_step(void *machine, struct moe_err *err)
+{
+    struct moe_exec_machine *m = machine;
+    struct moe_device *device = m->setup.device;
+    enum moe_status s = moe_shared_status(&m->shared, err);
+    if (s)
+        return s;
+    if (m->io.input.logits)
+        queue_head(m);
+    else
+        device->ops->wait(device, MOE_STREAM_DOWN, moe_machine_last_end(&m->kernels));
+    device->ops->record(device, MOE_STREAM_DOWN, m->io.logits_end);
+    s = device->ops->sync(device, m->io.logits_end, err);
+    if (s)
+        return s;
+    const uint64_t end_ns = moe_clock_ns();
+    moe_machine_count_states(m);
+    moe_machine_count_early(m);
+    moe_machine_count_ops(m);
+    moe_machine_look(m);
+    count_running(m, end_ns);
+    moe_machine_count_step(&m->busy, m->step.phase, m->io.start_ns, end_ns);
+    moe_machine_forget_ops(m);
+    return moe_shared_status(&m->shared, err);
+}
