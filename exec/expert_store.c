@@ -1,6 +1,8 @@
 #include "exec/expert_store.h"
 
 #include "base/units.h"
+#include "exec/copy_team.h"
+#include "exec/cpu.h"
 #include "exec/memory_limits.h"
 #include "exec/pinned.h"
 #include "exec/pool.h"
@@ -24,6 +26,7 @@ struct moe_expert_store {
     struct moe_pinned pinned;        /* the packed experts, or the ring */
     struct moe_expert_weights *host; /* [L, E] packed, or NULL: where the model has them */
     struct moe_event *event[RING];   /* the buffer was copied */
+    struct moe_copy_team *team;      /* fills the ring */
     uint64_t ring_bytes;             /* of one buffer */
     uint32_t next;                   /* buffer */
     char note[320];
@@ -151,6 +154,8 @@ static void drop_memory(struct moe_expert_store *store)
             store->device->ops->event_free(store->device, store->event[i]);
         store->event[i] = NULL;
     }
+    moe_copy_team_free(store->team);
+    store->team = NULL;
     moe_pinned_release(&store->pinned);
     free(store->host);
     store->host = NULL;
@@ -169,8 +174,20 @@ static uint64_t ring_bytes(const struct moe_expert_store *store, const struct ro
     return share >= RING_MIN_BYTES ? share : 0;
 }
 
+/* Half the cores at most: the others compute. */
+static uint32_t team_threads(const struct moe_store_options *options)
+{
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t n = options->threads, n_nodes;
+    if (!n)
+        (void)moe_cpu_order(order, &n, &n_nodes);
+    n /= 2;
+    return n < 1 ? 1 : n < MOE_COPY_THREADS_MAX ? n : MOE_COPY_THREADS_MAX;
+}
+
 /* why: what the note says after the size. */
-static enum moe_status use_ring(struct moe_expert_store *store, const struct room *room,
+static enum moe_status use_ring(struct moe_expert_store *store,
+                                const struct moe_store_options *options, const struct room *room,
                                 const char *why, struct moe_err *err)
 {
     char may[32];
@@ -186,7 +203,7 @@ static enum moe_status use_ring(struct moe_expert_store *store, const struct roo
         return moe_fail_prefix(err, "a pinned ring was refused (%s)", room->limits);
     for (int i = 0; i < RING && !s; i++)
         s = store->device->ops->event_new(store->device, &store->event[i], err);
-    if (s)
+    if (s || (s = moe_copy_team_new(&store->team, team_threads(options), err)))
         return s;
     store->kind = MOE_STORE_RING;
     snprintf(store->note, sizeof store->note, "ring of %d x %s: %.240s", RING,
@@ -221,7 +238,7 @@ static enum moe_status choose(struct moe_expert_store *store,
         char reason[sizeof why.text];
         drop_memory(store);
         snprintf(reason, sizeof reason, "%s", why.text);
-        s = use_ring(store, &room, reason, &why);
+        s = use_ring(store, options, &room, reason, &why);
         if (s == MOE_ERR_MEMORY && !any)
             return moe_fail(err, s, "%.400s: choose pageable", why.text);
     }
@@ -331,7 +348,7 @@ static void copy_staged(struct moe_expert_store *store, const struct moe_expert_
         store->next = (i + 1) % RING;
         /* The device keeps an error for the caller's next sync; nothing is used until then. */
         (void)device->ops->sync(device, store->event[i], NULL);
-        moe_expert_layout_read(&store->layout, from, at, n, buffer);
+        moe_copy_team_read(store->team, &store->layout, from, at, n, buffer);
         device->ops->copy(device, MOE_STREAM_EXPERTS, slot + at, buffer, n, MOE_MEMORY_PINNED);
         device->ops->record(device, MOE_STREAM_EXPERTS, store->event[i]);
     }

@@ -44,7 +44,8 @@ struct moe_store_options {
     enum moe_store_kind kind;
     uint64_t pinned_bytes; /* most pinned memory to take, never more than the system allows; 0: what
                               it allows but for a reserve of a tenth of that */
-    uint32_t threads;      /* that pack experts at the start; 0: all cores */
+    uint32_t threads;      /* that pack experts at the start; 0: all cores. A ring is filled by half
+                              as many, 1 to 4 */
 };
 
 struct moe_expert_store; /* opaque */

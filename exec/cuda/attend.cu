@@ -1,6 +1,12 @@
 // The contract of exec/cuda/kernels.h: which kernels make up a piece of the forward pass.
 #include "exec/cuda/launch.cuh"
 
+int moe_cuda_load(void)
+{
+    return first_error({moe_cuda_load_attention(), moe_cuda_load_gemm(), moe_cuda_load_linear(),
+                        moe_cuda_load_norm(), moe_cuda_load_routes(), moe_cuda_load_words()});
+}
+
 void moe_cuda_attend(const struct moe_cuda_context *cuda, const struct moe_attend_job *job)
 {
     const struct moe_activations *a = job->a;

@@ -258,6 +258,12 @@ static __global__ void __launch_bounds__(BLOCK) merge_kernel(const struct attent
     }
 }
 
+cudaError_t moe_cuda_load_attention()
+{
+    return load_kernels(place_kernel, attention_kernel<true>, attention_kernel<false>,
+                        merge_kernel);
+}
+
 // Blocks that share the keys of a token: enough for all multiprocessors where a block has enough to
 // do and the scratch memory holds what they found.
 static uint32_t choose_splits(const struct moe_cuda_context *cuda, const struct attention_args &a,

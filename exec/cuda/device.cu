@@ -232,6 +232,8 @@ static enum moe_status open_parts(struct moe_cuda_device *d, struct moe_err *err
         return s;
     if (!moe_cuda_check(d, open_streams(d), "making streams"))
         return moe_cuda_report(d, err);
+    if (!moe_cuda_check(d, static_cast<cudaError_t>(moe_cuda_load()), "loading its kernels"))
+        return moe_cuda_report(d, err);
     return open_context(d, err);
 }
 

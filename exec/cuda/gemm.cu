@@ -70,6 +70,11 @@ static __global__ void silu_kernel(float *h, const float *up, size_t n)
         h[i] = moe_silu(h[i]) * up[i];
 }
 
+cudaError_t moe_cuda_load_gemm()
+{
+    return load_kernels(split_kernel, convert_kernel, silu_kernel);
+}
+
 static uint32_t blocks_of(size_t n)
 {
     return static_cast<uint32_t>((n + THREADS - 1) / THREADS);
@@ -178,15 +183,10 @@ static bool find(struct blas *blas, void *function, const char *name)
     return at != nullptr;
 }
 
-static enum moe_status load(struct blas *blas, const char *library, struct moe_err *err)
+static enum moe_status load(struct blas *blas, const char *name, struct moe_err *err)
 {
-    static const char *const names[] = {MOE_CUBLAS_NAMES};
     // It stays loaded: kernels and threads of its own may outlive its handle.
-    const int flags = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
-    if (library)
-        blas->library = dlopen(library, flags);
-    for (size_t i = 0; !library && !blas->library && i < sizeof names / sizeof *names; i++)
-        blas->library = dlopen(names[i], flags);
+    blas->library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!blas->library) {
         const char *const why = dlerror();
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
@@ -199,40 +199,77 @@ static enum moe_status load(struct blas *blas, const char *library, struct moe_e
         find(blas, &blas->set_workspace, "cublasSetWorkspace_v2") &&
         find(blas, &blas->gemm, "cublasGemmEx"))
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_UNSUPPORTED, "'%s' is not a cuBLAS of version 11 or later",
-                    library ? library : "libcublas");
+    return moe_fail(err, MOE_ERR_UNSUPPORTED, "'%s' is not a cuBLAS of version 11 or later", name);
 }
 
-static enum moe_status prepare(struct moe_cuda_gemm *g, const char *library, struct moe_err *err)
+static enum moe_status reserve(struct moe_cuda_gemm *g, struct moe_err *err)
 {
-    const enum moe_status status = load(&g->blas, library, err);
-    if (status)
-        return status;
     void *memory = nullptr;
+    if (g->memory)
+        return MOE_OK;
     if (cudaMalloc(&memory, MOE_CUDA_GEMM_BYTES) != cudaSuccess) {
         (void)cudaGetLastError(); // told here
         return moe_fail(err, MOE_ERR_MEMORY, "no %d MiB of device memory for matrix products",
                         MOE_CUDA_GEMM_BYTES >> 20);
     }
     g->memory = static_cast<char *>(memory);
+    return MOE_OK;
+}
+
+static enum moe_status start(struct moe_cuda_gemm *g, const char *name, struct moe_err *err)
+{
+    enum moe_status status = load(&g->blas, name, err);
+    if (status || (status = reserve(g, err)))
+        return status;
     int code = g->blas.create(&g->handle);
     if (code == BLAS_SUCCESS)
         code = g->blas.set_stream(g->handle, g->stream);
     if (code == BLAS_SUCCESS)
         code = g->blas.set_workspace(g->handle, g->memory, LIBRARY_BYTES);
-    return code == BLAS_SUCCESS
-               ? MOE_OK
-               : moe_fail(err, MOE_ERR_UNSUPPORTED, "cuBLAS does not start: its status %d", code);
+    return code == BLAS_SUCCESS ? MOE_OK
+                                : moe_fail(err, MOE_ERR_UNSUPPORTED,
+                                           "cuBLAS '%s' does not start: its status %d", name, code);
+}
+
+static void close_library(struct moe_cuda_gemm *g)
+{
+    if (g->handle)
+        g->blas.destroy(g->handle);
+    if (g->blas.library)
+        dlclose(g->blas.library);
+    g->handle = nullptr;
+    g->blas.library = nullptr;
+}
+
+// The first that starts; a newer one may be there that the driver is too old for. The error is that
+// of the first that is there, or else of the first.
+static enum moe_status start_any(struct moe_cuda_gemm *g, const char *const *names,
+                                 struct moe_err *err)
+{
+    bool is_there = false;
+    enum moe_status status = MOE_ERR_UNSUPPORTED;
+    for (int i = 0; names[i] && status == MOE_ERR_UNSUPPORTED; i++) {
+        struct moe_err why = {};
+        status = start(g, names[i], &why);
+        if (status == MOE_OK)
+            break;
+        if (i == 0 || status != MOE_ERR_UNSUPPORTED || (g->blas.library && !is_there))
+            *err = why;
+        is_there = is_there || g->blas.library;
+        close_library(g);
+    }
+    return status;
 }
 
 enum moe_status moe_cuda_gemm_open(struct moe_cuda_gemm **out, struct CUstream_st *stream,
-                                   const char *library, struct moe_err *err)
+                                   const char *const *names, struct moe_err *err)
 {
+    static const char *const usual[] = {MOE_CUBLAS_NAMES, nullptr};
     struct moe_cuda_gemm *g = static_cast<struct moe_cuda_gemm *>(calloc(1, sizeof *g));
     if (!g)
         return moe_fail(err, MOE_ERR_MEMORY, "out of memory");
     g->stream = stream;
-    const enum moe_status status = prepare(g, library, err);
+    const enum moe_status status = start_any(g, names ? names : usual, err);
     if (status) {
         moe_cuda_gemm_close(g);
         return status;
@@ -245,10 +282,7 @@ void moe_cuda_gemm_close(struct moe_cuda_gemm *gemm)
 {
     if (!gemm)
         return;
-    if (gemm->handle)
-        gemm->blas.destroy(gemm->handle);
+    close_library(gemm);
     (void)cudaFree(gemm->memory);
-    if (gemm->blas.library)
-        dlclose(gemm->blas.library);
     free(gemm);
 }

@@ -14,10 +14,11 @@ enum { MOE_CUDA_GEMM_BYTES = 96 << 20 }; /* device memory that one takes */
 extern "C" {
 #endif
 
-/* On the current device, for work on `stream`. library: file name, or NULL for the usual names.
- * Errors: MOE_ERR_UNSUPPORTED (no cuBLAS: the reason of the loader), MOE_ERR_MEMORY. */
+/* On the current device, for work on `stream`. names: files of the library, of which the first that
+ * starts is taken, and NULL behind them; or NULL for the usual ones. Errors: MOE_ERR_UNSUPPORTED
+ * (no cuBLAS: the reason of the loader, or what it said when it was started), MOE_ERR_MEMORY. */
 enum moe_status moe_cuda_gemm_open(struct moe_cuda_gemm **out, struct CUstream_st *stream,
-                                   const char *library, struct moe_err *err);
+                                   const char *const *names, struct moe_err *err);
 void moe_cuda_gemm_close(struct moe_cuda_gemm *gemm); /* NULL: no-op */
 
 /* y[T, rows] = x[T, cols] w^T, queued. Activations keep 16 bits of mantissa with BF16 weights and

@@ -36,6 +36,10 @@ enum { MOE_CUDA_WORDS_BYTES = 1 << 20 };
 extern "C" {
 #endif
 
+/* Loads all kernels into the current device. CUDA would do it when each is first launched, in the
+ * midst of a step, and may wait there for what is queued. Returns a cudaError_t; 0: done. */
+int moe_cuda_load(void);
+
 void moe_cuda_attend(const struct moe_cuda_context *cuda, const struct moe_attend_job *job);
 void moe_cuda_expert(const struct moe_cuda_context *cuda, const struct moe_expert_job *job);
 void moe_cuda_combine(const struct moe_cuda_context *cuda, const struct moe_combine_job *job);

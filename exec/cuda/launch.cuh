@@ -17,6 +17,7 @@ extern "C" {
 #include "exec/cuda/kernels.h"
 
 #include <cuda_runtime.h>
+#include <initializer_list>
 
 #ifdef __CUDACC__
 #define MOE_LAUNCH(kernel, grid, block, shared, stream, ...)                                       \
@@ -63,6 +64,30 @@ static inline uint32_t ceil_div(uint32_t a, uint32_t b)
 {
     return a / b + (a % b != 0);
 }
+
+static inline cudaError_t first_error(std::initializer_list<cudaError_t> errors)
+{
+    for (const cudaError_t error : errors)
+        if (error != cudaSuccess)
+            return error;
+    return cudaSuccess;
+}
+
+// To ask for a kernel's attributes loads it.
+template <typename... KERNELS> static inline cudaError_t load_kernels(KERNELS... kernels)
+{
+    struct cudaFuncAttributes unused;
+    return first_error(
+        {cudaFuncGetAttributes(&unused, reinterpret_cast<const void *>(kernels))...});
+}
+
+// What moe_cuda_load consists of: each loads the kernels of its file.
+cudaError_t moe_cuda_load_attention();
+cudaError_t moe_cuda_load_gemm();
+cudaError_t moe_cuda_load_linear();
+cudaError_t moe_cuda_load_norm();
+cudaError_t moe_cuda_load_routes();
+cudaError_t moe_cuda_load_words();
 
 // The launchers that several files use; shapes as in exec/activations.h.
 

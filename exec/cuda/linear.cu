@@ -293,6 +293,21 @@ static bool is_aligned(const void *p)
     return reinterpret_cast<uintptr_t>(p) % 16 == 0;
 }
 
+template <moe_dtype TYPE, int STREAMS> static cudaError_t load()
+{
+    return load_kernels(ordered_kernel<TYPE, STREAMS>, linear_kernel<TYPE, false, STREAMS, 4>,
+                        linear_kernel<TYPE, true, STREAMS, 1>,
+                        linear_kernel<TYPE, true, STREAMS, 4>,
+                        linear_kernel<TYPE, true, STREAMS, FEW_TOKENS>);
+}
+
+cudaError_t moe_cuda_load_linear()
+{
+    return first_error({load<MOE_BF16, 1>(), load<MOE_BF16, 2>(), load<MOE_F16, 1>(),
+                        load<MOE_F16, 2>(), load<MOE_F32, 1>(), load<MOE_F32, 2>(),
+                        load_kernels(bias_kernel)});
+}
+
 // Matrices of one type.
 static void launch_jobs(const struct moe_cuda_context *cuda, const struct moe_cuda_linear *jobs,
                         uint32_t n_jobs, const float *x, uint32_t n_tokens)

@@ -70,6 +70,11 @@ static __global__ void __launch_bounds__(THREADS) norm_kernel(const struct norm_
     }
 }
 
+cudaError_t moe_cuda_load_norm()
+{
+    return load_kernels(norm_kernel);
+}
+
 void moe_cuda_norm(const struct moe_cuda_context *cuda, const struct moe_llm_config *config,
                    const struct moe_norm *norm, float *x, const float *add, uint32_t n_tokens,
                    float *u)

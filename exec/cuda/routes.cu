@@ -242,6 +242,11 @@ static __global__ void __launch_bounds__(THREADS)
     a.x[static_cast<size_t>(t) * d + i] += sum;
 }
 
+cudaError_t moe_cuda_load_routes()
+{
+    return load_kernels(route_kernel, finish_kernel, gather_kernel, combine_kernel);
+}
+
 void moe_cuda_routes(const struct moe_cuda_context *cuda, const struct moe_attend_job *job)
 {
     const struct moe_llm_config *c = job->config;

@@ -24,6 +24,11 @@ static void launch(struct CUstream_st *stream, void *to, const void *from, uint6
                static_cast<const WORD *>(from), n);
 }
 
+cudaError_t moe_cuda_load_words()
+{
+    return load_kernels(words_kernel<uint4>, words_kernel<uint32_t>, words_kernel<uint8_t>);
+}
+
 void moe_cuda_words(struct CUstream_st *stream, void *to, const void *from, uint64_t bytes)
 {
     const uintptr_t bits = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from) |

@@ -236,8 +236,9 @@ uint32_t cuda_emulation_shuffle(uint32_t mask, uint32_t bits, uint32_t from)
 }
 
 void cuda_emulation_launch(dim3 grid, dim3 size, size_t shared, CUstream_st *stream,
-                           const char *name, std::function<void()> body)
+                           const void *kernel, const char *name, std::function<void()> body)
 {
+    cuda_emulation_expect_loaded(kernel, name);
     const unsigned n = size.x * size.y * size.z;
     if (n < 1 || n > MAX_THREADS || shared > MAX_SHARED || grid.x < 1 || grid.x > 0x7fffffff ||
         grid.y < 1 || grid.y > 65535 || grid.z < 1 || grid.z > 65535) {

@@ -54,8 +54,8 @@ extern __thread void *cuda_emulation_shared; /* dynamic shared memory of the blo
 #define MOE_CUBLAS_NAMES               "emulated libcublas"
 #define MOE_DYNAMIC_SHARED(type, name) type *const name = (type *)cuda_emulation_shared
 #define MOE_LAUNCH(kernel, grid, block, shared, stream, ...)                                       \
-    cuda_emulation_launch(grid, block, shared, stream, #kernel,                                    \
-                          cuda_emulation_call((kernel), __VA_ARGS__))
+    cuda_emulation_launch(grid, block, shared, stream, reinterpret_cast<const void *>(kernel),     \
+                          #kernel, cuda_emulation_call((kernel), __VA_ARGS__))
 
 /* The call, with its arguments as they are now: as on a device, what they were taken from may be
  * gone when the kernel runs. */
@@ -69,7 +69,7 @@ static inline std::function<void()> cuda_emulation_call(void (*kernel)(Parameter
 /* Queues the kernel on the stream; without a stream it runs at once, on memory of any kind. Shapes
  * that no device would run end the program. */
 void cuda_emulation_launch(dim3 grid, dim3 block, size_t shared, CUstream_st *stream,
-                           const char *name, std::function<void()> body);
+                           const void *kernel, const char *name, std::function<void()> body);
 
 void cuda_emulation_sync_block(void);
 /* The bits that lane `from` of the warp brought; the lanes of the mask meet here. */

@@ -55,11 +55,18 @@ struct cudaDeviceProp {
     int integrated;
 };
 
+struct cudaFuncAttributes {
+    size_t sharedSizeBytes;
+};
+
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
 
 /* For the emulation of kernel launches: queues body on the stream. */
 void cuda_emulation_queue(cudaStream_t stream, std::function<void()> body);
+/* Ends the program where kernels were loaded and this one was not: its first launch would load it.
+ */
+void cuda_emulation_expect_loaded(const void *kernel, const char *name);
 /* May kernels use it: does it point into live device or pinned memory? */
 bool cuda_emulation_reachable(const void *address);
 
@@ -88,6 +95,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end);
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *kernel);
 
 cudaError_t cudaMalloc(void **out, size_t bytes);
 cudaError_t cudaFree(void *memory);

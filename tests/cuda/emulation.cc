@@ -263,6 +263,7 @@ void cuda_emulation_set(const cuda_emulation *settings)
     rt.random.seed(settings->seed);
     memset(rt.counts, 0, sizeof rt.counts);
     rt.broken = last_error = cudaSuccess;
+    rt.loaded.clear();
 }
 
 uint64_t cuda_emulation_count(cuda_emulation_fault kind)
@@ -275,6 +276,15 @@ size_t cuda_emulation_live(void)
 {
     guard lock(rt.mutex);
     return rt.memory.size() + rt.streams.size() + rt.events.size();
+}
+
+void cuda_emulation_expect_loaded(const void *kernel, const char *name)
+{
+    guard lock(rt.mutex);
+    if (rt.loaded.empty() || rt.loaded.count(kernel))
+        return;
+    fprintf(stderr, "emulated CUDA: kernel '%s' is launched and was not loaded\n", name);
+    std::abort();
 }
 
 bool cuda_emulation_reachable(const void *address)

@@ -54,6 +54,7 @@ struct runtime {
     std::map<uintptr_t, allocation> memory;
     std::set<cudaStream_t> streams;
     std::set<cudaEvent_t> events;
+    std::set<const void *> loaded; /* kernels */
 };
 
 extern runtime rt;

@@ -1,5 +1,6 @@
 // A library that stands for cuBLAS where there is none: the functions that exec/cuda/gemm.cu loads,
-// queued on the streams of the emulated runtime, which the program that loads this one has.
+// queued on the streams of the emulated runtime, which the program that loads this one has. Built
+// with FAKE_CUBLAS_REFUSES it stands for one that its driver is too old for.
 #include "tests/cuda/cuda_runtime_api.h"
 
 #include <cstdint>
@@ -33,8 +34,13 @@ int cublasGemmEx(cublasContext *handle, int op_a, int op_b, int m, int n, int k,
 
 int cublasCreate_v2(cublasContext **out)
 {
+#ifdef FAKE_CUBLAS_REFUSES
+    *out = nullptr;
+    return 1;
+#else
     *out = new cublasContext{nullptr};
     return 0;
+#endif
 }
 
 int cublasDestroy_v2(cublasContext *handle)

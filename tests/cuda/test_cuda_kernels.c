@@ -217,6 +217,12 @@ static void some_shapes(const char *kernels, const struct moe_cuda_context *cuda
     }
 }
 
+/* From now on the emulation ends the program where a kernel is launched that this does not load. */
+static void load_kernels(void)
+{
+    ck_assert_int_eq(moe_cuda_load(), 0);
+}
+
 START_TEST(order_of_a_kernel_set)
 {
     tolerance = 0;
@@ -285,13 +291,18 @@ START_TEST(many_tokens)
 {
     const struct cuda_emulation settings = cuda_emulation_default(1);
     cuda_emulation_set(&settings);
+    load_kernels();
     struct CUstream_st *stream = cuda_emulation_stream_new();
     struct moe_cuda_gemm *gemm = NULL;
     struct moe_err err = {0};
-    ck_assert_int_eq(moe_cuda_gemm_open(&gemm, stream, "no such library", &err),
-                     MOE_ERR_UNSUPPORTED);
-    ck_assert_msg(strstr(err.text, "cuBLAS") != NULL, "%s", err.text);
-    ck_assert_msg(moe_cuda_gemm_open(&gemm, stream, FAKE_CUBLAS, &err) == MOE_OK, "%s", err.text);
+    static const char *const names[] = {"no such library", FAKE_CUBLAS_REFUSES, FAKE_CUBLAS, NULL};
+    const char *const none[] = {names[0], NULL}, *const refuses[] = {names[0], names[1], NULL};
+    ck_assert_int_eq(moe_cuda_gemm_open(&gemm, stream, none, &err), MOE_ERR_UNSUPPORTED);
+    ck_assert_msg(strstr(err.text, "no cuBLAS (no such library"), "%s", err.text);
+    ck_assert_int_eq(moe_cuda_gemm_open(&gemm, stream, refuses, &err), MOE_ERR_UNSUPPORTED);
+    ck_assert_msg(strstr(err.text, "does not start: its status 1"), "%s", err.text);
+    ck_assert_uint_eq(cuda_emulation_live(), 1); /* the stream */
+    ck_assert_msg(moe_cuda_gemm_open(&gemm, stream, names, &err) == MOE_OK, "%s", err.text);
     const struct moe_cuda_context cuda = {.stream = stream, .cores = 8, .gemm = gemm};
     tolerance = 5e-5;
     for (int dtype = 0; dtype < MOE_N_DTYPES; dtype++) {
@@ -457,6 +468,7 @@ int main(void)
 {
     Suite *s = suite_create("cuda kernels");
     TCase *t = tcase_create("emulated");
+    tcase_add_unchecked_fixture(t, load_kernels, NULL);
     tcase_add_test(t, order_of_a_kernel_set);
     tcase_add_test(t, fast_order);
     tcase_add_test(t, long_rows_and_contexts);

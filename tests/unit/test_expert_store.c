@@ -2,6 +2,7 @@
  * chosen by what may be pinned; what cannot be had is told. */
 #include "base/progress.h"
 #include "base/rng.h"
+#include "exec/copy_team.h"
 #include "exec/expert_store.h"
 #include "exec/pinned.h"
 #include "exec/synthetic.h"
@@ -97,6 +98,36 @@ START_TEST(lies_as_packed)
 }
 END_TEST
 
+/* Threads that take pieces of a part in turn: the bytes of one, for parts of any size anywhere. */
+START_TEST(a_team_reads_as_one)
+{
+    struct by_hand m = make_by_hand(1, 1, 1021, 515); /* 1051630 bytes a matrix: 5 pieces */
+    struct moe_expert_layout x;
+    struct moe_err err;
+    struct moe_rng rng;
+    ck_assert(!moe_expert_layout_of(&m.llm, &x, &err));
+    const struct moe_expert_weights *e = &m.llm.layers[0].experts[0];
+    char *image = must_alloc(1, x.bytes), *part = must_alloc(1, x.bytes + 1);
+    moe_expert_layout_read(&x, e, 0, x.bytes, image);
+    moe_rng_init(&rng, 1);
+    for (uint32_t threads = 1; threads <= MOE_COPY_THREADS_MAX; threads++) {
+        struct moe_copy_team *team;
+        ck_assert(!moe_copy_team_new(&team, threads, &err));
+        for (int i = 0; i < 40; i++) {
+            const uint64_t at = i ? moe_rng_below(&rng, x.bytes) : 0;
+            const uint64_t n = i ? moe_rng_below(&rng, x.bytes - at + 1) : x.bytes;
+            memset(part, 2, x.bytes + 1);
+            moe_copy_team_read(team, &x, e, at, n, part);
+            ck_assert(!memcmp(part, image + at, n) && part[n] == 2);
+        }
+        moe_copy_team_free(team);
+    }
+    free(image);
+    free(part);
+    free_by_hand(&m);
+}
+END_TEST
+
 START_TEST(mixed_experts_are_refused)
 {
     struct by_hand m = make_by_hand(2, 3, 7, 11);
@@ -169,7 +200,7 @@ static void expect_all_kinds(struct moe_device *device, const struct moe_llm *ll
     for (size_t i = 0; i < N_KINDS; i++) {
         /* The ring by name gets as little as it takes. */
         const struct moe_store_options options = {
-            .kind = kinds[i], .threads = 3, .pinned_bytes = kinds[i] == MOE_STORE_RING ? 16384 : 0};
+            .kind = kinds[i], .threads = 5, .pinned_bytes = kinds[i] == MOE_STORE_RING ? 16384 : 0};
         struct moe_expert_store *store = open_store(device, llm, &options);
         ck_assert_int_eq(moe_expert_store_kind(store),
                          kinds[i] == MOE_STORE_AUTO ? MOE_STORE_PINNED : kinds[i]);
@@ -496,6 +527,7 @@ int main(void)
     TCase *tc = tcase_create("expert store");
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, lies_as_packed);
+    tcase_add_test(tc, a_team_reads_as_one);
     tcase_add_test(tc, mixed_experts_are_refused);
     tcase_add_test(tc, every_kind_late);
     tcase_add_loop_test(tc, every_kind_on_host, 0, N_SPECS);
