@@ -127,22 +127,25 @@ void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
     unpin(c, pool, route);
 }
 
-/* What policies see of one expert of a token; scores with the first only. */
-static inline void tell_policy(const struct moe_cache *c, const struct moe_cache_pool *pool,
-                               const struct moe_route *token, uint32_t i)
+/* What policies see of the first expert of a token. */
+static struct moe_route first_of(const struct moe_route *token)
 {
-    struct moe_route route = {
-        .layer = token->layer,
-        .n = 1,
-        .phase = token->phase,
-        .expert = token->expert + i,
-        .score = i == 0 ? token->score : NULL,
-        .lookahead = i == 0 ? token->lookahead : NULL,
-        .next_use = token->next_use ? token->next_use + i : NULL,
-        .slot = token->slot + i,
-        .access = token->access + i,
-    };
-    c->ops->on_route(pool->state, &route);
+    struct moe_route route = *token;
+    route.n = 1;
+    route.weight = NULL;
+    route.tokens = NULL;
+    return route;
+}
+
+/* Of the next one; scores with the first only. */
+static inline void move_on(struct moe_route *route)
+{
+    route->expert++;
+    route->slot++;
+    route->access++;
+    if (route->next_use)
+        route->next_use++;
+    route->score = route->lookahead = NULL;
 }
 
 uint32_t moe_cache_accesses_at_once(struct moe_cache *c, struct moe_route *token)
@@ -152,7 +155,8 @@ uint32_t moe_cache_accesses_at_once(struct moe_cache *c, struct moe_route *token
     const struct moe_policy_ops *ops = c->ops;
     moe_key first_key = token->layer * c->geometry->n_experts;
     uint32_t n = token->n, n_found = 0;
-    for (uint32_t i = 0; i < n; i++) {
+    struct moe_route route = first_of(token);
+    for (uint32_t i = 0; i < n; i++, move_on(&route)) {
         moe_key key = first_key + token->expert[i];
         moe_slot s = c->slot_of[key], own = s - (moe_slot)pool->first_slot;
         bool found = s != MOE_NO_SLOT;
@@ -160,7 +164,7 @@ uint32_t moe_cache_accesses_at_once(struct moe_cache *c, struct moe_route *token
         token->slot[i] = found ? own : MOE_NO_SLOT;
         token->access[i] = found ? MOE_HIT : MOE_MISS;
         if (ops->on_route)
-            tell_policy(c, pool, token, i);
+            ops->on_route(pool->state, &route);
         if (!found) {
             keep(c, pool, token, i);
             moe_cache_end_event(c);
