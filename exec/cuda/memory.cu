@@ -73,10 +73,20 @@ static enum moe_status alloc_device(struct moe_cuda_device *d, uint64_t bytes, v
     return MOE_OK;
 }
 
+// Drivers have several words for memory that they do not pin (seen in reports: on Linux beyond some
+// size, on Windows and WSL where the graphics memory manager has no room); the device is none the
+// worse for it.
+static bool is_refusal(cudaError_t error)
+{
+    return error == cudaErrorMemoryAllocation || error == cudaErrorOperatingSystem ||
+           error == cudaErrorAlreadyMapped || error == cudaErrorNotSupported;
+}
+
 static enum moe_status alloc_pinned(struct moe_cuda_device *d, uint64_t bytes, void **out,
                                     struct moe_err *err)
 {
     struct moe_memory_limits limits;
+    char why[96];
     void *memory = nullptr, *seen = nullptr;
     moe_memory_limits_read(&limits);
     // Beyond these Linux does not refuse: it ends the process.
@@ -84,9 +94,10 @@ static enum moe_status alloc_pinned(struct moe_cuda_device *d, uint64_t bytes, v
         return no_pinned_memory(d, bytes, &limits, "more than there is", err);
     const cudaError_t error =
         cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped);
-    if (error == cudaErrorMemoryAllocation) {
+    if (is_refusal(error)) {
         (void)cudaGetLastError();
-        return no_pinned_memory(d, bytes, &limits, "the driver refused", err);
+        snprintf(why, sizeof why, "the driver refused: %s", cudaGetErrorString(error));
+        return no_pinned_memory(d, bytes, &limits, why, err);
     }
     if (!moe_cuda_check(d, error, "allocating pinned memory"))
         return moe_cuda_report(d, err);

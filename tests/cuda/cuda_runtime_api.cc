@@ -269,6 +269,8 @@ cudaError_t cudaFree(void *memory)
 cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned)
 {
     guard lock(rt.mutex);
+    if (rt.settings.pinning)
+        return give(static_cast<cudaError_t>(rt.settings.pinning));
     return give(allocate(out, bytes, PINNED));
 }
 

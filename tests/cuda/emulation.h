@@ -40,6 +40,7 @@ struct cuda_emulation {
     int n_devices, major, minor;
     int engines;                        /* that copy */
     bool in_use;                        /* another process has the devices for itself */
+    int pinning;                        /* error that pinning memory ends with; 0: it works */
     bool integrated;                    /* their memory is the host's */
     uint64_t memory_bytes, taken_bytes; /* of a device, and what other processes hold of it */
 };

@@ -159,6 +159,28 @@ START_TEST(a_refused_allocation_harms_nothing)
 }
 END_TEST
 
+/* Whatever a driver calls it: the caller may go on with less, on a device that works. */
+START_TEST(a_refusal_to_pin_is_no_failure)
+{
+    static const int errors[] = {2, 208, 304, 801}; /* as cuda_runtime_api.h has them */
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        struct cuda_emulation settings = cuda_emulation_default(i);
+        settings.pinning = errors[i];
+        struct moe_device *device = open_with(&settings, &(struct moe_device_options){0});
+        void *memory = NULL;
+        struct moe_err err;
+        ck_assert_int_eq(device->ops->alloc(device, MOE_MEMORY_PINNED, 64, &memory, &err),
+                         MOE_ERR_MEMORY);
+        ck_assert_msg(strstr(err.text, "64 B asked: the driver refused: "), "%s", err.text);
+        ck_assert_ptr_null(memory);
+        memory = device_alloc(device, MOE_MEMORY_DEVICE, 64);
+        device->ops->release(device, MOE_MEMORY_DEVICE, memory);
+        device_finish(device, MOE_STREAM_COMPUTE);
+        close_all(device);
+    }
+}
+END_TEST
+
 static uint64_t count_of(enum cuda_emulation_fault kind, uint64_t seed)
 {
     const struct cuda_emulation settings = cuda_emulation_default(seed);
@@ -412,6 +434,7 @@ int main(void)
     tests = tcase_create("faults");
     suite_add_tcase(suite, tests);
     tcase_add_test(tests, a_refused_allocation_harms_nothing);
+    tcase_add_test(tests, a_refusal_to_pin_is_no_failure);
     tcase_add_test(tests, each_fault_is_told_and_leaves_nothing);
     tcase_add_test(tests, any_call_may_fail);
     tcase_add_test(tests, errors_are_kept);
