@@ -17,8 +17,10 @@ struct recency {
     uint32_t *bit_of;               /* [n_keys] plus one; 0: never used */
     uint32_t *key_at;               /* [n_words * WORD] */
     uint64_t *word;                 /* [n_words] */
-    uint64_t *count; /* [n_words / 8 + 1] bits set in each of eight words, a byte each */
-    uint32_t *sum;   /* [n_words / 64 + 1] bits set in the words of each eight counts */
+    uint64_t *count;   /* [n_words / 8 + 1] bits set in each of eight words, a byte each */
+    uint32_t *sum;     /* [n_totals * 8] the sum of each count */
+    uint32_t *total;   /* [n_totals] of each eight sums */
+    uint32_t n_totals; /* a multiple of eight */
 };
 
 /* Of a key in the event under way. */
@@ -45,8 +47,10 @@ static bool recency_init(struct recency *r, uint32_t n_keys)
     r->key_at = moe_mrc_room((size_t)r->n_words * WORD, sizeof *r->key_at);
     r->word = moe_mrc_room(r->n_words, sizeof *r->word);
     r->count = moe_mrc_room((r->n_words / BYTES + 1), sizeof *r->count);
-    r->sum = moe_mrc_room(r->n_words / BYTES / COUNTS + 1, sizeof *r->sum);
-    return r->bit_of && r->key_at && r->word && r->count && r->sum;
+    r->n_totals = (r->n_words / (BYTES * COUNTS * COUNTS) + 1) * COUNTS;
+    r->sum = moe_mrc_room((size_t)r->n_totals * COUNTS, sizeof *r->sum);
+    r->total = moe_mrc_room(r->n_totals, sizeof *r->total);
+    return r->bit_of && r->key_at && r->word && r->count && r->sum && r->total;
 }
 
 static void recency_release(struct recency *r)
@@ -56,6 +60,7 @@ static void recency_release(struct recency *r)
     free(r->word);
     free(r->count);
     free(r->sum);
+    free(r->total);
 }
 
 static void recency_clear(struct recency *r)
@@ -63,7 +68,8 @@ static void recency_clear(struct recency *r)
     memset(r->bit_of, 0, r->n_keys * sizeof *r->bit_of);
     memset(r->word, 0, r->n_words * sizeof *r->word);
     memset(r->count, 0, (r->n_words / BYTES + 1) * sizeof *r->count);
-    memset(r->sum, 0, (r->n_words / BYTES / COUNTS + 1) * sizeof *r->sum);
+    memset(r->sum, 0, (size_t)r->n_totals * COUNTS * sizeof *r->sum);
+    memset(r->total, 0, r->n_totals * sizeof *r->total);
     r->next = 0;
 }
 
@@ -88,22 +94,49 @@ static inline uint32_t bytes_sum(uint64_t bytes)
     return (uint32_t)(((bytes & even) + (bytes >> 8 & even)) * 0x0001000100010001 >> 48);
 }
 
-/* Different keys used after this one, which was used. */
+/* Of eight numbers those behind the one at -1 (all of them) to 7 (none). */
+static inline uint32_t sum_behind(const uint32_t *number, int at)
+{
+    static const uint32_t none_then_all[2 * COUNTS] = {
+        [COUNTS] = ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
+    const uint32_t *keep = none_then_all + (COUNTS - 1 - at);
+    uint32_t n = 0;
+    for (int i = 0; i < COUNTS; i++)
+        n += keep[i] & number[i];
+    return n;
+}
+
+static inline int within_eight(int at)
+{
+    at = at < COUNTS - 1 ? at : COUNTS - 1;
+    return at > -1 ? at : -1;
+}
+
+/* Different keys used after this one, which was used. Without a branch that depends on when that
+ * was. */
 static inline uint32_t recency_distance(const struct recency *r, uint32_t key)
 {
     uint32_t bit = r->bit_of[key] - 1, w = bit / WORD, at = w / BYTES;
-    uint32_t n = bits_set(r->word[w] >> bit % WORD >> 1), last = r->next / WORD / BYTES;
+    uint32_t n = bits_set(r->word[w] >> bit % WORD >> 1);
     n += bytes_sum(r->count[at] & UINT64_MAX << w % BYTES * 8 << 8);
-    for (at++; at <= last && at % COUNTS; at++)
-        n += bytes_sum(r->count[at]);
-    for (; at <= last; at += COUNTS)
-        n += r->sum[at / COUNTS];
+    if (r->n_words > BYTES)
+        n += sum_behind(r->sum + at / COUNTS * COUNTS, (int)(at % COUNTS));
+    for (uint32_t i = 0; r->n_words > BYTES * COUNTS && i < r->n_totals; i += COUNTS)
+        n += sum_behind(r->total + i, within_eight((int)(at / COUNTS) - (int)i));
     return n;
 }
 
 static inline uint64_t one_at(uint32_t w)
 {
     return UINT64_C(1) << w % BYTES * 8;
+}
+
+/* n bits more in word w. */
+static inline void recency_add(struct recency *r, uint32_t w, uint32_t n)
+{
+    r->count[w / BYTES] += (uint64_t)(int32_t)n * one_at(w);
+    r->sum[w / BYTES] += n;
+    r->total[w / BYTES / COUNTS] += n;
 }
 
 static void recency_compact(struct recency *r)
@@ -117,13 +150,13 @@ static void recency_compact(struct recency *r)
         }
     }
     memset(r->count, 0, (r->n_words / BYTES + 1) * sizeof *r->count);
-    memset(r->sum, 0, (r->n_words / BYTES / COUNTS + 1) * sizeof *r->sum);
+    memset(r->sum, 0, (size_t)r->n_totals * COUNTS * sizeof *r->sum);
+    memset(r->total, 0, r->n_totals * sizeof *r->total);
     for (uint32_t w = 0; w < r->n_words; w++) {
         uint32_t first = w * WORD, set = n > first ? n - first : 0;
         set = set < WORD ? set : WORD;
         r->word[w] = first_bits(set);
-        r->count[w / BYTES] += set * one_at(w);
-        r->sum[w / BYTES / COUNTS] += set;
+        recency_add(r, w, set);
     }
     r->next = n;
 }
@@ -134,8 +167,7 @@ static inline void recency_leave(struct recency *r, uint32_t key)
     if (!old)
         return;
     r->word[(old - 1) / WORD] &= ~(UINT64_C(1) << (old - 1) % WORD);
-    r->count[(old - 1) / WORD / BYTES] -= one_at((old - 1) / WORD);
-    r->sum[(old - 1) / WORD / BYTES / COUNTS]--;
+    recency_add(r, (old - 1) / WORD, UINT32_MAX); /* one less */
     r->bit_of[key] = 0;
 }
 
@@ -144,8 +176,7 @@ static inline void recency_take(struct recency *r, uint32_t n)
 {
     uint32_t bit = r->next;
     r->word[bit / WORD] |= first_bits(n) << bit % WORD;
-    r->count[bit / WORD / BYTES] += n * one_at(bit / WORD);
-    r->sum[bit / WORD / BYTES / COUNTS] += n;
+    recency_add(r, bit / WORD, n);
     r->next += n;
 }
 
