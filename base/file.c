@@ -209,7 +209,9 @@ enum moe_status moe_output_commit(struct moe_output *out, struct moe_err *err)
     enum moe_status s = MOE_OK;
     if (number) {
         errno = number;
-        s = fail_errno(err, "write", strcmp(out->path, "-") ? out->path : "stdout");
+        s = strcmp(out->path, "-") == 0
+                ? moe_fail(err, MOE_ERR_IO, "cannot write to standard output: %s", strerror(number))
+                : fail_errno(err, "write", out->path);
         if (out->temporary)
             unlink(out->temporary);
     }

@@ -425,31 +425,21 @@ static bool wants_device(const struct generation *g)
 /* Without a GPU, a strategy that leaves all to the CPU needs no device that stands for one. */
 static enum moe_status leave_device_out(struct generation *g, struct moe_err *err)
 {
-    const struct cli_hybrid_options *o = &g->o->hybrid;
-    struct cli_strategy_choice choice = {.strategy = o->strategy,
-                                         .geometry = o->geometry,
-                                         .policy = o->policy,
-                                         .threads = 1, /* for a first look, which logs nothing */
-                                         .lossy = o->lossy};
-    struct moe_strategy chosen;
-    struct moe_platform platform;
+    struct cli_hybrid look;
+    const struct moe_strategy *chosen = &look.strategy;
     if (!g->strategy)
         return MOE_OK;
-    struct moe_platform *on = *o->platform ? &platform : NULL;
-    enum moe_status s = on ? cli_load_platform(o->platform, &platform, err) : MOE_OK;
-    if (!s)
-        s = cli_choose_strategy(g->call, &choice, &chosen, on, err);
-    if (s || strcmp(chosen.geometry, "none") != 0 || moe_strategy_streams(&chosen) ||
-        moe_strategy_is_lossy(&chosen) || wants_device(g))
+    enum moe_status s = cli_hybrid_load(&look, g->call, &g->o->hybrid, 1, err); /* logs nothing */
+    if (s || strcmp(chosen->geometry, "none") != 0 || moe_strategy_streams(chosen) ||
+        moe_strategy_is_lossy(chosen) || wants_device(g))
         return s;
-    choice.threads = g->o->inference.threads;
-    s = cli_choose_strategy(g->call, &choice, &chosen, on, err);
+    s = cli_hybrid_load(&look, g->call, &g->o->hybrid, g->o->inference.threads, err);
     if (s)
         return s;
     moe_log("strategy '%s' leaves all to the CPU, and there is no GPU: computed without a device",
-            chosen.name);
+            chosen->name);
     g->strategy = false;
-    g->threads = (uint32_t)chosen.threads;
+    g->threads = (uint32_t)chosen->threads;
     return MOE_OK;
 }
 

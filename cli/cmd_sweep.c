@@ -39,11 +39,43 @@ static const struct moe_param options[] = {
 struct sweep {
     const struct options *o;
     struct moe_experiment x;
+    struct moe_named_model *models; /* x.models */
     struct moe_sweep_options how;
     struct moe_sweep_summary sum;
     struct moe_team_cost cost;
     char path[CLI_PATH_MAX + 128];
 };
+
+/* One more model, if it is the folder of one and not there yet. */
+static enum moe_status load_folder(struct sweep *w, const char *name, struct moe_err *err)
+{
+    for (size_t i = 0; i < w->x.n_models; i++)
+        if (strcmp(w->models[i].name, name) == 0)
+            return MOE_OK;
+    if (!cli_model_is_folder(name))
+        return MOE_OK;
+    struct moe_named_model *more = realloc(w->models, (w->x.n_models + 1) * sizeof *more);
+    if (!more)
+        return moe_fail_memory(err, "models");
+    w->x.models = w->models = more;
+    more[w->x.n_models].name = name;
+    enum moe_status s = cli_load_model(name, &more[w->x.n_models].model, err);
+    w->x.n_models += !s;
+    return s;
+}
+
+static enum moe_status load_folders(struct sweep *w, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    const char *before = NULL;
+    for (size_t i = 0; !s && i < w->x.n_points; i++) {
+        const char *name = w->x.points[i].model;
+        if (name && name != before)
+            s = load_folder(w, name, err);
+        before = name;
+    }
+    return s;
+}
 
 static enum moe_status output_path(struct sweep *w, struct moe_err *err)
 {
@@ -165,6 +197,8 @@ static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *
     enum moe_status s = cli_check_tsv_name(w->o->output, err);
     if (!s)
         s = moe_experiment_load(file, &w->x, err);
+    if (!s)
+        s = load_folders(w, err);
     if (s)
         return s;
     if (w->o->plan) {
@@ -200,6 +234,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s && first && o->plan)
         s = tell_plan(&w, threads, err);
     free(w.how.point_ns);
+    free(w.models);
     moe_experiment_release(&w.x);
     return s;
 }

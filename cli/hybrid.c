@@ -13,18 +13,17 @@
 /* A timeline of so many operations takes about 300 MB; later ones are counted as dropped. */
 enum { TIMELINE_OPERATIONS = 1 << 22 };
 
-static enum moe_status load_settings(struct cli_hybrid *h, const struct cli_call *call,
-                                     uint64_t threads, struct moe_err *err)
+enum moe_status cli_hybrid_load(struct cli_hybrid *h, const struct cli_call *call,
+                                const struct cli_hybrid_options *o, uint64_t threads,
+                                struct moe_err *err)
 {
-    const struct cli_hybrid_options *o = h->o;
     const struct cli_strategy_choice choice = {.strategy = o->strategy,
                                                .geometry = o->geometry,
                                                .policy = o->policy,
                                                .threads = threads,
                                                .lossy = o->lossy};
-    enum moe_status s = MOE_OK;
-    if (*o->platform)
-        s = cli_load_platform(o->platform, &h->platform, err);
+    *h = (struct cli_hybrid){.o = o};
+    enum moe_status s = *o->platform ? cli_load_platform(o->platform, &h->platform, err) : MOE_OK;
     if (s)
         return s;
     return cli_choose_strategy(call, &choice, &h->strategy, *o->platform ? &h->platform : NULL,
@@ -75,8 +74,7 @@ enum moe_status cli_hybrid_open(struct cli_hybrid *h, const struct cli_call *cal
                                 const struct cli_hybrid_options *o, const char *kernels,
                                 uint64_t threads, struct moe_err *err)
 {
-    *h = (struct cli_hybrid){.o = o};
-    enum moe_status s = load_settings(h, call, threads, err);
+    enum moe_status s = cli_hybrid_load(h, call, o, threads, err);
     if (!s)
         s = cli_open_device(&o->device, kernels, &h->device, err);
     if (s)

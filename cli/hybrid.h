@@ -45,7 +45,12 @@ struct cli_hybrid {
 enum moe_status cli_hybrid_check(const struct cli_call *call, const struct cli_hybrid_options *o,
                                  struct moe_err *err);
 
-/* Loads and opens all of it. threads: 0: the strategy's. On failure cli_hybrid_close as well. */
+/* Strategy and platform alone. threads: 0: the strategy's. Nothing to close. */
+enum moe_status cli_hybrid_load(struct cli_hybrid *hybrid, const struct cli_call *call,
+                                const struct cli_hybrid_options *o, uint64_t threads,
+                                struct moe_err *err);
+
+/* Loads and opens all of it. On failure cli_hybrid_close as well. */
 enum moe_status cli_hybrid_open(struct cli_hybrid *hybrid, const struct cli_call *call,
                                 const struct cli_hybrid_options *o, const char *kernels,
                                 uint64_t threads, struct moe_err *err);

@@ -29,7 +29,8 @@ static enum moe_status write_table(const struct moe_table *table, int format, co
     if (!s)
         return moe_output_commit(&out, err);
     moe_output_abandon(&out);
-    (void)moe_fail_prefix(err, "'%.300s'", path);
+    (void)(strcmp(path, "-") == 0 ? moe_fail_prefix(err, "standard output")
+                                  : moe_fail_prefix(err, "'%.300s'", path));
     return s;
 }
 
@@ -105,15 +106,33 @@ static enum moe_status shape_of_folder(const char *folder, struct moe_model *out
     return MOE_OK;
 }
 
+/* The folder or the description that a name stands for, into path. */
+static enum moe_status find_model(const char *name, char *path, size_t size, bool *folder,
+                                  struct moe_err *err)
+{
+    struct stat st;
+    enum moe_status s = moe_find_config("models", name, path, size, err);
+    if (s)
+        snprintf(path, size, "%s", name);
+    *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    return *folder ? MOE_OK : s;
+}
+
 enum moe_status cli_load_model(const char *name, struct moe_model *out, struct moe_err *err)
 {
     char path[CLI_PATH_MAX];
-    struct stat st;
-    enum moe_status s = moe_find_config("models", name, path, sizeof path, err);
-    const char *found = s ? name : path;
-    if (stat(found, &st) == 0 && S_ISDIR(st.st_mode))
-        return shape_of_folder(found, out, err);
-    return s ? s : moe_model_load(path, out, err);
+    bool folder;
+    enum moe_status s = find_model(name, path, sizeof path, &folder, err);
+    if (s)
+        return s;
+    return folder ? shape_of_folder(path, out, err) : moe_model_load(path, out, err);
+}
+
+bool cli_model_is_folder(const char *name)
+{
+    char path[CLI_PATH_MAX];
+    bool folder;
+    return !find_model(name, path, sizeof path, &folder, NULL) && folder;
 }
 
 enum moe_status cli_load_trace(const char *trace_name, const char *model_name, unsigned parts,

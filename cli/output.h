@@ -30,6 +30,7 @@ void cli_note_trace(struct moe_table *table, const char *path, const struct moe_
 /* By name or path (experiments/models, platforms, strategies). A model may also be the folder of
  * one that `moelab run` takes: config.json and weights. */
 enum moe_status cli_load_model(const char *name, struct moe_model *out, struct moe_err *err);
+bool cli_model_is_folder(const char *name);
 
 /* A trace and its model: by that name, or "": the one that the trace names. parts: enum
  * moe_tokens_part wanted. Free with moe_trace_release. */

@@ -4,7 +4,7 @@
  *     title: text on the plots
  *     kind: sim                # or replay: hits only
  *     trace: synth:...         # a trace as commands name it; files relative to the working folder
- *     model: mixtral-8x7b
+ *     model: mixtral-8x7b      # a name, a file, or the folder of a model with its weights
  *     platform: paper-4090
  *     strategy: collab
  *     max_tokens: 0
@@ -25,6 +25,7 @@
 
 #include "base/error.h"
 #include "base/yaml.h"
+#include "traces/model.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -44,6 +45,12 @@ struct moe_point {
     struct moe_setting *settings;
 };
 
+/* The shape of a model that points name but that has no description to be loaded. */
+struct moe_named_model {
+    const char *name;
+    struct moe_model model;
+};
+
 struct moe_experiment {
     char name[64];
     char title[256];
@@ -60,6 +67,8 @@ struct moe_experiment {
     size_t n_points;
     struct moe_point *points;
     void *memory; /* what the texts above live in */
+    size_t n_models;
+    const struct moe_named_model *models; /* the caller's, put here after loading; or NULL */
 };
 
 /* Reads and expands a file. Errors: MOE_ERR_IO, MOE_ERR_USAGE ('file':line: ...), also when the

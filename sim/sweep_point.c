@@ -53,6 +53,21 @@ static enum moe_status find_and_hash(const char *kind, const char *name, char *p
     return s ? s : hash_file(path, CONFIG_MAX_BYTES, hash, err);
 }
 
+/* From the caller, or the description of that name. */
+static enum moe_status find_model(const struct moe_experiment *x, const char *name,
+                                  struct moe_model *out, uint64_t *hash, struct moe_err *err)
+{
+    char path[4096];
+    for (size_t i = 0; i < x->n_models; i++)
+        if (strcmp(x->models[i].name, name) == 0) {
+            *out = x->models[i].model;
+            *hash = moe_hash_bytes(*hash, out, sizeof *out);
+            return MOE_OK;
+        }
+    enum moe_status s = find_and_hash("models", name, path, sizeof path, hash, err);
+    return s ? s : moe_model_load(path, out, err);
+}
+
 static enum moe_status apply_setting(const struct moe_experiment *x,
                                      const struct moe_setting *setting, struct moe_sweep_inputs *in,
                                      struct moe_err *err)
@@ -73,9 +88,7 @@ enum moe_status moe_sweep_resolve(const struct moe_experiment *x, const struct m
     *out = (struct moe_sweep_inputs){0};
     moe_params_default(replay_table, out);
     if (point->model) {
-        s = find_and_hash("models", point->model, path, sizeof path, &hash, err);
-        if (!s)
-            s = moe_model_load(path, &out->model, err);
+        s = find_model(x, point->model, &out->model, &hash, err);
         out->has_model = !s;
     }
     if (!s && x->kind == MOE_EXPERIMENT_SIM) {

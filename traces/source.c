@@ -29,7 +29,7 @@ enum moe_status moe_trace_from_name(const char *name, unsigned want, const struc
 {
     const char *rest;
     if (strncmp(name, "synth:", 6) == 0)
-        return moe_synth_make(name + 6, out, err);
+        return moe_synth_make_for(name + 6, model, out, err);
     const struct moe_format *format = prefix_format(name, &rest);
     if (!format)
         return moe_trace_load(name, want, out, err);

@@ -319,8 +319,14 @@ static void release(struct maker *m)
 
 enum moe_status moe_synth_make(const char *spec, struct moe_trace *out, struct moe_err *err)
 {
+    return moe_synth_make_for(spec, NULL, out, err);
+}
+
+enum moe_status moe_synth_make_for(const char *spec, const struct moe_model *model,
+                                   struct moe_trace *out, struct moe_err *err)
+{
     struct maker m = {0};
-    enum moe_status s = moe_synth_parse(spec, &m.config, err);
+    enum moe_status s = moe_synth_parse_for(spec, model, &m.config, err);
     if (!s)
         s = make(&m, err);
     release(&m);

@@ -12,6 +12,7 @@
 #define MOELAB_TRACES_SYNTH_H
 
 #include "base/param.h"
+#include "traces/model.h"
 #include "traces/trace.h"
 
 extern const struct moe_param moe_synth_params[];
@@ -22,5 +23,8 @@ extern const char moe_synth_kinds[]; /* "uniform|zipf|sticky|stats" */
 /* Makes the trace. Errors: MOE_ERR_USAGE (spec), MOE_ERR_INPUT (statistics file), MOE_ERR_MEMORY.
  */
 enum moe_status moe_synth_make(const char *spec, struct moe_trace *out, struct moe_err *err);
+/* The same; the shape that the spec leaves out is the model's (moe_synth_parse_for). */
+enum moe_status moe_synth_make_for(const char *spec, const struct moe_model *model,
+                                   struct moe_trace *out, struct moe_err *err);
 
 #endif

@@ -24,21 +24,21 @@ const struct moe_param moe_synth_params[] = {
      .default_text = "0",
      .min = 0,
      .max = MOE_MAX_LAYERS,
-     .help = "MoE layers; 0: 32, or as the statistics file"},
+     .help = "MoE layers; 0: the given model's, else 32, or as the statistics file"},
     {.name = "experts",
      .type = MOE_PARAM_U64,
      .offset = MEMBER(experts),
      .default_text = "0",
      .min = 0,
      .max = MOE_MAX_EXPERTS,
-     .help = "experts of a layer; 0: 8, or as the statistics file"},
+     .help = "experts of a layer; 0: the given model's, else 8, or as the statistics file"},
     {.name = "top_k",
      .type = MOE_PARAM_U64,
      .offset = MEMBER(top_k),
      .default_text = "0",
      .min = 0,
      .max = MOE_MAX_TOP_K,
-     .help = "experts of a route; 0: 2, or as the statistics file"},
+     .help = "experts of a route; 0: the given model's, else 2, or as the statistics file"},
     {.name = "tokens",
      .type = MOE_PARAM_U64,
      .offset = MEMBER(tokens),
@@ -124,11 +124,13 @@ static enum moe_status check_only(const char *list, enum moe_synth_kind kind, st
     return MOE_OK;
 }
 
-static void default_shape(struct moe_synth_config *c)
+static void default_shape(struct moe_synth_config *c, const struct moe_model *model)
 {
-    c->layers = c->layers ? c->layers : 32;
-    c->experts = c->experts ? c->experts : 8;
-    c->top_k = c->top_k ? c->top_k : 2;
+    if (model && !c->layers && !c->experts && !c->top_k && !*c->model)
+        snprintf(c->model, sizeof c->model, "%s", model->name);
+    c->layers = c->layers ? c->layers : model ? model->n_layers : 32;
+    c->experts = c->experts ? c->experts : model ? model->n_experts : 8;
+    c->top_k = c->top_k ? c->top_k : model ? model->top_k : 2;
     c->sequences = c->sequences ? c->sequences : 1;
 }
 
@@ -164,7 +166,8 @@ static enum moe_status parse_kind(const char *spec, size_t n, enum moe_synth_kin
     return MOE_OK;
 }
 
-static enum moe_status parse_spec(const char *spec, struct moe_synth_config *c, struct moe_err *err)
+static enum moe_status parse_spec(const char *spec, const struct moe_model *model,
+                                  struct moe_synth_config *c, struct moe_err *err)
 {
     size_t n = strcspn(spec, ":");
     const char *list = spec[n] ? spec + n + 1 : "";
@@ -176,15 +179,21 @@ static enum moe_status parse_spec(const char *spec, struct moe_synth_config *c, 
     if (s)
         return s;
     if (c->kind != MOE_SYNTH_STATS)
-        default_shape(c);
+        default_shape(c, model);
     return check_config(c, err);
 }
 
 enum moe_status moe_synth_parse(const char *spec, struct moe_synth_config *out, struct moe_err *err)
 {
+    return moe_synth_parse_for(spec, NULL, out, err);
+}
+
+enum moe_status moe_synth_parse_for(const char *spec, const struct moe_model *model,
+                                    struct moe_synth_config *out, struct moe_err *err)
+{
     struct moe_synth_config c = {0};
     moe_params_default(moe_synth_params, &c);
-    if (parse_spec(spec, &c, err))
+    if (parse_spec(spec, model, &c, err))
         return moe_fail_prefix(err, "synthetic trace '%.80s'", spec);
     *out = c;
     return MOE_OK;

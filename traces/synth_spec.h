@@ -2,6 +2,7 @@
 #ifndef MOELAB_TRACES_SYNTH_SPEC_H
 #define MOELAB_TRACES_SYNTH_SPEC_H
 
+#include "traces/model.h"
 #include "traces/trace.h"
 
 #include <stddef.h>
@@ -25,6 +26,10 @@ struct moe_synth_config {
 /* Checks all that can be checked without the statistics file. Errors: MOE_ERR_USAGE, _MEMORY. */
 enum moe_status moe_synth_parse(const char *spec, struct moe_synth_config *out,
                                 struct moe_err *err);
+/* The same; where the spec leaves layers, experts or top_k out, they are the model's, and so is the
+ * name where it leaves out all three. Not for stats. model may be NULL. */
+enum moe_status moe_synth_parse_for(const char *spec, const struct moe_model *model,
+                                    struct moe_synth_config *out, struct moe_err *err);
 
 /* The spec that makes the same trace, every key written out; for provenance. */
 const char *moe_synth_format(const struct moe_synth_config *config, char *buf, size_t size);

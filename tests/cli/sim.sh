@@ -18,6 +18,19 @@ expect 2 "geometry" "$moelab" sim "$trace" --model tiny-mixtral --geometry 9x2 \
 absent "$folder/c.txt"
 absent "$folder/c.txt.part"
 
+# A generator without a shape makes the shape of the model that is given, for every command.
+shapeless=synth:zipf:tokens=9
+shape="olmoe-1b-7b, 16 layers, 64 experts, top-8"
+for command in sim mrc "replay --geometry 16x2"; do
+    # shellcheck disable=SC2086 # words
+    expect 0 "# trace_model: $shape" "$moelab" $command "$shapeless" --format tsv \
+        --model olmoe-1b-7b
+done
+expect 0 "# trace_model: unknown, 32 layers, 8 experts, top-2" \
+    "$moelab" mrc "$shapeless" --format tsv
+expect 2 "trace of 'unknown' has 3 layers, 64 experts, top 8, but model 'olmoe-1b-7b' has 16" \
+    "$moelab" sim "$shapeless,layers=3" --model olmoe-1b-7b
+
 # A file's ending tells the form of the table in it, unless --format does.
 expect 0 "" sim --output "$folder/r.tsv"
 expect 0 "" sim --output "$folder/r.json"

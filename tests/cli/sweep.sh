@@ -78,6 +78,39 @@ expect 0 "10x9" cat "$folder/none.tsv"
 # A shard of which none can run is a whole one still: other shards' points may run.
 expect 0 "12 of 12 points could not run, the first: $reason" "${none[@]}" --shard 1/2
 
+# A model by its folder of weights, as \`sim --model FOLDER\` takes it; found from where we are.
+tiny=$PWD/experiments/models/tiny-mixtral
+trace="synth:sticky:layers=8,experts=8,top_k=2,tokens=16"
+cat >"$folder/model.yaml" <<YAML
+experiment: model
+trace: "$trace"
+platform: paper-4090
+strategy: collab
+set: {geometry: 8x2}
+axes:
+  model: [tiny-mixtral, "$tiny", experiments/models/tiny-phimoe]
+YAML
+# shellcheck disable=SC2317 # called by expect
+by_folder() { "$moelab" sweep "$folder/model.yaml" -o "$folder/model.tsv"; }
+expect 0 "3 points (3 run, 0 taken over)" by_folder
+expect 0 "3 points (1 run, 2 taken over)" by_folder # what could not run is tried again
+# cell FILE ROW COLUMN
+cell() {
+    awk -F'\t' -v row="$2" -v name="$3" '/^#/ { next }
+        !n { for (n = NF; n && $n != name;) n--; next }
+        ++at == row { print $n }' "$1"
+}
+"$moelab" sim "$trace" --model "$tiny" --geometry 8x2 -o "$folder/sim.tsv"
+for column in model tokens_per_s bound_ms_per_token cache_gb; do
+    expect 0 "$(cell "$folder/sim.tsv" 1 $column)" cell "$folder/model.tsv" 2 $column
+done
+holds "another shape than the description's" \
+    [ "$(cell "$folder/model.tsv" 1 point)" != "$(cell "$folder/model.tsv" 2 point)" ]
+expect 0 "but model 'tiny-phimoe' has 8, 16, 2" cell "$folder/model.tsv" 3 status
+sed "s|model: .*|model: ['$folder']|" "$folder/model.yaml" >"$folder/empty.yaml"
+expect 1 "cannot open '$folder/config.json'" "$moelab" sweep "$folder/empty.yaml" \
+    -o "$folder/empty.tsv"
+
 # A name that promises another format.
 for name in r.json r.csv r.CSV .x.json; do
     expect 2 "a sweep's result is TSV: name it x.tsv" "$moelab" sweep "$x" -o "$folder/$name"

@@ -238,7 +238,7 @@ START_TEST(standard_output)
     close(saved);
     close(full);
     ck_assert_int_eq(s, MOE_ERR_IO);
-    ck_assert_str_eq(err.text, "cannot write 'stdout': No space left on device");
+    ck_assert_str_eq(err.text, "cannot write to standard output: No space left on device");
 }
 END_TEST
 

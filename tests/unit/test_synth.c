@@ -469,6 +469,32 @@ START_TEST(small_statistics)
 }
 END_TEST
 
+/* What the spec leaves out is the model's, and the name where the shape is the model's alone. */
+START_TEST(shape_of_a_model)
+{
+    static const struct moe_model model = {
+        .name = "a-model", .n_layers = 5, .n_experts = 60, .top_k = 4};
+    static const struct {
+        const char *spec;
+        uint64_t layers, experts, top_k;
+        const char *name;
+    } cases[] = {{"uniform", 5, 60, 4, "a-model"},
+                 {"zipf:model=b", 5, 60, 4, "b"},
+                 {"sticky:layers=2,top_k=1", 2, 60, 1, ""},
+                 {"stats:file=" MIXTRAL, 0, 0, 0, ""}};
+    struct moe_synth_config config;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ck_assert_int_eq(moe_synth_parse_for(cases[i].spec, &model, &config, &err), MOE_OK);
+        ck_assert_uint_eq(config.layers, cases[i].layers);
+        ck_assert_uint_eq(config.experts, cases[i].experts);
+        ck_assert_uint_eq(config.top_k, cases[i].top_k);
+        ck_assert_str_eq(config.model, cases[i].name);
+    }
+    ck_assert_int_eq(moe_synth_parse_for("uniform:experts=3", &model, &config, &err),
+                     MOE_ERR_USAGE); /* the model's top 4 of them */
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("synth");
@@ -491,6 +517,7 @@ int main(void)
     tcase_add_test(tests, missing_or_too_large);
     tcase_add_loop_test(tests, bad_statistics, 0, sizeof bad_files / sizeof *bad_files);
     tcase_add_test(tests, small_statistics);
+    tcase_add_test(tests, shape_of_a_model);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }
