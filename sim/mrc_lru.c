@@ -120,7 +120,7 @@ static inline uint32_t recency_distance(const struct recency *r, uint32_t key)
     uint32_t n = bits_set(r->word[w] >> bit % WORD >> 1);
     n += bytes_sum(r->count[at] & UINT64_MAX << w % BYTES * 8 << 8);
     if (r->n_words > BYTES)
-        n += sum_behind(r->sum + at / COUNTS * COUNTS, (int)(at % COUNTS));
+        n += sum_behind(r->sum + (at - at % COUNTS), (int)(at % COUNTS));
     for (uint32_t i = 0; r->n_words > BYTES * COUNTS && i < r->n_totals; i += COUNTS)
         n += sum_behind(r->total + i, within_eight((int)(at / COUNTS) - (int)i));
     return n;
