@@ -133,8 +133,8 @@ struct moe_event *moe_machine_last_end(const struct moe_machine_kernels *kernels
 void moe_machine_count_ops(struct moe_exec_machine *m)
 {
     struct moe_device *device = m->setup.device;
-    for (size_t i = 0; i < m->kernels.n_submitted; i++) {
-        struct moe_kernel_op *op = m->kernels.ops[i];
+    while (m->kernels.n_counted < m->kernels.n_ended) {
+        struct moe_kernel_op *op = m->kernels.ops[m->kernels.n_counted++];
         op->shown.start_ns = device->ops->event_ns(device, op->start);
         op->shown.end_ns = device->ops->event_ns(device, op->use.end);
         moe_machine_count(&m->busy, MOE_LANE_GPU, &op->shown);
@@ -150,7 +150,7 @@ void moe_machine_forget_ops(struct moe_exec_machine *m)
             kernels->ops[i]->buffer->use = NULL;
     moe_fetcher_forget_uses(m->fetcher);
     pthread_mutex_unlock(&m->shared.lock);
-    kernels->n = kernels->n_submitted = 0;
+    kernels->n = kernels->n_submitted = kernels->n_ended = kernels->n_counted = 0;
 }
 
 void moe_machine_free_ops(struct moe_machine_kernels *kernels, struct moe_device *device)

@@ -50,10 +50,10 @@ struct moe_machine_busy {
 };
 
 /* machine_ops.c: the kernels of the step in their order. Submitted are [0, n_submitted), the rest
- * waits for copies. */
+ * waits for copies; [0, n_ended) are known to have ended, [0, n_counted) were counted. */
 struct moe_machine_kernels {
     struct moe_kernel_op **ops; /* [max], made when first needed */
-    size_t n, n_submitted, max;
+    size_t n, n_submitted, n_ended, n_counted, max;
 };
 
 /* machine_step.c: what a step takes and gives; pinned, but for ids. */
@@ -169,9 +169,10 @@ void moe_machine_end_op(struct moe_exec_machine *m, struct moe_kernel_op *op);
 /* The end of the latest kernel of the step. */
 struct moe_event *moe_machine_last_end(const struct moe_machine_kernels *kernels);
 
-/* All kernels of the step have ended: counts what they were busy with; then their records and
- * events are free for the next step. */
+/* Counts what those that have ended were busy with. */
 void moe_machine_count_ops(struct moe_exec_machine *m);
+
+/* All of the step were counted: their records and events are free for the next one. */
 void moe_machine_forget_ops(struct moe_exec_machine *m);
 void moe_machine_free_ops(struct moe_machine_kernels *kernels, struct moe_device *device);
 

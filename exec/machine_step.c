@@ -154,6 +154,16 @@ static void own_routes(const struct moe_exec_machine *m, uint32_t layer,
                                          one && looks_ahead(m, layer) ? m->io.box.ahead : NULL};
 }
 
+/* Times of what has ended, while the device computes: each is a call of a microsecond or so, and
+ * when the routes have come, or the step is over, the device waits for the host. */
+static void count_ended(struct moe_exec_machine *m)
+{
+    struct moe_device *device = m->setup.device;
+    moe_machine_count_ops(m);
+    if (m->states.up_pending && device->ops->done(device, m->states.up.end))
+        moe_machine_count_states(m);
+}
+
 enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_layer_routes *out,
                                    struct moe_err *err)
 {
@@ -165,9 +175,11 @@ enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_lay
     if (s)
         return s;
     queue_attend(m, layer);
+    count_ended(m);
     s = m->setup.device->ops->routes_wait(m->setup.device, box, err);
     if (s)
         return s;
+    m->kernels.n_ended = m->kernels.n - 1; /* all but the one that has just written them */
     moe_machine_count_states(m);
     moe_machine_look(m);
     m->gpu.late = false;
@@ -257,6 +269,7 @@ enum moe_status moe_machine_end_step(void *machine, struct moe_err *err)
     const uint64_t end_ns = moe_clock_ns();
     moe_machine_count_states(m);
     moe_machine_count_early(m);
+    m->kernels.n_ended = m->kernels.n_submitted;
     moe_machine_count_ops(m);
     moe_machine_look(m);
     count_running(m, end_ns);
