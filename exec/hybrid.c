@@ -2,7 +2,6 @@
 
 #include "base/units.h"
 #include "exec/stage.h"
-#include "policies/cost.h"
 #include "policies/step.h"
 
 #include <stdlib.h>
@@ -12,18 +11,14 @@ struct moe_hybrid {
     struct moe_hybrid_options options;
     struct moe_session *session;
     struct moe_pass_runner runner;
-    struct moe_model shape;
     struct moe_setup setup;
     struct moe_stage stage;
-    struct moe_costs costs;
     struct moe_loop loop;
-    char device_name[288];
 
     const struct moe_route_sink *sink; /* of the pass under way, or NULL */
     struct moe_run_times times;
     double *token_ms; /* what times.token_ms points at */
     size_t room;
-    struct moe_joules at, used; /* at the end of the latest step; of decode so far */
 };
 
 static void begin_sequence(void *context)
@@ -62,18 +57,6 @@ static enum moe_status keep_time(struct moe_hybrid *h, const struct moe_pass *pa
     return MOE_OK;
 }
 
-static void keep_energy(struct moe_hybrid *h, enum moe_phase phase)
-{
-    if (!h->options.power)
-        return;
-    const struct moe_joules now = moe_power_read(h->options.power);
-    if (phase == MOE_DECODE) {
-        h->used.cpu += now.cpu - h->at.cpu;
-        h->used.gpu += now.gpu - h->at.gpu;
-    }
-    h->at = now;
-}
-
 static enum moe_status run_pass(void *context, const struct moe_pass *pass, struct moe_err *err)
 {
     struct moe_hybrid *h = context;
@@ -91,7 +74,7 @@ static enum moe_status run_pass(void *context, const struct moe_pass *pass, stru
     h->sink = NULL;
     if (s)
         return s;
-    keep_energy(h, pass->phase);
+    moe_stage_add_energy(&h->stage, pass->phase);
     if (pass->logits)
         memcpy(pass->logits, moe_exec_machine_logits(h->stage.machine),
                h->stage.llm->config.n_vocab * sizeof *pass->logits);
@@ -101,27 +84,24 @@ static enum moe_status run_pass(void *context, const struct moe_pass *pass, stru
 static enum moe_status build(struct moe_hybrid *h, struct moe_device *device, struct moe_err *err)
 {
     const struct moe_strategy *strategy = h->options.strategy;
-    const struct moe_llm *llm = moe_session_llm(h->session);
-    const uint32_t context = moe_session_context(h->session), chunk = moe_session_chunk(h->session);
+    const struct moe_model *shape = &h->stage.shape;
     struct moe_setup_spec spec;
-    moe_llm_shape(llm, &h->shape);
-    enum moe_status s = moe_stage_spec(&h->stage, device, llm, strategy, &h->shape, context, chunk,
-                                       h->device_name, &spec, err);
+    h->stage = (struct moe_stage){.device = device,
+                                  .llm = moe_session_llm(h->session),
+                                  .context = moe_session_context(h->session),
+                                  .chunk = moe_session_chunk(h->session)};
+    enum moe_status s = moe_stage_spec(&h->stage, strategy, h->options.platform, &spec, err);
     if (s)
         return s;
     spec.parts = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD;
-    if (h->options.platform) {
-        moe_costs_init(&h->costs, &h->shape, h->options.platform, strategy->threads);
-        spec.costs = &h->costs;
-    }
     s = moe_setup_init(&h->setup, &spec, err);
     if (!s)
-        s = moe_stage_build(&h->stage, &h->options, &h->setup, &spec, context, chunk, NULL, err);
+        s = moe_stage_build(&h->stage, &h->options, &h->setup, &spec, NULL, err);
     if (s)
         return s;
     s = moe_loop_init(&h->loop, strategy, &moe_exec_machine_ops, h->stage.machine, h->setup.cache,
-                      spec.costs, (uint32_t)h->shape.n_layers, (uint32_t)h->shape.n_experts,
-                      (uint32_t)h->shape.top_k, err);
+                      spec.costs, (uint32_t)shape->n_layers, (uint32_t)shape->n_experts,
+                      (uint32_t)shape->top_k, err);
     if (s)
         return s;
     if (h->options.decisions) {
@@ -150,8 +130,7 @@ enum moe_status moe_hybrid_new(struct moe_hybrid **out, struct moe_device *devic
     h->runner = (struct moe_pass_runner){begin_sequence, run_pass, h};
     moe_exec_machine_observe(h->stage.machine, deliver, h);
     moe_session_run_on(session, &h->runner);
-    if (options->power)
-        h->at = moe_power_read(options->power);
+    moe_stage_begin_energy(&h->stage, options->power);
     *out = h;
     return MOE_OK;
 }
@@ -176,15 +155,10 @@ enum moe_status moe_hybrid_result(const struct moe_hybrid *h, struct moe_result 
     enum moe_status s = h->times.n_decode ? moe_result_add_times(&r, &h->times, err) : MOE_OK;
     if (s)
         return s;
-    if (h->times.n_decode)
-        moe_result_add_usage(&r, moe_exec_machine_usage(h->stage.machine, MOE_DECODE),
-                             h->stage.layout.bytes);
     r.prefill_tokens = h->times.n_prefill;
     r.prefill_ns = h->times.prefill_ns;
-    moe_result_add_counts(&r, h->setup.cache, &h->setup.geometry);
+    moe_stage_result(&h->stage, &h->setup, &r);
     r.rerouted = h->loop.reroute.done;
-    if (h->options.power && r.decode_tokens)
-        moe_result_add_joules(&r, h->used.cpu, h->used.gpu, h->stage.device->sm != 0);
     *out = r;
     return MOE_OK;
 }
@@ -198,13 +172,9 @@ enum moe_status moe_hybrid_room(struct moe_device *device, const struct moe_llm 
                                 const struct moe_strategy *strategy, uint32_t context,
                                 uint32_t chunk, uint32_t *slots, struct moe_err *err)
 {
-    struct moe_stage stage = {0};
-    struct moe_model shape;
+    struct moe_stage stage = {.device = device, .llm = llm, .context = context, .chunk = chunk};
     struct moe_setup_spec spec;
-    char name[288];
-    moe_llm_shape(llm, &shape);
-    enum moe_status s =
-        moe_stage_spec(&stage, device, llm, strategy, &shape, context, chunk, name, &spec, err);
+    enum moe_status s = moe_stage_spec(&stage, strategy, NULL, &spec, err);
     if (s)
         return s;
     const uint64_t other = spec.dense_bytes + moe_setup_staging_bytes(&spec);
@@ -213,7 +183,7 @@ enum moe_status moe_hybrid_room(struct moe_device *device, const struct moe_llm 
         return moe_fail(err, MOE_ERR_USAGE,
                         "model '%s' takes %s without any slot: more than the %s of %s; take a "
                         "device with more memory, fewer layers or a shorter context",
-                        shape.name, moe_format_bytes(other, a, sizeof a),
+                        stage.shape.name, moe_format_bytes(other, a, sizeof a),
                         moe_format_bytes(spec.memory_bytes, b, sizeof b), spec.device);
     *slots = moe_setup_slots_in(&spec, spec.memory_bytes - other);
     return MOE_OK;

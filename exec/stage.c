@@ -4,13 +4,11 @@
 #include "policies/result_table.h"
 
 #include <stdio.h>
-#include <string.h>
 
-static struct moe_resident_options without_slots(const struct moe_stage *stage, uint32_t context,
-                                                 uint32_t chunk)
+static struct moe_resident_options without_slots(const struct moe_stage *stage)
 {
     return (struct moe_resident_options){
-        .context = context, .chunk = chunk, .expert_bytes = stage->layout.bytes};
+        .context = stage->context, .chunk = stage->chunk, .expert_bytes = stage->layout.bytes};
 }
 
 /* Of a memory shared with the host a device counts as taken what the host only keeps because nobody
@@ -26,28 +24,30 @@ static uint64_t free_bytes(struct moe_device *device)
     return left > free && left < UINT64_MAX ? left : free;
 }
 
-enum moe_status moe_stage_spec(struct moe_stage *stage, struct moe_device *device,
-                               const struct moe_llm *llm, const struct moe_strategy *strategy,
-                               const struct moe_model *model, uint32_t context, uint32_t chunk,
-                               char device_name[288], struct moe_setup_spec *out,
+enum moe_status moe_stage_spec(struct moe_stage *stage, const struct moe_strategy *strategy,
+                               const struct moe_platform *platform, struct moe_setup_spec *out,
                                struct moe_err *err)
 {
-    stage->device = device;
-    stage->llm = llm;
-    enum moe_status s = moe_expert_layout_of(llm, &stage->layout, err);
+    struct moe_device *device = stage->device;
+    enum moe_status s = moe_expert_layout_of(stage->llm, &stage->layout, err);
     if (s)
         return s;
-    const struct moe_resident_options options = without_slots(stage, context, chunk);
-    snprintf(device_name, 288, "device %s (%s), free now", device->ops->name, device->name);
+    const struct moe_resident_options options = without_slots(stage);
+    moe_llm_shape(stage->llm, &stage->shape);
+    snprintf(stage->device_name, sizeof stage->device_name, "device %s (%s), free now",
+             device->ops->name, device->name);
+    if (platform)
+        moe_costs_init(&stage->costs, &stage->shape, platform, strategy->threads);
     /* Experts made in memory are no longer free memory. */
-    const bool on_the_way = device->integrated && llm->weights;
+    const bool on_the_way = device->integrated && stage->llm->weights;
     *out = (struct moe_setup_spec){.strategy = strategy,
-                                   .model = model,
+                                   .model = &stage->shape,
                                    .expert_bytes = stage->layout.bytes,
-                                   .dense_bytes = moe_resident_bytes(llm, &options),
+                                   .dense_bytes = moe_resident_bytes(stage->llm, &options),
                                    .memory_bytes = free_bytes(device),
                                    .host_expert_bytes = on_the_way ? stage->layout.bytes : 0,
-                                   .device = device_name};
+                                   .device = stage->device_name,
+                                   .costs = platform ? &stage->costs : NULL};
     return MOE_OK;
 }
 
@@ -58,10 +58,9 @@ static bool wants_lookahead(const struct moe_strategy *strategy)
 
 enum moe_status moe_stage_build(struct moe_stage *stage, const struct moe_hybrid_options *options,
                                 const struct moe_setup *setup, const struct moe_setup_spec *spec,
-                                uint32_t context, uint32_t chunk, const uint32_t *next_use,
-                                struct moe_err *err)
+                                const uint32_t *next_use, struct moe_err *err)
 {
-    struct moe_resident_options resident = without_slots(stage, context, chunk);
+    struct moe_resident_options resident = without_slots(stage);
     resident.n_slots = setup->geometry.n_slots;
     resident.n_staging = (uint32_t)(moe_setup_staging_bytes(spec) / spec->expert_bytes);
     enum moe_status s =
@@ -96,7 +95,40 @@ void moe_stage_release(struct moe_stage *stage)
     moe_exec_machine_free(stage->machine);
     moe_expert_store_free(stage->store);
     moe_resident_free(stage->resident);
-    *stage = (struct moe_stage){0};
+    stage->machine = NULL;
+    stage->store = NULL;
+    stage->resident = NULL;
+}
+
+void moe_stage_begin_energy(struct moe_stage *stage, struct moe_power *power)
+{
+    stage->power = power;
+    if (power)
+        stage->at = moe_power_read(power);
+}
+
+void moe_stage_add_energy(struct moe_stage *stage, enum moe_phase phase)
+{
+    if (!stage->power)
+        return;
+    const struct moe_joules now = moe_power_read(stage->power);
+    if (phase == MOE_DECODE) {
+        stage->used.cpu += now.cpu - stage->at.cpu;
+        stage->used.gpu += now.gpu - stage->at.gpu;
+    }
+    stage->at = now;
+}
+
+void moe_stage_result(const struct moe_stage *stage, const struct moe_setup *setup,
+                      struct moe_result *r)
+{
+    moe_result_add_counts(r, setup->cache, &setup->geometry);
+    if (!r->decode_tokens)
+        return;
+    moe_result_add_usage(r, moe_exec_machine_usage(stage->machine, MOE_DECODE),
+                         stage->layout.bytes);
+    if (stage->power)
+        moe_result_add_joules(r, stage->used.cpu, stage->used.gpu, stage->device->sm != 0);
 }
 
 void moe_stage_allocation(const struct moe_stage *stage, const struct moe_setup *setup,

@@ -107,19 +107,15 @@ START_TEST(an_integrated_device_holds_the_hosts_experts_too)
     settings.integrated = true;
     struct moe_device *device = open_with(&settings, "portable", true);
     const struct moe_strategy strategy = load("collab", "2x2");
-    struct moe_stage stage = {0};
+    struct moe_stage stage = {.device = device, .llm = x.llm, .context = 64, .chunk = CHUNK};
     struct moe_setup setup;
     struct moe_setup_spec spec;
-    struct moe_model shape;
     struct moe_err err = {0};
-    char name[288];
-    moe_llm_shape(x.llm, &shape);
-    ck_assert(
-        !moe_stage_spec(&stage, device, x.llm, &strategy, &shape, 64, CHUNK, name, &spec, &err));
+    ck_assert(!moe_stage_spec(&stage, &strategy, NULL, &spec, &err));
     ck_assert_uint_ge(spec.memory_bytes, device->ops->free_bytes(device));
     ck_assert_uint_eq(spec.host_expert_bytes, spec.expert_bytes);
-    spec.memory_bytes =
-        spec.dense_bytes + (2 * 2 + shape.n_layers * shape.n_experts) * spec.expert_bytes;
+    spec.memory_bytes = spec.dense_bytes +
+                        (2 * 2 + stage.shape.n_layers * stage.shape.n_experts) * spec.expert_bytes;
     ck_assert(!moe_setup_init(&setup, &spec, &err));
     moe_setup_release(&setup);
     spec.memory_bytes--;
@@ -129,9 +125,8 @@ START_TEST(an_integrated_device_holds_the_hosts_experts_too)
     run_case(&x, device, &(struct hybrid_case){.strategy = "collab", .geometry = "2x2"}, &got);
     expect_same(&x, &got, "integrated");
     free_outcome(&got);
-    device = open_seed(7, "portable", true);
-    ck_assert(
-        !moe_stage_spec(&stage, device, x.llm, &strategy, &shape, 64, CHUNK, name, &spec, &err));
+    stage.device = device = open_seed(7, "portable", true);
+    ck_assert(!moe_stage_spec(&stage, &strategy, NULL, &spec, &err));
     ck_assert_uint_eq(spec.host_expert_bytes, 0);
     ck_assert_uint_eq(spec.memory_bytes, device->ops->free_bytes(device));
     close_all(device);

@@ -87,10 +87,8 @@ static struct moe_trace trace_of(const struct subject *x)
 static float *run_trace(const struct subject *x, const struct moe_trace *trace,
                         const struct moe_strategy *strategy, struct moe_trace *became)
 {
-    struct moe_stage stage = {0};
+    struct moe_stage stage = {.device = device, .llm = x->llm, .context = 64, .chunk = CHUNK};
     struct moe_trace_run run;
-    struct moe_model shape;
-    char name[288];
     const struct moe_hybrid_options options = {
         .strategy = strategy, .store = {.kind = MOE_STORE_PINNED}, .pool = {.kernels = x->kernels}};
     struct moe_trace_run_spec spec = {.trace = trace, .after_step = after_step};
@@ -106,13 +104,11 @@ static float *run_trace(const struct subject *x, const struct moe_trace *trace,
         .taken =
             must_alloc((size_t)N_TOKENS * x->config->n_layers * x->config->n_experts, sizeof(bool)),
         .logits = must_alloc((size_t)N_TOKENS * x->config->n_vocab, sizeof(float))};
-    moe_llm_shape(x->llm, &shape);
-    enum moe_status s = moe_stage_spec(&stage, device, x->llm, strategy, &shape, 64, CHUNK, name,
-                                       &spec.setup, &err);
+    enum moe_status s = moe_stage_spec(&stage, strategy, NULL, &spec.setup, &err);
     if (!s)
         s = moe_trace_run_prepare(&run, &spec, &err);
     if (!s)
-        s = moe_stage_build(&stage, &options, &run.setup, &run.spec.setup, 64, CHUNK, NULL, &err);
+        s = moe_stage_build(&stage, &options, &run.setup, &run.spec.setup, NULL, &err);
     if (!s)
         s = moe_trace_run_attach(&run, &ops, stage.machine, NULL, &err);
     if (!s)
