@@ -14,7 +14,10 @@ enum moe_status cli_open_device(const struct cli_device_options *o, const char *
 {
     struct moe_device_options options = {
         .spec = o->device, .kernels = kernels, .deterministic = o->deterministic};
-    return moe_device_open(out, &options, err);
+    enum moe_status s = moe_device_open(out, &options, err);
+    if (!s && (*out)->note[0])
+        moe_log("device %s: %s", (*out)->name, (*out)->note);
+    return s;
 }
 
 /* The GPU that was opened: the driver's number in the spec, else the first. Zeros: not found. */
@@ -70,6 +73,8 @@ void cli_note_device(struct moe_table *table, const struct moe_device *device,
     moe_table_note(table, "device", "%s, %s%s", cli_device_name(device, name, sizeof name),
                    moe_format_bytes(device->memory_bytes, memory, sizeof memory),
                    device->deterministic ? ", deterministic" : "");
+    if (device->note[0])
+        moe_table_note(table, "device_note", "%s", device->note);
     moe_table_note(table, "cpu_energy", "%s", power->cpu);
     moe_table_note(table, "gpu_energy", "%s", device->sm ? power->gpu : "the device is no GPU");
 }

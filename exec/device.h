@@ -128,6 +128,7 @@ struct moe_device {
     bool integrated;       /* its memory is the host's */
     bool deterministic;    /* kernels sum in the order of the CPU set named when it was opened: the
                               same bits as on `host` */
+    char note[320];        /* what makes it slower than it could be; "": nothing that is known */
 };
 
 struct moe_device_options {

@@ -161,13 +161,15 @@ static enum moe_status check_device(uint32_t index, struct cudaDeviceProp *prop,
     return MOE_OK;
 }
 
-// The first use of a device starts it, and may be refused.
+// The first use of a device starts it, and may be refused; so may be kernels that it cannot run.
 static enum moe_status start(struct moe_cuda_device *d, struct moe_err *err)
 {
     size_t left = 0, total = 0;
     cudaError_t error = cudaSetDevice(d->index);
     if (error == cudaSuccess)
         error = cudaMemGetInfo(&left, &total);
+    if (error == cudaSuccess)
+        error = static_cast<cudaError_t>(moe_cuda_load());
     if (error == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError();
         return moe_fail(err, MOE_ERR_MEMORY,
@@ -221,8 +223,12 @@ static enum moe_status open_context(struct moe_cuda_device *d, struct moe_err *e
     d->context.partial_bytes = MOE_CUDA_PARTIAL_BYTES;
     if (d->device.deterministic) // cuBLAS promises no order of sums
         return MOE_OK;
-    s = moe_cuda_gemm_open(&d->context.gemm, d->context.stream, nullptr, err);
-    return s == MOE_ERR_UNSUPPORTED ? MOE_OK : s; // without cuBLAS: slower with many tokens
+    struct moe_err why = {};
+    s = moe_cuda_gemm_open(&d->context.gemm, d->context.stream, nullptr, &why);
+    if (s != MOE_ERR_UNSUPPORTED)
+        return s ? moe_fail(err, s, "device 'cuda:%d': %s", d->index, why.text) : MOE_OK;
+    snprintf(d->device.note, sizeof d->device.note, "%.300s", why.text);
+    return MOE_OK;
 }
 
 static enum moe_status open_parts(struct moe_cuda_device *d, struct moe_err *err)
@@ -231,8 +237,6 @@ static enum moe_status open_parts(struct moe_cuda_device *d, struct moe_err *err
     if (s)
         return s;
     if (!moe_cuda_check(d, open_streams(d), "making streams"))
-        return moe_cuda_report(d, err);
-    if (!moe_cuda_check(d, static_cast<cudaError_t>(moe_cuda_load()), "loading its kernels"))
         return moe_cuda_report(d, err);
     return open_context(d, err);
 }

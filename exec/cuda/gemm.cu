@@ -189,9 +189,10 @@ static enum moe_status load(struct blas *blas, const char *name, struct moe_err 
     blas->library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!blas->library) {
         const char *const why = dlerror();
-        return moe_fail(err, MOE_ERR_UNSUPPORTED,
-                        "no cuBLAS (%s): prompts are slower, install the CUDA toolkit's libcublas",
-                        why ? why : "not found");
+        return moe_fail(
+            err, MOE_ERR_UNSUPPORTED,
+            "no cuBLAS (%.200s): prompts are slower, install the CUDA toolkit's libcublas",
+            why ? why : "not found");
     }
     if (find(blas, &blas->create, "cublasCreate_v2") &&
         find(blas, &blas->destroy, "cublasDestroy_v2") &&

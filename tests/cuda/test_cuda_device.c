@@ -56,7 +56,7 @@ START_TEST(deterministic_kernels_have_the_bits_of_the_cpu)
         for (uint64_t seed = 0; seed < 4; seed++) {
             const struct cuda_emulation settings = cuda_emulation_default(seed);
             c.device = open_with(&settings, &options);
-            ck_assert(c.device->deterministic);
+            ck_assert(c.device->deterministic && !c.device->note[0]);
             contract_kernels(&c, 10 * i + seed, seed / 2 % 2);
             close_all(c.device);
         }
@@ -70,6 +70,8 @@ START_TEST(fast_kernels_are_near_the_cpu)
         const struct device_case c = {
             .device = open_seed(seed), .kernels = "portable", .tolerance = 2e-5, .multiple = 1};
         ck_assert(!c.device->deterministic);
+        ck_assert_msg(!strncmp(c.device->note, "no cuBLAS (emulated libcublas", 29), "%s",
+                      c.device->note);
         contract_kernels(&c, seed, seed / 2 % 2);
         close_all(c.device);
     }
