@@ -17,7 +17,9 @@ static const struct {
      "the default: all different experts that a forward pass uses in a layer are looked up "
      "against the contents at its start, and none of those found can be given up by it, nor one "
      "that it brought in; then misses are admitted, and recency and counts updated, in gate order "
-     "(in a prompt: of first use). What a fused layer does"},
+     "(in a prompt: of first use). What a fused layer does. moe-cache-eval's event-atomic replay "
+     "(arXiv 2608.07911) decides at an event's end who stays, of residents and newcomers alike: a "
+     "frequency policy may leave a newcomer out there, here only one that declines may"},
     {"`access` (contract)",
      "one expert of one token after the other, in gate order: looked up, and on a miss put in a "
      "slot at once. What most cache simulators do. Numbers of the two contracts do not compare: "

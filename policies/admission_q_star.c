@@ -7,6 +7,11 @@
  * are q times the misses, rounded down. The source measures both rates while both sides run; here
  * DRAM that does not suffice for both slows both by one factor (sim/engine.h), and q stays.
  *
+ * That is reading=carried. The source itself divides every event's misses alone (reading=event): of
+ * m it fetches the f for which f copies and m - f experts on the CPU end first, the fewer of two
+ * that end alike; of experts used last in the same event the lower one first. Where CPU and copy
+ * times are far apart and misses few, it never fetches.
+ *
  * The source computes what it fetches on the GPU, so that the split is of the step's own work. That
  * is dispatch, not admission: a strategy whose misses go to the CPU fetches the same share for
  * later use. */
@@ -14,17 +19,33 @@
 
 #include "policies/cost.h"
 
+struct params {
+    int each_event;
+};
+
 struct uses {
     uint64_t before, latest; /* events, from 1; 0: none */
 };
 
 struct state {
     uint64_t cpu_ns, both_ns;
+    bool each_event;
     uint64_t rest_ns; /* of the shares so far, what makes no whole expert: below both_ns */
     uint64_t event;
     uint64_t allowed; /* of this event's misses */
     uint32_t n_experts;
     struct uses uses[]; /* [L * E] */
+};
+
+static const struct moe_param table[] = {
+    {.name = "reading",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct params, each_event),
+     .default_text = "carried",
+     .choices = "carried|event",
+     .help = "carried: what a layer's share leaves over goes to the next one; event: every "
+             "event's misses divided alone"},
+    {0},
 };
 
 static size_t state_size(const struct moe_admission_env *env)
@@ -35,6 +56,8 @@ static size_t state_size(const struct moe_admission_env *env)
 static void init(void *state, const struct moe_admission_env *env)
 {
     struct state *s = state;
+    const struct params *params = env->params;
+    s->each_event = params->each_event;
     s->cpu_ns = env->costs->cpu_expert_ns;
     s->both_ns = s->cpu_ns + env->costs->copy_ns[env->pageable];
     s->n_experts = env->n_experts;
@@ -57,9 +80,14 @@ static void on_route(void *state, const struct moe_route *route)
     }
     s->allowed = s->both_ns ? s->rest_ns / s->both_ns : 0;
     s->rest_ns -= s->allowed * s->both_ns;
+    if (s->each_event) { /* one more ends sooner where its copy takes less than the CPU has left */
+        s->allowed += s->rest_ns > s->both_ns - s->cpu_ns;
+        s->rest_ns = 0;
+    }
 }
 
-/* Is it among the `allowed` most recently used of the missed? Gate order among equals. */
+/* Is it among the `allowed` most recently used of the missed? Gate order among equals, or (event)
+ * the lower one first. */
 static bool admit(void *state, const struct moe_admit_req *req)
 {
     struct state *s = state;
@@ -67,7 +95,8 @@ static bool admit(void *state, const struct moe_admit_req *req)
     uint64_t mine = uses_of(s, route, req->i)->before, n_first = 0;
     for (uint32_t j = 0; j < route->n; j++) {
         uint64_t other = uses_of(s, route, j)->before;
-        n_first += route->access[j] == MOE_MISS && (other > mine || (other == mine && j < req->i));
+        bool first = s->each_event ? route->expert[j] < route->expert[req->i] : j < req->i;
+        n_first += route->access[j] == MOE_MISS && (other > mine || (other == mine && first));
     }
     return n_first < s->allowed;
 }
@@ -78,7 +107,11 @@ const struct moe_admission_ops moe_admission_q_star = {
     .source = "FreeToken: FlashML-org/FreeToken, arXiv 2608.16157",
     .notes = "FreeToken measures both rates while it runs and computes what it fetches on the GPU; "
              "here the rates are the platform's, and where misses go to the CPU the same share is "
-             "fetched for later use.",
+             "fetched for later use. Its code (0ab982f) divides the misses of every event alone "
+             "(`reading=event`): few misses and a slow link fetch nothing, ever; here a share too "
+             "small for one layer goes on to the next.",
+    .params = table,
+    .params_size = sizeof(struct params),
     .flags = MOE_ADMISSION_NEEDS_COSTS,
     .state_size = state_size,
     .init = init,

@@ -283,7 +283,10 @@ const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
     .source = "HybriMoE, DAC 2025; PKU-SEC-Lab/HybriMoE 508a85b ktransformers/operators/experts.py "
               "(there p = 12)",
     .notes =
-        "The paper counts the p = 2 K largest scores, the code 12: `p` sets it. Needs all E "
+        "The paper counts the p = 2 K largest scores, the code 12: `p` sets it. Two things of the "
+        "code are not followed: it hands the p probabilities, the largest first, to their "
+        "experts by number, so that most get another's, and it may give up an expert of the "
+        "event under way. With both mended it decides as here. Needs all E "
         "scores of a token: traces with the chosen experts' weights alone do not do. Scores "
         "are taken for logits unless `scores=probabilities`. S begins at 0; a token's scores, "
         "before its misses seek victims, turn all S of its layer into (1 - alpha) S, and those "

@@ -1,13 +1,17 @@
-/* Frequency and recency in one rank; two rules go by this name. Uses are counted for the whole run,
- * also while an expert is not in the cache: an event's before it asks for victims.
- * reading=ratio: the smallest uses / age goes, age in uses of the pool since the last one.
- * reading=ties:  the fewest uses go; among equals the one whose last use is longest ago. */
+/* Frequency and recency in one rank; three rules go by this name. A use is counted before the event
+ * asks for victims: of the whole run, also while an expert is not in the cache, or (stay) since it
+ * came in.
+ *     ratio: the smallest uses / age goes, age in uses of the pool since the last one
+ *     ties:  the fewest uses go; among equals the one whose last use is longest ago
+ *     stay:  as ratio; among equals the one that came in first */
 #include "policies/registry.h"
 #include "policies/slot_lines.h"
 #include "policies/slot_tree.h"
 
+enum reading { RATIO, TIES, STAY };
+
 struct params {
-    int ties;
+    int reading;
 };
 
 struct use {
@@ -16,21 +20,24 @@ struct use {
 
 struct state {
     uint64_t now; /* uses of the pool */
+    uint64_t n_fills;
     uint32_t n_slots, n_experts;
     bool ties;
     struct moe_slot_tree tree;   /* ties: by count, then by time of the last use */
-    struct moe_slot_lines lines; /* ratio: at age / uses */
+    struct moe_slot_lines lines; /* others: at age / uses */
     struct use *of_key;          /* [n_keys] */
+    uint64_t *since;             /* [n_slots] stay: which fill of the pool, else NULL */
     moe_key of_slot[];           /* [n_slots] */
 };
 
 static const struct moe_param table[] = {
     {.name = "reading",
      .type = MOE_PARAM_CHOICE,
-     .offset = offsetof(struct params, ties),
+     .offset = offsetof(struct params, reading),
      .default_text = "ratio",
-     .choices = "ratio|ties",
-     .help = "ratio: smallest uses / age goes; ties: fewest uses, then longest unused"},
+     .choices = "ratio|ties|stay",
+     .help = "ratio: smallest uses / age goes; ties: fewest uses, then longest unused; stay: "
+             "smallest uses since it came in / age"},
     {0},
 };
 
@@ -44,11 +51,17 @@ static size_t key_bytes(const struct moe_policy_env *env)
     return (size_t)env->n_layers * env->n_experts * sizeof(struct use);
 }
 
+static size_t since_bytes(const struct moe_policy_env *env)
+{
+    const struct params *params = env->params;
+    return params->reading == STAY ? env->n_slots * sizeof(uint64_t) : 0;
+}
+
 static size_t state_size(const struct moe_policy_env *env)
 {
     const struct params *params = env->params;
-    return sizeof(struct state) + slot_bytes(env) + key_bytes(env) +
-           (params->ties ? moe_slot_tree_size(env) : moe_slot_lines_size(env));
+    return sizeof(struct state) + slot_bytes(env) + since_bytes(env) + key_bytes(env) +
+           (params->reading == TIES ? moe_slot_tree_size(env) : moe_slot_lines_size(env));
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -56,9 +69,11 @@ static void init(void *state, const struct moe_policy_env *env)
     struct state *st = state;
     const struct params *params = env->params;
     char *at = (char *)st->of_slot + slot_bytes(env);
+    st->since = since_bytes(env) ? (uint64_t *)at : NULL;
+    at += since_bytes(env);
     st->n_slots = env->n_slots;
     st->n_experts = env->n_experts;
-    st->ties = params->ties;
+    st->ties = params->reading == TIES;
     st->of_key = (struct use *)at;
     if (st->ties)
         moe_slot_tree_init(&st->tree, env, at + key_bytes(env));
@@ -92,8 +107,12 @@ static void on_route(void *state, const struct moe_route *route)
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    const struct use *use = &st->of_key[key];
+    struct use *use = &st->of_key[key];
     st->of_slot[slot] = key;
+    if (st->since) {
+        use->count = 1;
+        st->since[slot] = ++st->n_fills;
+    }
     if (st->ties)
         moe_slot_tree_set(&st->tree, slot, (struct moe_rank){use->count, use->last});
     else
@@ -101,14 +120,15 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
 }
 
 /* Is b.count / age(b) < a.count / age(a)? Without rounding (for runs of up to 2^32 uses); the
- * smaller key on ties. */
+ * smaller key on ties (stay: the earlier fill). */
 static bool is_colder(const void *state, uint32_t slot_a, uint32_t slot_b)
 {
     const struct state *st = state;
     moe_key key_a = st->of_slot[slot_a], key_b = st->of_slot[slot_b];
     const struct use *a = &st->of_key[key_a], *b = &st->of_key[key_b];
     uint64_t left = b->count * (st->now - a->last), right = a->count * (st->now - b->last);
-    return left < right || (left == right && key_b < key_a);
+    bool first = st->since ? st->since[slot_b] < st->since[slot_a] : key_b < key_a;
+    return left < right || (left == right && first);
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
@@ -122,18 +142,25 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 const struct moe_policy_ops moe_policy_lfru = {
     .name = "lfru",
     .summary = "by uses in the whole run: smallest uses / age (ratio), or fewest uses, ties by "
-               "recency (ties)",
+               "recency (ties); by uses since it came in / age (stay)",
     .source = "arXiv 2608.07911 section 2.3 and shijiuzhang/moe-cache-eval simulation.py (ratio); "
-              "ggml-org/llama.cpp pull request 21609 (ties)",
-    .notes = "Two rules go by this name, and rank differently: `ratio` by uses / age, `ties` by "
-             "uses with recency only among equals. Uses are counted over the whole run in both, "
-             "also while an expert is not in a slot. A use is one expert of an event, numbered in "
-             "gate order in its pool; all of an event count before it seeks a victim (under the "
-             "`access` contract: the one that is looked up). Age in `ratio` is the number of uses "
-             "of the pool after the expert's last one. Ratios are compared exactly, as products; "
-             "age 0 is the largest ratio, no use at all (prefetched) the smallest. Of equal ones "
-             "the lower layer goes, then the lower expert. In `ties` last uses are never equal; of "
-             "experts without any the lower slot goes.",
+              "ggml-org/llama.cpp pull request 21609 (ties); vLLM pull request 37190 at 6d0ac79, "
+              "expert_weight_provider.py (stay)",
+    .notes =
+        "Three rules go by this name, and rank differently: `ratio` by uses / age, `ties` by "
+        "uses with recency only among equals, `stay` as `ratio` but with uses since the fill. "
+        "In the others uses are counted over the whole run, also while an expert is not in a "
+        "slot. A use is one expert of an event, numbered in "
+        "gate order in its pool; all of an event count before it seeks a victim (under the "
+        "`access` contract: the one that is looked up). Age in `ratio` is the number of uses "
+        "of the pool after the expert's last one. Ratios are compared exactly, as products; "
+        "age 0 is the largest ratio, no use at all (prefetched) the smallest. Of equal ones "
+        "the lower layer goes, then the lower expert; in `stay` the one that came in first. In "
+        "`ties` last uses are never equal; of "
+        "experts without any the lower slot goes. moe-cache-eval counts ages in uses of all "
+        "pools, also where every layer has its own. vLLM's code pins nothing and goes through an "
+        "event's experts by number: `stay` decides as it does under the `access` contract, on "
+        "routes sorted by number; it refuses fewer slots than a pass needs in a layer.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

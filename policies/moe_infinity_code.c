@@ -63,9 +63,12 @@ const struct moe_policy_ops moe_policy_moe_infinity_code = {
     .summary = "as released for Mixtral: fewest visits in the whole run, of hits and misses, ties "
                "by lowest expert, then lowest layer; not the paper's rule (moe-infinity)",
     .source = "TorchMoE/MoE-Infinity cca059c parallel/expert_dispatcher.cpp",
-    .notes = "The released code has the predictor and the prefetcher commented out for Mixtral; "
-             "what remains is this. Visits are never forgotten here; the code clears them when a "
-             "`generate` begins. That its hit path lowers the free budget is not followed.",
+    .notes =
+        "The released code has the predictor and the prefetcher commented out for Mixtral; "
+        "what remains is this. Visits are never forgotten here; the code clears them when a "
+        "`generate` begins. That its hit path lowers the free budget is not followed: there, a "
+        "cache of n slots holds no more experts than its first n lookups, hits among them, "
+        "brought in, for as long as the program runs. With that mended it decides as here.",
     .state_size = state_size,
     .init = init,
     .on_route = on_route,

@@ -2,17 +2,20 @@
  * fill sets it to the largest of the pool plus one, the smallest goes (lowest way on ties). A mix
  * of recency and frequency without ageing, not true LRU. All experts of a token are looked up, and
  * counted, before any victim is chosen; and nothing protects a way that hit for the other expert of
- * the token, or whose copy is still running (hazards=on). */
+ * the token, or whose copy is still running (hazards=on).
+ *
+ * reading=fifo: the reference code's FIFO. Its ring of ways is this counter without the hits. */
 #include "policies/registry.h"
 #include "policies/slot_tree.h"
 
 struct params {
-    int hazards;
+    int hazards, fifo;
 };
 
 struct state {
     uint32_t n_slots;
-    uint8_t forbids;           /* pins of a way that is not taken */
+    uint8_t forbids; /* pins of a way that is not taken */
+    bool fifo;
     uint64_t largest;          /* counter: none ever falls */
     struct moe_slot_tree tree; /* by counter, which outlives the expert that was counted */
 };
@@ -23,6 +26,12 @@ static const struct moe_param table[] = {
      .offset = offsetof(struct params, hazards),
      .default_text = "on",
      .help = "on: as the reference code, pinned ways are overwritten; off: they are passed over"},
+    {.name = "reading",
+     .type = MOE_PARAM_CHOICE,
+     .offset = offsetof(struct params, fifo),
+     .default_text = "lru",
+     .choices = "lru|fifo",
+     .help = "which of the reference code's two rules; fifo: hits do not count"},
     {0},
 };
 
@@ -37,6 +46,7 @@ static void init(void *state, const struct moe_policy_env *env)
     const struct params *params = env->params;
     st->n_slots = env->n_slots;
     st->forbids = params->hazards ? MOE_PIN_EMPTY : UINT8_MAX;
+    st->fifo = params->fifo;
     moe_slot_tree_init(&st->tree, env, st + 1);
 }
 
@@ -49,7 +59,7 @@ static void count(struct state *st, moe_slot slot, uint64_t counter)
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    for (uint32_t i = 0; i < route->n; i++)
+    for (uint32_t i = 0; i < route->n && !st->fifo; i++)
         if (route->slot[i] != MOE_NO_SLOT)
             count(st, route->slot[i], moe_slot_tree_first(&st->tree, route->slot[i]) + 1);
 }
@@ -76,7 +86,8 @@ const struct moe_policy_ops moe_policy_paper_lru = {
     .notes =
         "What the paper's reference code does under the name LRU: a mix of recency and frequency "
         "that never ages. `hazards=on` is faithful: a way can be overwritten that hit for the "
-        "other expert of the token, or whose copy still runs; each is counted in `hazards`.",
+        "other expert of the token, or whose copy still runs; each is counted in `hazards`. The "
+        "code's FIFO has these hazards as well, which `fifo` has not: that is `reading=fifo`.",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_POLICY_IGNORES_PINS,

@@ -82,7 +82,7 @@ const struct moe_prefetcher_ops moe_prefetcher_prompt_swap = {
     .notes =
         "DAOP swaps before it computes the layer, and waits; here the copies run behind the "
         "prompt, and one that has not begun when decode comes to its layer is taken back unless "
-        "it is asked for.",
+        "it is asked for. Its eight hottest are missing ones, here residents count among the `n`.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -122,7 +122,10 @@ const struct moe_policy_ops moe_policy_prompt_count = {
               "hot_experts, cold_experts",
     .notes =
         "DAOP swaps the i-th hottest missing expert for the i-th coldest resident one; hottest "
-        "first against the coldest left, as here, makes the same pairs.",
+        "first against the coldest left, as here, makes the same pairs, but for two things: "
+        "equally "
+        "cold ones go by number there and by slot here; and its coldest have among them missing "
+        "experts that no token used, whose pairs swap nothing.",
     .params = params,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SEQUENCE,

@@ -151,6 +151,33 @@ START_TEST(q_star_by_hand)
 }
 END_TEST
 
+/* The fetches that FreeToken's code decides for 1 to 6 misses (its _ensure_experts_hybrid_cpu at
+ * 0ab982f, q = 2/5, 3/4 and 1/5), and which: 5 was used after 4, the others in one event. */
+START_TEST(q_star_of_every_event)
+{
+    static const struct {
+        struct moe_costs costs;
+        unsigned fetched[E];
+    } cases[] = {{{.cpu_expert_ns = 40, .copy_ns = {60}}, {0, 1, 1, 1, 2, 2}},
+                 {{.cpu_expert_ns = 60, .copy_ns = {20}}, {1, 2, 2, 3, 4, 5}},
+                 {{.cpu_expert_ns = 15, .copy_ns = {60}}, {0, 0, 0, 0, 1, 1}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        env.costs = &cases[i].costs;
+        open_rule("q-star:reading=event");
+        for (unsigned n = 1; n <= E; n++)
+            ck_assert_int_eq(__builtin_popcount(event(&"543210"[E - n])),
+                             (int)cases[i].fetched[n - 1]);
+    }
+    env.costs = &costs;
+    open_rule("q-star:reading=event");
+    ck_assert_uint_eq(event("3210"), 1 << 0); /* never used: the lowest */
+    ck_assert_uint_eq(event("4"), 0);
+    ck_assert_uint_eq(event("5"), 0);
+    ck_assert_uint_eq(event("031245"), 1 << 4 | 1 << 5);
+    ck_assert_uint_eq(event("5!4!0!13"), 1 << 1);
+}
+END_TEST
+
 START_TEST(q_star_at_the_ends)
 {
     struct moe_costs c = {.cpu_expert_ns = 1, .copy_ns = {0, 0}};
@@ -391,6 +418,7 @@ int main(void)
     tcase_add_test(tc, pay_back_forgets);
     tcase_add_test(tc, pay_back_where_nothing_is_saved_or_nothing_costs);
     tcase_add_test(tc, q_star_by_hand);
+    tcase_add_test(tc, q_star_of_every_event);
     tcase_add_test(tc, q_star_at_the_ends);
     tcase_add_test(tc, probabilistic_draws_its_share);
     tcase_add_test(tc, probabilistic_follows_its_seed);

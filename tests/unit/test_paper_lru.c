@@ -107,6 +107,7 @@ enum { MAX_INDEXES = 64, MAX_WAYS = 16 };
 
 struct reference {
     int nblocks, nways;
+    bool fifo; /* its ring: the way that was filled longest ago goes */
     int tag[MAX_INDEXES][MAX_WAYS];
     bool valid[MAX_INDEXES][MAX_WAYS];
     long counter[MAX_INDEXES][MAX_WAYS];
@@ -117,7 +118,7 @@ static int reference_lookup(struct reference *r, int i, int expert)
 {
     for (int w = 0; w < r->nways; w++)
         if (r->valid[i][w] && r->tag[i][w] == expert) {
-            r->counter[i][w] += 1;
+            r->counter[i][w] += r->fifo ? 0 : 1;
             return w;
         }
     return -1;
@@ -150,16 +151,17 @@ static void reference_token(struct reference *r, int i, int e0, int e1)
 }
 
 /* Both on routes[n_tokens][n_layers][2]; they must agree in every count. */
-static struct moe_counts compare(const moe_expert *routes, uint32_t n_tokens, uint32_t n_layers,
-                                 int indexes, int ways)
+static struct moe_counts compare(const char *policy_text, const moe_expert *routes,
+                                 uint32_t n_tokens, uint32_t n_layers, int indexes, int ways)
 {
     static struct reference ref;
     const struct event_trace shape = {.n_layers = n_layers, .n_experts = 8, .top_k = 2};
     char text[32];
     snprintf(text, sizeof text, "%dx%d", indexes, ways);
     struct moe_geometry g = geometry(text, &shape, NULL);
-    struct moe_cache *cache = new_cache(&g, "paper-lru");
+    struct moe_cache *cache = new_cache(&g, policy_text);
     memset(&ref, 0, sizeof ref);
+    ref.fifo = strstr(policy_text, "fifo") != NULL;
     ref.nblocks = indexes;
     ref.nways = ways;
     for (uint32_t t = 0; t < n_tokens; t++) {
@@ -203,12 +205,14 @@ START_TEST(random_routes)
     enum { TOKENS = 60, LAYERS = 3 };
     static moe_expert routes[TOKENS * LAYERS * 2];
     struct moe_rng rng;
+    static const char *const texts[] = {"paper-lru", "paper-lru:reading=fifo"};
     uint64_t hazards = 0;
     moe_rng_init(&rng, 1);
     for (int i = 0; i < 2000; i++) {
         for (size_t k = 0; k < TOKENS * LAYERS; k++)
             random_ids(&rng, 8, 2, k >= LAYERS ? &routes[(k - LAYERS) * 2] : NULL, &routes[k * 2]);
-        hazards += compare(routes, TOKENS, LAYERS, 1 + i % LAYERS, 2 + i % 7).hazards;
+        hazards +=
+            compare(texts[i / 7 % 2], routes, TOKENS, LAYERS, 1 + i % LAYERS, 2 + i % 7).hazards;
     }
     ck_assert_uint_gt(hazards, 1000);
 }
@@ -267,8 +271,8 @@ START_TEST(recorded_routes)
     ck_assert_uint_eq(n, RECORDED_TOKENS);
     for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++) {
         struct moe_counts c =
-            compare(routes + (size_t)recorded[i].first * RECORDED_LAYERS * 2, recorded[i].tokens,
-                    RECORDED_LAYERS, recorded[i].indexes, recorded[i].ways);
+            compare("paper-lru", routes + (size_t)recorded[i].first * RECORDED_LAYERS * 2,
+                    recorded[i].tokens, RECORDED_LAYERS, recorded[i].indexes, recorded[i].ways);
         ck_assert_uint_eq(c.events, recorded[i].pairs);
         ck_assert_uint_eq(c.any_hit_events, recorded[i].one);
         ck_assert_uint_eq(c.all_hit_events, recorded[i].both);

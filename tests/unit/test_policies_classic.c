@@ -51,6 +51,13 @@ START_TEST(access_contract)
         /* 4: 3/3 2/1, 4>s0(1); 1: 1/1 of 4, 2/2 of 2, the smaller goes: 1>s1(2) */
         {"lfru", "1 1 1 2 2 4 1", "-hh-h--", "41"},
         {"lfru:reading=ties", "1 1 1 2 2 4 1", "-hh-h-h", "14"}, /* 4>s1(2): three uses to two */
+        /* counts start anew with each stay: 3: 2/4 3/1, 3>s0(1); 1: 1/1 of 3, 3/2 of 2, 1>s0(3);
+         * 3: 1/1 3/3, the earlier fill goes: 3>s1(2) */
+        {"lfru:reading=stay", STREAM_D, "-h-hh---", "13"},
+        /* 3: 2/1 1/2, 3>s1(2); 2: 3/1 1/2, 2>s1(3); 3: 3/2 of 1, 1/1 of 2, which has two uses in
+         * the run: 3>s1(2) */
+        {"lfru:reading=stay", "1 2 1 3 1 2 3 1", "--h-h--h", "13"},
+        {"lfru", "1 2 1 3 1 2 3 1", "--h-h---", "31"}, /* 3>s0(1) 1>s1(2) */
         /* counts outlive a stay, unlike lfu's: 3>s0(1) 1>s0(3), 3 uses each: 3>s1(2) */
         {"lfru:reading=ties", STREAM_D, "-h-hh---", "13"},
     };

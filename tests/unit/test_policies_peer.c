@@ -1,5 +1,5 @@
-/* Numbers that nobody here wrote: misses equal to libCacheSim's, single pool, access contract. What
- * was run is in tests/golden/libcachesim. */
+/* Numbers that nobody here wrote: misses equal to those of others' programs, single pool, access
+ * contract. What was run is in tests/golden/libcachesim and tests/golden/peers. */
 #include "tests/unit/event_trace.h"
 #include "tests/unit/peer_streams.h"
 #include "tests/unit/run_suite.h"
@@ -62,22 +62,36 @@ static uint64_t count_misses(const struct stream *stream, const char *policy_tex
     return misses;
 }
 
-START_TEST(equal_to_libcachesim)
+/* Compares every row of a table; returns how many there are. */
+static unsigned compare(const char *path)
 {
     char line[256], stream[32], policy_text[96];
     unsigned slots, misses, n = 0;
-    FILE *in = fopen("tests/golden/libcachesim/misses.tsv", "r");
+    FILE *in = fopen(path, "r");
     ck_assert_ptr_nonnull(in);
     while (fgets(line, sizeof line, in)) {
         if (sscanf(line, "%31s %95s %u %u", stream, policy_text, &slots, &misses) != 4)
             continue;
         uint64_t got = count_misses(find_stream(stream), policy_text, slots);
-        ck_assert_msg(got == misses, "%s %s %u: %llu misses, libCacheSim has %u", stream,
-                      policy_text, slots, (unsigned long long)got, misses);
+        ck_assert_msg(got == misses, "%s %s %u: %llu misses, %s has %u", stream, policy_text, slots,
+                      (unsigned long long)got, path, misses);
         n++;
     }
     fclose(in);
-    ck_assert_uint_eq(n, N_PEER_STREAMS * (12 * 4 + 2 * 3));
+    return n;
+}
+
+START_TEST(equal_to_libcachesim)
+{
+    ck_assert_uint_eq(compare("tests/golden/libcachesim/misses.tsv"),
+                      N_PEER_STREAMS * (12 * 4 + 2 * 3));
+}
+END_TEST
+
+/* moe-cache-eval's simulation, and what evicts in MoE-Infinity's released dispatcher */
+START_TEST(equal_to_those_of_experts)
+{
+    ck_assert_uint_eq(compare("tests/golden/peers/misses.tsv"), N_PEER_STREAMS * 6 * 4);
 }
 END_TEST
 
@@ -86,6 +100,7 @@ int main(void)
     TCase *tc = tcase_create("peer");
     tcase_add_unchecked_fixture(tc, make_streams, NULL);
     tcase_add_test(tc, equal_to_libcachesim);
+    tcase_add_test(tc, equal_to_those_of_experts);
     Suite *suite = suite_create("policies_peer");
     suite_add_tcase(suite, tc);
     return run_suite(suite);
