@@ -4,6 +4,18 @@
 
 const char *const moe_stop_names[] = {"length", "stop token", "context full", "interrupted"};
 
+/* One generation under way. */
+struct generation {
+    struct moe_session *session;
+    const struct moe_llm *llm;
+    struct moe_generate_options *options;
+    struct moe_generate_watch watch;
+    float *logits;
+    struct moe_route_sink sink; /* of all rows; no arrays: not wanted */
+    int32_t *token_id;          /* of the rows, or NULL */
+    struct moe_generated done;
+};
+
 static bool is_stop_token(const struct moe_llm_config *config, int32_t token)
 {
     for (uint32_t i = 0; i < config->n_eos; i++)
@@ -12,30 +24,16 @@ static bool is_stop_token(const struct moe_llm_config *config, int32_t token)
     return false;
 }
 
-/* Where the routes of row `at` go; nothing without routes. */
-static struct moe_route_sink sink_at(const struct moe_llm_config *c,
-                                     const struct moe_tokens *routes, uint64_t at)
-{
-    struct moe_route_sink sink = {0};
-    size_t lk = (size_t)c->n_layers * c->top_k, le = (size_t)c->n_layers * c->n_experts;
-    if (!routes)
-        return sink;
-    sink.expert = routes->expert + at * lk;
-    sink.weight = routes->weight ? routes->weight + at * lk : NULL;
-    sink.score = routes->score ? routes->score + at * le : NULL;
-    sink.lookahead = routes->lookahead ? routes->lookahead + at * le : NULL;
-    return sink;
-}
-
 /* One more pass, over the token just chosen. */
-static enum moe_status decode(struct moe_session *session, int32_t token, float *logits,
-                              const struct moe_tokens *routes, uint64_t row, struct moe_err *err)
+static enum moe_status decode(struct generation *g, int32_t token, struct moe_err *err)
 {
-    const struct moe_llm_config *c = &moe_session_llm(session)->config;
-    struct moe_route_sink sink = sink_at(c, routes, row);
-    if (routes)
-        routes->token_id[row] = token;
-    return moe_session_forward(session, &token, 1, &sink, logits, err);
+    const uint64_t row = (uint64_t)g->done.n_prompt + g->done.n_passes;
+    const struct moe_route_sink sink = moe_route_sink_from(&g->sink, &g->llm->config, row);
+    if (g->token_id)
+        g->token_id[row] = token;
+    enum moe_status s = moe_session_forward(g->session, &token, 1, &sink, g->logits, err);
+    g->done.n_passes += !s;
+    return s;
 }
 
 /* Not one logit is a number: why? */
@@ -48,59 +46,47 @@ static enum moe_status explain_no_token(const struct moe_llm *llm, struct moe_er
                         llm->name);
 }
 
-static enum moe_status decode_all(struct moe_session *session, struct moe_generate_options *options,
-                                  const struct moe_generate_watch *watch, float *logits,
-                                  const struct moe_tokens *routes, struct moe_generated *out,
-                                  struct moe_err *err)
+static enum moe_status decode_all(struct generation *g, struct moe_err *err)
 {
-    const struct moe_llm_config *c = &moe_session_llm(session)->config;
-    out->stop = MOE_STOP_LENGTH;
-    while (out->n_new < options->max_new) {
-        int32_t token = moe_sampler_next(&options->sampler, logits);
+    struct moe_generated *done = &g->done;
+    enum moe_status s = MOE_OK;
+    while (done->n_new < g->options->max_new) {
+        int32_t token = moe_sampler_next(&g->options->sampler, g->logits);
         if (token < 0)
-            return explain_no_token(moe_session_llm(session), err);
-        if (!options->ignore_eos && is_stop_token(c, token)) {
-            out->stop = MOE_STOP_TOKEN;
+            return explain_no_token(g->llm, err);
+        if (!g->options->ignore_eos && is_stop_token(&g->llm->config, token)) {
+            done->stop = MOE_STOP_TOKEN;
             break;
         }
-        out->n_new++;
-        enum moe_status s =
-            watch && watch->token ? watch->token(watch->context, token, err) : MOE_OK;
-        if (s)
+        done->n_new++;
+        if (g->watch.token && (s = g->watch.token(g->watch.context, token, err)))
             return s;
-        if (out->n_new == options->max_new)
+        if (done->n_new == g->options->max_new)
             break;
-        if (moe_session_length(session) == moe_session_context(session)) {
-            out->stop = MOE_STOP_CONTEXT;
+        if (moe_session_length(g->session) == moe_session_context(g->session)) {
+            done->stop = MOE_STOP_CONTEXT;
             break;
         }
-        s = decode(session, token, logits, routes, (uint64_t)out->n_prompt + out->n_passes, err);
-        if (s)
+        if ((s = decode(g, token, err)))
             return s;
-        out->n_passes++;
     }
     return MOE_OK;
 }
 
-static enum moe_status run(struct moe_session *session, const int32_t *prompt, uint32_t n_prompt,
-                           struct moe_generate_options *options,
-                           const struct moe_generate_watch *watch, float *logits,
-                           const struct moe_tokens *routes, struct moe_generated *out,
-                           struct moe_err *err)
+static enum moe_status run(struct generation *g, const int32_t *prompt, struct moe_err *err)
 {
-    struct moe_route_sink sink = sink_at(&moe_session_llm(session)->config, routes, 0);
-    for (uint32_t i = 0; routes && i < n_prompt; i++)
-        routes->token_id[i] = prompt[i];
-    moe_session_reset(session, n_prompt);
+    const uint32_t n = g->done.n_prompt;
+    for (uint32_t i = 0; g->token_id && i < n; i++)
+        g->token_id[i] = prompt[i];
+    moe_session_reset(g->session, n);
     uint64_t began = moe_clock_ns();
-    enum moe_status s =
-        moe_session_prefill(session, prompt, n_prompt, &sink, logits, watch ? watch->prefill : NULL,
-                            watch ? watch->context : NULL, err);
+    enum moe_status s = moe_session_prefill(g->session, prompt, n, &g->sink, g->logits,
+                                            g->watch.prefill, g->watch.context, err);
     uint64_t filled = moe_clock_ns();
-    out->prefill_ns = filled - began;
+    g->done.prefill_ns = filled - began;
     if (!s)
-        s = decode_all(session, options, watch, logits, routes, out, err);
-    out->decode_ns = moe_clock_ns() - filled;
+        s = decode_all(g, err);
+    g->done.decode_ns = moe_clock_ns() - filled;
     return s;
 }
 
@@ -113,13 +99,24 @@ enum moe_status moe_generate(struct moe_session *session, const int32_t *prompt,
     if (n_prompt > moe_session_context(session))
         return moe_fail(err, MOE_ERR_USAGE, "prompt of %u tokens exceeds the context of %u",
                         n_prompt, moe_session_context(session));
-    struct moe_generated done = {.n_prompt = n_prompt};
-    enum moe_status s = run(session, prompt, n_prompt, options, watch, logits, routes, &done, err);
+    struct generation g = {.session = session,
+                           .llm = moe_session_llm(session),
+                           .options = options,
+                           .logits = logits,
+                           .done = {.n_prompt = n_prompt, .stop = MOE_STOP_LENGTH}};
+    if (watch)
+        g.watch = *watch;
+    if (routes) {
+        g.sink = (struct moe_route_sink){routes->expert, routes->weight, routes->score,
+                                         routes->lookahead};
+        g.token_id = routes->token_id;
+    }
+    enum moe_status s = run(&g, prompt, err);
     if (s == MOE_ERR_INTERRUPTED) {
-        done.stop = MOE_STOP_INTERRUPTED;
+        g.done.stop = MOE_STOP_INTERRUPTED;
         s = MOE_OK;
     }
     if (!s)
-        *out = done;
+        *out = g.done;
     return s;
 }

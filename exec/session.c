@@ -218,6 +218,20 @@ void moe_route_sink_put(const struct moe_route_sink *sink, const struct moe_llm_
     }
 }
 
+struct moe_route_sink moe_route_sink_from(const struct moe_route_sink *sink,
+                                          const struct moe_llm_config *c, uint64_t t)
+{
+    struct moe_route_sink part = {0};
+    const uint64_t k = t * c->n_layers * c->top_k, e = t * c->n_layers * c->n_experts;
+    if (!sink)
+        return part;
+    part.expert = sink->expert ? sink->expert + k : NULL;
+    part.weight = sink->weight ? sink->weight + k : NULL;
+    part.score = sink->score ? sink->score + e : NULL;
+    part.lookahead = sink->lookahead ? sink->lookahead + e : NULL;
+    return part;
+}
+
 static void watch_layer(struct moe_session *s)
 {
     if (s->watch)
@@ -293,21 +307,6 @@ enum moe_status moe_session_forward(struct moe_session *s, const int32_t *tokens
     return status;
 }
 
-/* The sink from token t of the prompt on. */
-static struct moe_route_sink sink_from(const struct moe_llm_config *c,
-                                       const struct moe_route_sink *sink, uint32_t t)
-{
-    struct moe_route_sink part = {0};
-    size_t k = (size_t)t * c->n_layers * c->top_k, e = (size_t)t * c->n_layers * c->n_experts;
-    if (!sink)
-        return part;
-    part.expert = sink->expert ? sink->expert + k : NULL;
-    part.weight = sink->weight ? sink->weight + k : NULL;
-    part.score = sink->score ? sink->score + e : NULL;
-    part.lookahead = sink->lookahead ? sink->lookahead + e : NULL;
-    return part;
-}
-
 enum moe_status moe_session_prefill(struct moe_session *s, const int32_t *tokens, uint32_t n,
                                     const struct moe_route_sink *sink, float *logits,
                                     void (*watch)(void *context, uint64_t done), void *context,
@@ -322,7 +321,7 @@ enum moe_status moe_session_prefill(struct moe_session *s, const int32_t *tokens
     s->prefilling = true;
     for (uint32_t done = 0, part; done < n && !status; done += part) {
         part = n - done < s->chunk ? n - done : s->chunk;
-        struct moe_route_sink to = sink_from(&s->llm->config, sink, done);
+        struct moe_route_sink to = moe_route_sink_from(sink, &s->llm->config, done);
         status =
             moe_session_forward(s, tokens + done, part, &to, done + part == n ? logits : NULL, err);
     }

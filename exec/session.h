@@ -55,6 +55,10 @@ void moe_route_sink_put(const struct moe_route_sink *sink, const struct moe_llm_
                         uint32_t layer, uint32_t n, const moe_expert *expert, const float *weight,
                         const float *score, const float *ahead);
 
+/* The sink from row t on; sink may be NULL. */
+struct moe_route_sink moe_route_sink_from(const struct moe_route_sink *sink,
+                                          const struct moe_llm_config *config, uint64_t t);
+
 /* One pass over n tokens (1 <= n <= chunk) at positions length .. length + n - 1: all layers, every
  * expert on the CPU. logits: [V] of the last token, or NULL. When the pass makes the sequence
  * longer than original_context while the cache was made with the short factors, the cache is first
