@@ -5,7 +5,6 @@
 #include "exec/bench.h"
 #include "exec/cpu.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { LIST_MAX = 16 };

@@ -1,10 +1,8 @@
 #include "base/numbers.h"
-#include "base/progress.h"
 #include "cli/run_hybrid.h"
 #include "exec/host_options.h"
 #include "exec/record.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <time.h>
 

@@ -5,7 +5,6 @@
 #include "cli/report.h"
 
 #include <stdio.h>
-#include <string.h>
 
 struct options {
     char output[CLI_PATH_MAX];

@@ -1,6 +1,5 @@
 #include "cli/output.h"
 #include "traces/hdf5.h"
-#include "traces/source.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -2,9 +2,6 @@
 #include "cli/output.h"
 #include "traces/hdf5.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
 struct options {
     char output[CLI_PATH_MAX];

@@ -6,7 +6,6 @@
 #include "policies/geometry_fit.h"
 #include "policies/result_table.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

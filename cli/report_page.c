@@ -5,12 +5,6 @@
 
 #include <limits.h>
 #include <stdlib.h>
-#include <string.h>
-
-static void text(const char *content, FILE *out)
-{
-    moe_html_text(content, out);
-}
 
 /* Puts a file of plots/report inside an element: these are the program's own. */
 static enum moe_status put_asset(const char *file, const char *element, FILE *out,
@@ -44,7 +38,7 @@ static enum moe_status put_head(const struct report *r, FILE *out, struct moe_er
           "<meta name=\"referrer\" content=\"no-referrer\">\n"
           "<meta name=\"generator\" content=\"moelab " MOELAB_VERSION "\">\n<title>",
           out);
-    text(r->title, out);
+    moe_html_text(r->title, out);
     fputs(" - moelab report</title>\n", out);
     enum moe_status s = put_asset("report.css", "style", out, err);
     fputs("</head>\n", out);
@@ -60,7 +54,7 @@ static void put_count(size_t n, const char *what, const char *comma, FILE *out)
 static void put_header(const struct report *r, FILE *out)
 {
     fputs("<body>\n<a class=\"skip\" href=\"#main\">Skip to the results</a>\n<header>\n<h1>", out);
-    text(r->title, out);
+    moe_html_text(r->title, out);
     fputs("</h1>\n<p>Results of moelab: ", out);
     put_count(r->n_tables, "table", "", out);
     put_count(r->n_plots, "plot", r->n_tables ? ", " : "", out);
@@ -71,7 +65,7 @@ static void put_header(const struct report *r, FILE *out)
           out);
     for (size_t i = 0; i < r->n_tables; i++) {
         fprintf(out, "<li><a href=\"#table-%zu\">", i + 1);
-        text(r->tables[i].stem, out);
+        moe_html_text(r->tables[i].stem, out);
         fputs("</a></li>\n", out);
     }
     if (r->n_timelines)
@@ -85,20 +79,20 @@ static void put_plot(const struct report *r, const struct report_plot *p, FILE *
 {
     const char *title = p->table == SIZE_MAX ? p->stem : report_table_title(&r->tables[p->table]);
     fputs("<figure>\n<div class=\"plot\" tabindex=\"0\" role=\"group\" aria-label=\"", out);
-    text(p->file, out);
+    moe_html_text(p->file, out);
     fputs("\">", out);
     if (!p->svg)
         fputs("<img src=\"", out);
     fwrite(p->markup, 1, p->n_markup, out);
     if (!p->svg) {
         fputs("\" alt=\"", out);
-        text(title, out);
+        moe_html_text(title, out);
         fputs("\">", out);
     }
     fputs("</div>\n<figcaption>", out);
-    text(title, out);
+    moe_html_text(title, out);
     fputs(" <span class=\"file\">", out);
-    text(p->file, out);
+    moe_html_text(p->file, out);
     fputs("</span></figcaption>\n</figure>\n", out);
 }
 
@@ -113,11 +107,11 @@ static void put_tables(const struct report *r, FILE *out)
 {
     for (size_t i = 0; i < r->n_tables; i++) {
         fprintf(out, "<section id=\"table-%zu\">\n<h2 id=\"title-%zu\">", i + 1, i + 1);
-        text(report_table_title(&r->tables[i]), out);
+        moe_html_text(report_table_title(&r->tables[i]), out);
         fputs("</h2>\n<p class=\"badges\">", out);
         report_put_badges(&r->tables[i], out);
         fputs("<span class=\"file\">", out);
-        text(r->tables[i].file, out);
+        moe_html_text(r->tables[i].file, out);
         fputs("</span></p>\n", out);
         put_plots_of(r, i, out);
         report_put_table(r, i, out);
@@ -131,9 +125,9 @@ static void put_texts(const struct report *r, FILE *out)
         fputs("<section id=\"texts\">\n<h2>Texts</h2>\n", out);
     for (size_t i = 0; i < r->n_texts; i++) {
         fputs("<details><summary class=\"file\">", out);
-        text(r->texts[i].file, out);
+        moe_html_text(r->texts[i].file, out);
         fputs("</summary>\n<pre>", out);
-        text(r->texts[i].content, out);
+        moe_html_text(r->texts[i].content, out);
         fputs("</pre></details>\n", out);
     }
     fputs(r->n_texts ? "</section>\n" : "", out);
@@ -160,7 +154,7 @@ static void put_rest(const struct report *r, FILE *out)
         fputs("<section id=\"left-out\">\n<h2>Left out</h2>\n<ul>\n", out);
         for (size_t i = 0; i < r->n_omissions; i++) {
             fputs("<li>", out);
-            text(r->omissions[i].why, out);
+            moe_html_text(r->omissions[i].why, out);
             fputs("</li>\n", out);
         }
         fputs("</ul>\n</section>\n", out);

@@ -1,16 +1,6 @@
 #include "base/html.h"
 #include "cli/report.h"
 
-static void text(const char *content, FILE *out)
-{
-    moe_html_text(content, out);
-}
-
-static const char *plural(size_t n)
-{
-    return n == 1 ? "" : "s";
-}
-
 void report_put_badges(const struct report_table *table, FILE *out)
 {
     static const struct {
@@ -42,7 +32,7 @@ static bool is_ranked(const struct report_table *table)
 static void put_card(const struct report *r, size_t i, FILE *out)
 {
     fprintf(out, "<li><h3><a href=\"#table-%zu\">", i + 1);
-    text(report_table_title(&r->tables[i]), out);
+    moe_html_text(report_table_title(&r->tables[i]), out);
     fputs("</a></h3>\n<p class=\"badges\">", out);
     report_put_badges(&r->tables[i], out);
     fputs("</p>\n", out);
@@ -59,9 +49,9 @@ static void put_others(const struct report *r, FILE *out)
         if (is_ranked(&r->tables[i]))
             continue;
         fprintf(out, "%s<li><a href=\"#table-%zu\">", begin, i + 1);
-        text(report_table_title(&r->tables[i]), out);
-        fprintf(out, "</a>: %zu row%s, %zu column%s", t->n_rows, plural(t->n_rows), t->n_columns,
-                plural(t->n_columns));
+        moe_html_text(report_table_title(&r->tables[i]), out);
+        fprintf(out, "</a>: %zu row%s, %zu column%s", t->n_rows, report_plural(t->n_rows),
+                t->n_columns, report_plural(t->n_columns));
         report_put_verdicts(t, out);
         fputc(' ', out);
         report_put_badges(&r->tables[i], out);
@@ -85,12 +75,12 @@ static void put_banner(const struct report *r, FILE *out)
     fprintf(out,
             "<p class=\"banner\" role=\"note\"><strong>SYNTHETIC routing</strong> in %zu of %zu "
             "table%s (",
-            synthetic, r->n_tables, plural(r->n_tables));
+            synthetic, r->n_tables, report_plural(r->n_tables));
     for (size_t i = 0; i < r->n_tables; i++) {
         if (!r->tables[i].synthetic)
             continue;
         fputs(n++ ? ", " : "", out);
-        text(r->tables[i].file, out);
+        moe_html_text(r->tables[i].file, out);
     }
     fputs("): these experts were drawn at random after a description, not chosen by a model.</p>\n",
           out);

@@ -5,11 +5,6 @@
 
 enum { NAME_MAX_BYTES = 200, LONG_TEXT = 40 /* bytes that still stand in one line */ };
 
-static void text(const char *content, FILE *out)
-{
-    moe_html_text(content, out);
-}
-
 /* Columns that have a bar behind the number. */
 static bool has_bar(const struct moe_tsv *t, size_t column)
 {
@@ -27,10 +22,10 @@ static void put_name(const char *column, FILE *out)
 {
     char label[NAME_MAX_BYTES], unit[NAME_MAX_BYTES];
     report_split_name(column, label, unit, sizeof label);
-    text(label, out);
+    moe_html_text(label, out);
     if (*unit) {
         fputs(" <span class=\"unit\">", out);
-        text(unit, out);
+        moe_html_text(unit, out);
         fputs("</span>", out);
     }
 }
@@ -63,12 +58,12 @@ static void put_cell(const struct report_table *table, size_t row, size_t column
         fprintf(out, " style=\"--share:%.1f%%\"", 100 * x / most);
     if (table->numeric[column] && strcmp(shown, cell) != 0) {
         fputs(" data-v=\"", out);
-        text(cell, out);
+        moe_html_text(cell, out);
         fputc('"', out);
     }
     fputc('>', out);
     fputs(best ? "<span class=\"mark\">best</span> " : "", out);
-    text(shown, out);
+    moe_html_text(shown, out);
     fputs("</td>", out);
 }
 
@@ -94,7 +89,7 @@ static void put_grid(const struct report_table *table, size_t index, size_t n_ro
             "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"title-%zu\">\n"
             "<table class=\"sortable\"><caption>",
             index + 1);
-    text(table->file, out);
+    moe_html_text(table->file, out);
     fprintf(out, ": %zu of %zu row%s", n_rows, t->n_rows, t->n_rows == 1 ? "" : "s");
     if (n_rows < t->n_rows)
         fputs("; the others are in the file (option --max-rows)", out);
@@ -103,7 +98,7 @@ static void put_grid(const struct report_table *table, size_t index, size_t n_ro
         if (is_hidden(table, j))
             continue;
         fprintf(out, "<th scope=\"col\"%s title=\"", table->numeric[j] ? " class=\"n\"" : "");
-        text(t->columns[j], out);
+        moe_html_text(t->columns[j], out);
         fputs("\">", out);
         put_name(t->columns[j], out);
         fputs("</th>", out);
@@ -124,11 +119,11 @@ static void put_list(const struct report_table *table, bool all, FILE *out)
             continue;
         const char *cell = moe_tsv_cell(t, 0, j);
         fputs("<div><dt title=\"", out);
-        text(t->columns[j], out);
+        moe_html_text(t->columns[j], out);
         fputs("\">", out);
         put_name(t->columns[j], out);
         fprintf(out, "</dt><dd%s>", table->numeric[j] ? " class=\"n\"" : "");
-        text(report_cell(cell, buf, sizeof buf), out);
+        moe_html_text(report_cell(cell, buf, sizeof buf), out);
         fputs("</dd></div>\n", out);
     }
     fputs("</dl>\n", out);
@@ -154,9 +149,9 @@ static void put_provenance(const struct moe_tsv *t, FILE *out)
     fputs("<details><summary>Provenance</summary>\n<dl class=\"notes\">\n", out);
     for (size_t i = 0; i < t->n_notes; i++) {
         fputs("<div><dt>", out);
-        text(*t->notes[i].key ? t->notes[i].key : "remark", out);
+        moe_html_text(*t->notes[i].key ? t->notes[i].key : "remark", out);
         fputs("</dt><dd>", out);
-        text(t->notes[i].value, out);
+        moe_html_text(t->notes[i].value, out);
         fputs("</dd></div>\n", out);
     }
     fputs("</dl></details>\n", out);

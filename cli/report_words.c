@@ -6,16 +6,6 @@
 
 enum { VALUES_SHOWN = 8, NAME_MAX_BYTES = 200 };
 
-static void text(const char *content, FILE *out)
-{
-    moe_html_text(content, out);
-}
-
-static const char *plural(size_t n)
-{
-    return n == 1 ? "" : "s";
-}
-
 /* The cell of the best row, or NULL. */
 static const char *best_cell(const struct report_table *table, const char *column)
 {
@@ -30,7 +20,7 @@ static const char *best_cell(const struct report_table *table, const char *colum
 static void put_number(const char *cell, FILE *out)
 {
     char buf[40];
-    text(report_cell(cell, buf, sizeof buf), out);
+    moe_html_text(report_cell(cell, buf, sizeof buf), out);
 }
 
 /* Columns that say what was run: those in front of the results, but for counts, marks and what has
@@ -79,14 +69,14 @@ static struct values count_values(const struct moe_tsv *t, size_t column)
 static void put_values(const struct moe_tsv *t, size_t column, FILE *out)
 {
     struct values v = count_values(t, column);
-    text(t->columns[column], out);
+    moe_html_text(t->columns[column], out);
     if (v.more) {
         fprintf(out, " (more than %d values)", VALUES_SHOWN);
         return;
     }
     for (size_t k = 0; k < v.n; k++) {
         fputs(k ? ", " : " (", out);
-        text(v.cell[k], out);
+        moe_html_text(v.cell[k], out);
     }
     fputc(')', out);
 }
@@ -102,7 +92,7 @@ void report_put_verdicts(const struct moe_tsv *t, FILE *out)
     struct values v = count_values(t, column);
     for (size_t k = 0; k < v.n && !v.more; k++) {
         fputs(k ? ", " : "; <b>", out);
-        text(v.cell[k], out);
+        moe_html_text(v.cell[k], out);
         if (t->n_rows > 1)
             fprintf(out, " (%zu)", v.count[k]);
     }
@@ -121,13 +111,13 @@ static void put_what(const struct report_table *table, FILE *out)
     size_t model = moe_tsv_column(t, "model"), platform = moe_tsv_column(t, "platform");
     bool timed = strcmp(t->columns[table->value], "tokens_per_s") == 0;
     const char *comma = ": ";
-    fprintf(out, "%zu %s%s", t->n_rows, timed ? "run" : "row", plural(t->n_rows));
+    fprintf(out, "%zu %s%s", t->n_rows, timed ? "run" : "row", report_plural(t->n_rows));
     for (size_t k = 0; k < 2; k++) {
         size_t j = k ? platform : model;
         if (j < t->n_columns && (table->constant[j] || t->n_rows == 1) &&
             strcmp(moe_tsv_cell(t, 0, j), "-") != 0) {
             fputs(k ? " on <b>" : " of <b>", out);
-            text(moe_tsv_cell(t, 0, j), out);
+            moe_html_text(moe_tsv_cell(t, 0, j), out);
             fputs("</b>", out);
         }
     }
@@ -136,9 +126,9 @@ static void put_what(const struct report_table *table, FILE *out)
             !(table->constant[j] || t->n_rows == 1))
             continue;
         fputs(comma, out);
-        text(t->columns[j], out);
+        moe_html_text(t->columns[j], out);
         fputc(' ', out);
-        text(moe_tsv_cell(t, 0, j), out);
+        moe_html_text(moe_tsv_cell(t, 0, j), out);
         comma = ", ";
     }
     fputs(". ", out);
@@ -175,9 +165,9 @@ static void put_where(const struct report_table *table, size_t row, FILE *out)
             strcmp(moe_tsv_cell(t, row, j), "-") == 0)
             continue;
         fputs(comma, out);
-        text(t->columns[j], out);
+        moe_html_text(t->columns[j], out);
         fputc(' ', out);
-        text(moe_tsv_cell(t, row, j), out);
+        moe_html_text(moe_tsv_cell(t, row, j), out);
         comma = ", ";
     }
 }
@@ -196,7 +186,7 @@ static void put_bound(const struct report_table *table, FILE *out)
     if (bound && moe_tsv_number(bound, &ms) && ms > 0) {
         snprintf(speed, sizeof speed, "%.17g", 1000 / ms);
         fputs(" of ", out);
-        text(report_cell(speed, buf, sizeof buf), out);
+        moe_html_text(report_cell(speed, buf, sizeof buf), out);
         fputs("&nbsp;tokens/s, which no schedule with these slots can pass on this machine", out);
     }
     fputc('.', out);

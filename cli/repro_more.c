@@ -2,9 +2,7 @@
 #include "cli/output.h"
 #include "cli/repro.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Columns that tell two variants apart, with what the text's strategy has; "-": not varied. */

@@ -4,7 +4,6 @@
 #include "policies/cost.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

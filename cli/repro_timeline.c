@@ -7,7 +7,6 @@
 #include "policies/timeline.h"
 #include "sim/simulate.h"
 #include "traces/chrome_trace.h"
-#include "traces/source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,16 +165,14 @@ struct inputs {
 
 static enum moe_status load(const struct moe_point *p, struct inputs *in, struct moe_err *err)
 {
-    enum moe_status s = cli_load_model(p->model, &in->model, err);
-    if (!s)
-        s = cli_load_platform(p->platform, &in->platform, err);
+    enum moe_status s = cli_load_platform(p->platform, &in->platform, err);
     if (!s)
         s = cli_load_strategy(p->strategy, &in->strategy, err);
     for (size_t i = 0; !s && i < p->n_settings; i++)
         s = moe_strategy_set(&in->strategy, p->settings[i].key, p->settings[i].value, err);
     return s ? s
-             : moe_trace_from_name(p->trace, moe_strategy_parts(&in->strategy), &in->model,
-                                   &in->trace, err);
+             : cli_load_trace(p->trace, p->model, moe_strategy_parts(&in->strategy), &in->model,
+                              &in->trace, err);
 }
 
 /* covered: layers with slots of an NxM geometry, else unchanged. */

@@ -1,9 +1,6 @@
 #include "base/file.h"
-#include "base/progress.h"
 #include "cli/repro.h"
 
-#include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 /* What makes a trace: a command with its words; {trace} is where it goes. */

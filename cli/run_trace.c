@@ -4,8 +4,6 @@
 #include "policies/result_table.h"
 #include "sim/bound.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 
 struct state {
     const struct cli_run_trace *run;

@@ -4,7 +4,6 @@
 #include "sim/bound.h"
 #include "sim/simulate.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 void cli_whatif_title(const struct cli_whatif_view *p, char *buf, size_t size)
 {
