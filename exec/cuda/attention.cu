@@ -14,6 +14,9 @@ enum {
     PLACE_THREADS = 128
 };
 
+// What every device gives a block without being asked for more; the rest of it is static.
+static_assert(2 * HEADS * MOE_HEAD_DIM_MAX * sizeof(float) + 2048 <= 48 << 10, "shared memory");
+
 struct place_args {
     float *q, *k;
     const float *v, *cosine, *sine;

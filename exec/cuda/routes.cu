@@ -2,7 +2,11 @@
 // memory, groups and gathered rows; and the sum of the experts.
 #include "exec/cuda/launch.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / WARP, EXPERTS_MAX = 4096, CHOICES_MAX = 64 };
+extern "C" {
+#include "traces/model.h"
+}
+
+enum { THREADS = 256, WARPS = THREADS / WARP, EXPERTS_MAX = MOE_MAX_EXPERTS };
 
 struct route_args {
     const float *score, *ahead; // [T, E]; ahead NULL: none
