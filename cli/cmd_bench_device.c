@@ -3,7 +3,6 @@
 #include "exec/bench_device.h"
 #include "exec/host_options.h"
 
-
 struct options {
     struct cli_device_options on; /* device and deterministic only */
     char shapes[256], output[CLI_PATH_MAX];

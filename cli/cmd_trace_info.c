@@ -2,7 +2,6 @@
 #include "cli/output.h"
 #include "traces/hdf5.h"
 
-
 struct options {
     char output[CLI_PATH_MAX];
     int format;

@@ -4,7 +4,6 @@
 #include "policies/result_table.h"
 #include "sim/bound.h"
 
-
 struct state {
     const struct cli_run_trace *run;
     struct cli_hybrid hybrid;
