@@ -78,20 +78,33 @@ static cudaError_t make_anew(struct moe_cuda_clock *clock)
     return cudaSuccess;
 }
 
+// Negative where the event came before the base: whether CUDA says so or tells 0 then is not
+// written anywhere, so it is asked the other way round as well.
+static cudaError_t since_base(const struct moe_cuda_clock *clock, cudaEvent_t event, float *ms)
+{
+    float before = 0;
+    cudaError_t error = cudaEventElapsedTime(ms, clock->base, event);
+    if (error == cudaSuccess && *ms <= 0)
+        error = cudaEventElapsedTime(&before, event, clock->base);
+    if (before > 0)
+        *ms = -before;
+    return error;
+}
+
 cudaError_t moe_cuda_clock_read(struct moe_cuda_clock *clock, cudaEvent_t event, uint64_t *ns)
 {
     std::lock_guard<std::mutex> lock(clock->lock);
-    float ms = 0; // negative where the event came before the base
+    float ms = 0;
     cudaError_t error = cudaSuccess;
     if (moe_clock_ns() - clock->made_ns > MOE_CUDA_BASE_NS)
         error = make_anew(clock);
     if (error == cudaSuccess)
-        error = cudaEventElapsedTime(&ms, clock->base, event);
+        error = since_base(clock, event, &ms);
     if (error == cudaErrorNotReady) { // the host knows from later work, by its flag
         (void)cudaGetLastError();     // not an error
         error = cudaEventSynchronize(event);
         if (error == cudaSuccess)
-            error = cudaEventElapsedTime(&ms, clock->base, event);
+            error = since_base(clock, event, &ms);
     }
     if (error == cudaSuccess)
         *ns = static_cast<uint64_t>(std::llround(moe_cuda_scale_at(&clock->scale, ms)));
