@@ -56,7 +56,7 @@ struct moe_machine_kernels {
     size_t n, n_submitted, n_ended, n_counted, max;
 };
 
-/* machine_step.c: what a step takes and gives; pinned, but for ids. */
+/* machine_step.c: what a step takes and gives. Arrays are pinned, but for ids. */
 struct moe_machine_io {
     struct moe_exec_input input;
     uint64_t start_ns;
