@@ -7,10 +7,16 @@
 
 enum { BLOCK = MOE_LINES_BLOCK, STRIDE = MOE_LINES_STRIDE, FEW = MOE_LINES_FEW };
 
-enum { TOO_MANY = 40 }; /* picked ones: twice what the level leaves; 20 was slower, 28 as fast */
+enum { TOO_MANY = 5 }; /* picked ones a part: of 3, 5 and 7 what replays were fastest with */
 
 /* More than the rounding of a standing and of the level that it is compared with. */
 static const double above_all = 1 - 0x1p-40;
+
+/* What an event of a token filled may stand highest, and is pinned: others must be left. */
+static uint32_t count_parts(const struct moe_policy_env *env)
+{
+    return env->top_k <= 2 ? MOE_LINES_PARTS / 2 : MOE_LINES_PARTS;
+}
 
 static uint32_t count_blocks(const struct moe_policy_env *env)
 {
@@ -42,8 +48,11 @@ void moe_slot_lines_init(struct moe_slot_lines *lines, const struct moe_policy_e
 {
     size_t n = (size_t)count_blocks(env) * BLOCK;
     double *at = memory;
-    *lines = (struct moe_slot_lines){
-        .n_slots = env->n_slots, .n_blocks = count_blocks(env), .loops = best_loops(), .ahead = 1};
+    *lines = (struct moe_slot_lines){.n_slots = env->n_slots,
+                                     .n_blocks = count_blocks(env),
+                                     .n_parts = count_parts(env),
+                                     .loops = best_loops(),
+                                     .ahead = 1};
     lines->all = (struct moe_lines){take(&at, n), take(&at, n), take(&at, n)};
     if (env->n_slots <= FEW)
         return;
@@ -69,21 +78,33 @@ void moe_slot_lines_pick(struct moe_slot_lines *lines, uint32_t slot)
         picked->last[k] = picked->slope[k] = picked->due[k] = -1;
 }
 
+/* The lowest of what the highest of each part stands at, without parts where none stands above 0.
+ */
+static double find_level(const struct moe_slot_lines *lines, double part[MOE_LINES_PARTS])
+{
+    double least = INFINITY;
+    for (uint32_t i = 0, k = lines->n_parts; k < MOE_LINES_PARTS; i++, k++)
+        part[i] = part[k] > part[i] ? part[k] : part[i];
+    for (uint32_t i = 0; i < lines->n_parts; i++)
+        least = part[i] > 0 && part[i] < least ? part[i] : least;
+    return least;
+}
+
 /* all: whatever they stand at. */
 static void pick_anew(struct moe_slot_lines *lines, double now, bool all)
 {
-    double *most = lines->scratch, later;
-    uint32_t n = lines->n_blocks * BLOCK;
-    if (now > lines->until && lines->n_picked < TOO_MANY)
+    double *most = lines->scratch, part[MOE_LINES_PARTS], later;
+    uint32_t n = lines->n_blocks * BLOCK, too_many = TOO_MANY * lines->n_parts;
+    if (now > lines->until && lines->n_picked < too_many)
         lines->ahead *= 2;
-    else if (lines->n_picked > TOO_MANY && lines->ahead > 1)
+    else if (lines->n_picked > too_many && lines->ahead > 1)
         lines->ahead /= 2;
     for (uint32_t i = 0; i < lines->n_picked; i++)
         lines->place[lines->slot[i]] = 0;
     lines->n_picked = 0;
     later = now + lines->ahead;
-    lines->level = lines->loops->look_ahead(&lines->all, n, now, later, most);
-    lines->level = all ? 0 : lines->level;
+    lines->loops->look_ahead(&lines->all, n, now, later, most, part);
+    lines->level = all ? 0 : find_level(lines, part);
     lines->until = later;
     memset(lines->barred, 0, lines->n_blocks * sizeof *lines->barred);
     for (uint32_t first = 0; first < n; first += BLOCK) {

@@ -4,7 +4,8 @@
  * A look at all slots picks out those that stand high or will do so soon: whose line passes a level
  * within some time, the others stay below it. Until that time is over, or none of those picked
  * stands above the level any more, they alone are looked at. The level is such that about 20 of a
- * large pool stand above it; the time is lengthened and shortened so that few more pass it.
+ * large pool stand above it, or 8 where an event pins few that stand high; the time is lengthened
+ * and shortened so that few more pass it.
  *
  * Standings are doubles. Where they are rounded, the policy's exact order decides among those that
  * are near to the highest. */
@@ -27,6 +28,7 @@ struct moe_lines {
 
 struct moe_slot_lines {
     uint32_t n_slots, n_blocks;
+    uint32_t n_parts; /* of all, the highest of each is picked */
     const struct moe_lines_loops *loops;
     struct moe_lines all; /* [n_blocks * BLOCK] */
     double *scratch;      /* [n_blocks * BLOCK] */

@@ -2,9 +2,8 @@
 
 #ifdef __x86_64__
 #include <immintrin.h>
-#include <math.h>
 
-enum { BLOCK = MOE_LINES_BLOCK, LANES = 4, BYTES = 32, PARTS = 2 };
+enum { BLOCK = MOE_LINES_BLOCK, LANES = 4, BYTES = 32, VECTORS = 2 };
 
 #define AVX2 __attribute__((target("avx2")))
 
@@ -72,31 +71,25 @@ AVX2 static uint64_t highest(const struct moe_lines *lines, uint32_t first, uint
     return above(stands, 0, n, *most * MOE_LINES_NEAR);
 }
 
-AVX2 static inline __m256d above_0(__m256d v)
-{
-    const __m256d none = _mm256_set1_pd(INFINITY), zero = _mm256_setzero_pd();
-    return _mm256_blendv_pd(none, v, _mm256_cmp_pd(v, zero, _CMP_GT_OQ));
-}
-
 /* Each lane of each other vector is a part. */
-AVX2 static double look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
-                              double *most)
+AVX2 static void look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
+                            double *most, double part[MOE_LINES_PARTS])
 {
     const __m256d time = _mm256_set1_pd(now), then = _mm256_set1_pd(later);
-    __m256d part[PARTS] = {_mm256_setzero_pd(), _mm256_setzero_pd()}, least;
-    for (uint32_t first = 0; first < n; first += PARTS * LANES)
-        for (uint32_t p = 0; p < PARTS; p++) {
+    __m256d high[VECTORS] = {_mm256_setzero_pd(), _mm256_setzero_pd()};
+    for (uint32_t first = 0; first < n; first += MOE_LINES_PARTS)
+        for (uint32_t p = 0; p < VECTORS; p++) {
             uint32_t i = first + p * LANES;
             __m256d last = _mm256_loadu_pd(lines->last + i), due = _mm256_loadu_pd(lines->due + i);
             __m256d slope = _mm256_loadu_pd(lines->slope + i);
             __m256d line = _mm256_mul_pd(_mm256_sub_pd(then, last), slope);
             __m256d stands = _mm256_mul_pd(_mm256_sub_pd(time, last), slope);
-            part[p] = _mm256_max_pd(part[p], stand_at(stands, due, time));
+            high[p] = _mm256_max_pd(high[p], stand_at(stands, due, time));
             line = _mm256_max_pd(line, stands);
             _mm256_storeu_pd(most + i, _mm256_max_pd(_mm256_sub_pd(due, time), line));
         }
-    least = _mm256_min_pd(above_0(part[0]), above_0(part[1]));
-    return -greatest(_mm256_sub_pd(_mm256_setzero_pd(), least));
+    for (size_t p = 0; p < VECTORS; p++)
+        _mm256_storeu_pd(part + p * LANES, high[p]);
 }
 
 const struct moe_lines_loops *moe_lines_avx2(void)

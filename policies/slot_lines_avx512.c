@@ -2,7 +2,6 @@
 
 #ifdef __x86_64__
 #include <immintrin.h>
-#include <math.h>
 
 enum { BLOCK = MOE_LINES_BLOCK, LANES = MOE_LINES_STRIDE };
 
@@ -56,22 +55,20 @@ AVX512 static uint64_t highest(const struct moe_lines *lines, uint32_t first, ui
 }
 
 /* Each lane is a part. */
-AVX512 static double look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
-                                double *most)
+AVX512 static void look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
+                              double *most, double part[MOE_LINES_PARTS])
 {
     const __m512d time = _mm512_set1_pd(now), then = _mm512_set1_pd(later);
-    const __m512d zero = _mm512_setzero_pd();
-    __m512d part = zero;
+    __m512d high = _mm512_setzero_pd();
     for (uint32_t i = 0; i < n; i += LANES) {
         __m512d last = _mm512_loadu_pd(lines->last + i), slope = _mm512_loadu_pd(lines->slope + i);
         __m512d wait = _mm512_sub_pd(_mm512_loadu_pd(lines->due + i), time);
         __m512d line = _mm512_mul_pd(_mm512_sub_pd(then, last), slope);
         line = _mm512_max_pd(line, _mm512_mul_pd(_mm512_sub_pd(time, last), slope));
-        part = _mm512_max_pd(part, stand_at(lines, i, time));
+        high = _mm512_max_pd(high, stand_at(lines, i, time));
         _mm512_storeu_pd(most + i, _mm512_max_pd(wait, line));
     }
-    return _mm512_reduce_min_pd(_mm512_mask_mov_pd(
-        _mm512_set1_pd(INFINITY), _mm512_cmp_pd_mask(part, zero, _CMP_GT_OQ), part));
+    _mm512_storeu_pd(part, high);
 }
 
 const struct moe_lines_loops *moe_lines_avx512(void)

@@ -4,6 +4,8 @@
 
 #include "policies/slot_lines.h"
 
+enum { MOE_LINES_PARTS = 8 };
+
 #define MOE_LINES_NEAR (1 - 0x1p-50) /* of a standing: more than its rounding */
 
 struct moe_lines_loops {
@@ -15,11 +17,10 @@ struct moe_lines_loops {
                         const uint8_t *pinned, uint64_t barred, double *most);
     /* One bit for each of the block from the first on that stands at least there. */
     uint64_t (*above)(const double *stands, uint32_t first, uint32_t n, double least);
-    /* Where n slots, whole blocks, stand at most from now to a later time; returns the lowest of
-     * what the highest of each of 8 parts of them stand at now, without parts where none stands
-     * above 0. */
-    double (*look_ahead)(const struct moe_lines *lines, uint32_t n, double now, double later,
-                         double *most);
+    /* Where n slots, whole blocks, stand at most from now to a later time; and in part what the
+     * highest of each of 8 parts of them stands at now, 0 where none stands above that. */
+    void (*look_ahead)(const struct moe_lines *lines, uint32_t n, double now, double later,
+                       double *most, double part[MOE_LINES_PARTS]);
 };
 
 extern const struct moe_lines_loops moe_lines_plain;

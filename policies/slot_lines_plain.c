@@ -1,8 +1,8 @@
 #include "policies/slot_lines_loops.h"
 
-#include <math.h>
+#include <string.h>
 
-enum { BLOCK = MOE_LINES_BLOCK, PARTS = 8 };
+enum { BLOCK = MOE_LINES_BLOCK, PARTS = MOE_LINES_PARTS };
 
 static uint64_t above(const double *stands, uint32_t first, uint32_t n, double least)
 {
@@ -26,10 +26,10 @@ static uint64_t highest(const struct moe_lines *lines, uint32_t first, uint32_t 
     return above(stands, 0, n, *most * MOE_LINES_NEAR);
 }
 
-static double look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
-                         double *most)
+static void look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
+                       double *most, double part[PARTS])
 {
-    double part[PARTS] = {0}, least = INFINITY;
+    memset(part, 0, PARTS * sizeof *part);
     for (uint32_t i = 0; i < n; i++) {
         double *high = &part[i % PARTS], wait = lines->due[i] - now;
         double line = (later - lines->last[i]) * lines->slope[i];
@@ -39,9 +39,6 @@ static double look_ahead(const struct moe_lines *lines, uint32_t n, double now, 
         stands = now > lines->due[i] ? stands : wait;
         *high = stands > *high ? stands : *high;
     }
-    for (int p = 0; p < PARTS; p++)
-        least = part[p] > 0 && part[p] < least ? part[p] : least;
-    return least;
 }
 
 const struct moe_lines_loops moe_lines_plain = {highest, above, look_ahead};

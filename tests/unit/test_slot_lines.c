@@ -52,7 +52,7 @@ static void set_slot(struct world *w, struct moe_slot_lines *lines, struct moe_r
 
 static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_loops *loops)
 {
-    const struct moe_policy_env env = {.n_slots = n};
+    const struct moe_policy_env env = {.n_slots = n, .top_k = n % 7 < 4 ? 2 : 8};
     struct world *w = calloc(1, sizeof *w);
     struct moe_slot_lines lines;
     void *memory = calloc(1, moe_slot_lines_size(&env));
