@@ -40,7 +40,8 @@ struct moe_writer; /* opaque */
 
 /* Starts a new trace at path. `parts` says which optional arrays the tokens will have. With resume
  * an existing file of the same shape and parts is continued after its last committed sequence;
- * without it an existing file is replaced at the first commit. */
+ * without it an existing file is replaced at the first commit. Path "-" is refused: MOE_ERR_USAGE.
+ */
 enum moe_status moe_writer_open(struct moe_writer **out, const char *path,
                                 const struct moe_trace_info *info, unsigned parts, bool resume,
                                 struct moe_err *err);

@@ -314,6 +314,10 @@ enum moe_status moe_writer_open(struct moe_writer **out, const char *path,
                                 const struct moe_trace_info *info, unsigned parts, bool resume_file,
                                 struct moe_err *err)
 {
+    if (strcmp(path, "-") == 0)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "a trace cannot go to standard output ('-'), as HDF5 is no stream: name a "
+                        "file");
     moe_h5_begin();
     struct moe_writer *w = new_writer(path);
     if (!w)

@@ -101,6 +101,7 @@ expect 1 "short.h5" "$moelab" trace verify "$folder/short.h5"
 expect 1 "" "$moelab" trace info "$folder"
 expect 1 "cannot" "$moelab" trace synth "$spec" -o "$folder/no/such/folder/x.h5"
 expect 1 "" "$moelab" trace synth "$spec" -o /dev/full
+expect 2 "cannot go to standard output" "$moelab" trace synth "$spec" -o -
 # Full from the first byte on: nothing is left behind.
 said=$(
     trap '' XFSZ
