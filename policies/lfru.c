@@ -98,7 +98,7 @@ static void on_route(void *state, const struct moe_route *route)
         if (slot == MOE_NO_SLOT)
             continue;
         if (st->ties)
-            moe_slot_tree_set(&st->tree, slot, (struct moe_rank){use->count, use->last});
+            moe_slot_tree_raise(&st->tree, slot, (struct moe_rank){use->count, use->last});
         else
             moe_slot_lines_write(&st->lines, (uint32_t)slot, (double)use->last, steepness(use), 0);
     }

@@ -29,27 +29,27 @@ static void init(void *state, const struct moe_policy_env *env)
     moe_slot_tree_init(&st->tree, env, st->visits + count_keys(env));
 }
 
-static void rank(struct state *st, moe_slot slot, uint32_t layer, uint32_t expert, uint64_t visits)
+static struct moe_rank rank_of(const struct state *st, uint32_t layer, uint32_t expert)
 {
-    struct moe_rank rank = {visits, (uint64_t)expert * st->n_layers + layer};
-    moe_slot_tree_set(&st->tree, slot, rank);
+    return (struct moe_rank){st->visits[layer * st->n_experts + expert],
+                             (uint64_t)expert * st->n_layers + layer};
 }
 
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    uint64_t *visits = st->visits + (size_t)route->layer * st->n_experts;
     for (uint32_t i = 0; i < route->n; i++) {
-        uint64_t n = ++visits[route->expert[i]];
+        moe_expert expert = route->expert[i];
+        st->visits[route->layer * st->n_experts + expert]++;
         if (route->slot[i] != MOE_NO_SLOT)
-            rank(st, route->slot[i], route->layer, route->expert[i], n);
+            moe_slot_tree_raise(&st->tree, route->slot[i], rank_of(st, route->layer, expert));
     }
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    rank(st, slot, key / st->n_experts, key % st->n_experts, st->visits[key]);
+    moe_slot_tree_set(&st->tree, slot, rank_of(st, key / st->n_experts, key % st->n_experts));
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
