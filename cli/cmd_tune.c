@@ -27,7 +27,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "model name, file or folder (default: the one that the trace names)"),
     CLI_OPTION_NAME(struct options, platform, "platform", "",
-                    "machine: paper-4090, laptop-4060, desktop-5090, or a file (required)"),
+                    "machine: a name of `moelab list platforms`, or a file (required)"),
     {.name = "budget",
      .type = MOE_PARAM_BYTES,
      .offset = offsetof(struct options, budget),

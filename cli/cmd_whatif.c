@@ -20,7 +20,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "model name, file or folder (default: the one that the trace names)"),
     CLI_OPTION_NAME(struct options, platform, "platform", "paper-4090",
-                    "machine as it is: paper-4090, laptop-4060, desktop-5090, or a file"),
+                    "machine as it is: a name of `moelab list platforms`, or a file"),
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",
                     "what runs on it: a name of `moelab list strategies`, or a file; its geometry "
                     "is fitted to each value"),
@@ -81,7 +81,7 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
     if (!s)
         s = load_strategies(call, in, err);
     if (!s)
-        cli_tell_threads(&in->strategy[MOE_WHATIF_STRATEGY], &in->platform);
+        cli_limit_threads(&in->strategy[MOE_WHATIF_STRATEGY], &in->platform);
     if (!s)
         s = cli_load_trace(call->args[0], o->model,
                            moe_strategy_parts(&in->strategy[MOE_WHATIF_STRATEGY]), &in->model,

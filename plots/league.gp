@@ -9,7 +9,7 @@ platform = system(substr(awk("{print $c[\"platform\"]; exit}"), 3, strlen(awk("{
 model = system(substr(awk("{print $c[\"model\"]; exit}"), 3, strlen(awk("{print $c[\"model\"]; exit}"))))
 ranked = substr(awk(rows), 3, strlen(awk(rows)))
 published = plots.'/../experiments/data/published-'.platform.'.tsv'
-stated = sprintf("< if [ -r '%s' ]; then %s | awk -F'\\t' 'FILENAME==\"-\"{r[$3]=$1;next} /^#/{next} $1==\"%s\" && $3 in r{print r[$3] \"\\t\" $4}' - '%s'; else echo nan; fi", published, ranked, model, published)
+stated = sprintf("< if [ -r '%s' ]; then %s | awk -F'\\t' 'FILENAME==\"-\"{r[$3]=$1;next} /^#/{next} $1==\"%s\" && $3 in r{print r[$3] \"\\t\" $4}' - '%s'; fi; printf '9999\\t-1\\n'", published, ranked, model, published)
 n = system(ranked." | wc -l") + 0
 set datafile separator tab
 set yrange [n + 0.6:0.4]
@@ -19,10 +19,12 @@ set ytics noenhanced
 set grid noytics xtics
 set key below center horizontal
 half = 0.4
+# What is not to be drawn lies outside: of a plot without a point in it gnuplot warns.
+at(row, drawn) = drawn ? row : 9999
 do for [form in forms] {
     eval begin(form)
-    plot awk(rows) using ($4 == 1 ? 0 : NaN):1:(0):2:($1 - half):($1 + half):ytic(3) with boxxyerror lc rgb colour(1) title 'the CPU computes missed experts', \
-         awk(rows) using ($4 == 0 ? 0 : NaN):1:(0):2:($1 - half):($1 + half) with boxxyerror lc rgb colour(2) title 'the GPU waits for copies', \
+    plot awk(rows) using (0):1:(0):2:(at($1, $4 == 1) - half):(at($1, $4 == 1) + half):ytic(3) with boxxyerror lc rgb colour(1) title 'the CPU computes missed experts', \
+         awk(rows) using (0):1:(0):2:(at($1, $4 == 0) - half):(at($1, $4 == 0) + half) with boxxyerror lc rgb colour(2) title 'the GPU waits for copies', \
          awk(rows) using (0):1:(sprintf(' %.2f', $2)) with labels left font ',11' textcolor rgb '#ffffff' notitle, \
          stated using 2:1 with points pt 13 ps 1.6 lc rgb '#000000' title 'stated in papers'
     eval done

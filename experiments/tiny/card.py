@@ -82,7 +82,7 @@ learned, its text is English without much sense. Made by `experiments/tiny/train
 
 ## Routing
 
-`moelab record --model {name} --prompts {PROMPTS} {" ".join(RECORD)}`, then `moelab trace stats`. Entropy of an expert's
+`moelab record --model {name} --prompts {PROMPTS} {" ".join(RECORD)} --out t.h5`, then `moelab trace stats t.h5`. Entropy of an expert's
 popularity; share of a token's experts that were among those of the token so many before; the last line
 is what uniform random routing would give.
 

@@ -60,6 +60,11 @@ absent "$folder/none/what-if.svg"
 expect 0 "change nothing: no single step gains 5 %" "$moelab" whatif "$t" --model tiny-mixtral \
     --no-plot -o "$folder/nothing" --max-tokens 8
 
+# The table says how many threads were simulated, not how many a strategy asks a small machine for.
+expect 0 "simulated with 8" "$moelab" whatif "$t" --model tiny-mixtral --platform laptop-4060 \
+    --no-plot -o "$folder/few" --max-tokens 8
+holds "8 threads" test "$(cell "$folder/few/what-if.tsv" vram strategy threads)" = 8
+
 # Strategies written for models of other sizes run on this one's own: all of them.
 expect 0 "" "$moelab" record --model tiny-mixtral --prompts experiments/prompts/demo.jsonl \
     --chat none --limit 1 --max-new-tokens 4 -o "$folder/tiny.h5"
