@@ -23,6 +23,9 @@ enum moe_param_type {
 enum moe_param_flags {
     MOE_PARAM_REQUIRED = 1, /* no default: absence in a file is an error */
     MOE_PARAM_CONSTANT = 2, /* in YAML a mapping {value, unit, origin}; implies REQUIRED */
+    /* Newer than results that are kept: at its default it is not described, so that what they are
+     * known by stays. */
+    MOE_PARAM_LATER = 4,
 };
 
 struct moe_param {

@@ -43,6 +43,7 @@ static const struct moe_param table[] = {
      .offset = offsetof(struct params, each_event),
      .default_text = "carried",
      .choices = "carried|event",
+     .flags = MOE_PARAM_LATER,
      .help = "carried: what a layer's share leaves over goes to the next one; event: every "
              "event's misses divided alone"},
     {0},

@@ -31,6 +31,7 @@ static const struct moe_param table[] = {
      .offset = offsetof(struct params, fifo),
      .default_text = "lru",
      .choices = "lru|fifo",
+     .flags = MOE_PARAM_LATER,
      .help = "which of the reference code's two rules; fifo: hits do not count"},
     {0},
 };

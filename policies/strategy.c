@@ -332,9 +332,13 @@ static size_t describe_table(const struct moe_param *params, const char *section
                              char *buf, size_t size, size_t at)
 {
     char value[1100];
-    for (; params && params->name && at < size; params++)
+    for (; params && params->name && at < size; params++) {
+        moe_param_format(params, base, value, sizeof value);
+        if (params->flags & MOE_PARAM_LATER && strcmp(value, params->default_text) == 0)
+            continue;
         at += (size_t)snprintf(buf + at, size - at, " %s%s%s=%s", section, *section ? "." : "",
-                               params->name, moe_param_format(params, base, value, sizeof value));
+                               params->name, value);
+    }
     return at < size ? at : size;
 }
 

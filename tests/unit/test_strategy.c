@@ -65,6 +65,19 @@ START_TEST(committed_files)
 }
 END_TEST
 
+/* Points of kept tables are known by it: what came later shows only where it is used. */
+START_TEST(newer_keys_are_described_where_set)
+{
+    struct moe_strategy s = load("collab-reference");
+    char text[4096];
+    moe_strategy_describe(&s, text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, " policy=paper-lru policy.hazards=true admission=quota"));
+    ck_assert_int_eq(moe_strategy_set(&s, "policy.reading", "fifo", &err), MOE_OK);
+    moe_strategy_describe(&s, text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, " policy.hazards=true policy.reading=fifo admission=quota"));
+}
+END_TEST
+
 START_TEST(what_is_described_comes_back)
 {
     struct moe_strategy a = load("collab-reference"), b;
@@ -140,6 +153,7 @@ int main(void)
     Suite *suite = suite_create("strategy");
     TCase *tests = tcase_create("strategy");
     tcase_add_test(tests, committed_files);
+    tcase_add_test(tests, newer_keys_are_described_where_set);
     tcase_add_test(tests, what_is_described_comes_back);
     tcase_add_test(tests, keys_by_name);
     tcase_add_test(tests, bad_files);
