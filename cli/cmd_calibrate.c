@@ -307,6 +307,18 @@ static enum moe_status show(const struct cli_call *call, struct job *job,
     return MOE_OK;
 }
 
+/* Is the memory of a kind that the file does not say? */
+static bool other_memory(const struct options *o, const struct moe_platform *here,
+                         const struct moe_platform *against)
+{
+    const bool shared = moe_platform_shares_dram(here);
+    if (!o->gpu || shared == moe_platform_shares_dram(against))
+        return false;
+    moe_log("memory is %s here, '%s' says %s", shared ? "unified" : "separate", o->check,
+            shared ? "separate" : "unified");
+    return true;
+}
+
 static enum moe_status calibrate(const struct cli_call *call, struct job *job, struct moe_err *err)
 {
     const struct options *o = call->options;
@@ -317,6 +329,9 @@ static enum moe_status calibrate(const struct cli_call *call, struct job *job, s
         against = malloc(sizeof *against);
         s = against ? cli_load_platform(o->check, against, err)
                     : moe_fail_memory(err, "a platform");
+        if (!s && o->gpu && !moe_platform_has_gpu(against))
+            s = moe_fail(err, MOE_ERR_USAGE,
+                         "platform '%s' has no GPU: --no-gpu compares with what it has", o->check);
     }
     if (!s)
         s = measure(o, job, err);
@@ -325,6 +340,7 @@ static enum moe_status calibrate(const struct cli_call *call, struct job *job, s
     if (!s) {
         warn_of_guesses(job->result);
         s = show(call, job, against, &far, err);
+        far += against && other_memory(o, &job->result->platform, against);
     }
     if (!s && *o->output)
         s = save(o, job, err);

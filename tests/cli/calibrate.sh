@@ -24,6 +24,14 @@ expect 0 "tokens_per_s" "$moelab" sim "$trace" --platform "$file" --geometry 8x2
 # Compared with itself it is near, with a file where everything is far it is not.
 expect 0 "difference_percent" "$moelab" calibrate "${quick[@]}" --check "$file" --tolerance 1e9
 expect 3 "constants differ from" "$moelab" calibrate "${quick[@]}" --check paper-4090
+# Nor with one of another kind of memory; one without a GPU has nothing to compare a GPU's rates with.
+sed 's/^name: .*/&\nmemory: unified/' "$file" >"$folder/unified.yaml"
+expect 3 "memory is separate here, '$folder/unified.yaml' says unified" "$moelab" calibrate \
+    "${quick[@]}" --check "$folder/unified.yaml" --tolerance 1e9
+expect 2 "platform 'laptop-no-gpu' has no GPU: --no-gpu compares" "$moelab" calibrate \
+    "${quick[@]}" --check laptop-no-gpu
+expect 0 "difference_percent" "$moelab" calibrate "${quick[@]}" --no-gpu --check laptop-no-gpu \
+    --tolerance 1e9
 "$moelab" calibrate "${quick[@]}" -o - >"$folder/stdout.yaml" 2>"$folder/err"
 expect 0 "" "$moelab" sim "$trace" --platform "$folder/stdout.yaml" --geometry 8x2 --threads 1
 expect 0 "" "$moelab" calibrate --device host --model tiny-phimoe --quick --repeats 2 \
