@@ -24,7 +24,7 @@ expect 0 "tokens_per_s" "$moelab" sim "$trace" --platform "$file" --geometry 8x2
 # Compared with itself it is near, with a file where everything is far it is not.
 expect 0 "difference_percent" "$moelab" calibrate "${quick[@]}" --check "$file" --tolerance 1e9
 expect 3 "constants differ from" "$moelab" calibrate "${quick[@]}" --check paper-4090
-# Nor with one of another kind of memory. One without a GPU has nothing to compare a GPU's rates with.
+# Nor with one of the other kind of memory. One without a GPU has no rates of one to compare with.
 sed 's/^name: .*/&\nmemory: unified/' "$file" >"$folder/unified.yaml"
 expect 3 "memory is separate here, '$folder/unified.yaml' says unified" "$moelab" calibrate \
     "${quick[@]}" --check "$folder/unified.yaml" --tolerance 1e9
