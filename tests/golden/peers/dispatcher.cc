@@ -10,13 +10,22 @@
 
 struct Device {
     bool cuda;
-    bool is_cuda() const { return cuda; }
+    bool is_cuda() const
+    {
+        return cuda;
+    }
 };
 
 struct Mutex {
     bool locked = false;
-    bool try_lock() { return !locked && (locked = true); }
-    void unlock() { locked = false; }
+    bool try_lock()
+    {
+        return !locked && (locked = true);
+    }
+    void unlock()
+    {
+        locked = false;
+    }
 };
 
 struct Node {
@@ -24,13 +33,18 @@ struct Node {
     int64_t byte_size = 1;
     int incache_visit_count = 0;
     Mutex mutex;
-    void SetDevice(Device to, bool = false, int = 0) { device = to; }
+    void SetDevice(Device to, bool = false, int = 0)
+    {
+        device = to;
+    }
 };
 using NodePtr = std::shared_ptr<Node>;
 
 struct Expert {
     NodePtr node = std::make_shared<Node>();
-    void SetTensorsFromBlob(Device) {}
+    void SetTensorsFromBlob(Device)
+    {
+    }
 };
 
 #define CUDA_DEVICE(id) (Device{true})
