@@ -1,6 +1,7 @@
 #include "exec/config.h"
 
 #include "base/file.h"
+#include "base/units.h"
 #include "exec/config_rope.h"
 #include "exec/json.h"
 #include "traces/model.h"
@@ -93,13 +94,43 @@ static enum moe_status read_architecture(const json_t *root, struct moe_llm_conf
                            "MixtralForCausalLM, PhiMoEForCausalLM and PhimoeForCausalLM are", err);
 }
 
+static bool is_whole_key(const char *name)
+{
+    for (size_t i = 0; i < sizeof whole_keys / sizeof *whole_keys; i++)
+        if (strcmp(whole_keys[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Names the nearest of the file's numbers that is no known key: a misspelt one, or another
+ * architecture's. */
+static enum moe_status fail_missing(const json_t *root, const char *key, struct moe_err *err)
+{
+    const char **names = calloc(json_object_size(root) + 1, sizeof *names), *name;
+    json_t *value;
+    size_t n = 0;
+    if (!names)
+        return moe_fail_memory(err, "config.json");
+    json_object_foreach((json_t *)root, name, value)
+    {
+        if (json_is_real(value) && !is_whole_key(name))
+            names[n++] = name;
+    }
+    const char *near = moe_nearest_name(key, names, n);
+    enum moe_status s =
+        near ? moe_fail(err, MOE_ERR_INPUT, "missing key %s, is it '%.40s'?", key, near)
+             : moe_fail(err, MOE_ERR_INPUT, "missing key %s", key);
+    free(names);
+    return s;
+}
+
 static enum moe_status read_whole(const json_t *root, const struct whole_key *key,
                                   struct moe_llm_config *config, struct moe_err *err)
 {
     const json_t *value = moe_json_get(root, key->name);
     uint64_t x = key->fallback;
     if (!value && key->required)
-        return moe_fail(err, MOE_ERR_INPUT, "missing key %s", key->name);
+        return fail_missing(root, key->name, err);
     enum moe_status s =
         value ? moe_json_u64(value, key->name, key->min, key->max, &x, err) : MOE_OK;
     if (!s)
@@ -153,13 +184,19 @@ static bool asks_for_nothing(const json_t *value)
 static enum moe_status refuse_unsupported(const json_t *root, const struct moe_llm_config *config,
                                           struct moe_err *err)
 {
-    static const char *const keys[] = {"quantization_config", "pruned_heads", "is_encoder_decoder",
-                                       "add_cross_attention"};
+    static const struct {
+        const char *key, *instead;
+    } keys[] = {
+        {"quantization_config", "take the model's folder with weights in BF16, F16 or F32"},
+        {"pruned_heads", "leave it out"},
+        {"is_encoder_decoder", "leave it out"},
+        {"add_cross_attention", "leave it out"},
+    };
     static const char *const phimoe_keys[] = {"attention_bias", "lm_head_bias"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const json_t *value = moe_json_get(root, keys[i]);
+        const json_t *value = moe_json_get(root, keys[i].key);
         if (!asks_for_nothing(value))
-            return moe_json_refuse(value, keys[i], "leave it out", err);
+            return moe_json_refuse(value, keys[i].key, keys[i].instead, err);
     }
     for (size_t i = 0; config->arch == MOE_ARCH_MIXTRAL && i < 2; i++) {
         const json_t *value = moe_json_get(root, phimoe_keys[i]);

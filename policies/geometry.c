@@ -1,6 +1,7 @@
 #include "policies/geometry.h"
 
 #include "base/units.h"
+#include "traces/model.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -299,6 +300,21 @@ enum moe_status moe_geometry_parse(const char *text, uint32_t n_layers, uint32_t
     }
     *out = g;
     return MOE_OK;
+}
+
+enum moe_status moe_geometry_check(const char *text, struct moe_err *err)
+{
+    static const char pool[] = "global:";
+    const char *size = text + sizeof pool - 1;
+    struct moe_geometry g;
+    uint64_t bytes;
+    if (strncmp(text, pool, sizeof pool - 1) == 0 && size[strspn(size, "0123456789")])
+        return moe_parse_bytes(size, &bytes, err) ? moe_fail_prefix(err, "geometry '%.60s'", text)
+                                                  : MOE_OK;
+    enum moe_status s = moe_geometry_parse(text, MOE_MAX_LAYERS, MOE_MAX_EXPERTS, NULL, &g, err);
+    if (!s)
+        moe_geometry_release(&g);
+    return s;
 }
 
 void moe_geometry_release(struct moe_geometry *g)

@@ -48,6 +48,10 @@ enum moe_status moe_geometry_parse(const char *text, uint32_t n_layers, uint32_t
                                    struct moe_err *err);
 void moe_geometry_release(struct moe_geometry *geometry);
 
+/* Is the text one of those forms, for a model of any size? Errors: MOE_ERR_USAGE, as above, where
+ * no model could have it; MOE_ERR_MEMORY. */
+enum moe_status moe_geometry_check(const char *text, struct moe_err *err);
+
 /* Bytes of device memory that the slots take (sum over pools); 0 when sizes are unknown. */
 uint64_t moe_geometry_bytes(const struct moe_geometry *geometry);
 

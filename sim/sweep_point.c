@@ -106,6 +106,8 @@ enum moe_status moe_sweep_resolve(const struct moe_experiment *x, const struct m
         hash = moe_hash_bytes(hash, point->settings[i].key, strlen(point->settings[i].key) + 1);
         hash = moe_hash_bytes(hash, point->settings[i].value, strlen(point->settings[i].value) + 1);
     }
+    if (!s) /* whether the model has room for it, its point tells */
+        s = moe_geometry_check(out->strategy.geometry, err);
     if (!s) /* parts and needs are looked at where the trace is known */
         s = moe_reroute_check(&out->strategy.reroute, x->lossy, UINT_MAX, 0, err);
     const struct moe_policy_spec *policy = &out->strategy.policy;

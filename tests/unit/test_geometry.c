@@ -173,6 +173,31 @@ START_TEST(model_too_large)
 }
 END_TEST
 
+START_TEST(of_no_model)
+{
+    static const char *const good[] = {
+        "none",      "all", "1024x4096", "9x9", "global:56", "global:4000MiB", "per-layer:0,4096",
+        "ncmoe:1024"};
+    static const struct {
+        const char *text, *why;
+    } bad[] = {
+        {"7xx8", "geometry '7xx8': ways: 'x8' is not a whole number"},
+        {"gobal:56", "geometry 'gobal:56': expected NxM, "},
+        {"global:4000MIBB", "geometry 'global:4000MIBB': "},
+        {"1025x2", "geometry '1025x2': indexes 1025 exceeds the 1024 layers of the model"},
+        {"", "geometry '': expected NxM, "},
+        {"8x0", "geometry '8x0': no slots; "},
+    };
+    struct moe_err err = {0};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        ck_assert_msg(moe_geometry_check(good[i], &err) == MOE_OK, "%s: %s", good[i], err.text);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ck_assert_int_eq(moe_geometry_check(bad[i].text, &err), MOE_ERR_USAGE);
+        ck_assert_msg(strncmp(err.text, bad[i].why, strlen(bad[i].why)) == 0, "%s", err.text);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("geometry");
@@ -181,6 +206,7 @@ int main(void)
     tcase_add_test(tc, faults);
     tcase_add_test(tc, bytes_need_sizes);
     tcase_add_test(tc, model_too_large);
+    tcase_add_test(tc, of_no_model);
     Suite *suite = suite_create("geometry");
     suite_add_tcase(suite, tc);
     return run_suite(suite);

@@ -201,6 +201,9 @@ START_TEST(bad_values)
         BAD(key, "\"other\"", expected);
     }
     BAD("\"hidden_size\":64", "\"hidden_size\":null", "missing key hidden_size");
+    BAD("\"hidden_size\"", "\"hiden_size\"", "missing key hidden_size, is it 'hiden_size'?");
+    BAD("\"num_local_experts\"", "\"num_experts\"",
+        "missing key num_local_experts, is it 'num_experts'?");
     BAD("\"hidden_size\":64", "\"hidden_size\":0", "hidden_size 0 is outside 1..1048576");
     BAD("\"hidden_size\":64", "\"hidden_size\":-64", "hidden_size -64 is outside 1..1048576");
     BAD("\"hidden_size\":64", "\"hidden_size\":9223372036854775808",
@@ -276,7 +279,8 @@ START_TEST(not_done)
     NOT_DONE("\"silu\"", "\"gelu\"", "hidden_act \"gelu\" is not done (silu is)");
     NOT_DONE("\"silu\"", "3", "hidden_act 3.0 is not done (silu is)");
     NOT_DONE_ADDED("\"quantization_config\":{\"bits\":4}",
-                   "quantization_config {\"bits\":4.0} is not done (leave it out)");
+                   "quantization_config {\"bits\":4.0} is not done (take the model's folder with "
+                   "weights in BF16, F16 or F32)");
     NOT_DONE_ADDED("\"pruned_heads\":{\"0\":[1]}",
                    "pruned_heads {\"0\":[1.0]} is not done (leave it out)");
     NOT_DONE_ADDED("\"is_encoder_decoder\":true",
