@@ -32,16 +32,16 @@ struct slot {
 struct state {
     uint64_t now;
     float alpha;
-    uint32_t n_experts, row, p, scores;
+    uint32_t n_experts, row, p, scores, n_unknown;
     bool avx2;                       /* the processor has it */
     uint32_t first_layer, end_layer; /* those of residents, ever */
-    uint32_t changed;                /* the layer that last became UNKNOWN */
     float *threshold;                /* [n_layers] of the last token, as a key + OCTAVE ln */
     float *mean;                     /* [n_layers][row] S */
     uint32_t *turn;       /* [n_layers][row] of residents: the highest goes; of others 0 */
     moe_slot *slot_of;    /* [n_layers][row] of residents */
     uint32_t *first;      /* [n_layers] the highest turn of the layer, or UNKNOWN */
     moe_slot *first_slot; /* [n_layers] whose it is, pinned or not */
+    uint32_t *unknown;    /* [n_layers] layers whose first one is; n_unknown of them */
     float *weight;        /* [row] scratch */
     int32_t *key;         /* [row] scratch */
     moe_slot *hidden;     /* [n_slots] scratch */
@@ -84,7 +84,7 @@ static size_t state_size(const struct moe_policy_env *env)
 {
     size_t row = moe_blocks_round(env->n_experts), n_layers = moe_blocks_round(env->n_layers);
     return sizeof(struct state) + env->n_slots * (sizeof(struct slot) + sizeof(moe_slot)) +
-           4 * (3 * n_layers * row + 3 * n_layers + 2 * row);
+           4 * (3 * n_layers * row + 4 * n_layers + 2 * row);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -105,7 +105,8 @@ static void init(void *state, const struct moe_policy_env *env)
     st->slot_of = (moe_slot *)(st->turn + n);
     st->first = (uint32_t *)(st->slot_of + n);
     st->first_slot = (moe_slot *)(st->first + n_layers);
-    st->threshold = (float *)(st->first_slot + n_layers);
+    st->unknown = (uint32_t *)(st->first_slot + n_layers);
+    st->threshold = (float *)(st->unknown + n_layers);
     st->weight = st->threshold + n_layers;
     st->key = (int32_t *)(st->weight + st->row);
     st->hidden = (moe_slot *)(st->key + st->row);
@@ -153,8 +154,9 @@ AVX2 static void take_scores_avx2(const struct state *st, const float *score, ui
 
 static void forget(struct state *st, uint32_t layer)
 {
+    if (st->first[layer] != UNKNOWN)
+        st->unknown[st->n_unknown++] = layer;
     st->first[layer] = UNKNOWN;
-    st->changed = layer;
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -208,7 +210,7 @@ MOE_LOOP moe_slot find_first(const struct state *st, const uint32_t *turn, const
 {
     uint32_t most = moe_turns_highest(turn, n), n_there = 0, at = 0;
     *highest = most;
-    if (most == 0 || most == UNKNOWN)
+    if (most == 0)
         return MOE_NO_SLOT;
     for (uint32_t i = 0; i < n; i++) {
         n_there += turn[i] == most;
@@ -234,20 +236,13 @@ MOE_LOOP void find_first_of_layer(struct state *st, uint32_t l)
 /* Only an event of its own and what goes change the order in a layer. */
 MOE_LOOP moe_slot find_of_all_inline(struct state *st)
 {
-    if (st->first[st->changed] == UNKNOWN)
-        find_first_of_layer(st, st->changed);
+    while (st->n_unknown > 0)
+        find_first_of_layer(st, st->unknown[--st->n_unknown]);
     if (st->end_layer - st->first_layer == 1)
         return st->first_slot[st->first_layer];
     uint32_t begin = st->first_layer / MOE_KEY_BLOCK * MOE_KEY_BLOCK, most;
     uint32_t n = moe_blocks_round(st->end_layer - begin);
-    for (;;) {
-        moe_slot best = find_first(st, st->first + begin, st->first_slot + begin, n, &most);
-        if (most != UNKNOWN)
-            return best;
-        for (uint32_t l = st->first_layer; l < st->end_layer; l++)
-            if (st->first[l] == UNKNOWN)
-                find_first_of_layer(st, l);
-    }
+    return find_first(st, st->first + begin, st->first_slot + begin, n, &most);
 }
 
 static moe_slot find_of_all_plain(struct state *st)
