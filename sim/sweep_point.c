@@ -173,12 +173,15 @@ static void add_labels(struct moe_table *table, const struct moe_experiment *x,
 {
     const struct moe_model *model = &in->model;
     struct moe_model unknown = {0};
+    struct moe_strategy used = in->strategy;
+    if (x->kind == MOE_EXPERIMENT_SIM && used.threads > in->platform.cpu.cores)
+        used.threads = in->platform.cpu.cores; /* as it is simulated, and as `sim` tells */
     if (!in->has_model) {
         snprintf(unknown.name, sizeof unknown.name, "%.63s", in->trace->trace.info.model);
         model = &unknown;
     }
     moe_result_labels(table, &in->trace->trace.info, model,
-                      x->kind == MOE_EXPERIMENT_SIM ? in->platform.name : "-", &in->strategy);
+                      x->kind == MOE_EXPERIMENT_SIM ? in->platform.name : "-", &used);
     add_axes(table, x, point);
 }
 
