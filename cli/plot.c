@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -50,6 +51,7 @@ enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, 
     pid_t child;
     int status;
     fflush(NULL);
+    setenv("LC_CTYPE", "C.UTF-8", 1); /* in the C locale gnuplot warns of UTF-8 */
     if (posix_spawnp(&child, gnuplot, NULL, NULL, argv, environ) != 0)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
                         "gnuplot is not installed (Debian: apt-get install gnuplot-nox); the data "
