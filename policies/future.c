@@ -2,16 +2,23 @@
 
 #include "policies/policy.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Below so many entries, starting threads takes longer than the work. */
+enum { WORTH_THREADS = 1 << 15 };
 
 /* Walks the visited accesses backwards, so that last[] always holds the next use. */
 struct walk {
     const struct moe_tokens *tokens;
     uint32_t n_layers, n_experts, top_k;
-    uint32_t *last; /* [L * E] ordinal of the use met last, MOE_NEVER before the first */
-    uint32_t *next; /* [T * L * K] */
-    uint64_t ordinal;
+    enum moe_contract contract;
+    enum moe_replay_order order;
+    enum moe_phases phases;
+    uint32_t *last;   /* [L * E] ordinal of the use met last, MOE_NEVER before the first */
+    uint32_t *next;   /* [T * L * K] */
+    uint64_t ordinal; /* of the step's first event, or of the access met last */
 };
 
 static bool visited(const struct moe_tokens *tokens, uint64_t t, enum moe_phases phases)
@@ -43,13 +50,11 @@ static void walk_event(struct walk *w, uint64_t begin, uint64_t end, uint32_t la
     uint32_t *last = w->last + (size_t)layer * w->n_experts;
     for (uint64_t t = begin; t < end; t++)
         for (size_t at = row_of(w, t, layer), stop = at + w->top_k; at < stop; at++)
-            if (expert[at] != MOE_NO_EXPERT)
-                w->next[at] = last[expert[at]];
-    w->ordinal--;
+            w->next[at] = expert[at] != MOE_NO_EXPERT ? last[expert[at]] : MOE_NEVER;
     for (uint64_t t = begin; t < end; t++)
         for (size_t at = row_of(w, t, layer), stop = at + w->top_k; at < stop; at++)
             if (expert[at] != MOE_NO_EXPERT)
-                last[expert[at]] = (uint32_t)w->ordinal;
+                last[expert[at]] = (uint32_t)(w->ordinal + layer);
 }
 
 static void walk_accesses(struct walk *w, uint64_t begin, uint64_t end, uint32_t layer)
@@ -57,24 +62,58 @@ static void walk_accesses(struct walk *w, uint64_t begin, uint64_t end, uint32_t
     const moe_expert *expert = w->tokens->expert;
     uint32_t *last = w->last + (size_t)layer * w->n_experts;
     for (uint64_t t = end; t-- > begin;)
-        for (size_t start = row_of(w, t, layer), at = start + w->top_k; at-- > start;)
+        for (size_t start = row_of(w, t, layer), at = start + w->top_k; at-- > start;) {
+            w->next[at] = MOE_NEVER;
             if (expert[at] != MOE_NO_EXPERT) {
                 w->next[at] = last[expert[at]];
                 last[expert[at]] = (uint32_t)--w->ordinal;
             }
+        }
+}
+
+/* Layers [first, end) of the whole trace. */
+static void walk_layers(struct walk w, uint32_t first, uint32_t end)
+{
+    size_t row = (size_t)(end - first) * w.top_k * sizeof *w.next;
+    for (uint64_t stop = w.tokens->n_tokens, begin; stop > 0; stop = begin) {
+        begin = step_begin(w.tokens, stop, w.order);
+        bool here = visited(w.tokens, begin, w.phases);
+        for (uint64_t t = begin; !here && t < stop; t++)
+            memset(w.next + row_of(&w, t, first), 0xff, row);
+        if (here && w.contract == MOE_CONTRACT_EVENT)
+            w.ordinal -= w.n_layers;
+        for (uint32_t layer = end; here && layer-- > first;) {
+            if (w.contract == MOE_CONTRACT_EVENT)
+                walk_event(&w, begin, stop, layer);
+            else
+                walk_accesses(&w, begin, stop, layer);
+        }
+    }
+}
+
+/* An expert is of one layer, so layers need each other only for the ordinals of accesses. */
+static void walk_all(const struct walk *w)
+{
+    size_t n_entries = row_of(w, w->tokens->n_tokens, 0);
+    bool alone =
+        w->contract == MOE_CONTRACT_ACCESS || n_entries < WORTH_THREADS || omp_in_parallel();
+    uint32_t most = alone ? 1 : (uint32_t)omp_get_max_threads();
+    const uint32_t n = most < w->n_layers ? most : w->n_layers;
+#pragma omp parallel for num_threads(n)
+    for (uint32_t i = 0; i < n; i++)
+        walk_layers(*w, w->n_layers * i / n, w->n_layers * (i + 1) / n);
 }
 
 /* How many ordinals the visited part of the trace takes. */
-static uint64_t count_ordinals(const struct walk *w, enum moe_contract contract,
-                               enum moe_replay_order order, enum moe_phases phases)
+static uint64_t count_ordinals(const struct walk *w)
 {
     const struct moe_tokens *tokens = w->tokens;
     uint64_t n = 0;
     for (uint64_t end = tokens->n_tokens, begin; end > 0; end = begin) {
-        begin = step_begin(tokens, end, order);
-        if (!visited(tokens, begin, phases))
+        begin = step_begin(tokens, end, w->order);
+        if (!visited(tokens, begin, w->phases))
             continue;
-        if (contract == MOE_CONTRACT_EVENT)
+        if (w->contract == MOE_CONTRACT_EVENT)
             n += w->n_layers;
         else
             for (size_t at = row_of(w, begin, 0), stop = row_of(w, end, 0); at < stop; at++)
@@ -88,9 +127,14 @@ enum moe_status moe_future_build(const struct moe_tokens *tokens, uint32_t n_lay
                                  enum moe_replay_order order, enum moe_phases phases,
                                  uint32_t **next_use, struct moe_err *err)
 {
-    struct walk w = {
-        .tokens = tokens, .n_layers = n_layers, .n_experts = n_experts, .top_k = top_k};
-    w.ordinal = count_ordinals(&w, contract, order, phases);
+    struct walk w = {.tokens = tokens,
+                     .n_layers = n_layers,
+                     .n_experts = n_experts,
+                     .top_k = top_k,
+                     .contract = contract,
+                     .order = order,
+                     .phases = phases};
+    w.ordinal = count_ordinals(&w);
     if (w.ordinal >= MOE_NEVER)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
                         "trace too long for a policy that knows the future: %llu uses exceed the "
@@ -105,18 +149,7 @@ enum moe_status moe_future_build(const struct moe_tokens *tokens, uint32_t n_lay
         return moe_fail_memory(err, "next uses");
     }
     memset(w.last, 0xff, n_last * sizeof *w.last);
-    memset(w.next, 0xff, n_next * sizeof *w.next);
-    for (uint64_t end = tokens->n_tokens, begin; end > 0; end = begin) {
-        begin = step_begin(tokens, end, order);
-        if (!visited(tokens, begin, phases))
-            continue;
-        for (uint32_t layer = n_layers; layer-- > 0;) {
-            if (contract == MOE_CONTRACT_EVENT)
-                walk_event(&w, begin, end, layer);
-            else
-                walk_accesses(&w, begin, end, layer);
-        }
-    }
+    walk_all(&w);
     free(w.last);
     *next_use = w.next;
     return MOE_OK;

@@ -27,7 +27,7 @@ BEGIN {
     header["jansson"] = "^jansson\\.h$"
     where["jansson"] = "^(traces|exec|tests)/.*\\.[ch]$"
     header["omp"] = "^omp\\.h$"
-    where["omp"] = "^(sim|exec|tests)/.*\\.c$"
+    where["omp"] = "^(policies|sim|exec|tests)/.*\\.c$"
     header["check"] = "^check\\.h$"
     where["check"] = "^tests/(unit|cuda)/.*\\.[ch]$"
     header["cuda"] = "^(cuda|cublas|nvml|cufft|curand|nvtx)[A-Za-z0-9_\\/]*\\.(h|cuh)$"

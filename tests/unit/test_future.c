@@ -5,7 +5,9 @@
 #include "tests/unit/random_trace.h"
 #include "tests/unit/run_suite.h"
 
-enum { N_CASES = 600 };
+#include <omp.h>
+
+enum { N_CASES = 600, N_LARGE = 6, LARGE_ENTRIES = 1 << 15 };
 
 /* One use of an expert, in the order of a replay. */
 struct use {
@@ -47,7 +49,7 @@ static size_t list_uses(const struct moe_trace *trace, enum moe_contract contrac
     return n;
 }
 
-static void compare_case(uint64_t seed)
+static void compare_case(uint64_t seed, bool large)
 {
     struct moe_rng rng;
     moe_rng_init(&rng, seed);
@@ -59,6 +61,10 @@ static void compare_case(uint64_t seed)
         .absent = moe_rng_below(&rng, 2),
         .many = moe_rng_below(&rng, 2),
     };
+    if (large) {
+        shape.n_layers += 35;
+        shape.n_tokens += LARGE_ENTRIES / (shape.n_layers * shape.top_k);
+    }
     struct moe_trace trace;
     random_trace(&rng, &shape, &trace);
     enum moe_contract contract = moe_rng_below(&rng, 2) ? MOE_CONTRACT_EVENT : MOE_CONTRACT_ACCESS;
@@ -91,7 +97,16 @@ static void compare_case(uint64_t seed)
 START_TEST(equals_a_naive_search)
 {
     for (uint64_t seed = 1; seed <= N_CASES; seed++)
-        compare_case(seed);
+        compare_case(seed, false);
+}
+END_TEST
+
+/* Enough entries for threads of their own, more of them than divide the layers. */
+START_TEST(equals_it_by_threads)
+{
+    omp_set_num_threads(7);
+    for (uint64_t seed = 1; seed <= N_LARGE; seed++)
+        compare_case(seed, true);
 }
 END_TEST
 
@@ -127,6 +142,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, by_hand);
     tcase_add_test(tc, equals_a_naive_search);
+    tcase_add_test(tc, equals_it_by_threads);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }

@@ -144,24 +144,35 @@ START_TEST(order_within_event_changes_nothing)
 END_TEST
 
 /* Positions of LRU against keys in a list, the latest first. */
-START_TEST(positions_of_many_keys)
+static void compare_list(uint32_t n_keys, const uint32_t *key)
 {
-    static uint32_t key[MANY_USES], next_use[MANY_USES], list[MANY_KEYS];
+    static uint32_t list[MANY_KEYS];
     struct moe_lru_stack *st;
     struct moe_err err;
-    uint32_t n = 0;
-    draw_uses(key, next_use);
-    ck_assert_int_eq(moe_lru_stack_new(&st, MANY_KEYS, &err), MOE_OK);
-    for (uint32_t i = 0; i < MANY_USES; i++) {
-        uint32_t at = 0;
-        while (at < n && list[at] != key[i])
+    ck_assert_int_eq(moe_lru_stack_new(&st, n_keys, &err), MOE_OK);
+    for (uint32_t i = 0, n = 0; i < MANY_USES; i++) {
+        uint32_t at = 0, k = key[i] % n_keys;
+        while (at < n && list[at] != k)
             at++;
-        ck_assert_uint_eq(moe_lru_stack_access(st, key[i]), at < n ? at + 1 : MOE_MRC_NOWHERE);
+        ck_assert_uint_eq(moe_lru_stack_access(st, k), at < n ? at + 1 : MOE_MRC_NOWHERE);
         n += at == n;
         memmove(list + 1, list, at * sizeof *list);
-        list[0] = key[i];
+        list[0] = k;
+        if (i == MANY_USES / 2) {
+            moe_lru_stack_clear(st);
+            n = 0;
+        }
     }
     moe_lru_stack_free(st);
+}
+
+START_TEST(positions_of_keys)
+{
+    static const uint32_t n_keys[] = {1, 2, 15, 16, 17, 127, 128, 129, 512, 513, MANY_KEYS};
+    static uint32_t key[MANY_USES], next_use[MANY_USES];
+    draw_uses(key, next_use);
+    for (size_t i = 0; i < sizeof n_keys / sizeof *n_keys; i++)
+        compare_list(n_keys[i], key);
 }
 END_TEST
 
@@ -172,7 +183,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, vectors_change_nothing);
     tcase_add_test(tc, order_within_event_changes_nothing);
-    tcase_add_test(tc, positions_of_many_keys);
+    tcase_add_test(tc, positions_of_keys);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }

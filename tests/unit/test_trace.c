@@ -42,6 +42,44 @@ static void expect(struct moe_tokens *x, const char *message)
     moe_tokens_release(x);
 }
 
+/* Decode of one expert after another, enough tokens to be checked in parts. */
+static struct moe_tokens valid_many(uint32_t n)
+{
+    struct moe_tokens x;
+    ck_assert_int_eq(moe_tokens_init(&x, &small, n, 0, NULL), MOE_OK);
+    for (uint32_t t = 0; t < n; t++) {
+        x.step[t] = t;
+        x.phase[t] = MOE_DECODE;
+        for (uint32_t i = 0; i < 4; i++)
+            x.expert[4 * t + i] = (moe_expert)((t + i) % 4);
+    }
+    return x;
+}
+
+START_TEST(names_the_first_fault_of_many_tokens)
+{
+    enum { MANY = 70001, PART = MANY / 16 };
+    static const uint32_t token[] = {0, 1, PART - 1, PART, 9 * PART, 15 * PART, MANY - 1};
+    for (size_t i = 0; i < sizeof token / sizeof *token; i++) {
+        struct moe_tokens x = valid_many(MANY);
+        char message[96];
+        ck_assert_int_eq(moe_tokens_check(&x, &small, NULL), MOE_OK);
+        x.expert[4 * token[i] + 3] = 4;
+        x.expert[4 * MANY - 1] = 4;
+        ck_assert_int_eq(moe_tokens_check(&x, &small, NULL), MOE_ERR_INPUT);
+        snprintf(message, sizeof message, "token %u layer 1: expert 4 is outside 0..3", token[i]);
+        expect(&x, message);
+    }
+    struct moe_tokens x = valid_many(MANY);
+    x.step[3 * PART - 1]++; /* between two parts */
+    x.step[3 * PART]--;
+    char message[96];
+    snprintf(message, sizeof message, "token %u: step %u follows step %u", 3 * PART, 3 * PART - 1,
+             3 * PART);
+    expect(&x, message);
+}
+END_TEST
+
 START_TEST(fresh_arrays_are_absent)
 {
     struct moe_tokens x;
@@ -255,6 +293,7 @@ int main(void)
     Suite *suite = suite_create("trace");
     TCase *tc = tcase_create("trace");
     tcase_add_test(tc, fresh_arrays_are_absent);
+    tcase_add_test(tc, names_the_first_fault_of_many_tokens);
     tcase_add_test(tc, sizes_that_cannot_be);
     tcase_add_test(tc, valid_tokens_pass);
     tcase_add_test(tc, bad_routes_are_named);
