@@ -2,55 +2,58 @@
 
 #include <string.h>
 
-/* Keys of one block: their scores are on the stack, and their keys and values stay in the first
- * cache while all heads of the group use them. */
-enum { BLOCK = 32 };
-
-static void scale(float *y, uint32_t n, float s)
-{
-    for (uint32_t i = 0; i < n; i++)
-        y[i] *= s;
-}
-
-/* One head on the keys of one block: y and the running softmax take them in. */
+/* The heads of one token on keys of one block that it sees. */
 static void add_block(const struct moe_attention *a, const float *q, const float *keys,
-                      const float *values, uint32_t n, struct moe_softmax *r, float *y)
+                      const float *values, uint32_t n, struct moe_softmax *state, float *y)
 {
-    const struct moe_kernels *kernels = a->kernels;
-    uint32_t hd = a->head_dim;
-    float score[BLOCK], top = r->max, shrink = 1 / sqrtf((float)hd);
-    for (uint32_t i = 0; i < n; i++) {
-        score[i] = kernels->dot_f32(q, keys + (size_t)i * hd, hd) * shrink;
-        top = score[i] > top ? score[i] : top;
-    }
-    if (top > r->max) {
-        float old = moe_expf(r->max - top); /* 0 for the first block: its max was -inf */
-        scale(y, hd, old);
-        r->sum *= old;
-        r->max = top;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        float p = moe_expf(score[i] - top);
-        r->sum += p;
-        kernels->axpy_f32(p, values + (size_t)i * hd, hd, y);
-    }
+    const size_t hd = a->head_dim;
+    for (uint32_t h = 0; h < a->group; h++)
+        a->kernels->attend(q + h * hd, keys, values, n, a->head_dim, &state[h], y + h * hd);
 }
 
-void moe_attention_run(const struct moe_attention *a, const float *q, const float *keys,
-                       const float *values, uint32_t position, struct moe_softmax *state, float *y)
+/* The first key that a position sees. */
+static uint32_t first_key(const struct moe_attention *a, uint32_t position)
 {
-    uint32_t hd = a->head_dim, end = position + 1;
-    uint32_t first = a->window && end > a->window ? end - a->window : 0;
-    memset(y, 0, (size_t)a->group * hd * sizeof *y);
+    const uint32_t end = position + 1;
+    return a->window && end > a->window ? end - a->window : 0;
+}
+
+static void begin(const struct moe_attention *a, struct moe_softmax *state, float *y)
+{
+    memset(y, 0, (size_t)a->group * a->head_dim * sizeof *y);
     for (uint32_t h = 0; h < a->group; h++)
         state[h] = (struct moe_softmax){.max = -INFINITY};
-    for (uint32_t from = first, to; from < end; from = to) {
-        to = from - from % BLOCK + BLOCK; /* blocks end at multiples, whatever the window */
-        to = to < end ? to : end;
-        for (uint32_t h = 0; h < a->group; h++)
-            add_block(a, q + (size_t)h * hd, keys + (size_t)from * hd, values + (size_t)from * hd,
-                      to - from, &state[h], y + (size_t)h * hd);
+}
+
+static void end(const struct moe_attention *a, const struct moe_softmax *state, float *y)
+{
+    for (uint32_t h = 0; h < a->group; h++, y += a->head_dim) {
+        const float share = 1 / state[h].sum;
+        for (uint32_t i = 0; i < a->head_dim; i++)
+            y[i] *= share;
     }
-    for (uint32_t h = 0; h < a->group; h++)
-        scale(y + (size_t)h * hd, hd, 1 / state[h].sum);
+}
+
+/* Block by block, whose keys and values stay in the cache for all tokens and heads. Blocks end at
+ * multiples, whatever the window and the tokens. */
+void moe_attention_run(const struct moe_attention *a, uint32_t n_tokens, const float *q,
+                       const float *keys, const float *values, uint32_t position,
+                       struct moe_softmax *state, float *y)
+{
+    const size_t hd = a->head_dim, heads = a->n_heads, row = heads * hd;
+    const uint32_t first = first_key(a, position), last = position + n_tokens;
+    for (uint32_t t = 0; t < n_tokens; t++)
+        begin(a, state + t * heads, y + t * row);
+    for (uint32_t block = first - first % MOE_ATTENTION_KEYS; block < last;
+         block += MOE_ATTENTION_KEYS)
+        for (uint32_t t = 0; t < n_tokens; t++) {
+            const uint32_t low = first_key(a, position + t), from = low > block ? low : block;
+            const uint32_t seen = position + t + 1, stop = block + MOE_ATTENTION_KEYS;
+            const uint32_t to = seen < stop ? seen : stop;
+            if (from < to)
+                add_block(a, q + t * row, keys + from * hd, values + from * hd, to - from,
+                          state + t * heads, y + t * row);
+        }
+    for (uint32_t t = 0; t < n_tokens; t++)
+        end(a, state + t * heads, y + t * row);
 }

@@ -38,7 +38,10 @@ static void place(void *context, uint32_t t)
     }
 }
 
-/* Item i is one token and the query heads of one key-value head. */
+/* Item i is a few tokens and the query heads of one key-value head: what is read of the cache is
+ * used for all of them, and there are items for many threads nevertheless. */
+enum { ATTEND_TOKENS = 8 };
+
 static void attend(void *context, uint32_t i)
 {
     const struct moe_dense *w = context;
@@ -46,13 +49,15 @@ static void attend(void *context, uint32_t i)
     const struct moe_llm_config *c = w->config;
     const struct moe_attention attention = {.kernels = moe_pool_kernels(w->pool),
                                             .group = c->n_heads / c->n_kv_heads,
+                                            .n_heads = c->n_heads,
                                             .head_dim = c->head_dim,
                                             .window = c->sliding_window};
-    uint32_t t = i / c->n_kv_heads, kv = i % c->n_kv_heads;
+    uint32_t t = i / c->n_kv_heads * ATTEND_TOKENS, kv = i % c->n_kv_heads;
+    uint32_t left = a->n - t, n_tokens = left < ATTEND_TOKENS ? left : ATTEND_TOKENS;
     size_t head = (size_t)t * c->n_heads + (size_t)kv * attention.group;
     size_t row = (size_t)kv * w->context * c->head_dim, at = head * c->head_dim;
-    moe_attention_run(&attention, a->q + at, w->keys + row, w->values + row, a->length + t,
-                      a->soft + head, a->attended + at);
+    moe_attention_run(&attention, n_tokens, a->q + at, w->keys + row, w->values + row,
+                      a->length + t, a->soft + head, a->attended + at);
 }
 
 static void before_experts(void *context, uint32_t t)
@@ -86,7 +91,8 @@ static void attend_all(const struct moe_dense *w)
 {
     struct moe_dense work = *w;
     const struct moe_llm_config *c = w->config;
-    uint32_t keys = w->a->length + w->a->n, n = w->a->n * c->n_kv_heads;
+    uint32_t keys = w->a->length + w->a->n;
+    uint32_t n = (w->a->n + ATTEND_TOKENS - 1) / ATTEND_TOKENS * c->n_kv_heads;
     if (c->sliding_window && keys > c->sliding_window)
         keys = c->sliding_window;
     uint64_t products = (uint64_t)w->a->n * c->n_heads * c->head_dim * keys;

@@ -20,13 +20,13 @@
  * rest is below 2^-32. */
 static inline MOE_ANYWHERE float moe_expf(float x)
 {
-    const double to_integer = 0x1.8p52; /* added and taken away: rounds to an integer */
-    if (!(x <= 89.0f))                  /* NaN, too */
-        return x > 89.0f ? INFINITY : x;
-    if (x < -104.0f) /* below half of the smallest subnormal number */
-        return 0.0f;
-    const double n = (x * 0x1.71547652b82fep+0 + to_integer) - to_integer;
-    const double r = x - n * 0x1.62e42fefa39efp-1;
+    /* Bounds instead of branches, so that loops over it become vectors (gcc: with
+     * -fno-trapping-math): the upper one gives infinity, the lower one less than half of the
+     * smallest subnormal number. */
+    const float low = x < -104.5f ? -104.5f : x, bounded = low > 89.0f ? 89.0f : low;
+    const double to_integer = 0x1.8p52; /* added: rounds to an integer, in the lowest bits */
+    const double sum = bounded * 0x1.71547652b82fep+0 + to_integer, n = sum - to_integer;
+    const double r = bounded - n * 0x1.62e42fefa39efp-1;
     double p = 1.0 / 40320;
     p = p * r + 1.0 / 5040;
     p = p * r + 1.0 / 720;
@@ -36,8 +36,10 @@ static inline MOE_ANYWHERE float moe_expf(float x)
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
-    const uint64_t bits = (uint64_t)((int64_t)n + 1023) << 52;
+    uint64_t bits;
     double scale;
+    memcpy(&bits, &sum, sizeof bits);
+    bits = (bits + 1023) << 52;
     memcpy(&scale, &bits, sizeof scale);
     return (float)(p * scale);
 }

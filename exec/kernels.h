@@ -11,6 +11,13 @@
 #include "exec/exp.h"
 #include "exec/weights.h"
 
+/* A softmax so far: the largest score, and the sum of exp(score - max). */
+struct moe_softmax {
+    float max, sum;
+};
+
+enum { MOE_ATTENTION_KEYS = 32 };
+
 struct moe_kernels {
     const char *name;    /* "portable", "avx2", "avx512", "avx512-bf16" */
     const char *summary; /* instructions it needs, for `moelab bench kernels --help` */
@@ -32,10 +39,11 @@ struct moe_kernels {
     void (*gate_up)(const struct moe_matrix *gate, const struct moe_matrix *up, uint32_t r0,
                     uint32_t r1, const float *x, uint32_t n_tokens, float *h, size_t ldh);
 
-    /* Sum of n float32 products; one accumulation order for all uses: attention scores. */
-    float (*dot_f32)(const float *a, const float *b, uint32_t n);
-    /* y[0..n) += s * x[0..n): attention output. */
-    void (*axpy_f32)(float s, const float *x, uint32_t n, float *y);
+    /* Attention of one query over n <= MOE_ATTENTION_KEYS keys: y[hd] and the softmax so far take
+     * them in, the sum of values key by key. q: [hd]; keys, values: [n, hd]; y: not yet divided by
+     * the softmax's sum. */
+    void (*attend)(const float *q, const float *keys, const float *values, uint32_t n, uint32_t hd,
+                   struct moe_softmax *softmax, float *y);
 };
 
 static inline MOE_ANYWHERE float moe_silu(float g)

@@ -42,6 +42,11 @@ TILE_INLINE vf vf_add(vf a, vf b)
     return _mm256_add_ps(a, b);
 }
 
+TILE_INLINE vf vf_mul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
 TILE_INLINE float vf_sum(vf v)
 {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -76,7 +81,6 @@ const struct moe_kernels moe_kernels_avx2 = {
     .fused = true,
     .dot = tile_dot,
     .gate_up = tile_gate_up,
-    .dot_f32 = tile_dot_f32,
-    .axpy_f32 = tile_axpy_f32,
+    .attend = tile_attend,
 };
 #endif

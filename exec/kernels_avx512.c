@@ -41,6 +41,11 @@ TILE_INLINE vf vf_add(vf a, vf b)
     return _mm512_add_ps(a, b);
 }
 
+TILE_INLINE vf vf_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
 TILE_INLINE float vf_sum(vf v)
 {
     /* By halving, whatever order the compiler would choose. */
@@ -76,7 +81,6 @@ const struct moe_kernels moe_kernels_avx512 = {
     .fused = true,
     .dot = tile_dot,
     .gate_up = tile_gate_up,
-    .dot_f32 = tile_dot_f32,
-    .axpy_f32 = tile_axpy_f32,
+    .attend = tile_attend,
 };
 #endif

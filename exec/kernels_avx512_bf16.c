@@ -247,14 +247,10 @@ static bool usable(void)
     return moe_kernels_avx512.usable() && __builtin_cpu_supports("avx512bf16");
 }
 
-static float dot_f32(const float *a, const float *b, uint32_t n)
+static void attend(const float *q, const float *keys, const float *values, uint32_t n, uint32_t hd,
+                   struct moe_softmax *softmax, float *y)
 {
-    return moe_kernels_avx512.dot_f32(a, b, n);
-}
-
-static void axpy_f32(float s, const float *x, uint32_t n, float *y)
-{
-    moe_kernels_avx512.axpy_f32(s, x, n, y);
+    moe_kernels_avx512.attend(q, keys, values, n, hd, softmax, y);
 }
 
 const struct moe_kernels moe_kernels_avx512_bf16 = {
@@ -263,7 +259,6 @@ const struct moe_kernels moe_kernels_avx512_bf16 = {
     .usable = usable,
     .dot = dot,
     .gate_up = gate_up,
-    .dot_f32 = dot_f32,
-    .axpy_f32 = axpy_f32,
+    .attend = attend,
 };
 #endif

@@ -13,6 +13,5 @@ const struct moe_kernels moe_kernels_portable = {
     .fused = false,
     .dot = tile_dot,
     .gate_up = tile_gate_up,
-    .dot_f32 = tile_dot_f32,
-    .axpy_f32 = tile_axpy_f32,
+    .attend = tile_attend,
 };

@@ -59,6 +59,11 @@ TILE_INLINE vf vf_add(vf a, vf b)
     return a + b;
 }
 
+TILE_INLINE vf vf_mul(vf a, vf b)
+{
+    return a * b;
+}
+
 TILE_INLINE float vf_sum(vf v)
 {
     return (v[0] + v[2]) + (v[1] + v[3]);
@@ -99,6 +104,8 @@ enum {
     TILE_BLOCK_TOKENS = 48,
     TILE_FEW_TOKENS = 16, /* up to here rows are read whole, for the sake of memory */
     TILE_LINE_BYTES = 64,
+    TILE_KEYS = TILE_ROWS / 2, /* of attention: four accumulators each */
+    TILE_VALUES = 8,           /* vectors of its output at once */
     TILE_AHEAD_BYTES = 1024, /* prefetch distance in a row; measured: half or double is no better */
 };
 
@@ -138,6 +145,11 @@ TILE_INLINE vf tile_load_tail(const float *p, uint32_t n)
     float buffer[TILE_LANES] = {0};
     memcpy(buffer, p, n * sizeof *p);
     return vf_load(buffer);
+}
+
+TILE_INLINE vf tile_load_some(const float *p, uint32_t n)
+{
+    return n == TILE_LANES ? vf_load(p) : tile_load_tail(p, n);
 }
 
 /* One matrix as the loops below see it, from row r on. */
@@ -406,35 +418,94 @@ static TILE_TARGET void tile_gate_up(const struct moe_matrix *gate, const struct
         }
 }
 
-static TILE_TARGET float tile_dot_f32(const float *a, const float *b, uint32_t n)
+/* score[k] of rows keys: four accumulators each, which are added at the end. */
+TILE_INLINE void tile_scores(const float *q, const float *keys, uint32_t rows, uint32_t hd,
+                             float *score)
 {
-    vf acc[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+    vf acc[TILE_KEYS][4];
     uint32_t d = 0;
-    for (; d + 4 * TILE_LANES <= n; d += 4 * TILE_LANES)
-        TILE_UNROLL for (uint32_t i = 0; i < 4; i++) acc[i] =
-            vf_fma(vf_load(a + d + (size_t)i * TILE_LANES), vf_load(b + d + (size_t)i * TILE_LANES),
-                   acc[i]);
-    for (; d < n; d += TILE_LANES) {
-        const uint32_t left = tile_min(n - d, TILE_LANES);
-        acc[0] = left == TILE_LANES
-                     ? vf_fma(vf_load(a + d), vf_load(b + d), acc[0])
-                     : vf_fma(tile_load_tail(a + d, left), tile_load_tail(b + d, left), acc[0]);
+    TILE_UNROLL for (uint32_t k = 0; k < rows; k++) TILE_UNROLL for (uint32_t i = 0; i < 4; i++)
+        acc[k][i] = vf_zero();
+    for (; d + 4 * TILE_LANES <= hd; d += 4 * TILE_LANES)
+        TILE_UNROLL for (uint32_t i = 0; i < 4; i++)
+        {
+            const uint32_t at = d + i * TILE_LANES;
+            const vf v = vf_load(q + at);
+            TILE_UNROLL for (uint32_t k = 0; k < rows; k++) acc[k][i] =
+                vf_fma(v, vf_load(keys + (size_t)k * hd + at), acc[k][i]);
+        }
+    for (; d < hd; d += TILE_LANES) {
+        const uint32_t n = tile_min(hd - d, TILE_LANES);
+        const vf v = tile_load_some(q + d, n);
+        TILE_UNROLL for (uint32_t k = 0; k < rows; k++) acc[k][0] =
+            vf_fma(v, tile_load_some(keys + (size_t)k * hd + d, n), acc[k][0]);
     }
-    return vf_sum(vf_add(vf_add(acc[0], acc[1]), vf_add(acc[2], acc[3])));
+    TILE_UNROLL for (uint32_t k = 0; k < rows; k++) score[k] =
+        vf_sum(vf_add(vf_add(acc[k][0], acc[k][1]), vf_add(acc[k][2], acc[k][3])));
 }
 
-static TILE_TARGET void tile_axpy_f32(float s, const float *x, uint32_t n, float *y)
+/* y = keep * y, then + p[k] * values[k] for one key after the other; `vectors` whole ones of y. */
+TILE_INLINE void tile_add_values(const float *p, const float *values, uint32_t n, uint32_t hd,
+                                 float keep, uint32_t vectors, float *y)
 {
-    const vf factor = vf_set(s);
-    uint32_t d = 0;
-    for (; d + TILE_LANES <= n; d += TILE_LANES)
-        vf_store(y + d, vf_fma(factor, vf_load(x + d), vf_load(y + d)));
-    if (d < n) {
-        float buffer[TILE_LANES];
-        vf_store(buffer,
-                 vf_fma(factor, tile_load_tail(x + d, n - d), tile_load_tail(y + d, n - d)));
-        memcpy(y + d, buffer, (n - d) * sizeof *y);
+    vf acc[TILE_VALUES];
+    TILE_UNROLL for (uint32_t i = 0; i < vectors; i++) acc[i] =
+        vf_mul(vf_set(keep), vf_load(y + (size_t)i * TILE_LANES));
+    for (uint32_t k = 0; k < n; k++) {
+        const vf factor = vf_set(p[k]);
+        TILE_UNROLL for (uint32_t i = 0; i < vectors; i++) acc[i] =
+            vf_fma(factor, vf_load(values + (size_t)k * hd + (size_t)i * TILE_LANES), acc[i]);
     }
+    TILE_UNROLL for (uint32_t i = 0; i < vectors; i++) vf_store(y + (size_t)i * TILE_LANES, acc[i]);
+}
+
+/* The same for the last n_last < TILE_LANES of y. */
+TILE_INLINE void tile_add_values_tail(const float *p, const float *values, uint32_t n, uint32_t hd,
+                                      float keep, uint32_t n_last, float *y)
+{
+    float buffer[TILE_LANES];
+    vf acc = vf_mul(vf_set(keep), tile_load_tail(y, n_last));
+    for (uint32_t k = 0; k < n; k++)
+        acc = vf_fma(vf_set(p[k]), tile_load_tail(values + (size_t)k * hd, n_last), acc);
+    vf_store(buffer, acc);
+    memcpy(y, buffer, n_last * sizeof *y);
+}
+
+/* Scores become exp(score - max); returns the factor of what was summed before, 0 at first. */
+TILE_INLINE float tile_soften(float *score, uint32_t n, struct moe_softmax *softmax)
+{
+    float top = softmax->max;
+    for (uint32_t k = 0; k < n; k++)
+        top = score[k] > top ? score[k] : top;
+    const float keep = top > softmax->max ? moe_expf(softmax->max - top) : 1;
+    float sum = softmax->sum * keep;
+    for (uint32_t k = 0; k < n; k++)
+        score[k] = moe_expf(score[k] - top);
+    for (uint32_t k = 0; k < n; k++)
+        sum += score[k];
+    *softmax = (struct moe_softmax){top, sum};
+    return keep;
+}
+
+static TILE_TARGET void tile_attend(const float *q, const float *keys, const float *values,
+                                    uint32_t n, uint32_t hd, struct moe_softmax *softmax, float *y)
+{
+    float score[MOE_ATTENTION_KEYS];
+    const float shrink = 1 / sqrtf((float)hd);
+    uint32_t k = 0, d = 0;
+    for (; k + TILE_KEYS <= n; k += TILE_KEYS)
+        tile_scores(q, keys + (size_t)k * hd, TILE_KEYS, hd, score + k);
+    for (; k < n; k++)
+        tile_scores(q, keys + (size_t)k * hd, 1, hd, score + k);
+    for (k = 0; k < n; k++)
+        score[k] *= shrink;
+    const float keep = tile_soften(score, n, softmax);
+    for (; d + TILE_VALUES * TILE_LANES <= hd; d += TILE_VALUES * TILE_LANES)
+        tile_add_values(score, values + d, n, hd, keep, TILE_VALUES, y + d);
+    for (; d + TILE_LANES <= hd; d += TILE_LANES)
+        tile_add_values(score, values + d, n, hd, keep, 1, y + d);
+    if (d < hd)
+        tile_add_values_tail(score, values + d, n, hd, keep, hd - d, y + d);
 }
 
 #endif

@@ -50,7 +50,7 @@ static void compare_attention(const struct moe_attention *a, const struct operan
 {
     struct moe_softmax state[MAX_GROUP];
     float y[MAX_GROUP * MAX_HD];
-    moe_attention_run(a, x->q, x->keys, x->values, position, state, y);
+    moe_attention_run(a, 1, x->q, x->keys, x->values, position, state, y);
     for (uint32_t h = 0; h < a->group; h++) {
         double expected[MAX_HD];
         naive(a, x, h, position, expected);
@@ -81,6 +81,37 @@ START_TEST(equals_plain_attention)
 }
 END_TEST
 
+/* Tokens together and one by one, with a head of another group beside theirs: the same bits. */
+START_TEST(tokens_together_are_as_alone)
+{
+    enum { TOKENS = 11, HEADS = 3, HD = 40, FIRST = 25 };
+    struct moe_rng rng;
+    static float q[TOKENS * HEADS * HD], keys[(FIRST + TOKENS) * HD], values[(FIRST + TOKENS) * HD];
+    static float y[TOKENS * HEADS * HD], alone[TOKENS * HEADS * HD];
+    struct moe_softmax state[TOKENS * HEADS];
+    moe_rng_init(&rng, 2);
+    fill_random(&rng, q, TOKENS * HEADS * HD, 4);
+    fill_random(&rng, keys, (FIRST + TOKENS) * HD, 4);
+    fill_random(&rng, values, (FIRST + TOKENS) * HD, 1);
+    for (uint32_t window = 0; window < 40; window++)
+        for (size_t i = 0; i < moe_n_kernel_sets; i++) {
+            const struct moe_attention a = {.kernels = moe_kernel_sets[i],
+                                            .group = HEADS - 1,
+                                            .n_heads = HEADS,
+                                            .head_dim = HD,
+                                            .window = window};
+            if (!a.kernels->usable())
+                continue;
+            moe_attention_run(&a, TOKENS, q, keys, values, FIRST, state, y);
+            for (uint32_t t = 0; t < TOKENS; t++) {
+                const size_t at = (size_t)t * HEADS * HD;
+                moe_attention_run(&a, 1, q + at, keys, values, FIRST + t, state, alone + at);
+            }
+            ck_assert_mem_eq(y, alone, sizeof y);
+        }
+}
+END_TEST
+
 /* Scores of many hundreds, rising and falling over the blocks: exp of any of them alone would
  * overflow, and the largest so far is not the largest of all. */
 START_TEST(large_scores_do_not_overflow)
@@ -95,7 +126,7 @@ START_TEST(large_scores_do_not_overflow)
     }
     struct moe_softmax state;
     float y[4];
-    moe_attention_run(&a, x->q, x->keys, x->values, MAX_KEYS - 1, &state, y);
+    moe_attention_run(&a, 1, x->q, x->keys, x->values, MAX_KEYS - 1, &state, y);
     ck_assert_double_eq_tol((double)y[0], 149 - exp(-10), 1e-4);
     free(x);
 }
@@ -115,10 +146,10 @@ START_TEST(window_edge)
             x->values[2 * k] = 1000;
         for (uint32_t k = 0; k < window; k++)
             x->values[2 * (MAX_KEYS - 1 - k)] = 1; /* all scores are 0: y is the mean */
-        moe_attention_run(&a, x->q, x->keys, x->values, MAX_KEYS - 1, &state, y);
+        moe_attention_run(&a, 1, x->q, x->keys, x->values, MAX_KEYS - 1, &state, y);
         ck_assert_double_eq_tol((double)y[0], 1, 1e-6);
         x->values[2 * (MAX_KEYS - window)] = 2;
-        moe_attention_run(&a, x->q, x->keys, x->values, MAX_KEYS - 1, &state, y);
+        moe_attention_run(&a, 1, x->q, x->keys, x->values, MAX_KEYS - 1, &state, y);
         ck_assert_double_eq_tol((double)y[0], 1 + 1. / window, 1e-6);
     }
     free(x);
@@ -163,6 +194,7 @@ int main(void)
     TCase *tc = tcase_create("attention");
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, equals_plain_attention);
+    tcase_add_test(tc, tokens_together_are_as_alone);
     tcase_add_test(tc, large_scores_do_not_overflow);
     tcase_add_test(tc, window_edge);
     tcase_add_test(tc, norms);

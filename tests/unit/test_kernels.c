@@ -331,28 +331,52 @@ START_TEST(nan_and_infinity_stay_visible)
 }
 END_TEST
 
-static void vectors(const struct moe_kernels *set, enum moe_dtype dtype)
+/* One query over n keys in two blocks, the second with what the first left, against plain double
+ * precision. */
+static void check_attend(const struct moe_kernels *set, uint32_t n, uint32_t hd)
+{
+    struct setup s = setup_new(MOE_F32, 1, hd, 2 * n + 1, hd + n);
+    const float *q = s.x, *keys = q + hd, *values = keys + (size_t)n * hd;
+    const uint32_t first = n / 3;
+    struct moe_softmax softmax = {.max = -INFINITY};
+    double *share = calloc(n, sizeof *share), sum = 0;
+    float *y = calloc(hd, sizeof *y);
+    ck_assert(share && y);
+    if (first)
+        set->attend(q, keys, values, first, hd, &softmax, y);
+    set->attend(q, keys + (size_t)first * hd, values + (size_t)first * hd, n - first, hd, &softmax,
+                y);
+    for (uint32_t k = 0; k < n; k++) {
+        for (uint32_t i = 0; i < hd; i++)
+            share[k] += (double)q[i] * (double)keys[(size_t)k * hd + i];
+        share[k] = exp(share[k] / sqrt(hd) - (double)softmax.max);
+        sum += share[k];
+    }
+    ck_assert_double_eq_tol((double)softmax.sum, sum, 1e-5 * sum);
+    for (uint32_t i = 0; i < hd; i++) {
+        double want = 0;
+        for (uint32_t k = 0; k < n; k++)
+            want += share[k] * (double)values[(size_t)k * hd + i];
+        ck_assert_double_eq_tol((double)y[i], want, 1e-5 * sum);
+    }
+    free(share);
+    free(y);
+    setup_free(&s);
+}
+
+static void attends(const struct moe_kernels *set, enum moe_dtype dtype)
 {
     if (dtype != MOE_F32)
         return;
-    for (uint32_t n = 1; n < 200; n++) {
-        struct setup s = setup_new(MOE_F32, 1, n, 2, n);
-        double error;
-        const double want = reference(set, &s, 0, 1, &error);
-        const float *a = s.x + n;
-        ck_assert(fabs((double)set->dot_f32(s.value, a, n) - want) <= error);
-        for (uint32_t i = 0; i < n; i++)
-            s.x[i] = 0.5f;
-        set->axpy_f32(0.25f, a, n, s.x);
-        for (uint32_t i = 0; i < n; i++)
-            ck_assert(fabs((double)s.x[i] - (0.5 + 0.25 * (double)a[i])) <= FLT_EPSILON);
-        setup_free(&s);
-    }
+    for (uint32_t hd = 1; hd < 200; hd++)
+        check_attend(set, 1 + hd % MOE_ATTENTION_KEYS, hd);
+    for (uint32_t n = 1; n <= MOE_ATTENTION_KEYS; n++)
+        check_attend(set, n, 128);
 }
 
-START_TEST(dot_and_axpy_of_every_length)
+START_TEST(attention_of_every_width)
 {
-    for_all(vectors);
+    for_all(attends);
 }
 END_TEST
 
@@ -390,7 +414,7 @@ int main(void)
     tcase_add_test(tc, gate_up_is_near_the_exact_value);
     tcase_add_test(tc, bits_do_not_depend_on_the_call);
     tcase_add_test(tc, nan_and_infinity_stay_visible);
-    tcase_add_test(tc, dot_and_axpy_of_every_length);
+    tcase_add_test(tc, attention_of_every_width);
     tcase_add_test(tc, sets_are_found_by_name);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
