@@ -1,7 +1,5 @@
 #include "policies/eam.h"
 
-#include <math.h>
-
 static size_t collection_floats(uint32_t n_layers, uint32_t n_experts, uint64_t capacity)
 {
     size_t keys = (size_t)n_layers * n_experts;
@@ -27,7 +25,7 @@ void moe_eam_init(struct moe_eam *st, uint32_t n_layers, uint32_t n_experts, uin
         struct moe_eam_collection *c = &st->of[p];
         c->count = at;
         c->row = at += (size_t)st->n_keys * st->capacity;
-        c->inverse = at += (size_t)st->n_layers * st->capacity;
+        c->square = at += (size_t)st->n_layers * st->capacity;
         c->product = at += st->capacity;
         c->mine = at += st->capacity;
     }
@@ -56,9 +54,12 @@ void moe_eam_step(struct moe_eam *st)
     clear_products(st);
 }
 
-static double cosine(const struct moe_eam_collection *c, uint32_t j)
+/* The cosine's square, without the norm of the pass, which is the same for all: of whole numbers,
+ * so that equal ones come out equal. */
+static double similarity(const struct moe_eam_collection *c, uint32_t j)
 {
-    return (double)c->product[j] * c->inverse[j];
+    double product = c->product[j];
+    return product * product / c->square[j];
 }
 
 /* A free place, or the member most similar to the request. */
@@ -71,7 +72,7 @@ static uint32_t find_place(const struct moe_eam *st, struct moe_eam_collection *
         if (c->mine[k] > 0)
             add_row(st, c, k, c->mine[k]);
     for (uint32_t j = 1; j < c->n; j++)
-        if (cosine(c, j) > cosine(c, best))
+        if (similarity(c, j) > similarity(c, best))
             best = j;
     return best;
 }
@@ -85,7 +86,7 @@ static void collect(const struct moe_eam *st, struct moe_eam_collection *c)
     if (square <= 0)
         return;
     uint32_t j = find_place(st, c);
-    c->inverse[j] = (float)(1 / sqrt(square));
+    c->square[j] = (float)square;
     for (uint32_t l = 0; l < st->n_layers; l++)
         c->row[(size_t)l * st->capacity + j] = 0;
     for (moe_key k = 0; k < st->n_keys; k++) {
@@ -129,9 +130,9 @@ void moe_eam_match(struct moe_eam *st)
         return;
     st->matched = true;
     for (uint32_t j = 0; j < c->n; j++)
-        best = cosine(c, j) > best ? cosine(c, j) : best;
+        best = similarity(c, j) > best ? similarity(c, j) : best;
     for (uint32_t j = 0; j < c->n; j++) {
-        if (cosine(c, j) < best)
+        if (similarity(c, j) < best)
             continue;
         same = same && n < before && st->match[n] == j;
         st->match[n++] = j;

@@ -14,7 +14,7 @@ struct moe_eam_collection {
     uint32_t n;     /* members */
     float *count;   /* [n_keys, capacity] */
     float *row;     /* [L, capacity] sums of the rows */
-    float *inverse; /* [capacity] 1 / norm */
+    float *square;  /* [capacity] sum of the squares of all */
     float *mine;    /* [n_keys] of the request under way */
     float *product; /* [capacity] with the forward pass under way */
 };

@@ -160,7 +160,10 @@ const struct moe_policy_ops moe_policy_lfru = {
         "experts without any the lower slot goes. moe-cache-eval counts ages in uses of all "
         "pools, also where every layer has its own. vLLM's code pins nothing and goes through an "
         "event's experts by number: `stay` decides as it does under the `access` contract, on "
-        "routes sorted by number; it refuses fewer slots than a pass needs in a layer.",
+        "routes sorted by number; it refuses fewer slots than a pass needs in a layer. moe-lrc's "
+        "LFU is `ties`, but only its hits are those of the event's start: experts then come in one "
+        "after another and may push each other out, which neither contract has (of experts 0 1, "
+        "0 1, 2 0, 0 1 it hits 5 in two slots, `ties` 4).",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

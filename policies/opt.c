@@ -132,7 +132,9 @@ const struct moe_policy_ops moe_policy_opt = {
     .notes = "Two bounds go by Belady's name. `admit=bypass` may leave a newcomer out, and may "
              "drop an expert of the event under way: no decisions have more hits. `admit=forced` "
              "takes every miss, as all designs without an admission rule must: what is left "
-             "between it and a policy is the victim's part alone.",
+             "between it and a policy is the victim's part alone. moe-lrc's Belady forces too, but "
+             "hits are those of the event's start and nothing is pinned then: its hits lie between "
+             "the two (of experts 0 1, 0 2, 1 2 it hits 3 in two slots, as `bypass`; `forced` 2).",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_FUTURE,

@@ -141,7 +141,14 @@ const struct moe_prefetcher_ops moe_prefetcher_moe_infinity = {
         "the paper's: what the most similar past request used in later layers, nearer layers "
         "first",
     .source = "arXiv 2401.14361v3 sections 4.3 to 4.5 (PredictEAM, proximity factor)",
-    .notes = "The paper's prefetcher; the released code has it commented out for Mixtral.",
+    .notes =
+        "The paper's prefetcher: the released functions, put together as the paper says, want the "
+        "same. As released (cca059c; called for Grok and Arctic, commented out for Mixtral) they "
+        "are another rule: the sequence so far, prompt and answer together, is matched by later "
+        "layers only, by the mean of their cosines; counts take the place of shares, the factor is "
+        "1 - (l' - l) / (L + 1), and all experts are wanted, from the layer under way on. What "
+        "would fill the collection is never called, and fails where it is: nothing is known, and "
+        "experts are wanted by layer and number.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SEQUENCE,

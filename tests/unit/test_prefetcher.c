@@ -340,6 +340,23 @@ START_TEST(moe_infinity_matches_requests)
 }
 END_TEST
 
+/* The first request is half 0 and half 2, three times over, the second half 0 and half 3. */
+START_TEST(moe_infinity_adds_up_what_is_equally_similar)
+{
+    open_prefetcher("moe-infinity");
+    for (int t = 0; t < 4; t++) {
+        if (t == 3)
+            spec.ops->on_sequence(state);
+        TELL(0, 4, 0);
+        TELL(1, 4, t == 3 ? 3 : 2);
+    }
+    spec.ops->on_sequence(state);
+    ck_assert_uint_eq(TELL(0, 4, 0), 2);
+    EXPECT(0, 1, 2, 3);
+    free(state);
+}
+END_TEST
+
 START_TEST(what_routes_must_come_with)
 {
     struct moe_err err = {0};
@@ -389,6 +406,7 @@ int main(void)
     tcase_add_test(tc, oracle_errs_as_told);
     tcase_add_test(tc, oracle_is_as_accurate_as_told);
     tcase_add_test(tc, moe_infinity_matches_requests);
+    tcase_add_test(tc, moe_infinity_adds_up_what_is_equally_similar);
     tcase_add_test(tc, what_routes_must_come_with);
     tcase_add_test(tc, names_with_parameters);
     suite_add_tcase(suite, tc);
