@@ -85,7 +85,10 @@ static inline void go_on(struct going *to, uint32_t who)
     to->soonest = who < to->soonest ? who : to->soonest;
 }
 
-/* All pass the group one by one; is somebody there due now? */
+/* All pass the group one by one; is somebody there due now? Who takes a place that has just been
+ * left, and who is sooner than the latest there, is told by numbers known before the first of them
+ * passes: a branch that waits for the vectors takes longer, and nobody is changed who passes in
+ * vain. */
 AVX512 static inline struct going pass_group(struct moe_opt_stack *st, uint32_t g,
                                              struct going going, __m512i now, bool is_due,
                                              uint32_t *position, uint32_t *n_found)
@@ -94,15 +97,18 @@ AVX512 static inline struct going pass_group(struct moe_opt_stack *st, uint32_t 
     __m512i low = _mm512_loadu_si512(st->low + (size_t)g * GROUP);
     __m512i high = _mm512_loadu_si512(st->high + (size_t)g * GROUP);
     struct going on = {.who = going.who, .soonest = MOE_NEVER};
+    uint32_t top = st->top[g], left = *n_found;
     if (is_due) {
         uint32_t due = _mm512_cmpeq_epi32_mask(low, now);
         low = free_due(next_use, now, due, g * GROUP, position, n_found);
         high = _mm512_mask_set1_epi32(high, (__mmask16)due, -1);
     }
+    left = *n_found - left;
     for (uint32_t i = 0; i < going.n; i++) {
         uint32_t comer = going.who[i];
-        __m512i who = _mm512_set1_epi32((int)comer);
-        if (_mm512_cmpgt_epu32_mask(high, who)) {
+        if (i < left || comer < top) {
+            top = i < left && comer > top ? comer : top;
+            __m512i who = _mm512_set1_epi32((int)comer);
             __m512i come = _mm512_max_epu32(greatest_before(high), who);
             comer = last_lane(_mm512_max_epu32(come, high));
             low = _mm512_min_epu32(low, come);
