@@ -6,6 +6,7 @@
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_JOBS = 12 };
@@ -195,6 +196,39 @@ START_TEST(costs_of_a_plan)
 }
 END_TEST
 
+/* As many misses on the GPU as HybriMoE's code sends there (tests/golden/peers/division.py), but
+ * where it gives experts that lie on the GPU to the CPU: those stay here. */
+START_TEST(equal_to_hybrimoe)
+{
+    char line[128];
+    unsigned n_same = 0, n_rows = 0;
+    FILE *in = fopen("tests/golden/peers/division.tsv", "r");
+    ck_assert_ptr_nonnull(in);
+    while (fgets(line, sizeof line, in)) {
+        struct moe_place_job jobs[MAX_JOBS];
+        unsigned hits, misses, gpu, cpu, copy, start, hits_on_gpu, want, got = 0;
+        if (sscanf(line, "%u %u %u %u %u %u %u %u", &hits, &misses, &gpu, &cpu, &copy, &start,
+                   &hits_on_gpu, &want) != 8)
+            continue;
+        n_rows++;
+        if (hits_on_gpu < hits)
+            continue;
+        for (uint32_t i = 0; i < hits + misses; i++) {
+            jobs[i] = (struct moe_place_job)JOB(i, 1, cpu, copy, gpu);
+            jobs[i].resident = i < hits;
+        }
+        moe_place_experts(jobs, hits + misses, start, 0);
+        for (uint32_t i = 0; i < hits + misses; i++)
+            got += jobs[i].on_gpu && !jobs[i].resident;
+        ck_assert_msg(got == want, "%s: %u", line, got);
+        n_same++;
+    }
+    fclose(in);
+    ck_assert_uint_eq(n_rows, 100);
+    ck_assert_uint_eq(n_same, 96);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("place");
@@ -204,6 +238,7 @@ int main(void)
     tcase_add_test(tc, flights_in_order);
     tcase_add_test(tc, never_later_than_one_side);
     tcase_add_test(tc, costs_of_a_plan);
+    tcase_add_test(tc, equal_to_hybrimoe);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
