@@ -204,8 +204,9 @@ static void drop_group(struct moe_use_groups *all, uint32_t g)
 static void note_idle(struct moe_use_groups *all, uint32_t i, bool kept)
 {
     uint32_t at = i < all->n_slots ? all->n_new + i : i - all->n_slots;
-    uint64_t bit = (uint64_t)1 << at % 64;
-    all->idle[at / 64] = kept ? all->idle[at / 64] | bit : all->idle[at / 64] & ~bit;
+    uint64_t bit = (uint64_t)1 << at % 64, *word = &all->idle[at / 64];
+    all->n_idle += kept - (uint32_t)(*word >> at % 64 & 1);
+    *word = kept ? *word | bit : *word & ~bit;
 }
 
 static void put_into_ring(struct moe_use_groups *all, uint32_t i, struct moe_use_ring ring)
@@ -299,13 +300,13 @@ static bool goes_before(const struct moe_use_groups *all, uint32_t now, uint32_t
 
 static uint32_t find_latest_of_few(const struct moe_use_groups *all, uint8_t k)
 {
-    uint32_t best = NONE, most = 0;
+    uint64_t most = 0; /* next use + 1, and the group as its last digits: no branch */
     for (uint32_t g = 0; g < all->n_groups; g++) {
-        uint32_t after = all->group[g].kind == k ? all->group[g].next_use + 1 : 0;
-        best = after > most ? g : best;
-        most = after > most ? after : most;
+        uint64_t use = ((uint64_t)all->group[g].next_use + 1) << 32 | g;
+        use &= 0 - (uint64_t)(all->group[g].kind == k);
+        most = use > most ? use : most;
     }
-    return best;
+    return most ? (uint32_t)most : NONE;
 }
 
 /* The group of the kind that is used last, or NONE. */
@@ -352,6 +353,8 @@ static bool may_go(const struct moe_use_groups *all, uint32_t i, const uint8_t *
 static uint32_t find_idle(const struct moe_use_groups *all, const uint8_t *pinned)
 {
     uint32_t n_words = (uint32_t)count_words(all->n_slots + all->n_new), none = NONE;
+    if (all->n_idle == 0)
+        return NONE;
     for (uint32_t w = 0; w < n_words; w++)
         for (uint64_t left = all->idle[w]; left; left &= left - 1) {
             uint32_t at = w * 64 + (uint32_t)__builtin_ctzll(left);

@@ -30,13 +30,12 @@ struct moe_use_candidate {
     bool kept;
 };
 
-/* Only together do they have a value, and all have the same. n and n_kept lie in one word of 8
- * bytes, as compilers read them: across two that were just written it took a tenth of a replay. */
+/* Only together do they have a value, and all have the same. */
 struct moe_use_group {
     double value; /* what each that is kept saves; INFINITY: none of them can go */
     uint32_t next_use;
-    uint32_t chained;   /* the next group of the bucket, or of the unused ones, or NONE */
     uint32_t n, n_kept; /* n: with those given up */
+    uint32_t chained;   /* the next group of the bucket, or of the unused ones, or NONE */
     uint8_t kind;       /* by its value */
     bool is_old;        /* its value is not of these numbers; it is in `old` */
 };
@@ -66,6 +65,7 @@ struct moe_use_groups {
     uint32_t n_groups, unused; /* n_groups: numbers below were in use once; unused: a chain */
     uint32_t n_buckets;        /* a power of two */
     uint32_t n_other;          /* groups of no kind that may go */
+    uint32_t n_idle;           /* bits of `idle` that are set */
     uint8_t n_kinds;
     bool some_stuck; /* what may not go was in the way */
     struct moe_use_kind kind[MOE_USE_KINDS];
