@@ -24,9 +24,9 @@ static enum moe_status add_neighbours(struct moe_tune_search *q, struct moe_tune
 enum moe_status moe_tune_polish(struct moe_tune_search *q, struct moe_err *err)
 {
     for (int round = 0; round < ROUNDS; round++) {
-        const size_t before = q->n, best = before < VARIED ? before : VARIED;
-        for (size_t i = 0; i < best; i++) {
-            if (q->candidate[i].varied)
+        const size_t before = q->n, moving = moe_tune_best_moving(q);
+        for (size_t i = 0; i < before; i++) {
+            if ((i >= VARIED && i != moving) || q->candidate[i].varied)
                 continue;
             q->candidate[i].varied = true;
             enum moe_status s = add_neighbours(q, q->candidate[i].point, err);

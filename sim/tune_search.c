@@ -87,6 +87,21 @@ void moe_tune_rank(struct moe_tune_search *q, size_t keep)
     q->n = q->n < keep ? q->n : keep;
 }
 
+size_t moe_tune_best_moving(const struct moe_tune_search *q)
+{
+    const struct moe_tune_values *axis = q->space->axis;
+    size_t i = 0;
+    for (; i < q->n; i++) {
+        const uint16_t *at = q->candidate[i].point.at;
+        const int geometry = axis[MOE_TUNE_GEOMETRY].value[at[MOE_TUNE_GEOMETRY]].kind;
+        if ((geometry == MOE_TUNE_POOLS || geometry == MOE_TUNE_UNIFORM) &&
+            !axis[MOE_TUNE_POLICY].value[at[MOE_TUNE_POLICY]].kind &&
+            !axis[MOE_TUNE_ADMISSION].value[at[MOE_TUNE_ADMISSION]].kind)
+            break;
+    }
+    return i;
+}
+
 void moe_tune_rank_different(struct moe_tune_search *q, size_t keep)
 {
     size_t n = 0;
@@ -94,6 +109,10 @@ void moe_tune_rank_different(struct moe_tune_search *q, size_t keep)
     for (size_t i = 0; i < q->n; i++)
         if (n == 0 || q->candidate[i].ns != q->candidate[n - 1].ns)
             q->candidate[n++] = q->candidate[i];
+    q->n = n;
+    const size_t moving = moe_tune_best_moving(q);
+    if (keep > 1 && moving >= keep && moving < n)
+        q->candidate[keep - 1] = q->candidate[moving];
     q->n = n < keep ? n : keep;
 }
 

@@ -6,7 +6,8 @@
  *            replayed hits ranks first
  *   halve    successive halving (Jamieson, Talwalkar, AISTATS 2016): every candidate is simulated
  *            on a prefix; the best third goes on to twice as many tokens
- *   polish   the best few are varied in one axis at a time, on all tokens, until nothing is better
+ *   polish   the best few, and the best whose slots move, are varied in one axis at a time, on all
+ *            tokens, until nothing is better
  *   move     the same with single slots moved between layers
  * Ties are broken by the order of the candidates: results do not depend on threads or ranks. */
 #ifndef MOELAB_SIM_TUNE_SEARCH_H
@@ -56,8 +57,12 @@ enum moe_status moe_tune_evaluate(struct moe_tune_search *search, size_t first, 
 /* Best first; all but the first `keep` are dropped. */
 void moe_tune_rank(struct moe_tune_search *search, size_t keep);
 
+/* The best candidate whose slots change what they hold; n where there is none. */
+size_t moe_tune_best_moving(const struct moe_tune_search *search);
+
 /* The same after all tokens, where of candidates with exactly the same time, which did the same
- * under different names, only the first is kept. */
+ * under different names, only the first is kept. The best moving one stays in any case: where what
+ * was held out uses other experts, the best of fixed placements is worth nothing. */
 void moe_tune_rank_different(struct moe_tune_search *search, size_t keep);
 
 /* Times candidates [first, n) on all tokens, after dropping those that a prefix of an eighth shows

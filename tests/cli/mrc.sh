@@ -80,8 +80,8 @@ if command -v gnuplot >/dev/null; then
             holds "plot.$plot of '$options'" test -s "$folder/plot.$plot"
         done
     done
-    env -u LANG -u LC_ALL -u LC_CTYPE "$moelab" mrc "$t" --plot "$folder/plot" -o "$folder/out.txt" \
-        2>"$folder/said"
+    env -u LANG -u LC_ALL -u LC_CTYPE "$moelab" mrc "$t" --plot "$folder/plot" \
+        -o "$folder/out.txt" 2>"$folder/said"
     holds "no warning of gnuplot's without a locale" test ! -s "$folder/said"
 fi
 

@@ -3,6 +3,7 @@
 #include "base/rng.h"
 #include "policies/registry.h"
 #include "sim/tune_file.h"
+#include "sim/tune_search.h"
 #include "sim/tune_space.h"
 #include "tests/unit/run_suite.h"
 #include "tests/unit/sim_case.h"
@@ -395,6 +396,46 @@ static void expect_same_file(const struct moe_strategy *strategy)
     free(text);
 }
 
+/* However many fixed placements are faster in training: what was held out may use other experts. */
+START_TEST(the_best_that_moves_is_kept_and_varied)
+{
+    static const char *const pools[] = {"global:1", "global:2", "global:3", "global:4", "global:5"};
+    const moe_key hot[LAYERS * EXPERTS] = {7, 6, 5, 4, 3, 2, 1, 0};
+    struct moe_tune_space space;
+    struct moe_err err = {0};
+    struct world w;
+    make_world(&w, DRIFTS, 2);
+    make_space(&space, &w.model, hot);
+    struct moe_tune_search q = {.train = &w.trace,
+                                .model = &w.model,
+                                .platform = &w.platform,
+                                .space = &space,
+                                .n_keep = 4,
+                                .jobs = 1};
+    for (int i = 0; i < 6; i++) { /* the last one moves, and is the slowest */
+        uint32_t at;
+        struct moe_tune_point p = {{0}};
+        ck_assert_int_eq(
+            moe_tune_add_geometry(&space, pools[i < 5 ? i : 2], MOE_TUNE_POOLS, &at, NULL), MOE_OK);
+        p.at[MOE_TUNE_GEOMETRY] = (uint16_t)at;
+        p.at[MOE_TUNE_POLICY] = (uint16_t)(i < 5 ? space.first_static : 0);
+        ck_assert_int_eq(moe_tune_add(&q, p, NULL), MOE_OK);
+        q.candidate[i].ns = i < 5 ? i + 1 : 1e9;
+    }
+    moe_tune_rank_different(&q, 4);
+    ck_assert_uint_eq(q.n, 4);
+    ck_assert_uint_eq(q.candidate[3].point.at[MOE_TUNE_POLICY], 0);
+    if (moe_tune_polish(&q, &err))
+        ck_abort_msg("%s", err.text);
+    ck_assert_uint_eq(q.n, 4);
+    ck_assert_uint_ne(q.candidate[3].point.at[MOE_TUNE_POLICY], space.first_static);
+    ck_assert(q.candidate[3].varied && q.candidate[3].ns < 1e9);
+    moe_tune_search_release(&q);
+    moe_tune_space_release(&space);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
 /* Every value of every axis makes a strategy that a file can hold, and none needs the future. */
 START_TEST(all_strategies_can_be_written)
 {
@@ -501,6 +542,7 @@ int main(void)
     tcase_add_test(tc, one_sequence_is_cut_in_time);
     tcase_add_test(tc, threads_change_nothing);
     tcase_add_test(tc, intervals_by_hand);
+    tcase_add_test(tc, the_best_that_moves_is_kept_and_varied);
     tcase_add_test(tc, all_strategies_can_be_written);
     tcase_add_test(tc, what_has_no_effect_is_one_strategy);
     tcase_add_test(tc, refuses);
