@@ -170,6 +170,7 @@ axes: {threads: [8, 9, 24]}
 X
 expect 0 "2 of 3 points have more threads than their platform cores, the first: 9 of 8, platform \
 'laptop-4060'" "$moelab" sweep "$folder/threads.yaml" --no-plot -o "$folder/threads.tsv"
+# shellcheck disable=SC2016 # awk's fields, not the shell's
 expect 0 "8 8 8 " awk -F'\t' '/^#/ { next } !n { for (n = NF; $n != "threads";) n--; next }
     { printf "%s ", $n }' "$folder/threads.tsv"
 
