@@ -19,7 +19,7 @@ struct moe_softmax {
 enum { MOE_ATTENTION_KEYS = 32 };
 
 struct moe_kernels {
-    const char *name;    /* "portable", "avx2", "avx512", "avx512-bf16" */
+    const char *name;    /* "portable", "avx2", "avx512", "avx512-bf16", "amx" */
     const char *summary; /* instructions it needs, for `moelab bench kernels --help` */
     bool (*usable)(void);
 
@@ -28,6 +28,10 @@ struct moe_kernels {
      */
     uint32_t lanes;
     bool fused; /* a product is added without being rounded before */
+
+    /* Rows of a call for more than 16 tokens from which on more of them make it no faster; a multiple
+     * of 32. */
+    uint32_t many_rows;
 
     /* y[t * ldy + r] = sum over d of w[r, d] x[t, d], for r in [r0, r1), t in [0, T).
      * x: [T, cols], any alignment, as the weights. Fastest where r1 - r0 is a multiple of 32. */
@@ -53,7 +57,7 @@ static inline MOE_ANYWHERE float moe_silu(float g)
 
 /* The sets; those of other architectures than the program's are not there. */
 extern const struct moe_kernels moe_kernels_portable, moe_kernels_avx2, moe_kernels_avx512,
-    moe_kernels_avx512_bf16;
+    moe_kernels_avx512_bf16, moe_kernels_amx;
 
 /* Every set built into this program, the portable one first and the best last. AVX-512 stands
  * behind AVX-512 BF16: both read memory as fast as it gives, but with activations of two BF16 terms

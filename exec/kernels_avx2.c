@@ -79,6 +79,7 @@ const struct moe_kernels moe_kernels_avx2 = {
     .usable = usable,
     .lanes = TILE_LANES,
     .fused = true,
+    .many_rows = 32,
     .dot = tile_dot,
     .gate_up = tile_gate_up,
     .attend = tile_attend,

@@ -257,6 +257,7 @@ const struct moe_kernels moe_kernels_avx512_bf16 = {
     .name = "avx512-bf16",
     .summary = "AVX-512 BF16",
     .usable = usable,
+    .many_rows = 32,
     .dot = dot,
     .gate_up = gate_up,
     .attend = attend,

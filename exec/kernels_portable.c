@@ -11,6 +11,7 @@ const struct moe_kernels moe_kernels_portable = {
     .usable = usable,
     .lanes = TILE_LANES,
     .fused = false,
+    .many_rows = 32,
     .dot = tile_dot,
     .gate_up = tile_gate_up,
     .attend = tile_attend,

@@ -15,7 +15,9 @@ enum {
     SERIAL_BYTES = 1 << 20, /* less weights (times tokens / 8) than this, about 0.1 ms of one core,
                                are not shared: a region costs microseconds on an idle machine, but
                                milliseconds where a pinned thread's core is busy with others */
-    MANY_TOKENS = 16,       /* from here on kernels like 32 rows at a time, before that 8 */
+    MANY_TOKENS = 16,       /* from here on kernels like their many_rows at a time, */
+    FEW_ROWS = 8,           /* before that these; */
+    LEAST_ROWS = 32,        /* but every thread is to have some */
     LINE = 64,
 };
 
@@ -112,9 +114,16 @@ static uint64_t phase_bytes(const struct phase *phase)
     return bytes;
 }
 
-static uint32_t unit_rows(const struct extent *e, uint64_t unit_bytes)
+static uint32_t many_rows(const struct moe_pool *pool, uint32_t rows)
 {
-    const uint32_t grain = e->tokens > MANY_TOKENS ? 32 : 8;
+    const uint32_t share = rows / pool->threads / LEAST_ROWS * LEAST_ROWS;
+    const uint32_t most = pool->kernels->many_rows;
+    return share < LEAST_ROWS ? LEAST_ROWS : share < most ? share : most;
+}
+
+static uint32_t unit_rows(const struct moe_pool *pool, const struct extent *e, uint64_t unit_bytes)
+{
+    const uint32_t grain = e->tokens > MANY_TOKENS ? many_rows(pool, e->rows) : FEW_ROWS;
     const uint64_t rows = unit_bytes / (e->row_bytes * (1 + e->tokens / 8) + 1) / grain * grain;
     return rows < grain ? grain : rows < e->rows ? (uint32_t)rows : e->rows;
 }
@@ -130,7 +139,7 @@ static void work_on(const struct moe_pool *pool, const struct phase *phase, uint
             if (job == phase->n_jobs)
                 return;
             const struct extent e = phase->extent(phase, job);
-            const uint32_t step = unit_rows(&e, unit_bytes);
+            const uint32_t step = unit_rows(pool, &e, unit_bytes);
             const uint64_t n = e.tokens && e.rows ? (e.rows + (uint64_t)step - 1) / step : 0;
             if (i - base >= n) {
                 base += n;

@@ -1,0 +1,412 @@
+/* BF16 weights by products of tiles (AMX): 16 rows x 32 columns of weights as they lie in memory,
+ * times 32 columns x 16 tokens. An activation is the sum of three BF16 terms, which keep all 24
+ * bits of its mantissa. One tile accumulates 16 rows x 16 tokens: the three terms of 32 columns,
+ * from the highest on, then the next columns. An element of it depends on its row and token alone,
+ * so it may rest in memory between columns. Other weight types take the AVX-512 set's functions. */
+#include "exec/kernels.h"
+
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <immintrin.h>
+#include <string.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#define TARGET                                                                                     \
+    __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#define INLINE static inline TARGET __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+/* Compilers do not know that tile instructions read memory. */
+#define WRITTEN() __asm__ volatile("" ::: "memory")
+
+#ifndef PACKT
+#define PACKT 3
+#endif
+#ifndef FEWR
+#define FEWR  16
+#define AHEAD 512
+#define LEVEL 3
+#endif
+enum {
+    SIDE = 16, /* rows and tokens of a tile */
+    STEP = 32, /* columns of one */
+    TERMS = 3,
+    LINE = 64,               /* bytes of a tile's row */
+    FEW_ROWS = FEWR,         /* together for up to SIDE tokens, */
+    MANY_ROWS = 2 * SIDE,    /* and for more of them, which then share loads */
+    BLOCK_ROWS = 512,        /* for which activations are split once */
+    BLOCK_TOKENS = 8 * SIDE, /* for which weights are read once */
+    PIECE_STEPS = 16,        /* steps between visits of the accumulators to memory */
+    PIECE = PIECE_STEPS * STEP,
+    SUM_BYTES = BLOCK_TOKENS * sizeof(float),
+    SPLIT_WORDS = BLOCK_TOKENS * PIECE_STEPS * SIDE * TERMS,
+    AHEAD_STEPS = AHEAD / LINE, /* prefetch distance */
+};
+
+struct block {
+    /* [tile of tokens][step][term][pair of columns][token]; tokens of the last dimension: pitch */
+    uint32_t x[SPLIT_WORDS];
+    float sum[BLOCK_ROWS][BLOCK_TOKENS];
+    uint16_t panel[MANY_ROWS][PIECE + STEP]; /* weights at an edge, zeros beyond it */
+    uint32_t tokens, tiles, pitch, max_steps;
+} __attribute__((aligned(LINE)));
+
+struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
+/* Tiles 0 to 3 accumulate; behind them, of weights one (few tokens) or two, the rest of tokens. */
+INLINE void configure(const struct block *b)
+{
+    struct tile_config c = {.palette = 1};
+    const uint32_t first_x = b->tiles == 1 ? 5 : 6;
+    for (uint32_t i = 0; i < 8; i++) {
+        c.rows[i] = i < first_x && b->tiles == 1 ? FEW_ROWS : SIDE;
+        c.row_bytes[i] = (uint16_t)(i < 4 || i >= first_x ? b->pitch * sizeof(float) : LINE);
+    }
+    WRITTEN();
+    _tile_loadconfig(&c);
+}
+
+INLINE __m512 rest(__m512 x, __m256i high)
+{
+    const __m512 f = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+    /* NaN and infinity have no rest. */
+    return _mm512_maskz_sub_ps((__mmask16)~_mm512_fpclass_ps_mask(f, 0x99), x, f);
+}
+
+/* n <= STEP activations, zeros behind them; nothing beyond is read. */
+INLINE void split(const float *x, uint32_t n, __m512i term[TERMS][SIDE], uint32_t t)
+{
+    const uint32_t mask = n == STEP ? 0xffffffff : (1u << n) - 1;
+    __m512 a = _mm512_maskz_loadu_ps((__mmask16)mask, x);
+    __m512 b = _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), x + (n > 16 ? 16 : 0));
+    UNROLL for (uint32_t i = 0; i < TERMS; i++)
+    {
+        const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(b, a);
+        term[i][t] = both;
+        a = rest(a, _mm512_castsi512_si256(both));
+        b = rest(b, _mm512_extracti64x4_epi64(both, 1));
+    }
+}
+
+/* to[i * pitch + t] = from[t][i]. */
+INLINE void transpose(const __m512i from[SIDE], uint32_t *to, uint32_t pitch)
+{
+    __m512i a[SIDE], b[SIDE];
+    UNROLL for (uint32_t i = 0; i < SIDE; i += 2)
+    {
+        a[i] = _mm512_unpacklo_epi32(from[i], from[i + 1]);
+        a[i + 1] = _mm512_unpackhi_epi32(from[i], from[i + 1]);
+    }
+    UNROLL for (uint32_t i = 0; i < SIDE; i += 4) UNROLL for (uint32_t k = 0; k < 2; k++)
+    {
+        b[i + 2 * k] = _mm512_unpacklo_epi64(a[i + k], a[i + k + 2]);
+        b[i + 2 * k + 1] = _mm512_unpackhi_epi64(a[i + k], a[i + k + 2]);
+    }
+    UNROLL for (uint32_t i = 0; i < SIDE; i += 8) UNROLL for (uint32_t k = 0; k < 4; k++)
+    {
+        a[i + k] = _mm512_shuffle_i32x4(b[i + k], b[i + k + 4], 0x88);
+        a[i + k + 4] = _mm512_shuffle_i32x4(b[i + k], b[i + k + 4], 0xdd);
+    }
+    const __mmask16 mask = (__mmask16)((1u << pitch) - 1);
+    UNROLL for (uint32_t k = 0; k < 8; k++)
+    {
+        const uint32_t row = k % 4 + k / 4 * 4;
+        _mm512_mask_storeu_epi32(to + row * pitch, mask,
+                                 _mm512_shuffle_i32x4(a[k], a[k + 8], 0x88));
+        _mm512_mask_storeu_epi32(to + (row + 8) * pitch, mask,
+                                 _mm512_shuffle_i32x4(a[k], a[k + 8], 0xdd));
+    }
+}
+
+INLINE uint32_t *x_at(struct block *b, uint32_t tile, uint32_t step)
+{
+    return b->x + (size_t)(tile * b->max_steps + step) * TERMS * SIDE * b->pitch;
+}
+
+/* Columns [c, c + n) of the block's tokens. */
+static TARGET void split_tokens(struct block *b, const float *x, uint32_t cols, uint32_t c,
+                                uint32_t n)
+{
+    for (uint32_t tile = 0; tile < b->tiles; tile++)
+        for (uint32_t d = 0; d < n; d += STEP) {
+            __m512i term[TERMS][SIDE];
+            uint32_t *to = x_at(b, tile, d / STEP);
+            for (uint32_t t = 0; t < (b->pitch == 1 ? 1 : SIDE); t++)
+                if (tile * SIDE + t < b->tokens)
+                    split(x + (size_t)(tile * SIDE + t) * cols + c + d, n - d < STEP ? n - d : STEP,
+                          term, t);
+                else
+                    term[0][t] = term[1][t] = term[2][t] = _mm512_setzero_si512();
+            for (uint32_t i = 0; i < TERMS; i++)
+                if (b->pitch == 1)
+                    _mm512_storeu_si512(to + (size_t)i * SIDE, term[i][0]);
+                else
+                    transpose(term[i], to + (size_t)i * SIDE * b->pitch, b->pitch);
+        }
+    WRITTEN();
+}
+
+/* What a group of rows multiplies: weights from memory or from the panel. */
+struct piece {
+    const uint16_t *w;
+    size_t row_bytes;
+    uint32_t steps, first_step; /* of the split columns */
+    bool fresh;                 /* the first columns of all */
+    const uint16_t *next;       /* weights to prefetch, read after these; NULL: none */
+    size_t next_bytes;          /* of a row of them */
+};
+
+INLINE void prefetch_rows(const void *from, size_t row_bytes, uint32_t rows)
+{
+    /* Integers: the address may lie beyond the matrix, where this does nothing. */
+    UNROLL for (uint32_t r = 0; r < rows; r++) // NOLINTNEXTLINE(performance-no-int-to-ptr)
+        __builtin_prefetch((const void *)((uintptr_t)from + r * row_bytes));
+}
+
+/* FEW_ROWS rows and up to SIDE tokens. */
+static TARGET void few(struct block *b, const struct piece *p, float sum[][BLOCK_TOKENS])
+{
+    const size_t pitch = b->pitch * sizeof(float);
+    const uint32_t *x = x_at(b, 0, p->first_step);
+    const uint8_t *w = (const uint8_t *)p->w;
+    if (p->fresh)
+        _tile_zero(0);
+    else
+        _tile_loadd(0, sum[0], SUM_BYTES);
+    for (uint32_t s = 0; s < p->steps; s++, w += LINE, x += TERMS * SIDE * b->pitch) {
+        if (s + AHEAD_STEPS < p->steps)
+            prefetch_rows(w + AHEAD_STEPS * LINE, p->row_bytes, FEW_ROWS);
+        else if (p->next)
+            prefetch_rows(p->next + (s + AHEAD_STEPS - p->steps) * STEP, p->next_bytes, FEW_ROWS);
+        _tile_loadd(4, w, p->row_bytes);
+        _tile_loadd(5, x, pitch);
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_loadd(6, x + SIDE * b->pitch, pitch);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, x + 2 * SIDE * b->pitch, pitch);
+        _tile_dpbf16ps(0, 4, 7);
+    }
+    _tile_stored(0, sum[0], SUM_BYTES);
+}
+
+/* MANY_ROWS rows and one or two tiles of tokens from `tile` on. */
+INLINE void many(struct block *b, const struct piece *p, uint32_t tile, bool two,
+                 float sum[][BLOCK_TOKENS])
+{
+    const uint32_t *x0 = x_at(b, tile, p->first_step);
+    const uint32_t *x1 = x_at(b, tile + two, p->first_step);
+    const uint8_t *w = (const uint8_t *)p->w;
+    const uint32_t share = MANY_ROWS / ((b->tiles + 1) / 2);
+    const uint32_t first = tile / 2 * share, end = p->next ? first + share : 0;
+    if (p->fresh) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, sum[0] + tile * SIDE, SUM_BYTES);
+        _tile_loadd(1, sum[SIDE] + tile * SIDE, SUM_BYTES);
+        if (two) {
+            _tile_loadd(2, sum[0] + (tile + 1) * SIDE, SUM_BYTES);
+            _tile_loadd(3, sum[SIDE] + (tile + 1) * SIDE, SUM_BYTES);
+        }
+    }
+    for (uint32_t s = 0; s < p->steps; s++, w += LINE) {
+        for (uint32_t r = first; r < end; r++)
+            __builtin_prefetch(
+                (const void *)((uintptr_t)p->next + r * p->next_bytes + (size_t)s * LINE), 0, 2);
+        _tile_loadd(4, w, p->row_bytes);
+        _tile_loadd(5, w + SIDE * p->row_bytes, p->row_bytes);
+        for (uint32_t i = 0; i < TERMS; i++, x0 += SIDE * SIDE, x1 += SIDE * SIDE) {
+            _tile_loadd(6, x0, LINE);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 5, 6);
+            if (two) {
+                _tile_loadd(7, x1, LINE);
+                _tile_dpbf16ps(2, 4, 7);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+        }
+    }
+    _tile_stored(0, sum[0] + tile * SIDE, SUM_BYTES);
+    _tile_stored(1, sum[SIDE] + tile * SIDE, SUM_BYTES);
+    if (two) {
+        _tile_stored(2, sum[0] + (tile + 1) * SIDE, SUM_BYTES);
+        _tile_stored(3, sum[SIDE] + (tile + 1) * SIDE, SUM_BYTES);
+    }
+}
+
+INLINE const uint16_t *weight_at(const struct moe_matrix *m, uint32_t row, uint32_t column)
+{
+    return (const uint16_t *)m->data + (size_t)row * m->cols + column;
+}
+
+/* The piece's weights, zeros up to whole tiles. */
+static TARGET void pack(struct block *b, struct piece *p, uint32_t group, uint32_t rows, uint32_t n)
+{
+    for (uint32_t r = 0; r < group; r++) {
+        const uint32_t have = r < rows ? n : 0;
+        if (have)
+            memcpy(b->panel[r], (const uint8_t *)p->w + r * p->row_bytes, have * sizeof *p->w);
+        memset(b->panel[r] + have, 0, (p->steps * STEP - have) * sizeof *p->w);
+    }
+    p->w = b->panel[0];
+    p->row_bytes = sizeof b->panel[0];
+    WRITTEN();
+}
+
+/* Adds the columns [p->from, + width) of the split ones to the sums of a group. */
+static TARGET void add_piece(struct block *b, const struct piece *p, float sum[][BLOCK_TOKENS])
+{
+    uint32_t tile = 0;
+    if (b->tiles == 1) {
+        few(b, p, sum);
+        return;
+    }
+    for (; tile + 2 <= b->tiles; tile += 2)
+        many(b, p, tile, true, sum);
+    if (tile < b->tiles)
+        many(b, p, tile, false, sum);
+}
+
+/* Adds columns [c, c + n) of `rows` <= group rows from r on. next: see struct piece. */
+static TARGET void add_group(struct block *b, const struct moe_matrix *m, uint32_t r, uint32_t rows,
+                             uint32_t c, uint32_t n, const uint16_t *next,
+                             float sum[][BLOCK_TOKENS])
+{
+    const uint32_t group = b->tiles == 1 ? FEW_ROWS : MANY_ROWS;
+    const bool whole = rows == group && n % STEP == 0 && b->tiles < PACKT;
+    const uint32_t step = whole ? n : PIECE;
+    for (uint32_t d = 0; d < n; d += step) {
+        const uint32_t width = n - d < step ? n - d : step;
+        struct piece p = {.w = weight_at(m, r, c + d),
+                          .row_bytes = (size_t)m->cols * sizeof(uint16_t),
+                          .steps = (width + STEP - 1) / STEP,
+                          .first_step = d / STEP,
+                          .fresh = c + d == 0,
+                          .next = next,
+                          .next_bytes = (size_t)m->cols * sizeof(uint16_t)};
+        if (!whole)
+            pack(b, &p, group, rows, width);
+        add_piece(b, &p, sum);
+    }
+}
+
+/* b->sum of rows [r, r + rows) of n_w matrices of one shape, one behind the other (each from a
+ * whole group on), and up to BLOCK_TOKENS tokens. */
+static TARGET void block_sums(struct block *b, const struct moe_matrix *const w[], uint32_t n_w,
+                              uint32_t r, uint32_t rows, const float *x, uint32_t tokens)
+{
+    const uint32_t cols = w[0]->cols;
+    b->tokens = tokens;
+    b->tiles = (tokens + SIDE - 1) / SIDE;
+    b->pitch = tokens < SIDE ? tokens : SIDE;
+    b->max_steps = SPLIT_WORDS / (b->tiles * SIDE * b->pitch * TERMS);
+    const uint32_t group = b->tiles == 1 ? FEW_ROWS : MANY_ROWS;
+    const uint32_t step = b->tiles == 1 ? b->max_steps * STEP : PIECE;
+    const uint32_t padded = (rows + group - 1) / group * group;
+    configure(b);
+    for (uint32_t c = 0; c < cols; c += step) {
+        const uint32_t n = cols - c < step ? cols - c : step;
+        split_tokens(b, x, cols, c, n);
+        for (uint32_t k = 0; k < n_w; k++)
+            for (uint32_t i = 0; i < rows; i += group) {
+                const uint16_t *next = i + group < rows ? weight_at(w[k], r + i + group, c)
+                                       : k + 1 < n_w    ? weight_at(w[k + 1], r, c)
+                                       : c + n < cols   ? weight_at(w[0], r, c + n)
+                                                        : NULL;
+                add_group(b, w[k], r + i, rows - i < group ? rows - i : group, c, n, next,
+                          b->sum + k * padded + i);
+            }
+    }
+    _tile_release();
+}
+
+static TARGET void dot(const struct moe_matrix *w, uint32_t r0, uint32_t r1, const float *x,
+                       uint32_t n_tokens, float *y, size_t ldy)
+{
+    if (w->dtype != MOE_BF16) {
+        moe_kernels_avx512.dot(w, r0, r1, x, n_tokens, y, ldy);
+        return;
+    }
+    struct block b;
+    for (uint32_t r = r0; r < r1; r += BLOCK_ROWS)
+        for (uint32_t t = 0; t < n_tokens; t += BLOCK_TOKENS) {
+            const uint32_t rows = r1 - r < BLOCK_ROWS ? r1 - r : BLOCK_ROWS;
+            const uint32_t tokens = n_tokens - t < BLOCK_TOKENS ? n_tokens - t : BLOCK_TOKENS;
+            block_sums(&b, &w, 1, r, rows, x + (size_t)t * w->cols, tokens);
+            for (uint32_t k = 0; k < tokens; k++)
+                for (uint32_t i = 0; i < rows; i++)
+                    y[(t + k) * ldy + r + i] = b.sum[i][k];
+        }
+}
+
+static TARGET void gate_up(const struct moe_matrix *gate, const struct moe_matrix *up, uint32_t r0,
+                           uint32_t r1, const float *x, uint32_t n_tokens, float *h, size_t ldh)
+{
+    enum { ROWS = BLOCK_ROWS / 2 };
+    if (gate->dtype != MOE_BF16 || up->dtype != MOE_BF16) {
+        moe_kernels_avx512.gate_up(gate, up, r0, r1, x, n_tokens, h, ldh);
+        return;
+    }
+    const struct moe_matrix *const w[] = {gate, up};
+    struct block b;
+    for (uint32_t r = r0; r < r1; r += ROWS)
+        for (uint32_t t = 0; t < n_tokens; t += BLOCK_TOKENS) {
+            const uint32_t rows = r1 - r < ROWS ? r1 - r : ROWS;
+            const uint32_t tokens = n_tokens - t < BLOCK_TOKENS ? n_tokens - t : BLOCK_TOKENS;
+            const uint32_t group = tokens <= SIDE ? FEW_ROWS : MANY_ROWS;
+            const uint32_t padded = (rows + group - 1) / group * group;
+            block_sums(&b, w, 2, r, rows, x + (size_t)t * gate->cols, tokens);
+            for (uint32_t k = 0; k < tokens; k++)
+                for (uint32_t i = 0; i < rows; i++)
+                    h[(t + k) * ldh + r + i] = moe_silu(b.sum[i][k]) * b.sum[padded + i][k];
+        }
+}
+
+/* Linux lends the tiles' state to a process that asks for it. */
+static bool tiles_granted(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { REQUEST = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
+static bool usable(void)
+{
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
+    unsigned a, b, c, d;
+    return moe_kernels_avx512.usable() && __builtin_cpu_supports("avx512bf16") &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_BF16) && (d & AMX_TILE) &&
+           tiles_granted();
+}
+
+static void attend(const float *q, const float *keys, const float *values, uint32_t n, uint32_t hd,
+                   struct moe_softmax *softmax, float *y)
+{
+    moe_kernels_avx512.attend(q, keys, values, n, hd, softmax, y);
+}
+
+const struct moe_kernels moe_kernels_amx = {
+    .name = "amx",
+    .summary = "AMX BF16 and AVX-512 BF16",
+    .usable = usable,
+    .many_rows = BLOCK_ROWS,
+    .dot = dot,
+    .gate_up = gate_up,
+    .attend = attend,
+};
+#endif
