@@ -24,7 +24,8 @@ static const struct moe_param options[] = {
                    "BF16 experts in memory, read in turn: more than the last-level cache holds"),
     CLI_OPTION_NAME(struct options, dtype, "dtype", "bf16,f16,f32", "types of the weights, a list"),
     CLI_OPTION_NAME(struct options, kernels, "kernels", "all",
-                    "one set: portable, avx2, avx512-bf16, avx512, auto; or all that can run here"),
+                    "one set: portable, avx2, amx, avx512-bf16, avx512, auto; or all that can "
+                    "run here"),
     CLI_OPTION_NAME(struct options, threads, "threads", "1,all",
                     "numbers of threads, a list; all: one for each core"),
     CLI_OPTION_NAME(struct options, tokens, "tokens", "8,32,128",

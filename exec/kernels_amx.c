@@ -2,7 +2,8 @@
  * times 32 columns x 16 tokens. An activation is the sum of three BF16 terms, which keep all 24
  * bits of its mantissa. One tile accumulates 16 rows x 16 tokens: the three terms of 32 columns,
  * from the highest on, then the next columns. An element of it depends on its row and token alone,
- * so it may rest in memory between columns. Other weight types take the AVX-512 set's functions. */
+ * so it may rest in memory between columns. (Subnormal numbers count as zero.) Other weight types
+ * take the AVX-512 set's functions. */
 #include "exec/kernels.h"
 
 #ifdef __x86_64__
@@ -25,30 +26,24 @@
 /* Compilers do not know that tile instructions read memory. */
 #define WRITTEN() __asm__ volatile("" ::: "memory")
 
-#ifndef PACKT
-#define PACKT 3
-#endif
-#ifndef FEWR
-#define FEWR  16
-#define AHEAD 512
-#define LEVEL 3
-#endif
 enum {
     SIDE = 16, /* rows and tokens of a tile */
     STEP = 32, /* columns of one */
     TERMS = 3,
-    LINE = 64,               /* bytes of a tile's row */
-    FEW_ROWS = FEWR,         /* together for up to SIDE tokens, */
-    MANY_ROWS = 2 * SIDE,    /* and for more of them, which then share loads */
+    LINE = 64,       /* bytes of a tile's row */
+    FEW_ROWS = SIDE, /* at once for up to FEW_TILES tiles of tokens: memory is the limit; */
+    FEW_TILES = 2,
+    MANY_ROWS = 2 * SIDE,    /* for more of them, from a copy that the first-level cache holds */
     BLOCK_ROWS = 512,        /* for which activations are split once */
     BLOCK_TOKENS = 8 * SIDE, /* for which weights are read once */
     PIECE_STEPS = 16,        /* steps between visits of the accumulators to memory */
     PIECE = PIECE_STEPS * STEP,
     SUM_BYTES = BLOCK_TOKENS * sizeof(float),
     SPLIT_WORDS = BLOCK_TOKENS * PIECE_STEPS * SIDE * TERMS,
-    AHEAD_STEPS = AHEAD / LINE, /* prefetch distance */
+    AHEAD_STEPS = 8, /* prefetch distance; measured: half is as good, double is not */
 };
 
+/* On the stack: 0.7 MB. */
 struct block {
     /* [tile of tokens][step][term][pair of columns][token]; tokens of the last dimension: pitch */
     uint32_t x[SPLIT_WORDS];
@@ -67,9 +62,9 @@ struct tile_config {
 INLINE void configure(const struct block *b)
 {
     struct tile_config c = {.palette = 1};
-    const uint32_t first_x = b->tiles == 1 ? 5 : 6;
+    const uint32_t first_x = b->tiles <= FEW_TILES ? 5 : 6;
     for (uint32_t i = 0; i < 8; i++) {
-        c.rows[i] = i < first_x && b->tiles == 1 ? FEW_ROWS : SIDE;
+        c.rows[i] = SIDE;
         c.row_bytes[i] = (uint16_t)(i < 4 || i >= first_x ? b->pitch * sizeof(float) : LINE);
     }
     WRITTEN();
@@ -133,14 +128,30 @@ INLINE uint32_t *x_at(struct block *b, uint32_t tile, uint32_t step)
     return b->x + (size_t)(tile * b->max_steps + step) * TERMS * SIDE * b->pitch;
 }
 
-/* Columns [c, c + n) of the block's tokens. */
+/* Integers: the address may lie beyond the matrix, where prefetching does nothing. */
+INLINE void prefetch_far(const void *from, size_t bytes)
+{
+    /* To the second level: 16 rows that lie a power of two apart do not fit into the first. */
+    __builtin_prefetch((const void *)((uintptr_t)from + bytes), // NOLINT(performance-no-int-to-ptr)
+                       0, 2);
+}
+
+INLINE void prefetch_near(const void *from, size_t row_bytes)
+{
+    UNROLL for (uint32_t r = 0; r < FEW_ROWS; r++) // NOLINTNEXTLINE(performance-no-int-to-ptr)
+        __builtin_prefetch((const void *)((uintptr_t)from + r * row_bytes));
+}
+
+/* Columns [c, c + n) of the block's tokens; meanwhile memory fetches the weights at w. */
 static TARGET void split_tokens(struct block *b, const float *x, uint32_t cols, uint32_t c,
-                                uint32_t n)
+                                uint32_t n, const uint16_t *w)
 {
     for (uint32_t tile = 0; tile < b->tiles; tile++)
         for (uint32_t d = 0; d < n; d += STEP) {
             __m512i term[TERMS][SIDE];
             uint32_t *to = x_at(b, tile, d / STEP);
+            for (uint32_t r = 0; r < FEW_ROWS && tile == 0; r++)
+                prefetch_far(w + d, r * cols * sizeof *w);
             for (uint32_t t = 0; t < (b->pitch == 1 ? 1 : SIDE); t++)
                 if (tile * SIDE + t < b->tokens)
                     split(x + (size_t)(tile * SIDE + t) * cols + c + d, n - d < STEP ? n - d : STEP,
@@ -166,37 +177,62 @@ struct piece {
     size_t next_bytes;          /* of a row of them */
 };
 
-INLINE void prefetch_rows(const void *from, size_t row_bytes, uint32_t rows)
+/* Tiles 0 to n - 1. */
+INLINE void load_sums(bool fresh, uint32_t n, const float *a, const float *b, const float *c,
+                      const float *d)
 {
-    /* Integers: the address may lie beyond the matrix, where this does nothing. */
-    UNROLL for (uint32_t r = 0; r < rows; r++) // NOLINTNEXTLINE(performance-no-int-to-ptr)
-        __builtin_prefetch((const void *)((uintptr_t)from + r * row_bytes));
+    if (fresh) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        return;
+    }
+    _tile_loadd(0, a, SUM_BYTES);
+    if (n > 1)
+        _tile_loadd(1, b, SUM_BYTES);
+    if (n > 2)
+        _tile_loadd(2, c, SUM_BYTES);
+    if (n > 3)
+        _tile_loadd(3, d, SUM_BYTES);
 }
 
-/* FEW_ROWS rows and up to SIDE tokens. */
-static TARGET void few(struct block *b, const struct piece *p, float sum[][BLOCK_TOKENS])
+INLINE void store_sums(uint32_t n, float *a, float *b, float *c, float *d)
 {
-    const size_t pitch = b->pitch * sizeof(float);
+    _tile_stored(0, a, SUM_BYTES);
+    if (n > 1)
+        _tile_stored(1, b, SUM_BYTES);
+    if (n > 2)
+        _tile_stored(2, c, SUM_BYTES);
+    if (n > 3)
+        _tile_stored(3, d, SUM_BYTES);
+}
+
+/* FEW_ROWS rows, straight from memory, and `tiles` <= FEW_TILES tiles of tokens: all of them. */
+INLINE void few(struct block *b, const struct piece *p, uint32_t tiles, float sum[][BLOCK_TOKENS])
+{
+    const size_t pitch = b->pitch * sizeof(float), term = (size_t)SIDE * b->pitch;
+    const size_t apart = (size_t)b->max_steps * TERMS * term; /* tiles of tokens */
     const uint32_t *x = x_at(b, 0, p->first_step);
     const uint8_t *w = (const uint8_t *)p->w;
-    if (p->fresh)
-        _tile_zero(0);
-    else
-        _tile_loadd(0, sum[0], SUM_BYTES);
-    for (uint32_t s = 0; s < p->steps; s++, w += LINE, x += TERMS * SIDE * b->pitch) {
+    load_sums(p->fresh, tiles, sum[0], sum[0] + SIDE, NULL, NULL);
+    for (uint32_t s = 0; s < p->steps; s++, w += LINE) {
         if (s + AHEAD_STEPS < p->steps)
-            prefetch_rows(w + AHEAD_STEPS * LINE, p->row_bytes, FEW_ROWS);
+            prefetch_near(w + AHEAD_STEPS * LINE, p->row_bytes);
         else if (p->next)
-            prefetch_rows(p->next + (s + AHEAD_STEPS - p->steps) * STEP, p->next_bytes, FEW_ROWS);
+            prefetch_near(p->next + (s + AHEAD_STEPS - p->steps) * STEP, p->next_bytes);
         _tile_loadd(4, w, p->row_bytes);
-        _tile_loadd(5, x, pitch);
-        _tile_dpbf16ps(0, 4, 5);
-        _tile_loadd(6, x + SIDE * b->pitch, pitch);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, x + 2 * SIDE * b->pitch, pitch);
-        _tile_dpbf16ps(0, 4, 7);
+        UNROLL for (uint32_t i = 0; i < TERMS; i++, x += term)
+        {
+            _tile_loadd(5, x, pitch);
+            _tile_dpbf16ps(0, 4, 5);
+            if (tiles > 1) {
+                _tile_loadd(6, x + apart, pitch);
+                _tile_dpbf16ps(1, 4, 6);
+            }
+        }
     }
-    _tile_stored(0, sum[0], SUM_BYTES);
+    store_sums(tiles, sum[0], sum[0] + SIDE, NULL, NULL);
 }
 
 /* MANY_ROWS rows and one or two tiles of tokens from `tile` on. */
@@ -206,25 +242,14 @@ INLINE void many(struct block *b, const struct piece *p, uint32_t tile, bool two
     const uint32_t *x0 = x_at(b, tile, p->first_step);
     const uint32_t *x1 = x_at(b, tile + two, p->first_step);
     const uint8_t *w = (const uint8_t *)p->w;
+    float *upper = sum[0] + (size_t)tile * SIDE, *lower = sum[SIDE] + (size_t)tile * SIDE;
+    /* The weights to prefetch are shared out evenly: bursts of them hold up the tiles' loads. */
     const uint32_t share = MANY_ROWS / ((b->tiles + 1) / 2);
-    const uint32_t first = tile / 2 * share, end = p->next ? first + share : 0;
-    if (p->fresh) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    } else {
-        _tile_loadd(0, sum[0] + tile * SIDE, SUM_BYTES);
-        _tile_loadd(1, sum[SIDE] + tile * SIDE, SUM_BYTES);
-        if (two) {
-            _tile_loadd(2, sum[0] + (tile + 1) * SIDE, SUM_BYTES);
-            _tile_loadd(3, sum[SIDE] + (tile + 1) * SIDE, SUM_BYTES);
-        }
-    }
+    const size_t skip = tile / 2 * share * p->next_bytes;
+    load_sums(p->fresh, two ? 4 : 2, upper, lower, upper + SIDE, lower + SIDE);
     for (uint32_t s = 0; s < p->steps; s++, w += LINE) {
-        for (uint32_t r = first; r < end; r++)
-            __builtin_prefetch(
-                (const void *)((uintptr_t)p->next + r * p->next_bytes + (size_t)s * LINE), 0, 2);
+        for (uint32_t r = 0; p->next && r < share; r++)
+            prefetch_far(p->next, skip + r * p->next_bytes + (size_t)s * LINE);
         _tile_loadd(4, w, p->row_bytes);
         _tile_loadd(5, w + SIDE * p->row_bytes, p->row_bytes);
         for (uint32_t i = 0; i < TERMS; i++, x0 += SIDE * SIDE, x1 += SIDE * SIDE) {
@@ -238,12 +263,7 @@ INLINE void many(struct block *b, const struct piece *p, uint32_t tile, bool two
             }
         }
     }
-    _tile_stored(0, sum[0] + tile * SIDE, SUM_BYTES);
-    _tile_stored(1, sum[SIDE] + tile * SIDE, SUM_BYTES);
-    if (two) {
-        _tile_stored(2, sum[0] + (tile + 1) * SIDE, SUM_BYTES);
-        _tile_stored(3, sum[SIDE] + (tile + 1) * SIDE, SUM_BYTES);
-    }
+    store_sums(two ? 4 : 2, upper, lower, upper + SIDE, lower + SIDE);
 }
 
 INLINE const uint16_t *weight_at(const struct moe_matrix *m, uint32_t row, uint32_t column)
@@ -265,18 +285,18 @@ static TARGET void pack(struct block *b, struct piece *p, uint32_t group, uint32
     WRITTEN();
 }
 
-/* Adds the columns [p->from, + width) of the split ones to the sums of a group. */
+/* All tokens of the block. */
 static TARGET void add_piece(struct block *b, const struct piece *p, float sum[][BLOCK_TOKENS])
 {
-    uint32_t tile = 0;
-    if (b->tiles == 1) {
-        few(b, p, sum);
-        return;
-    }
-    for (; tile + 2 <= b->tiles; tile += 2)
-        many(b, p, tile, true, sum);
-    if (tile < b->tiles)
-        many(b, p, tile, false, sum);
+    if (b->tiles == 1)
+        few(b, p, 1, sum);
+    else if (b->tiles == 2)
+        few(b, p, 2, sum);
+    for (uint32_t tile = 0; b->tiles > FEW_TILES && tile < b->tiles; tile += 2)
+        if (tile + 1 < b->tiles)
+            many(b, p, tile, true, sum);
+        else
+            many(b, p, tile, false, sum);
 }
 
 /* Adds columns [c, c + n) of `rows` <= group rows from r on. next: see struct piece. */
@@ -284,8 +304,8 @@ static TARGET void add_group(struct block *b, const struct moe_matrix *m, uint32
                              uint32_t c, uint32_t n, const uint16_t *next,
                              float sum[][BLOCK_TOKENS])
 {
-    const uint32_t group = b->tiles == 1 ? FEW_ROWS : MANY_ROWS;
-    const bool whole = rows == group && n % STEP == 0 && b->tiles < PACKT;
+    const uint32_t group = b->tiles <= FEW_TILES ? FEW_ROWS : MANY_ROWS;
+    const bool whole = rows == group && n % STEP == 0 && b->tiles <= FEW_TILES;
     const uint32_t step = whole ? n : PIECE;
     for (uint32_t d = 0; d < n; d += step) {
         const uint32_t width = n - d < step ? n - d : step;
@@ -312,13 +332,13 @@ static TARGET void block_sums(struct block *b, const struct moe_matrix *const w[
     b->tiles = (tokens + SIDE - 1) / SIDE;
     b->pitch = tokens < SIDE ? tokens : SIDE;
     b->max_steps = SPLIT_WORDS / (b->tiles * SIDE * b->pitch * TERMS);
-    const uint32_t group = b->tiles == 1 ? FEW_ROWS : MANY_ROWS;
-    const uint32_t step = b->tiles == 1 ? b->max_steps * STEP : PIECE;
+    const uint32_t group = b->tiles <= FEW_TILES ? FEW_ROWS : MANY_ROWS;
+    const uint32_t step = b->tiles <= FEW_TILES ? b->max_steps * STEP : PIECE;
     const uint32_t padded = (rows + group - 1) / group * group;
     configure(b);
     for (uint32_t c = 0; c < cols; c += step) {
         const uint32_t n = cols - c < step ? cols - c : step;
-        split_tokens(b, x, cols, c, n);
+        split_tokens(b, x, cols, c, n, weight_at(w[0], r, c));
         for (uint32_t k = 0; k < n_w; k++)
             for (uint32_t i = 0; i < rows; i += group) {
                 const uint16_t *next = i + group < rows ? weight_at(w[k], r + i + group, c)
@@ -365,7 +385,7 @@ static TARGET void gate_up(const struct moe_matrix *gate, const struct moe_matri
         for (uint32_t t = 0; t < n_tokens; t += BLOCK_TOKENS) {
             const uint32_t rows = r1 - r < ROWS ? r1 - r : ROWS;
             const uint32_t tokens = n_tokens - t < BLOCK_TOKENS ? n_tokens - t : BLOCK_TOKENS;
-            const uint32_t group = tokens <= SIDE ? FEW_ROWS : MANY_ROWS;
+            const uint32_t group = tokens <= FEW_TILES * SIDE ? FEW_ROWS : MANY_ROWS;
             const uint32_t padded = (rows + group - 1) / group * group;
             block_sums(&b, w, 2, r, rows, x + (size_t)t * gate->cols, tokens);
             for (uint32_t k = 0; k < tokens; k++)

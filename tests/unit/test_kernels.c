@@ -245,27 +245,57 @@ static void check_part(const struct moe_kernels *set, const struct setup *s, con
     free(part);
 }
 
-static void check_bits(const struct moe_kernels *set, const struct setup *s, const struct setup *u)
+static float *whole_of(const struct moe_kernels *set, const struct setup *s, const struct setup *u)
 {
-    struct moe_rng rng;
-    moe_rng_init(&rng, s->cols);
     float *whole = malloc((size_t)s->rows * s->tokens * sizeof *whole);
     ck_assert(whole);
     if (u)
         set->gate_up(&s->w, &u->w, 0, s->rows, s->x, s->tokens, whole, s->rows);
     else
         set->dot(&s->w, 0, s->rows, s->x, s->tokens, whole, s->rows);
-    for (uint32_t n = 1; n <= s->tokens; n++)
-        check_part(set, s, u, whole, 0, s->rows, s->tokens - n, s->tokens);
-    for (uint32_t t = 0; t < s->tokens; t++)
-        check_part(set, s, u, whole, 0, s->rows, t, t + 1);
-    for (uint32_t i = 0; i < 40; i++) {
+    return whole;
+}
+
+static void check_some_parts(const struct moe_kernels *set, const struct setup *s,
+                             const struct setup *u, const float *whole, uint32_t n)
+{
+    struct moe_rng rng;
+    moe_rng_init(&rng, s->cols);
+    for (uint32_t i = 0; i < n; i++) {
         const uint32_t r = (uint32_t)moe_rng_below(&rng, s->rows);
         const uint32_t t = (uint32_t)moe_rng_below(&rng, s->tokens);
         check_part(set, s, u, whole, r, r + 1 + (uint32_t)moe_rng_below(&rng, s->rows - r), t,
                    t + 1 + (uint32_t)moe_rng_below(&rng, s->tokens - t));
     }
+}
+
+static void check_bits(const struct moe_kernels *set, const struct setup *s, const struct setup *u)
+{
+    float *whole = whole_of(set, s, u);
+    for (uint32_t n = 1; n <= s->tokens; n++)
+        check_part(set, s, u, whole, 0, s->rows, s->tokens - n, s->tokens);
+    for (uint32_t t = 0; t < s->tokens; t++)
+        check_part(set, s, u, whole, 0, s->rows, t, t + 1);
+    check_some_parts(set, s, u, whole, 40);
     free(whole);
+}
+
+/* Values and bits of shapes beyond every set's blocks. */
+static void check_large(const struct moe_kernels *set, enum moe_dtype dtype, uint32_t rows,
+                        uint32_t cols, uint32_t tokens)
+{
+    struct setup g = setup_new(dtype, rows, cols, tokens, 40);
+    struct setup u = setup_new(dtype, rows, cols, 1, 50);
+    check_dot(set, &g);
+    check_gate_up(set, &g, &u);
+    for (int both = 0; both < 2; both++) {
+        float *whole = whole_of(set, &g, both ? &u : NULL);
+        check_part(set, &g, both ? &u : NULL, whole, 0, rows, tokens - 1, tokens);
+        check_some_parts(set, &g, both ? &u : NULL, whole, 8);
+        free(whole);
+    }
+    setup_free(&g);
+    setup_free(&u);
 }
 
 static void same_bits(const struct moe_kernels *set, enum moe_dtype dtype)
@@ -282,6 +312,9 @@ static void same_bits(const struct moe_kernels *set, enum moe_dtype dtype)
     struct setup many = setup_new(dtype, 70, 530, 100, 30); /* more than one block each way */
     check_bits(set, &many, NULL);
     setup_free(&many);
+    check_large(set, dtype, 530, 96, 147);
+    check_large(set, dtype, 19, 4161, 31);
+    check_large(set, dtype, 48, 4224, 16);
 }
 
 START_TEST(bits_do_not_depend_on_the_call)
