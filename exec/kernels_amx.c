@@ -116,9 +116,9 @@ INLINE void transpose(const __m512i from[SIDE], uint32_t *to, uint32_t pitch)
     UNROLL for (uint32_t k = 0; k < 8; k++)
     {
         const uint32_t row = k % 4 + k / 4 * 4;
-        _mm512_mask_storeu_epi32(to + row * pitch, mask,
+        _mm512_mask_storeu_epi32(to + (size_t)row * pitch, mask,
                                  _mm512_shuffle_i32x4(a[k], a[k + 8], 0x88));
-        _mm512_mask_storeu_epi32(to + (row + 8) * pitch, mask,
+        _mm512_mask_storeu_epi32(to + (size_t)(row + 8) * pitch, mask,
                                  _mm512_shuffle_i32x4(a[k], a[k + 8], 0xdd));
     }
 }
@@ -151,7 +151,7 @@ static TARGET void split_tokens(struct block *b, const float *x, uint32_t cols, 
             __m512i term[TERMS][SIDE];
             uint32_t *to = x_at(b, tile, d / STEP);
             for (uint32_t r = 0; r < FEW_ROWS && tile == 0; r++)
-                prefetch_far(w + d, r * cols * sizeof *w);
+                prefetch_far(w + d, (size_t)r * cols * sizeof *w);
             for (uint32_t t = 0; t < (b->pitch == 1 ? 1 : SIDE); t++)
                 if (tile * SIDE + t < b->tokens)
                     split(x + (size_t)(tile * SIDE + t) * cols + c + d, n - d < STEP ? n - d : STEP,
@@ -172,22 +172,13 @@ struct piece {
     const uint16_t *w;
     size_t row_bytes;
     uint32_t steps, first_step; /* of the split columns */
-    bool fresh;                 /* the first columns of all */
     const uint16_t *next;       /* weights to prefetch, read after these; NULL: none */
     size_t next_bytes;          /* of a row of them */
 };
 
 /* Tiles 0 to n - 1. */
-INLINE void load_sums(bool fresh, uint32_t n, const float *a, const float *b, const float *c,
-                      const float *d)
+INLINE void load_sums(uint32_t n, const float *a, const float *b, const float *c, const float *d)
 {
-    if (fresh) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-        return;
-    }
     _tile_loadd(0, a, SUM_BYTES);
     if (n > 1)
         _tile_loadd(1, b, SUM_BYTES);
@@ -215,12 +206,12 @@ INLINE void few(struct block *b, const struct piece *p, uint32_t tiles, float su
     const size_t apart = (size_t)b->max_steps * TERMS * term; /* tiles of tokens */
     const uint32_t *x = x_at(b, 0, p->first_step);
     const uint8_t *w = (const uint8_t *)p->w;
-    load_sums(p->fresh, tiles, sum[0], sum[0] + SIDE, NULL, NULL);
+    load_sums(tiles, sum[0], sum[0] + SIDE, NULL, NULL);
     for (uint32_t s = 0; s < p->steps; s++, w += LINE) {
         if (s + AHEAD_STEPS < p->steps)
-            prefetch_near(w + AHEAD_STEPS * LINE, p->row_bytes);
+            prefetch_near(w + (size_t)AHEAD_STEPS * LINE, p->row_bytes);
         else if (p->next)
-            prefetch_near(p->next + (s + AHEAD_STEPS - p->steps) * STEP, p->next_bytes);
+            prefetch_near(p->next + (size_t)(s + AHEAD_STEPS - p->steps) * STEP, p->next_bytes);
         _tile_loadd(4, w, p->row_bytes);
         UNROLL for (uint32_t i = 0; i < TERMS; i++, x += term)
         {
@@ -242,17 +233,18 @@ INLINE void many(struct block *b, const struct piece *p, uint32_t tile, bool two
     const uint32_t *x0 = x_at(b, tile, p->first_step);
     const uint32_t *x1 = x_at(b, tile + two, p->first_step);
     const uint8_t *w = (const uint8_t *)p->w;
+    const size_t term = (size_t)SIDE * SIDE;
     float *upper = sum[0] + (size_t)tile * SIDE, *lower = sum[SIDE] + (size_t)tile * SIDE;
     /* The weights to prefetch are shared out evenly: bursts of them hold up the tiles' loads. */
     const uint32_t share = MANY_ROWS / ((b->tiles + 1) / 2);
-    const size_t skip = tile / 2 * share * p->next_bytes;
-    load_sums(p->fresh, two ? 4 : 2, upper, lower, upper + SIDE, lower + SIDE);
+    const size_t skip = (size_t)(tile / 2 * share) * p->next_bytes;
+    load_sums(two ? 4 : 2, upper, lower, upper + SIDE, lower + SIDE);
     for (uint32_t s = 0; s < p->steps; s++, w += LINE) {
         for (uint32_t r = 0; p->next && r < share; r++)
             prefetch_far(p->next, skip + r * p->next_bytes + (size_t)s * LINE);
         _tile_loadd(4, w, p->row_bytes);
         _tile_loadd(5, w + SIDE * p->row_bytes, p->row_bytes);
-        for (uint32_t i = 0; i < TERMS; i++, x0 += SIDE * SIDE, x1 += SIDE * SIDE) {
+        for (uint32_t i = 0; i < TERMS; i++, x0 += term, x1 += term) {
             _tile_loadd(6, x0, LINE);
             _tile_dpbf16ps(0, 4, 6);
             _tile_dpbf16ps(1, 5, 6);
@@ -313,7 +305,6 @@ static TARGET void add_group(struct block *b, const struct moe_matrix *m, uint32
                           .row_bytes = (size_t)m->cols * sizeof(uint16_t),
                           .steps = (width + STEP - 1) / STEP,
                           .first_step = d / STEP,
-                          .fresh = c + d == 0,
                           .next = next,
                           .next_bytes = (size_t)m->cols * sizeof(uint16_t)};
         if (!whole)
@@ -335,6 +326,8 @@ static TARGET void block_sums(struct block *b, const struct moe_matrix *const w[
     const uint32_t group = b->tiles <= FEW_TILES ? FEW_ROWS : MANY_ROWS;
     const uint32_t step = b->tiles <= FEW_TILES ? b->max_steps * STEP : PIECE;
     const uint32_t padded = (rows + group - 1) / group * group;
+    for (uint32_t i = 0; i < n_w * padded; i++)
+        memset(b->sum[i], 0, (size_t)b->tiles * SIDE * sizeof(float));
     configure(b);
     for (uint32_t c = 0; c < cols; c += step) {
         const uint32_t n = cols - c < step ? cols - c : step;
@@ -346,7 +339,7 @@ static TARGET void block_sums(struct block *b, const struct moe_matrix *const w[
                                        : c + n < cols   ? weight_at(w[0], r, c + n)
                                                         : NULL;
                 add_group(b, w[k], r + i, rows - i < group ? rows - i : group, c, n, next,
-                          b->sum + k * padded + i);
+                          b->sum + (size_t)k * padded + i);
             }
     }
     _tile_release();
@@ -389,7 +382,7 @@ static TARGET void gate_up(const struct moe_matrix *gate, const struct moe_matri
             const uint32_t padded = (rows + group - 1) / group * group;
             block_sums(&b, w, 2, r, rows, x + (size_t)t * gate->cols, tokens);
             for (uint32_t k = 0; k < tokens; k++)
-                for (uint32_t i = 0; i < rows; i++)
+                for (uint32_t i = 0; i < rows; i++) // NOLINTNEXTLINE(clang-analyzer-core.*): tiles
                     h[(t + k) * ldh + r + i] = moe_silu(b.sum[i][k]) * b.sum[padded + i][k];
         }
 }

@@ -312,9 +312,9 @@ static void same_bits(const struct moe_kernels *set, enum moe_dtype dtype)
     struct setup many = setup_new(dtype, 70, 530, 100, 30); /* more than one block each way */
     check_bits(set, &many, NULL);
     setup_free(&many);
-    check_large(set, dtype, 530, 96, 147);
+    check_large(set, dtype, 519, 64, 133);
     check_large(set, dtype, 19, 4161, 31);
-    check_large(set, dtype, 48, 4224, 16);
+    check_large(set, dtype, 18, 4224, 16);
 }
 
 START_TEST(bits_do_not_depend_on_the_call)
