@@ -33,23 +33,22 @@ enum {
     LINE = 64,       /* bytes of a tile's row */
     FEW_ROWS = SIDE, /* at once for up to FEW_TILES tiles of tokens: memory is the limit; */
     FEW_TILES = 2,
-    MANY_ROWS = 2 * SIDE,    /* for more of them, from a copy that the first-level cache holds */
-    BLOCK_ROWS = 512,        /* for which activations are split once */
-    BLOCK_TOKENS = 8 * SIDE, /* for which weights are read once */
-    PIECE_STEPS = 16,        /* steps between visits of the accumulators to memory */
+    MANY_ROWS = 2 * SIDE, /* for more of them, from a copy whose rows do not displace one another */
+    BLOCK_TOKENS = 8 * SIDE,         /* for which weights are read once */
+    BLOCK_SUMS = 512 * BLOCK_TOKENS, /* as many rows as fit: activations are split for each block */
+    PIECE_STEPS = 16,                /* steps between visits of the accumulators to memory */
     PIECE = PIECE_STEPS * STEP,
-    SUM_BYTES = BLOCK_TOKENS * sizeof(float),
     SPLIT_WORDS = BLOCK_TOKENS * PIECE_STEPS * SIDE * TERMS,
-    AHEAD_STEPS = 8, /* prefetch distance; measured: half is as good, double is not */
+    AHEAD_STEPS = 8, /* prefetch distance; measured: twice as far is slower */
 };
 
 /* On the stack: 0.7 MB. */
 struct block {
     /* [tile of tokens][step][term][pair of columns][token]; tokens of the last dimension: pitch */
     uint32_t x[SPLIT_WORDS];
-    float sum[BLOCK_ROWS][BLOCK_TOKENS];
+    float sum[BLOCK_SUMS];                   /* [row][token], rows `width` apart */
     uint16_t panel[MANY_ROWS][PIECE + STEP]; /* weights at an edge, zeros beyond it */
-    uint32_t tokens, tiles, pitch, max_steps;
+    uint32_t tokens, tiles, pitch, max_steps, width;
 } __attribute__((aligned(LINE)));
 
 struct tile_config {
@@ -177,36 +176,37 @@ struct piece {
 };
 
 /* Tiles 0 to n - 1. */
-INLINE void load_sums(uint32_t n, const float *a, const float *b, const float *c, const float *d)
+INLINE void load_sums(uint32_t n, size_t pitch, const float *a, const float *b, const float *c,
+                      const float *d)
 {
-    _tile_loadd(0, a, SUM_BYTES);
+    _tile_loadd(0, a, pitch);
     if (n > 1)
-        _tile_loadd(1, b, SUM_BYTES);
+        _tile_loadd(1, b, pitch);
     if (n > 2)
-        _tile_loadd(2, c, SUM_BYTES);
+        _tile_loadd(2, c, pitch);
     if (n > 3)
-        _tile_loadd(3, d, SUM_BYTES);
+        _tile_loadd(3, d, pitch);
 }
 
-INLINE void store_sums(uint32_t n, float *a, float *b, float *c, float *d)
+INLINE void store_sums(uint32_t n, size_t pitch, float *a, float *b, float *c, float *d)
 {
-    _tile_stored(0, a, SUM_BYTES);
+    _tile_stored(0, a, pitch);
     if (n > 1)
-        _tile_stored(1, b, SUM_BYTES);
+        _tile_stored(1, b, pitch);
     if (n > 2)
-        _tile_stored(2, c, SUM_BYTES);
+        _tile_stored(2, c, pitch);
     if (n > 3)
-        _tile_stored(3, d, SUM_BYTES);
+        _tile_stored(3, d, pitch);
 }
 
 /* FEW_ROWS rows, straight from memory, and `tiles` <= FEW_TILES tiles of tokens: all of them. */
-INLINE void few(struct block *b, const struct piece *p, uint32_t tiles, float sum[][BLOCK_TOKENS])
+INLINE void few(struct block *b, const struct piece *p, uint32_t tiles, float *sum)
 {
     const size_t pitch = b->pitch * sizeof(float), term = (size_t)SIDE * b->pitch;
     const size_t apart = (size_t)b->max_steps * TERMS * term; /* tiles of tokens */
     const uint32_t *x = x_at(b, 0, p->first_step);
     const uint8_t *w = (const uint8_t *)p->w;
-    load_sums(tiles, sum[0], sum[0] + SIDE, NULL, NULL);
+    load_sums(tiles, b->width * sizeof(float), sum, sum + SIDE, NULL, NULL);
     for (uint32_t s = 0; s < p->steps; s++, w += LINE) {
         if (s + AHEAD_STEPS < p->steps)
             prefetch_near(w + (size_t)AHEAD_STEPS * LINE, p->row_bytes);
@@ -223,22 +223,21 @@ INLINE void few(struct block *b, const struct piece *p, uint32_t tiles, float su
             }
         }
     }
-    store_sums(tiles, sum[0], sum[0] + SIDE, NULL, NULL);
+    store_sums(tiles, b->width * sizeof(float), sum, sum + SIDE, NULL, NULL);
 }
 
 /* MANY_ROWS rows and one or two tiles of tokens from `tile` on. */
-INLINE void many(struct block *b, const struct piece *p, uint32_t tile, bool two,
-                 float sum[][BLOCK_TOKENS])
+INLINE void many(struct block *b, const struct piece *p, uint32_t tile, bool two, float *sum)
 {
     const uint32_t *x0 = x_at(b, tile, p->first_step);
     const uint32_t *x1 = x_at(b, tile + two, p->first_step);
     const uint8_t *w = (const uint8_t *)p->w;
     const size_t term = (size_t)SIDE * SIDE;
-    float *upper = sum[0] + (size_t)tile * SIDE, *lower = sum[SIDE] + (size_t)tile * SIDE;
+    float *upper = sum + (size_t)tile * SIDE, *lower = upper + (size_t)SIDE * b->width;
     /* The weights to prefetch are shared out evenly: bursts of them hold up the tiles' loads. */
     const uint32_t share = MANY_ROWS / ((b->tiles + 1) / 2);
     const size_t skip = (size_t)(tile / 2 * share) * p->next_bytes;
-    load_sums(two ? 4 : 2, upper, lower, upper + SIDE, lower + SIDE);
+    load_sums(two ? 4 : 2, b->width * sizeof(float), upper, lower, upper + SIDE, lower + SIDE);
     for (uint32_t s = 0; s < p->steps; s++, w += LINE) {
         for (uint32_t r = 0; p->next && r < share; r++)
             prefetch_far(p->next, skip + r * p->next_bytes + (size_t)s * LINE);
@@ -255,7 +254,7 @@ INLINE void many(struct block *b, const struct piece *p, uint32_t tile, bool two
             }
         }
     }
-    store_sums(two ? 4 : 2, upper, lower, upper + SIDE, lower + SIDE);
+    store_sums(two ? 4 : 2, b->width * sizeof(float), upper, lower, upper + SIDE, lower + SIDE);
 }
 
 INLINE const uint16_t *weight_at(const struct moe_matrix *m, uint32_t row, uint32_t column)
@@ -278,7 +277,7 @@ static TARGET void pack(struct block *b, struct piece *p, uint32_t group, uint32
 }
 
 /* All tokens of the block. */
-static TARGET void add_piece(struct block *b, const struct piece *p, float sum[][BLOCK_TOKENS])
+static TARGET void add_piece(struct block *b, const struct piece *p, float *sum)
 {
     if (b->tiles == 1)
         few(b, p, 1, sum);
@@ -293,8 +292,7 @@ static TARGET void add_piece(struct block *b, const struct piece *p, float sum[]
 
 /* Adds columns [c, c + n) of `rows` <= group rows from r on. next: see struct piece. */
 static TARGET void add_group(struct block *b, const struct moe_matrix *m, uint32_t r, uint32_t rows,
-                             uint32_t c, uint32_t n, const uint16_t *next,
-                             float sum[][BLOCK_TOKENS])
+                             uint32_t c, uint32_t n, const uint16_t *next, float *sum)
 {
     const uint32_t group = b->tiles <= FEW_TILES ? FEW_ROWS : MANY_ROWS;
     const bool whole = rows == group && n % STEP == 0 && b->tiles <= FEW_TILES;
@@ -313,21 +311,21 @@ static TARGET void add_group(struct block *b, const struct moe_matrix *m, uint32
     }
 }
 
-/* b->sum of rows [r, r + rows) of n_w matrices of one shape, one behind the other (each from a
- * whole group on), and up to BLOCK_TOKENS tokens. */
-static TARGET void block_sums(struct block *b, const struct moe_matrix *const w[], uint32_t n_w,
-                              uint32_t r, uint32_t rows, const float *x, uint32_t tokens)
+/* b->sum of rows [r, r + rows) of n_w matrices of one shape, one behind the other, and up to
+ * BLOCK_TOKENS tokens. Returns how far matrices are apart in b->sum. */
+static TARGET size_t block_sums(struct block *b, const struct moe_matrix *const w[], uint32_t n_w,
+                                uint32_t r, uint32_t rows, const float *x, uint32_t tokens)
 {
     const uint32_t cols = w[0]->cols;
     b->tokens = tokens;
     b->tiles = (tokens + SIDE - 1) / SIDE;
+    b->width = b->tiles * SIDE;
     b->pitch = tokens < SIDE ? tokens : SIDE;
     b->max_steps = SPLIT_WORDS / (b->tiles * SIDE * b->pitch * TERMS);
     const uint32_t group = b->tiles <= FEW_TILES ? FEW_ROWS : MANY_ROWS;
     const uint32_t step = b->tiles <= FEW_TILES ? b->max_steps * STEP : PIECE;
     const uint32_t padded = (rows + group - 1) / group * group;
-    for (uint32_t i = 0; i < n_w * padded; i++)
-        memset(b->sum[i], 0, (size_t)b->tiles * SIDE * sizeof(float));
+    memset(b->sum, 0, (size_t)n_w * padded * b->width * sizeof *b->sum);
     configure(b);
     for (uint32_t c = 0; c < cols; c += step) {
         const uint32_t n = cols - c < step ? cols - c : step;
@@ -339,10 +337,31 @@ static TARGET void block_sums(struct block *b, const struct moe_matrix *const w[
                                        : c + n < cols   ? weight_at(w[0], r, c + n)
                                                         : NULL;
                 add_group(b, w[k], r + i, rows - i < group ? rows - i : group, c, n, next,
-                          b->sum + (size_t)k * padded + i);
+                          b->sum + ((size_t)k * padded + i) * b->width);
             }
     }
     _tile_release();
+    return (size_t)padded * b->width;
+}
+
+/* Rows of n_w matrices whose sums a block holds. */
+INLINE uint32_t block_rows(uint32_t n_tokens, uint32_t n_w)
+{
+    const uint32_t tokens = n_tokens < BLOCK_TOKENS ? n_tokens : BLOCK_TOKENS;
+    return BLOCK_SUMS / ((tokens + SIDE - 1) / SIDE * SIDE * n_w) / MANY_ROWS * MANY_ROWS;
+}
+
+/* y[t * ldy + i] from the sums, gate: silu(them) times those behind `up` others; a tile's side of
+ * rows after the other, as they lie far apart. */
+INLINE void put(const struct block *b, uint32_t rows, bool gate, size_t up, float *y, size_t ldy)
+{
+    for (uint32_t first = 0; first < rows; first += SIDE)
+        for (uint32_t t = 0; t < b->tokens; t++)
+            for (uint32_t i = first; i < rows && i < first + SIDE; i++) {
+                const float *from = b->sum + (size_t)i * b->width + t;
+                // NOLINTNEXTLINE(clang-analyzer-core.*): tile instructions wrote them
+                y[t * ldy + i] = gate ? moe_silu(from[0]) * from[up] : from[0];
+            }
 }
 
 static TARGET void dot(const struct moe_matrix *w, uint32_t r0, uint32_t r1, const float *x,
@@ -353,37 +372,32 @@ static TARGET void dot(const struct moe_matrix *w, uint32_t r0, uint32_t r1, con
         return;
     }
     struct block b;
-    for (uint32_t r = r0; r < r1; r += BLOCK_ROWS)
+    const uint32_t step = block_rows(n_tokens, 1);
+    for (uint32_t r = r0; r < r1; r += step)
         for (uint32_t t = 0; t < n_tokens; t += BLOCK_TOKENS) {
-            const uint32_t rows = r1 - r < BLOCK_ROWS ? r1 - r : BLOCK_ROWS;
+            const uint32_t rows = r1 - r < step ? r1 - r : step;
             const uint32_t tokens = n_tokens - t < BLOCK_TOKENS ? n_tokens - t : BLOCK_TOKENS;
             block_sums(&b, &w, 1, r, rows, x + (size_t)t * w->cols, tokens);
-            for (uint32_t k = 0; k < tokens; k++)
-                for (uint32_t i = 0; i < rows; i++)
-                    y[(t + k) * ldy + r + i] = b.sum[i][k];
+            put(&b, rows, false, 0, y + t * ldy + r, ldy);
         }
 }
 
 static TARGET void gate_up(const struct moe_matrix *gate, const struct moe_matrix *up, uint32_t r0,
                            uint32_t r1, const float *x, uint32_t n_tokens, float *h, size_t ldh)
 {
-    enum { ROWS = BLOCK_ROWS / 2 };
     if (gate->dtype != MOE_BF16 || up->dtype != MOE_BF16) {
         moe_kernels_avx512.gate_up(gate, up, r0, r1, x, n_tokens, h, ldh);
         return;
     }
     const struct moe_matrix *const w[] = {gate, up};
     struct block b;
-    for (uint32_t r = r0; r < r1; r += ROWS)
+    const uint32_t step = block_rows(n_tokens, 2);
+    for (uint32_t r = r0; r < r1; r += step)
         for (uint32_t t = 0; t < n_tokens; t += BLOCK_TOKENS) {
-            const uint32_t rows = r1 - r < ROWS ? r1 - r : ROWS;
+            const uint32_t rows = r1 - r < step ? r1 - r : step;
             const uint32_t tokens = n_tokens - t < BLOCK_TOKENS ? n_tokens - t : BLOCK_TOKENS;
-            const uint32_t group = tokens <= FEW_TILES * SIDE ? FEW_ROWS : MANY_ROWS;
-            const uint32_t padded = (rows + group - 1) / group * group;
-            block_sums(&b, w, 2, r, rows, x + (size_t)t * gate->cols, tokens);
-            for (uint32_t k = 0; k < tokens; k++)
-                for (uint32_t i = 0; i < rows; i++) // NOLINTNEXTLINE(clang-analyzer-core.*): tiles
-                    h[(t + k) * ldh + r + i] = moe_silu(b.sum[i][k]) * b.sum[padded + i][k];
+            const size_t second = block_sums(&b, w, 2, r, rows, x + (size_t)t * gate->cols, tokens);
+            put(&b, rows, true, second, h + t * ldh + r, ldh);
         }
 }
 
@@ -417,7 +431,7 @@ const struct moe_kernels moe_kernels_amx = {
     .name = "amx",
     .summary = "AMX BF16 and AVX-512 BF16",
     .usable = usable,
-    .many_rows = BLOCK_ROWS,
+    .many_rows = BLOCK_SUMS / BLOCK_TOKENS,
     .dot = dot,
     .gate_up = gate_up,
     .attend = attend,
