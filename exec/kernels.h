@@ -62,8 +62,8 @@ extern const struct moe_kernels moe_kernels_portable, moe_kernels_avx2, moe_kern
 /* Every set built into this program, the portable one first and the best last. AVX-512 stands
  * behind AVX-512 BF16: both read memory as fast as it gives, but with activations of two BF16 terms
  * the dot-product instruction does half as much or less as fused multiply-add where tokens are
- * many. It stands behind AMX as well, which is several times faster there, but gives up some
- * hundredths of the memory's rate where tokens are one to three, and has no order of sums. */
+ * many. It stands behind AMX as well, which is several times faster there, but gives up 4 to 25 %
+ * of the memory's rate where tokens are one to three, and has no order of sums. */
 extern const struct moe_kernels *const moe_kernel_sets[];
 extern const size_t moe_n_kernel_sets;
 

@@ -33,7 +33,7 @@ enum {
     LINE = 64,       /* bytes of a tile's row */
     FEW_ROWS = SIDE, /* at once for up to FEW_TILES tiles of tokens: memory is the limit; */
     FEW_TILES = 2,
-    MANY_ROWS = 2 * SIDE, /* for more of them, from a copy whose rows do not displace one another */
+    MANY_ROWS = 2 * SIDE,            /* for more of them, from a copy: rows collide in caches */
     BLOCK_TOKENS = 8 * SIDE,         /* for which weights are read once */
     BLOCK_SUMS = 512 * BLOCK_TOKENS, /* as many rows as fit: activations are split for each block */
     PIECE_STEPS = 16,                /* steps between visits of the accumulators to memory */
