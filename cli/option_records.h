@@ -88,7 +88,8 @@
 
 #define CLI_OPTION_KERNELS(owner, field)                                                           \
     CLI_OPTION_NAME(owner, field, "kernels", "auto",                                               \
-                    "CPU kernels, by instruction set (`moelab bench kernels` lists them)")
+                    "CPU kernels, by instruction set (`moelab bench kernels` lists them); amx, "   \
+                    "which auto never takes, computes long prompts in half the time")
 
 /* --- how a trace is replayed ----------------------------------------------------------------- */
 
