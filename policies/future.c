@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Below so many entries, starting threads takes longer than the work. */
-enum { WORTH_THREADS = 1 << 15 };
+/* Below so many entries, waking threads takes longer than the work: a virtual machine's halted
+ * cores need milliseconds. */
+enum { WORTH_THREADS = 1 << 22 };
 
 /* Walks the visited accesses backwards, so that last[] always holds the next use. */
 struct walk {
