@@ -6,10 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Below so many entries, waking threads takes longer than the work: a virtual machine's halted
- * cores need milliseconds. */
-enum { WORTH_THREADS = 1 << 22 };
-
 /* Walks the visited accesses backwards, so that last[] always holds the next use. */
 struct walk {
     const struct moe_tokens *tokens;
@@ -96,8 +92,8 @@ static void walk_layers(struct walk w, uint32_t first, uint32_t end)
 static void walk_all(const struct walk *w)
 {
     size_t n_entries = row_of(w, w->tokens->n_tokens, 0);
-    bool alone =
-        w->contract == MOE_CONTRACT_ACCESS || n_entries < WORTH_THREADS || omp_in_parallel();
+    bool alone = w->contract == MOE_CONTRACT_ACCESS || n_entries < MOE_FUTURE_THREADS_FROM ||
+                 omp_in_parallel();
     uint32_t most = alone ? 1 : (uint32_t)omp_get_max_threads();
     const uint32_t n = most < w->n_layers ? most : w->n_layers;
 #pragma omp parallel for num_threads(n)

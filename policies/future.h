@@ -17,6 +17,11 @@ enum moe_replay_order {
 
 enum moe_phases { MOE_PHASES_BOTH, MOE_PHASES_DECODE, MOE_PHASES_PREFILL };
 
+/* Entries from which on the event contract's are found by threads: with fewer, waking them takes
+ * longer than the work where cores of a virtual machine are halted (500,000 entries: replays of
+ * `opt-time` 0.6 of the speed, `bench sim`, 2 cores, 2026-11-22). The result is the same. */
+enum { MOE_FUTURE_THREADS_FROM = 1 << 22 };
+
 /* next_use[T * L * K], same index as tokens->expert: ordinal of the event (or access) that uses the
  * expert of this layer next, in the given contract, order and phases; MOE_NEVER when none does or
  * the entry is absent. Event ordinals count (step, layer) pairs, access ordinals present entries.
