@@ -11,6 +11,7 @@ struct moe_cpu_worker {
     struct moe_device *device;
     struct moe_pool_options options;
     struct moe_pool *pool;
+    bool in_caller; /* there is no thread */
     pthread_t thread;
     pthread_cond_t wake;
     struct moe_cpu_work *queue[QUEUE];
@@ -36,7 +37,7 @@ static void compute(struct moe_cpu_worker *w, struct moe_cpu_work *work)
     pthread_cond_signal(&w->shared->host);
 }
 
-/* The pool belongs to this thread: an OpenMP team belongs to the thread that starts it. */
+/* The pool belongs to its thread: an OpenMP team belongs to the thread that starts it. */
 static void *run(void *context)
 {
     struct moe_cpu_worker *w = context;
@@ -64,7 +65,8 @@ static void *run(void *context)
 
 enum moe_status moe_cpu_worker_new(struct moe_cpu_worker **out, struct moe_shared *shared,
                                    struct moe_device *device,
-                                   const struct moe_pool_options *options, struct moe_err *err)
+                                   const struct moe_pool_options *options, bool in_caller,
+                                   struct moe_err *err)
 {
     struct moe_cpu_worker *w = calloc(1, sizeof *w);
     if (!w)
@@ -72,7 +74,16 @@ enum moe_status moe_cpu_worker_new(struct moe_cpu_worker **out, struct moe_share
     w->shared = shared;
     w->device = device;
     w->options = *options;
+    w->in_caller = in_caller;
     pthread_cond_init(&w->wake, NULL);
+    if (in_caller) {
+        enum moe_status failed = moe_pool_new(&w->pool, options, err);
+        if (failed)
+            moe_cpu_worker_free(w);
+        else
+            *out = w;
+        return failed;
+    }
     if (pthread_create(&w->thread, NULL, run, w)) {
         pthread_cond_destroy(&w->wake);
         free(w);
@@ -96,19 +107,28 @@ void moe_cpu_worker_free(struct moe_cpu_worker *w)
 {
     if (!w)
         return;
-    pthread_mutex_lock(&w->shared->lock);
-    w->end = true;
-    pthread_cond_broadcast(&w->wake);
-    pthread_mutex_unlock(&w->shared->lock);
-    pthread_join(w->thread, NULL);
+    if (w->in_caller) {
+        moe_pool_free(w->pool);
+    } else {
+        pthread_mutex_lock(&w->shared->lock);
+        w->end = true;
+        pthread_cond_broadcast(&w->wake);
+        pthread_mutex_unlock(&w->shared->lock);
+        pthread_join(w->thread, NULL);
+    }
     pthread_cond_destroy(&w->wake);
     free(w);
 }
 
 void moe_cpu_worker_start(struct moe_cpu_worker *w, struct moe_cpu_work *work)
 {
-    pthread_mutex_lock(&w->shared->lock);
     work->done = false;
+    if (w->in_caller) {
+        compute(w, work); /* comes back with the lock */
+        pthread_mutex_unlock(&w->shared->lock);
+        return;
+    }
+    pthread_mutex_lock(&w->shared->lock);
     while (w->n == QUEUE)
         pthread_cond_wait(&w->shared->host, &w->shared->lock);
     w->queue[(w->first + w->n++) % QUEUE] = work;

@@ -1,5 +1,6 @@
 /* The CPU's part of a layer: a thread of its own that drives the CPU pool, so that the host can go
- * on queueing work for the device. Inside exec only. */
+ * on queueing work for the device; or, where the host would wait for every expert, the host itself,
+ * which saves two changes of threads an expert. Inside exec only. */
 #ifndef MOELAB_EXEC_CPU_WORKER_H
 #define MOELAB_EXEC_CPU_WORKER_H
 
@@ -22,10 +23,12 @@ struct moe_cpu_work {
     bool done;                 /* out, under the lock */
 };
 
-/* Starts the thread and, in it, the pool. Errors: those of moe_pool_new, MOE_ERR_MEMORY. */
+/* Starts the pool in a thread of its own or, with in_caller, in the calling one, which then alone
+ * starts work and is back when it is done. Errors: those of moe_pool_new, MOE_ERR_MEMORY. */
 enum moe_status moe_cpu_worker_new(struct moe_cpu_worker **out, struct moe_shared *shared,
                                    struct moe_device *device,
-                                   const struct moe_pool_options *options, struct moe_err *err);
+                                   const struct moe_pool_options *options, bool in_caller,
+                                   struct moe_err *err);
 void moe_cpu_worker_free(struct moe_cpu_worker *worker); /* after the work under way */
 
 /* Works are done in the order of their start; at most 64 wait. The end signals shared->host. */

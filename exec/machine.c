@@ -112,7 +112,8 @@ static enum moe_status start(struct moe_exec_machine *m, struct moe_err *err)
     if (!s)
         s = moe_fetcher_new(&m->fetcher, &m->shared, device, m->setup.store, err);
     if (!s)
-        s = moe_cpu_worker_new(&m->worker, &m->shared, device, &m->setup.pool, err);
+        s = moe_cpu_worker_new(&m->worker, &m->shared, device, &m->setup.pool, m->setup.serial,
+                               err);
     return s;
 }
 

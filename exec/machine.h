@@ -1,6 +1,7 @@
 /* The `exec` machine: carries the step loop's operations out for real (policies/machine.h), on a
  * device and this machine's CPU. Three threads beside the device's own: the host's, which runs the
- * step loop; the fetcher, which copies experts one at a time; and the CPU worker with its pool.
+ * step loop; the fetcher, which copies experts one at a time; and the CPU worker with its
+ * pool (the host itself, where it would only wait).
  *
  * What keeps it right: a kernel that uses a slot is submitted only when the copy into the slot has
  * landed (until then it waits here, and the kernels behind it, while the host goes on); a copy into
@@ -28,6 +29,7 @@ struct moe_exec_setup {
     struct moe_pool_options pool;  /* of the CPU's experts */
     bool lookahead;                /* compute lookahead scores */
     bool early;                    /* experts may be begun early (cpu_early) */
+    bool serial;                   /* the host waits for every expert of the CPU (overlap off) */
     const uint32_t *next_use;      /* [T, L, K] of the tokens replayed, or NULL */
     struct moe_timeline *timeline; /* or NULL; times from the machine's creation on */
 };

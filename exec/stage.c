@@ -81,6 +81,7 @@ enum moe_status moe_stage_build(struct moe_stage *stage, const struct moe_hybrid
                                      .lookahead =
                                          options->lookahead || wants_lookahead(spec->strategy),
                                      .early = moe_reroute_is_early(&spec->strategy->reroute),
+                                     .serial = !spec->strategy->overlap,
                                      .next_use = next_use,
                                      .timeline = options->timeline};
     if (!machine.pool.threads)
