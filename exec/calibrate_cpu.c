@@ -23,7 +23,8 @@ static enum moe_status rig_init(struct rig *rig, struct moe_calibrator *c, uint3
     rig->c = c;
     rig->worker = NULL;
     moe_shared_init(&rig->shared);
-    enum moe_status s = moe_cpu_worker_new(&rig->worker, &rig->shared, c->device, &options, false, err);
+    enum moe_status s =
+        moe_cpu_worker_new(&rig->worker, &rig->shared, c->device, &options, false, err);
     if (s)
         moe_shared_release(&rig->shared);
     return s;
