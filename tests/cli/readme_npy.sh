@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# The README's way from Python: its block parses, and the file that its last line writes goes in by
+# The documents' way from Python: its block parses, and the file that its last line writes goes in by
 # the command beneath it, as the text there says.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
-awk '/^```/ { inside = /python/; next } inside' README.md >"$folder/record.py"
+page=docs/run-and-record.md
+awk '/^```/ { inside = /python/; next } inside' $page >"$folder/record.py"
 holds "a block of Python that saves ids.npy" grep -q '^np.save("ids.npy", .*astype("u2"))$' \
     "$folder/record.py"
 if command -v python3 >/dev/null; then
     expect 0 "" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' \
         "$folder/record.py"
 fi
-line=$(grep '^    moelab trace import --format npy ' README.md)
+line=$(grep '^    moelab trace import --format npy ' $page)
 read -ra words <<<"$line"
 holds "one command: $line" test "$(wc -l <<<"$line")" = 1
 
@@ -35,9 +36,9 @@ expect 0 "wrote mine.h5" "$moelab" "${words[@]:1}"
 } >want
 same got want
 
-# Divided into sequences, by the header line that the README gives.
+# Divided into sequences, by the header line that the page gives.
 # shellcheck disable=SC2016 # those of Markdown
-columns=$(grep -o '`n_tokens,n_prompt,category`' "$OLDPWD/README.md" | tr -d '`')
+columns=$(grep -o '`n_tokens,n_prompt,category`' "$OLDPWD/$page" | tr -d '`')
 printf '%s\n3,2,first\n2,0,second\n' "$columns" >s.csv
 expect 0 "2 sequences, 5 tokens" "$moelab" "${words[@]:1}" --sequences s.csv
 "$moelab" trace cat mine.h5 | awk -F'\t' '$7 == 0 { print $2 "," $3 "," $6 }' >got
