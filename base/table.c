@@ -42,6 +42,12 @@ struct moe_table *moe_table_new(void)
     return calloc(1, sizeof(struct moe_table));
 }
 
+const char *const *moe_table_columns(const struct moe_table *table, size_t *n)
+{
+    *n = table->n_columns;
+    return (const char *const *)table->columns;
+}
+
 static void clear_cell(struct cell *cell)
 {
     if (cell->kind == CELL_TEXT)

@@ -31,6 +31,9 @@ void moe_table_u64(struct moe_table *table, const char *column, uint64_t value);
 void moe_table_f64(struct moe_table *table, const char *column, double value);
 void moe_table_text(struct moe_table *table, const char *column, const char *value);
 
+/* The columns so far, in their order, *n of them; good until the table is changed or freed. */
+const char *const *moe_table_columns(const struct moe_table *table, size_t *n);
+
 /* Out-of-memory while adding is remembered and reported here. */
 enum moe_status moe_table_write_tsv(const struct moe_table *table, FILE *out, struct moe_err *err);
 enum moe_status moe_table_write_json(const struct moe_table *table, FILE *out, struct moe_err *err);

@@ -91,6 +91,20 @@ static enum moe_status output_path(struct sweep *w, struct moe_err *err)
     return makes ? moe_make_directories("results", err) : MOE_OK;
 }
 
+/* A typo in a plot's name costs no sweep. Only rank 0 draws. */
+static enum moe_status check_plots(const struct sweep *w, const char *file, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    if (!w->o->plot || moe_team_rank(w->how.team) != 0)
+        return MOE_OK;
+    for (size_t i = 0; !s && i < w->x.n_plots; i++) {
+        s = moe_plot_check(w->x.plot[i], err);
+        if (s)
+            return moe_fail_prefix(err, "'%.200s':%d", file, w->x.plot_line[i]);
+    }
+    return s;
+}
+
 /* x.tsv -> x; with several plots x-SCRIPT. */
 static enum moe_status draw(const struct moe_experiment *x, const char *tsv, struct moe_err *err)
 {
@@ -197,6 +211,8 @@ static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *
     enum moe_status s = cli_check_tsv_name(w->o->output, err);
     if (!s)
         s = moe_experiment_load(file, &w->x, err);
+    if (!s)
+        s = check_plots(w, file, err);
     if (!s)
         s = load_folders(w, err);
     if (s)

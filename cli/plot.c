@@ -1,7 +1,9 @@
 #include "cli/plot.h"
 
 #include "base/file.h"
+#include "base/units.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -11,6 +13,8 @@
 #include <unistd.h>
 
 extern char **environ;
+
+enum { FOLDER_MAX = 4096, PATH_ROOM = 4300 };
 
 /* Text as a gnuplot single-quoted string: a quote inside is doubled. */
 static void quote(const char *name, const char *text, char *buf, size_t size)
@@ -24,18 +28,72 @@ static void quote(const char *name, const char *text, char *buf, size_t size)
     snprintf(buf + at, size - at, "'");
 }
 
+enum { MAX_SCRIPTS = 64 }; /* more are only missing from suggestions */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* The scripts' names into buffers, without ".gp"; style.gp is a part of others. */
+static size_t list_scripts(const char *folder, char names[][64])
+{
+    size_t n = 0;
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; dir && n < MAX_SCRIPTS && (e = readdir(dir));) {
+        const size_t length = strlen(e->d_name);
+        if (length > 3 && length < 64 && strcmp(e->d_name + length - 3, ".gp") == 0 &&
+            strcmp(e->d_name, "style.gp") != 0)
+            snprintf(names[n++], 64, "%.*s", (int)(length - 3), e->d_name);
+    }
+    if (dir)
+        closedir(dir);
+    qsort(names, n, sizeof *names, compare_names);
+    return n;
+}
+
+static enum moe_status fail_script(const char *script, const char *folder, struct moe_err *err)
+{
+    char names[MAX_SCRIPTS][64];
+    const char *name[MAX_SCRIPTS];
+    const size_t n = list_scripts(folder, names);
+    for (size_t i = 0; i < n; i++)
+        name[i] = names[i];
+    const char *near = moe_nearest_name(script, name, n);
+    return moe_fail(err, MOE_ERR_USAGE, "no plot script '%s' in '%.300s'%s%s%s", script, folder,
+                    near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
+}
+
+/* folder: of all scripts; path: of this one. */
+static enum moe_status find_script(const char *script, char *folder, size_t folder_size, char *path,
+                                   size_t size, struct moe_err *err)
+{
+    enum moe_status s = moe_find_folder("plots", folder, folder_size, err);
+    if (s)
+        return s;
+    snprintf(path, size, "%s/%s.gp", folder, script);
+    if (access(path, R_OK) == 0)
+        return MOE_OK;
+    if (errno == ENOENT)
+        return fail_script(script, folder, err);
+    return moe_fail(err, MOE_ERR_USAGE, "cannot read plot script '%s': %s", path, strerror(errno));
+}
+
+enum moe_status moe_plot_check(const char *script, struct moe_err *err)
+{
+    char folder[FOLDER_MAX], path[PATH_ROOM];
+    return find_script(script, folder, sizeof folder, path, sizeof path, err);
+}
+
 enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, const char *title,
                          struct moe_err *err)
 {
     enum { ROOM = 9000 };
-    char folder[4096], path[4300], set_tsv[ROOM], set_out[ROOM], set_title[600], set_dir[ROOM];
-    enum moe_status s = moe_find_folder("plots", folder, sizeof folder, err);
+    char folder[FOLDER_MAX], path[PATH_ROOM];
+    char set_tsv[ROOM], set_out[ROOM], set_title[600], set_dir[ROOM];
+    enum moe_status s = find_script(script, folder, sizeof folder, path, sizeof path, err);
     if (s)
         return s;
-    snprintf(path, sizeof path, "%s/%s.gp", folder, script);
-    if (access(path, R_OK) != 0)
-        return moe_fail(err, MOE_ERR_USAGE, "cannot read plot script '%s': %s", path,
-                        strerror(errno));
     /* The scripts hand the name to a shell, between quotes. */
     if (strchr(tsv, '\''))
         return moe_fail(err, MOE_ERR_USAGE,

@@ -10,4 +10,8 @@
 enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, const char *title,
                          struct moe_err *err);
 
+/* Is there a script of that name? Asked before long work whose result it draws. Errors:
+ * MOE_ERR_USAGE, with the nearest name. */
+enum moe_status moe_plot_check(const char *script, struct moe_err *err);
+
 #endif

@@ -2,14 +2,13 @@
 
 #include "base/table.h"
 #include "base/tsv.h"
-#include "base/units.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RESULT_MAX_BYTES = 1 << 30, MAX_SHOWN = 32 };
+enum { RESULT_MAX_BYTES = 1 << 30 };
 
 struct row {
     size_t group, index; /* group: first row of the same model and platform */
@@ -18,7 +17,7 @@ struct row {
 
 struct shown {
     struct moe_tsv tsv;
-    size_t n, column[MAX_SHOWN];
+    size_t n, column[MOE_MAX_SHOWN];
     size_t rank; /* a column, or n_columns */
     struct row *rows;
 };
@@ -29,10 +28,7 @@ static enum moe_status find_column(const struct moe_tsv *tsv, const char *name, 
     *out = moe_tsv_column(tsv, name);
     if (*out < tsv->n_columns)
         return MOE_OK;
-    const char *nearest = moe_nearest_name(name, tsv->columns, tsv->n_columns);
-    return nearest ? moe_fail(err, MOE_ERR_USAGE,
-                              "the result has no column '%s' (did you mean '%s'?)", name, nearest)
-                   : moe_fail(err, MOE_ERR_USAGE, "the result has no column '%s'", name);
+    return moe_fail(err, MOE_ERR_INPUT, "the result has no column '%s'", name);
 }
 
 static enum moe_status find_columns(const struct moe_experiment *x, struct shown *shown,
@@ -45,8 +41,6 @@ static enum moe_status find_columns(const struct moe_experiment *x, struct shown
         s = find_column(&shown->tsv, x->rank, &shown->rank, err);
     for (const char *at = x->show + strspn(x->show, ", "); !s && *at;) {
         size_t length = strcspn(at, ", ");
-        if (shown->n == MAX_SHOWN)
-            return moe_fail(err, MOE_ERR_USAGE, "'show' names more than %d columns", MAX_SHOWN);
         snprintf(name, sizeof name, "%.*s", (int)(length < 63 ? length : 63), at);
         s = find_column(&shown->tsv, name, &shown->column[shown->n++], err);
         at += length;

@@ -6,7 +6,7 @@
 
 /* Prints the columns x->show of the result file to standard output, rows of one model and platform
  * together, by falling x->rank, rows that failed last. Nothing where x->show is empty. Errors:
- * MOE_ERR_USAGE for a column that the result does not have; those of reading it. */
+ * those of reading it; MOE_ERR_INPUT for a column that the file does not have. */
 enum moe_status cli_sweep_show(const struct moe_experiment *x, const char *path,
                                struct moe_err *err);
 

@@ -1,6 +1,7 @@
 #include "sim/experiment.h"
 
 #include "base/units.h"
+#include "sim/experiment_columns.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -118,7 +119,7 @@ static enum moe_status add_value(struct moe_experiment *x, struct axis *axis, co
 }
 
 /* "a..b" or "a..b step c" with whole numbers: how many values, 0 when text is not a range. */
-static size_t range_of(const char *text, uint64_t *first, uint64_t *step)
+static uint64_t range_of(const char *text, uint64_t *first, uint64_t *step)
 {
     uint64_t last = 0;
     int end = 0;
@@ -130,22 +131,32 @@ static size_t range_of(const char *text, uint64_t *first, uint64_t *step)
         if (sscanf(text + end, " step %" SCNu64 "%n", step, &more) != 1 || text[end + more])
             return 0;
     }
-    if (*step == 0 || last < *first || (last - *first) / *step >= MAX_VALUES)
+    if (*step == 0 || last < *first)
         return 0;
-    return (size_t)((last - *first) / *step) + 1;
+    const uint64_t more = (last - *first) / *step;
+    return more < UINT64_MAX ? more + 1 : more;
+}
+
+static enum moe_status fail_count(const struct moe_yaml *node, const struct axis *axis, uint64_t n,
+                                  struct moe_err *err)
+{
+    return moe_yaml_fail(node, err, "axis '%s' has %" PRIu64 " values, 1..%d are possible",
+                         axis->key, n, MAX_VALUES);
 }
 
 static enum moe_status range_values(struct moe_experiment *x, const struct moe_yaml *node,
                                     struct axis *axis, struct moe_err *err)
 {
     uint64_t first = 0, step = 1;
-    size_t n = range_of(node->text, &first, &step);
+    const uint64_t n = range_of(node->text, &first, &step);
+    if (n > MAX_VALUES)
+        return fail_count(node, axis, n, err);
     const char **values = calloc(n ? n : 1, sizeof *values);
     enum moe_status s = values ? MOE_OK : moe_fail_memory(err, "an experiment");
     axis->values = values;
     if (n == 0 && !s)
         return add_value(x, axis, node->text, err);
-    for (size_t i = 0; !s && i < n; i++) {
+    for (uint64_t i = 0; !s && i < n; i++) {
         char text[24];
         snprintf(text, sizeof text, "%" PRIu64, first + i * step);
         s = add_value(x, axis, text, err);
@@ -157,8 +168,7 @@ static enum moe_status list_values(struct moe_experiment *x, const struct moe_ya
                                    struct axis *axis, struct moe_err *err)
 {
     if (node->n == 0 || node->n > MAX_VALUES)
-        return moe_yaml_fail(node, err, "axis '%s' has %zu values, 1..%d are possible", axis->key,
-                             node->n, MAX_VALUES);
+        return fail_count(node, axis, node->n, err);
     axis->values = calloc(node->n, sizeof *axis->values);
     enum moe_status s = axis->values ? MOE_OK : moe_fail_memory(err, "an experiment");
     for (size_t i = 0; !s && i < node->n; i++) {
@@ -334,6 +344,7 @@ static enum moe_status read_plots(const struct moe_yaml *root, struct moe_experi
             strlen(item->text) >= sizeof x->plot[i])
             return moe_yaml_fail(item, err, "a plot is the name of a script in plots/");
         snprintf(x->plot[i], sizeof x->plot[i], "%s", item->text);
+        x->plot_line[i] = item->line;
     }
     x->n_plots = n;
     return MOE_OK;
@@ -413,6 +424,8 @@ enum moe_status moe_experiment_from_yaml(const struct moe_yaml *root, struct moe
         s = check_points(&x, root, err);
     if (!s)
         s = note_traces(&x, err);
+    if (!s)
+        s = moe_experiment_check_columns(&x, root, err);
     if (s)
         moe_experiment_release(&x);
     else

@@ -4,7 +4,8 @@
  *     title: text on the plots
  *     kind: sim                # or replay: hits only
  *     trace: synth:...         # a trace as commands name it; files relative to the working folder
- *     model: mixtral-8x7b      # a name, a file, or the folder of a model with its weights
+ *     model: mixtral-8x7b      # a name, a file, or the folder of a model with its weights; its
+ *                              # shape is that of a synth: or log that does not tell its own
  *     platform: paper-4090
  *     strategy: collab
  *     max_tokens: 0
@@ -32,7 +33,7 @@
 
 enum moe_experiment_kind { MOE_EXPERIMENT_SIM, MOE_EXPERIMENT_REPLAY };
 
-enum { MOE_MAX_POINTS = 10000000, MOE_MAX_PLOTS = 8 };
+enum { MOE_MAX_POINTS = 10000000, MOE_MAX_PLOTS = 8, MOE_MAX_SHOWN = 32 };
 
 struct moe_setting {
     const char *key, *value; /* owned by the experiment */
@@ -59,10 +60,11 @@ struct moe_experiment {
     int lossy; /* bool: lossy reroute rules are allowed, and the result says so */
     size_t n_plots;
     char plot[MOE_MAX_PLOTS][64];
-    char show[512]; /* names parted by commas and spaces; "": nothing is printed */
-    char rank[64];  /* a column, or "": as the points stand */
-    size_t n_axes;  /* different axis keys over all grids, in order of appearance; last "trace"
-                       where grids differ in it */
+    int plot_line[MOE_MAX_PLOTS]; /* of the file, for messages */
+    char show[512];               /* names parted by commas and spaces; "": nothing is printed */
+    char rank[64];                /* a column, or "": as the points stand */
+    size_t n_axes; /* different axis keys over all grids, in order of appearance; last "trace"
+                      where grids differ in it */
     const char **axes;
     size_t n_points;
     struct moe_point *points;
@@ -72,7 +74,8 @@ struct moe_experiment {
 };
 
 /* Reads and expands a file. Errors: MOE_ERR_IO, MOE_ERR_USAGE ('file':line: ...), also when the
- * product of the axes exceeds MOE_MAX_POINTS. Release with moe_experiment_release. */
+ * product of the axes exceeds MOE_MAX_POINTS or the result will have no column of that name.
+ * Release with moe_experiment_release. */
 enum moe_status moe_experiment_load(const char *path, struct moe_experiment *out,
                                     struct moe_err *err);
 enum moe_status moe_experiment_from_yaml(const struct moe_yaml *root, struct moe_experiment *out,

@@ -40,12 +40,23 @@ static uint64_t hash_routes(const struct moe_trace *trace)
     return moe_hash_bytes(hash, trace->tokens.sequence, n * sizeof *trace->tokens.sequence);
 }
 
-/* Index of the point's trace in w->traces; a new one is only named here. */
-static enum moe_status name_trace(struct moe_sweep *w, size_t i, struct moe_err *err)
+static bool is_trace(const struct moe_sweep_trace *trace, const char *name, const char *model_name)
+{
+    return strcmp(trace->name, name) == 0 &&
+           (trace->model_name && model_name ? strcmp(trace->model_name, model_name) == 0
+                                            : trace->model_name == model_name);
+}
+
+/* Index of the point's trace in w->traces; a new one is only named here. As on the command line,
+ * what a generator or a log leaves out of its shape is the model's. */
+static enum moe_status name_trace(struct moe_sweep *w, size_t i, const struct moe_sweep_inputs *in,
+                                  struct moe_err *err)
 {
     const char *name = w->x->points[i].trace;
+    const bool takes = in->has_model && !moe_trace_name_is_file(name);
+    const char *model_name = takes ? w->x->points[i].model : NULL;
     size_t t = 0;
-    while (t < w->n_traces && strcmp(w->traces[t].name, name) != 0)
+    while (t < w->n_traces && !is_trace(&w->traces[t], name, model_name))
         t++;
     w->trace_of[i] = t;
     if (t < w->n_traces)
@@ -54,7 +65,7 @@ static enum moe_status name_trace(struct moe_sweep *w, size_t i, struct moe_err 
     if (!more)
         return moe_fail_memory(err, "traces");
     w->traces = more;
-    w->traces[w->n_traces++] = (struct moe_sweep_trace){.name = name};
+    w->traces[w->n_traces++] = (struct moe_sweep_trace){name, model_name, in->model, .hash = 0};
     return MOE_OK;
 }
 
@@ -83,7 +94,7 @@ static enum moe_status check_points(struct moe_sweep *w, unsigned *want, struct 
         if (w->x->kind == MOE_EXPERIMENT_SIM && !w->skip[i])
             count_capped(w, in);
         w->ids[i] = in->hash;
-        s = name_trace(w, i, err);
+        s = name_trace(w, i, in, err);
     }
     free(in);
     return s;
@@ -93,11 +104,13 @@ static enum moe_status load_traces(struct moe_sweep *w, unsigned want, struct mo
 {
     enum moe_status s = MOE_OK;
     for (size_t t = 0; !s && t < w->n_traces; t++) {
-        s = moe_trace_from_name(w->traces[t].name, want, NULL, &w->traces[t].trace, err);
+        struct moe_sweep_trace *trace = &w->traces[t];
+        s = moe_trace_from_name(trace->name, want, trace->model_name ? &trace->model : NULL,
+                                &trace->trace, err);
         if (s)
             break;
-        w->traces[t].hash = hash_routes(&w->traces[t].trace);
-        w->summary.synthetic |= w->traces[t].trace.info.synthetic;
+        trace->hash = hash_routes(&trace->trace);
+        w->summary.synthetic |= trace->trace.info.synthetic;
     }
     for (size_t i = 0; !s && i < w->x->n_points; i++) {
         struct moe_sweep_inputs in = {.trace = &w->traces[w->trace_of[i]], .hash = w->ids[i]};

@@ -13,6 +13,8 @@
 /* A trace that several points share; read-only while points run. */
 struct moe_sweep_trace {
     const char *name;
+    const char *model_name; /* whose shape a generator or a log takes; NULL: a file, or none */
+    struct moe_model model; /* of that name */
     struct moe_trace trace;
     uint64_t hash; /* of the routes */
 };

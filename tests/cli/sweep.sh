@@ -65,7 +65,27 @@ sed 's/global:16/global:16GB2/' "$x" >"$folder/bad.yaml"
 expect 2 "geometry 'global:16GB2': " "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
 absent "$folder/bad.tsv"
 sed 's/seed: .*/seed: 1..99999999/' "$x" >"$folder/bad.yaml"
-expect 2 "" "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
+expect 2 "bad.yaml':8: axis 'seed' has 99999999 values, 1..100000 are possible" "$moelab" sweep \
+    "$folder/bad.yaml" -o "$folder/bad.tsv"
+# What is printed and drawn of the result, too.
+# refuses LINE TEXT: the experiment with one line more
+refuses() {
+    { cat "$x" && echo "$1"; } >"$folder/bad.yaml"
+    expect 2 "bad.yaml':9: $2" "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
+    one_line "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
+    absent "$folder/bad.tsv"
+    absent "$folder/bad.tsv.journal"
+}
+refuses "show: policy, hit_rate_percnt" \
+    "show: the result has no column 'hit_rate_percnt' (did you mean 'hit_rate_percent'?)"
+refuses "show: tokens_per_s" "show: the result has no column 'tokens_per_s'"
+refuses "rank: hits, misses" "rank: the result has no column 'hits, misses'"
+refuses "plot: hitrate" "no plot script 'hitrate' in '"
+refuses "plot: [hit-rate, legue]" "no plot script 'legue' in '"
+expect 2 "(did you mean 'league'?)" "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
+expect 0 "60 points (60 run" "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv" --no-plot
+{ cat "$x" && printf 'show: policy,seed,  hits\nrank: hits\n'; } >"$folder/shown.yaml"
+expect 0 "policy  seed  hits" "$moelab" sweep "$folder/shown.yaml" -o "$folder/one.tsv"
 expect 1 "" "$moelab" sweep "$x" -o "$folder/no/such/x.tsv"
 expect 1 "none.yaml" "$moelab" sweep "$folder/none.yaml"
 sed 's/none, 8x1/9x9, 8x1/' "$x" >"$folder/part.yaml"
@@ -116,6 +136,19 @@ expect 0 "but model 'tiny-phimoe' has 8, 16, 2" cell "$folder/model.tsv" 3 statu
 sed "s|model: .*|model: ['$folder']|" "$folder/model.yaml" >"$folder/empty.yaml"
 expect 1 "cannot open '$folder/config.json'" "$moelab" sweep "$folder/empty.yaml" \
     -o "$folder/empty.tsv"
+# What a generator does not tell of its shape is each point's model's, as with \`sim --model\`.
+sed "s|^trace: .*|trace: 'synth:zipf:tokens=16'|; s|set: .*|set: {geometry: 8x2}|
+    s|model: \[.*|model: [tiny-mixtral, tiny-phimoe]|" "$folder/model.yaml" >"$folder/shape.yaml"
+expect 0 "2 points (2 run, 0 taken over)" "$moelab" sweep "$folder/shape.yaml" \
+    -o "$folder/shape.tsv"
+for row in 1 2; do
+    name=$(cell "$folder/shape.tsv" $row model)
+    "$moelab" sim synth:zipf:tokens=16 --model "$name" --geometry 8x2 -o "$folder/sim.tsv"
+    for column in status tokens_per_s hits; do
+        expect 0 "$(cell "$folder/sim.tsv" 1 $column)" cell "$folder/shape.tsv" $row $column
+    done
+done
+expect 0 "# trace: synth:zipf:tokens=16 (SYNTHETIC, tiny-phimoe, " cat "$folder/shape.tsv"
 
 # A name that promises another format.
 for name in r.json r.csv r.CSV .x.json; do

@@ -163,6 +163,10 @@ START_TEST(bad_files)
            "'x.yaml':1: the experiment has no 'platform'");
     refuse(HEAD "axes: [1]\n", "'x.yaml':6: 'axes' is not a mapping of keys to values");
     refuse(HEAD "axes: {a: []}\n", "'x.yaml':6: axis 'a' has 0 values, 1..100000 are possible");
+    refuse(HEAD "axes: {a: 1..100001}\n",
+           "'x.yaml':6: axis 'a' has 100001 values, 1..100000 are possible");
+    refuse(HEAD "axes: {a: 0..18446744073709551615}\n",
+           "'x.yaml':6: axis 'a' has 18446744073709551615 values, 1..100000 are possible");
     refuse(HEAD "axes: {a: {b: c}}\n", "'x.yaml':6: axis 'a' is a mapping, a list is expected");
     refuse(HEAD "axes: {a: [[1]]}\n", "'x.yaml':6: a value of axis 'a' is not a single value");
     refuse(HEAD "axes: {a: 1..99999, b: 1..99999}\n",
@@ -183,7 +187,16 @@ START_TEST(what_a_sweep_prints)
     ck_assert_str_eq(x.show, "strategy, tokens_per_s");
     ck_assert_str_eq(x.rank, "tokens_per_s");
     moe_experiment_release(&x);
+    ck_assert_int_eq(parse(HEAD "axes: {my.axis: [1]}\nshow: my.axis\n", &x), MOE_OK);
+    moe_experiment_release(&x);
     ck_assert_int_eq(parse(HEAD "show: [a, b]\n", &x), MOE_ERR_USAGE);
+    refuse(HEAD "title: T\nshow: model tokens_per_ss\n",
+           "'x.yaml':7: show: the result has no column 'tokens_per_ss' (did you mean "
+           "'tokens_per_s'?)");
+    refuse(HEAD "rank: nothing_like_it\n",
+           "'x.yaml':6: rank: the result has no column 'nothing_like_it'");
+#define ELEVEN "model model model model model model model model model model model "
+    refuse(HEAD "show: " ELEVEN ELEVEN ELEVEN "\n", "'x.yaml':6: show: more than 32 columns");
 }
 END_TEST
 
