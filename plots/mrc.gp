@@ -1,6 +1,7 @@
 # Hit rate against the number of slots (and their GiB, where the experts' size is known): one pool a
 # layer and one pool for all, LRU and OPT, with what a random choice of as many experts would hit.
-# The decode phase where there is one; error bars as bands.
+# The decode phase where there is one; error bars as bands. Pools differ in width as well as in colour: where
+# curves coincide the wide one shows on both sides of the narrow one, and both survive grey.
 load plots.'/style.gp'
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} "
 ask(program) = system(substr(awk(program), 3, strlen(awk(program))))
@@ -26,15 +27,17 @@ if (gib) {
     size = ask(rows(1)."{if($c[\"gib\"]>S)S=$c[\"gib\"]} END{print S}") + 0
     set x2range [0:size]
     set x2tics nomirror out textcolor rgb '#333333'
-    set x2label 'GiB' offset 0,-0.4
+    set x2label 'their size (GiB)' offset 0,-0.4
     set border 7
     set title offset 0,0.8
+    if (synthetic) { set label 900 'SYNTHETIC routing' at graph 1, graph 1 right offset 0,2.2 font ',11' textcolor rgb '#D55E00' }
 }
 set style fill transparent solid 0.2 noborder
 set key inside bottom right spacing 1.1 samplen 4
+pool_colour(p) = p == 1 ? colour(5) : '#a03000'
 # An empty iteration is drawn once, with a warning: parts that are not there are left out instead.
-of_band(policy) = sprintf('for [p = 1:1 + global] band(p, "%s") using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 1 : 6) notitle, ', policy)
-of_curve(column, name, dash) = sprintf('for [p = 1:1 + global] curve(p, "%s") using 1:2 with lines lw 2 dt %d lc rgb colour(p == 1 ? 1 : 6) title p == 1 ? "%s, a pool for each layer" : "%s, one pool", ', column, dash, name, name)
+of_band(policy) = sprintf('for [p = 1:1 + global] band(p, "%s") using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 5 : 6) notitle, ', policy)
+of_curve(column, name, dash) = sprintf('for [p = 1:1 + global] curve(p, "%s") using 1:2 with lines lw (p == 1 ? 5 : 2) dt %d lc rgb pool_colour(p) title p == 1 ? "%s, a pool for each layer" : "%s, one pool", ', column, dash, name, name)
 parts = bands ? of_band('lru') : ''
 parts = parts.(bands && opt ? of_band('opt') : '')
 parts = parts.of_curve('lru_hit_percent', 'LRU', 1)

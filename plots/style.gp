@@ -16,12 +16,18 @@ done = 'unset output'
 
 colour(i) = word('#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00 #F0E442 #999999 #000000', (i - 1) % 9 + 1)
 grey = '#777777'
-set grid ytics lc rgb '#dddddd' lw 1
+set grid ytics lt 1 lc rgb '#dddddd' lw 1
 set border 3 lc rgb '#555555'
 set tics nomirror out textcolor rgb '#333333'
 set key outside right top vertical samplen 2 spacing 1.15 textcolor rgb '#333333'
 set style fill solid 0.9 noborder
-set title title noenhanced font ',15' offset 0,0.3
+# A title has to fit: smaller letters first, then its end is left out.
+fitting(text, size) = strlen(text) * size <= 1.25 * width ? size : strlen(text) * 9 >= 1.25 * width ? 9 : int(1.25 * width / strlen(text))
+cut(text, most) = strlen(text) <= most ? text : substr(text, 1, most - 1).'…'
+title_font(text, size) = sprintf(',%d', fitting(text, size))
+title_text(text) = cut(text, int(1.25 * width / 9))
+set title title_text(title) noenhanced font title_font(title, 15) offset 0,0.3
+if (!strlen(title)) set tmargin 2.5 # what stands above a plot needs it all the same
 
 # Awk programs that read the TSV by column name; the first line without '#' holds the names.
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"status\"]!=\"ok\"{next} "
@@ -30,5 +36,5 @@ awk(program) = sprintf("< awk -F'\\t' '%s%s' '%s'", head, program, tsv)
 synthetic = system(sprintf("grep -q '^# synthetic: yes' '%s' && echo 1 || echo 0", tsv)) + 0
 # 1 when the file may hold lossy results: plots say that too.
 lossy = system(sprintf("grep -q '^# lossy: yes' '%s' && echo 1 || echo 0", tsv)) + 0
-if (lossy) set label 901 'some strategies are LOSSY' at graph 0, graph 1.03 left font ',11' textcolor rgb '#D55E00' noenhanced
-if (synthetic) set label 900 'SYNTHETIC routing' at graph 1, graph 1.03 right font ',11' textcolor rgb '#D55E00' noenhanced
+if (lossy) set label 901 'some strategies are LOSSY' at graph 0, graph 1 offset 0, 0.7 left font ',11' textcolor rgb '#D55E00' noenhanced
+if (synthetic) set label 900 'SYNTHETIC routing' at graph 1, graph 1 offset 0, 0.7 right font ',11' textcolor rgb '#D55E00' noenhanced
