@@ -1,11 +1,14 @@
+#define _GNU_SOURCE /* sched_getcpu; NOLINT(bugprone-reserved-identifier) */
 #include "exec/pool.h"
 
 #include "exec/cpu.h"
 
 #include <inttypes.h>
 #include <omp.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Work is cut into units of rows that threads take in turn: a thread that the system holds up takes
  * fewer. Who computes a row does not change its bits. */
@@ -29,21 +32,31 @@ struct moe_pool {
     struct counter counter[2];
     const struct moe_kernels *kernels;
     uint32_t threads;
+    uint16_t home;            /* the processor that is left for the caller, */
+    bool taken[MOE_CPUS_MAX]; /* and those that others of the pool are pinned to */
 };
 
-static void pin_threads(const struct moe_pool *pool, const uint16_t *order, uint32_t n_cpus)
+static void pin_threads(struct moe_pool *pool, const uint16_t *order, uint32_t n_cpus)
 {
     if (pool->threads == 1 || pool->threads > n_cpus)
         return;
+    pool->home = order[0];
 #pragma omp parallel num_threads((int)pool->threads)
     {
         const int i = omp_get_thread_num();
-        /* The caller only moves: were it pinned, whatever it starts later would be as well. */
-        if (i == 0)
-            moe_cpu_visit(order[0]);
-        else
-            moe_cpu_pin(order[i]);
+        if (i > 0)
+            pool->taken[order[i]] = moe_cpu_pin(order[i]);
     }
+}
+
+/* Before a region: a caller that was woken on the processor of another thread would hold it up for
+ * milliseconds, and what it had begun of the work with it. It only moves: were it pinned, whatever
+ * it starts later would be as well. */
+static void go_home(const struct moe_pool *pool)
+{
+    const int at = sched_getcpu();
+    if (at >= 0 && at < MOE_CPUS_MAX && pool->taken[at])
+        moe_cpu_visit(pool->home);
 }
 
 enum moe_status moe_pool_new(struct moe_pool **out, const struct moe_pool_options *options,
@@ -62,11 +75,10 @@ enum moe_status moe_pool_new(struct moe_pool **out, const struct moe_pool_option
     struct moe_pool *pool = aligned_alloc(LINE, sizeof *pool);
     if (!pool)
         return moe_fail_memory(err, "the CPU pool");
+    memset(pool, 0, sizeof *pool);
     const uint32_t n_cpus = moe_cpu_order(order, &n_cores, &n_nodes);
     pool->kernels = kernels;
     pool->threads = options->threads ? options->threads : n_cores;
-    for (int i = 0; i < 2; i++)
-        atomic_init(&pool->counter[i].next, 0);
     if (options->pin)
         pin_threads(pool, order, n_cpus);
     *out = pool;
@@ -177,6 +189,7 @@ static void run(struct moe_pool *pool, const struct phase *phases, uint32_t n_ph
         unit_bytes[i] = unit_bytes[i] < UNIT_BYTES ? unit_bytes[i] : UNIT_BYTES;
         atomic_store_explicit(&pool->counter[i].next, 0, memory_order_relaxed);
     }
+    go_home(pool);
 #pragma omp parallel num_threads((int)pool->threads)
     for (uint32_t i = 0; i < n_phases; i++) {
         if (i > 0) {
@@ -268,6 +281,7 @@ void moe_pool_each(struct moe_pool *pool, uint32_t n, void (*f)(void *context, u
     }
     atomic_uint_fast64_t *next = &pool->counter[0].next;
     atomic_store_explicit(next, 0, memory_order_relaxed);
+    go_home(pool);
 #pragma omp parallel num_threads((int)pool->threads)
     for (uint64_t i; (i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed)) < n;)
         f(context, (uint32_t)i);

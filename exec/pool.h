@@ -9,7 +9,7 @@ struct moe_pool; /* opaque; one caller at a time */
 
 struct moe_pool_options {
     uint32_t threads;    /* 0: one for each physical core that this process may use */
-    bool pin;            /* each thread stays on its core */
+    bool pin;            /* each thread stays on its core; the caller only goes there */
     const char *kernels; /* name of a set; NULL: "auto" */
 };
 

@@ -1,11 +1,14 @@
 /* The pool: the bits of one thread for any number of threads, what one kernel call gives, and
  * nothing written beside it. */
+#define _GNU_SOURCE /* sched_getcpu; NOLINT(bugprone-reserved-identifier) */
 #include "base/rng.h"
 #include "exec/cpu.h"
 #include "exec/pool.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +193,41 @@ START_TEST(each_is_called_once)
 }
 END_TEST
 
+struct where {
+    pthread_t caller;
+    int first; /* processor of the caller's first call, -1: none so far */
+};
+
+static void note_processor(void *context, uint32_t i)
+{
+    struct where *where = context;
+    (void)i;
+    if (pthread_equal(pthread_self(), where->caller) && where->first < 0)
+        where->first = sched_getcpu();
+}
+
+/* Woken on the processor of another thread of the pool, it would hold that one up. Most times: the
+ * system may move it at any moment. */
+START_TEST(the_caller_leaves_the_others_their_processors)
+{
+    enum { TIMES = 40 };
+    uint16_t order[MOE_CPUS_MAX];
+    uint32_t n_cores, n_nodes, apart = 0, called = 0;
+    if (moe_cpu_order(order, &n_cores, &n_nodes) < 2)
+        return;
+    struct moe_pool *pool = pool_of(2, true);
+    for (int i = 0; i < TIMES; i++) {
+        struct where where = {pthread_self(), -1};
+        ck_assert(moe_cpu_visit(order[1]));
+        moe_pool_each(pool, 1000, note_processor, &where);
+        called += where.first >= 0;
+        apart += where.first >= 0 && where.first != order[1];
+    }
+    moe_pool_free(pool);
+    ck_assert_msg(2 * apart >= called, "apart %u times of %u", apart, called);
+}
+END_TEST
+
 static uint32_t cores_at_start;
 
 /* A pool that pins its threads leaves the caller free: the next one finds all processors. */
@@ -231,6 +269,7 @@ int main(void)
     tcase_add_loop_test(tc, linears_are_one_kernel_call, 0, 6);
     tcase_add_loop_test(tc, experts_are_two_kernel_calls_each, 0, 2);
     tcase_add_test(tc, each_is_called_once);
+    tcase_add_test(tc, the_caller_leaves_the_others_their_processors);
     tcase_add_test(tc, pools_after_pools_see_the_same_machine);
     tcase_add_test(tc, refuses_with_the_reason);
     suite_add_tcase(suite, tc);
