@@ -11,11 +11,11 @@ set ylabel 'share (%)'
 set yrange [0:100]
 layers = system(substr(awk("{if($c[\"layer\"]>m) m=$c[\"layer\"]} END{print m}"), 3, 4000)) + 0
 set xrange [-0.6:layers + 0.6]
-panel(what, name) = sprintf("set title '%s' noenhanced; plot series('%s_any') using 1:2 with boxes lc rgb colour(1) fs solid 0.75 title 'at least one expert', series('%s_expert') using 1:2 with boxes lc rgb colour(2) fs solid 0.95 title 'each expert', series('chance_any') using 1:2 with lines lw 2 dt 2 lc rgb colour(6) title 'chance, at least one', series('chance_expert') using 1:2 with lines lw 2 dt 3 lc rgb '#000000' title 'chance, each'", name, what, what)
+panel(what, name) = sprintf("set title '%s' noenhanced; plot series('%s_any') using 1:2 with boxes lc rgb colour(1) fs solid 1 title 'at least one expert', series('%s_expert') using 1:2 with boxes lc rgb colour(2) fs solid 0.95 title 'each expert', series('chance_any') using 1:2 with lines lw 2 dt 2 lc rgb '#000000' title 'chance, at least one', series('chance_expert') using 1:2 with lines lw 2 dt 3 lc rgb '#000000' title 'chance, each'", name, what, what)
 set boxwidth 0.8
 do for [form in forms] {
     eval begin(form)
-    set multiplot layout 2,1 title trace noenhanced font ',14' margins char 9, char 3, char 6, char 5 spacing char 8
+    set multiplot layout 2,1 title title_text(trace) noenhanced font title_font(trace, 14) margins char 9, char 3, char 6, char 5 spacing char 8
     set xlabel 'layer'
     unset label 900
     unset key

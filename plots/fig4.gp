@@ -17,7 +17,7 @@ boxes(run, k) = awk("$c[\"run\"]==\"".run."\"{".lane.kind."if(k==".k.") print $c
 present(run) = system(substr(awk("$c[\"run\"]==\"".run."\"{".lane.kind."if(!(k in K)){K[k]=1; print k}}"), 3, 4000))
 layers(run) = awk("$c[\"run\"]==\"".run."\" && $c[\"operation\"]==\"attend\"{print $c[\"start_ms\"], 3.72, $c[\"layer\"]}")
 kinds = "'dense part (its layer)' 'expert on the GPU' 'expert on the CPU' 'activations' 'copy of an expert' 'copy ahead of time'"
-tint = '#999999 #009E73 #E69F00 #CC79A7 #0072B2 #56B4E9'
+tint = '#BBBBBB #007A59 #E69F00 #CC79A7 #0072B2 #56B4E9'
 set datafile separator whitespace
 set yrange [-0.55:4.1]
 set ytics nomirror ('GPU' 3, 'CPU' 2, 'activations' 1, 'copies' 0) font ',10'
@@ -33,7 +33,7 @@ bare(run) = sprintf("plot for [k in present('%s')] boxes('%s', k) using 1:3:1:2:
 names(run) = run eq 'on-demand' ? 'on demand: copy, then compute' : run eq 'pre-gated' ? 'prefetch: copies one layer ahead, one after another' : run eq 'collab' ? 'collaborative: misses on the CPU, copied in the background' : 'collaborative, measured on the host device (threads; the link is throttled)'
 do for [form in forms] {
     eval begin(form)
-    set multiplot title title.(synthetic ? ', SYNTHETIC routing' : '') noenhanced font ',14'
+    set multiplot title over_panels(synthetic) noenhanced font title_font(over_panels(synthetic), 14)
     panels = n > 1 ? n + 1 : 1
     top = n > 1 ? 0.94 : 0.86
     each = (top - (n > 1 ? 0.08 : 0.16)) / (panels + (n > 1 ? 0.4 : 0))

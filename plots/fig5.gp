@@ -2,7 +2,6 @@
 # 2512.16473); lines: strategies that do not depend on geometry or threads; beside the bars of a group
 # the published best and the range of the predictions of it (compare-fig5.tsv beside the data).
 width = 800
-height = 560
 load plots.'/style.gp'
 compare = system(sprintf("dirname '%s'", tsv)).'/compare-fig5.tsv'
 run(program) = system(substr(awk(program), 3, strlen(awk(program))))
@@ -10,8 +9,13 @@ run(program) = system(substr(awk(program), 3, strlen(awk(program))))
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"status\"]!=\"ok\"{next} "
 middle = run("{t=(\"trace\" in c)?$c[\"trace\"]:\"\"; if($c[\"strategy\"]==\"collab\" && !(t in T)){T[t]=1;ts[++nt]=t}} END{print ts[int((nt+1)/2)]}")
 here = "(!(\"trace\" in c) || $c[\"trace\"]==\"".middle."\")"
-bars = "$c[\"strategy\"]==\"collab\" && ".here."{t=$c[\"threads\"]; g=$c[\"geometry\"]; if (g==\"none\") g=\"CPU only\"; if(!(t in T)){T[t]=1;ts[++nt]=t} if(!(g in G)){G[g]=1;gs[++ng]=g} v[t,g]=$c[\"tokens_per_s\"]} END{printf \"threads\"; for(j=1;j<=ng;j++) printf \"\\t%s\",gs[j]; print \"\"; for(i=1;i<=nt;i++){printf \"%s\",ts[i]; for(j=1;j<=ng;j++) printf \"\\t%s\",v[ts[i],gs[j]]; print \"\"}}"
-columns = run("$c[\"strategy\"]==\"collab\"{if(!($c[\"geometry\"] in G)){G[$c[\"geometry\"]]=1;n2++}} END{print n2+1}") + 0
+bars = "$c[\"strategy\"]==\"collab\" && ".here."{t=$c[\"threads\"]; g=$c[\"geometry\"]; if (g==\"none\") g=\"CPU only\"; if(!(t in T)){T[t]=1;ts[++nt]=t} if(!(g in G)){G[g]=1;gs[++ng]=g} v[t,g]=$c[\"tokens_per_s\"]} END{printf \"threads\"; for(j=1;j<=ng;j++) printf \"\\t%s\",(length(gs[j])>20?substr(gs[j],1,19) \"…\":gs[j]); print \"\"; for(i=1;i<=nt;i++){printf \"%s\",ts[i]; for(j=1;j<=ng;j++) printf \"\\t%s\",v[ts[i],gs[j]]; print \"\"}}"
+shape = system(substr(awk(bars), 3, strlen(awk(bars)))." | awk -F'\t' 'NR==1{n=NF-1; for(i=2;i<=NF;i++) if($i==\"CPU only\") at=i-1} END{print n+0, NR-1, at+0}'")
+n_bars = word(shape, 1) + 0
+n_groups = word(shape, 2) + 0
+cpu_bar = word(shape, 3) + 0
+n_names = n_bars + 4
+eval bars_layout
 speed(strategy) = run("$c[\"strategy\"]==\"".strategy."\"{if($c[\"tokens_per_s\"]>m) m=$c[\"tokens_per_s\"]} END{if(m) print m}")
 fiddler = awk("$c[\"strategy\"]==\"fiddler\"{print k++ \"\\t\" $c[\"tokens_per_s\"]}")
 model = run("{split($c[\"model\"],p,\"-\"); print p[1]; exit}")
@@ -26,10 +30,8 @@ set style histogram clustered gap 3
 set boxwidth 0.95
 set ylabel 'decode throughput (tokens/s)'
 set xlabel 'CPU threads for experts'
-set bmargin 9.5
-set key at screen 0.53, screen 0.01 bottom center horizontal maxcols 4 samplen 1.5 width -3 font ',11' title 'bars: indexes x ways' noenhanced
+set key at screen 0.53, screen 0.01 bottom center horizontal maxcols per_row samplen 1.5 width -3 font ',11' title 'bars: indexes x ways' noenhanced
 set yrange [0:*]
-bar(i) = i == 2 ? grey : colour(i - 2)
 side(i) = i + 0.43
 none = awk("END{print \"nan\\tnan\\tnan\\tnan\"}")
 rule = has_fiddler ? fiddler : none
@@ -43,7 +45,7 @@ said_2 = level_said(2)
 do for [form in forms] {
     eval begin(form)
     small = form eq 'svg' ? 0.6 : 1 # SVG draws points larger
-    plot for [i = 2:columns] awk(bars) using i:xtic(1) title columnhead(i) lc rgb bar(i), \
+    plot for [i = 1:n_bars] awk(bars) using i + 1:xtic(1) title columnhead(i + 1) lc rgb bar_colour(i) fs solid bar_fill(i), \
         level_1 with lines lw 2 dt 2 lc rgb '#000000' title said_1, \
         level_2 with lines lw 2 dt 3 lc rgb '#000000' title said_2, \
         rule using (column(1) - 0.41):2 with points pt 9 ps 1.2 * small lc rgb '#D55E00' title (has_fiddler ? 'Fiddler (its rule)' : ''), \

@@ -21,13 +21,6 @@ set border 3 lc rgb '#555555'
 set tics nomirror out textcolor rgb '#333333'
 set key outside right top vertical samplen 2 spacing 1.15 textcolor rgb '#333333'
 set style fill solid 0.9 noborder
-# A title has to fit: smaller letters first, then its end is left out.
-fitting(text, size) = strlen(text) * size <= 1.25 * width ? size : strlen(text) * 9 >= 1.25 * width ? 9 : int(1.25 * width / strlen(text))
-cut(text, most) = strlen(text) <= most ? text : substr(text, 1, most - 1).'…'
-title_font(text, size) = sprintf(',%d', fitting(text, size))
-title_text(text) = cut(text, int(1.25 * width / 9))
-set title title_text(title) noenhanced font title_font(title, 15) offset 0,0.3
-if (!strlen(title)) set tmargin 2.5 # what stands above a plot needs it all the same
 
 # Awk programs that read the TSV by column name; the first line without '#' holds the names.
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"status\"]!=\"ok\"{next} "
@@ -36,5 +29,24 @@ awk(program) = sprintf("< awk -F'\\t' '%s%s' '%s'", head, program, tsv)
 synthetic = system(sprintf("grep -q '^# synthetic: yes' '%s' && echo 1 || echo 0", tsv)) + 0
 # 1 when the file may hold lossy results: plots say that too.
 lossy = system(sprintf("grep -q '^# lossy: yes' '%s' && echo 1 || echo 0", tsv)) + 0
+
+# A title has to fit: smaller letters first, then its end is left out.
+fitting(text, size) = strlen(text) * size <= 1.25 * width ? size : strlen(text) * 9 >= 1.25 * width ? 9 : int(1.25 * width / strlen(text))
+cut(text, most) = strlen(text) <= most ? text : substr(text, 1, most - 1).'…'
+title_font(text, size) = sprintf(',%d', fitting(text, size))
+title_text(text) = cut(text, int(1.25 * width / 9))
+# One title over several panels, with what has to be said of synthetic routing uncut.
+over_panels(mark) = mark ? cut(title, int(1.25 * width / 9) - 20).' (SYNTHETIC routing)' : title_text(title)
+set title title_text(title) noenhanced font title_font(title, 15) offset 0,0.3
+if (!strlen(title)) set tmargin 2.5 # what stands above a plot needs it all the same
 if (lossy) set label 901 'some strategies are LOSSY' at graph 0, graph 1 offset 0, 0.7 left font ',11' textcolor rgb '#D55E00' noenhanced
 if (synthetic) set label 900 'SYNTHETIC routing' at graph 1, graph 1 offset 0, 0.7 right font ',11' textcolor rgb '#D55E00' noenhanced
+
+# Groups of bars: a plot as wide as they need, a key below of as many rows as it has names, colours that
+# come again lighter. Who draws them sets n_bars, n_groups, n_names (all in the key) and cpu_bar, the
+# number of the bar that is grey (0: none).
+shade(k) = k <= 9 ? 0.9 : k <= 18 ? 0.45 : 0.2
+bar_rank(k) = cpu_bar && k > cpu_bar ? k - 1 : k
+bar_colour(k) = k == cpu_bar ? grey : colour(bar_rank(k))
+bar_fill(k) = k == cpu_bar ? 0.9 : shade(bar_rank(k))
+bars_layout = "width = n_groups * (n_bars + 3) * 5 + 110; width = width < 800 ? 800 : width > 2400 ? 2400 : width; per_row = int(width / 260); key_rows = (n_names + per_row - 1) / per_row; height = 472 + 24 * key_rows; set bmargin 5.1 + 1.2 * key_rows"

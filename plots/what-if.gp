@@ -17,7 +17,7 @@ own(a) = awk(sprintf(ours." && $c[\"own\"]==\"yes\"{print $c[\"x\"] \"\\t\" $c[\
 # the machine has first of all.
 every = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"axis\"]==\"%s\" && $c[\"line\"]==\"strategy\""
 place = "{k++; x[k]=$c[\"x\"]+0; t[k]=$c[\"value\"]; if($c[\"own\"]==\"yes\")o=k} "
-far = "function far(i, j, d){d=log(x[i]/x[j]); return (d<0?-d:d) > 0.14*s} "
+far = "function far(i, j, d){d=log(x[i]/x[j]); return (d<0?-d:d) > (0.045+0.025*(length(t[i])+length(t[j])))*s} "
 room = "END{s=log(x[k]/x[1]); if(s<0)s=-s; last=0; for(i=1;i<=k;i++){ok=i==o || ((!last || far(i,last)) && (i>o || far(i,o))); if(ok)last=i; printf \"%s\\\"%s\\\" %s\", i==1 ? \"\" : \", \", ok ? t[i] : \"\", x[i]}}"
 ticks(a) = system("awk -F'\\t' '".far.sprintf(every, a).place.room.sprintf("' '%s'", tsv))
 range(a) = system(sprintf("awk -F'\\t' '/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"axis\"]==\"%s\"{x=$c[\"x\"]; if(!k++ || x<lo)lo=x; if(x>hi)hi=x} END{print lo/1.15, hi*1.15}' '%s'", a, tsv))
@@ -48,7 +48,7 @@ look(kind) = kind eq 'bound' ? "with lines lw 2 dt 2 lc rgb '#000000'" : \
     "with lines lw 3 lc rgb colour(1), '' using 1:($3 == 0 ? $2 : NaN) with points pt 7 ps 0.9 lc rgb colour(1), '' using 1:($3 == 1 ? $2 : NaN) with points pt 6 lw 2 ps 0.9 lc rgb colour(1)"
 do for [form in forms] {
     eval begin(form)
-    set multiplot title title.(synthetic ? ' (SYNTHETIC routing)' : '') noenhanced font ',14'
+    set multiplot title over_panels(synthetic) noenhanced font title_font(over_panels(synthetic), 14)
     i = 0
     do for [a in axes] {
         set origin (i % 3) / 3.0, i < 3 ? 0.47 : 0.01
@@ -58,7 +58,7 @@ do for [form in forms] {
         eval 'set xtics nomirror noenhanced font ",12" offset 0,0.3 ('.ticks(a).')'
         eval 'set ytics nomirror ('.steps.')'
         set xlabel axis_title(a) noenhanced font ",12" offset 0,0.5
-        set ylabel (i % 3 == 0 ? 'tokens/s' : '') offset 1.8,0
+        set ylabel (i % 3 == 0 ? 'tokens/s' : '') offset 1.2,0
         unset title
         panel = 'plot NaN'
         do for [k in kinds] { panel = panel.(some(of(k, a)) ? sprintf(", of('%s', a) using 1:2 ", k).look(k) : '') }
@@ -71,7 +71,7 @@ do for [form in forms] {
     unset xlabel; unset ylabel; unset tics; unset border; unset grid; unset logscale
     set xrange [0:1]; set yrange [0:1]
     set key center center Left reverse samplen 3 spacing 1.4 font ',11' noenhanced
-    said = "plot NaN with linespoints lw 3 pt 7 lc rgb colour(1) title name.', cache fitted'"
+    said = "plot NaN with linespoints lw 3 pt 7 lc rgb colour(1) title cut(name, 20).', cache fitted'"
     said = said.", NaN with linespoints lw 2 pt 5 lc rgb colour(3) title 'CPU only'"
     said = said.", NaN with linespoints lw 2 pt 9 lc rgb colour(2) title 'on-demand copies'"
     said = said.(bounds ? ", NaN with lines lw 2 dt 2 lc rgb '#000000' title 'bound'" : '')
