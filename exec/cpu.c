@@ -1,7 +1,9 @@
 #define _GNU_SOURCE /* affinity masks of any size; NOLINT(bugprone-reserved-identifier) */
 #include "exec/cpu.h"
 
+#include "base/file.h"
 #include "base/progress.h"
+#include "exec/memory_limits.h"
 
 #include <inttypes.h>
 #include <omp.h>
@@ -124,21 +126,41 @@ static void read_line(const char *folder, const char *name, char *line, size_t s
         fclose(f);
 }
 
-uint32_t moe_cpu_quota(const char *cgroups)
+/* Of one folder. */
+static uint32_t quota_in(const char *folder)
 {
     char line[64], period[32];
     char *behind = line;
-    read_line(cgroups, "cpu.max", line, sizeof line); /* "QUOTA PERIOD", or "max PERIOD" */
+    read_line(folder, "cpu.max", line, sizeof line); /* "QUOTA PERIOD", or "max PERIOD" */
     double quota = strtod(line, &behind), each = strtod(behind, NULL);
     if (!line[0]) {
-        read_line(cgroups, "cpu/cpu.cfs_quota_us", line, sizeof line); /* -1: none */
-        read_line(cgroups, "cpu/cpu.cfs_period_us", period, sizeof period);
+        read_line(folder, "cpu/cpu.cfs_quota_us", line, sizeof line); /* -1: none */
+        read_line(folder, "cpu/cpu.cfs_period_us", period, sizeof period);
         quota = strtod(line, NULL);
         each = strtod(period, NULL);
     }
     if (!(quota > 0 && each > 0) || quota / each >= MOE_CPUS_MAX)
         return UINT32_MAX;
     return quota > each ? (uint32_t)(quota / each) : 1;
+}
+
+uint32_t moe_cpu_quota(const char *proc, const char *cgroups)
+{
+    enum { MOST = 1 << 20 };
+    char file[512], group[1024] = "", folder[2048];
+    char *list = NULL;
+    size_t size;
+    uint32_t least = quota_in(cgroups);
+    snprintf(file, sizeof file, "%s/self/cgroup", proc);
+    if (!moe_file_read(file, MOST, &list, &size, NULL))
+        (void)moe_cgroup_path(list, false, group, sizeof group);
+    free(list);
+    for (char *end; (end = strrchr(group, '/')); *end = '\0') { /* the group, and those above */
+        snprintf(folder, sizeof folder, "%s%s", cgroups, group);
+        const uint32_t quota = quota_in(folder);
+        least = quota < least ? quota : least;
+    }
+    return least;
 }
 
 uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes)
@@ -156,7 +178,7 @@ uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t
         CPU_FREE(set);
     n = moe_cpu_order_of("/sys/devices/system", n ? cpus : &first, n ? n : 1, order, n_cores,
                          n_nodes);
-    const uint32_t quota = moe_cpu_quota("/sys/fs/cgroup");
+    const uint32_t quota = moe_cpu_quota("/proc", "/sys/fs/cgroup");
     *n_cores = *n_cores < quota ? *n_cores : quota;
     return n;
 }

@@ -20,11 +20,11 @@ uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t
 uint32_t moe_cpu_order_of(const char *sysfs, const uint16_t *cpus, uint32_t n,
                           uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t *n_nodes);
 
-/* Processors that a container's quota of time (cgroup, either version; `cgroups`: the folder that
- * it sees, "/sys/fs/cgroup") keeps busy, at least 1; UINT32_MAX: no quota. More threads than that
- * would all be stopped for most of the time, though the container sees every processor of the host.
- */
-uint32_t moe_cpu_quota(const char *cgroups);
+/* Processors that a quota of time keeps busy, at least 1; UINT32_MAX: no quota. It is that of the
+ * folder of control groups (`cgroups`, "/sys/fs/cgroup"; either version), which in a container is
+ * the container's own, and of the groups that this process is in (`proc`, "/proc"; version 2). More
+ * threads than that would all be stopped for most of the time, though every processor is seen. */
+uint32_t moe_cpu_quota(const char *proc, const char *cgroups);
 
 /* Pins the calling thread; false: not allowed, and nothing changes. */
 bool moe_cpu_pin(uint16_t cpu);

@@ -82,17 +82,41 @@ START_TEST(a_quota_of_time_counts)
     } v2[] = {{"max 100000\n", UINT32_MAX}, {"1600000 100000\n", 16},  {"250000 100000\n", 2},
               {"50000 100000\n", 1},        {"100000\n", UINT32_MAX},  {"\n", UINT32_MAX},
               {"-5 100000\n", UINT32_MAX},  {"nan nan\n", UINT32_MAX}, {"1e300 1\n", UINT32_MAX}};
-    ck_assert_uint_eq(moe_cpu_quota("/nowhere"), UINT32_MAX);
+    ck_assert_uint_eq(moe_cpu_quota("/nowhere", "/nowhere"), UINT32_MAX);
     temporary_folder(root, sizeof root);
     put("cpu/cpu.cfs_quota_us", "-1\n");
     put("cpu/cpu.cfs_period_us", "100000\n");
-    ck_assert_uint_eq(moe_cpu_quota(root), UINT32_MAX);
+    ck_assert_uint_eq(moe_cpu_quota("/nowhere", root), UINT32_MAX);
     put("cpu/cpu.cfs_quota_us", "400000\n");
-    ck_assert_uint_eq(moe_cpu_quota(root), 4);
+    ck_assert_uint_eq(moe_cpu_quota("/nowhere", root), 4);
     for (size_t i = 0; i < sizeof v2 / sizeof *v2; i++) {
         put("cpu.max", v2[i].text);
-        ck_assert_msg(moe_cpu_quota(root) == v2[i].want, "%s", v2[i].text);
+        ck_assert_msg(moe_cpu_quota("/nowhere", root) == v2[i].want, "%s", v2[i].text);
     }
+    remove_folder(root);
+}
+END_TEST
+
+/* Outside of a container what binds is the process's own group, or one above it (systemd's
+ * CPUQuota). */
+START_TEST(a_group_s_quota_counts)
+{
+    char cgroups[sizeof root + 8];
+    temporary_folder(root, sizeof root);
+    snprintf(cgroups, sizeof cgroups, "%s/fs", root);
+    put("self/cgroup", "4:cpu:/elsewhere\n0::/user.slice/mine\n");
+    put("fs/elsewhere/cpu.max", "100000 100000\n");
+    put("fs/user.slice/other/cpu.max", "100000 100000\n");
+    put("fs/user.slice/mine/cpu.max", "max 100000\n");
+    ck_assert_uint_eq(moe_cpu_quota(root, cgroups), UINT32_MAX);
+    put("fs/user.slice/cpu.max", "700000 100000\n");
+    ck_assert_uint_eq(moe_cpu_quota(root, cgroups), 7);
+    put("fs/user.slice/mine/cpu.max", "300000 100000\n");
+    ck_assert_uint_eq(moe_cpu_quota(root, cgroups), 3);
+    put("fs/cpu.max", "200000 100000\n");
+    ck_assert_uint_eq(moe_cpu_quota(root, cgroups), 2);
+    put("self/cgroup", "0::/user.slice/../user.slice/other\n"); /* not followed */
+    ck_assert_uint_eq(moe_cpu_quota(root, cgroups), 2);
     remove_folder(root);
 }
 END_TEST
@@ -152,6 +176,7 @@ int main(void)
     tcase_add_test(tc, nothing_known_is_normal);
     tcase_add_test(tc, odd_files_are_survived);
     tcase_add_test(tc, a_quota_of_time_counts);
+    tcase_add_test(tc, a_group_s_quota_counts);
     tcase_add_test(tc, this_machine);
     tcase_add_test(tc, reads_every_byte);
     tcase_add_test(tc, no_memory_is_an_error);
