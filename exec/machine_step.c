@@ -175,6 +175,9 @@ enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_lay
     if (s)
         return s;
     queue_attend(m, layer);
+    s = moe_shared_status(&m->shared, err); /* without an attend no routes would come */
+    if (s)
+        return s;
     count_ended(m);
     s = m->setup.device->ops->routes_wait(m->setup.device, box, err);
     if (s)

@@ -66,12 +66,24 @@ static uint64_t matrix_bytes(const struct moe_matrix *m)
     return m->data ? m->rows * moe_dtype_row_bytes(m->dtype, m->cols) : 0;
 }
 
-static uint64_t layer_bytes(const struct moe_llm_layer *l, const struct moe_llm_config *c)
+static uint64_t vector_bytes(const float *v, uint32_t n)
 {
-    const uint64_t vectors = 4 * (uint64_t)c->d_model + l->q.rows + l->k.rows + l->v.rows;
-    return aligned(matrix_bytes(&l->q)) + aligned(matrix_bytes(&l->k)) +
+    return v ? aligned(n * sizeof *v) : 0;
+}
+
+static uint64_t norm_bytes(const struct moe_norm *norm, uint32_t d_model)
+{
+    return vector_bytes(norm->scale, d_model) + vector_bytes(norm->shift, d_model);
+}
+
+static uint64_t layer_bytes(const struct moe_llm_layer *l, uint32_t d_model)
+{
+    return norm_bytes(&l->before_attention, d_model) + norm_bytes(&l->before_experts, d_model) +
+           aligned(matrix_bytes(&l->q)) + aligned(matrix_bytes(&l->k)) +
            aligned(matrix_bytes(&l->v)) + aligned(matrix_bytes(&l->o)) +
-           aligned(matrix_bytes(&l->router)) + aligned(vectors * sizeof(float));
+           aligned(matrix_bytes(&l->router)) + vector_bytes(l->q_bias, l->q.rows) +
+           vector_bytes(l->k_bias, l->k.rows) + vector_bytes(l->v_bias, l->v.rows) +
+           vector_bytes(l->o_bias, l->o.rows);
 }
 
 uint64_t moe_resident_bytes(const struct moe_llm *llm, const struct moe_resident_options *options)
@@ -79,10 +91,12 @@ uint64_t moe_resident_bytes(const struct moe_llm *llm, const struct moe_resident
     const struct moe_llm_config *c = &llm->config;
     struct moe_resident r = {0};
     struct piece piece[PIECES];
-    uint64_t bytes = 2 * kv_bytes(c, options->context) + matrix_bytes(&llm->head) +
-                     options->n_staging * options->expert_bytes;
+    uint64_t bytes = norm_bytes(&llm->final_norm, c->d_model) + aligned(matrix_bytes(&llm->head)) +
+                     vector_bytes(llm->head_bias, c->n_vocab) +
+                     2 * aligned(kv_bytes(c, options->context)) +
+                     aligned(options->n_staging * options->expert_bytes);
     for (uint32_t l = 0; l < c->n_layers; l++)
-        bytes += layer_bytes(&llm->layers[l], c);
+        bytes += layer_bytes(&llm->layers[l], c->d_model);
     for (size_t i = 0, n = list_pieces(&r, c, options->chunk, piece); i < n; i++)
         bytes += aligned(piece[i].items * piece[i].item_bytes);
     return bytes;

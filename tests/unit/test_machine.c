@@ -1,5 +1,6 @@
 /* The real machine on the `host` device: the same bits as the CPU alone for every strategy,
  * geometry and number of threads, whatever is delayed; and what is left of it after faults. */
+#include "exec/resident.h"
 #include "tests/unit/hybrid_case.h"
 #include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"
@@ -240,6 +241,66 @@ START_TEST(test_failing_copy)
 }
 END_TEST
 
+/* Events are made when a step first needs them, and may be refused then. */
+static struct moe_device_ops scarce_ops;
+static enum moe_status (*make_event)(struct moe_device *, struct moe_event **, struct moe_err *);
+static int events_left;
+
+static enum moe_status scarce_event_new(struct moe_device *device, struct moe_event **out,
+                                        struct moe_err *err)
+{
+    if (events_left-- <= 0)
+        return moe_fail(err, MOE_ERR_MEMORY, "no event left");
+    return make_event(device, out, err);
+}
+
+START_TEST(test_scarce_events)
+{
+    struct subject x = open_subject(models[0], NULL, 5);
+    const struct moe_strategy strategy = load("collab", "2x2");
+    struct outcome got = new_outcome(x.config);
+    int n_failed = 0, more = 1;
+    for (int events = 0; more; events++) {
+        struct moe_device *device = open_device(roomy);
+        struct moe_err err = {0};
+        make_event = device->ops->event_new;
+        scarce_ops = *device->ops;
+        scarce_ops.event_new = scarce_event_new;
+        device->ops = &scarce_ops;
+        events_left = events;
+        more = run_hybrid(&x, device, &strategy, &got, &err) != MOE_OK;
+        n_failed += more;
+        ck_assert_msg(!more || strstr(err.text, "no event left"), "%d: '%s'", events, err.text);
+        expect_same(&x, &got, "before events ran out");
+        moe_device_close(device);
+    }
+    ck_assert_int_gt(n_failed, 20);
+    free_outcome(&got);
+    close_subject(&x);
+}
+END_TEST
+
+/* Slots are fitted into what the rest leaves: it has to be known to the byte. */
+START_TEST(test_what_the_rest_takes)
+{
+    struct subject x = open_subject(models[_i], NULL, 5);
+    struct moe_device *device = open_device(roomy);
+    const uint64_t before = device->ops->free_bytes(device);
+    struct moe_resident *resident;
+    struct moe_expert_layout layout;
+    ck_assert(!moe_expert_layout_of(x.llm, &layout, NULL));
+    const struct moe_resident_options options = {
+        .context = 63, .chunk = 7, .n_staging = 2, .expert_bytes = layout.bytes};
+    ck_assert(!moe_resident_new(&resident, device, x.llm, &options, NULL));
+    ck_assert_uint_eq(before - device->ops->free_bytes(device),
+                      moe_resident_bytes(x.llm, &options));
+    moe_resident_free(resident);
+    ck_assert_uint_eq(device->ops->free_bytes(device), before);
+    moe_device_close(device);
+    close_subject(&x);
+}
+END_TEST
+
 START_TEST(test_too_small_device)
 {
     struct subject x = open_subject(models[0], NULL, 5);
@@ -265,6 +326,8 @@ int main(void)
     tcase_add_test(t, test_random_schedules_early);
     tcase_add_test(t, test_shaken_schedules);
     tcase_add_test(t, test_failing_copy);
+    tcase_add_test(t, test_scarce_events);
+    tcase_add_loop_test(t, test_what_the_rest_takes, 0, N_MODELS);
     tcase_add_test(t, test_too_small_device);
     suite_add_tcase(suite, t);
     return run_suite(suite);
