@@ -359,11 +359,11 @@ static enum moe_status check_rows(const struct moe_tokens *tokens,
 enum moe_status moe_tokens_check(const struct moe_tokens *tokens, const struct moe_trace_info *info,
                                  struct moe_err *err)
 {
-    enum { PARTS = 16, WORTH_THREADS = 1 << 18 };
+    enum { PARTS = 16 };
     enum moe_status status[PARTS];
     struct moe_err fault[PARTS];
     const uint64_t n = tokens->n_tokens;
-    const unsigned parts = n * info->n_layers * info->top_k < WORTH_THREADS ? 1 : PARTS;
+    const unsigned parts = n * info->n_layers * info->top_k < MOE_CHECK_THREADS_FROM ? 1 : PARTS;
 #pragma omp parallel for if (parts > 1)
     for (unsigned p = 0; p < parts; p++)
         status[p] = check_rows(tokens, info, n / parts * p, p + 1 < parts ? n / parts * (p + 1) : n,

@@ -58,7 +58,7 @@ static struct moe_tokens valid_many(uint32_t n)
 
 START_TEST(names_the_first_fault_of_many_tokens)
 {
-    enum { MANY = 70001, PART = MANY / 16 };
+    enum { ENTRIES = 4, MANY = MOE_CHECK_THREADS_FROM / ENTRIES + 1, PART = MANY / 16 };
     static const uint32_t token[] = {0, 1, PART - 1, PART, 9 * PART, 15 * PART, MANY - 1};
     for (size_t i = 0; i < sizeof token / sizeof *token; i++) {
         struct moe_tokens x = valid_many(MANY);
