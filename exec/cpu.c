@@ -2,16 +2,13 @@
 #include "exec/cpu.h"
 
 #include "base/file.h"
-#include "base/progress.h"
 #include "exec/memory_limits.h"
 
 #include <inttypes.h>
-#include <omp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -278,42 +275,4 @@ uint64_t moe_cpu_read(const void *p, uint64_t bytes)
         return read_avx2(p, bytes);
 #endif
     return read_wide(p, bytes);
-}
-
-enum moe_status moe_cpu_read_rate(uint32_t threads, uint64_t bytes, uint32_t repeats, double *out,
-                                  struct moe_err *err)
-{
-    uint16_t order[MOE_CPUS_MAX];
-    uint32_t n_cores, n_nodes;
-    const uint32_t n_cpus = moe_cpu_order(order, &n_cores, &n_nodes);
-    uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return moe_fail_memory(err, "the measurement of the read rate");
-    uint64_t sum = 0, best_ns = UINT64_MAX;
-    uint64_t start = 0;
-#pragma omp parallel num_threads((int)threads) reduction(^ : sum)
-    {
-        const uint64_t n = (uint64_t)omp_get_num_threads(), i = (uint64_t)omp_get_thread_num();
-        const uint64_t from = bytes / n * i, size = i + 1 < n ? bytes / n : bytes - from;
-        if (i > 0 && n <= n_cpus)
-            moe_cpu_pin(order[i]);
-        memset(p + from, (int)i + 1, size);
-        for (uint32_t r = 0; r < repeats; r++) {
-#pragma omp barrier
-#pragma omp master
-            start = moe_clock_ns();
-#pragma omp barrier
-            sum ^= moe_cpu_read(p + from, size);
-#pragma omp barrier
-#pragma omp master
-            {
-                const uint64_t ns = moe_clock_ns() - start;
-                best_ns = ns < best_ns ? ns : best_ns;
-            }
-        }
-    }
-    munmap(p, bytes);
-    /* The sum is part of the result, so that the reading cannot be left out. */
-    *out = (double)bytes / (double)(best_ns + (sum == 1)) * 1e9;
-    return MOE_OK;
 }

@@ -1,8 +1,6 @@
-/* The host's processors: which to use, what they can do, where memory goes, how fast it is read. */
+/* The host's processors: which to use, where memory goes, reading it as fast as it goes. */
 #ifndef MOELAB_EXEC_CPU_H
 #define MOELAB_EXEC_CPU_H
-
-#include "base/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,12 +38,6 @@ bool moe_cpu_interleave_memory(void);
 /* Reads all bytes as fast as one thread of this machine can and returns their exclusive or (in some
  * grouping): the rate that kernels are measured against. */
 uint64_t moe_cpu_read(const void *p, uint64_t bytes);
-
-/* Bytes a second at which `threads` (>= 1, pinned where there are enough processors) read `bytes`
- * of memory by moe_cpu_read (touched by the threads that read it; choose far more than the
- * last-level cache); best of `repeats` (>= 1). Errors: MOE_ERR_MEMORY. */
-enum moe_status moe_cpu_read_rate(uint32_t threads, uint64_t bytes, uint32_t repeats, double *out,
-                                  struct moe_err *err);
 
 /* Size of the last-level cache in bytes, as the system tells; 0: unknown. */
 uint64_t moe_cpu_cache_bytes(void);
