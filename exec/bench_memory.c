@@ -33,7 +33,7 @@ static void read_piece(void *context, uint32_t i)
 static void fill_piece(void *context, uint32_t i)
 {
     const struct span *span = context;
-    const uint64_t n = piece_bytes(span, i);
+    const uint64_t n = moe_interrupted() ? 0 : piece_bytes(span, i);
     uint8_t *to = span->data + (uint64_t)i * PIECE;
     struct moe_rng rng;
     moe_rng_init(&rng, i);
@@ -59,7 +59,7 @@ enum moe_status moe_bench_memory_fill(void *to, uint64_t bytes, struct moe_err *
     struct span span = {.data = to, .bytes = bytes};
     over_pieces(&span, pool, fill_piece);
     moe_pool_free(pool);
-    return MOE_OK;
+    return moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted") : MOE_OK;
 }
 
 enum moe_status moe_bench_memory_init(struct moe_bench_memory *memory, uint64_t bytes,

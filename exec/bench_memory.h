@@ -15,7 +15,7 @@ struct moe_bench_memory {
     atomic_uint_fast64_t sum; /* keeps the reading from being left out */
 };
 
-/* Mapped and filled by all cores. Errors: MOE_ERR_MEMORY. */
+/* Mapped and filled by all cores. Errors: MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. */
 enum moe_status moe_bench_memory_init(struct moe_bench_memory *memory, uint64_t bytes,
                                       struct moe_err *err);
 void moe_bench_memory_release(struct moe_bench_memory *memory); /* of zeros: no-op */

@@ -17,11 +17,19 @@ enum {
     READ_LEAST = 1 << 26,
 };
 
-enum moe_status moe_cal_tick(struct moe_calibrator *c, struct moe_err *err)
+enum moe_status moe_cal_go_on(const struct moe_calibrator *c, struct moe_err *err)
 {
     if (moe_interrupted())
         return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %" PRIu64 " measurements",
                         c->done);
+    return MOE_OK;
+}
+
+enum moe_status moe_cal_tick(struct moe_calibrator *c, struct moe_err *err)
+{
+    enum moe_status s = moe_cal_go_on(c, err);
+    if (s)
+        return s;
     c->done++;
     if (c->o->progress)
         moe_progress_update(c->o->progress, c->done);

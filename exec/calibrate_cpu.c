@@ -79,7 +79,9 @@ static enum moe_status warm_up(struct rig *rig, const struct moe_cal_size *size,
     enum moe_status s = MOE_OK;
     for (uint64_t bytes = 0; bytes < wanted && !s; bytes += jobs * size->bytes) {
         set_jobs(rig, size, jobs, n_tokens);
-        s = work(rig, jobs, &ignored, err);
+        s = moe_cal_go_on(rig->c, err);
+        if (!s)
+            s = work(rig, jobs, &ignored, err);
     }
     return s;
 }
@@ -94,7 +96,9 @@ static enum moe_status job_seconds(struct rig *rig, const struct moe_cal_size *s
     uint32_t n = 0;
     enum moe_status s = warm_up(rig, size, jobs, n_tokens, err);
     while (!s && n < SAMPLES && (n < LEAST_SAMPLES || sum < enough)) {
-        s = moe_cal_device_touch(rig->c, err);
+        s = moe_cal_go_on(rig->c, err);
+        if (!s)
+            s = moe_cal_device_touch(rig->c, err);
         set_jobs(rig, size, jobs, n_tokens);
         if (!s)
             s = work(rig, jobs, &sample[n], err);

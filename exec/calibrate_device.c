@@ -155,7 +155,9 @@ static enum moe_status median_of(struct moe_calibrator *c, const struct shot *sh
     uint32_t n = 0;
     enum moe_status s = MOE_OK;
     while (!s && n < SAMPLES && (n == 0 || sum < enough)) {
-        s = shoot(c, shot, &sample[n], err);
+        s = moe_cal_go_on(c, err);
+        if (!s)
+            s = shoot(c, shot, &sample[n], err);
         if (!s)
             sum += sample[n++];
     }

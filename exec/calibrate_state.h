@@ -84,7 +84,10 @@ struct moe_calibrator {
     struct moe_joules power[MOE_N_CAL_POWERS]; /* watts */
 };
 
-/* Progress, and MOE_ERR_INTERRUPTED. */
+/* MOE_ERR_INTERRUPTED? Asked before every sample: an expert of many tokens can take a second. */
+enum moe_status moe_cal_go_on(const struct moe_calibrator *c, struct moe_err *err);
+
+/* The same, and progress. */
 enum moe_status moe_cal_tick(struct moe_calibrator *c, struct moe_err *err);
 
 static inline const struct moe_cal_size *moe_cal_largest(const struct moe_calibrator *c)

@@ -7,6 +7,7 @@
 
 #include <check.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,6 +173,18 @@ START_TEST(a_copy_fails)
 }
 END_TEST
 
+/* Before the first sample, not after the first constant: filling memory looks for a signal, too.
+ * The last test: the flag stays up. */
+START_TEST(interrupted)
+{
+    const struct moe_model tiny = shape_of("tiny-mixtral");
+    moe_catch_interrupts();
+    ck_assert_int_eq(raise(SIGINT), 0);
+    ck_assert_int_eq(calibrate("host", &tiny, 1, 1), MOE_ERR_INTERRUPTED);
+    ck_assert_str_eq(err.text, "interrupted");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("calibrate");
@@ -182,6 +195,7 @@ int main(void)
     tcase_add_test(tc, what_does_not_fit);
     tcase_add_test(tc, without_whole_steps);
     tcase_add_test(tc, a_copy_fails);
+    tcase_add_test(tc, interrupted);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
