@@ -18,7 +18,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_U64(struct options, tokens, "tokens", "100000", 100, 1e8, "tokens",
                    "length of the synthetic Mixtral-shaped trace (64 accesses a token)"),
     CLI_OPTION_U64(struct options, repeats, "repeats", "7", 1, 99, "runs",
-                   "of each case, after one that is not counted; the median is shown"),
+                   "runs of each case, after one that is not counted; the median is shown"),
     CLI_OPTION_NAME(struct options, stream, "stream", "",
                     "trace file for the streaming case (default: left out)"),
     CLI_OPTION_NAME(struct options, model, "model", "mixtral-8x7b", "of the timed case"),
@@ -26,10 +26,11 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab", "of the timed case"),
     CLI_OPTION_NAME(struct options, geometry, "geometry", "14x4", "of the timed case"),
     CLI_OPTION_NAME(struct options, policies, "policies", "all",
-                    "policies replayed on two shapes of model, beside their goal: all, or one"),
-    CLI_OPTION_U64(
-        struct options, policy_accesses, "policy-accesses", "500000", 1000, 1e8, "accesses",
-        "of each run of those at most: slow ones replay fewer, so that a run takes 15 ms"),
+                    "policies to replay on two shapes of model, beside their goal: all, or one"),
+    CLI_OPTION_U64(struct options, policy_accesses, "policy-accesses", "500000", 1000, 1e8,
+                   "accesses",
+                   "replay at most N accesses in each run of a policy; slow ones replay fewer, so "
+                   "that a run takes 15 ms"),
     CLI_OPTION_SWITCH(struct options, peers, "peers", "on",
                       "run libCacheSim in turn with moelab where its `cachesim` is installed"),
     CLI_OPTION_RESULT(struct options),
@@ -125,8 +126,7 @@ const struct cli_command cli_bench = {
     .summary = "speed of replay and simulation on this machine, one core, beside its limit",
     .description =
         "The first row is the limit: one core reads the trace and does nothing with it.\n"
-        "The speed of the CPU kernels: moelab bench kernels --help; of a device: moelab bench "
-        "device "
+        "For the CPU kernels: moelab bench kernels --help; for a device: moelab bench device "
         "--help",
     .options = options,
     .options_size = sizeof(struct options),

@@ -16,11 +16,11 @@ static const struct moe_param options[] = {
                     "models of experiments/models whose sizes are measured, a list"),
     CLI_OPTION_U64(
         struct options, rounds, "rounds", "15", 1, MOE_BENCH_ROUNDS_MAX, "rounds",
-        "each measures every case once, after one that is not counted; medians are shown"),
+        "rounds, after one that is not counted; each measures every case once; medians are shown"),
     CLI_OPTION_U64(struct options, max_tokens, "max_tokens", "256", 1, 256, "tokens",
-                   "experts on 1, 2, 8, 64 and 256 tokens, as far as this"),
+                   "time experts on 1, 2, 8, 64 and 256 tokens, up to N"),
     CLI_OPTION_U64(struct options, context, "context", "512", 1, 131072, "tokens",
-                   "in the KV cache for case attend"),
+                   "tokens in the KV cache for case attend"),
     {.name = "walk",
      .type = MOE_PARAM_BYTES,
      .offset = offsetof(struct options, walk),
@@ -28,8 +28,8 @@ static const struct moe_param options[] = {
      .min = 1,
      .max = 1ull << 40,
      .unit = "bytes",
-     .help = "experts on the device take so much, two at least, and are used in turn: more than "
-             "its caches hold"},
+     .help = "memory of the experts that are used in turn, two at least: more than the device's "
+             "caches hold"},
     CLI_OPTION_SWITCH(struct options, on.deterministic, "deterministic", "off",
                       "kernels that sum in the order of the CPU"),
     CLI_OPTION_RESULT(struct options),
@@ -107,15 +107,21 @@ const struct cli_command cli_bench_device = {
     .usage = "[options]",
     .summary = "copies, kernels and waits of a device, beside its own copy bandwidth",
     .description =
-        "Cases h2d, d2h: host to device and back, of several sizes and of an expert; share of\n"
-        "the best rate of pinned memory found, aim 95 % for one expert. Case d2d: within device\n"
-        "memory, reads and writes counted (2 x bytes). Cases expert, attend, head: the kernels of\n"
-        "one token and, for experts, of several; for one token with their share of d2d's rate in\n"
-        "the same round, aim 85 % for an expert. Then what it costs to queue and to wait: 64\n"
-        "combinations of one token in a row, the host's time for each of them, an event recorded\n"
-        "and waited for, and one layer's dense part from queue to routes_wait. Aims are of\n"
-        "experts of 64 MiB or more.\n\n"
-        "Memory on the device for mixtral-8x7b: 1.9 GB. On the host device give it as much:\n"
+        "Cases h2d, d2h: from host to device and back, for several sizes and for an expert, as a\n"
+        "share of the best rate found for pinned memory; the aim is 95 % for one expert. Case "
+        "d2d:\n"
+        "within device memory, reads and writes counted (2 x bytes). Cases expert, attend, head: "
+        "the\n"
+        "kernels of one token and, for experts, of several; those of one token with their share "
+        "of\n"
+        "d2d's rate in the same round, where the aim is 85 % for an expert. Then the cost of "
+        "queueing\n"
+        "and waiting: the host's time for each of 64 combinations of one token in a row, an event\n"
+        "recorded and waited for, and one layer's dense part from the queue to routes_wait. The "
+        "aims\n"
+        "are for experts of 64 MiB or more.\n"
+        "\n"
+        "Device memory needed for mixtral-8x7b: 1.9 GB. On the host device ask for as much:\n"
         "--device host:memory_bytes=2GiB.",
     .options = options,
     .options_size = sizeof(struct options),

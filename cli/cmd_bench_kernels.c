@@ -31,7 +31,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, tokens, "tokens", "8,32,128",
                     "numbers of tokens of the matrix cases, a list of 2 to 4096; none: left out"),
     CLI_OPTION_U64(struct options, repeats, "repeats", "7", 1, 99, "runs",
-                   "of each case, after one that is not counted; the median is shown"),
+                   "runs of each case, after one that is not counted; the median is shown"),
     CLI_OPTION_SWITCH(
         struct options, peers, "peers", "on",
         "OpenBLAS beside the matrix cases, with the conversion to float32 that it needs"),
@@ -154,12 +154,15 @@ const struct cli_command cli_bench_kernels = {
     .name = "bench kernels",
     .usage = "[options]",
     .summary = "speed of the CPU kernels on this machine, beside its read rate and OpenBLAS",
-    .description =
-        "Case read: threads read the memory of the experts and do nothing with it. Case expert: "
-        "one expert on one token, in turn with reading as many bytes; its share of the read rate "
-        "is the median over the pairs. Case matrix: many tokens times 2048 rows.\n\n"
-        "The default takes about a minute on two cores and 3 GB of memory; --kernels auto is "
-        "faster, --experts 2 smaller.",
+    .description = "Case read: threads read the memory of the experts and do nothing with it. Case "
+                   "expert: one\n"
+                   "expert on one token, in turn with reading as many bytes; its share of the read "
+                   "rate is the\n"
+                   "median over the pairs. Case matrix: many tokens times 2048 rows.\n"
+                   "\n"
+                   "The default takes about a minute on two cores and 3 GB of memory; --kernels "
+                   "auto takes less\n"
+                   "time, --experts 2 less memory.",
     .options = options,
     .options_size = sizeof(struct options),
     .max_args = 0,

@@ -32,18 +32,18 @@ static const struct moe_param options[] = {
                     "--model: " ALL_SHAPES
                     "); steps are those of the first that fits, with synthetic weights"),
     CLI_OPTION_U64(struct options, repeats, "repeats", "15", 1, MOE_CALIBRATE_REPEATS, "rounds",
-                   "each measures every constant once; after one that does not count"),
+                   "rounds, after one that does not count; each measures every constant once"),
     CLI_OPTION_SWITCH(struct options, quick, "quick", "off",
                       "3 rounds, a fifth of the time for power: for a first look"),
     CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
-                   "most threads of the CPU, at most its processors; 0: one for each core"),
+                   "measure up to N CPU threads, at most its processors; 0: one for each core"),
     CLI_OPTION_PIN(struct options, pin),
     CLI_OPTION_SWITCH(struct options, gpu, "gpu", "on",
-                      "the device is this machine's GPU, or stands for one (--no-gpu: the platform "
-                      "is to have none, only what the CPU and the memory can do is kept)"),
+                      "the device is this machine's GPU, or stands in for one (--no-gpu: write a "
+                      "platform without a GPU, with what CPU and memory can do)"),
     CLI_OPTION_KERNELS(struct options, kernels),
     CLI_OPTION_F64(struct options, power_s, "power_seconds", "1", 0.05, 60, "s",
-                   "of each of the four measurements of power, where there are counters"),
+                   "length of each of the four measurements of power, where there are counters"),
     CLI_OPTION_NAME(struct options, check, "check", "",
                     "platform name or file to compare with; exit code 3 where a constant differs "
                     "by more than its spread and --tolerance; times below 1 us count as 1 us"),
@@ -401,13 +401,17 @@ const struct cli_command cli_calibrate = {
     .usage = "-o PLATFORM.yaml [options]",
     .summary = "measures this machine into a platform file for sim, sweep and tune",
     .description =
-        "Measures what the simulator needs to know of this machine: CPU experts by threads, the\n"
-        "link, the GPU, whole steps, power. Every round measures every constant once; a constant\n"
-        "is the median over the rounds. Its spread says how far a repeat may be off: what the\n"
-        "middle four fifths of the rounds span. What cannot be measured is a guess and says so.\n"
+        "Measures what the simulator needs to know of this machine: experts on the CPU by number "
+        "of\n"
+        "threads, the link, the GPU, whole steps, power. Every round measures every constant "
+        "once;\n"
+        "a constant is the median over the rounds, and its spread, the range of the middle four\n"
+        "fifths of the rounds, says how far a repeat may be off. What cannot be measured is a "
+        "guess\n"
+        "and says so.\n"
         "\n"
-        "On the device `host` the compute stream of a CPU thread takes the GPU's place. The keys\n"
-        "are those of --device host:KEY=VALUE,...",
+        "With the device `host` a compute stream on a CPU thread takes the place of the GPU. The\n"
+        "keys below are those of --device host:KEY=VALUE,...",
     .options = options,
     .options_size = sizeof(struct options),
     .max_args = 0,

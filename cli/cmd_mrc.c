@@ -46,9 +46,8 @@ static const struct moe_param options[] = {
     SWITCH(stream, "off",
            "read the file in blocks of constant memory: exact, without OPT (automatic with "
            "--no-opt over 1 GiB of routes)"),
-    CLI_OPTION_NAME(
-        struct options, model, "model", "",
-        "model file or name, for the size of an expert (default: what the trace tells)"),
+    CLI_OPTION_NAME(struct options, model, "model", "",
+                    "model file or name: the size of an expert (default: what the trace gives)"),
     CLI_OPTION_NAME(struct options, plot, "plot", "",
                     "stem of a plot of every size: STEM.tsv, STEM.svg, STEM.png"),
     CLI_OPTION_RESULT(struct options),
@@ -293,11 +292,11 @@ const struct cli_command cli_mrc = {
     .name = "mrc",
     .usage = "TRACE [options]",
     .summary = "hit rate against cache size, every size from one pass, with OPT",
-    .description =
-        MOE_TRACE_NAME_HELP "\nEqual to `moelab replay` with policies lru and opt at every size. "
-                            "Rows: one pool of M\nslots a layer (LxM), one pool for all layers "
-                            "(global:S); text shows a selection of\nsizes, TSV, JSON and plot all "
-                            "of them.",
+    .description = MOE_TRACE_NAME_HELP
+    "\n"
+    "Gives what `moelab replay` gives with policies lru and opt, for every size. Rows: one pool\n"
+    "of M slots for each layer (LxM), one pool for all layers (global:S). Text shows a selection\n"
+    "of sizes; TSV, JSON and plot have all of them.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -23,22 +23,21 @@ static const struct moe_param options[] = {
     CLI_OPTION_CHOICE(struct options, prompts_format, "prompts-format", MOE_PROMPTS_CHOICES, "auto",
                       "auto: .jsonl, .csv (mmlu), anything else text"),
     CLI_OPTION_U64(struct options, limit, "limit", "0", 0, 0, "prompts",
-                   "only the first so many; 0: all"),
-    CLI_OPTION_U64(
-        struct options, max_prompt, "max-prompt", "0", 0, 1 << 24, "tokens",
-        "longer prompts are cut to so many; 0: never, and one longer than the context is "
-        "an error"),
+                   "take only the first N; 0: all"),
+    CLI_OPTION_U64(struct options, max_prompt, "max-prompt", "0", 0, 1 << 24, "tokens",
+                   "cut longer prompts to N tokens; 0: cut none, and refuse one that is longer "
+                   "than the context"),
     CLI_INFERENCE_OPTIONS(struct options),
     CLI_OPTION_SWITCH(struct options, scores, "scores", "on",
                       "keep the router's logits of all experts"),
     CLI_OPTION_SWITCH(struct options, lookahead, "lookahead", "on",
                       "keep the logits of the next layer's router on each layer's input"),
     CLI_OPTION_U64(struct options, commit_every, "commit-every", "1", 1, 1000000, "prompts",
-                   "after which the file is safe against a kill"),
+                   "make the file safe against a kill after every N prompts"),
     CLI_OPTION_SWITCH(struct options, overwrite, "overwrite", "off",
                       "replace an existing file instead of going on with it"),
     CLI_OPTION_NAME(struct options, created, "created", "",
-                    "time to write down, e.g. 2026-01-01T00:00:00Z (default: now)"),
+                    "time of recording to store, e.g. 2026-01-01T00:00:00Z (default: now)"),
     CLI_HYBRID_OPTIONS(struct options),
     CLI_OPTION_FORMAT(struct options),
     {0},
@@ -192,15 +191,18 @@ const struct cli_command cli_record = {
     .summary = "runs prompts through a model and writes its routing to a trace",
     .description =
         "Every prompt is a sequence: prefill, then decode. The file is complete after every\n"
-        "prompt; a recording that was interrupted or killed goes on at the first prompt not in\n"
-        "the file when the same command is given again; other prompts or settings are refused.\n"
-        "Recorded in one go, the same prompts and settings give the same bytes, the time of\n"
-        "recording apart (--created).\n\n"
+        "prompt. When a recording was interrupted or killed, the same command goes on at the "
+        "first\n"
+        "prompt that is not in the file; other prompts or settings are refused. Recorded in one "
+        "go,\n"
+        "the same prompts and settings give the same bytes, apart from the time of recording\n"
+        "(--created).\n"
+        "\n"
         "With --strategy the experts are computed on device and CPU as it says, as 'moelab run'\n"
         "does. On 'host', and with --deterministic on a GPU, the trace is the same to the byte;\n"
-        "without it a GPU sums in an order of its own, and the trace says so (tool). --context 0\n"
-        "then means as long as the longest prompt and its answer need. --threads stands in place\n"
-        "of the strategy's.",
+        "without it a GPU sums in an order of its own, and the trace says so (tool). --threads\n"
+        "replaces the strategy's threads, and --context 0 means as much as the longest prompt and\n"
+        "its answer need. The keys below are those of --device host:KEY=VALUE,...",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

@@ -52,7 +52,7 @@ static const struct moe_param options[] = {
         "read the file in blocks of constant memory (automatic over 1 GiB of routes)"),
     CLI_OPTION_SEED(struct options, seed, "rules that draw at random"),
     CLI_OPTION_NAME(struct options, model, "model", "",
-                    "model file or name, for expert sizes that the trace does not tell"),
+                    "model file or name: the size of experts, where the trace does not give it"),
     CLI_OPTION_RESULT(struct options),
     {0},
 };

@@ -65,16 +65,16 @@ const struct cli_command cli_report = {
     .usage = "FOLDER [options]",
     .summary = "a folder of results as one HTML page: summary, plots, tables, timelines",
     .description =
-        "Reads *.tsv (tables of moelab), *.svg and *.png (a PNG where no SVG has its name), "
-        "*.json\n"
-        "that are timelines and *.md (as they are), in FOLDER and the folders inside it (8 deep;\n"
-        "hidden ones and links not). The page is one file that loads nothing: tables that sort,\n"
-        "timelines that zoom, light and dark, for large and small screens and for print.\n"
-        "The same folder gives the same bytes. Limits: 500 files; 64 MiB a table, 8 MiB a "
-        "picture,\n"
-        "256 MiB a timeline, 1 MiB a text. A broken table or timeline is an error; a picture that "
-        "holds more\n"
-        "than a drawing (scripts, references) is left out, which the page says.",
+        "Reads *.tsv (tables of moelab), *.svg and *.png (a PNG if no SVG has its name), *.json\n"
+        "that are timelines, and *.md (as they are), in FOLDER and the folders inside it (8 deep;\n"
+        "neither hidden ones nor links). The page is one file that loads nothing: tables that "
+        "sort,\n"
+        "timelines that zoom, light and dark, for large and small screens and for print. The same\n"
+        "folder gives the same bytes. Limits: 500 files; 64 MiB a table, 8 MiB a picture, 256 MiB "
+        "a\n"
+        "timeline, 1 MiB a text. A broken table or timeline is an error; a picture that holds "
+        "more\n"
+        "than a drawing (scripts, references) is left out, and the page says so.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

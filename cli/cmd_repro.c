@@ -242,13 +242,13 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_repro = {
     .name = "repro",
     .usage = "FIGURE... [options]",
-    .summary = "the figures and tables of arXiv 2512.16473, with published values beside",
+    .summary = "the figures and tables of arXiv 2512.16473, beside the published values",
     .description =
         "FIGURE: fig2, fig3, fig4, fig5, fig6, tab1 (with tab3), tab2, tab4, tab5; variants (what\n"
         "the paper's code does), beyond (what is faster on its machine), real (recorded routing);\n"
-        "page (only paper-repro.md from tables that are there); all. Run from the folder that\n"
-        "holds experiments/. What is published is in experiments/paper/expected.tsv, and enters\n"
-        "nothing but the comparison.",
+        "page (only paper-repro.md, from tables that exist already); all. Run it from the folder\n"
+        "that holds experiments/. The published values are in experiments/paper/expected.tsv and\n"
+        "are used for the comparison only.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

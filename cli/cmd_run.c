@@ -502,24 +502,33 @@ const struct cli_command cli_run = {
     .usage = "--model FOLDER (-p \"...\" | --trace TRACE) [--strategy NAME]",
     .summary = "generates text with a model, or times a trace's routes, on this machine",
     .description =
-        "Mixtral and Phi-3.5-MoE models as published (config.json, *.safetensors in BF16, F16 or "
-        "F32,\n"
-        "tokenizer.model). Weights are mapped and used where they lie; only what is used is read.\n"
-        "The text goes to standard output, statistics to standard error.\n\n"
-        "Without --strategy every expert is computed on the CPU. With it the dense part runs on\n"
-        "the device, experts where the strategy says; what was allocated is printed before the\n"
+        "Runs Mixtral and Phi-3.5-MoE models as published (config.json, *.safetensors in BF16, "
+        "F16\n"
+        "or F32, tokenizer.model). Weights are mapped and used in place; only what is used is "
+        "read.\n"
+        "The text goes to standard output, statistics to standard error.\n"
+        "\n"
+        "Without --strategy every expert is computed on the CPU. With it the dense part runs on "
+        "the\n"
+        "device, and each expert where the strategy says; what was allocated is printed before "
+        "the\n"
         "first token. A geometry that does not fit is an error unless --fit shrinks it. --threads\n"
-        "stands in place of the strategy's. --context 0 then means as long as prompt and answer\n"
-        "need. The keys are those of --device host:KEY=VALUE,...\n"
-        "After Ctrl-C --timeline and --decisions hold what was done until then; after an error\n"
-        "they are not written.\n\n"
+        "replaces the strategy's threads, and --context 0 means as much as prompt and answer "
+        "need.\n"
+        "The keys below are those of --device host:KEY=VALUE,...\n"
+        "After Ctrl-C --timeline and --decisions hold what was done until then; after an error "
+        "they\n"
+        "are not written.\n"
+        "\n"
         "--trace runs the routes of a trace in place of the model's own: real copies and kernels,\n"
-        "meaningless text, the same result as `moelab sim`. With --shape the weights are made in\n"
-        "memory, so that the speed of a model can be measured without its files.\n"
+        "meaningless text, and a result of the same form as that of `moelab sim`. With --shape "
+        "the\n"
+        "weights are made in memory, to measure the speed of a model without having its files.\n"
         "With --platform the result has two bounds, each with the share of it that was reached:\n"
-        "bound_ms_per_token is what no choice of places and copies in as much memory can beat,\n"
-        "with the future known; schedule_bound_ms_per_token what no schedule of the choices that\n"
-        "this run made can beat: what is below 100 % of it was lost by waiting.",
+        "bound_ms_per_token, which no choice of places and copies in as much memory can beat even\n"
+        "if it knows the future, and schedule_bound_ms_per_token, which no schedule of the "
+        "choices\n"
+        "that this run made can beat: what is missing from 100 % of it was lost by waiting.",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

@@ -24,19 +24,18 @@ static const struct moe_param options[] = {
                     "machine: a name of `moelab list platforms`, or a file"),
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",
                     "a name of `moelab list strategies`, or a file"),
-    CLI_OPTION_NAME(struct options, geometry, "geometry", "", "in place of the strategy's"),
-    CLI_OPTION_NAME(struct options, policy, "policy", "", "in place of the strategy's"),
-    CLI_OPTION_NAME(struct options, threads, "threads", "", "in place of the strategy's"),
+    CLI_OPTION_NAME(struct options, geometry, "geometry", "", "instead of the strategy's"),
+    CLI_OPTION_NAME(struct options, policy, "policy", "", "instead of the strategy's"),
+    CLI_OPTION_NAME(struct options, threads, "threads", "", "instead of the strategy's"),
     CLI_OPTION_LOSSY(struct options, lossy),
     CLI_OPTION_MAX_TOKENS(struct options, max_tokens, "the trace"),
-    CLI_OPTION_SWITCH(
-        struct options, bound, "bound", "on",
-        "compute the time that no schedule can beat on this platform, and that none of the "
-        "same decisions can (schedule_bound)"),
+    CLI_OPTION_SWITCH(struct options, bound, "bound", "on",
+                      "compute the time that no schedule can beat on this platform (bound), and "
+                      "that no schedule of the same decisions can beat (schedule_bound)"),
     CLI_OPTION_SWITCH(
         struct options, gap, "gap", "off",
-        "divide the time by what it is lost to: cold, capacity, conflict, dispatch, victim, "
-        "admission, prefetch, late fill (sim/gap.h); four simulations more"),
+        "divide the time above the bound by its causes: cold, capacity, conflict, dispatch, "
+        "victim, admission, prefetch, late fill (sim/gap.h); takes four more simulations"),
     CLI_OPTION_SWITCH(
         struct options, prefetch_stats, "prefetch_stats", "off",
         "simulate without the prefetcher as well: time saved, and the precision from which "

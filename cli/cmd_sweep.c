@@ -27,10 +27,9 @@ static const struct moe_param options[] = {
                     "i/n: run the i-th (from 1) of n parts only, into a file of its own (default: "
                     "results/NAME.shard-i-of-n.tsv), for 'moelab sweep merge'"),
     CLI_OPTION_LOST_AFTER(struct options),
-    CLI_OPTION_U64(
-        struct options, plan, "plan", "0", 0, 65536, "processes",
-        "under mpirun: also print what up to so many would bring, from the measured times of "
-        "the points that were run and of the messages"),
+    CLI_OPTION_U64(struct options, plan, "plan", "0", 0, 65536, "processes",
+                   "under mpirun: also predict the speed-up of up to N processes, from the "
+                   "measured times of the points that were run and of the messages"),
     CLI_OPTION_SWITCH(struct options, plot, "plot", "on",
                       "draw the experiment's plots (--no-plot: data only)"),
     {0},
@@ -260,11 +259,15 @@ const struct cli_command cli_sweep = {
     .usage = "EXPERIMENT.yaml [options]",
     .summary = "every combination of an experiment's keys, in parallel, resumable, with plots",
     .description =
-        "The format of an experiment is described in sim/experiment.h and shown by\n"
-        "experiments/fig5-mixtral.yaml. A finished point is not run again.\n\n"
-        "Many machines: 'mpirun -n N moelab sweep ...' (a build with MPI: 'moelab version') deals\n"
-        "the points out to N processes; or --shard i/n in n jobs of their own, then 'moelab sweep\n"
-        "merge'. The result is the same bytes either way. experiments/sweep.slurm does both.",
+        "The format of an experiment is described in sim/experiment.h; "
+        "experiments/fig5-mixtral.yaml\n"
+        "is an example. A point that is finished is not run again.\n"
+        "\n"
+        "For many machines: 'mpirun -n N moelab sweep ...' (in a build with MPI, see 'moelab\n"
+        "version') deals the points out to N processes; or --shard i/n in n separate jobs, then\n"
+        "'moelab sweep merge'. The result is the same bytes either way. experiments/sweep.slurm "
+        "does\n"
+        "both on a Slurm cluster.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -30,10 +30,11 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_sweep_merge = {
     .name = "sweep merge",
     .usage = "SHARD.tsv... -o RESULT.tsv",
-    .summary = "one result of what 'sweep --shard' wrote, the bytes of one process",
-    .description = "All n shards of the same sweep, in any order. Refuses what does not belong\n"
-                   "together, and says which shard to run again. 'moelab sweep EXPERIMENT.yaml -o\n"
-                   "RESULT.tsv' then prints and plots it; nothing is left to run.",
+    .summary = "puts together what 'sweep --shard' wrote: the same bytes as from one process",
+    .description =
+        "Takes all n shards of the same sweep, in any order. Refuses files that do not belong\n"
+        "together, and says which shard has to be run again. 'moelab sweep EXPERIMENT.yaml -o\n"
+        "RESULT.tsv' then prints and plots the result without running anything.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -22,7 +22,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, sequences, "sequences", "",
                     "npy, vllm: sequences.csv with n_tokens (and more) of every sequence"),
     CLI_OPTION_NAME(struct options, model, "model", "",
-                    "model name or file: experts, top-k and sizes that FILE does not tell"),
+                    "model name or file: experts, top-k and sizes that FILE does not give"),
     CLI_OPTION_U64(struct options, experts, "experts", "0", 0, MOE_MAX_EXPERTS,
                    "experts of a layer", "when neither FILE nor --model tells; 0: largest id + 1"),
     CLI_OPTION_NAME(struct options, licence, "licence", "", "licence of the data, for the record"),

@@ -236,7 +236,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_stats = {
     .name = "trace stats",
     .usage = "TRACE [options]",
-    .summary = "popularity, repeats, reuse distances, always beside chance",
+    .summary = "popularity, repeats and reuse distances, each beside what chance would give",
     .description = MOE_TRACE_NAME_HELP,
     .options = options,
     .options_size = sizeof(struct options),

@@ -35,15 +35,13 @@ static const struct moe_param options[] = {
      .unit = "bytes, as 20GiB",
      .help = "GPU memory for cached experts; 0: what the GPU has left beside dense weights, KV "
              "cache of the trace's longest context and two experts of staging"},
-    CLI_OPTION_U64(
-        struct options, max_points, "max_points", "10000", 1, 10000000, "strategies",
-        "drawn from the space and timed, at most; variations of the best ones are added"),
-    CLI_OPTION_U64(
-        struct options, rungs, "rungs", "0", 0, 40, "rungs",
-        "of halving: each times the best third of the one before on twice as many tokens; "
-        "0: until the finalists are left"),
+    CLI_OPTION_U64(struct options, max_points, "max_points", "10000", 1, 10000000, "strategies",
+                   "draw and time at most N strategies; variations of the best ones are added"),
+    CLI_OPTION_U64(struct options, rungs, "rungs", "0", 0, 40, "rungs",
+                   "rounds of halving: each times the best third of the round before on twice as "
+                   "many tokens; 0: until the finalists are left"),
     CLI_OPTION_U64(struct options, finalists, "finalists", "12", 1, 1000, "strategies",
-                   "of the search, timed on held-out sequences beside the simple designs"),
+                   "winners of the search, timed on held-out sequences beside the simple designs"),
     CLI_OPTION_MAX_TOKENS(struct options, max_tokens, "the training part"),
     CLI_OPTION_SEED(struct options, seed,
                     "the division into training and held-out, the sample, and the intervals"),
@@ -479,14 +477,16 @@ const struct cli_command cli_tune = {
     .usage = "TRACE --platform P [options]",
     .summary = "the best strategy for a trace, a model and a platform, or \"do not cache\"",
     .description = MOE_TRACE_NAME_HELP
-    "\n\nHalf of the sequences are searched on, the others decide: nothing that was fitted has "
-    "seen\n"
-    "them. The result is the strategy with the most decode tokens per second there, its gain\n"
-    "over the simple designs with an interval, and a file that `moelab sim --strategy` and\n"
-    "`moelab run --strategy` take. --set fixes what is not searched: platform.KEY, threads,\n"
-    "fill.memory, dispatch.order, dispatch.overlap, seed.\n\n"
-    "'mpirun -n N moelab tune ...' divides the search among N processes (a build with MPI:\n"
-    "'moelab version'); the result is the same bytes.",
+    "\n"
+    "\n"
+    "Searches on half of the sequences and decides on the other half, so that nothing was\n"
+    "fitted to what it is judged by. The result is the strategy with the most decode tokens per\n"
+    "second there, its gain over the simple designs with an interval, and a file for\n"
+    "`moelab sim --strategy` and `moelab run --strategy`. --set fixes what is not searched:\n"
+    "platform.KEY, threads, fill.memory, dispatch.order, dispatch.overlap, seed.\n"
+    "\n"
+    "'mpirun -n N moelab tune ...' divides the search among N processes (in a build with MPI,\n"
+    "see 'moelab version'); the result is the same bytes.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -30,22 +30,22 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, geometry, "geometry", "",
                     "in place of the strategies' own, one or several with commas between"),
     CLI_OPTION_NAME(struct options, platform, "platform", "",
-                    "calibrated file of this machine and device, made by `moelab calibrate` "
-                    "(required)"),
+                    "platform file of this machine and device, from `moelab calibrate` (required)"),
     CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
                    "of the CPU; 0: the strategy's, at most the cores"),
     CLI_OPTION_U64(struct options, repeats, "repeats", "5", 1, 1000, "runs of each point",
-                   "round by round over the points, so that a machine that drifts does it to all"),
+                   "runs of each point, in rounds over all points, so that a drift of the machine "
+                   "affects them alike"),
     CLI_OPTION_F64(struct options, tolerance, "tolerance", "5", 0, 1e9, "percent",
-                   "largest median error of the time of a token"),
+                   "allowed median error of the time of a token"),
     CLI_OPTION_F64(struct options, tolerance_p95, "tolerance_p95", "10", 0, 1e9, "percent",
-                   "largest 95th percentile of it"),
+                   "allowed 95th percentile of that error"),
     CLI_DEVICE_OPTIONS(struct options, device),
     CLI_OPTION_PIN(struct options, pin),
     CLI_OPTION_KERNELS(struct options, kernels),
     CLI_OPTION_NAME(struct options, timeline, "timeline", "",
-                    "of one strategy and geometry: a further run and a simulation into "
-                    "TEXT-exec.json and TEXT-sim.json (open in ui.perfetto.dev)"),
+                    "with one strategy and geometry: write the timelines of one more run and of a "
+                    "simulation to TEXT-exec.json and TEXT-sim.json (open in ui.perfetto.dev)"),
     CLI_OPTION_RESULT(struct options),
     {0},
 };
@@ -326,26 +326,36 @@ const struct cli_command cli_validate = {
     .usage = "(--model FOLDER | --shape NAME) --trace TRACE --platform FILE [options]",
     .summary = "runs and simulates the same trace, compares decisions and times",
     .description =
-        "Each strategy with each geometry is a point. A point is simulated once on the platform\n"
-        "and run --repeats times on the device, with the routes of the trace.\n\n"
-        "Decisions are compared event by event: 'equal' byte for byte; 'equal but for flights'\n"
-        "where only copies landed at other times; 'differ by time' where a slot was needed while\n"
-        "its copy ran, on one of both; 'DIFFER' is an error.\n\n"
-        "Times: m is the time of a decode token, median over the repeats, p the predicted one.\n"
-        "error_percent is 100 (mean p - mean m) / mean m; token_error_median_percent and\n"
-        "token_error_p95_percent are median and 95th percentile over the tokens of\n"
-        "100 |p - m| / m, and have the tolerances. repeats_spread_percent, of the repeats' means,\n"
-        "is (largest - smallest) / median: what the machine itself does not repeat. Time by cause\n"
-        "is that of the median repeat.\n\n"
-        "Why tokens miss: token_repeat_p95_percent is how far a repeat of a token lies from the\n"
-        "median of its repeats (95th percentile): no prediction is nearer than that. Decisions "
-        "that\n"
-        "differ by time give later tokens other work: decided_alike_percent of the tokens had the\n"
-        "work that was predicted, decided_alike_error_* are the errors of these alone. The "
-        "verdict\n"
-        "is over all tokens.\n\n"
-        "Exit code 3 when a point misses a tolerance, or decisions DIFFER.\n"
-        "The keys are those of --device host:KEY=VALUE,...",
+        "Each strategy with each geometry is a point. A point is simulated once on the platform "
+        "and\n"
+        "run --repeats times on the device, with the routes of the trace.\n"
+        "\n"
+        "Decisions are compared event by event: 'equal' means byte for byte; 'equal but for "
+        "flights'\n"
+        "that only copies landed at other times; 'differ by time' that in one of the two a slot "
+        "was\n"
+        "needed while its copy still ran; 'DIFFER' is an error.\n"
+        "\n"
+        "Times: m is the time of a decode token, median over the repeats; p is the predicted "
+        "time.\n"
+        "error_percent is 100 (mean p - mean m) / mean m. token_error_median_percent and\n"
+        "token_error_p95_percent are median and 95th percentile over the tokens of 100 |p - m| / "
+        "m;\n"
+        "--tolerance and --tolerance-p95 limit these two. repeats_spread_percent is (largest -\n"
+        "smallest) / median of the repeats' means: how well the machine repeats itself. The time "
+        "by\n"
+        "cause is that of the median repeat.\n"
+        "\n"
+        "To see why tokens miss: token_repeat_p95_percent is how far a repeat of a token lies "
+        "from\n"
+        "the median of its repeats (95th percentile); no prediction can be nearer than that.\n"
+        "Decisions that differ by time give later tokens other work: decided_alike_percent of the\n"
+        "tokens had the work that was predicted, and decided_alike_error_* are the errors of "
+        "these\n"
+        "alone. The verdict is over all tokens.\n"
+        "\n"
+        "Exit code 3: a point misses a tolerance, or its decisions DIFFER.\n"
+        "The keys below are those of --device host:KEY=VALUE,...",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

@@ -25,14 +25,14 @@ static const struct moe_param options[] = {
                     "what runs on it: a name of `moelab list strategies`, or a file; its geometry "
                     "is fitted to each value"),
     CLI_OPTION_LOSSY(struct options, lossy),
-    CLI_OPTION_U64(
-        struct options, pcie_generation, "pcie_generation", "0", 0, 6, NULL,
-        "of the machine's slot, 3 to 6; 0: taken to be the slowest slot that carries the "
-        "platform's link rate"),
+    CLI_OPTION_U64(struct options, pcie_generation, "pcie_generation", "0", 0, 6, NULL,
+                   "generation of the machine's slot, 3 to 6; 0: the slowest slot that carries the "
+                   "platform's link rate"),
     CLI_OPTION_U64(struct options, pcie_lanes, "pcie_lanes", "0", 0, 16, "lanes",
-                   "of that slot, with --pcie-generation; 0: 16"),
-    CLI_OPTION_U64(struct options, channels, "channels", "0", 0, 64, "memory channels",
-                   "that the machine has; 0: not known, and bandwidth is varied in multiples"),
+                   "lanes of that slot, with --pcie-generation; 0: 16"),
+    CLI_OPTION_U64(
+        struct options, channels, "channels", "0", 0, 64, "memory channels",
+        "memory channels of the machine; 0: not known, and bandwidth is varied in multiples"),
     CLI_OPTION_MAX_TOKENS(struct options, max_tokens, "the trace"),
     CLI_OPTION_JOBS(struct options, "simulations"),
     CLI_OPTION_SWITCH(struct options, plot, "plot", "on",
@@ -188,14 +188,15 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_whatif = {
     .name = "whatif",
     .usage = "TRACE [options]",
-    .summary = "what a faster slot, memory, card, CPU or smaller weights would give",
+    .summary = "what a faster PCIe slot, memory, card or CPU, or smaller weights, would give",
     .description = MOE_TRACE_NAME_HELP
-    "\n\nVaries one thing at a time around the platform as it is: PCIe generation, DRAM channels,\n"
+    "\n"
+    "\n"
+    "Varies one thing at a time around the platform as it is: PCIe generation, DRAM channels,\n"
     "VRAM, CPU cores, bits of an expert's weight. At every value the strategy is simulated with\n"
-    "its cache fitted anew, beside cpu-only, on-demand and the bound. What is scaled how, and "
-    "what\n"
-    "is assumed, stands in sim/whatif.h and in the result's head. --set KEY=VALUE changes the\n"
-    "strategy but for its geometry, --set platform.KEY=VALUE the machine to start from.",
+    "its cache fitted anew, beside cpu-only, on-demand and the bound. sim/whatif.h and the head\n"
+    "of the result say how each is scaled and what is assumed. --set KEY=VALUE changes the\n"
+    "strategy (but not its geometry), --set platform.KEY=VALUE the machine to start from.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

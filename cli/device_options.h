@@ -32,9 +32,10 @@ struct cli_device_options {
          .offset = offsetof(owner, member.pinned_bytes),                                           \
          .default_text = "0",                                                                      \
          .unit = "bytes",                                                                          \
-         .help = "most pinned memory to take; 0: nine tenths of what the system allows"},          \
+         .help =                                                                                   \
+             "take at most this much pinned memory; 0: nine tenths of what the system allows"},    \
         CLI_OPTION_SWITCH(owner, member.deterministic, "deterministic", "off",                     \
-                          "one order of summing on every device: the same bits everywhere")
+                          "sum in one fixed order on every device: the same bits everywhere")
 
 /* Opens it; kernels: the CPU set. Free with moe_device_close. */
 enum moe_status cli_open_device(const struct cli_device_options *o, const char *kernels,

@@ -16,16 +16,16 @@ struct cli_hybrid_options {
 /* The records, for a table of `owner`, whose member `hybrid` is a struct cli_hybrid_options. */
 #define CLI_HYBRID_OPTIONS(owner)                                                                  \
     CLI_OPTION_NAME(owner, hybrid.strategy, "strategy", "",                                        \
-                    "run experts on device and CPU as this one says: a name of `moelab list "      \
-                    "strategies`, or a file; none: all on the CPU"),                               \
-        CLI_OPTION_NAME(owner, hybrid.geometry, "geometry", "", "in place of the strategy's"),     \
-        CLI_OPTION_NAME(owner, hybrid.policy, "policy", "", "in place of the strategy's"),         \
+                    "compute experts on device and CPU as this strategy says: a name of `moelab "  \
+                    "list strategies`, or a file; not given: all on the CPU"),                     \
+        CLI_OPTION_NAME(owner, hybrid.geometry, "geometry", "", "instead of the strategy's"),      \
+        CLI_OPTION_NAME(owner, hybrid.policy, "policy", "", "instead of the strategy's"),          \
         CLI_OPTION_SWITCH(owner, hybrid.fit, "fit", "off",                                         \
                           "shrink a geometry that does not fit into the device's free memory"),    \
         CLI_OPTION_LOSSY(owner, hybrid.lossy), CLI_DEVICE_OPTIONS(owner, hybrid.device),           \
         CLI_OPTION_NAME(owner, hybrid.platform, "platform", "",                                    \
-                        "calibrated file of this machine: needed by prefill auto; with --trace "   \
-                        "also for the bounds"),                                                    \
+                        "platform file of this machine, from `moelab calibrate`: needed by "       \
+                        "prefill auto, and with --trace for the bounds"),                          \
         CLI_OPTION_TIMELINE(owner, hybrid.timeline), CLI_OPTION_DECISIONS(owner, hybrid.decisions)
 
 struct cli_hybrid {

@@ -19,25 +19,25 @@ struct cli_inference {
 /* The records, for a table of `owner`, whose member `inference` is a struct cli_inference. */
 #define CLI_INFERENCE_OPTIONS(owner)                                                               \
     CLI_OPTION_U64(owner, inference.max_new, "max-new-tokens", "64", 0, 1 << 24, "tokens",         \
-                   "most tokens to generate for a prompt"),                                        \
+                   "generate at most N tokens for a prompt"),                                      \
         CLI_OPTION_SWITCH(owner, inference.ignore_eos, "ignore-eos", "off",                        \
                           "go on after the model's stop tokens"),                                  \
         CLI_OPTION_CHOICE(                                                                         \
             owner, inference.chat, "chat", "auto|" MOE_CHAT_CHOICES, "auto",                       \
             "template around the prompt; auto: the one of the model's tokenizer, if any"),         \
         CLI_OPTION_F64(owner, inference.temperature, "temperature", "0", 0, 100, NULL,             \
-                       "of sampling; 0: always the most likely token"),                            \
+                       "temperature of sampling; 0: always the most likely token"),                \
         CLI_OPTION_U64(owner, inference.top_k, "top-k", "0", 0, 1 << 24, "tokens",                 \
-                       "sample from so many most likely tokens; 0: all"),                          \
+                       "sample from the N most likely tokens; 0: from all"),                       \
         CLI_OPTION_F64(owner, inference.top_p, "top-p", "1", 1e-6, 1, NULL,                        \
                        "sample from the fewest tokens that together have this probability"),       \
         CLI_OPTION_SEED(owner, inference.seed, "sampling"),                                        \
         CLI_OPTION_U64(owner, inference.context, "context", "0", 0, 1 << 24, "tokens",             \
-                       "room for prompt and answer; 0: as long as the model allows"),              \
+                       "room for prompt and answer; 0: as much as the model allows"),              \
         CLI_OPTION_U64(owner, inference.chunk, "chunk", "512", 1, 65536, "tokens",                 \
-                       "most tokens of one prefill pass; changes no route"),                       \
+                       "a prefill pass takes at most N tokens; changes no route"),                 \
         CLI_OPTION_U64(owner, inference.threads, "threads", "0", 0, 1024, "threads",               \
-                       "0: one for each core; changes no result"),                                 \
+                       "CPU threads; 0: one for each core; changes no result"),                    \
         CLI_OPTION_PIN(owner, inference.pin),                                                      \
         CLI_OPTION_SWITCH(owner, inference.interleave, "interleave", "on",                         \
                           "spread the weights over all memory nodes as they are read in"),         \

@@ -14,32 +14,34 @@ static const struct {
     const char *word, *meaning;
 } words[] = {
     {"`event` (contract)",
-     "the default: all different experts that a forward pass uses in a layer are looked up "
-     "against the contents at its start, and none of those found can be given up by it, nor one "
-     "that it brought in; then misses are admitted, and recency and counts updated, in gate order "
-     "(in a prompt: of first use). What a fused layer does. moe-cache-eval's event-atomic replay "
-     "(arXiv 2608.07911) decides at an event's end who stays, of residents and newcomers alike: a "
-     "frequency policy may leave a newcomer out there, here only one that declines may"},
+     "the default: all different experts that a forward pass uses in a layer are looked up in the "
+     "contents at its start, and it can give up neither those that it found nor those that it "
+     "brought in; then misses are admitted, and recency and counts updated, in gate order (in a "
+     "prompt: in the order of first use). This is what a fused layer does. moe-cache-eval's "
+     "event-atomic replay (arXiv 2608.07911) decides at an event's end which residents and "
+     "newcomers stay: there any frequency policy may leave out a newcomer, here only one that may "
+     "decline"},
     {"`access` (contract)",
-     "one expert of one token after the other, in gate order: looked up, and on a miss put in a "
-     "slot at once. What most cache simulators do. Numbers of the two contracts do not compare: "
-     "one pool of one way a layer hits nothing by `access` and can hit by `event`"},
+     "one expert of one token after the other, in gate order: looked up, and on a miss put into a "
+     "slot at once. This is what most cache simulators do. Numbers of the two contracts cannot be "
+     "compared: pools of one way in each layer may hit nothing under `access` and yet hit under "
+     "`event`"},
     {"event",
-     "one forward pass in one layer; of a prompt, the different experts of all its tokens"},
+     "one forward pass in one layer; in a prompt, the different experts of all its tokens"},
     {"lookup", "one expert of an event (`event`), or of a token (`access`)"},
-    {"`hits`", "lookups of an expert that lies in a slot, copied. `lookups` = `hits` + "
+    {"`hits`", "lookups of an expert that is in a slot, its copy complete. `lookups` = `hits` + "
                "`inflight_hits` + `misses`; in a replay nothing is in flight"},
-    {"`inflight_hits`", "lookups of an expert whose slot waits for its copy"},
-    {"`any_hit_events`, `all_hit_events`",
-     "events in which at least one expert, or every one, was found: other papers' hit rates"},
-    {"`fills`", "slots handed to missed or prefetched experts; what lay there at the start is "
-                "`preloads`"},
-    {"`bypasses`", "misses that the policy declined, though a slot could have been had"},
+    {"`inflight_hits`", "lookups of an expert that has a slot, but whose copy has not arrived yet"},
+    {"`any_hit_events`, `all_hit_events`", "events in which at least one expert, or every expert, "
+                                           "was found: what other papers call hit rates"},
+    {"`fills`", "slots given to missed or prefetched experts; what is there from the start counts "
+                "as `preloads`"},
+    {"`bypasses`", "misses that the policy declined although it could have had a slot"},
     {"`dropped_fills`", "misses that found every slot of their pool pinned or in flight"},
     {"`useless_fills`", "experts given up before any lookup found them"},
     {"`hazards`", "slots overwritten while in use, as some engines do (`paper-lru`)"},
-    {"use", "a lookup, hit or miss; rules that count uses say whether from the fill on or from the "
-            "start of the run"},
+    {"use", "a lookup, hit or miss; rules that count uses say whether they count from the fill or "
+            "from the start of the run"},
     {"forward pass", "one run through all layers: one token in decode, several in a prompt"},
 };
 
@@ -182,7 +184,8 @@ void cli_list_docs(void)
     puts("# Policies and the other parts of a strategy\n\n"
          "Written by `moelab list docs > docs/policies.md` from the tables that drive command line "
          "and YAML;\n`tests/cli/list_docs.sh` fails when the two differ. Change the tables, not "
-         "this page. Names that mean\nmore than one rule elsewhere say which one they are here.\n\n"
+         "this page. Where a name\nstands for more than one rule elsewhere, it says which one is "
+         "meant here.\n\n"
          "## Words\n\n| word | meaning |\n|---|---|");
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         printf("| %s | %s |\n", words[i].word, words[i].meaning);

@@ -45,8 +45,9 @@
 /* --- records -------------------------------------------------------------------------------- */
 
 #define CLI_OPTION_FORMAT(owner)                                                                   \
-    CLI_OPTION_CHOICE(owner, format, "format", "text|tsv|json", "text",                            \
-                      "form of the result; not given: as its file's name ends in .tsv or .json")
+    CLI_OPTION_CHOICE(                                                                             \
+        owner, format, "format", "text|tsv|json", "text",                                          \
+        "form of the result; not given: by the ending of its file's name, .tsv or .json")
 
 #define CLI_OPTION_RESULT(owner)                                                                   \
     CLI_OPTION_FORMAT(owner),                                                                      \
@@ -61,8 +62,8 @@
 #define CLI_OPTION_LOST_AFTER(owner)                                                               \
     CLI_OPTION_F64(                                                                                \
         owner, lost_after, "lost_after", "30", 0.1, 86400, "seconds",                              \
-        "under mpirun: what a process has that is silent for so long is run by others; "           \
-        "needs a launcher that lets a job outlive one (mpirun --enable-recovery)")
+        "under mpirun: the work of a process that is silent for this long is done by others; "     \
+        "needs a launcher that lets a job outlive a process (mpirun --enable-recovery)")
 
 #define CLI_OPTION_SEED(owner, field, of)                                                          \
     CLI_OPTION_U64(owner, field, "seed", "1", 0, 0, NULL, "seed of " of)

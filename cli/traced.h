@@ -17,11 +17,10 @@ struct cli_traced_options {
                         "with --trace, in place of --model: a model of experiments/models, made "  \
                         "in memory with SYNTHETIC weights"),                                       \
         CLI_OPTION_U64(owner, traced.layers, "layers", "0", 0, MOE_MAX_LAYERS, "layers",           \
-                       "of the shape and of the trace, only the first so many; 0: all"),           \
-        CLI_OPTION_U64(                                                                            \
-            owner, traced.buffers, "buffers", "0", 0, UINT32_MAX, "experts",                       \
-            "experts of the shape that really exist, others share their weights; 0: as "           \
-            "many as fit into half of the memory that may be pinned"),                             \
+                       "use only the first N of the shape and of the trace; 0: all"),              \
+        CLI_OPTION_U64(owner, traced.buffers, "buffers", "0", 0, UINT32_MAX, "experts",            \
+                       "allocate weights for only N experts of the shape, which the others "       \
+                       "share; 0: as many as fit into half of the memory that may be pinned"),     \
         CLI_OPTION_MAX_TOKENS(owner, traced.max_tokens, "the trace")
 
 struct cli_traced {

@@ -42,7 +42,7 @@ static const struct moe_param table[] = {
      .min = 0.01,
      .max = 1e9,
      .unit = "forward passes",
-     .help = "after which a use counts half"},
+     .help = "time after which a use counts half"},
     {0},
 };
 

@@ -44,7 +44,8 @@ static const struct moe_param quota_table[] = {
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct quota_params, off_by_one),
      .default_text = "off",
-     .help = "as the reference code: counts down before it tests, so quota q lets q - 1 through"},
+     .help =
+         "as in the reference code: counts down before it tests, so quota q lets q - 1 through"},
     {0},
 };
 
@@ -90,7 +91,7 @@ static const struct moe_param queue_table[] = {
      .default_text = "4",
      .max = 1e9,
      .unit = "copies",
-     .help = "copies into slots that are queued or running, at most; one more is dropped"},
+     .help = "at most this many copies into slots may be queued or running; one more is dropped"},
     {0},
 };
 
@@ -128,7 +129,8 @@ static const struct moe_param chance_table[] = {
      .offset = offsetof(struct chance_params, share),
      .default_text = "0.5",
      .max = 1,
-     .help = "of missed experts that are fetched, drawn independently (seed: the strategy's)"},
+     .help =
+         "probability that a missed expert is fetched, drawn independently (seed: the strategy's)"},
     {0},
 };
 
@@ -175,8 +177,8 @@ const struct moe_admission_ops moe_admission_quota = {
     .source = "elsa-lab/MoE-CPU-GPU-Collaborative-Inference src/model.py (cache quota)",
     .notes =
         "The reference code counts down before it tests: its quota q lets q - 1 fetches through "
-        "(`off_by_one=on`). The quota is of a forward pass, prompt or token, not of a layer. A "
-        "miss that it lets through counts, also one that then gets no slot.",
+        "(`off_by_one=on`). The quota holds for a forward pass (a prompt or a token), not for a "
+        "layer. Every miss that it lets through counts, even if it then gets no slot.",
     .params = quota_table,
     .params_size = sizeof(struct quota_params),
     .state_size = quota_size,
@@ -189,8 +191,8 @@ const struct moe_admission_ops moe_admission_queue_limit = {
     .name = "queue-limit",
     .summary = "a missed expert is fetched unless `longest` copies are queued or running",
     .source = "ours: copying every miss builds a backlog where a token is shorter than its copies",
-    .notes =
-        "Two machines may decide differently though no expert is late: it sees when copies land.",
+    .notes = "Two machines may decide differently even if no expert is late, because it sees when "
+             "copies land.",
     .params = queue_table,
     .params_size = sizeof(struct queue_params),
     .flags = MOE_ADMISSION_ON_TIME,

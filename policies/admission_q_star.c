@@ -44,8 +44,8 @@ static const struct moe_param table[] = {
      .default_text = "carried",
      .choices = "carried|event",
      .flags = MOE_PARAM_LATER,
-     .help = "carried: what a layer's share leaves over goes to the next one; event: every "
-             "event's misses divided alone"},
+     .help = "carried: what is left over of a layer's share goes to the next layer; event: every "
+             "event's misses are divided alone"},
     {0},
 };
 
@@ -109,8 +109,8 @@ const struct moe_admission_ops moe_admission_q_star = {
     .notes = "FreeToken measures both rates while it runs and computes what it fetches on the GPU; "
              "here the rates are the platform's, and where misses go to the CPU the same share is "
              "fetched for later use. Its code (0ab982f) divides the misses of every event alone "
-             "(`reading=event`): few misses and a slow link fetch nothing, ever; here a share too "
-             "small for one layer goes on to the next.",
+             "(`reading=event`): with few misses and a slow link nothing is ever fetched; here a "
+             "share too small for one layer is carried to the next.",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_ADMISSION_NEEDS_COSTS,

@@ -58,7 +58,8 @@ const struct moe_admission_ops moe_admission_second_miss = {
     .summary = "a missed expert is fetched if it was missed in the last `window` passes too",
     .source =
         "cache on second hit: Maggs, Sitaraman, Algorithmic nuggets in content delivery, 2015",
-    .notes = "Twice missed within the window, hits between them or not; counted in forward passes.",
+    .notes = "Missed twice within the window, with or without hits in between; the window is "
+             "counted in forward passes.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -31,7 +31,7 @@ static const struct moe_param table[] = {
      .min = 0.01,
      .max = 1e9,
      .unit = "forward passes",
-     .help = "after which a use counts half"},
+     .help = "time after which a use counts half"},
     {.name = "margin",
      .type = MOE_PARAM_F64,
      .offset = offsetof(struct params, margin),
@@ -46,7 +46,7 @@ static const struct moe_param table[] = {
      .min = 0,
      .max = 1e9,
      .unit = "forward passes",
-     .help = "for which an expert that came in cannot be replaced"},
+     .help = "time for which an expert that came in cannot be replaced"},
     {0},
 };
 
@@ -165,11 +165,11 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_decayed_count = {
     .name = "decayed-count",
-    .summary = "lowest decayed count goes, but only to a newcomer that beats it by a margin and "
-               "after a minimum stay; the default constants are moelab's",
+    .summary = "the lowest decayed count goes, but only for a newcomer that beats it by a margin, "
+               "and only after a minimum stay; the default constants are moelab's",
     .source = "rule of ggml-org/llama.cpp pull request 26563",
     .notes = "May decline: a newcomer must beat the victim by `margin`. The count decays by "
-             "forward passes, not by uses or time. Of equal ones the lower slot's goes.",
+             "forward passes, not by uses or time. Of equal counts the one in the lower slot goes.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

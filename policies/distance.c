@@ -62,8 +62,9 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_distance = {
     .name = "distance-to-layer",
-    .summary = "the layer that runs next is last to go: victims from the layer under way, then "
-               "from those before it, round the model; within a layer the least recently used",
+    .summary =
+        "the layer that runs next is the last to go: victims come from the layer under way, then "
+        "from the layers before it, round the model; within a layer the least recently used goes",
     .source = "after the layer distance in HOBBIT, arXiv 2411.01433, alone",
     .notes = "HOBBIT adds this distance to recency, frequency and precision; here it stands alone, "
              "ties by recency. In pools of one layer it is LRU.",

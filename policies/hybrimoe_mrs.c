@@ -62,7 +62,7 @@ static const struct moe_param table[] = {
      .min = 0,
      .max = 65535,
      .unit = "experts",
-     .help = "scores of a token that count (0: twice its experts, as in the paper)"},
+     .help = "number of scores of a token that count (0: twice its experts, as in the paper)"},
     {.name = "alpha",
      .type = MOE_PARAM_F64,
      .offset = offsetof(struct params, alpha),
@@ -273,16 +273,16 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
     .name = "hybrimoe-mrs",
-    .summary = "minus recent score: smallest moving mean of the router probability goes, where "
-               "only the p largest of a token count",
+    .summary = "minus recent score: the smallest moving mean of router probabilities goes, in "
+               "which only the p largest of each token count",
     .source = "HybriMoE, DAC 2025; PKU-SEC-Lab/HybriMoE 508a85b ktransformers/operators/experts.py "
               "(there p = 12)",
     .notes =
-        "The paper counts the p = 2 K largest scores, the code 12: `p` sets it. Two things of the "
-        "code are not followed: it hands the p probabilities, the largest first, to their "
-        "experts by number, so that most get another's, and it may give up an expert of the "
-        "event under way. With both mended it decides as here. Needs all E "
-        "scores of a token: traces with the chosen experts' weights alone do not do. Scores "
+        "The paper counts the p = 2 K largest scores, the code 12: `p` sets the number. Two things "
+        "of the code are not followed: it assigns the p probabilities, sorted by size, to their "
+        "experts sorted by number, so that most get another expert's, and it may give up an expert "
+        "of the event under way. With both mended the code decides as here. All E scores of a "
+        "token are needed: the weights of the chosen experts alone are not enough. Scores "
         "are taken for logits unless `scores=probabilities`. S begins at 0; a token's scores, "
         "before its misses seek victims, turn all S of its layer into (1 - alpha) S, and those "
         "of the p largest probabilities (of equals the lower experts) gain alpha times the "

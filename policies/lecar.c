@@ -179,7 +179,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 const struct moe_policy_ops moe_policy_lecar = {
     .name = "lecar",
     .summary = "draws between LRU and LFU (uses since it came in) by weights learnt from regret; "
-               "half as many ghosts of each as slots, none where both agree (seeded)",
+               "each has half as many ghosts as slots, and none is kept where both agree (seeded)",
     .source = "Vietri et al., HotStorage 2018; ghosts and constants: libCacheSim LeCaR.c",
     .notes = "Ghosts and constants follow libCacheSim, not the paper's own code. A prefetched copy "
              "that is taken back is no victim and blames no rule.",

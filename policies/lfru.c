@@ -141,8 +141,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_lfru = {
     .name = "lfru",
-    .summary = "by uses in the whole run: smallest uses / age (ratio), or fewest uses, ties by "
-               "recency (ties); by uses since it came in / age (stay)",
+    .summary = "gives up the smallest uses / age with uses in the whole run (ratio) or since it "
+               "came in (stay), or the fewest uses in the whole run, ties by recency (ties)",
     .source = "arXiv 2608.07911 section 2.3 and shijiuzhang/moe-cache-eval simulation.py (ratio); "
               "ggml-org/llama.cpp pull request 21609 (ties); vLLM pull request 37190 at 6d0ac79, "
               "expert_weight_provider.py (stay)",
@@ -159,11 +159,12 @@ const struct moe_policy_ops moe_policy_lfru = {
         "`ties` last uses are never equal; of "
         "experts without any the lower slot goes. moe-cache-eval counts ages in uses of all "
         "pools, also where every layer has its own. vLLM's code pins nothing and goes through an "
-        "event's experts by number: `stay` decides as it does under the `access` contract, on "
-        "routes sorted by number; it refuses fewer slots than a pass needs in a layer. moe-lrc's "
+        "event's experts by number: under the `access` contract, on routes sorted by number, "
+        "`stay` decides as that code does; vLLM refuses fewer slots than a pass needs in a "
+        "layer. moe-lrc's "
         "LFU is `ties`, but only its hits are those of the event's start: experts then come in one "
-        "after another and may push each other out, which neither contract has (of experts 0 1, "
-        "0 1, 2 0, 0 1 it hits 5 in two slots, `ties` 4).",
+        "after another and may push each other out, which neither contract has (of experts 0 1, 0 "
+        "1, 2 0, 0 1 it hits 5 with two slots, `ties` 4).",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

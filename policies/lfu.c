@@ -46,10 +46,10 @@ const struct moe_policy_ops moe_policy_lfu = {
     .name = "lfu",
     .summary = "fewest uses since it came in, ties by recency",
     .source = "libCacheSim LFU.c (same misses, tests/golden/libcachesim)",
-    .notes = "Of the rules called LFU, this one forgets: uses are counted from the fill on and "
-             "lost with the slot. Counts of the whole run, ties by recency: `lfru:reading=ties`; "
-             "the same, ties by expert and layer: `moe-infinity-code`; counts that age: "
-             "`lfu-aged`, `decayed-count`.",
+    .notes = "Of the rules called LFU this is the one that forgets: uses are counted from the fill "
+             "on and lost with the slot. With counts of the whole run and ties by recency: "
+             "`lfru:reading=ties`; the same with ties by expert and layer: `moe-infinity-code`; "
+             "with counts that age: `lfu-aged`, `decayed-count`.",
     .state_size = state_size,
     .init = init,
     .on_hit = on_hit,

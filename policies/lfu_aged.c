@@ -24,7 +24,8 @@ static const struct moe_param table[] = {
      .offset = offsetof(struct params, halve),
      .default_text = "dynamic",
      .choices = "dynamic|halve",
-     .help = "dynamic: newcomers start from the value of the latest victim; halve: all counts"},
+     .help = "dynamic: newcomers start from the value of the latest victim; halve: all counts are "
+             "halved"},
     {.name = "limit",
      .type = MOE_PARAM_U64,
      .offset = offsetof(struct params, limit),
@@ -32,7 +33,7 @@ static const struct moe_param table[] = {
      .min = 2,
      .max = 1e9,
      .unit = "uses",
-     .help = "mean count a slot above which ageing=halve halves"},
+     .help = "mean count per slot above which ageing=halve halves"},
     {0},
 };
 
@@ -110,10 +111,10 @@ const struct moe_policy_ops moe_policy_lfu_aged = {
     .summary = "LFU with ageing: dynamic (LFU-DA) or by halving all counts; ties by recency",
     .source = "Arlitt et al., HP Labs HPL-98-173, 1999 (dynamic); Robinson, Devarakonda, "
               "SIGMETRICS 1990 (halve)",
-    .notes = "Ageing names two rules, both here: `dynamic` is LFU-DA, `halve` counts within a "
-             "bounded sum. In `dynamic` a use is ranked with the pool's age as it is then, so that "
-             "a hit takes up all ageing since the slot's last use. In `halve` counts are rounded "
-             "up: none falls to 0.",
+    .notes = "Two rules are called ageing, and both are here: `dynamic` is LFU-DA, `halve` keeps "
+             "the sum of the counts bounded. In `dynamic` a use is ranked with the pool's age at "
+             "that time, so a hit makes up for all ageing since the slot's last use. In `halve` "
+             "counts are rounded up: none falls to 0.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

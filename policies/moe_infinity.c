@@ -30,7 +30,7 @@ static const struct moe_param table[] = {
      .min = 1,
      .max = 4096,
      .unit = "requests",
-     .help = "matrices kept of each phase"},
+     .help = "matrices kept for each phase"},
     {.name = "eps",
      .type = MOE_PARAM_F64,
      .offset = offsetof(struct params, eps),
@@ -129,8 +129,8 @@ const struct moe_policy_ops moe_policy_moe_infinity = {
                "code's rule (moe-infinity-code)",
     .source = "arXiv 2401.14361v3 sections 4.3 to 4.5, Algorithm 1",
     .notes = "The paper's rule and the released code's differ: a comparison must say which. Here "
-             "the matrix of a request is counted anew for each, prompt and answer apart; where "
-             "nothing is known yet all shares are 0 and the layer decides, then recency.",
+             "the matrix is counted anew for each request, separately for prompt and answer; while "
+             "nothing is known all shares are 0, and the layer decides, then recency.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SEQUENCE,

@@ -60,15 +60,14 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_moe_infinity_code = {
     .name = "moe-infinity-code",
-    .summary = "as released for Mixtral: fewest visits in the whole run, of hits and misses, ties "
-               "by lowest expert, then lowest layer; not the paper's rule (moe-infinity)",
+    .summary = "as released for Mixtral: gives up the fewest visits (hits and misses) in the whole "
+               "run, ties by lowest expert, then lowest layer; not the paper's rule (moe-infinity)",
     .source = "TorchMoE/MoE-Infinity cca059c parallel/expert_dispatcher.cpp",
-    .notes =
-        "The released code has the predictor and the prefetcher commented out for Mixtral; "
-        "what remains is this. Visits are never forgotten here; the code clears them when a "
-        "`generate` begins. That its hit path lowers the free budget is not followed: there, a "
-        "cache of n slots holds no more experts than its first n lookups, hits among them, "
-        "brought in, for as long as the program runs. With that mended it decides as here.",
+    .notes = "The released code has the predictor and the prefetcher commented out for Mixtral; "
+             "this is what remains. Visits are never forgotten here; the code clears them when a "
+             "`generate` begins. One thing is not followed: in the code a hit, too, uses up free "
+             "budget, so a cache of n slots never holds more experts than its first n lookups, "
+             "hits included, brought in. With that mended the code decides as here.",
     .state_size = state_size,
     .init = init,
     .on_route = on_route,

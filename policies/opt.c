@@ -127,14 +127,16 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_opt = {
     .name = "opt",
-    .summary = "knows the future: gives up the expert used furthest ahead (bound, not a design)",
+    .summary = "knows the future: gives up the expert whose next use is furthest ahead (a bound, "
+               "not a design)",
     .source = "Belady, A study of replacement algorithms for a virtual-storage computer, 1966",
-    .notes = "Two bounds go by Belady's name. `admit=bypass` may leave a newcomer out, and may "
-             "drop an expert of the event under way: no decisions have more hits. `admit=forced` "
-             "takes every miss, as all designs without an admission rule must: what is left "
-             "between it and a policy is the victim's part alone. moe-lrc's Belady forces too, but "
-             "hits are those of the event's start and nothing is pinned then: its hits lie between "
-             "the two (of experts 0 1, 0 2, 1 2 it hits 3 in two slots, as `bypass`; `forced` 2).",
+    .notes =
+        "Two bounds go by Belady's name. `admit=bypass` may leave a newcomer out, and may drop an "
+        "expert of the event under way: no decisions have more hits. `admit=forced` takes every "
+        "miss, as all designs without an admission rule must: what a policy loses to it is due to "
+        "the choice of victims alone. moe-lrc's Belady forces too, but counts the hits of the "
+        "event's start and pins nothing afterwards: its hits lie between the two (of experts 0 1, "
+        "0 2, 1 2 it hits 3 with two slots, as `bypass` does; `forced` hits 2).",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_FUTURE,

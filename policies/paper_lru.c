@@ -82,13 +82,14 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_paper_lru = {
     .name = "paper-lru",
-    .summary = "the reference code's counter: +1 on a hit, largest + 1 on a fill, smallest goes",
+    .summary =
+        "the reference code's counter: +1 on a hit, largest + 1 on a fill; the smallest goes",
     .source = "elsa-lab/MoE-CPU-GPU-Collaborative-Inference src/model.py",
     .notes =
         "What the paper's reference code does under the name LRU: a mix of recency and frequency "
-        "that never ages. `hazards=on` is faithful: a way can be overwritten that hit for the "
-        "other expert of the token, or whose copy still runs; each is counted in `hazards`. The "
-        "code's FIFO has these hazards as well, which `fifo` has not: that is `reading=fifo`.",
+        "that never ages. `hazards=on` is faithful: a way can be overwritten although it hit for "
+        "the other expert of the token, or although its copy still runs; each case is counted in "
+        "`hazards`. The code's FIFO has these hazards as well (`reading=fifo`); `fifo` does not.",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_POLICY_IGNORES_PINS,

@@ -76,8 +76,8 @@ const struct moe_prefetcher_ops moe_prefetcher_markov = {
     .summary = "for the next layer, the n experts that followed this layer's most often so far",
     .source = "transition counts between neighbouring layers, as in JustVugg/colibri (which found "
               "it a loss)",
-    .notes =
-        "Counts pairs of neighbouring layers, of the same token; between tokens: `previous-token`.",
+    .notes = "Counts pairs of neighbouring layers for the same token; for pairs of tokens see "
+             "`previous-token`.",
     .params = moe_prefetch_width_params,
     .params_size = sizeof(struct moe_prefetch_width),
     .state_size = state_size,

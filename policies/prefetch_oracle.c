@@ -25,7 +25,7 @@ static const struct moe_param table[] = {
      .offset = offsetof(struct params, accuracy),
      .default_text = "1",
      .max = 1,
-     .help = "probability that an expert it names is one that is used"},
+     .help = "probability that an expert it names is really used"},
     {.name = "horizon",
      .type = MOE_PARAM_U64,
      .offset = offsetof(struct params, horizon),
@@ -33,7 +33,7 @@ static const struct moe_param table[] = {
      .min = 1,
      .max = 65535,
      .unit = "layers",
-     .help = "how far it sees"},
+     .help = "how far ahead it sees"},
     {.name = "across",
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct params, across),
@@ -135,8 +135,8 @@ const struct moe_prefetcher_ops moe_prefetcher_oracle = {
     .summary = "the experts that the next layers will use, with set accuracy and horizon; for "
                "traces only",
     .source = "the limit of every prefetcher; accuracy as a model of learned predictors",
-    .notes = "With an accuracy below 1 a wrong expert stands for each that is left out, so that "
-             "what is fetched stays as much.",
+    .notes = "With an accuracy below 1 each expert left out is replaced by a wrong one, so the "
+             "amount fetched stays the same.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_FUTURE,

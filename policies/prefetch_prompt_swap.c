@@ -79,10 +79,10 @@ const struct moe_prefetcher_ops moe_prefetcher_prompt_swap = {
     .summary = "after each layer of a prompt, the experts that it used most; nothing in decode",
     .source = "arXiv 2501.10375 (DAOP) and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "hot_experts, swapped before the layer instead of after it",
-    .notes =
-        "DAOP swaps before it computes the layer, and waits; here the copies run behind the "
-        "prompt, and one that has not begun when decode comes to its layer is taken back unless "
-        "it is asked for. Its eight hottest are missing ones, here residents count among the `n`.",
+    .notes = "DAOP swaps before it computes the layer, and waits; here the copies run behind the "
+             "prompt, and one that has not begun when decode comes to its layer is taken back "
+             "unless it is asked for. DAOP takes the eight hottest of the missing experts; here "
+             "residents count among the `n`.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -12,7 +12,7 @@ const struct moe_param moe_prefetch_width_params[] = {
      .default_text = "0",
      .max = 65535,
      .unit = "experts",
-     .help = "fetched ahead for the next layer; 0: as many as a route has"},
+     .help = "number fetched ahead for the next layer; 0: as many as a route has"},
     {0},
 };
 
@@ -73,8 +73,8 @@ static const struct moe_prefetcher_ops previous_token = {
     .name = "previous-token",
     .summary = "for the next layer, the experts that the previous token used there",
     .source = "Helldez/BigMoeOnEdge (previous-token prediction, reported 43/35 % accurate)",
-    .notes =
-        "The first top-k experts of the pass before; of a prompt's pass, those that appear first.",
+    .notes = "The top-k experts of the previous pass; after a prompt's pass, those that appear "
+             "first in it.",
     .state_size = previous_size,
     .init = previous_init,
     .predict = previous_predict,

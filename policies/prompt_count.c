@@ -22,7 +22,8 @@ static const struct moe_param params[] = {
      .default_text = "1.05",
      .max = 1e9,
      .unit = "1",
-     .help = "tokens of the newcomer, over those of the one that goes, must be more"},
+     .help =
+         "the newcomer's tokens must be more than this many times those of the expert that goes"},
     {.name = "list",
      .type = MOE_PARAM_STRING,
      .offset = offsetof(struct params, list),

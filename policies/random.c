@@ -70,7 +70,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 const struct moe_policy_ops moe_policy_random = {
     .name = "random",
     .summary = "any unpinned expert, all equally likely (seeded)",
-    .source = "the policy that knows nothing: every other one must beat it to be worth its cost",
+    .source = "the policy that knows nothing: any other must beat it to be worth its cost",
     .state_size = state_size,
     .init = init,
     .on_insert = on_insert,

@@ -66,7 +66,7 @@ static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i,
 
 const struct moe_reroute_ops moe_reroute_cache_prior = {
     .name = "cache-prior",
-    .summary = "resident experts get lambda times the logits' mean range on top of theirs",
+    .summary = "adds lambda times the mean range of the logits to the logits of resident experts",
     .source = "arXiv 2412.00099 (cache-conditional experts), cache prior",
     .notes =
         "The mean range is that of the rerouted events of the layer so far; weights come from the "

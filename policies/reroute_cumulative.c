@@ -16,7 +16,8 @@ static const struct moe_param table[] = {
      .default_text = "0.8",
      .max = 1,
      .unit = "probability",
-     .help = "of the router's best scored experts, among which stand-ins are; 0: nothing changes"},
+     .help = "total probability of the router's best scored experts, from which stand-ins are "
+             "taken; 0: nothing changes"},
     MOE_REROUTE_KEEP(struct params),
     {0},
 };
@@ -42,7 +43,8 @@ static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i,
 
 const struct moe_reroute_ops moe_reroute_cumulative = {
     .name = "cumulative",
-    .summary = "resident experts among the best scored of `mass` probability stand in for missing",
+    .summary = "resident experts among the best scored ones of total probability `mass` stand in "
+               "for missing ones",
     .source = "arXiv 2412.00099 (cache-conditional experts), cumulative probability",
     .params = table,
     .params_size = sizeof(struct params),

@@ -18,13 +18,13 @@ static const struct moe_param table[] = {
      .min = 1,
      .max = 65535,
      .unit = "layers",
-     .help = "so many layers keep the router's choice; the others take the prediction"},
+     .help = "the first N layers keep the router's choice; the others take the prediction"},
     {.name = "pre_calculation",
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct params, pre_calculation),
      .default_text = "false",
-     .help = "as DAOP does it: the CPU begins its experts of a predicted layer with the layer "
-             "before, and on that layer's input; off: only choice and weights are DAOP's"},
+     .help = "as in DAOP: the CPU begins its experts of a predicted layer during the layer before, "
+             "and on that layer's input; off: only choice and weights are DAOP's"},
     {0},
 };
 
@@ -53,7 +53,8 @@ static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i,
 
 const struct moe_reroute_ops moe_reroute_daop = {
     .name = "daop",
-    .summary = "experts and weights that the layer before predicted; one of them at least resident",
+    .summary = "computes the experts, with the weights, that the layer before predicted; at least "
+               "one of them is resident",
     .source = "arXiv 2501.10375 and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "assign_gate_on_inps",
     .notes =

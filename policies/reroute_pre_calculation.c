@@ -16,7 +16,7 @@ static const struct moe_param table[] = {
      .min = 1,
      .max = 65535,
      .unit = "layers",
-     .help = "so many layers are not begun early"},
+     .help = "the first N layers are not begun early"},
     {0},
 };
 
@@ -27,12 +27,12 @@ static bool early(const void *params, uint32_t layer)
 
 const struct moe_reroute_ops moe_reroute_pre_calculation = {
     .name = "pre-calculation",
-    .summary = "the router's choice; the CPU begins those that the layer before predicted early, "
-               "on its input",
+    .summary = "keeps the router's choice; the CPU begins early with those experts that the layer "
+               "before predicted, on that layer's input",
     .source = "arXiv 2501.10375 (DAOP), predictive pre-calculation, without its choice of experts",
-    .notes = "A reading of DAOP's name: its released code computes what was predicted, right or "
-             "wrong (`daop` with pre_calculation). Here weights are those of the real route, and "
-             "a wrong guess costs CPU time, which nothing takes back.",
+    .notes = "One reading of DAOP's name; its released code computes what was predicted, right or "
+             "wrong (`daop` with pre_calculation). Here the weights are those of the real route, "
+             "and a wrong guess costs CPU time that is not recovered.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES | MOE_NEEDS_LOOKAHEAD,

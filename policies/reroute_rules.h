@@ -9,7 +9,7 @@
     {                                                                                              \
         .name = "keep", .type = MOE_PARAM_U64, .offset = offsetof(owner, keep),                    \
         .default_text = "1", .max = 65535, .unit = "experts",                                      \
-        .help = "the first so many choices are never replaced (J of arXiv 2412.00099)"             \
+        .help = "the first N choices are never replaced (J of arXiv 2412.00099)"                   \
     }
 
 /* Does the router rank expert a before b? Of equal logits the lower number comes first. */

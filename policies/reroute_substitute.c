@@ -19,7 +19,7 @@ static const struct moe_param table[] = {
      .default_text = "0.5",
      .max = 1,
      .unit = "share of the route's weight",
-     .help = "only experts with less are replaced; 0: none"},
+     .help = "only experts with a smaller share are replaced; 0: none"},
     {.name = "ratio",
      .type = MOE_PARAM_F64,
      .offset = offsetof(struct params, ratio),
@@ -44,9 +44,8 @@ const struct moe_reroute_ops moe_reroute_substitute = {
     .name = "substitute",
     .summary = "a missing expert of little weight is replaced by the best scored resident one",
     .source = "arXiv 2508.18983 (expert substitution), with router scores for similarity",
-    .notes =
-        "The paper fits beforehand which experts are alike; a trace does not tell that, so that "
-        "the router's score of the stand-in takes its place.",
+    .notes = "The paper fits beforehand which experts are alike; a trace does not tell that, so "
+             "the router's score of the stand-in takes its place.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES,

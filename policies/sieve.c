@@ -70,9 +70,8 @@ const struct moe_policy_ops moe_policy_sieve = {
     .name = "sieve",
     .summary = "FIFO with one mark and a hand that leaves marked experts where they are",
     .source = "Zhang et al., NSDI 2024, Algorithm 1 (as libCacheSim Sieve.c)",
-    .notes =
-        "Pinned slots are passed over and keep their mark; a search that finds all pinned leaves "
-        "the hand where it was.",
+    .notes = "Pinned slots are passed over and keep their mark; if all slots are pinned the hand "
+             "stays where it was.",
     .state_size = state_size,
     .init = init,
     .on_hit = on_hit,

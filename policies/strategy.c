@@ -14,21 +14,20 @@ static const struct moe_param table[] = {
      FIELD(geometry),
      .default_text = "none",
      .size = sizeof((struct moe_strategy *)0)->geometry,
-     .help =
-         "slots of the GPU cache: 7x8, global:56, global:4000MiB, per-layer:2,2,3, ncmoe:20, none, "
-         "all"},
+     .help = "slots of the GPU cache: 7x8, global:56, global:4000MiB, per-layer:2,2,3, ncmoe:20, "
+             "none, all"},
     {.name = "prefill",
      .type = MOE_PARAM_CHOICE,
      FIELD(prefill),
      .default_text = "cpu",
      .choices = "cpu|cache|stream|auto",
-     .help = "experts of prompt tokens: on the CPU, through the cache, copied to the GPU, or each "
-             "where it ends first by the platform's costs"},
+     .help = "experts of prompt tokens. cpu: on the CPU; cache: through the cache; stream: copied "
+             "to the GPU; auto: each where it ends first by the platform's costs"},
     {.name = "prefill_warm",
      .type = MOE_PARAM_BOOL,
      FIELD(prefill_warm),
      .default_text = "false",
-     .help = "with prefill stream or auto: missed experts of prompts are kept in slots where "
+     .help = "with prefill stream or auto: keep the missed experts of prompts in slots if "
              "admission and policy take them, so that decode starts warm"},
     {.name = "threads",
      .type = MOE_PARAM_U64,
@@ -52,15 +51,16 @@ static const struct moe_param dispatch_table[] = {
      FIELD(miss),
      .default_text = "cpu",
      .choices = "cpu|wait|fastest|admitted",
-     .help = "a missed expert: on the CPU; on the GPU after waiting for its copy; where it ends "
-             "first by the platform's costs; or wait for those that get a slot, CPU for others"},
+     .help = "where a missed expert is computed. cpu: on the CPU; wait: on the GPU after its copy; "
+             "fastest: where it ends first by the platform's costs; admitted: on the GPU if it "
+             "gets a slot, else on the CPU"},
     {.name = "in_flight",
      .type = MOE_PARAM_CHOICE,
      FIELD(in_flight),
      .default_text = "wait",
      .choices = "wait|cpu|fastest",
-     .help = "an expert whose copy still runs: wait for it, compute on the CPU, or what ends first "
-             "by the platform's costs"},
+     .help = "an expert whose copy still runs: wait for the copy, compute on the CPU, or whichever "
+             "ends first by the platform's costs"},
     {.name = "order",
      .type = MOE_PARAM_CHOICE,
      FIELD(order),
