@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The documents' way from Python: its block parses, and the file that its last line writes goes in by
-# the command beneath it, as the text there says.
+# The documented way from Python: its block parses, and the file that its last line writes goes in
+# by the command beneath it, as the text there says.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
 page=docs/run-and-record.md
