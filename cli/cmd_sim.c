@@ -67,7 +67,7 @@ static enum moe_status load_settings(const struct cli_call *call, struct inputs 
     if (!s)
         s = cli_load_strategy(o->strategy, &in->strategy, err);
     for (size_t i = 0; !s && i < sizeof shortcuts / sizeof *shortcuts; i++)
-        if (*shortcuts[i].value)
+        if (cli_call_sets(call, shortcuts[i].key)) /* be it empty */
             s = moe_strategy_set(&in->strategy, shortcuts[i].key, shortcuts[i].value, err);
     for (int i = 0; !s && i < call->n_sets; i++)
         s = cli_apply_set(call->sets[i], &in->strategy, &in->platform, err);

@@ -1,3 +1,4 @@
+#include "base/progress.h"
 #include "cli/output.h"
 #include "traces/import.h"
 #include "traces/source.h"
@@ -16,6 +17,13 @@ static const struct moe_param options[] = {
     {0},
 };
 
+static void tell_losses(const struct moe_format *format, const struct moe_trace *trace)
+{
+    char lost[200];
+    if (*moe_format_loses(format, trace, lost, sizeof lost))
+        moe_log("%s cannot hold and lacks: %s; jsonl holds any trace", format->name, lost);
+}
+
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
@@ -32,6 +40,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         s = format->export(&trace, o->output, err);
     if (!s)
+        tell_losses(format, &trace);
+    if (!s)
         printf("wrote %s: %" PRIu64 " tokens as %s\n", o->output, trace.tokens.n_tokens,
                format->name);
     moe_trace_release(&trace);
@@ -41,8 +51,10 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_export = {
     .name = "trace export",
     .usage = "TRACE --format FORMAT -o OUT",
-    .summary = "a trace to another tool's form; importing it again gives the same bytes",
-    .description = MOE_TRACE_NAME_HELP,
+    .summary = "a trace to another tool's form; says what that cannot hold",
+    .description = MOE_TRACE_NAME_HELP
+    "\n\nA log that was imported comes out as the same bytes. What the format has no place for is\n"
+    "told in a line on stderr.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

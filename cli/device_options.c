@@ -117,9 +117,9 @@ enum moe_status cli_choose_strategy(const struct cli_call *call,
         out->threads = choice->threads;
     else
         limit_threads(out);
-    if (choice->geometry && *choice->geometry)
+    if (choice->geometry && cli_call_sets(call, "geometry")) /* be it empty */
         s = moe_strategy_set(out, "geometry", choice->geometry, err);
-    if (!s && choice->policy && *choice->policy)
+    if (!s && choice->policy && cli_call_sets(call, "policy"))
         s = moe_strategy_set(out, "policy", choice->policy, err);
     for (int i = 0; !s && i < call->n_sets; i++)
         s = cli_apply_set(call->sets[i], out, platform, err);

@@ -55,6 +55,23 @@ static uint64_t staging_bytes(const struct moe_tune_options *o)
     return 2 * moe_model_expert_bytes(o->model);
 }
 
+/* Of one memory of GPU and CPU: where it cannot hold every expert once, no design runs. */
+static enum moe_status check_shared(const struct moe_tune_options *o, struct moe_err *err)
+{
+    const uint64_t experts =
+        o->model->n_layers * o->model->n_experts * moe_model_expert_bytes(o->model);
+    const uint64_t dense = dense_bytes(o), memory = o->platform->gpu.memory_bytes;
+    char a[32], b[32], c[32];
+    if (!moe_platform_shares_dram(o->platform) || experts <= take(memory, dense))
+        return MOE_OK;
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "model '%s' does not fit: its experts take %s, dense weights and KV cache %s, "
+                    "more than the %s that GPU and CPU of platform '%s' share",
+                    o->model->name, moe_format_bytes(experts, a, sizeof a),
+                    moe_format_bytes(dense, b, sizeof b), moe_format_bytes(memory, c, sizeof c),
+                    o->platform->name);
+}
+
 static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
 {
     const struct moe_tune_options *o = t->o;
@@ -212,6 +229,8 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
                         "not compare; the tuner takes reroute=none only",
                         t->base.reroute.ops->name);
     enum moe_status s = moe_model_check_trace(o->model, &o->trace->info, err);
+    if (!s)
+        s = check_shared(o, err);
     if (!s)
         s = find_budget(t, err);
     if (!s)

@@ -20,6 +20,16 @@ struct moe_import_options {
     struct moe_progress *progress; /* told how much was read, in bytes of the file, or NULL */
 };
 
+/* What a file of a format holds beside the routes of decode tokens, with the bits of enum
+ * moe_tokens_part. */
+enum moe_format_holds {
+    MOE_HOLDS_PROMPTS = 16, /* routes of prefill tokens */
+    MOE_HOLDS_TOKEN_IDS = 32,
+    MOE_HOLDS_POSITIONS = 64,
+    MOE_HOLDS_LABELS = 128, /* of sequences, and their categories */
+    MOE_HOLDS_ALL = 255,
+};
+
 struct moe_format {
     const char *name;    /* "route-csv" */
     const char *summary; /* one line for help */
@@ -29,6 +39,7 @@ struct moe_format {
                               struct moe_trace *out, struct moe_err *err);
     /* Writes file(s); npy writes a folder. Appears whole or not at all. NULL: import only. */
     enum moe_status (*export)(const struct moe_trace *trace, const char *path, struct moe_err *err);
+    unsigned holds; /* enum moe_format_holds, of what is exported */
 };
 
 /* Explicit table, ended by a NULL name: expert-choices, route-csv, npy, jsonl, vllm. */
@@ -37,5 +48,10 @@ extern const struct moe_format moe_formats[];
 /* By name; an unknown name is MOE_ERR_USAGE with the nearest known one. */
 enum moe_status moe_format_find(const char *name, const struct moe_format **out,
                                 struct moe_err *err);
+
+/* What the trace has and an export in this format lacks, as "token ids, scores"; "": nothing. Not
+ * counted: provenance, and sizes of experts. */
+const char *moe_format_loses(const struct moe_format *format, const struct moe_trace *trace,
+                             char *buf, size_t size);
 
 #endif

@@ -38,6 +38,25 @@ expect 0 "" "$moelab" trace export "$t" -o "$folder/t.jsonl"
 expect 2 "it would be lost" "$moelab" trace import --format jsonl "$folder/t.jsonl" \
     -o "$folder/t.jsonl"
 expect 2 "it would be lost" "$moelab" replay "jsonl:$folder/t.jsonl" -o "$folder/t.jsonl"
+# What another form has no place for is said, and nothing where it holds all.
+prompts=synth:uniform:layers=2,experts=4,top_k=1,tokens=8,prompt=3
+expect 0 "moelab: expert-choices cannot hold and lacks: routes of prompts, weights, positions, labels; \
+jsonl holds any trace" "$moelab" trace export "$prompts" --format expert-choices -o "$folder/e.csv"
+expect 0 "lacks: labels; " "$moelab" trace export "$prompts" --format route-csv -o "$folder/r.csv"
+for log in "jsonl $folder/t.jsonl" "expert-choices $folder/e.csv" "route-csv $folder/r.csv"; do
+    read -r format file <<<"$log"
+    "$moelab" trace export "$format:$file" --format "$format" -o "$folder/back" 2>"$folder/said" \
+        >/dev/null
+    holds "$format: $(cat "$folder/said")" test ! -s "$folder/said"
+    same "$file" "$folder/back"
+done
+# An empty value is none: it does not stand for an option left out.
+sim=("$moelab" sim synth:uniform:tokens=4 --model mixtral-8x7b)
+expect 2 "threads: empty value where a whole number is expected" "${sim[@]}" --threads ""
+expect 2 "geometry '': expected" "${sim[@]}" --geometry ""
+expect 2 "empty policy name" "${sim[@]}" --policy=
+expect 2 "empty policy name" "$moelab" run --model tiny-mixtral -p x --device host \
+    --strategy collab --policy ""
 cp experiments/platforms/paper-4090.yaml "$folder/p.yaml"
 expect 2 "it would be lost" "$moelab" sim "$t" --model mixtral-8x7b --platform "$folder/p.yaml" \
     --timeline "$folder/p.yaml"

@@ -38,6 +38,9 @@ expect 2 "experts on the host 84.0 GiB: more than the 128 GiB of the GPU of plat
 expect 0 "" "$moelab" sim "$t" --platform $platform --geometry 32x6 --policy static \
     --max-tokens 16
 expect 2 "memory" "$moelab" sim "$t" --platform $platform --set platform.memory=both
+# A model that cannot fit is told of before anything is simulated.
+expect 2 "model 'mixtral-8x22b' does not fit: its experts take 252 GiB, dense weights and KV cache" \
+    "$moelab" tune synth:zipf:tokens=999 --model mixtral-8x22b --platform $platform
 
 # What the tuner predicts is what sim has.
 expect 0 "" "$moelab" tune "$t" --platform $platform --max-points 60 --finalists 3 --format tsv \
