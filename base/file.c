@@ -271,3 +271,38 @@ enum moe_status moe_make_directories(const char *path, struct moe_err *err)
     free(copy);
     return s;
 }
+
+/* The end of the component that begins at or behind path[from]; 0: there is none. */
+static size_t component_end(const char *path, size_t from)
+{
+    from += strspn(path + from, "/");
+    return path[from] ? from + strcspn(path + from, "/") : 0;
+}
+
+size_t moe_directories_there(const char *path)
+{
+    char *copy = strdup(path);
+    size_t there = 0;
+    for (size_t end; copy && (end = component_end(path, there)); there = end) {
+        copy[end] = 0;
+        if (!is_directory(copy))
+            break;
+        copy[end] = path[end];
+    }
+    if (!copy)
+        return strlen(path); /* then nothing will be removed */
+    free(copy);
+    return there;
+}
+
+void moe_remove_directories(const char *path, size_t there)
+{
+    char *copy = strdup(path);
+    for (size_t n = strlen(path); copy && n > there; n--) {
+        const bool ends = copy[n] == '/' || !copy[n];
+        copy[n] = 0;
+        if (ends && copy[n - 1] != '/' && rmdir(copy) != 0 && errno != ENOENT)
+            break;
+    }
+    free(copy);
+}

@@ -38,6 +38,10 @@ enum moe_status moe_output_check(const char *path, struct moe_err *err);
 
 /* Makes directory path and its parents (mode 0777 & ~umask); no error if it is there. */
 enum moe_status moe_make_directories(const char *path, struct moe_err *err);
+/* How much of path, in bytes from its beginning, is directories already. Asked before they are
+ * made, so that where the work then fails the empty ones among those made can go again. */
+size_t moe_directories_there(const char *path);
+void moe_remove_directories(const char *path, size_t there);
 
 /* Finds a named file of a kind ("models", "platforms", "strategies"): a name with '/' or ending in
  * ".yaml" is a path as it stands; otherwise NAME.yaml is looked for in ./experiments/KIND and in

@@ -218,6 +218,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     struct repro r = {
         .call = call, .reduced = o->reduced, .plot = o->plot, .jobs = (uint32_t)o->jobs};
     snprintf(r.folder, sizeof r.folder, "%s", o->output);
+    const size_t there = moe_directories_there(r.folder);
     enum moe_status s = check_names(call, err);
     if (!s)
         s = moe_make_directories(r.folder, err);
@@ -231,6 +232,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         printf("results in %s\n", r.folder);
     if (!s && r.n_failed)
         s = moe_fail(err, MOE_ERR_CHECK, "%zu checks failed, named above", r.n_failed);
+    if (s)
+        moe_remove_directories(r.folder, there);
     moe_expected_release(&r.expected);
     free(r.values);
     for (size_t i = 0; i < r.n_names; i++)

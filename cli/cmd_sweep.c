@@ -224,8 +224,14 @@ static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *
     }
     w->how.jobs = (uint32_t)w->o->jobs;
     w->how.file = file;
+    const size_t there = moe_directories_there("results");
     s = output_path(w, err);
-    return s ? s : moe_sweep_run_with(&w->x, w->path, &w->how, &w->sum, err);
+    if (!s)
+        s = moe_sweep_run_with(&w->x, w->path, &w->how, &w->sum, err);
+    /* A full disk; after other errors another sweep may be about to write there. */
+    if (s == MOE_ERR_IO && !*w->o->output && moe_team_rank(w->how.team) == 0)
+        moe_remove_directories("results", there);
+    return s;
 }
 
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)

@@ -174,12 +174,15 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         .jobs = (uint32_t)o->jobs};
     if (!s)
         s = moe_whatif_init(&whatif, &spec, err);
+    const size_t there = moe_directories_there(o->output);
     if (!s)
         s = check_output(o, err);
     if (!s)
         s = moe_whatif_run(&whatif, &spec, err);
     if (!s)
         s = write_all(&(struct cli_whatif_view){call, &spec, &whatif}, err);
+    if (s)
+        moe_remove_directories(o->output, there);
     moe_whatif_release(&whatif);
     moe_trace_release(&in.trace);
     return s;

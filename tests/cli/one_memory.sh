@@ -39,7 +39,7 @@ expect 0 "" "$moelab" sim "$t" --platform $platform --geometry 32x6 --policy sta
     --max-tokens 16
 expect 2 "memory" "$moelab" sim "$t" --platform $platform --set platform.memory=both
 # A model that cannot fit is told of before anything is simulated.
-expect 2 "model 'mixtral-8x22b' does not fit: its experts take 252 GiB, dense weights and KV cache" \
+expect 2 "model 'mixtral-8x22b' does not fit: its experts take 252 GiB, dense weights and KV" \
     "$moelab" tune synth:zipf:tokens=999 --model mixtral-8x22b --platform $platform
 
 # What the tuner predicts is what sim has.

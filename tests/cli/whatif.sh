@@ -98,4 +98,17 @@ expect 2 "channels" "${run[@]}" --channels 65
 expect 2 "missing argument" "$moelab" whatif
 expect 1 "cannot make folder" "${run[@]}" -o "$result/x"
 one_line "${run[@]}" --pcie-lanes 4
+# A full disk leaves no folder that was not there.
+mkdir "$folder/old"
+for out in new/deep old/deep; do
+    said=$(
+        trap '' XFSZ
+        ulimit -f 0
+        "$moelab" whatif synth:uniform:tokens=1,model=mixtral-8x7b --no-plot -o "$folder/$out" 2>&1
+    )
+    holds "a full disk: exit code $?, '$said'" [ $? = 1 ]
+    absent "$folder/$out"
+done
+absent "$folder/new"
+holds "a folder that was there" [ -d "$folder/old" ]
 finish

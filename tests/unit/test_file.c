@@ -255,6 +255,22 @@ START_TEST(directories)
     ck_assert_int_eq(moe_make_directories(in_folder("a/file/x"), &err), MOE_ERR_IO);
     ck_assert_int_eq(moe_make_directories("", &err), MOE_ERR_IO);
     ck_assert_int_eq(moe_make_directories("/", &err), MOE_OK);
+    /* What was there stays, and so does what holds something. */
+    char path[4096];
+    snprintf(path, sizeof path, "%s", in_folder("a/b/d//e/"));
+    const size_t there = moe_directories_there(path);
+    ck_assert_uint_eq(there, strlen(path) - strlen("/d//e/"));
+    ck_assert_int_eq(moe_make_directories(path, &err), MOE_OK);
+    ck_assert_uint_eq(moe_directories_there(path), strlen(path) - 1);
+    moe_remove_directories(path, strlen(path) - 1);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    moe_remove_directories(path, there);
+    ck_assert_int_eq(access(in_folder("a/b/d"), F_OK), -1);
+    ck_assert_int_eq(access(in_folder("a/b"), F_OK), 0);
+    moe_remove_directories(path, there); /* not there at all */
+    ck_assert_int_eq(access(in_folder("a/b/c"), F_OK), 0);
+    moe_remove_directories(in_folder("a/b"), 0);
+    ck_assert_int_eq(access(in_folder("a/b"), F_OK), 0);
     unlink(in_folder("a/file"));
     rmdir(in_folder("a/b/c"));
     rmdir(in_folder("a/b"));
