@@ -40,8 +40,9 @@ expect 2 "it would be lost" "$moelab" trace import --format jsonl "$folder/t.jso
 expect 2 "it would be lost" "$moelab" replay "jsonl:$folder/t.jsonl" -o "$folder/t.jsonl"
 # What another form has no place for is said, and nothing where it holds all.
 prompts=synth:uniform:layers=2,experts=4,top_k=1,tokens=8,prompt=3
-expect 0 "moelab: expert-choices cannot hold and lacks: routes of prompts, weights, positions, labels; \
-jsonl holds any trace" "$moelab" trace export "$prompts" --format expert-choices -o "$folder/e.csv"
+expect 0 "moelab: expert-choices cannot hold and lacks: routes of prompts, weights, positions, \
+labels; jsonl holds any trace" \
+    "$moelab" trace export "$prompts" --format expert-choices -o "$folder/e.csv"
 expect 0 "lacks: labels; " "$moelab" trace export "$prompts" --format route-csv -o "$folder/r.csv"
 for log in "jsonl $folder/t.jsonl" "expert-choices $folder/e.csv" "route-csv $folder/r.csv"; do
     read -r format file <<<"$log"
