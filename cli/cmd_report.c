@@ -14,7 +14,7 @@ struct options {
 
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, output, "output", "report.html",
-                    "the page; '-': standard output"),
+                    "the page, x.html; '-': standard output"),
     CLI_OPTION_NAME(struct options, title, "title", "", "heading (default: the folder's name)"),
     CLI_OPTION_U64(struct options, max_rows, "max_rows", "2000", 0, 1000000, "rows",
                    "rows shown of a table; the summary counts all"),

@@ -51,7 +51,8 @@
 
 #define CLI_OPTION_RESULT(owner)                                                                   \
     CLI_OPTION_FORMAT(owner),                                                                      \
-        CLI_OPTION_NAME(owner, output, "output", "-", "file for the result; - is standard output")
+        CLI_OPTION_NAME(owner, output, "output", "-",                                              \
+                        "file for the result: text, x.tsv or x.json; - is standard output")
 
 /* The one way to a lossy result (policies/reroute.h). */
 #define CLI_OPTION_LOSSY(owner, field)                                                             \

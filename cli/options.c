@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 static const struct {
@@ -186,6 +187,31 @@ static enum moe_status differ(const char *output, const char *input, struct moe_
                     input);
 }
 
+/* A name that promises a picture or a document which the option does not write: text in x.pdf is
+ * found out by whoever opens it. */
+static enum moe_status check_form(const struct parser *p, const char *option, struct moe_err *err)
+{
+    static const char *const forms[] = {".pdf", ".svg",  ".png",  ".jpg", ".jpeg", ".gif",
+                                        ".eps", ".html", ".xlsx", ".ods", ".docx", ".csv"};
+    const struct moe_param *table = p->command->options;
+    const struct moe_param *param = table ? moe_param_find(table, option) : NULL;
+    if (!param || param->type != MOE_PARAM_STRING || !p->given[param - table])
+        return MOE_OK;
+    const struct moe_param *format = moe_param_find(table, "format");
+    const bool tables = format && format->type == MOE_PARAM_CHOICE;
+    const char *path = option_text(p, option), *dot = strrchr(path, '.');
+    const char *usual = strrchr(param->default_text, '.');
+    for (size_t i = 0; dot && i < sizeof forms / sizeof *forms; i++) {
+        const bool writes = (usual && strcmp(usual, forms[i]) == 0) ||
+                            (!tables && strcmp(forms[i], ".csv") == 0); /* an export */
+        if (strcasecmp(dot, forms[i]) == 0 && !writes)
+            return moe_fail(err, MOE_ERR_USAGE, "'%.300s': %s is not what '--%s' writes: %s", path,
+                            forms[i], strcmp(option, "hot_list") == 0 ? "hot-list" : option,
+                            param->help);
+    }
+    return MOE_OK;
+}
+
 /* A table in the place of a trace that took hours: refused before anything is read. */
 static enum moe_status check_outputs(const struct parser *p, struct moe_err *err)
 {
@@ -195,6 +221,8 @@ static enum moe_status check_outputs(const struct parser *p, struct moe_err *err
     enum moe_status s = MOE_OK;
     for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++) {
         const char *output = option_text(p, outputs[o]);
+        if (!s)
+            s = check_form(p, outputs[o], err);
         for (size_t i = 0; !s && i < sizeof inputs / sizeof *inputs; i++)
             s = differ(output, option_text(p, inputs[i]), err);
         for (int i = 0; !s && i < p->call->n_args; i++) {
