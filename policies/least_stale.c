@@ -11,11 +11,7 @@
  */
 #include "policies/key_lists.h"
 #include "policies/registry.h"
-#include "policies/slot_lines.h"
-
-#include <math.h>
-
-#define NEVER 0x1p45 /* more than twice as long as any run */
+#include "policies/slot_dues.h"
 
 enum reading { PASS, LAYER, INTERVALS, BYPASS };
 
@@ -33,10 +29,10 @@ struct state {
     uint64_t now; /* intervals, bypass: uses of the pool */
     double weight;
     uint32_t n_experts, reading;
-    uint32_t n_lists, first;     /* of `lists`; those before the first are empty */
-    struct moe_key_lists lists;  /* pass, layer: by time of the last use; layer: one for each */
-    struct moe_slot_lines lines; /* intervals, bypass: time to the next use */
-    struct use of_key[];         /* [n_keys] intervals, bypass */
+    uint32_t n_lists, first;    /* of `lists`; those before the first are empty */
+    struct moe_key_lists lists; /* pass, layer: by time of the last use; layer: one for each */
+    struct moe_slot_dues dues;  /* intervals, bypass */
+    struct use of_key[];        /* [n_keys] intervals, bypass */
 };
 
 static const struct moe_param table[] = {
@@ -72,7 +68,7 @@ static size_t state_size(const struct moe_policy_env *env)
     const struct params *params = env->params;
     if (!predicts((uint32_t)params->reading))
         return sizeof(struct state) + moe_key_lists_size(env, count_lists(env));
-    return sizeof(struct state) + moe_n_keys(env) * sizeof(struct use) + moe_slot_lines_size(env);
+    return sizeof(struct state) + moe_n_keys(env) * sizeof(struct use) + moe_slot_dues_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -84,7 +80,7 @@ static void init(void *state, const struct moe_policy_env *env)
     st->weight = params->weight;
     st->first = st->n_lists = count_lists(env);
     if (predicts(st->reading))
-        moe_slot_lines_init(&st->lines, env, st->of_key + moe_n_keys(env));
+        moe_slot_dues_init(&st->dues, env, st->of_key + moe_n_keys(env));
     else
         moe_key_lists_init(&st->lists, env, st->n_lists, st->of_key);
 }
@@ -130,7 +126,7 @@ static void note_use(const struct state *st, struct use *use)
 /* Later than any, the older first. */
 static double never(double last)
 {
-    return NEVER - last;
+    return MOE_DUE_NEVER - last;
 }
 
 static double due(const struct use *use)
@@ -147,8 +143,8 @@ static void on_route(void *state, const struct moe_route *route)
         st->now++;
         note_use(st, use);
         if (route->slot[i] != MOE_NO_SLOT)
-            moe_slot_lines_set(&st->lines, route->slot[i], (double)use->last, 1, due(use),
-                               (double)st->now);
+            moe_slot_dues_set(&st->dues, route->slot[i], (double)use->last, due(use),
+                              (double)st->now);
     }
 }
 
@@ -165,7 +161,7 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     const struct use *use = &st->of_key[key];
     if (predicts(st->reading))
-        moe_slot_lines_set(&st->lines, slot, (double)use->last, 1, due(use), (double)st->now);
+        moe_slot_dues_set(&st->dues, slot, (double)use->last, due(use), (double)st->now);
     else
         push(st, slot, key);
 }
@@ -178,37 +174,19 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
         moe_key_list_remove(&st->lists, key);
 }
 
-static double stands_at(double last, double due_at, double now)
-{
-    return now > due_at ? now - last : due_at - now;
-}
-
-/* Is b predicted later than a? The older goes first among equals, then the lower slot. Exact: times
- * are whole, and a prediction less one of them loses nothing. */
-static bool is_later(const void *state, uint32_t slot_a, uint32_t slot_b)
-{
-    const struct state *st = state;
-    const double *last = st->lines.all.last, *due_at = st->lines.all.due, now = (double)st->now;
-    double left = stands_at(last[slot_b], due_at[slot_b], now);
-    double right = stands_at(last[slot_a], due_at[slot_a], now);
-    if (left < right || left > right)
-        return left > right;
-    return last[slot_b] < last[slot_a] || (last[slot_b] <= last[slot_a] && slot_b < slot_a);
-}
-
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    const struct moe_lines *all = &st->lines.all;
+    const struct moe_slot_dues *dues = &st->dues;
     double now = (double)st->now;
     if (!predicts(st->reading))
         return find_oldest(st, req->pinned);
-    moe_slot best = moe_slot_lines_victim(&st->lines, req->pinned, now, is_later, st);
-    if (best == MOE_NO_SLOT || st->reading == INTERVALS || all->due[best] >= never(now))
+    moe_slot best = moe_slot_dues_victim(&st->dues, req->pinned, now);
+    if (best == MOE_NO_SLOT || st->reading == INTERVALS || dues->due[best] >= never(now))
         return best;
     const struct use *new = &st->of_key[req->key];
-    bool declines = stands_at((double)new->last, due(new), now) >
-                    stands_at(all->last[best], all->due[best], now);
+    bool declines = moe_due_stands_at((double)new->last, due(new), now) >
+                    moe_due_stands_at(dues->last[best], dues->due[best], now);
     return declines ? MOE_NO_SLOT : best;
 }
 

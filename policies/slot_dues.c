@@ -1,0 +1,186 @@
+#include "policies/slot_dues.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool is_few(uint32_t n_slots)
+{
+    return n_slots <= MOE_LINES_FEW;
+}
+
+/* What an event fills is often due last, and pinned: others must be left. */
+static uint32_t count_late(uint32_t top_k)
+{
+    uint32_t n = MOE_DUES_PER_USE * (top_k > 0 ? top_k : 1);
+    return n < MOE_DUES_LATE ? n : MOE_DUES_LATE;
+}
+
+static size_t list_size(const struct moe_policy_env *env)
+{
+    return (moe_slot_list_size(env) + 7) / 8 * 8;
+}
+
+size_t moe_slot_dues_size(const struct moe_policy_env *env)
+{
+    if (is_few(env->n_slots))
+        return moe_slot_lines_size(env);
+    return 2 * sizeof(double) * env->n_slots + list_size(env);
+}
+
+void moe_slot_dues_init(struct moe_slot_dues *dues, const struct moe_policy_env *env, void *memory)
+{
+    dues->n_slots = env->n_slots;
+    dues->most = count_late(env->top_k);
+    if (is_few(env->n_slots)) {
+        moe_slot_lines_init(&dues->few, env, memory);
+        dues->last = dues->few.all.last;
+        dues->due = dues->few.all.due;
+        return;
+    }
+    dues->last = memory;
+    dues->due = dues->last + env->n_slots;
+    dues->by_use = (struct moe_slot_list *)(dues->due + env->n_slots);
+    moe_slot_list_init(dues->by_use, env->n_slots);
+    for (uint32_t s = 0; s < env->n_slots; s++) {
+        dues->last[s] = INFINITY; /* stands nowhere yet */
+        dues->due[s] = -1;
+    }
+}
+
+/* --- slots set ------------------------------------------------------------------------------- */
+
+static bool goes_before(const struct moe_due *a, const struct moe_due *b)
+{
+    if (a->due < b->due || a->due > b->due)
+        return a->due > b->due;
+    return a->last < b->last || (a->last <= b->last && a->slot < b->slot);
+}
+
+/* Where there are too many the lower half is forgotten. */
+static void add_late(struct moe_slot_dues *dues, uint32_t slot)
+{
+    const struct moe_due new = {dues->due[slot], dues->last[slot], slot};
+    struct moe_due *late = dues->late;
+    if (new.due > dues->from && dues->n_late == dues->most) {
+        uint32_t half = dues->most / 2;
+        dues->from = late[half - 1].due;
+        dues->n_late -= half;
+        memmove(late, late + half, dues->n_late * sizeof *late);
+    }
+    if (new.due <= dues->from)
+        return;
+    uint32_t i = dues->n_late++;
+    for (; i > 0 && goes_before(&late[i - 1], &new); i--)
+        late[i] = late[i - 1];
+    late[i] = new;
+}
+
+static bool is_due_some_day(double due)
+{
+    return due >= 0 && due < MOE_DUE_NEVER / 2;
+}
+
+/* Most often the latest use of all, or of all but some of the event under way. */
+static void add_by_use(struct moe_slot_dues *dues, uint32_t slot)
+{
+    struct moe_slot_list *list = dues->by_use;
+    uint32_t before = list->n_slots, after = list->node[before].after;
+    for (; after < list->n_slots && dues->last[after] > dues->last[slot];
+         after = list->node[before].after)
+        before = after;
+    list->node[slot].before = before;
+    list->node[slot].after = after;
+    list->node[before].after = list->node[after].before = slot;
+}
+
+void moe_slot_dues_place(struct moe_slot_dues *dues, uint32_t slot, double last, double due)
+{
+    if (is_due_some_day(dues->due[slot]))
+        moe_slot_list_remove(dues->by_use, (moe_slot)slot);
+    dues->last[slot] = last;
+    dues->due[slot] = due;
+    if (is_due_some_day(due))
+        add_by_use(dues, slot);
+    add_late(dues, slot);
+}
+
+/* --- who goes first -------------------------------------------------------------------------- */
+
+/* Does b go before a? Exact: times are whole, and a prediction less one of them loses nothing. */
+static bool goes(const void *state, uint32_t a, uint32_t b)
+{
+    const struct moe_slot_dues *dues = state;
+    double left = moe_due_stands_at(dues->last[b], dues->due[b], dues->now);
+    double right = moe_due_stands_at(dues->last[a], dues->due[a], dues->now);
+    if (left < right || left > right)
+        return left > right;
+    return dues->last[b] < dues->last[a] || (dues->last[b] <= dues->last[a] && b < a);
+}
+
+/* The first of `late`, or MOE_NO_SLOT; if it is overdue all are. */
+static moe_slot find_late(struct moe_slot_dues *dues, const uint8_t *pinned)
+{
+    struct moe_due *late = dues->late;
+    for (uint32_t i = dues->n_late; i-- > 0;) {
+        uint32_t s = late[i].slot;
+        if (late[i].due <= dues->from)
+            return MOE_NO_SLOT;
+        if (pinned[s])
+            continue;
+        if (dues->last[s] == late[i].last && dues->due[s] == late[i].due)
+            return (moe_slot)s;
+        dues->n_late--;
+        for (uint32_t k = i; k < dues->n_late; k++)
+            late[k] = late[k + 1];
+    }
+    return MOE_NO_SLOT;
+}
+
+static void find_late_anew(struct moe_slot_dues *dues)
+{
+    dues->n_late = 0;
+    dues->from = dues->now - 1;
+    for (uint32_t s = 0; s < dues->n_slots; s++)
+        add_late(dues, s);
+}
+
+/* Of those that are overdue, if it stands at least there, or MOE_NO_SLOT. Few others are in the
+ * way: what is used so seldom goes while it is not due. */
+static moe_slot find_overdue(const struct moe_slot_dues *dues, const uint8_t *pinned, double least)
+{
+    double now = dues->now;
+    const struct moe_slot_list *list = dues->by_use;
+    uint32_t s = list->node[list->n_slots].before;
+    for (; s < list->n_slots && now - dues->last[s] >= least; s = list->node[s].before)
+        if (now > dues->due[s] && !pinned[s])
+            return (moe_slot)s;
+    return MOE_NO_SLOT;
+}
+
+static moe_slot search_all(const struct moe_slot_dues *dues, const uint8_t *pinned)
+{
+    moe_slot best = MOE_NO_SLOT;
+    for (uint32_t s = 0; s < dues->n_slots; s++)
+        if (!pinned[s] && (best == MOE_NO_SLOT || goes(dues, (uint32_t)best, s)))
+            best = (moe_slot)s;
+    return best;
+}
+
+moe_slot moe_slot_dues_victim(struct moe_slot_dues *dues, const uint8_t *pinned, double now)
+{
+    dues->now = now;
+    if (is_few(dues->n_slots))
+        return moe_slot_lines_victim(&dues->few, pinned, now, goes, dues);
+    moe_slot late = find_late(dues, pinned), overdue;
+    if (late == MOE_NO_SLOT) { /* the others that are not overdue stand at from - now at most */
+        overdue = find_overdue(dues, pinned, dues->from + 1 - now);
+        if (overdue != MOE_NO_SLOT)
+            return overdue;
+        find_late_anew(dues);
+        late = find_late(dues, pinned);
+    }
+    if (late == MOE_NO_SLOT)
+        return search_all(dues, pinned);
+    overdue = find_overdue(dues, pinned, dues->due[late] - now);
+    return overdue != MOE_NO_SLOT && goes(dues, (uint32_t)late, (uint32_t)overdue) ? overdue : late;
+}
