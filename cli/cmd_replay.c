@@ -44,7 +44,7 @@ static const struct moe_param options[] = {
         struct options, compare_log, "compare_log", "off",
         "compare each row with the hits that the recorded engine logged; printed last"),
     CLI_OPTION_F64(struct options, min_agreement, "min_agreement", "99.9", 0, 100, "%",
-                   "exit with 3 when fewer rows agree"),
+                   "exit with code 3 if fewer rows agree"),
     CLI_OPTION_SWITCH(struct options, layers, "layers", "on",
                       "rows for single layers (--no-layers: totals only)"),
     CLI_OPTION_SWITCH(

@@ -500,7 +500,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_run = {
     .name = "run",
     .usage = "--model FOLDER (-p \"...\" | --trace TRACE) [--strategy NAME]",
-    .summary = "generates text with a model, or times a trace's routes, on this machine",
+    .summary = "generates text with a model, or times the routes of a trace, on this machine",
     .description =
         "Runs Mixtral and Phi-3.5-MoE models as published (config.json, *.safetensors in BF16, "
         "F16\n"

@@ -79,7 +79,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_cat = {
     .name = "trace cat",
     .usage = "TRACE.h5 [options]",
-    .summary = "routes as text, one (token, layer) a line",
+    .summary = "prints routes as text, one (token, layer) per line",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -51,7 +51,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_export = {
     .name = "trace export",
     .usage = "TRACE --format FORMAT -o OUT",
-    .summary = "a trace to another tool's form; says what that cannot hold",
+    .summary = "converts a trace to another tool's format; says what that cannot hold",
     .description = MOE_TRACE_NAME_HELP
     "\n\nA log that was imported comes out as the same bytes. What the format has no place for is\n"
     "told in a line on stderr.",

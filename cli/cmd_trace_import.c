@@ -104,7 +104,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_import = {
     .name = "trace import",
     .usage = "--format FORMAT FILE -o OUT.h5 [options]",
-    .summary = "another tool's routing log to a trace",
+    .summary = "converts another tool's routing log to a trace",
     .description =
         "formats:\n"
         "  expert-choices  CSV of the paper's reference implementation (expert_choices.csv)\n"

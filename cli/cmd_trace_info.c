@@ -70,7 +70,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_info = {
     .name = "trace info",
     .usage = "TRACE.h5",
-    .summary = "shape, size and provenance of a trace",
+    .summary = "shows shape, size and provenance of a trace",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -38,7 +38,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_synth = {
     .name = "trace synth",
     .usage = "KIND:key=value,... -o OUT.h5",
-    .summary = "a synthetic trace from a spec string or measured statistics",
+    .summary = "makes a synthetic trace from a spec string or from measured statistics",
     .description =
         "kinds:\n"
         "  uniform   every route is K different experts at random\n"

@@ -40,7 +40,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_verify = {
     .name = "trace verify",
     .usage = "TRACE.h5",
-    .summary = "reads every row and checks what the format promises",
+    .summary = "reads every row and checks all that the format promises",
     .min_args = 1,
     .max_args = 1,
     .run = run,

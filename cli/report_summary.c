@@ -82,8 +82,9 @@ static void put_banner(const struct report *r, FILE *out)
         fputs(n++ ? ", " : "", out);
         moe_html_text(r->tables[i].file, out);
     }
-    fputs("): these experts were drawn at random after a description, not chosen by a model.</p>\n",
-          out);
+    fputs(
+        "): these experts were drawn at random to fit a description, not chosen by a model.</p>\n",
+        out);
 }
 
 static void put_cards(const struct report *r, FILE *out)

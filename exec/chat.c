@@ -69,8 +69,8 @@ enum moe_status moe_chat_recognise(const char *template_text, enum moe_chat *out
     free(text);
     if (i == n)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
-                        "the chat template is none of those known (%s): --chat takes the "
-                        "nearest of them, or none",
+                        "the chat template is not one of those known (%s): choose the nearest with "
+                        "--chat, or --chat none",
                         MOE_CHAT_CHOICES);
     *out = families[i].chat;
     return MOE_OK;
@@ -205,7 +205,7 @@ static enum moe_status check_roles(enum moe_chat chat, const struct moe_message 
     if (chat == MOE_CHAT_NONE && n > 1)
         return moe_fail(err, MOE_ERR_USAGE, "without a chat template there is one message only");
     if (chat == MOE_CHAT_MIXTRAL_2023 && first)
-        return moe_fail(err, MOE_ERR_USAGE, "this chat template knows no system message");
+        return moe_fail(err, MOE_ERR_USAGE, "this chat template has no place for a system message");
     for (size_t i = 0; i < n; i++) {
         bool user = is_role(&messages[i], "user"), assistant = is_role(&messages[i], "assistant");
         if (!user && !assistant && !is_role(&messages[i], "system"))

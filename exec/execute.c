@@ -27,8 +27,8 @@ static enum moe_status check_context(const struct run *run, struct moe_err *err)
     if (run->stage.context <= most)
         return MOE_OK;
     return moe_fail(err, MOE_ERR_USAGE,
-                    "the trace comes to position %u, model '%s' to %u: its sequences are too long "
-                    "for this model",
+                    "the trace reaches position %u, model '%s' ends at %u: the sequences are too "
+                    "long for this model",
                     run->stage.context, run->input->llm->name, most);
 }
 

@@ -12,7 +12,8 @@ const struct moe_param moe_host_params[] = {
     {"memory_bytes", MOE_PARAM_BYTES, offsetof(struct moe_host_options, memory_bytes), "1GiB", 0, 0,
      "bytes", "memory of the device, used as it is touched", NULL, 0, 0},
     NUMBER(link_gb_per_s, 1e6, "GB/s", "rate of copies; 0: as fast as they go"),
-    NUMBER(pageable_gb_per_s, 1e6, "GB/s", "the same from and to pageable memory; 0: as the link"),
+    NUMBER(pageable_gb_per_s, 1e6, "GB/s",
+           "rate of copies from and to pageable memory; 0: as the link"),
     NUMBER(compute_gb_per_s, 1e6, "GB/s", "rate at which kernels read; 0: as fast as they go"),
     NUMBER(compute_gflops, 1e9, "GFLOP/s", "rate of kernels on many tokens; 0: as fast as they go"),
     NUMBER(copy_us, 1e6, "us", "fixed time of a copy"),
@@ -21,11 +22,12 @@ const struct moe_param moe_host_params[] = {
     {"seed", MOE_PARAM_U64, offsetof(struct moe_host_options, seed), "1", 0, 0, NULL,
      "of the random delays", NULL, 0, 0},
     {"fail_copy", MOE_PARAM_U64, offsetof(struct moe_host_options, fail_copy), "0", 0, 0, NULL,
-     "which copy fails, counted from 1 over all streams as they are queued; for tests of faults; "
+     "let this copy fail, counted from 1 over all streams as they are queued; for tests of faults; "
      "0: none",
      NULL, 0, 0},
     {"awake", MOE_PARAM_BOOL, offsetof(struct moe_host_options, awake), "off", 0, 0, NULL,
-     "idle-priority threads keep the processors from sleeping: steadier times on virtual machines",
+     "threads of idle priority keep the processors from sleeping: steadier times on virtual "
+     "machines",
      NULL, 0, 0},
     {.name = NULL},
 };

@@ -243,7 +243,7 @@ static enum moe_status parse_form(const char *text, struct moe_geometry *g, stru
         i++;
     enum moe_status s = forms[i].parse(text + strlen(forms[i].word), g, err);
     if (!s && g->n_slots == 0 && !forms[i].may_be_none)
-        return moe_fail(err, MOE_ERR_USAGE, "no slots; 'none' says that there is no cache");
+        return moe_fail(err, MOE_ERR_USAGE, "no slots; write 'none' for no cache");
     return s;
 }
 

@@ -57,8 +57,9 @@ static enum moe_status check_options(const struct moe_trace_info *info,
     if (options->compare_log && !(parts & MOE_HAS_LOG))
         return moe_fail(err, MOE_ERR_USAGE, "the trace has no engine log to compare with");
     if (options->compare_log && options->lossy)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "the engine's log is of the routes as they were: not with --lossy");
+        return moe_fail(
+            err, MOE_ERR_USAGE,
+            "the engine's log is of the original routes: it cannot be compared with --lossy");
     enum moe_status s = moe_policy_check_parts(policy, parts, err);
     if (s || !options->reroute)
         return s;

@@ -5,7 +5,7 @@
  * main thread talks. Which rank computes an item may differ from run to run, so an item's result
  * must depend on the item only.
  *
- * A rank that was not heard of for `lost_after` seconds while it had items is taken for lost: its
+ * A rank that was not heard from for `lost_after` seconds while it had items is taken for lost: its
  * items go to others. If it was only slow, its results are as good. A rank lost before it asked for
  * its first item is missed at the end only, which waits for it. Rank 0 cannot be replaced: the
  * others end with an error. That presumes that the launcher lets a job live on without one of its

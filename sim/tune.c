@@ -225,8 +225,8 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
         moe_strategy_default(&t->base);
     if (moe_strategy_is_lossy(&t->base))
         return moe_fail(err, MOE_ERR_USAGE,
-                        "reroute '%s' is lossy: speeds of strategies that compute other things do "
-                        "not compare; the tuner takes reroute=none only",
+                        "reroute '%s' is lossy: the speeds of strategies that compute different "
+                        "things cannot be compared; the tuner takes reroute=none only",
                         t->base.reroute.ops->name);
     enum moe_status s = moe_model_check_trace(o->model, &o->trace->info, err);
     if (!s)

@@ -167,7 +167,7 @@ static enum moe_status find_slot(const struct moe_whatif_spec *spec, struct slot
                : slot_for(link);
     if (!spec->pcie_generation)
         return spec->pcie_lanes ? moe_fail(err, MOE_ERR_USAGE,
-                                           "%" PRIu64 " PCIe lanes of no generation: give both",
+                                           "%" PRIu64 " PCIe lanes without a generation: give both",
                                            spec->pcie_lanes)
                                 : MOE_OK;
     const double most = moe_whatif_pcie_gb_per_s(out->generation, out->lanes);

@@ -30,11 +30,11 @@ static enum moe_status enter_sequence(struct moe_jsonl *p, const json_t *object,
     if (p->n_sequences && (uint64_t)sequence == p->n_sequences - 1)
         return MOE_OK;
     if ((uint64_t)sequence != p->n_sequences)
-        return moe_jsonl_fail(p, err,
-                              "sequence %" PRId64 " where %" PRIu64
-                              " is due: lines of a sequence stand together, "
-                              "numbered 0, 1, 2, ...",
-                              sequence, p->n_sequences);
+        return moe_jsonl_fail(
+            p, err,
+            "sequence %" PRId64 " where %" PRIu64
+            " is due: lines of a sequence must be together, numbered 0, 1, 2, ...",
+            sequence, p->n_sequences);
     p->n_sequences++;
     p->open = false;
     return MOE_OK;

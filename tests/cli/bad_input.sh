@@ -75,7 +75,7 @@ fi
 expect 2 "4" "$moelab" replay "$t" --geometry 5x2
 expect 2 "8 experts" "$moelab" replay "$t" --geometry 4x9
 expect 2 "global:33" "$moelab" replay "$t" --geometry global:33
-expect 2 "geometry 'global:0': no slots; 'none' says that there is no cache" \
+expect 2 "geometry 'global:0': no slots; write 'none' for no cache" \
     "$moelab" replay "$t" --geometry global:0
 expect 2 "geometry" "$moelab" replay "$t" --geometry global:4000MiB
 expect 2 "geometry" "$moelab" replay "$t" --geometry 99999999999999999999x2

@@ -238,7 +238,7 @@ START_TEST(hostile)
     refused("{\"layers\": [[1]], \"sequence\": 1}\n", "sequence 1 where 0 is due");
     refused("{\"layers\": [[1]]}\n{\"layers\": [[1]], \"sequence\": 1}\n{\"layers\": [[1]], "
             "\"sequence\": 0}\n",
-            "'x':3: sequence 0 where 2 is due: lines of a sequence stand together");
+            "'x':3: sequence 0 where 2 is due: lines of a sequence must be together");
     refused("[\n{\"layers\": [[1]]}]\n", "(each line is one JSON object)");
     refused("\xef\xbb\xbf{\"layers\": [[1]]}\n", "starts with a byte order mark");
     refused("{\"layers\": [[1]], \"sequence\": 4294967295}\n", "is outside 0..4294967294");

@@ -165,7 +165,7 @@ START_TEST(slots_refused)
     } cases[] = {
         {2, 16, "no PCIe 2.0 x16 is known"},
         {4, 5, "no PCIe 4.0 x5 is known"},
-        {0, 8, "8 PCIe lanes of no generation"},
+        {0, 8, "8 PCIe lanes without a generation"},
         {3, 8, "carries 10 GB/s, PCIe 3.0 x8 at most 7.877"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
