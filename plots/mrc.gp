@@ -34,10 +34,12 @@ if (gib) {
 }
 set style fill transparent solid 0.2 noborder
 set key inside bottom right spacing 1.1 samplen 4
+# A curve of one size is a point.
+drawn = slots > 1 ? 'lines' : 'linespoints pt 6 ps (p == 1 ? 2 : 1)'
 pool_colour(p) = p == 1 ? colour(5) : '#a03000'
 # An empty iteration is drawn once, with a warning: parts that are not there are left out instead.
 of_band(policy) = sprintf('for [p = 1:1 + global] band(p, "%s") using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 5 : 6) notitle, ', policy)
-of_curve(column, name, dash) = sprintf('for [p = 1:1 + global] curve(p, "%s") using 1:2 with lines lw (p == 1 ? 5 : 2) dt %d lc rgb pool_colour(p) title p == 1 ? "%s, a pool for each layer" : "%s, one pool", ', column, dash, name, name)
+of_curve(column, name, dash) = sprintf('for [p = 1:1 + global] curve(p, "%s") using 1:2 with %s lw (p == 1 ? 5 : 2) dt %d lc rgb pool_colour(p) title p == 1 ? "%s, a pool for each layer" : "%s, one pool", ', column, drawn, dash, name, name)
 parts = bands ? of_band('lru') : ''
 parts = parts.(bands && opt ? of_band('opt') : '')
 parts = parts.of_curve('lru_hit_percent', 'LRU', 1)

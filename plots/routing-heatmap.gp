@@ -25,7 +25,7 @@ if (experts <= 32) set xtics 0, experts <= 16 ? 1 : 4
 if (layers <= 10) set ytics 0, 1
 percent(share) = sprintf('%.3g %%%%', share)
 set cbtics (percent(0) 0, percent(top / 4) top / 4, percent(top / 2) top / 2, percent(top * 3 / 4) top * 3 / 4, (largest > top ? '≥ ' : '').percent(top) top)
-set rmargin screen 0.86
+set rmargin screen 0.83
 unset key
 do for [form in forms] {
     eval begin(form)
