@@ -3,7 +3,7 @@
 #include "cli/output.h"
 #include "cli/plot.h"
 #include "cli/sweep_show.h"
-#include "sim/experiment.h"
+#include "sim/experiment_sets.h"
 #include "sim/plan.h"
 #include "sim/sweep.h"
 
@@ -37,6 +37,7 @@ static const struct moe_param options[] = {
 
 struct sweep {
     const struct options *o;
+    const struct cli_call *call;
     struct moe_experiment x;
     struct moe_named_model *models; /* x.models */
     struct moe_sweep_options how;
@@ -205,11 +206,23 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
     return !s && w->o->plot ? draw(&w->x, w->path, err) : s;
 }
 
-static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *err)
+static enum moe_status load(struct sweep *w, const char *file, struct moe_err *err)
 {
     enum moe_status s = cli_check_tsv_name(w->o->output, err);
     if (!s)
         s = moe_experiment_load(file, &w->x, err);
+    if (!s && w->call->n_sets && !*w->o->output)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--set needs -o X.tsv: results/%s.tsv is for the experiment as it stands",
+                        w->x.name);
+    if (!s)
+        s = moe_experiment_set(&w->x, w->call->sets, (size_t)w->call->n_sets, err);
+    return s;
+}
+
+static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *err)
+{
+    enum moe_status s = load(w, file, err);
     if (!s)
         s = check_plots(w, file, err);
     if (!s)
@@ -237,7 +250,7 @@ static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
-    struct sweep w = {.o = o};
+    struct sweep w = {.o = o, .call = call};
     if (*o->shard && moe_shard_parse(o->shard, &w.how.shard, err))
         return err->status;
     enum moe_status s = moe_team_open(o->lost_after, &w.how.team, err);
@@ -269,6 +282,13 @@ const struct cli_command cli_sweep = {
         "experiments/fig5-mixtral.yaml\n"
         "is an example. A point that is finished is not run again.\n"
         "\n"
+        "--set changes a key of every point, here also trace, model, platform and max_tokens. The\n"
+        "league of all strategies on a trace of your own, with lists of hot experts fitted to it:\n"
+        "  moelab trace stats t.h5 --hot-list hot.txt\n"
+        "  moelab sweep experiments/league.yaml -o league.tsv --set trace=t.h5 \\\n"
+        "      --set model=qwen3-30b-a3b --set platform=laptop-4060 \\\n"
+        "      --set geometry=global:4GiB --set policy.list=hot.txt\n"
+        "\n"
         "For many machines: 'mpirun -n N moelab sweep ...' (in a build with MPI, see 'moelab\n"
         "version') deals the points out to N processes; or --shard i/n in n separate jobs, then\n"
         "'moelab sweep merge'. The result is the same bytes either way. experiments/sweep.slurm "
@@ -278,6 +298,7 @@ const struct cli_command cli_sweep = {
     .options_size = sizeof(struct options),
     .min_args = 1,
     .max_args = 1,
+    .takes_sets = true,
     .joins_team = true,
     .run = run,
 };

@@ -15,7 +15,7 @@ struct block {
     char text[];
 };
 
-static const char *keep(struct moe_experiment *x, const char *text)
+const char *moe_experiment_keep(struct moe_experiment *x, const char *text)
 {
     struct block *b = malloc(sizeof *b + strlen(text) + 1);
     if (!b)
@@ -107,14 +107,14 @@ static enum moe_status scalar(struct moe_experiment *x, const struct moe_yaml *m
         return MOE_OK;
     if (node->kind != MOE_YAML_SCALAR || !*node->text)
         return moe_yaml_fail(node, err, "'%s' is not a single value", key);
-    *out = keep(x, node->text);
+    *out = moe_experiment_keep(x, node->text);
     return *out ? MOE_OK : moe_fail_memory(err, "an experiment");
 }
 
 static enum moe_status add_value(struct moe_experiment *x, struct axis *axis, const char *text,
                                  struct moe_err *err)
 {
-    axis->values[axis->n] = keep(x, text);
+    axis->values[axis->n] = moe_experiment_keep(x, text);
     return axis->values[axis->n++] ? MOE_OK : moe_fail_memory(err, "an experiment");
 }
 
@@ -193,7 +193,7 @@ static enum moe_status read_axes(struct moe_experiment *x, struct grid *grid, st
     for (size_t i = 0; !s && i < axes->n; i++) {
         struct axis *axis = &grid->axis[grid->n_axes++];
         const struct moe_yaml *node = axes->item[i];
-        axis->key = keep(x, axes->keys[i]);
+        axis->key = moe_experiment_keep(x, axes->keys[i]);
         if (!axis->key)
             return moe_fail_memory(err, "an experiment");
         if (node->kind == MOE_YAML_MAP)
@@ -253,7 +253,8 @@ static enum moe_status make_point(struct moe_experiment *x, const struct grid *g
         const struct moe_yaml *value = grid->set->item[i];
         if (value->kind != MOE_YAML_SCALAR)
             return moe_yaml_fail(value, err, "'set.%s' is not a single value", grid->set->keys[i]);
-        const char *key = keep(x, grid->set->keys[i]), *text = keep(x, value->text);
+        const char *key = moe_experiment_keep(x, grid->set->keys[i]),
+                   *text = moe_experiment_keep(x, value->text);
         if (!key || !text)
             return moe_fail_memory(err, "an experiment");
         apply(point, key, text);

@@ -82,4 +82,7 @@ enum moe_status moe_experiment_from_yaml(const struct moe_yaml *root, struct moe
                                          struct moe_err *err);
 void moe_experiment_release(struct moe_experiment *experiment);
 
+/* A copy of text that lives as long as the experiment; NULL: no memory. */
+const char *moe_experiment_keep(struct moe_experiment *experiment, const char *text);
+
 #endif

@@ -150,6 +150,26 @@ for row in 1 2; do
 done
 expect 0 "# trace: synth:zipf:tokens=16 (SYNTHETIC, tiny-phimoe, " cat "$folder/shape.tsv"
 
+# The league of strategies on another trace, model and platform, from one command.
+league() {
+    "$moelab" sweep experiments/league.yaml -o "$folder/league.tsv" --set trace="$trace" \
+        --set model=tiny-mixtral --set platform=laptop-4060 --set geometry=4x3 --no-plot "$@"
+}
+expect 0 "2 of 19 points could not run" league # lists of hot experts of another model
+"$moelab" trace stats "$trace" --hot-list "$folder/hot.txt" >"$folder/out"
+expect 0 "19 points (2 run, 17 taken over)" league --set policy.list="$folder/hot.txt"
+expect 0 "# title: league: trace=$(basename "$trace"), model=tiny-mixtral, platform=laptop-4060, geo" \
+    cat "$folder/league.tsv"
+"$moelab" sim "$trace" --model tiny-mixtral --platform laptop-4060 --strategy fiddler --geometry 4x3 \
+    --set policy.list="$folder/hot.txt" -o "$folder/sim.tsv"
+row=$(awk -F'\t' '!/^#/ && n++ && $7 == "fiddler" { print n - 1 }' "$folder/league.tsv")
+for column in status tokens_per_s hits; do
+    expect 0 "$(cell "$folder/sim.tsv" 1 $column)" cell "$folder/league.tsv" "$row" $column
+done
+expect 2 "--set needs -o X.tsv" "$moelab" sweep experiments/league.yaml --set geometry=4x3
+expect 2 "experiment 'league' varies 'strategy' itself" league --set strategy=collab
+expect 2 "unknown strategy key 'polcy' (did you mean 'policy'?)" league --set polcy=lru
+
 # A name that promises another format.
 for name in r.json r.csv r.CSV .x.json; do
     expect 2 "a sweep's result is TSV: name it x.tsv" "$moelab" sweep "$x" -o "$folder/$name"

@@ -1,5 +1,5 @@
 /* Experiments: order of the points, grids over defaults, ranges, every kind of bad input. */
-#include "sim/experiment.h"
+#include "sim/experiment_sets.h"
 
 #include "tests/unit/run_suite.h"
 
@@ -180,6 +180,38 @@ START_TEST(bad_files)
 }
 END_TEST
 
+START_TEST(keys_of_the_command_line)
+{
+    struct moe_experiment x;
+    static const char *const sets[] = {"trace=a/b.h5", "geometry=4x2", "policy.list=hot",
+                                       "max_tokens=7", "policy=fifo"};
+    ck_assert_int_eq(parse(HEAD "title: T\nset: {policy: lru}\naxes: {strategy: [s, t]}\n"
+                                "grids: [{}, {set: {policy.list: cold}, axes: {}}]\n",
+                           &x),
+                     MOE_OK);
+    ck_assert_int_eq(moe_experiment_set(&x, sets, 5, &err), MOE_OK);
+    ck_assert_str_eq(x.title, "x: trace=b.h5, geometry=4x2, policy.list=hot, max_tokens=7, "
+                              "policy=fifo");
+    ck_assert_uint_eq(x.max_tokens, 7);
+    ck_assert_uint_eq(x.n_points, 3);
+    expect(&x, 0, "a/b.h5 m p s policy=fifo geometry=4x2");
+    expect(&x, 1, "a/b.h5 m p t policy=fifo geometry=4x2");
+    expect(&x, 2, "a/b.h5 m p s policy.list=hot geometry=4x2 policy=fifo");
+    static const char *const bad[][2] = {
+        {"strategy=u", "--set: experiment 'x' varies 'strategy' itself; change its file"},
+        {"geometry", "--set 'geometry': KEY=VALUE is expected"},
+        {"=4x2", "--set '=4x2': KEY=VALUE is expected"},
+        {"geometry=", "--set 'geometry=': KEY=VALUE is expected"},
+        {"max_tokens=-1", "max_tokens: '-1' is not a whole number"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ck_assert_int_eq(moe_experiment_set(&x, bad[i], 1, &err), MOE_ERR_USAGE);
+        ck_assert_str_eq(err.text, bad[i][1]);
+    }
+    moe_experiment_release(&x);
+}
+END_TEST
+
 START_TEST(what_a_sweep_prints)
 {
     struct moe_experiment x;
@@ -206,6 +238,7 @@ int main(void)
     TCase *tests = tcase_create("experiment");
     tcase_add_test(tests, first_axis_is_slowest);
     tcase_add_test(tests, what_a_sweep_prints);
+    tcase_add_test(tests, keys_of_the_command_line);
     tcase_add_test(tests, grids_over_defaults);
     tcase_add_test(tests, grids_of_several_traces_have_an_axis_of_them);
     tcase_add_test(tests, no_axes_is_one_point);

@@ -1,0 +1,110 @@
+#include "sim/experiment_sets.h"
+
+#include "base/param.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct moe_param of_all_points[] = {
+    {.name = "max_tokens",
+     .type = MOE_PARAM_U64,
+     .offset = offsetof(struct moe_experiment, max_tokens),
+     .default_text = "0"},
+    {0},
+};
+
+/* Its place if it is one of the names of what to load. */
+static const char **loaded(struct moe_point *point, const char *key)
+{
+    return strcmp(key, "trace") == 0      ? &point->trace
+           : strcmp(key, "model") == 0    ? &point->model
+           : strcmp(key, "platform") == 0 ? &point->platform
+           : strcmp(key, "strategy") == 0 ? &point->strategy
+                                          : NULL;
+}
+
+/* The value that the point has for the key; NULL: none. */
+static const char **find(struct moe_point *point, const char *key)
+{
+    const char **name = loaded(point, key);
+    for (size_t i = 0; !name && i < point->n_settings; i++)
+        if (strcmp(point->settings[i].key, key) == 0)
+            name = &point->settings[i].value;
+    return name;
+}
+
+static enum moe_status set_point(struct moe_point *point, const char *key, const char *value,
+                                 struct moe_err *err)
+{
+    const char **there = find(point, key);
+    if (there) {
+        *there = value;
+        return MOE_OK;
+    }
+    struct moe_setting *more =
+        realloc(point->settings, (point->n_settings + 1) * sizeof *point->settings);
+    if (!more)
+        return moe_fail_memory(err, "an experiment");
+    point->settings = more;
+    point->settings[point->n_settings++] = (struct moe_setting){key, value};
+    return MOE_OK;
+}
+
+/* A key of one policy or rule (policy.list) that the file gives to some points is for those: others
+ * may have a policy that knows no such key. */
+static bool is_for_some(struct moe_experiment *x, const char *key)
+{
+    for (size_t i = 0; strchr(key, '.') && i < x->n_points; i++)
+        if (find(&x->points[i], key))
+            return true;
+    return false;
+}
+
+static enum moe_status set(struct moe_experiment *x, const char *key, const char *value,
+                           struct moe_err *err)
+{
+    for (size_t i = 0; i < x->n_axes; i++)
+        if (strcmp(x->axes[i], key) == 0)
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "--set: experiment '%s' varies '%s' itself; change its file", x->name,
+                            key);
+    if (moe_param_find(of_all_points, key))
+        return moe_params_set(of_all_points, x, key, value, err);
+    const bool some = is_for_some(x, key);
+    enum moe_status s = MOE_OK;
+    for (size_t i = 0; !s && i < x->n_points; i++)
+        if (!some || find(&x->points[i], key))
+            s = set_point(&x->points[i], key, value, err);
+    return s;
+}
+
+/* The file's title tells what no longer holds. Of paths the last part will do: it has one line. */
+static void entitle(struct moe_experiment *x, const char *const *sets, size_t n_sets)
+{
+    size_t at = (size_t)snprintf(x->title, sizeof x->title, "%s", x->name);
+    for (size_t i = 0; i < n_sets && at < sizeof x->title; i++) {
+        const char *equals = strchr(sets[i], '='), *slash = strrchr(equals, '/');
+        at += (size_t)snprintf(x->title + at, sizeof x->title - at, "%s %.*s=%s", i ? "," : ":",
+                               (int)(equals - sets[i]), sets[i], slash ? slash + 1 : equals + 1);
+    }
+}
+
+enum moe_status moe_experiment_set(struct moe_experiment *x, const char *const *sets, size_t n_sets,
+                                   struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    for (size_t i = 0; !s && i < n_sets; i++) {
+        const char *equals = strchr(sets[i], '=');
+        char key[64];
+        if (!equals || equals == sets[i] || !equals[1] || (size_t)(equals - sets[i]) >= sizeof key)
+            return moe_fail(err, MOE_ERR_USAGE, "--set '%.200s': KEY=VALUE is expected", sets[i]);
+        snprintf(key, sizeof key, "%.*s", (int)(equals - sets[i]), sets[i]);
+        const char *kept = moe_experiment_keep(x, key);
+        s = kept ? set(x, kept, equals + 1, err) : moe_fail_memory(err, "an experiment");
+    }
+    if (!s && n_sets)
+        entitle(x, sets, n_sets);
+    return s;
+}
