@@ -110,7 +110,8 @@ const struct cli_command cli_trace_import = {
         "  expert-choices  CSV of the paper's reference implementation (expert_choices.csv)\n"
         "  route-csv       engine log: turn,phase,step,layer,slot,expert[,weight,residency,...]\n"
         "  npy             ids.npy [T, L, K] (or a folder with ids, weights, sequences)\n"
-        "  jsonl           one object per token: sequence, position, layers [[ids], ...]\n"
+        "  jsonl           one object per token: sequence, phase, layers [[ids], ...] and more\n"
+        "                  (traces/format.md)\n"
         "  vllm            return_routed_experts arrays [T, L, K], one a request: .npy, .npz or a\n"
         "                  folder of .npy",
     .options = options,

@@ -258,9 +258,11 @@ static void tell(const struct report *p, FILE *out)
         for (int f = MOE_TUNE_BEST_UNIFORM; f < MOE_TUNE_FAMILIES; f++)
             tell_gain(p, (enum moe_tune_family)f, out);
         fprintf(out, "%zu of %zu finalists may be as fast (within_noise)\n", equal, r->n_rows - 1);
-        fprintf(out, "%s of the %s that the GPU has left: %" PRIu64 " slots\n",
+        fprintf(out, "slots: %" PRIu64 " of %s each", r->slots,
+                moe_format_bytes(moe_model_expert_bytes(&p->in->model), a, sizeof a));
+        fprintf(out, "; budget %s of the %s that the GPU has left\n",
                 moe_format_bytes(r->budget_bytes, a, sizeof a),
-                moe_format_bytes(r->free_bytes, b, sizeof b), r->slots);
+                moe_format_bytes(r->free_bytes, b, sizeof b));
     }
     tell_split(p, out);
     fprintf(out,

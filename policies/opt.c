@@ -134,7 +134,10 @@ const struct moe_policy_ops moe_policy_opt = {
         "Two bounds go by Belady's name. `admit=bypass` may leave a newcomer out, and may drop an "
         "expert of the event under way: no decisions have more hits. `admit=forced` takes every "
         "miss, as all designs without an admission rule must: what a policy loses to it is due to "
-        "the choice of victims alone. moe-lrc's Belady forces too, but counts the hits of the "
+        "the choice of victims alone, as long as every event fits into its pool (where one does "
+        "not, which of its experts stay is a choice as well, and `forced` makes it in gate order: "
+        "another may have a few more hits). moe-lrc's Belady forces too, but counts the hits of "
+        "the "
         "event's start and pins nothing afterwards: its hits lie between the two (of experts 0 1, "
         "0 2, 1 2 it hits 3 with two slots, as `bypass` does; `forced` hits 2).",
     .params = table,
