@@ -154,15 +154,13 @@ const struct cli_command cli_bench_kernels = {
     .name = "bench kernels",
     .usage = "[options]",
     .summary = "speed of the CPU kernels on this machine, beside its read rate and OpenBLAS",
-    .description = "Case read: threads read the memory of the experts and do nothing with it. Case "
-                   "expert: one\n"
-                   "expert on one token, in turn with reading as many bytes; its share of the read "
-                   "rate is the\n"
-                   "median over the pairs. Case matrix: many tokens times 2048 rows.\n"
-                   "\n"
-                   "The default takes about a minute on two cores and 3 GB of memory; --kernels "
-                   "auto takes less\n"
-                   "time, --experts 2 less memory.",
+    .description =
+        "Case read: threads read the memory of the experts and do nothing with it. Case expert:\n"
+        "one expert on one token, in turn with reading as many bytes; its share of the read rate\n"
+        "is the median over the pairs. Case matrix: many tokens times 2048 rows.\n"
+        "\n"
+        "The default takes about a minute on two cores and 3 GB of memory; --kernels auto takes\n"
+        "less time, --experts 2 less memory.",
     .options = options,
     .options_size = sizeof(struct options),
     .max_args = 0,

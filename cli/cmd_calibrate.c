@@ -401,14 +401,11 @@ const struct cli_command cli_calibrate = {
     .usage = "-o PLATFORM.yaml [options]",
     .summary = "measures this machine into a platform file for sim, sweep and tune",
     .description =
-        "Measures what the simulator needs to know of this machine: experts on the CPU by number "
-        "of\n"
-        "threads, the link, the GPU, whole steps, power. Every round measures every constant "
-        "once;\n"
-        "a constant is the median over the rounds, and its spread, the range of the middle four\n"
-        "fifths of the rounds, says how far a repeat may be off. What cannot be measured is a "
-        "guess\n"
-        "and says so.\n"
+        "Measures what the simulator needs to know of this machine: experts on the CPU by number\n"
+        "of threads, the link, the GPU, whole steps, power. Every round measures every constant\n"
+        "once; a constant is the median over the rounds, and its spread, the range of the middle\n"
+        "four fifths of the rounds, says how far a repeat may be off. What cannot be measured is\n"
+        "a guess and says so.\n"
         "\n"
         "With the device `host` a compute stream on a CPU thread takes the place of the GPU. The\n"
         "keys below are those of --device host:KEY=VALUE,...",

@@ -191,18 +191,16 @@ const struct cli_command cli_record = {
     .summary = "runs prompts through a model and writes its routing to a trace",
     .description =
         "Every prompt is a sequence: prefill, then decode. The file is complete after every\n"
-        "prompt. When a recording was interrupted or killed, the same command goes on at the "
-        "first\n"
-        "prompt that is not in the file; other prompts or settings are refused. Recorded in one "
-        "go,\n"
-        "the same prompts and settings give the same bytes, apart from the time of recording\n"
-        "(--created).\n"
+        "prompt. When a recording was interrupted or killed, the same command goes on at the\n"
+        "first prompt that is not in the file; other prompts or settings are refused. Recorded\n"
+        "in one go, the same prompts and settings give the same bytes, apart from the time of\n"
+        "recording (--created).\n"
         "\n"
         "With --strategy the experts are computed on device and CPU as it says, as 'moelab run'\n"
         "does. On 'host', and with --deterministic on a GPU, the trace is the same to the byte;\n"
         "without it a GPU sums in an order of its own, and the trace says so (tool). --threads\n"
-        "replaces the strategy's threads, and --context 0 means as much as the longest prompt and\n"
-        "its answer need. The keys below are those of --device host:KEY=VALUE,...",
+        "replaces the strategy's threads, and --context 0 means as much as the longest prompt\n"
+        "and its answer need. The keys below are those of --device host:KEY=VALUE,...",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

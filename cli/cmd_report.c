@@ -66,15 +66,13 @@ const struct cli_command cli_report = {
     .summary = "a folder of results as one HTML page: summary, plots, tables, timelines",
     .description =
         "Reads *.tsv (tables of moelab), *.svg and *.png (a PNG if no SVG has its name), *.json\n"
-        "that are timelines, and *.md (as they are), in FOLDER and the folders inside it (8 deep;\n"
-        "neither hidden ones nor links). The page is one file that loads nothing: tables that "
-        "sort,\n"
-        "timelines that zoom, light and dark, for large and small screens and for print. The same\n"
-        "folder gives the same bytes. Limits: 500 files; 64 MiB a table, 8 MiB a picture, 256 MiB "
-        "a\n"
-        "timeline, 1 MiB a text. A broken table or timeline is an error; a picture that holds "
-        "more\n"
-        "than a drawing (scripts, references) is left out, and the page says so.",
+        "that are timelines, and *.md (as they are), in FOLDER and the folders inside it (8\n"
+        "deep; neither hidden ones nor links). The page is one file that loads nothing: tables\n"
+        "that sort, timelines that zoom, light and dark, for large and small screens and for\n"
+        "print. The same folder gives the same bytes. Limits: 500 files; 64 MiB a table, 8 MiB a\n"
+        "picture, 256 MiB a timeline, 1 MiB a text. A broken table or timeline is an error; a\n"
+        "picture that holds more than a drawing (scripts, references) is left out, and the page\n"
+        "says so.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

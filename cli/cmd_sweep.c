@@ -278,9 +278,8 @@ const struct cli_command cli_sweep = {
     .usage = "EXPERIMENT.yaml [options]",
     .summary = "every combination of an experiment's keys, in parallel, resumable, with plots",
     .description =
-        "The format of an experiment is described in sim/experiment.h; "
-        "experiments/fig5-mixtral.yaml\n"
-        "is an example. A point that is finished is not run again.\n"
+        "The format of an experiment is described in sim/experiment.h;\n"
+        "experiments/fig5-mixtral.yaml is an example. A point that is finished is not run again.\n"
         "\n"
         "--set changes a key of every point, here also trace, model, platform and max_tokens. The\n"
         "league of all strategies on a trace of your own, with lists of hot experts fitted to it:\n"
@@ -291,9 +290,8 @@ const struct cli_command cli_sweep = {
         "\n"
         "For many machines: 'mpirun -n N moelab sweep ...' (in a build with MPI, see 'moelab\n"
         "version') deals the points out to N processes; or --shard i/n in n separate jobs, then\n"
-        "'moelab sweep merge'. The result is the same bytes either way. experiments/sweep.slurm "
-        "does\n"
-        "both on a Slurm cluster.",
+        "'moelab sweep merge'. The result is the same bytes either way. experiments/sweep.slurm\n"
+        "does both on a Slurm cluster.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,
