@@ -158,10 +158,10 @@ league() {
 expect 0 "2 of 19 points could not run" league # lists of hot experts of another model
 "$moelab" trace stats "$trace" --hot-list "$folder/hot.txt" >"$folder/out"
 expect 0 "19 points (2 run, 17 taken over)" league --set policy.list="$folder/hot.txt"
-expect 0 "# title: league: trace=$(basename "$trace"), model=tiny-mixtral, platform=laptop-4060, geo" \
+expect 0 "# title: league: trace=$(basename "$trace"), model=tiny-mixtral, platform=laptop" \
     cat "$folder/league.tsv"
-"$moelab" sim "$trace" --model tiny-mixtral --platform laptop-4060 --strategy fiddler --geometry 4x3 \
-    --set policy.list="$folder/hot.txt" -o "$folder/sim.tsv"
+"$moelab" sim "$trace" --model tiny-mixtral --platform laptop-4060 --strategy fiddler \
+    --geometry 4x3 --set policy.list="$folder/hot.txt" -o "$folder/sim.tsv"
 row=$(awk -F'\t' '!/^#/ && n++ && $7 == "fiddler" { print n - 1 }' "$folder/league.tsv")
 for column in status tokens_per_s hits; do
     expect 0 "$(cell "$folder/sim.tsv" 1 $column)" cell "$folder/league.tsv" "$row" $column
