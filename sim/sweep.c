@@ -85,7 +85,9 @@ static enum moe_status check_points(struct moe_sweep *w, unsigned *want, struct 
     struct moe_sweep_inputs *in = malloc(sizeof *in);
     enum moe_status s = in ? MOE_OK : moe_fail_memory(err, "a point");
     for (size_t i = 0; !s && i < w->x->n_points; i++) {
-        s = moe_sweep_resolve(w->x, &w->x->points[i], in, err);
+        s = moe_sweep_keep(&w->files, w->x, &w->x->points[i], err);
+        if (!s)
+            s = moe_sweep_resolve(w->x, &w->files, &w->x->points[i], in, err);
         if (s) {
             moe_fail_prefix(err, "point %zu of experiment '%s'", i + 1, w->x->name);
             break;
@@ -128,7 +130,7 @@ static enum moe_status run_point(const struct moe_sweep *w, size_t i, char **row
     struct moe_table *table = moe_table_new();
     enum moe_status s = in && table ? MOE_OK : moe_fail_memory(err, "a point");
     if (!s)
-        s = moe_sweep_resolve(w->x, &w->x->points[i], in, err);
+        s = moe_sweep_resolve(w->x, &w->files, &w->x->points[i], in, err);
     if (!s) {
         in->trace = &w->traces[w->trace_of[i]];
         moe_sweep_columns(w->x, table); /* the columns of a failed point, too, in their order */
@@ -269,6 +271,7 @@ enum moe_status moe_sweep_run_with(const struct moe_experiment *x, const char *o
         free(w.rows[i]);
     for (size_t t = 0; t < w.n_traces; t++)
         moe_trace_release(&w.traces[t].trace);
+    moe_sweep_files_release(&w.files);
     free(w.traces);
     free(w.rows);
     free(w.ids);

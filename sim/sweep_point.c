@@ -45,28 +45,145 @@ static enum moe_status hash_file(const char *path, uint64_t max_bytes, uint64_t 
     return MOE_OK;
 }
 
-/* Path of a configuration by name, its content mixed into *hash. */
-static enum moe_status find_and_hash(const char *kind, const char *name, char *path, size_t size,
-                                     uint64_t *hash, struct moe_err *err)
+/* --- files that points name ----------------------------------------------------------------- */
+
+struct moe_sweep_file {
+    const char *name; /* the experiment's */
+    char *text;       /* part of identities; NULL: a strategy, whose keys are that */
+    size_t length;
+    union {
+        struct moe_model model;
+        struct moe_platform platform;
+        struct moe_strategy strategy;
+    } as;
+};
+
+static void free_file(struct moe_sweep_file *file)
 {
-    enum moe_status s = moe_find_config(kind, name, path, size, err);
-    return s ? s : hash_file(path, CONFIG_MAX_BYTES, hash, err);
+    if (file)
+        free(file->text);
+    free(file);
+}
+
+static enum moe_status read_file(enum moe_sweep_kind kind, struct moe_sweep_file *file,
+                                 struct moe_err *err)
+{
+    static const char *const folders[] = {"models", "platforms", "strategies"};
+    char path[4096];
+    enum moe_status s = moe_find_config(folders[kind], file->name, path, sizeof path, err);
+    if (!s && kind != MOE_SWEEP_STRATEGY)
+        s = moe_file_read(path, CONFIG_MAX_BYTES, &file->text, &file->length, err);
+    if (s)
+        return s;
+    if (kind == MOE_SWEEP_MODEL)
+        return moe_model_load(path, &file->as.model, err);
+    if (kind == MOE_SWEEP_PLATFORM)
+        return moe_platform_load(path, &file->as.platform, err);
+    return moe_strategy_load(path, &file->as.strategy, err);
+}
+
+static enum moe_status load_file(enum moe_sweep_kind kind, const char *name,
+                                 struct moe_sweep_file **out, struct moe_err *err)
+{
+    struct moe_sweep_file *file = calloc(1, sizeof *file);
+    if (!file)
+        return moe_fail_memory(err, "a point");
+    file->name = name;
+    enum moe_status s = read_file(kind, file, err);
+    if (s)
+        free_file(file);
+    else
+        *out = file;
+    return s;
+}
+
+static const struct moe_sweep_file *find_kept(const struct moe_sweep_files *files,
+                                              enum moe_sweep_kind kind, const char *name)
+{
+    for (size_t i = 0; i < files->n[kind]; i++)
+        if (strcmp(files->file[kind][i]->name, name) == 0)
+            return files->file[kind][i];
+    return NULL;
+}
+
+/* The caller's description of that name, or NULL: it is a file. */
+static const struct moe_model *named_model(const struct moe_experiment *x, const char *name)
+{
+    for (size_t i = 0; i < x->n_models; i++)
+        if (strcmp(x->models[i].name, name) == 0)
+            return &x->models[i].model;
+    return NULL;
+}
+
+static enum moe_status keep_file(struct moe_sweep_files *files, enum moe_sweep_kind kind,
+                                 const char *name, struct moe_err *err)
+{
+    size_t *n = &files->n[kind];
+    if (*n == MOE_SWEEP_MAX_KEPT || find_kept(files, kind, name))
+        return MOE_OK;
+    enum moe_status s = load_file(kind, name, &files->file[kind][*n], err);
+    *n += !s;
+    return s;
+}
+
+enum moe_status moe_sweep_keep(struct moe_sweep_files *files, const struct moe_experiment *x,
+                               const struct moe_point *point, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    if (point->model && !named_model(x, point->model))
+        s = keep_file(files, MOE_SWEEP_MODEL, point->model, err);
+    if (!s && x->kind == MOE_EXPERIMENT_SIM)
+        s = keep_file(files, MOE_SWEEP_PLATFORM, point->platform, err);
+    return s ? s : keep_file(files, MOE_SWEEP_STRATEGY, point->strategy, err);
+}
+
+void moe_sweep_files_release(struct moe_sweep_files *files)
+{
+    for (size_t kind = 0; kind < MOE_SWEEP_KINDS; kind++)
+        for (size_t i = 0; i < files->n[kind]; i++)
+            free_file(files->file[kind][i]);
+    *files = (struct moe_sweep_files){0};
+}
+
+/* Writes what the file says into its place in *out, its text mixed into *hash. */
+static enum moe_status take_file(const struct moe_sweep_files *files, enum moe_sweep_kind kind,
+                                 const char *name, struct moe_sweep_inputs *out, uint64_t *hash,
+                                 struct moe_err *err)
+{
+    const struct moe_sweep_file *file = find_kept(files, kind, name);
+    struct moe_sweep_file *loaded = NULL;
+    if (!file) {
+        enum moe_status s = load_file(kind, name, &loaded, err);
+        if (s)
+            return s;
+        file = loaded;
+    }
+    if (kind == MOE_SWEEP_MODEL)
+        out->model = file->as.model;
+    else if (kind == MOE_SWEEP_PLATFORM)
+        out->platform = file->as.platform;
+    else
+        out->strategy = file->as.strategy;
+    if (file->text)
+        *hash = moe_hash_bytes(*hash, file->text, file->length);
+    free_file(loaded);
+    return MOE_OK;
 }
 
 /* From the caller, or the description of that name. */
-static enum moe_status find_model(const struct moe_experiment *x, const char *name,
-                                  struct moe_model *out, uint64_t *hash, struct moe_err *err)
+static enum moe_status take_model(const struct moe_experiment *x,
+                                  const struct moe_sweep_files *files, const char *name,
+                                  struct moe_sweep_inputs *out, uint64_t *hash, struct moe_err *err)
 {
-    char path[4096];
-    for (size_t i = 0; i < x->n_models; i++)
-        if (strcmp(x->models[i].name, name) == 0) {
-            *out = x->models[i].model;
-            *hash = moe_hash_bytes(*hash, out, sizeof *out);
-            return MOE_OK;
-        }
-    enum moe_status s = find_and_hash("models", name, path, sizeof path, hash, err);
-    return s ? s : moe_model_load(path, out, err);
+    const struct moe_model *named = named_model(x, name);
+    if (!named)
+        return take_file(files, MOE_SWEEP_MODEL, name, out, hash, err);
+    out->model = *named;
+    *hash = moe_hash_bytes(*hash, named, sizeof *named);
+    return MOE_OK;
 }
+
+/* --- a point's inputs and identity ---------------------------------------------------------- */
 
 static enum moe_status apply_setting(const struct moe_experiment *x,
                                      const struct moe_setting *setting, struct moe_sweep_inputs *in,
@@ -79,8 +196,10 @@ static enum moe_status apply_setting(const struct moe_experiment *x,
     return moe_strategy_set(&in->strategy, setting->key, setting->value, err);
 }
 
-enum moe_status moe_sweep_resolve(const struct moe_experiment *x, const struct moe_point *point,
-                                  struct moe_sweep_inputs *out, struct moe_err *err)
+enum moe_status moe_sweep_resolve(const struct moe_experiment *x,
+                                  const struct moe_sweep_files *files,
+                                  const struct moe_point *point, struct moe_sweep_inputs *out,
+                                  struct moe_err *err)
 {
     char path[4096], described[4096];
     uint64_t hash = MOE_HASH_SEED;
@@ -88,18 +207,13 @@ enum moe_status moe_sweep_resolve(const struct moe_experiment *x, const struct m
     *out = (struct moe_sweep_inputs){0};
     moe_params_default(replay_table, out);
     if (point->model) {
-        s = find_model(x, point->model, &out->model, &hash, err);
+        s = take_model(x, files, point->model, out, &hash, err);
         out->has_model = !s;
     }
-    if (!s && x->kind == MOE_EXPERIMENT_SIM) {
-        s = find_and_hash("platforms", point->platform, path, sizeof path, &hash, err);
-        if (!s)
-            s = moe_platform_load(path, &out->platform, err);
-    }
+    if (!s && x->kind == MOE_EXPERIMENT_SIM)
+        s = take_file(files, MOE_SWEEP_PLATFORM, point->platform, out, &hash, err);
     if (!s)
-        s = moe_find_config("strategies", point->strategy, path, sizeof path, err);
-    if (!s)
-        s = moe_strategy_load(path, &out->strategy, err);
+        s = take_file(files, MOE_SWEEP_STRATEGY, point->strategy, out, &hash, err);
     out->strategy.lossy = x->lossy;
     for (size_t i = 0; !s && i < point->n_settings; i++) {
         s = apply_setting(x, &point->settings[i], out, err);
@@ -128,6 +242,8 @@ uint64_t moe_sweep_identity(const struct moe_experiment *x, const struct moe_swe
                      MOELAB_VERSION, x->kind, x->max_tokens, in->trace->hash, in->hash);
     return moe_hash_bytes(MOE_HASH_SEED, text, (size_t)n);
 }
+
+/* --- its row -------------------------------------------------------------------------------- */
 
 /* Values of the axes as they stand in the experiment; axes that are columns anyway are left out. */
 static void add_axes(struct moe_table *table, const struct moe_experiment *x,

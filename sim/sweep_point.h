@@ -31,8 +31,30 @@ struct moe_sweep_inputs {
     uint64_t hash; /* of model file, platform file and every setting */
 };
 
-/* Loads the point's files and applies its settings. Errors: MOE_ERR_IO, MOE_ERR_USAGE. */
+enum moe_sweep_kind { MOE_SWEEP_MODEL, MOE_SWEEP_PLATFORM, MOE_SWEEP_STRATEGY, MOE_SWEEP_KINDS };
+
+enum { MOE_SWEEP_MAX_KEPT = 256 }; /* files of a kind */
+
+struct moe_sweep_file; /* parsed */
+
+/* Files that points name, each parsed once; begins as all zero. They are kept while points are
+ * checked and only read, by any thread, while points run. */
+struct moe_sweep_files {
+    size_t n[MOE_SWEEP_KINDS];
+    struct moe_sweep_file *file[MOE_SWEEP_KINDS][MOE_SWEEP_MAX_KEPT];
+};
+
+/* Loads those of the point's files that are not there yet, while there is room. Errors: MOE_ERR_IO,
+ * MOE_ERR_USAGE, MOE_ERR_MEMORY. */
+enum moe_status moe_sweep_keep(struct moe_sweep_files *files,
+                               const struct moe_experiment *experiment,
+                               const struct moe_point *point, struct moe_err *err);
+void moe_sweep_files_release(struct moe_sweep_files *files);
+
+/* Takes the point's files from those kept, loads those that are not, and applies its settings.
+ * Errors: as of moe_sweep_keep. */
 enum moe_status moe_sweep_resolve(const struct moe_experiment *experiment,
+                                  const struct moe_sweep_files *files,
                                   const struct moe_point *point, struct moe_sweep_inputs *out,
                                   struct moe_err *err);
 

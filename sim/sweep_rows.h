@@ -21,6 +21,7 @@ struct moe_sweep {
     size_t *trace_of; /* [n_points] */
     size_t n_traces;
     struct moe_sweep_trace *traces;
+    struct moe_sweep_files files; /* that points name */
     FILE *journal;
     struct moe_sweep_summary summary;
 };

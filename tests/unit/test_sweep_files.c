@@ -1,0 +1,158 @@
+/* Files that the points of a sweep name: parsed once, and the same inputs as where each point
+ * parses them anew. */
+#include "sim/sweep_point.h"
+
+#include "tests/unit/file_tree.h"
+#include "tests/unit/run_suite.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct moe_err err;
+static struct moe_sweep_files none, files; /* all zero: nothing is kept */
+static struct moe_sweep_inputs fresh, kept;
+
+static const struct moe_experiment simulated = {.kind = MOE_EXPERIMENT_SIM};
+
+static struct moe_setting settings[] = {
+    {"threads", "3"}, {"platform.gpu.tflops", "7"}, {"policy", "lfru"}};
+
+static struct moe_point point_of(const char *model, const char *platform, const char *strategy)
+{
+    return (struct moe_point){.model = model,
+                              .platform = platform,
+                              .strategy = strategy,
+                              .n_settings = sizeof settings / sizeof *settings,
+                              .settings = settings};
+}
+
+/* Resolves the point with files kept and without. */
+static void resolve_both(const struct moe_experiment *x, const struct moe_point *point)
+{
+    ck_assert_msg(!moe_sweep_keep(&files, x, point, &err), "%s", err.text);
+    ck_assert_msg(!moe_sweep_resolve(x, &files, point, &kept, &err), "%s", err.text);
+    ck_assert_msg(!moe_sweep_resolve(x, &none, point, &fresh, &err), "%s", err.text);
+    ck_assert_uint_eq(kept.hash, fresh.hash);
+    ck_assert_mem_eq(&kept, &fresh, sizeof kept);
+}
+
+START_TEST(kept_files_give_the_same_inputs)
+{
+    static const char *const models[] = {"mixtral-8x7b", "gpt-oss-20b"};
+    static const char *const platforms[] = {"paper-4090", "strix-halo"};
+    static const char *const strategies[] = {"collab", "on-demand"};
+    uint64_t hash[8];
+    for (unsigned i = 0; i < 16; i++) { /* the second half finds every file kept */
+        struct moe_point point =
+            point_of(models[i & 1], platforms[i >> 1 & 1], strategies[i >> 2 & 1]);
+        resolve_both(&simulated, &point);
+        ck_assert_str_eq(kept.model.name, models[i & 1]);
+        ck_assert_str_eq(kept.platform.name, platforms[i >> 1 & 1]);
+        ck_assert_str_eq(kept.strategy.name, strategies[i >> 2 & 1]);
+        ck_assert_uint_eq(kept.strategy.threads, 3);
+        if (i < 8)
+            hash[i] = kept.hash;
+        ck_assert_uint_eq(kept.hash, hash[i % 8]);
+        for (unsigned k = 0; k < i && i < 8; k++)
+            ck_assert_uint_ne(hash[k], hash[i]);
+    }
+    for (int kind = 0; kind < MOE_SWEEP_KINDS; kind++)
+        ck_assert_uint_eq(files.n[kind], 2);
+    moe_sweep_files_release(&files);
+    ck_assert_uint_eq(files.n[MOE_SWEEP_MODEL], 0);
+}
+END_TEST
+
+START_TEST(a_setting_of_one_point_is_not_the_next_one_s)
+{
+    struct moe_point point = point_of("mixtral-8x7b", "paper-4090", "collab");
+    resolve_both(&simulated, &point);
+    ck_assert_double_eq(kept.platform.gpu.tflops, 7);
+    point.n_settings = 0;
+    resolve_both(&simulated, &point);
+    ck_assert_double_ne(kept.platform.gpu.tflops, 7);
+    ck_assert_str_eq(kept.strategy.policy.ops->name, "lru");
+    moe_sweep_files_release(&files);
+}
+END_TEST
+
+/* What is gone after points were checked is not read again. */
+START_TEST(a_kept_file_is_not_read_again)
+{
+    char path[256];
+    temporary_folder(root, sizeof root);
+    snprintf(path, sizeof path, "%s/s.yaml", root);
+    put("s.yaml", "strategy: mine\nsource: a test\npolicy: fifo\n");
+    struct moe_point point = point_of("mixtral-8x7b", "paper-4090", path);
+    resolve_both(&simulated, &point);
+    const uint64_t hash = kept.hash;
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert(!moe_sweep_keep(&files, &simulated, &point, &err));
+    ck_assert(!moe_sweep_resolve(&simulated, &files, &point, &kept, &err));
+    ck_assert_uint_eq(kept.hash, hash);
+    ck_assert_int_eq(moe_sweep_resolve(&simulated, &none, &point, &kept, &err), MOE_ERR_IO);
+    moe_sweep_files_release(&files);
+    remove_folder(root);
+}
+END_TEST
+
+/* Those for which there is no room are read where they are needed. */
+START_TEST(more_files_than_are_kept)
+{
+    enum { N = MOE_SWEEP_MAX_KEPT + 2 };
+    static char path[N][256];
+    char name[32], text[64];
+    temporary_folder(root, sizeof root);
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "%d.yaml", i);
+        snprintf(text, sizeof text, "strategy: mine-%d\nsource: a test\npolicy: fifo\n", i);
+        put(name, text);
+        snprintf(path[i], sizeof path[i], "%s/%s", root, name);
+        struct moe_point point = point_of("mixtral-8x7b", "paper-4090", path[i]);
+        resolve_both(&simulated, &point);
+        ck_assert_int_eq(atoi(kept.strategy.name + strlen("mine-")), i);
+    }
+    ck_assert_uint_eq(files.n[MOE_SWEEP_STRATEGY], MOE_SWEEP_MAX_KEPT);
+    ck_assert_uint_eq(files.n[MOE_SWEEP_PLATFORM], 1);
+    remove_folder(root);
+    moe_sweep_files_release(&files);
+}
+END_TEST
+
+START_TEST(what_is_no_file_is_not_kept)
+{
+    struct moe_named_model named = {.name = "of-the-caller", .model = {.n_layers = 3}};
+    const struct moe_experiment x = {
+        .kind = MOE_EXPERIMENT_REPLAY, .n_models = 1, .models = &named};
+    struct moe_point point = point_of("of-the-caller", NULL, "collab");
+    point.n_settings = 1;
+    resolve_both(&x, &point);
+    ck_assert_uint_eq(kept.model.n_layers, 3);
+    point.model = NULL;
+    resolve_both(&x, &point);
+    ck_assert(!kept.has_model);
+    ck_assert_uint_eq(files.n[MOE_SWEEP_MODEL], 0);
+    ck_assert_uint_eq(files.n[MOE_SWEEP_PLATFORM], 0);
+    ck_assert_uint_eq(files.n[MOE_SWEEP_STRATEGY], 1);
+    point = point_of("mixtral-8x7b", "of-no-one", "collab");
+    ck_assert_int_eq(moe_sweep_keep(&files, &simulated, &point, &err), MOE_ERR_USAGE);
+    ck_assert_uint_eq(files.n[MOE_SWEEP_PLATFORM], 0);
+    moe_sweep_files_release(&files);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("sweep_files");
+    TCase *tests = tcase_create("sweep_files");
+    tcase_add_test(tests, kept_files_give_the_same_inputs);
+    tcase_add_test(tests, a_setting_of_one_point_is_not_the_next_one_s);
+    tcase_add_test(tests, a_kept_file_is_not_read_again);
+    tcase_add_test(tests, more_files_than_are_kept);
+    tcase_add_test(tests, what_is_no_file_is_not_kept);
+    suite_add_tcase(suite, tests);
+    return run_suite(suite);
+}
