@@ -6,9 +6,10 @@
  * must depend on the item only.
  *
  * A rank that was not heard from for `lost_after` seconds while it had items is taken for lost: its
- * items go to others. If it was only slow, its results are as good. A rank lost before it asked for
- * its first item is missed at the end only, which waits for it. Rank 0 cannot be replaced: the
- * others end with an error. That presumes that the launcher lets a job live on without one of its
+ * items go to others. If it was only slow, its results are as good. A rank that was never heard of
+ * may still be reading traces: it gets items when it asks, and once the work is done it is waited
+ * for ten times as long. Rank 0 cannot be replaced: the others end with an error, but wait for its
+ * first word without limit. That presumes that the launcher lets a job live on without one of its
  * processes (Open MPI: `mpirun --enable-recovery`); by default launchers end the whole job. */
 #ifndef MOELAB_SIM_TEAM_H
 #define MOELAB_SIM_TEAM_H

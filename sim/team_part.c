@@ -2,8 +2,14 @@
 #include "base/progress.h"
 #include "sim/team_frame.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
+
+/* Rank 0 waits for ranks that it never heard of that many times `lost_after` after the end of the
+ * work. They may still be reading traces, so the limit for a rank that had beaten is too short; but
+ * rank 0 has read the same ones and all the work was done since: one that is that late is dead. */
+enum { UNHEARD = 10 };
 
 static void send(struct moe_team *team, uint32_t to, enum moe_team_kind kind)
 {
@@ -20,16 +26,27 @@ static void send_all(struct moe_team *team, enum moe_team_kind kind)
         send(team, r, kind);
 }
 
-/* Others that are not heard of are taken for lost. Rank 0 waits for those it never heard of: they
- * may still be reading traces. */
+/* A rank that is silent for too long is taken for lost; not a rank 0 that was never heard: it may
+ * still be reading, and what the others have done is of no use without it. */
+static void look_for(struct moe_team *team, uint32_t rank)
+{
+    struct moe_team_peer *peer = &team->peer[rank];
+    const uint64_t most = peer->heard ? team->lost_ns : UNHEARD * team->lost_ns;
+    if (peer->closed || peer->lost || peer->silent_ns <= most || (rank == 0 && !peer->heard))
+        return;
+    peer->lost = true;
+    if (!peer->heard)
+        moe_log("rank %" PRIu32 " was never heard from, nor for %.3g s after the end of the work: "
+                "the job ends without it",
+                rank, (double)most / 1e9);
+}
+
 static void pass_time(struct moe_team *team, uint64_t ns)
 {
     const uint32_t end = team->link.rank ? 1 : team->link.size;
     for (uint32_t r = team->link.rank ? 0 : 1; r < end; r++) {
-        struct moe_team_peer *peer = &team->peer[r];
-        peer->silent_ns += ns;
-        if (peer->heard && !peer->closed && peer->silent_ns > team->lost_ns)
-            peer->lost = true;
+        team->peer[r].silent_ns += ns;
+        look_for(team, r);
     }
     team->beat_ns += ns;
     if (team->beat_ns > team->lost_ns / 10) {
@@ -71,6 +88,9 @@ void moe_team_part(struct moe_team *team)
         return;
     if (team->link.rank)
         send(team, 0, MOE_TEAM_CLOSE);
+    for (uint32_t r = 0; r < team->link.size; r++)
+        if (!team->peer[r].heard)
+            team->peer[r].silent_ns = 0; /* the work is not counted */
     for (uint64_t last = moe_clock_ns(); !is_over(team);) {
         if (take_message(team))
             continue;

@@ -23,6 +23,7 @@ struct job {
     bool unplug_last;    /* rank 1 is unplugged when rank 0 has all results */
     uint32_t stranger;   /* rank with another identity */
     uint32_t unprepared; /* rank that fails before its first map */
+    uint32_t absent;     /* rank that died before it said anything */
     const bool *skip;
     _Atomic int runs[ITEMS]; /* of each item, on any rank */
     _Atomic int unplugged;
@@ -112,7 +113,8 @@ static struct job plain(uint32_t ranks, uint32_t threads)
                         .lost_after = 60,
                         .fail_at = ITEMS,
                         .stranger = NONE,
-                        .unprepared = NONE};
+                        .unprepared = NONE,
+                        .absent = NONE};
 }
 
 static struct rank *run_job(struct job *job)
@@ -123,10 +125,12 @@ static struct rank *run_job(struct job *job)
     for (uint32_t r = 0; r < job->ranks; r++) {
         ranks[r].job = job;
         ranks[r].rank = r;
-        ck_assert(pthread_create(&ranks[r].thread, NULL, live, &ranks[r]) == 0);
+        if (r != job->absent)
+            ck_assert(pthread_create(&ranks[r].thread, NULL, live, &ranks[r]) == 0);
     }
     for (uint32_t r = 0; r < job->ranks; r++)
-        pthread_join(ranks[r].thread, NULL);
+        if (r != job->absent)
+            pthread_join(ranks[r].thread, NULL);
     hub_release(&job->hub);
     return ranks;
 }
@@ -280,6 +284,21 @@ START_TEST(a_rank_is_lost_at_the_end)
 }
 END_TEST
 
+/* One that died before it was heard at all is waited for, but not for ever. */
+START_TEST(a_rank_is_never_heard)
+{
+    struct job job = plain(3, 1);
+    job.absent = 1;
+    job.lost_after = 0.6;
+    struct rank *r = run_job(&job);
+    each_item_is_taken(&r[0], 1);
+    ck_assert_int_eq(r[2].s, MOE_OK);
+    ck_assert_int_eq(job.hub.closed_with[0], MOE_LEAVE_SOME);
+    ck_assert_int_eq(job.hub.closed_with[2], MOE_LEAVE_SOME);
+    free(r);
+}
+END_TEST
+
 START_TEST(dealt_by_hand)
 {
     struct moe_deal deal;
@@ -379,6 +398,7 @@ int main(void)
     tcase_add_test(t, other_inputs);
     tcase_add_test(t, a_rank_is_lost);
     tcase_add_test(t, a_rank_is_lost_at_the_end);
+    tcase_add_test(t, a_rank_is_never_heard);
     tcase_add_test(t, dealt_by_hand);
     tcase_add_test(t, asking);
     tcase_add_test(t, plans_by_hand);

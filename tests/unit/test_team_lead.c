@@ -1,4 +1,4 @@
-/* Rank 0 of a team against a rank 1 that is played by hand, message by message. */
+/* Rank 0 of a team against a rank 1 that is played by hand, message by message: slow, or late. */
 #include "sim/team_frame.h"
 #include "tests/unit/run_suite.h"
 
@@ -148,11 +148,114 @@ START_TEST(a_slow_rank_keeps_its_wish)
 }
 END_TEST
 
+/* --- a rank that says nothing before the work is done ---------------------------------------- */
+
+/* Time is told in beats of rank 0: one comes after a tenth of `lost_after` and a pause, of which
+ * rank 0 counts at most 10 ms. */
+#define LOST_AFTER 0.05
+enum { BEAT_LEAST_MS = 5, BEAT_MOST_MS = 15, LOST_MS = 50, UNHEARD_MS = 10 * LOST_MS };
+
+struct late_rank {
+    int comes_at;        /* that many beats after the end of the work; 0: never */
+    int beats, late;     /* that it was sent while there was work, and after */
+    bool ended, said;    /* it was told of the end; has said CLOSE */
+    atomic_bool let_go;  /* rank 0's thread may finish */
+    enum moe_leave left; /* how rank 0 did */
+};
+
+static enum moe_status late_hear(void *self, uint32_t to, char *bytes, size_t size,
+                                 struct moe_err *err)
+{
+    struct late_rank *late = self;
+    struct moe_team_frame f;
+    (void)err;
+    ck_assert(to == 1 && size >= sizeof f);
+    memcpy(&f, bytes, sizeof f);
+    free(bytes);
+    late->ended |= f.kind == MOE_TEAM_STOP;
+    if (f.kind == MOE_TEAM_BEAT)
+        late->ended ? late->late++ : late->beats++;
+    if (late->beats * BEAT_LEAST_MS > UNHEARD_MS)
+        late->let_go = true;
+    return MOE_OK;
+}
+
+static enum moe_status late_say(void *self, uint32_t *from, char **bytes, size_t *size,
+                                struct moe_err *err)
+{
+    struct late_rank *late = self;
+    struct moe_team_text nothing = {0};
+    (void)err;
+    *bytes = NULL;
+    *from = 1;
+    if (late->ended && late->comes_at && late->late >= late->comes_at && !late->said) {
+        late->said = true;
+        *bytes = message((struct moe_team_frame){.kind = MOE_TEAM_CLOSE}, &nothing, size);
+    }
+    return MOE_OK;
+}
+
+static void late_leave(void *self, uint64_t wait_ns, enum moe_leave how)
+{
+    struct late_rank *late = self;
+    (void)wait_ns;
+    late->left = how;
+}
+
+static enum moe_status long_item(void *context, size_t i, char **bytes, size_t *size,
+                                 struct moe_err *err)
+{
+    struct late_rank *late = context;
+    (void)i;
+    (void)err;
+    while (!late->let_go)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    *size = 1;
+    *bytes = calloc(1, 1);
+    ck_assert(*bytes != NULL);
+    return MOE_OK;
+}
+
+static enum moe_status drop_item(void *context, size_t i, const char *bytes, size_t size,
+                                 uint64_t ns, struct moe_err *err)
+{
+    (void)context, (void)i, (void)bytes, (void)size, (void)ns, (void)err;
+    return MOE_OK;
+}
+
+static void work_without(struct late_rank *late)
+{
+    static const struct moe_team_link_ops ops = {late_hear, late_say, late_leave};
+    struct moe_team *team;
+    struct moe_err err = {0};
+    const struct moe_team_link link = {.ops = &ops, .self = late, .size = 2, .threads = 1};
+    const struct moe_team_work work = {
+        .n_items = 1, .threads = 1, .run = long_item, .done = drop_item, .context = late};
+    ck_assert(!moe_team_over(&link, LOST_AFTER, &team, &err));
+    ck_assert_msg(!moe_team_map(team, &work, &err), "%s", err.text);
+    ck_assert(!moe_team_close(team, MOE_OK, &err));
+}
+
+/* However long the work took, rank 0 then waits for its first word: longer than for one that it
+ * knows, but not for ever. */
+START_TEST(a_rank_may_still_be_reading)
+{
+    struct late_rank late = {.comes_at = LOST_MS / BEAT_LEAST_MS + 5}, dead = {0};
+    ck_assert_int_lt(late.comes_at * BEAT_MOST_MS, UNHEARD_MS);
+    work_without(&late);
+    ck_assert_int_eq(late.left, MOE_LEAVE_TOGETHER);
+    work_without(&dead);
+    ck_assert_int_eq(dead.left, MOE_LEAVE_SOME);
+    ck_assert_int_gt(dead.late, UNHEARD_MS / BEAT_MOST_MS - 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("team_lead");
     TCase *t = tcase_create("team_lead");
     tcase_add_test(t, a_slow_rank_keeps_its_wish);
+    tcase_add_test(t, a_rank_may_still_be_reading);
     suite_add_tcase(suite, t);
     return run_suite(suite);
 }
