@@ -107,7 +107,7 @@ expect 1 "low 'thirty' is not a number" figures tab1
 # A full disk leaves no folder that was not there.
 said=$(
     trap '' XFSZ
-    ulimit -f 0
+    ulimit -f 1
     "$moelab" repro tab2 --reduced --no-plot -o "$folder/new/deep" 2>&1
 )
 holds "a full disk: exit code $?, '$said'" [ $? = 1 ]
