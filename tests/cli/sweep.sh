@@ -179,13 +179,16 @@ for name in r.json r.csv r.CSV .x.json; do
     absent "$folder/$name.journal"
 done
 
-# A full disk: neither the folder of results nor anything in it.
-mkdir "$folder/here"
-said=$(
-    trap '' XFSZ
-    ulimit -f 0
-    cd "$folder/here" && "$moelab" sweep "$x" 2>&1
-)
-holds "a full disk: exit code $?, '$said'" [ $? = 1 ]
-absent "$folder/here/results"
+# A full disk: neither the folder of results nor anything in it. (clang's OpenMP does not start there:
+# it needs shared memory.)
+if ! ldd "$moelab" | grep -q libomp; then
+    mkdir "$folder/here"
+    said=$(
+        trap '' XFSZ
+        ulimit -f 0
+        cd "$folder/here" && "$moelab" sweep "$x" 2>&1
+    )
+    holds "a full disk: exit code $?, '$said'" [ $? = 1 ]
+    absent "$folder/here/results"
+fi
 finish
