@@ -151,6 +151,7 @@ done
 expect 0 "# trace: synth:zipf:tokens=16 (SYNTHETIC, tiny-phimoe, " cat "$folder/shape.tsv"
 
 # The league of strategies on another trace, model and platform, from one command.
+# shellcheck disable=SC2317 # called by expect
 league() {
     "$moelab" sweep experiments/league.yaml -o "$folder/league.tsv" --set trace="$trace" \
         --set model=tiny-mixtral --set platform=laptop-4060 --set geometry=4x3 --no-plot "$@"
@@ -179,8 +180,8 @@ for name in r.json r.csv r.CSV .x.json; do
     absent "$folder/$name.journal"
 done
 
-# A full disk: neither the folder of results nor anything in it. (clang's OpenMP does not start there:
-# it needs shared memory.)
+# A full disk: neither the folder of results nor anything in it. (clang's OpenMP does not start
+# there: it needs shared memory.)
 if ! ldd "$moelab" | grep -q libomp; then
     mkdir "$folder/here"
     said=$(
