@@ -15,34 +15,29 @@ static const struct moe_param of_all_points[] = {
     {0},
 };
 
-/* Its place if it is one of the names of what to load. */
-static const char **loaded(struct moe_point *point, const char *key)
+/* Gives the key its value if the point has the key; value NULL: only looks. false: has it not. */
+static bool replace(struct moe_point *point, const char *key, const char *value)
 {
-    return strcmp(key, "trace") == 0      ? &point->trace
-           : strcmp(key, "model") == 0    ? &point->model
-           : strcmp(key, "platform") == 0 ? &point->platform
-           : strcmp(key, "strategy") == 0 ? &point->strategy
-                                          : NULL;
-}
-
-/* The value that the point has for the key; NULL: none. */
-static const char **find(struct moe_point *point, const char *key)
-{
-    const char **name = loaded(point, key);
-    for (size_t i = 0; !name && i < point->n_settings; i++)
-        if (strcmp(point->settings[i].key, key) == 0)
-            name = &point->settings[i].value;
-    return name;
+    const char **const loaded[] = {&point->trace, &point->model, &point->platform,
+                                   &point->strategy};
+    static const char *const names[] = {"trace", "model", "platform", "strategy"};
+    const char **there = NULL;
+    for (size_t i = 0; i < 4; i++)
+        if (strcmp(key, names[i]) == 0)
+            there = loaded[i];
+    for (size_t i = 0; !there && i < point->n_settings; i++)
+        if (strcmp(key, point->settings[i].key) == 0)
+            there = &point->settings[i].value;
+    if (there && value)
+        *there = value;
+    return there != NULL;
 }
 
 static enum moe_status set_point(struct moe_point *point, const char *key, const char *value,
                                  struct moe_err *err)
 {
-    const char **there = find(point, key);
-    if (there) {
-        *there = value;
+    if (replace(point, key, value))
         return MOE_OK;
-    }
     struct moe_setting *more =
         realloc(point->settings, (point->n_settings + 1) * sizeof *point->settings);
     if (!more)
@@ -57,7 +52,7 @@ static enum moe_status set_point(struct moe_point *point, const char *key, const
 static bool is_for_some(struct moe_experiment *x, const char *key)
 {
     for (size_t i = 0; strchr(key, '.') && i < x->n_points; i++)
-        if (find(&x->points[i], key))
+        if (replace(&x->points[i], key, NULL))
             return true;
     return false;
 }
@@ -75,7 +70,9 @@ static enum moe_status set(struct moe_experiment *x, const char *key, const char
     const bool some = is_for_some(x, key);
     enum moe_status s = MOE_OK;
     for (size_t i = 0; !s && i < x->n_points; i++)
-        if (!some || find(&x->points[i], key))
+        if (some)
+            (void)replace(&x->points[i], key, value);
+        else
             s = set_point(&x->points[i], key, value, err);
     return s;
 }
