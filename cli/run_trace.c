@@ -4,12 +4,15 @@
 #include "policies/result_table.h"
 #include "sim/bound.h"
 
+#include <inttypes.h>
+
 struct state {
     const struct cli_run_trace *run;
     struct cli_hybrid hybrid;
     struct cli_traced traced;
     struct moe_result result;
     struct moe_allocation allocation;
+    bool interrupted; /* the result is that of the steps done before, and lacks a bound */
 };
 
 static enum moe_status open_all(struct state *st, struct moe_err *err)
@@ -36,7 +39,8 @@ static enum moe_status execute(struct state *st, struct moe_err *err)
                                       .llm = st->traced.llm,
                                       .trace = &st->traced.trace,
                                       .options = cli_hybrid_settings(&st->hybrid, run->inference),
-                                      .max_tokens = run->traced->max_tokens};
+                                      .max_tokens = run->traced->max_tokens,
+                                      .interrupted = &st->interrupted};
     uint64_t experts = st->traced.shape.n_layers * st->traced.shape.n_experts;
     moe_progress_begin(&packing, "packing experts", "experts", experts);
     moe_progress_begin(&steps, "running", "tokens", st->traced.trace.tokens.n_tokens);
@@ -48,7 +52,8 @@ static enum moe_status execute(struct state *st, struct moe_err *err)
     return s ? cli_hybrid_explain(&st->hybrid, err) : MOE_OK;
 }
 
-/* On a calibrated platform: what no schedule can beat, and the share of it that was reached. */
+/* On a calibrated platform: what no schedule can beat, and the share of it that was reached. An
+ * interrupt leaves out the bound that takes a replay of all that was run. */
 static enum moe_status add_bound(struct state *st, struct moe_err *err)
 {
     struct moe_costs costs;
@@ -57,7 +62,13 @@ static enum moe_status add_bound(struct state *st, struct moe_err *err)
         return MOE_OK;
     model.top_k = st->traced.trace.info.top_k;
     moe_costs_init(&costs, &model, &st->hybrid.platform, st->hybrid.strategy.threads);
-    return moe_bound_add(&st->traced.trace, &costs, &st->result, err);
+    if (st->interrupted) {
+        moe_bound_add_schedule(&st->traced.trace, &costs, &st->result);
+        return MOE_OK;
+    }
+    enum moe_status s = moe_bound_add(&st->traced.trace, &costs, &st->result, err);
+    st->interrupted = s == MOE_ERR_INTERRUPTED;
+    return st->interrupted ? MOE_OK : s;
 }
 
 static enum moe_status show(struct state *st, struct moe_err *err)
@@ -72,6 +83,9 @@ static enum moe_status show(struct state *st, struct moe_err *err)
     cli_hybrid_note(&st->hybrid, &st->allocation, table);
     if (*run->hybrid->platform)
         moe_table_note(table, "bound_on", "%s", run->hybrid->platform);
+    if (st->interrupted)
+        moe_table_note(table, "interrupted", "after %" PRIu64 " decode tokens",
+                       st->result.decode_tokens);
     moe_table_row(table);
     moe_result_labels(table, &st->traced.trace.info, &st->traced.shape,
                       cli_device_name(st->hybrid.device, device, sizeof device),
@@ -83,7 +97,7 @@ static enum moe_status show(struct state *st, struct moe_err *err)
     return s ? s : cli_hybrid_finish(&st->hybrid, st->traced.shape.name, err);
 }
 
-/* What was watched until the interrupt is kept, as after one in a text. */
+/* Interrupted before a result: what was watched until then is kept, as after one in a text. */
 static void keep_watched(struct state *st)
 {
     const struct cli_hybrid *h = &st->hybrid;
@@ -106,6 +120,10 @@ enum moe_status cli_run_trace(const struct cli_run_trace *run, struct moe_err *e
         s = add_bound(&st, err);
     if (!s)
         s = show(&st, err);
+    if (!s && st.interrupted)
+        s = moe_fail(err, MOE_ERR_INTERRUPTED,
+                     "interrupted after %" PRIu64 " decode tokens: the result is that of these",
+                     st.result.decode_tokens);
     cli_traced_close(&st.traced);
     cli_hybrid_close(&st.hybrid);
     return s;

@@ -91,6 +91,12 @@ static enum moe_status fill_result(const struct run *run, struct moe_result *r, 
     return MOE_OK;
 }
 
+/* Has an interrupt left something that the caller takes? */
+static bool is_part(const struct run *run, enum moe_status status)
+{
+    return status == MOE_ERR_INTERRUPTED && run->input->interrupted && run->trace.times.n_decode;
+}
+
 enum moe_status moe_execute(const struct moe_execute_input *input, struct moe_result *out,
                             struct moe_allocation *allocation, struct moe_err *err)
 {
@@ -103,13 +109,17 @@ enum moe_status moe_execute(const struct moe_execute_input *input, struct moe_re
     moe_stage_begin_energy(&run.stage, input->options.power);
     if (!s)
         s = moe_trace_run_steps(&run.trace, err);
-    if (!s)
+    const bool part = is_part(&run, s);
+    if (!s || part)
         s = fill_result(&run, &result, err);
     if (!s && allocation)
         moe_stage_allocation(&run.stage, &run.trace.setup, allocation);
     moe_stage_release(&run.stage);
     moe_trace_run_release(&run.trace);
-    if (!s)
-        *out = result;
-    return s;
+    if (s)
+        return s;
+    *out = result;
+    if (input->interrupted)
+        *input->interrupted = part;
+    return MOE_OK;
 }

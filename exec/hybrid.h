@@ -75,10 +75,12 @@ struct moe_execute_input {
     uint64_t max_tokens;           /* stop after that many decode tokens; 0: all */
     struct moe_progress *progress; /* of the steps, or NULL */
     double *token_ms;              /* [decode tokens] out, or NULL */
+    bool *interrupted;             /* out: the result is that of the steps done before; or NULL */
 };
 
 /* The trace's routes on the model's weights: real copies and kernels, meaningless text. With
- * options.platform the result has path_ns. */
+ * options.platform the result has path_ns. Interrupted: MOE_ERR_INTERRUPTED, but MOE_OK where the
+ * input takes that with the result of the steps done, and a decode step is among them. */
 enum moe_status moe_execute(const struct moe_execute_input *input, struct moe_result *out,
                             struct moe_allocation *allocation, struct moe_err *err);
 

@@ -225,31 +225,56 @@ expect 0 "cpu_experts_per_token" "$moelab" run --shape "$folder/many.yaml" --str
     )uniform:layers=1,experts=100,top_k=4,tokens=150,sequences=1,prompt=140" \
     --set prefill=cache --set fill.memory=pageable --set fill.when=at-once
 
-# Ctrl-C while a trace runs: one line, exit code 1, and what was watched is kept. Interrupted when
-# the first decisions are there; the file grows beside its name until it is whole.
-interrupted=no
-for try in 1 2 3 4 5 6 7 8; do
-    rm -f "$folder"/kept.*
-    "$moelab" run --model tiny-mixtral --strategy collab --geometry 2x3 \
-        --device host:launch_us=300 --threads 2 \
-        --trace synth:uniform:layers=8,experts=8,top_k=2,tokens=3000,sequences=2 \
-        --decisions "$folder/kept.txt" --timeline "$folder/kept.json" \
-        >"$folder/kept.out" 2>"$folder/kept.err" &
-    pid=$!
-    while kill -0 "$pid" 2>/dev/null && ! [ -s "$(compgen -G "$folder/kept.txt.*.part")" ]; do
-        :
+# Ctrl-C while a trace runs: the result of the whole steps done, marked, in every format; one line,
+# exit code 1, and what was watched is kept. Interrupted when the first decisions are there; the file
+# grows beside its name until it is whole.
+interrupt_trace() {
+    local try pid
+    for try in 1 2 3 4 5 6 7 8; do
+        rm -f "$folder"/kept.*
+        "$moelab" run --model tiny-mixtral --strategy collab --geometry 2x3 \
+            --device host:launch_us=300 --threads 2 \
+            --trace synth:uniform:layers=8,experts=8,top_k=2,tokens=3000,sequences=2 \
+            --decisions "$folder/kept.txt" --timeline "$folder/kept.json" "$@" \
+            >"$folder/kept.out" 2>"$folder/kept.err" &
+        pid=$!
+        while kill -0 "$pid" 2>/dev/null && ! [ -s "$(compgen -G "$folder/kept.txt.*.part")" ]; do
+            :
+        done
+        kill -INT "$pid" 2>/dev/null
+        wait "$pid"
+        interrupted=$?
+        [ $interrupted = 0 ] || break
     done
-    kill -INT "$pid" 2>/dev/null
-    wait "$pid" && continue
-    interrupted=yes
-    break
+}
+for format in text tsv json; do
+    interrupt_trace --format $format --platform laptop-4060
+    holds "Ctrl-C on a trace: exit $interrupted, $(cat "$folder/kept.err")" [ $interrupted = 1 ]
+    done=$(sed -n 's/^moelab: interrupted after \([0-9]*\) decode tokens: .*/\1/p' "$folder/kept.err")
+    holds "Ctrl-C on a trace: $(cat "$folder/kept.err")" [ "${done:-0}" -gt 0 ]
+    holds "decisions not kept" test -s "$folder/kept.txt"
+    holds "timeline not kept" grep -q '"expert"' "$folder/kept.json"
+    absent "$folder/kept.txt.part"
+    # Whole steps: as many events as tokens have layers.
+    holds "$format: not $done tokens of 8 layers" \
+        [ "$(grep -c '^[0-9]' "$folder/kept.txt")" = $((8 * ${done:-0})) ]
+    case $format in
+    text)
+        holds "text: not $done" grep -qE "^decode_tokens +$done\$" "$folder/kept.out"
+        holds "text: a bound" grep -qE '^bound_ms_per_token +(nan|-)$' "$folder/kept.out"
+        holds "text: no bound" grep -qE '^schedule_bound_ms_per_token +[0-9.]+$' "$folder/kept.out"
+        ;;
+    tsv)
+        holds "tsv: not marked" grep -qx "# interrupted: after $done decode tokens" \
+            "$folder/kept.out"
+        ;;
+    json)
+        holds "json: not marked" grep -q "\"interrupted\": \"after $done decode tokens\"" \
+            "$folder/kept.out"
+        holds "json: not $done" grep -q "\"decode_tokens\": $done," "$folder/kept.out"
+        ;;
+    esac
 done
-holds "Ctrl-C on a trace: $(cat "$folder/kept.err")" [ $interrupted = yes ]
-holds "Ctrl-C on a trace" grep -q "moelab: interrupted" "$folder/kept.err"
-holds "decisions not kept" test -s "$folder/kept.txt"
-holds "timeline not kept" grep -q '"expert"' "$folder/kept.json"
-holds "a result of part of a trace" test ! -s "$folder/kept.out"
-absent "$folder/kept.txt.part"
 
 # Ctrl-C in a step
 interrupted "$moelab" run --model tiny-phimoe --ignore-eos -n 1500 -p x --strategy collab \
