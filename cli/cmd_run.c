@@ -510,9 +510,10 @@ const struct cli_command cli_run = {
         "the device, and each expert where the strategy says; what was allocated is printed\n"
         "before the first token. A geometry that does not fit is an error unless --fit shrinks\n"
         "it. --threads replaces the strategy's threads, and --context 0 means as much as prompt\n"
-        "and answer need. The keys below are those of --device host:KEY=VALUE,... After Ctrl-C\n"
-        "--timeline and --decisions hold what was done until then; after an error they are not\n"
-        "written.\n"
+        "and answer need. The keys below are those of --device host:KEY=VALUE,...\n"
+        "\n"
+        "After Ctrl-C the result, --timeline and --decisions are of what was done until then; a\n"
+        "second one ends at once. After an error they are not written.\n"
         "\n"
         "--trace runs the routes of a trace in place of the model's own: real copies and\n"
         "kernels, meaningless text, and a result of the same form as that of `moelab sim`. With\n"
@@ -521,7 +522,7 @@ const struct cli_command cli_run = {
         "was reached: bound_ms_per_token, which no choice of places and copies in as much memory\n"
         "can beat even if it knows the future, and schedule_bound_ms_per_token, which no\n"
         "schedule of the choices that this run made can beat: what is missing from 100 % of it\n"
-        "was lost by waiting.",
+        "was lost by waiting. After Ctrl-C the result has only the second.",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

@@ -49,7 +49,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_LOST_AFTER(struct options),
     CLI_OPTION_NAME(struct options, table, "table", "-",
                     "file for the table of finalists; - is standard output"),
-    CLI_OPTION_FORMAT(struct options),
+    CLI_OPTION_FILE_FORMAT(struct options),
     CLI_OPTION_NAME(struct options, held_out, "held-out", "",
                     "write the held-out sequences as a trace (x.h5), to simulate the result on"),
     CLI_OPTION_NAME(struct options, output, "output", "",

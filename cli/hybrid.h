@@ -25,7 +25,7 @@ struct cli_hybrid_options {
         CLI_OPTION_LOSSY(owner, hybrid.lossy), CLI_DEVICE_OPTIONS(owner, hybrid.device),           \
         CLI_OPTION_NAME(owner, hybrid.platform, "platform", "",                                    \
                         "platform file of this machine, from `moelab calibrate`: needed by "       \
-                        "prefill auto, and with --trace for the bounds"),                          \
+                        "prefill auto, and by `run --trace` for the bounds"),                      \
         CLI_OPTION_TIMELINE(owner, hybrid.timeline), CLI_OPTION_DECISIONS(owner, hybrid.decisions)
 
 struct cli_hybrid {

@@ -16,11 +16,11 @@ static const struct {
      {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
       &cli_trace_export, &cli_trace_cat}},
     {"which cache, how fast",
-     {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep_merge, &cli_sweep, &cli_tune, &cli_whatif}},
+     {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep, &cli_sweep_merge, &cli_tune, &cli_whatif}},
     {"results to look at", {&cli_repro, &cli_report}},
     {"this machine", {&cli_calibrate, &cli_validate}},
     {"the program itself",
-     {&cli_list, &cli_bench_kernels, &cli_bench_device, &cli_bench, &cli_version}},
+     {&cli_list, &cli_bench, &cli_bench_kernels, &cli_bench_device, &cli_version}},
 };
 
 enum { N_GROUPS = sizeof groups / sizeof *groups };
@@ -59,16 +59,21 @@ static int matches(const struct cli_command *command, int argc, char **argv)
                : 0;
 }
 
+/* The one whose name takes most words: "sweep merge" is no sweep. */
 static const struct cli_command *find_command(int argc, char **argv, int *words)
 {
+    const struct cli_command *found = NULL;
+    *words = 0;
     for (size_t g = 0; g < N_GROUPS; g++) {
         for (size_t c = 0; c < 8 && groups[g].commands[c]; c++) {
-            *words = matches(groups[g].commands[c], argc, argv);
-            if (*words)
-                return groups[g].commands[c];
+            const int n = matches(groups[g].commands[c], argc, argv);
+            if (n > *words) {
+                *words = n;
+                found = groups[g].commands[c];
+            }
         }
     }
-    return NULL;
+    return found;
 }
 
 static enum moe_status unknown_command(int argc, char **argv, struct moe_err *err)
@@ -76,13 +81,13 @@ static enum moe_status unknown_command(int argc, char **argv, struct moe_err *er
     const char *names[32];
     char given[80];
     size_t n = 0;
-    bool trace = strcmp(argv[0], "trace") == 0;
-    snprintf(given, sizeof given, "%.30s%s%.30s", argv[0], trace && argc > 1 ? " " : "",
-             trace && argc > 1 ? argv[1] : "");
+    const bool trace = strcmp(argv[0], "trace") == 0;
+    const bool two = trace && argc > 1 && argv[1][0] != '-'; /* no option such as --help */
+    snprintf(given, sizeof given, "%.30s%s%.30s", argv[0], two ? " " : "", two ? argv[1] : "");
     for (size_t g = 0; g < N_GROUPS; g++)
         for (size_t c = 0; c < 8 && groups[g].commands[c]; c++)
             names[n++] = groups[g].commands[c]->name;
-    if (trace && argc == 1)
+    if (trace && !two)
         return moe_fail(err, MOE_ERR_USAGE,
                         "'trace' needs one of import, info, stats, verify, synth, export, cat");
     const char *nearest = moe_nearest_name(given, names, n);
@@ -115,7 +120,8 @@ static enum moe_status help(int argc, char **argv, struct moe_err *err)
 {
     static char help_flag[] = "--help";
     char *helped[3] = {NULL, NULL, help_flag};
-    if (argc <= 2 || strcmp(argv[1], "help") != 0)
+    if (argc <= 2 || strcmp(argv[1], "help") != 0 || argv[2][0] == '-' ||
+        strcmp(argv[2], "help") == 0)
         return print_help(err);
     /* `help trace import` is `trace import --help`. */
     int n = argc > 3 ? 2 : 1;

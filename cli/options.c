@@ -115,8 +115,16 @@ static enum moe_status take_option(struct parser *p, struct moe_err *err)
     return s;
 }
 
+/* "moelab NAME USAGE" */
+static const char *usage_of(const struct cli_command *command, char *buf, size_t size)
+{
+    snprintf(buf, size, "moelab %s%s%s", command->name, *command->usage ? " " : "", command->usage);
+    return buf;
+}
+
 static enum moe_status parse_words(struct parser *p, int *help, struct moe_err *err)
 {
+    char usage[256];
     bool only_args = false;
     for (p->at = 0; p->at < p->argc; p->at++) {
         const char *word = p->argv[p->at];
@@ -135,11 +143,11 @@ static enum moe_status parse_words(struct parser *p, int *help, struct moe_err *
     }
     int n = p->call->n_args;
     if (n < p->command->min_args)
-        return moe_fail(err, MOE_ERR_USAGE, "missing argument; usage: moelab %s %s",
-                        p->command->name, p->command->usage);
+        return moe_fail(err, MOE_ERR_USAGE, "missing argument; usage: %s",
+                        usage_of(p->command, usage, sizeof usage));
     if (n > p->command->max_args)
-        return moe_fail(err, MOE_ERR_USAGE, "unexpected argument '%.60s'; usage: moelab %s %s",
-                        p->args[p->command->max_args], p->command->name, p->command->usage);
+        return moe_fail(err, MOE_ERR_USAGE, "unexpected argument '%.60s'; usage: %s",
+                        p->args[p->command->max_args], usage_of(p->command, usage, sizeof usage));
     return MOE_OK;
 }
 
@@ -290,7 +298,8 @@ static void help_aliases(const struct moe_param *options)
 
 void cli_help_command(const struct cli_command *command)
 {
-    printf("moelab %s %s\n\n%s\n", command->name, command->usage, command->summary);
+    char usage[256];
+    printf("%s\n\n%s\n", usage_of(command, usage, sizeof usage), command->summary);
     if (command->description)
         printf("\n%s\n", command->description);
     if (command->spec) {

@@ -6,12 +6,27 @@ moelab=$(realpath "$moelab")
 data=experiments/data/mixtral-8x7b-decode-stats.json
 stats="synth:stats:file=$data,tokens=64,model=mixtral-8x7b"
 commands=("trace import" "trace info" "trace stats" "trace verify" "trace synth" "trace export"
-    "trace cat" run record replay mrc sim sweep report list bench "bench kernels" version)
+    "trace cat" run record replay mrc sim sweep "sweep merge" tune whatif repro report calibrate
+    validate list bench "bench kernels" "bench device" version)
 cd "$folder" || exit 1
 expect 0 "SYNTHETIC" "$moelab" sim "$stats"
 expect 0 "lookups" "$moelab" replay "$stats" --geometry 14x4
 expect 1 "experiments/data/none.json" "$moelab" replay "synth:stats:file=experiments/data/none.json"
-expect 0 "moelab" "$moelab" help
+"$moelab" help >help
+holds "help: not ${#commands[@]} commands" [ "$(grep -c '^  [a-z]' help)" = ${#commands[@]} ]
+for word in help --help -h; do
+    expect 0 "usage: moelab COMMAND" "$moelab" help $word
+done
+for words in "help trace" "trace --help" "trace"; do
+    read -ra words <<<"$words"
+    expect 2 "'trace' needs one of import, info" "$moelab" "${words[@]}"
+done
+# a command stands before those that are named after it
+for command in bench sweep; do
+    holds "help: $command is not first" grep -m 1 -q "^  $command  " <(grep -m 1 "^  $command " help)
+done
+expect 0 "moelab version" grep -x "moelab version" <("$moelab" help version)
+expect 2 "usage: moelab version" "$moelab" version extra
 for command in "${commands[@]}"; do
     read -ra words <<<"$command"
     expect 0 "moelab $command" "$moelab" "${words[@]}" --help
