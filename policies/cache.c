@@ -18,7 +18,8 @@ static struct moe_policy_env env_of(const struct moe_cache *c, uint32_t n_slots,
                                    .top_k = c->top_k,
                                    .seed = moe_mix64(seed),
                                    .params = c->policy.params,
-                                   .costs = c->policy.costs};
+                                   .costs = c->policy.costs,
+                                   .file = c->policy.file};
 }
 
 static struct moe_policy_env policy_env(const struct moe_cache *c, uint32_t pool)

@@ -137,7 +137,7 @@ enum moe_status moe_hot_list_parse(const char *name, const char *text, size_t si
     return s;
 }
 
-static enum moe_status load(const char *path, uint32_t n_layers, uint32_t n_experts, moe_key *keys,
+static enum moe_status load(const struct moe_policy_env *env, const char *path, moe_key *keys,
                             uint32_t *n, struct moe_err *err)
 {
     char *text, found[4096];
@@ -146,7 +146,7 @@ static enum moe_status load(const char *path, uint32_t n_layers, uint32_t n_expe
         moe_file_read(moe_find_data(path, found, sizeof found), MAX_BYTES, &text, &size, err);
     if (s)
         return s;
-    s = moe_hot_list_parse(path, text, size, n_layers, n_experts, keys, n, err);
+    s = moe_hot_list_parse(path, text, size, env->n_layers, env->n_experts, keys, n, err);
     free(text);
     return s;
 }
@@ -200,14 +200,17 @@ enum moe_status moe_hot_list_fit(const struct moe_trace *trace, const uint8_t *c
     return MOE_OK;
 }
 
-enum moe_status moe_hot_list_or_all(const char *path, uint32_t n_layers, uint32_t n_experts,
+enum moe_status moe_hot_list_or_all(const struct moe_policy_env *env, const char *path,
                                     moe_key *keys, uint32_t *n, struct moe_err *err)
 {
+    if (*path && env->file)
+        return moe_hot_list_parse(path, env->file->at, env->file->n, env->n_layers, env->n_experts,
+                                  keys, n, err);
     if (*path)
-        return load(path, n_layers, n_experts, keys, n, err);
+        return load(env, path, keys, n, err);
     *n = 0;
-    for (uint32_t e = 0; e < n_experts; e++)
-        for (uint32_t l = 0; l < n_layers; l++)
-            keys[(*n)++] = l * n_experts + e;
+    for (uint32_t e = 0; e < env->n_experts; e++)
+        for (uint32_t l = 0; l < env->n_layers; l++)
+            keys[(*n)++] = l * env->n_experts + e;
     return MOE_OK;
 }

@@ -26,10 +26,10 @@ enum moe_status moe_hot_list_fit(const struct moe_trace *trace, const uint8_t *c
                                  enum moe_phases phases, moe_key *keys, uint64_t *uses,
                                  struct moe_err *err);
 
-/* The list of a file, or where path is "" all experts by number: the layers take turns, so that a
- * pool of several layers gets as many of each. keys [L * E]. Errors: those of moe_hot_list_parse;
- * MOE_ERR_IO, MOE_ERR_MEMORY. */
-enum moe_status moe_hot_list_or_all(const char *path, uint32_t n_layers, uint32_t n_experts,
+/* For a policy's `initial`: the list of a file, whose content env may have, or where path is "" all
+ * experts by number: the layers take turns, so that a pool of several layers gets as many of each.
+ * keys [L * E]. Errors: those of moe_hot_list_parse; MOE_ERR_IO, MOE_ERR_MEMORY. */
+enum moe_status moe_hot_list_or_all(const struct moe_policy_env *env, const char *path,
                                     moe_key *keys, uint32_t *n, struct moe_err *err);
 
 #endif

@@ -25,6 +25,7 @@ typedef int32_t moe_slot;
 #define MOE_NEVER   UINT32_MAX /* next use: never again */
 
 struct moe_costs;
+struct moe_text; /* traces/csv.h */
 
 enum moe_access { MOE_MISS, MOE_HIT, MOE_HIT_IN_FLIGHT };
 
@@ -67,6 +68,7 @@ struct moe_policy_env {
     uint64_t seed;                 /* differs by pool */
     const void *params;            /* the struct that ops->params describes */
     const struct moe_costs *costs; /* of a platform, or NULL; read in init only */
+    const struct moe_text *file;   /* what ops->file holds, or NULL: not read yet; for initial */
 };
 
 /* Why a slot must not be chosen; bits of moe_victim_req.pinned. */
@@ -109,7 +111,8 @@ struct moe_policy_ops {
     /* Optional: what the slots hold at the start. Writes different experts, the most important
      * first, into keys [L * E] and their number into *n; the cache gives each one a slot of its
      * layer's pool while there is room. Asked once for all pools, by moe_cache_new: env->n_slots is
-     * their sum. May read the file of its parameters; errors as moe_cache_new's. */
+     * their sum. May read the file of its parameters, unless env has it; errors as
+     * moe_cache_new's. */
     enum moe_status (*initial)(const struct moe_policy_env *env, moe_key *keys, uint32_t *n,
                                struct moe_err *err);
     /* Optional: the path of the file that `initial` reads, or "": its content belongs to what a
@@ -125,6 +128,8 @@ struct moe_policy_spec {
     _Alignas(8) unsigned char params[MOE_POLICY_PARAMS_MAX];
     const struct moe_costs *costs; /* of the platform it is to run on, or NULL: who sets a strategy
                                       up gives them; they outlive the cache */
+    const struct moe_text *file;   /* what ops->file holds, from who has read it for many caches, or
+                                      NULL; outlives moe_cache_new */
 };
 
 /* Every policy; ended by NULL. */

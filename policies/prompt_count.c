@@ -108,7 +108,7 @@ static enum moe_status initial(const struct moe_policy_env *env, moe_key *keys, 
                                struct moe_err *err)
 {
     const struct params *p = env->params;
-    return moe_hot_list_or_all(p->list, env->n_layers, env->n_experts, keys, n, err);
+    return moe_hot_list_or_all(env, p->list, keys, n, err);
 }
 
 static const char *file(const void *given)

@@ -84,7 +84,7 @@ static enum moe_status initial(const struct moe_policy_env *env, moe_key *keys, 
         return moe_fail(err, MOE_ERR_USAGE,
                         "policy 'static': list '%.200s' is not read with choose=%s; leave one out",
                         p->list, p->choose == FIRST ? "first" : "random");
-    enum moe_status s = moe_hot_list_or_all(p->list, env->n_layers, env->n_experts, keys, n, err);
+    enum moe_status s = moe_hot_list_or_all(env, p->list, keys, n, err);
     if (!s && p->choose == AT_RANDOM)
         shuffle(env, keys, *n);
     return s;

@@ -85,9 +85,7 @@ static enum moe_status check_points(struct moe_sweep *w, unsigned *want, struct 
     struct moe_sweep_inputs *in = malloc(sizeof *in);
     enum moe_status s = in ? MOE_OK : moe_fail_memory(err, "a point");
     for (size_t i = 0; !s && i < w->x->n_points; i++) {
-        s = moe_sweep_keep(&w->files, w->x, &w->x->points[i], err);
-        if (!s)
-            s = moe_sweep_resolve(w->x, &w->files, &w->x->points[i], in, err);
+        s = moe_sweep_keep(&w->files, w->x, &w->x->points[i], in, err);
         if (s) {
             moe_fail_prefix(err, "point %zu of experiment '%s'", i + 1, w->x->name);
             break;

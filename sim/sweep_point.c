@@ -5,6 +5,7 @@
 #include "base/version.h"
 #include "policies/result_table.h"
 #include "sim/simulate.h"
+#include "traces/csv.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -32,25 +33,13 @@ static const struct moe_param replay_table[] = {
 
 enum { CONFIG_MAX_BYTES = 1 << 20, LIST_MAX_BYTES = 64 << 20 };
 
-static enum moe_status hash_file(const char *path, uint64_t max_bytes, uint64_t *hash,
-                                 struct moe_err *err)
-{
-    char *text;
-    size_t length;
-    enum moe_status s = moe_file_read(path, max_bytes, &text, &length, err);
-    if (s)
-        return s;
-    *hash = moe_hash_bytes(*hash, text, length);
-    free(text);
-    return MOE_OK;
-}
-
 /* --- files that points name ----------------------------------------------------------------- */
 
 struct moe_sweep_file {
-    const char *name; /* the experiment's */
-    char *text;       /* part of identities; NULL: a strategy, whose keys are that */
+    char *name;
+    char *text; /* part of identities; NULL: a strategy, whose keys are that */
     size_t length;
+    struct moe_text view; /* of text, for a policy */
     union {
         struct moe_model model;
         struct moe_platform platform;
@@ -60,9 +49,20 @@ struct moe_sweep_file {
 
 static void free_file(struct moe_sweep_file *file)
 {
-    if (file)
-        free(file->text);
+    if (!file)
+        return;
+    free(file->name);
+    free(file->text);
     free(file);
+}
+
+static enum moe_status read_policy_file(struct moe_sweep_file *file, struct moe_err *err)
+{
+    char path[4096];
+    enum moe_status s = moe_file_read(moe_find_data(file->name, path, sizeof path), LIST_MAX_BYTES,
+                                      &file->text, &file->length, err);
+    file->view = (struct moe_text){file->text, file->length};
+    return s;
 }
 
 static enum moe_status read_file(enum moe_sweep_kind kind, struct moe_sweep_file *file,
@@ -70,6 +70,8 @@ static enum moe_status read_file(enum moe_sweep_kind kind, struct moe_sweep_file
 {
     static const char *const folders[] = {"models", "platforms", "strategies"};
     char path[4096];
+    if (kind == MOE_SWEEP_POLICY)
+        return read_policy_file(file, err);
     enum moe_status s = moe_find_config(folders[kind], file->name, path, sizeof path, err);
     if (!s && kind != MOE_SWEEP_STRATEGY)
         s = moe_file_read(path, CONFIG_MAX_BYTES, &file->text, &file->length, err);
@@ -86,9 +88,10 @@ static enum moe_status load_file(enum moe_sweep_kind kind, const char *name,
                                  struct moe_sweep_file **out, struct moe_err *err)
 {
     struct moe_sweep_file *file = calloc(1, sizeof *file);
-    if (!file)
+    if (!file || !(file->name = strdup(name))) {
+        free_file(file);
         return moe_fail_memory(err, "a point");
-    file->name = name;
+    }
     enum moe_status s = read_file(kind, file, err);
     if (s)
         free_file(file);
@@ -126,17 +129,6 @@ static enum moe_status keep_file(struct moe_sweep_files *files, enum moe_sweep_k
     return s;
 }
 
-enum moe_status moe_sweep_keep(struct moe_sweep_files *files, const struct moe_experiment *x,
-                               const struct moe_point *point, struct moe_err *err)
-{
-    enum moe_status s = MOE_OK;
-    if (point->model && !named_model(x, point->model))
-        s = keep_file(files, MOE_SWEEP_MODEL, point->model, err);
-    if (!s && x->kind == MOE_EXPERIMENT_SIM)
-        s = keep_file(files, MOE_SWEEP_PLATFORM, point->platform, err);
-    return s ? s : keep_file(files, MOE_SWEEP_STRATEGY, point->strategy, err);
-}
-
 void moe_sweep_files_release(struct moe_sweep_files *files)
 {
     for (size_t kind = 0; kind < MOE_SWEEP_KINDS; kind++)
@@ -162,8 +154,10 @@ static enum moe_status take_file(const struct moe_sweep_files *files, enum moe_s
         out->model = file->as.model;
     else if (kind == MOE_SWEEP_PLATFORM)
         out->platform = file->as.platform;
-    else
+    else if (kind == MOE_SWEEP_STRATEGY)
         out->strategy = file->as.strategy;
+    else /* one that is not kept is read again where it is needed */
+        out->strategy.policy.file = loaded ? NULL : &file->view;
     if (file->text)
         *hash = moe_hash_bytes(*hash, file->text, file->length);
     free_file(loaded);
@@ -196,43 +190,94 @@ static enum moe_status apply_setting(const struct moe_experiment *x,
     return moe_strategy_set(&in->strategy, setting->key, setting->value, err);
 }
 
-enum moe_status moe_sweep_resolve(const struct moe_experiment *x,
+static enum moe_status take_files(const struct moe_experiment *x,
                                   const struct moe_sweep_files *files,
                                   const struct moe_point *point, struct moe_sweep_inputs *out,
                                   struct moe_err *err)
 {
-    char path[4096], described[4096];
-    uint64_t hash = MOE_HASH_SEED;
     enum moe_status s = MOE_OK;
-    *out = (struct moe_sweep_inputs){0};
+    *out = (struct moe_sweep_inputs){.hash = MOE_HASH_SEED};
     moe_params_default(replay_table, out);
     if (point->model) {
-        s = take_model(x, files, point->model, out, &hash, err);
+        s = take_model(x, files, point->model, out, &out->hash, err);
         out->has_model = !s;
     }
     if (!s && x->kind == MOE_EXPERIMENT_SIM)
-        s = take_file(files, MOE_SWEEP_PLATFORM, point->platform, out, &hash, err);
+        s = take_file(files, MOE_SWEEP_PLATFORM, point->platform, out, &out->hash, err);
     if (!s)
-        s = take_file(files, MOE_SWEEP_STRATEGY, point->strategy, out, &hash, err);
+        s = take_file(files, MOE_SWEEP_STRATEGY, point->strategy, out, &out->hash, err);
     out->strategy.lossy = x->lossy;
+    return s;
+}
+
+static enum moe_status apply_settings(const struct moe_experiment *x, const struct moe_point *point,
+                                      struct moe_sweep_inputs *out, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
     for (size_t i = 0; !s && i < point->n_settings; i++) {
-        s = apply_setting(x, &point->settings[i], out, err);
-        hash = moe_hash_bytes(hash, point->settings[i].key, strlen(point->settings[i].key) + 1);
-        hash = moe_hash_bytes(hash, point->settings[i].value, strlen(point->settings[i].value) + 1);
+        const struct moe_setting *set = &point->settings[i];
+        s = apply_setting(x, set, out, err);
+        out->hash = moe_hash_bytes(out->hash, set->key, strlen(set->key) + 1);
+        out->hash = moe_hash_bytes(out->hash, set->value, strlen(set->value) + 1);
     }
     if (!s) /* whether the model has room for it, its point tells */
         s = moe_geometry_check(out->strategy.geometry, err);
     if (!s) /* parts and needs are looked at where the trace is known */
         s = moe_reroute_check(&out->strategy.reroute, x->lossy, UINT_MAX, 0, err);
-    const struct moe_policy_spec *policy = &out->strategy.policy;
-    const char *list = !s && policy->ops->file ? policy->ops->file(policy->params) : "";
-    if (*list)
-        s = hash_file(moe_find_data(list, path, sizeof path), LIST_MAX_BYTES, &hash, err);
+    return s;
+}
+
+/* The file that the point's policy reads, or "". */
+static const char *policy_file(const struct moe_sweep_inputs *in)
+{
+    const struct moe_policy_spec *policy = &in->strategy.policy;
+    return policy->ops->file ? policy->ops->file(policy->params) : "";
+}
+
+/* The last of the point's files, which only its settings name, and what it is known by. */
+static enum moe_status take_policy_file(const struct moe_sweep_files *files,
+                                        struct moe_sweep_inputs *out, struct moe_err *err)
+{
+    char described[4096];
+    const char *name = policy_file(out);
+    enum moe_status s =
+        *name ? take_file(files, MOE_SWEEP_POLICY, name, out, &out->hash, err) : MOE_OK;
     if (s)
         return s;
     moe_strategy_describe(&out->strategy, described, sizeof described);
-    out->hash = moe_hash_bytes(hash, described, strlen(described));
+    out->hash = moe_hash_bytes(out->hash, described, strlen(described));
     return MOE_OK;
+}
+
+enum moe_status moe_sweep_resolve(const struct moe_experiment *x,
+                                  const struct moe_sweep_files *files,
+                                  const struct moe_point *point, struct moe_sweep_inputs *out,
+                                  struct moe_err *err)
+{
+    enum moe_status s = take_files(x, files, point, out, err);
+    if (!s)
+        s = apply_settings(x, point, out, err);
+    return s ? s : take_policy_file(files, out, err);
+}
+
+enum moe_status moe_sweep_keep(struct moe_sweep_files *files, const struct moe_experiment *x,
+                               const struct moe_point *point, struct moe_sweep_inputs *out,
+                               struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    if (point->model && !named_model(x, point->model))
+        s = keep_file(files, MOE_SWEEP_MODEL, point->model, err);
+    if (!s && x->kind == MOE_EXPERIMENT_SIM)
+        s = keep_file(files, MOE_SWEEP_PLATFORM, point->platform, err);
+    if (!s)
+        s = keep_file(files, MOE_SWEEP_STRATEGY, point->strategy, err);
+    if (!s)
+        s = take_files(x, files, point, out, err);
+    if (!s)
+        s = apply_settings(x, point, out, err);
+    if (!s && *policy_file(out))
+        s = keep_file(files, MOE_SWEEP_POLICY, policy_file(out), err);
+    return s ? s : take_policy_file(files, out, err);
 }
 
 uint64_t moe_sweep_identity(const struct moe_experiment *x, const struct moe_sweep_inputs *in)

@@ -31,32 +31,40 @@ struct moe_sweep_inputs {
     uint64_t hash; /* of model file, platform file and every setting */
 };
 
-enum moe_sweep_kind { MOE_SWEEP_MODEL, MOE_SWEEP_PLATFORM, MOE_SWEEP_STRATEGY, MOE_SWEEP_KINDS };
+/* MOE_SWEEP_POLICY: what a policy reads, such as a hot list. */
+enum moe_sweep_kind {
+    MOE_SWEEP_MODEL,
+    MOE_SWEEP_PLATFORM,
+    MOE_SWEEP_STRATEGY,
+    MOE_SWEEP_POLICY,
+    MOE_SWEEP_KINDS
+};
 
 enum { MOE_SWEEP_MAX_KEPT = 256 }; /* files of a kind */
 
-struct moe_sweep_file; /* parsed */
+struct moe_sweep_file;
 
-/* Files that points name, each parsed once; begins as all zero. They are kept while points are
- * checked and only read, by any thread, while points run. */
+/* Files that points name, each parsed once, a policy's read once (what it means depends on the
+ * model); begins as all zero. They are kept while points are checked and only read, by any thread,
+ * while points run. */
 struct moe_sweep_files {
     size_t n[MOE_SWEEP_KINDS];
     struct moe_sweep_file *file[MOE_SWEEP_KINDS][MOE_SWEEP_MAX_KEPT];
 };
 
-/* Loads those of the point's files that are not there yet, while there is room. Errors: MOE_ERR_IO,
- * MOE_ERR_USAGE, MOE_ERR_MEMORY. */
-enum moe_status moe_sweep_keep(struct moe_sweep_files *files,
-                               const struct moe_experiment *experiment,
-                               const struct moe_point *point, struct moe_err *err);
-void moe_sweep_files_release(struct moe_sweep_files *files);
-
-/* Takes the point's files from those kept, loads those that are not, and applies its settings.
- * Errors: as of moe_sweep_keep. */
+/* Takes the point's files from those kept, loads those that are not, and applies its settings. *out
+ * points into files. Errors: MOE_ERR_IO, MOE_ERR_USAGE, MOE_ERR_MEMORY. */
 enum moe_status moe_sweep_resolve(const struct moe_experiment *experiment,
                                   const struct moe_sweep_files *files,
                                   const struct moe_point *point, struct moe_sweep_inputs *out,
                                   struct moe_err *err);
+
+/* The same, and keeps those that were not kept yet, while there is room. */
+enum moe_status moe_sweep_keep(struct moe_sweep_files *files,
+                               const struct moe_experiment *experiment,
+                               const struct moe_point *point, struct moe_sweep_inputs *out,
+                               struct moe_err *err);
+void moe_sweep_files_release(struct moe_sweep_files *files);
 
 /* Identity of the point once its trace is known. */
 uint64_t moe_sweep_identity(const struct moe_experiment *experiment,

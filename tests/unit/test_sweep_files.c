@@ -32,9 +32,10 @@ static struct moe_point point_of(const char *model, const char *platform, const 
 /* Resolves the point with files kept and without. */
 static void resolve_both(const struct moe_experiment *x, const struct moe_point *point)
 {
-    ck_assert_msg(!moe_sweep_keep(&files, x, point, &err), "%s", err.text);
-    ck_assert_msg(!moe_sweep_resolve(x, &files, point, &kept, &err), "%s", err.text);
     ck_assert_msg(!moe_sweep_resolve(x, &none, point, &fresh, &err), "%s", err.text);
+    ck_assert_msg(!moe_sweep_keep(&files, x, point, &kept, &err), "%s", err.text);
+    ck_assert_mem_eq(&kept, &fresh, sizeof kept);
+    ck_assert_msg(!moe_sweep_resolve(x, &files, point, &kept, &err), "%s", err.text);
     ck_assert_uint_eq(kept.hash, fresh.hash);
     ck_assert_mem_eq(&kept, &fresh, sizeof kept);
 }
@@ -60,7 +61,7 @@ START_TEST(kept_files_give_the_same_inputs)
             ck_assert_uint_ne(hash[k], hash[i]);
     }
     for (int kind = 0; kind < MOE_SWEEP_KINDS; kind++)
-        ck_assert_uint_eq(files.n[kind], 2);
+        ck_assert_uint_eq(files.n[kind], kind == MOE_SWEEP_POLICY ? 0 : 2);
     moe_sweep_files_release(&files);
     ck_assert_uint_eq(files.n[MOE_SWEEP_MODEL], 0);
 }
@@ -90,10 +91,63 @@ START_TEST(a_kept_file_is_not_read_again)
     resolve_both(&simulated, &point);
     const uint64_t hash = kept.hash;
     ck_assert_int_eq(unlink(path), 0);
-    ck_assert(!moe_sweep_keep(&files, &simulated, &point, &err));
+    ck_assert(!moe_sweep_keep(&files, &simulated, &point, &kept, &err));
     ck_assert(!moe_sweep_resolve(&simulated, &files, &point, &kept, &err));
     ck_assert_uint_eq(kept.hash, hash);
     ck_assert_int_eq(moe_sweep_resolve(&simulated, &none, &point, &kept, &err), MOE_ERR_IO);
+    moe_sweep_files_release(&files);
+    remove_folder(root);
+}
+END_TEST
+
+/* What lies in the slots of a cache of the point's policy before anything is used. */
+static void expect_resident(const struct moe_sweep_inputs *in, moe_key key, enum moe_status status)
+{
+    struct moe_geometry geometry;
+    struct moe_cache *cache = NULL;
+    moe_key first;
+    ck_assert(!moe_geometry_parse("1x1", 2, 4, NULL, &geometry, &err));
+    ck_assert_int_eq(
+        moe_cache_new(&cache, &geometry, 2, &in->strategy.policy, in->strategy.seed, &err), status);
+    if (!status) {
+        ck_assert_int_ne(moe_cache_preload_next(cache, &first), MOE_NO_SLOT);
+        ck_assert_uint_eq(first, key);
+        moe_cache_free(cache);
+    }
+    moe_geometry_release(&geometry);
+}
+
+/* A policy's file: its content is part of what a point is, and the policy is given it. */
+START_TEST(a_hot_list_is_not_read_again)
+{
+    char path[256];
+    struct moe_setting list[] = {{"policy", "static"}, {"policy.list", path}};
+    struct moe_point point = point_of("mixtral-8x7b", "paper-4090", "collab");
+    point.settings = list;
+    point.n_settings = 2;
+    temporary_folder(root, sizeof root);
+    snprintf(path, sizeof path, "%s/hot.txt", root);
+    put("hot.txt", "layer\texpert\n0\t3\n");
+    ck_assert(!moe_sweep_keep(&files, &simulated, &point, &kept, &err));
+    ck_assert(!moe_sweep_resolve(&simulated, &none, &point, &fresh, &err));
+    ck_assert_uint_eq(kept.hash, fresh.hash);
+    ck_assert_uint_eq(files.n[MOE_SWEEP_POLICY], 1);
+    expect_resident(&fresh, 3, MOE_OK);
+
+    put("hot.txt", "layer\texpert\n0\t2\n");
+    ck_assert(!moe_sweep_resolve(&simulated, &files, &point, &kept, &err));
+    ck_assert_uint_eq(kept.hash, fresh.hash);
+    expect_resident(&kept, 3, MOE_OK);
+    ck_assert(!moe_sweep_resolve(&simulated, &none, &point, &fresh, &err));
+    ck_assert_uint_ne(kept.hash, fresh.hash);
+    expect_resident(&fresh, 2, MOE_OK);
+
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert(!moe_sweep_keep(&files, &simulated, &point, &kept, &err));
+    expect_resident(&kept, 3, MOE_OK);
+    expect_resident(&fresh, 0, MOE_ERR_IO);
+    ck_assert_int_eq(moe_sweep_resolve(&simulated, &none, &point, &fresh, &err), MOE_ERR_IO);
+    ck_assert_uint_eq(files.n[MOE_SWEEP_POLICY], 1);
     moe_sweep_files_release(&files);
     remove_folder(root);
 }
@@ -138,7 +192,7 @@ START_TEST(what_is_no_file_is_not_kept)
     ck_assert_uint_eq(files.n[MOE_SWEEP_PLATFORM], 0);
     ck_assert_uint_eq(files.n[MOE_SWEEP_STRATEGY], 1);
     point = point_of("mixtral-8x7b", "of-no-one", "collab");
-    ck_assert_int_eq(moe_sweep_keep(&files, &simulated, &point, &err), MOE_ERR_USAGE);
+    ck_assert_int_eq(moe_sweep_keep(&files, &simulated, &point, &kept, &err), MOE_ERR_USAGE);
     ck_assert_uint_eq(files.n[MOE_SWEEP_PLATFORM], 0);
     moe_sweep_files_release(&files);
 }
@@ -151,6 +205,7 @@ int main(void)
     tcase_add_test(tests, kept_files_give_the_same_inputs);
     tcase_add_test(tests, a_setting_of_one_point_is_not_the_next_one_s);
     tcase_add_test(tests, a_kept_file_is_not_read_again);
+    tcase_add_test(tests, a_hot_list_is_not_read_again);
     tcase_add_test(tests, more_files_than_are_kept);
     tcase_add_test(tests, what_is_no_file_is_not_kept);
     suite_add_tcase(suite, tests);
