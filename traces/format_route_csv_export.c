@@ -18,6 +18,19 @@ struct writer {
     const char *columns; /* the column line, to its end */
 };
 
+/* Six digits, as engines write them, so that their logs come out as they were; more, up to the nine
+ * that tell any float from the next, where these would read back as another number. */
+static void write_weight(FILE *out, float weight)
+{
+    char text[32];
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)weight);
+        if (strtof(text, NULL) == weight)
+            break;
+    }
+    fputs(text, out);
+}
+
 /* One field of a row; the column's name tells which. */
 static void write_field(const struct writer *w, struct moe_text column, uint64_t t, uint32_t l,
                         uint32_t k, uint64_t position)
@@ -38,7 +51,7 @@ static void write_field(const struct writer *w, struct moe_text column, uint64_t
         {"expert_bytes", x->log_bytes ? x->log_bytes[at] : 0},
     };
     if (moe_text_equal(column, "weight")) {
-        fprintf(w->out, "%.6g", x->weight ? (double)x->weight[at] : 0.0);
+        write_weight(w->out, x->weight ? x->weight[at] : 0);
         return;
     }
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)

@@ -132,6 +132,40 @@ START_TEST(foreign_columns)
 END_TEST
 
 /* Columns beyond the note's room: names stay whole. */
+/* Any float32 comes back, and what six digits hold is written with no more. */
+START_TEST(weights_to_the_bit)
+{
+    static const struct {
+        float weight;
+        const char *text;
+    } cases[] = {{0.412345f, "0.412345"},        {0.5f, "0.5"},
+                 {1.0f / 3, "0.33333334"},       {16777215, "16777215"},
+                 {0x1.fffffep-1f, "0.99999994"}, {0x1.000002p0f, "1.0000001"},
+                 {0x1p-149f, "1.4013e-45"},      {0, "0"}};
+    enum { N = sizeof cases / sizeof *cases };
+    char text[N * 64] = "phase,step,layer,slot,expert,weight\n", row[64];
+    struct moe_trace trace, again;
+    struct moe_err err = {0};
+    for (int i = 0; i < N; i++) {
+        snprintf(row, sizeof row, "1,%d,0,0,0,%.9g\n", i, (double)cases[i].weight);
+        strcat(text, row);
+    }
+    parsed(text, &trace);
+    help_ok(moe_route_csv_export(&trace, help_path("w.csv"), &err), &err);
+    FILE *file = fopen(help_path("w.csv"), "r");
+    for (int i = -1; i < N; i++) {
+        ck_assert_ptr_nonnull(fgets(row, sizeof row, file));
+        row[strcspn(row, "\n")] = 0;
+        ck_assert_str_eq(strrchr(row, ',') + 1, i < 0 ? "weight" : cases[i].text);
+    }
+    fclose(file);
+    help_ok(moe_route_csv_import(help_path("w.csv"), &no_options, &again, &err), &err);
+    ck_assert_mem_eq(again.tokens.weight, trace.tokens.weight, N * sizeof(float));
+    moe_trace_release(&again);
+    moe_trace_release(&trace);
+}
+END_TEST
+
 START_TEST(many_foreign_columns)
 {
     struct moe_trace trace;
@@ -258,6 +292,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, passes_token_major);
     tcase_add_test(tcase, rows_out_of_order_and_turns);
     tcase_add_test(tcase, foreign_columns);
+    tcase_add_test(tcase, weights_to_the_bit);
     tcase_add_test(tcase, many_foreign_columns);
     tcase_add_test(tcase, decode_positions_go_back);
     tcase_add_test(tcase, rows_that_tell_no_token);
