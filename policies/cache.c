@@ -90,7 +90,9 @@ static bool alloc_arrays(struct moe_cache *c)
     size_t keys = (size_t)g->n_layers * g->n_experts;
     c->slot_of = calloc(keys + 1, sizeof *c->slot_of); /* + 1: calloc(0) may give NULL */
     c->slot = calloc((size_t)g->n_slots + 1, sizeof *c->slot);
+    c->slot += c->slot ? 1 : 0; /* behind that of MOE_NO_SLOT */
     c->pinned = calloc((size_t)g->n_slots + 1, sizeof *c->pinned);
+    c->pinned += c->pinned ? 1 : 0;
     c->event_slot = calloc((size_t)g->n_slots + 1, sizeof *c->event_slot);
     c->pool = calloc((size_t)g->n_pools + 1, sizeof *c->pool);
     c->counts = calloc(2 * (size_t)g->n_layers + 1, sizeof *c->counts);
@@ -146,8 +148,8 @@ void moe_cache_free(struct moe_cache *c)
     if (!c)
         return;
     free(c->slot_of);
-    free(c->slot);
-    free(c->pinned);
+    free(c->slot ? c->slot - 1 : NULL);
+    free(c->pinned ? c->pinned - 1 : NULL);
     free(c->event_slot);
     free(c->pool);
     free(c->counts);

@@ -1,6 +1,5 @@
 /* The cache directory where no copy takes time: what moe_plan_event and moe_cache_ready do together
- * when every miss is admitted, in one pass and without a slot ever being in flight. Slots in here
- * are the pool's own numbers, as policies know them. */
+ * when every miss is admitted, in one pass and without a slot ever being in flight. */
 #include "policies/cache_state.h"
 
 /* The missed expert takes the place of one that the policy names; its slot, or MOE_NO_SLOT. The
@@ -9,32 +8,32 @@ static inline moe_slot replace(struct moe_cache *c, const struct moe_cache_pool 
                                const struct moe_victim_req *req, uint32_t layer)
 {
     const struct moe_policy_ops *ops = c->ops;
-    struct moe_counts *counts = &c->now[layer];
+    struct moe_counts *now = c->now;
     if (ops->wants && !ops->wants(pool->state, req)) {
-        counts->bypasses++;
+        now[layer].bypasses++;
         return MOE_NO_SLOT;
     }
-    moe_slot v = moe_cache_victim(c, pool, req, counts);
+    moe_slot v = moe_cache_victim(c, pool, req, &now[layer]);
     if (v == MOE_NO_SLOT)
         return v;
-    struct moe_cache_slot *slot = &c->slot[pool->first_slot + (uint32_t)v];
-    struct moe_counts *lost = &c->now[slot->layer];
-    lost->evictions++;
-    lost->useless_fills += !slot->used;
+    moe_slot s = (moe_slot)pool->first_slot + v;
+    struct moe_cache_slot *slot = &c->slot[s];
+    now[slot->layer].evictions++;
+    now[slot->layer].useless_fills += !slot->used;
     if (ops->on_evict)
         ops->on_evict(pool->state, v, slot->key);
     c->slot_of[slot->key] = MOE_NO_SLOT;
-    c->slot_of[req->key] = (moe_slot)pool->first_slot + v;
+    c->slot_of[req->key] = s;
     slot->key = req->key;
     slot->layer = layer;
     slot->used = slot->late = false;
-    counts->fills++;
-    counts->fill_bytes += moe_cache_bytes_of(c, layer);
+    now[layer].fills++;
+    now[layer].fill_bytes += moe_cache_bytes_of(c, layer);
     ops->on_insert(pool->state, v, req->key);
-    return v;
+    return s;
 }
 
-/* A slot for the missed expert route->expert[i]. */
+/* A slot for the missed expert route->expert[i], or MOE_NO_SLOT. */
 static inline moe_slot keep(struct moe_cache *c, const struct moe_cache_pool *pool,
                             const struct moe_route *route, uint32_t i)
 {
@@ -47,44 +46,66 @@ static inline moe_slot keep(struct moe_cache *c, const struct moe_cache_pool *po
         return replace(c, pool, &req, route->layer);
     }
     moe_slot s = moe_cache_reserve(c, route, i, NULL);
-    if (s == MOE_NO_SLOT)
-        return s;
-    moe_cache_ready(c, s);
-    return s - (moe_slot)pool->first_slot;
+    if (s != MOE_NO_SLOT)
+        moe_cache_ready(c, s);
+    return s;
 }
 
-/* Looks all experts up and pins those present; returns how many are. */
-static uint32_t classify(struct moe_cache *c, const struct moe_cache_pool *pool,
-                         const struct moe_route *route)
+/* Looks all experts up; returns how many are there. Whether one is cannot be foretold, so that
+ * nothing branches on it. */
+static inline uint32_t classify(struct moe_cache *c, const struct moe_route *route)
 {
     const moe_slot *slot_of = c->slot_of + (size_t)route->layer * c->geometry->n_experts;
     const moe_expert *expert = route->expert;
-    moe_slot *out = route->slot, first = (moe_slot)pool->first_slot;
     struct moe_cache_slot *slot = c->slot;
-    uint8_t *pinned = c->pinned, *access = route->access;
+    moe_slot *out = route->slot;
+    uint8_t *access = route->access;
     uint32_t n = route->n, n_found = 0;
     for (uint32_t i = 0; i < n; i++) {
         moe_slot s = slot_of[expert[i]];
-        out[i] = MOE_NO_SLOT;
-        access[i] = MOE_MISS;
-        if (s == MOE_NO_SLOT)
-            continue;
+        out[i] = s;
         slot[s].used = true;
-        pinned[s] = MOE_PIN_EVENT;
-        out[i] = s - first;
-        access[i] = MOE_HIT;
-        n_found++;
+        access[i] = s == MOE_NO_SLOT ? MOE_MISS : MOE_HIT;
+        n_found += s != MOE_NO_SLOT;
     }
     return n_found;
 }
 
-static void unpin(struct moe_cache *c, const struct moe_cache_pool *pool,
-                  const struct moe_route *route)
+/* Policies see the slots of their own pool, numbered from 0. */
+static inline void tell_policy(const struct moe_cache *c, const struct moe_cache_pool *pool,
+                               const struct moe_route *route)
 {
-    uint8_t *pinned = c->pinned + pool->first_slot;
+    moe_slot first = (moe_slot)pool->first_slot;
     for (uint32_t i = 0; i < route->n; i++)
-        if (route->slot[i] != MOE_NO_SLOT)
-            pinned[route->slot[i]] &= (uint8_t)~MOE_EVENT_PINS;
+        route->slot[i] -= route->slot[i] == MOE_NO_SLOT ? 0 : first;
+    c->ops->on_route(pool->state, route);
+    for (uint32_t i = 0; i < route->n; i++)
+        route->slot[i] += route->slot[i] == MOE_NO_SLOT ? 0 : first;
+}
+
+/* What an event does where some experts are missing. A policy may have handed the slot of a hit to
+ * another expert of the event. */
+static void keep_missed(struct moe_cache *c, const struct moe_cache_pool *pool,
+                        struct moe_route *route)
+{
+    void (*on_hit)(void *, moe_slot, moe_key) = c->ops->on_hit;
+    moe_key first_key = route->layer * c->geometry->n_experts;
+    moe_slot *slot = route->slot, first = (moe_slot)pool->first_slot;
+    uint8_t *pinned = c->pinned;
+    uint32_t n = route->n;
+    for (uint32_t i = 0; i < n; i++)
+        pinned[slot[i]] = MOE_PIN_EVENT;
+    for (uint32_t i = 0; i < n; i++) {
+        moe_slot s = slot[i];
+        if (s == MOE_NO_SLOT) {
+            slot[i] = s = keep(c, pool, route, i);
+            pinned[s] |= MOE_PIN_RESERVED;
+        } else if (on_hit && pinned[s] == MOE_PIN_EVENT) {
+            on_hit(pool->state, s - first, first_key + route->expert[i]);
+        }
+    }
+    for (uint32_t i = 0; i < n; i++)
+        pinned[slot[i]] &= (uint8_t)~MOE_EVENT_PINS;
     moe_cache_end_event(c);
 }
 
@@ -100,52 +121,46 @@ static struct moe_counts *begin(struct moe_cache *c, const struct moe_route *rou
     return &c->now[route->layer];
 }
 
-/* A policy may have handed the slot of a hit to another expert of the event. */
 void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
 {
     struct moe_counts *counts = begin(c, route);
     const struct moe_cache_pool *pool = pool_of(c, route->layer);
-    const struct moe_policy_ops *ops = c->ops;
-    uint8_t *pinned = c->pinned + pool->first_slot;
-    uint32_t n = route->n, n_found = classify(c, pool, route);
-    moe_counts_event(counts, n_found, n);
+    void (*on_hit)(void *, moe_slot, moe_key) = c->ops->on_hit;
+    uint32_t n = route->n, n_found = classify(c, route);
+    counts->events++;
+    counts->any_hit_events += n_found > 0;
+    counts->all_hit_events += n_found == n;
     counts->lookups += n;
     counts->hits += n_found;
     counts->misses += n - n_found;
-    if (ops->on_route)
-        ops->on_route(pool->state, route);
-    for (uint32_t i = 0; i < n; i++) {
-        moe_slot s = route->slot[i];
-        if (s == MOE_NO_SLOT) {
-            route->slot[i] = s = keep(c, pool, route, i);
-            if (s != MOE_NO_SLOT)
-                pinned[s] |= MOE_PIN_RESERVED;
-        } else if (ops->on_hit && pinned[s] == MOE_PIN_EVENT) {
-            ops->on_hit(pool->state, s, c->slot[pool->first_slot + (uint32_t)s].key);
-        }
+    if (c->ops->on_route)
+        tell_policy(c, pool, route);
+    if (n_found < n) {
+        keep_missed(c, pool, route);
+        return;
     }
-    unpin(c, pool, route);
+    moe_key first_key = route->layer * c->geometry->n_experts;
+    moe_slot first = (moe_slot)pool->first_slot;
+    for (uint32_t i = 0; i < n && on_hit; i++)
+        on_hit(pool->state, route->slot[i] - first, first_key + route->expert[i]);
 }
 
-/* What policies see of the first expert of a token. */
-static struct moe_route first_of(const struct moe_route *token)
+/* What policies see of one expert of a token; scores with the first only. */
+static void tell_policy_one(const struct moe_cache *c, const struct moe_cache_pool *pool,
+                            const struct moe_route *token, uint32_t i)
 {
-    struct moe_route route = *token;
-    route.n = 1;
-    route.weight = NULL;
-    route.tokens = NULL;
-    return route;
-}
-
-/* Of the next one; scores with the first only. */
-static inline void move_on(struct moe_route *route)
-{
-    route->expert++;
-    route->slot++;
-    route->access++;
-    if (route->next_use)
-        route->next_use++;
-    route->score = route->lookahead = NULL;
+    struct moe_route route = {
+        .layer = token->layer,
+        .n = 1,
+        .phase = token->phase,
+        .expert = token->expert + i,
+        .score = i == 0 ? token->score : NULL,
+        .lookahead = i == 0 ? token->lookahead : NULL,
+        .next_use = token->next_use ? token->next_use + i : NULL,
+        .slot = token->slot + i,
+        .access = token->access + i,
+    };
+    tell_policy(c, pool, &route);
 }
 
 uint32_t moe_cache_accesses_at_once(struct moe_cache *c, struct moe_route *token)
@@ -154,25 +169,24 @@ uint32_t moe_cache_accesses_at_once(struct moe_cache *c, struct moe_route *token
     const struct moe_cache_pool *pool = pool_of(c, token->layer);
     const struct moe_policy_ops *ops = c->ops;
     moe_key first_key = token->layer * c->geometry->n_experts;
+    moe_slot first = (moe_slot)pool->first_slot;
     uint32_t n = token->n, n_found = 0;
-    struct moe_route route = first_of(token);
-    for (uint32_t i = 0; i < n; i++, move_on(&route)) {
+    for (uint32_t i = 0; i < n; i++) {
         moe_key key = first_key + token->expert[i];
-        moe_slot s = c->slot_of[key], own = s - (moe_slot)pool->first_slot;
+        moe_slot s = c->slot_of[key];
         bool found = s != MOE_NO_SLOT;
         n_found += found;
-        token->slot[i] = found ? own : MOE_NO_SLOT;
+        token->slot[i] = s;
         token->access[i] = found ? MOE_HIT : MOE_MISS;
+        c->slot[s].used = true;
         if (ops->on_route)
-            ops->on_route(pool->state, &route);
+            tell_policy_one(c, pool, token, i);
         if (!found) {
             keep(c, pool, token, i);
             moe_cache_end_event(c);
-            continue;
+        } else if (ops->on_hit) {
+            ops->on_hit(pool->state, s - first, key);
         }
-        c->slot[s].used = true;
-        if (ops->on_hit)
-            ops->on_hit(pool->state, own, key);
     }
     counts->lookups += n;
     counts->hits += n_found;

@@ -34,8 +34,8 @@ struct moe_cache {
     uint64_t seed, clears;
     uint32_t top_k;
     moe_slot *slot_of;           /* [L * E] */
-    struct moe_cache_slot *slot; /* [S] */
-    uint8_t *pinned;             /* [S] enum moe_pin bits */
+    struct moe_cache_slot *slot; /* [S] and [MOE_NO_SLOT], which holds nothing that is read */
+    uint8_t *pinned;             /* [S] and [MOE_NO_SLOT], likewise; enum moe_pin bits */
     moe_slot *event_slot;        /* [S] slots that the event under way pinned */
     uint32_t n_event_slots;
     uint32_t n_flight, n_copies; /* of all pools; copies of all slots */

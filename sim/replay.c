@@ -84,7 +84,6 @@ static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
         return s;
     r->at_once = !r->options->generic &&
                  (!r->options->admission || r->options->admission->ops == always.ops);
-    r->as_routed = r->at_once && !r->options->reroute && !r->options->compare_log;
     struct moe_admission_env env = {
         .n_layers = info->n_layers, .n_experts = info->n_experts, .seed = r->options->seed};
     s = moe_admission_init(&r->admission, r->options->admission ? r->options->admission : &always,
@@ -96,6 +95,7 @@ static enum moe_status begin_generic(struct replay *r, struct moe_err *err)
     if (!s && r->options->reroute)
         s = moe_rerouter_init(&r->reroute, r->options->reroute, info->n_layers, info->n_experts,
                               info->top_k, err);
+    r->as_routed = r->at_once && !r->reroute.ops && !r->options->compare_log;
     if (s)
         replay_end(r);
     else
@@ -275,33 +275,34 @@ static void decide_at_once(struct replay *r, struct moe_route *route)
     moe_cache_count_event(r->cache, route->layer, route->phase, n_hits, route->n);
 }
 
-static void enter_next_layer(struct moe_route *route, uint32_t top_k, uint32_t n_experts)
+static uint32_t count_experts(const moe_expert *expert, uint32_t top_k)
 {
-    route->layer++;
-    route->expert += top_k;
-    if (route->next_use)
-        route->next_use += top_k;
-    if (route->score)
-        route->score += n_experts;
-    if (route->lookahead)
-        route->lookahead += n_experts;
+    if (expert[top_k - 1] != MOE_NO_EXPERT) /* as nearly always */
+        return top_k;
+    uint32_t n = 0;
+    while (expert[n] != MOE_NO_EXPERT)
+        n++;
+    return n;
 }
 
 /* A pass of one token, as it was routed: its route moves on from layer to layer. To collect each
  * layer's anew took a fifth of the time of a replay of two experts a layer. */
 static void replay_token(struct replay *r, const struct pass *pass)
 {
-    const struct moe_trace_info *info = r->info;
+    uint32_t n_layers = r->info->n_layers, top_k = r->info->top_k, n_experts = r->info->n_experts;
+    const int32_t *pool_of_layer = r->geometry->pool_of_layer;
     struct moe_layer_routes routes = routes_of(r, pass, pass->begin, 0);
-    struct moe_route route = *moe_plan_route(r->planner, &routes);
+    struct moe_route first = *moe_plan_route(r->planner, &routes), route = first;
     route.tokens = NULL;
-    for (uint32_t i = 0; i < info->n_layers; i++) {
-        route.n = 0;
-        while (route.n < info->top_k && route.expert[route.n] != MOE_NO_EXPERT)
-            route.n++;
-        if (route.n > 0 && moe_cache_covers(r->cache, i))
+    for (uint32_t i = 0; i < n_layers; i++) {
+        route.layer = i;
+        route.expert = first.expert + (size_t)i * top_k;
+        route.n = count_experts(route.expert, top_k);
+        route.next_use = first.next_use ? first.next_use + (size_t)i * top_k : NULL;
+        route.score = first.score ? first.score + (size_t)i * n_experts : NULL;
+        route.lookahead = first.lookahead ? first.lookahead + (size_t)i * n_experts : NULL;
+        if (route.n > 0 && pool_of_layer[i] >= 0)
             decide_at_once(r, &route);
-        enter_next_layer(&route, info->top_k, info->n_experts);
     }
 }
 
