@@ -1,7 +1,7 @@
 /* HybriMoE's minus recent score: S of every expert is a moving mean of its router probability,
  * where only the p largest of a token count and the others count 0. The smallest S goes; among
  * equals the one that came in first. S outlives a stay in the cache. Steps of several tokens have
- * no scores in the event contract and leave S as it is. */
+ * no scores in the event contract and leave S as it is, as does a row that was not recorded. */
 #include "policies/registry.h"
 #include "policies/score_loops.h"
 
@@ -162,7 +162,7 @@ static void forget(struct state *st, uint32_t layer)
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    if (!route->score)
+    if (!route->score || isnan(route->score[0]))
         return;
     (st->avx2 ? take_scores_avx2 : take_scores_plain)(st, route->score, route->layer);
     if (st->first[route->layer] > 0)

@@ -113,7 +113,7 @@ END_TEST
 enum { N_SCORED = 3 };
 
 /* Experts 1, 2, 3 are asked for in turn; two slots. Of the scores only those of 1, 2, 3 are given,
- * the others are small. */
+ * the others are small; of a row that was not recorded all are NaN. */
 static void check_scores(const char *policy_text, const float (*score)[3], const char *slots)
 {
     float all[N_SCORED][HAND_EXPERTS];
@@ -123,7 +123,7 @@ static void check_scores(const char *policy_text, const float (*score)[3], const
     parse_events("1 2 3", &t);
     for (int i = 0; i < N_SCORED; i++) {
         for (int e = 0; e < HAND_EXPERTS; e++)
-            all[i][e] = e >= 1 && e <= 3 ? score[i][e - 1] : 1e-6F;
+            all[i][e] = isnan(score[i][0]) ? NAN : e >= 1 && e <= 3 ? score[i][e - 1] : 1e-6F;
         for (int e = 0; logits && e < HAND_EXPERTS; e++)
             all[i][e] = logf(all[i][e]) + 3;
         t.event[i].score = all[i];
@@ -148,6 +148,15 @@ START_TEST(hybrimoe_means_of_scores)
     check_scores("hybrimoe-mrs", falls, "32");
     check_scores("hybrimoe-mrs", rises, "13");
     check_scores("hybrimoe-mrs:p=1", rises, "32");
+}
+END_TEST
+
+/* S of 1, 2 is .3 .15; before the victim of 3 .375 .075. */
+START_TEST(hybrimoe_keeps_means_where_no_scores_were_recorded)
+{
+    static const float rises[N_SCORED][3] = {{.6F, .3F, .1F}, {NAN, NAN, NAN}, {.45F, .05F, .5F}};
+    check_scores("hybrimoe-mrs", rises, "13");
+    check_scores("hybrimoe-mrs:scores=probabilities", rises, "13");
 }
 END_TEST
 
@@ -186,6 +195,7 @@ int main(void)
     tcase_add_test(tc, event_contract);
     tcase_add_test(tc, moe_infinity_counts_tokens_by_phase);
     tcase_add_test(tc, hybrimoe_means_of_scores);
+    tcase_add_test(tc, hybrimoe_keeps_means_where_no_scores_were_recorded);
     tcase_add_test(tc, hybrimoe_ties_go_by_arrival);
     tcase_add_test(tc, hybrimoe_asks_for_scores);
     Suite *suite = suite_create("policies_moe");
