@@ -3,6 +3,7 @@
 #include "cli/list_docs.h"
 #include "cli/output.h"
 #include "policies/admission.h"
+#include "policies/cost.h"
 #include "policies/policy.h"
 #include "policies/prefetcher.h"
 #include "traces/import.h"
@@ -117,8 +118,7 @@ static void list_models(void)
             continue;
         }
         const uint64_t bytes = moe_model_expert_bytes(&m);
-        const uint64_t rest =
-            m.n_layers * moe_model_dense_layer_bytes(&m) + moe_model_head_bytes(&m);
+        const uint64_t rest = moe_cost_dense_bytes(&m);
         snprintf(summary, sizeof summary,
                  "%" PRIu64 " layers of %" PRIu64 " experts, top %" PRIu64
                  "; an expert %s at %g bits, all %s; the rest %s",

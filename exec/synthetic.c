@@ -41,6 +41,13 @@ static enum moe_status check_weights(const struct moe_model *shape, struct moe_e
                         "model '%s' has a dense FFN of width %" PRIu64
                         " beside its experts, which moelab does not run: choose a shape without",
                         shape->name, shape->dense_ffn);
+    if (shape->dense_layers || shape->kv_lora_rank)
+        return moe_fail(
+            err, MOE_ERR_UNSUPPORTED,
+            "model '%s' has %s, which moelab simulates and does not run: choose a shape "
+            "without",
+            shape->name,
+            shape->dense_layers ? "layers without experts" : "multi-head latent attention");
     double bits =
         shape->expert_weight_bits != BITS ? shape->expert_weight_bits : shape->dense_weight_bits;
     if (bits != BITS)

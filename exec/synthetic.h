@@ -19,10 +19,10 @@ struct moe_synthetic; /* opaque: owns the memory */
  * share one set of dense weights in host memory, and expert (l, e) is buffer (l E + e) modulo
  * `buffers`, packed as exec/expert_store.h has it, in pinned memory of the device. Values are
  * small random numbers such that nothing overflows in hundreds of layers. Errors:
- * MOE_ERR_UNSUPPORTED (a shape with dense_ffn, or whose weights are not of 16 bits: named),
- * MOE_ERR_USAGE (more layers than the shape, more buffers than experts), MOE_ERR_MEMORY,
- * MOE_ERR_INTERRUPTED. device outlives the model. llm->pinned_on is the device: a store leaves the
- * experts where they are. */
+ * MOE_ERR_UNSUPPORTED (a shape with dense_ffn, dense_layers or kv_lora_rank, or whose weights are
+ * not of 16 bits: named), MOE_ERR_USAGE (more layers than the shape, more buffers than experts),
+ * MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. device outlives the model. llm->pinned_on is the device: a
+ * store leaves the experts where they are. */
 enum moe_status moe_synthetic_new(struct moe_synthetic **out, const struct moe_model *shape,
                                   struct moe_device *device,
                                   const struct moe_synthetic_options *options, struct moe_err *err);

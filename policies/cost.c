@@ -86,16 +86,35 @@ void moe_costs_init(struct moe_costs *c, const struct moe_model *model,
     c->token_overhead_ns = whole_ns(us(platform->gpu.token_overhead_us));
 }
 
+static double layer_ns(const struct moe_costs *c, uint64_t weight_bytes, uint64_t n,
+                       uint64_t context)
+{
+    double bytes = (double)weight_bytes, kv = (double)moe_model_kv_bytes(c->model, context + n);
+    return fmax(dense_ns(c, bytes, n), (bytes + kv) / dense_gb_per_s(c, bytes));
+}
+
 uint64_t moe_cost_attend_ns(const struct moe_costs *c, uint64_t n, uint64_t context)
 {
-    double bytes = (double)moe_model_dense_layer_bytes(c->model);
-    double kv = (double)moe_model_kv_bytes(c->model, context + n);
-    return whole_ns(fmax(dense_ns(c, bytes, n), (bytes + kv) / dense_gb_per_s(c, bytes)));
+    return whole_ns(layer_ns(c, moe_model_dense_layer_bytes(c->model), n, context));
+}
+
+uint64_t moe_cost_leading_ns(const struct moe_costs *c, uint64_t n, uint64_t context)
+{
+    return whole_ns((double)c->model->dense_layers *
+                    layer_ns(c, moe_model_leading_layer_bytes(c->model), n, context));
 }
 
 uint64_t moe_cost_head_ns(const struct moe_costs *c, uint64_t n)
 {
     return whole_ns(dense_ns(c, (double)moe_model_head_bytes(c->model), n));
+}
+
+uint64_t moe_cost_dense_ns(const struct moe_costs *c, uint64_t n, uint64_t context)
+{
+    const struct moe_model *m = c->model;
+    return (m->dense_layers + m->n_layers) * c->layer_overhead_ns +
+           moe_cost_leading_ns(c, n, context) + m->n_layers * moe_cost_attend_ns(c, n, context) +
+           c->token_overhead_ns + moe_cost_head_ns(c, n);
 }
 
 uint64_t moe_cost_gpu_expert_ns(const struct moe_costs *c, uint64_t n)
@@ -126,16 +145,35 @@ uint64_t moe_cost_state_up_ns(const struct moe_costs *c, uint64_t n)
     return state_ns(c, c->platform->link.state_up_us, n);
 }
 
+/* The dense part's, of which nothing lies in host DRAM where the GPU has a memory of its own. */
+static double dense_dram_bytes(const struct moe_costs *c, uint64_t bytes)
+{
+    return c->no_gpu || c->shares_dram ? (double)bytes : 0;
+}
+
 double moe_cost_attend_dram_bytes(const struct moe_costs *c, uint64_t n, uint64_t context)
 {
-    return c->no_gpu || c->shares_dram ? (double)moe_model_dense_layer_bytes(c->model) +
-                                             (double)moe_model_kv_bytes(c->model, context + n)
-                                       : 0;
+    return dense_dram_bytes(c, moe_model_dense_layer_bytes(c->model) +
+                                   moe_model_kv_bytes(c->model, context + n));
+}
+
+double moe_cost_leading_dram_bytes(const struct moe_costs *c, uint64_t n, uint64_t context)
+{
+    return dense_dram_bytes(c,
+                            c->model->dense_layers * (moe_model_leading_layer_bytes(c->model) +
+                                                      moe_model_kv_bytes(c->model, context + n)));
 }
 
 double moe_cost_head_dram_bytes(const struct moe_costs *c)
 {
-    return c->no_gpu || c->shares_dram ? (double)moe_model_head_bytes(c->model) : 0;
+    return dense_dram_bytes(c, moe_model_head_bytes(c->model));
+}
+
+double moe_cost_dense_dram_bytes(const struct moe_costs *c, uint64_t n, uint64_t context)
+{
+    return moe_cost_leading_dram_bytes(c, n, context) +
+           (double)c->model->n_layers * moe_cost_attend_dram_bytes(c, n, context) +
+           moe_cost_head_dram_bytes(c);
 }
 
 double moe_cost_gpu_expert_dram_bytes(const struct moe_costs *c)
@@ -165,5 +203,6 @@ uint64_t moe_cost_dram_kb_per_s(const struct moe_costs *c)
 
 uint64_t moe_cost_dense_bytes(const struct moe_model *model)
 {
-    return model->n_layers * moe_model_dense_layer_bytes(model) + moe_model_head_bytes(model);
+    return model->dense_layers * moe_model_leading_layer_bytes(model) +
+           model->n_layers * moe_model_dense_layer_bytes(model) + moe_model_head_bytes(model);
 }

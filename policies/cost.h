@@ -5,13 +5,13 @@
  * Waterman, Patterson 2009). n is the number of tokens of the step that use the operation.
  *
  *   attend       layer_overhead_us + max(dense + KV bytes / gpu.read, 2 weights n / gpu.tflops)
- *   head         max(head bytes / gpu.read, 2 weights n / gpu.tflops) + token_overhead_us
- *   GPU expert   expert_launch_us + max(bytes / gpu.read, 2 weights n / gpu.tflops)
- *   CPU expert   n = 1: bytes / expert_gb_per_s(threads, bytes)  (the measured time itself)
- *                n > 1: the same, or 2 weights n / (threads gflops_per_core) where that is longer
- *   copy         copy_setup_us + bytes / h2d (pinned or pageable)
- *   state        state_down_us or state_up_us, which hold one token's vector, and for each further
- *                token 2 D bytes / h2d_pinned
+ *   leading      the same of every layer without experts that comes before those with experts; it
+ * is part of the first attend of a step head         max(head bytes / gpu.read, 2 weights n /
+ * gpu.tflops) + token_overhead_us GPU expert   expert_launch_us + max(bytes / gpu.read, 2 weights n
+ * / gpu.tflops) CPU expert   n = 1: bytes / expert_gb_per_s(threads, bytes)  (the measured time
+ * itself) n > 1: the same, or 2 weights n / (threads gflops_per_core) where that is longer copy
+ * copy_setup_us + bytes / h2d (pinned or pageable) state        state_down_us or state_up_us, which
+ * hold one token's vector, and for each further token 2 D bytes / h2d_pinned
  *
  * Without a GPU the CPU computes the dense part as well: attend and head take max(bytes /
  * expert_gb_per_s(threads, bytes), 2 weights n / (threads gflops_per_core)), so that matrices read
@@ -56,17 +56,23 @@ void moe_costs_init(struct moe_costs *costs, const struct moe_model *model,
 
 /* Without the overheads, which the host spends. context: tokens already in the KV cache. */
 uint64_t moe_cost_attend_ns(const struct moe_costs *costs, uint64_t n, uint64_t context);
+uint64_t moe_cost_leading_ns(const struct moe_costs *costs, uint64_t n, uint64_t context);
 uint64_t moe_cost_head_ns(const struct moe_costs *costs, uint64_t n);
+/* All dense parts of a step, with the overheads. */
+uint64_t moe_cost_dense_ns(const struct moe_costs *costs, uint64_t n, uint64_t context);
 
 uint64_t moe_cost_gpu_expert_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_cpu_expert_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_state_down_ns(const struct moe_costs *costs, uint64_t n);
 uint64_t moe_cost_state_up_ns(const struct moe_costs *costs, uint64_t n);
 
-/* What the dense part of a layer, the head and an expert on the GPU read from host DRAM: nothing
- * where a GPU with memory of its own computes them. And what a copy reads and writes there. */
+/* What the dense part of a layer, the leading layers, the head, all these of a step, and an expert
+ * on the GPU read from host DRAM: nothing where a GPU with memory of its own computes them. And
+ * what a copy reads and writes there. */
 double moe_cost_attend_dram_bytes(const struct moe_costs *costs, uint64_t n, uint64_t context);
+double moe_cost_leading_dram_bytes(const struct moe_costs *costs, uint64_t n, uint64_t context);
 double moe_cost_head_dram_bytes(const struct moe_costs *costs);
+double moe_cost_dense_dram_bytes(const struct moe_costs *costs, uint64_t n, uint64_t context);
 double moe_cost_gpu_expert_dram_bytes(const struct moe_costs *costs);
 double moe_cost_copy_dram_bytes(const struct moe_costs *costs);
 

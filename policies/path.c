@@ -12,9 +12,7 @@ void moe_path_step(struct moe_path *path, const struct moe_step *step)
     path->n_tokens = n;
     if (step->phase != MOE_DECODE)
         return;
-    path->decode_ns += costs->model->n_layers *
-                       (costs->layer_overhead_ns + moe_cost_attend_ns(costs, n, step->context));
-    path->decode_ns += costs->token_overhead_ns + moe_cost_head_ns(costs, n);
+    path->decode_ns += moe_cost_dense_ns(costs, n, step->context);
 }
 
 void moe_path_event(struct moe_path *path, const struct moe_decision *decision)

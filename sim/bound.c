@@ -119,12 +119,8 @@ static void add_dense(const struct moe_trace *trace, uint64_t n_tokens,
         if (tokens->phase[t] == MOE_PREFILL)
             continue;
         uint64_t context = moe_step_context(tokens, t, start);
-        uint64_t layer = costs->layer_overhead_ns + moe_cost_attend_ns(costs, end - t, context);
-        bound->dense_ns += costs->model->n_layers * layer;
-        bound->dense_ns += costs->token_overhead_ns + moe_cost_head_ns(costs, end - t);
-        bound->dense_bytes +=
-            (double)costs->model->n_layers * moe_cost_attend_dram_bytes(costs, end - t, context) +
-            moe_cost_head_dram_bytes(costs);
+        bound->dense_ns += moe_cost_dense_ns(costs, end - t, context);
+        bound->dense_bytes += moe_cost_dense_dram_bytes(costs, end - t, context);
     }
 }
 

@@ -60,9 +60,10 @@ struct moe_sim_machine {
     struct held held;
     uint64_t step_start_ns;
     uint64_t down_ns, up_ns; /* activations of this step */
-    uint64_t attend_ns;      /* dense part of a layer in this step, overhead included */
-    double attend_bytes;     /* that it reads from host DRAM */
-    uint64_t cpu_ns, gpu_ns; /* one token's expert */
+    uint64_t attend_ns[2]; /* dense part in this step: of the first layer, with those before it, and
+                              of each other; overheads included */
+    double attend_bytes[2];                          /* that it reads from host DRAM */
+    uint64_t cpu_ns, gpu_ns;                         /* one token's expert */
     uint64_t cpu_dram, copy_dram[2], most_copy_dram; /* kB/s */
     struct moe_usage usage[2];                       /* by enum moe_phase */
     struct moe_usage *now;                           /* of the phase under way */
@@ -349,9 +350,12 @@ static enum moe_status begin_step(void *machine, const struct moe_step *step, st
     m->step = *step;
     m->now = &m->usage[step->phase];
     moe_engine_count_into(m->engine, m->now->busy_ns);
-    m->attend_ns =
-        costs->layer_overhead_ns + moe_cost_attend_ns(costs, step->n_tokens, step->context);
-    m->attend_bytes = moe_cost_attend_dram_bytes(costs, step->n_tokens, step->context);
+    const uint64_t n = step->n_tokens, context = step->context;
+    m->attend_ns[1] = costs->layer_overhead_ns + moe_cost_attend_ns(costs, n, context);
+    m->attend_ns[0] = m->attend_ns[1] + moe_cost_leading_ns(costs, n, context) +
+                      costs->model->dense_layers * costs->layer_overhead_ns;
+    m->attend_bytes[1] = moe_cost_attend_dram_bytes(costs, n, context);
+    m->attend_bytes[0] = m->attend_bytes[1] + moe_cost_leading_dram_bytes(costs, n, context);
     m->down_ns = moe_cost_state_down_ns(costs, step->n_tokens);
     m->up_ns = moe_cost_state_up_ns(costs, step->n_tokens);
     m->step_start_ns = moe_engine_now(m->engine);
@@ -371,10 +375,12 @@ static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_ro
 {
     struct moe_sim_machine *m = machine;
     (void)err;
+    const struct moe_costs *costs = m->setup.costs;
+    const uint64_t n_layers = 1 + (layer == 0 ? costs->model->dense_layers : 0);
     uint64_t alone = gpu_alone_ns(m);
-    run_dense(m, m->attend_ns, m->attend_bytes, ATTEND, layer);
-    count_host(m, m->setup.costs->layer_overhead_ns, alone);
-    moe_trace_routes(&m->step, m->setup.costs->model, m->setup.next_use, layer, out);
+    run_dense(m, m->attend_ns[layer > 0], m->attend_bytes[layer > 0], ATTEND, layer);
+    count_host(m, n_layers * costs->layer_overhead_ns, alone);
+    moe_trace_routes(&m->step, costs->model, m->setup.next_use, layer, out);
     return MOE_OK;
 }
 

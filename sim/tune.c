@@ -46,8 +46,7 @@ static uint64_t take(uint64_t from, uint64_t bytes)
 static uint64_t dense_bytes(const struct moe_tune_options *o)
 {
     uint64_t context = moe_trace_extent(o->trace, 0).context;
-    return moe_cost_dense_bytes(o->model) +
-           o->model->n_layers * moe_model_kv_bytes(o->model, context);
+    return moe_cost_dense_bytes(o->model) + moe_model_kv_cache_bytes(o->model, context);
 }
 
 static uint64_t staging_bytes(const struct moe_tune_options *o)

@@ -174,7 +174,7 @@ static uint64_t slots_of(const struct runner *r, const struct moe_whatif_value *
     const uint64_t all = v->model.n_layers * v->model.n_experts;
     const struct moe_setup_spec setup = {.strategy = strategy, .expert_bytes = expert};
     uint64_t left = take(v->platform.gpu.memory_bytes, moe_cost_dense_bytes(&v->model));
-    left = take(left, v->model.n_layers * moe_model_kv_bytes(&v->model, r->context));
+    left = take(left, moe_model_kv_cache_bytes(&v->model, r->context));
     left = take(left, moe_setup_staging_bytes(&setup)) / expert;
     return left < all ? left : all;
 }
@@ -316,7 +316,7 @@ static enum moe_status run_tasks(struct runner *r, struct moe_err *err)
     moe_progress_end(&progress);
     r->w->simulations = r->n;
     if (fatal.status == MOE_ERR_INTERRUPTED)
-        return moe_fail(err, fatal.status, "interrupted: %zu simulations were begun, none is kept",
+        return moe_fail(err, fatal.status, "interrupted: none of the %zu simulations begun is kept",
                         (size_t)done);
     if (fatal.status)
         *err = fatal;

@@ -79,6 +79,8 @@ static inline struct world random_world(struct moe_rng *rng)
                                  .many = moe_rng_below(rng, 2) == 0};
     struct world w = {.model = tiny_model(shape.n_layers, shape.n_experts, shape.top_k),
                       .platform = tiny_platform()};
+    w.model.dense_layers = shape.n_tokens % 3;
+    w.model.dense_layers_ffn = w.model.dense_layers ? 400 : 0;
     w.strategy = load_strategy(PICK(rng, "collab", "collab-reference", "on-demand", "cpu-only"));
     char geometry[32];
     snprintf(geometry, sizeof geometry, "%ux%u", 1 + (unsigned)moe_rng_below(rng, shape.n_layers),

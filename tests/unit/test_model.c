@@ -28,6 +28,7 @@ static struct moe_model load(const char *name)
 static double dense_gb(const struct moe_model *m)
 {
     uint64_t layers = m->n_layers * moe_model_dense_layer_bytes(m);
+    ck_assert_uint_eq(m->dense_layers, 0);
     return (double)(layers + moe_model_head_bytes(m)) / 1e9;
 }
 
@@ -56,6 +57,20 @@ START_TEST(published_models)
     m = load("minicpm-moe-8x2b");
     ck_assert_uint_eq(moe_model_expert_bytes(&m), 3 * 2304 * 5760 * 2);
     ck_assert_uint_eq(m.n_layers, 40);
+    m = load("deepseek-v2-lite");
+    /* Projections of queries and to the cache's width, up to keys and values, output; router;
+     * shared experts. Of the first layer the same without router, and its FFN. */
+    uint64_t attention =
+        2048 * 16 * (128 + 64) + 2048 * (512 + 64) + 512 * 16 * (128 + 128) + 16 * 128 * 2048;
+    ck_assert_uint_eq(moe_model_dense_layer_bytes(&m),
+                      2 * (attention + 2048 * 64 + 3 * 2048 * 2816));
+    ck_assert_uint_eq(moe_model_leading_layer_bytes(&m), 2 * (attention + 3 * 2048 * 10944));
+    ck_assert_uint_eq(moe_model_kv_bytes(&m, 100), 100 * (512 + 64) * 2);
+    ck_assert_uint_eq(moe_model_kv_cache_bytes(&m, 100), 27 * 100 * (512 + 64) * 2);
+    m = load("deepseek-v3"); /* compressed queries */
+    attention = 7168 * 1536 + 1536 * 128 * (128 + 64) + 7168 * (512 + 64) +
+                512 * 128 * (128 + 128) + 128 * 128 * 7168;
+    ck_assert_uint_eq(moe_model_leading_layer_bytes(&m), attention + 3 * 7168 * 18432);
 }
 END_TEST
 
@@ -63,7 +78,9 @@ END_TEST
 static double parameters_g(const struct moe_model *m)
 {
     double experts = (double)(m->n_layers * m->n_experts * 3 * m->d_model * m->d_ffn);
-    double dense = (double)(m->n_layers * moe_model_dense_layer_bytes(m)) * 8;
+    double dense = (double)(m->n_layers * moe_model_dense_layer_bytes(m) +
+                            m->dense_layers * moe_model_leading_layer_bytes(m)) *
+                   8;
     double head = (double)moe_model_head_bytes(m) * 8;
     return (experts + (dense + 2 * head) / m->dense_weight_bits) / 1e9;
 }
@@ -77,7 +94,8 @@ START_TEST(parameter_counts)
     } published[] = {
         {"mixtral-8x7b", 46.7},      {"mixtral-8x22b", 140.6},   {"phi-3.5-moe", 41.9},
         {"qwen3-30b-a3b", 30.5},     {"qwen3-235b-a22b", 235.1}, {"gpt-oss-20b", 20.9},
-        {"qwen1.5-moe-a2.7b", 14.3}, {"olmoe-1b-7b", 6.9},       {"gpt-oss-120b", 116.8}};
+        {"qwen1.5-moe-a2.7b", 14.3}, {"olmoe-1b-7b", 6.9},       {"gpt-oss-120b", 116.8},
+        {"deepseek-v2-lite", 15.7},  {"deepseek-v3", 671.0},     {"glm-4.5-air", 106.9}};
     for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
         struct moe_model m = load(published[i].name);
         double billions = parameters_g(&m);
@@ -132,6 +150,11 @@ START_TEST(bad_descriptions)
     refused("expert_weight_bits", "expert_weight_bits: nan", "expert_weight_bits");
     refused("expert_weight_bits", "expert_weight_bits: 0.5", "0.5 is outside 1..64");
     refused("name", "name: &a m", "'m':1");
+    refused("dense_ffn", "dense_ffn: 1\nv_head_dim: 8", "'m':13: v_head_dim is of multi-head");
+    refused("dense_ffn", "dense_ffn: 1\nq_lora_rank: 8", "'m':13: q_lora_rank is of multi-head");
+    refused("dense_ffn", "dense_ffn: 1\ndense_layers: 1",
+            "'m':13: dense_layers 1 with dense_layers_ffn 0: both are 0 or neither");
+    refused("dense_ffn", "dense_ffn: 1\ndense_layers_ffn: 9", "'m':13: dense_layers 0 with");
     const char *const keys[] = {"name",
                                 "source",
                                 "n_layers",

@@ -27,6 +27,20 @@ START_TEST(cpu_only_by_hand)
 }
 END_TEST
 
+/* Two layers without experts come first: 280000 bytes and 200 of keys and values each. */
+START_TEST(leading_layers_by_hand)
+{
+    struct world w = world_of("cpu-only", "none", 1, same);
+    w.model.dense_layers = 2;
+    w.model.dense_layers_ffn = 400;
+    struct moe_result r = run(&w);
+    const uint64_t leading = 2 * 2802;
+    ck_assert_uint_eq(r.decode_ns, 2 * 10000 + leading + 2 * (10410 + 3000 + 60000 + 4000) + 22000);
+    ck_assert_uint_eq(r.cause.gpu_ns, leading + 2 * 410 + 2000);
+    ck_assert_uint_eq(r.cause.host_ns, 60000);
+}
+END_TEST
+
 /* DRAM gives 15 of the 20 GB/s that the CPU wants: every expert takes 40000. */
 START_TEST(cpu_only_on_slow_dram)
 {
@@ -461,6 +475,7 @@ int main(void)
     Suite *suite = suite_create("sim");
     TCase *tests = tcase_create("sim");
     tcase_add_test(tests, cpu_only_by_hand);
+    tcase_add_test(tests, leading_layers_by_hand);
     tcase_add_test(tests, cpu_only_on_slow_dram);
     tcase_add_test(tests, on_demand_by_hand);
     tcase_add_test(tests, collab_by_hand);
