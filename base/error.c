@@ -68,3 +68,8 @@ int moe_exit_code(enum moe_status status)
     }
     return 1;
 }
+
+const char *moe_plural(unsigned long long n)
+{
+    return n == 1 ? "" : "s";
+}

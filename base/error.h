@@ -51,4 +51,7 @@ enum moe_status moe_fail_memory(struct moe_err *err, const char *what);
 /* Exit code of the program: 0 ok, 1 failed, 2 usage, 3 a check failed. */
 int moe_exit_code(enum moe_status status);
 
+/* What a regular noun ends in behind the number n: "s", or "" behind 1. */
+const char *moe_plural(unsigned long long n);
+
 #endif

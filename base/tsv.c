@@ -134,7 +134,8 @@ static enum moe_status read_row(struct reader *r, char *line, struct moe_err *er
     if (*line == '#')
         return fail(r, err, "provenance stands above the column names, not below");
     if (n != t->n_columns)
-        return fail(r, err, "line has %zu fields, the header has %zu", n, t->n_columns);
+        return fail(r, err, "line has %zu field%s, the header has %zu", n, moe_plural(n),
+                    t->n_columns);
     const char **cells = grow(t->cells, used, n, &r->room_cells, sizeof *cells);
     if (!cells)
         return moe_fail_memory(err, "a table");

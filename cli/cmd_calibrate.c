@@ -346,9 +346,9 @@ static enum moe_status calibrate(const struct cli_call *call, struct job *job, s
         s = save(o, job, err);
     free(against);
     if (!s && far)
-        s = moe_fail(err, MOE_ERR_CHECK,
-                     "%u constants differ from '%s' by more than their spread and %g %%", far,
-                     o->check, o->tolerance);
+        s = moe_fail(err, MOE_ERR_CHECK, "%u constant%s from '%s' by more than %s spread and %g %%",
+                     far, far == 1 ? " differs" : "s differ", o->check, far == 1 ? "its" : "their",
+                     o->tolerance);
     return s;
 }
 
@@ -360,8 +360,8 @@ static enum moe_status check_threads(const struct options *o, struct moe_err *er
     const uint32_t n = moe_cpu_order(order, &cores, &nodes);
     if (o->threads <= n)
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_USAGE, "threads %llu exceeds the %u processors of this machine",
-                    (unsigned long long)o->threads, n);
+    return moe_fail(err, MOE_ERR_USAGE, "threads %llu exceeds the %u processor%s of this machine",
+                    (unsigned long long)o->threads, n, moe_plural(n));
 }
 
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)

@@ -231,7 +231,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s && !only_page(call))
         printf("results in %s\n", r.folder);
     if (!s && r.n_failed)
-        s = moe_fail(err, MOE_ERR_CHECK, "%zu checks failed, named above", r.n_failed);
+        s = moe_fail(err, MOE_ERR_CHECK, "%zu check%s failed, named above", r.n_failed,
+                     moe_plural(r.n_failed));
     if (s)
         moe_remove_directories(r.folder, there);
     moe_expected_release(&r.expected);

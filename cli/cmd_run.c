@@ -292,16 +292,16 @@ static void log_statistics(const struct generation *g)
 {
     const struct moe_generated *m = &g->made;
     char memory[32];
-    moe_log("%s, %u threads, %s kernels, loaded in %.2f s", g->llm->name, threads_of(g),
-            kernels_of(g), (double)g->load_ns / 1e9);
-    moe_log("prefill: %u tokens in %.3f s, %.1f tokens/s", m->n_prompt, (double)m->prefill_ns / 1e9,
-            per_s(m->n_prompt, m->prefill_ns));
+    moe_log("%s, %u thread%s, %s kernels, loaded in %.2f s", g->llm->name, threads_of(g),
+            moe_plural(threads_of(g)), kernels_of(g), (double)g->load_ns / 1e9);
+    moe_log("prefill: %u token%s in %.3f s, %.1f tokens/s", m->n_prompt, moe_plural(m->n_prompt),
+            (double)m->prefill_ns / 1e9, per_s(m->n_prompt, m->prefill_ns));
     if (m->n_passes)
-        moe_log("decode: %u passes in %.3f s, %.1f tokens/s, %.2f ms each", m->n_passes,
-                (double)m->decode_ns / 1e9, per_s(m->n_passes, m->decode_ns),
-                (double)m->decode_ns / 1e6 / m->n_passes);
-    moe_log("%u new tokens, ended by: %s; peak memory %s", m->n_new, moe_stop_names[m->stop],
-            moe_format_bytes(cli_peak_memory(), memory, sizeof memory));
+        moe_log("decode: %u pass%s in %.3f s, %.1f tokens/s, %.2f ms each", m->n_passes,
+                m->n_passes == 1 ? "" : "es", (double)m->decode_ns / 1e9,
+                per_s(m->n_passes, m->decode_ns), (double)m->decode_ns / 1e6 / m->n_passes);
+    moe_log("%u new token%s, ended by: %s; peak memory %s", m->n_new, moe_plural(m->n_new),
+            moe_stop_names[m->stop], moe_format_bytes(cli_peak_memory(), memory, sizeof memory));
 }
 
 static void print_number(const char *key, double value)
@@ -361,7 +361,8 @@ static enum moe_status show(struct generation *g, struct moe_err *err)
     if (s)
         return s;
     if (g->made.stop == MOE_STOP_INTERRUPTED)
-        return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %u tokens", g->made.n_new);
+        return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %u token%s", g->made.n_new,
+                        moe_plural(g->made.n_new));
     return MOE_OK;
 }
 

@@ -97,8 +97,9 @@ static enum moe_status simulate_with_progress(struct moe_sim_input *input,
     struct moe_progress progress;
     const struct moe_trace_info *info = &input->trace->info;
     if (info->top_k < input->model->top_k)
-        moe_log("the trace routes to %u experts, model '%s' to %" PRIu64 ": simulated with %u",
-                info->top_k, input->model->name, input->model->top_k, info->top_k);
+        moe_log("the trace routes to %u expert%s, model '%s' to %" PRIu64 ": simulated with %u",
+                info->top_k, moe_plural(info->top_k), input->model->name, input->model->top_k,
+                info->top_k);
     moe_progress_begin(&progress, "simulating", "tokens", input->trace->tokens.n_tokens);
     input->progress = &progress;
     enum moe_status s = moe_simulate(input, result, err);

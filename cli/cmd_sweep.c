@@ -189,12 +189,13 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
                 sum->n_capped, sum->n_points, sum->threads, sum->cores, sum->platform);
     /* A shard of which none could run is whole, and a batch system has to go on to the merge. */
     if (!shard.parts && sum->n_failed == sum->n_points)
-        return moe_fail(err, MOE_ERR_INPUT, "none of %zu points could run, the first: %.255s",
-                        sum->n_points, sum->first_failure);
+        return moe_fail(err, MOE_ERR_INPUT, "none of %zu point%s could run, the first: %.255s",
+                        sum->n_points, moe_plural(sum->n_points), sum->first_failure);
     if (shard.parts)
         snprintf(part, sizeof part, " shard %" PRIu32 "/%" PRIu32, shard.part, shard.parts);
-    printf("sweep  %s%s: %zu points (%zu run, %zu taken over)%s%s\n", w->x.name, part,
-           sum->n_points, sum->n_run, sum->n_reused, sum->synthetic ? ", SYNTHETIC trace" : "",
+    printf("sweep  %s%s: %zu point%s (%zu run, %zu taken over)%s%s\n", w->x.name, part,
+           sum->n_points, moe_plural(sum->n_points), sum->n_run, sum->n_reused,
+           sum->synthetic ? ", SYNTHETIC trace" : "",
            w->x.lossy ? ", LOSSY strategies among them" : "");
     printf("result %s\n", w->path);
     if (sum->n_failed)

@@ -23,7 +23,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         s = moe_sweep_merge(call->args, (size_t)call->n_args, o->output, &n_points, err);
     if (!s)
-        printf("merged %zu points of %d files\nresult %s\n", n_points, call->n_args, o->output);
+        printf("merged %zu point%s of %d file%s\nresult %s\n", n_points, moe_plural(n_points),
+               call->n_args, moe_plural((unsigned)call->n_args), o->output);
     return s;
 }
 

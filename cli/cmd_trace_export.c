@@ -42,8 +42,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         tell_losses(format, &trace);
     if (!s)
-        printf("wrote %s: %" PRIu64 " tokens as %s\n", o->output, trace.tokens.n_tokens,
-               format->name);
+        printf("wrote %s: %" PRIu64 " token%s as %s\n", o->output, trace.tokens.n_tokens,
+               moe_plural(trace.tokens.n_tokens), format->name);
     moe_trace_release(&trace);
     return s;
 }

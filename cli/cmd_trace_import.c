@@ -91,10 +91,11 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         s = moe_trace_save_watched(o->output, &trace, &progress, err);
     moe_progress_end(&progress);
     if (!s)
-        printf("wrote %s: %" PRIu64 " sequences, %" PRIu64 " tokens, %u layers, %u experts, "
+        printf("wrote %s: %" PRIu64 " sequence%s, %" PRIu64 " token%s, %u layer%s, %u experts, "
                "top-%u\n",
-               o->output, trace.n_sequences, trace.tokens.n_tokens, trace.info.n_layers,
-               trace.info.n_experts, trace.info.top_k);
+               o->output, trace.n_sequences, moe_plural(trace.n_sequences), trace.tokens.n_tokens,
+               moe_plural(trace.tokens.n_tokens), trace.info.n_layers,
+               moe_plural(trace.info.n_layers), trace.info.n_experts, trace.info.top_k);
     if (!s && *trace.info.note)
         moe_log("note: %s", trace.info.note);
     moe_trace_release(&trace);

@@ -84,9 +84,10 @@ static void print_text(const struct moe_reuse *r, FILE *out)
 {
     const struct moe_reuse_layer *m = &r->mean;
     fprintf(out,
-            "%" PRIu64 " sequences, %" PRIu64 " prefill and %" PRIu64
-            " decode tokens, %u layers, %u experts, top-%u\n\n",
-            r->n_sequences, r->n_prefill, r->n_decode, r->n_layers, r->n_experts, r->top_k);
+            "%" PRIu64 " sequence%s, %" PRIu64 " prefill and %" PRIu64
+            " decode token%s, %u layer%s, %u experts, top-%u\n\n",
+            r->n_sequences, moe_plural(r->n_sequences), r->n_prefill, r->n_decode,
+            moe_plural(r->n_decode), r->n_layers, moe_plural(r->n_layers), r->n_experts, r->top_k);
     fprintf(out, "mean over layers (%-15smeasured   chance\n",
             r->n_decode ? "decode)" : "prefill)");
     fprintf(out, "entropy of popularity, bits      %8.3f %8.3f\n", m->entropy, r->chance_entropy);

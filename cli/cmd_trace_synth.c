@@ -27,10 +27,11 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         s = moe_trace_save_watched(o->output, &trace, &progress, err);
     moe_progress_end(&progress);
     if (!s)
-        printf("wrote %s: SYNTHETIC, %" PRIu64 " sequences, %" PRIu64
-               " tokens, %u layers, %u experts, top-%u\n",
-               o->output, trace.n_sequences, trace.tokens.n_tokens, trace.info.n_layers,
-               trace.info.n_experts, trace.info.top_k);
+        printf("wrote %s: SYNTHETIC, %" PRIu64 " sequence%s, %" PRIu64
+               " token%s, %u layer%s, %u experts, top-%u\n",
+               o->output, trace.n_sequences, moe_plural(trace.n_sequences), trace.tokens.n_tokens,
+               moe_plural(trace.tokens.n_tokens), trace.info.n_layers,
+               moe_plural(trace.info.n_layers), trace.info.n_experts, trace.info.top_k);
     moe_trace_release(&trace);
     return s;
 }

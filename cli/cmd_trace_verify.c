@@ -31,8 +31,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         return s;
     s = verify(reader, err);
     if (!s)
-        printf("%s: ok, %" PRIu64 " sequences, %" PRIu64 " tokens\n", call->args[0],
-               moe_reader_n_sequences(reader), moe_reader_n_tokens(reader));
+        printf("%s: ok, %" PRIu64 " sequence%s, %" PRIu64 " token%s\n", call->args[0],
+               moe_reader_n_sequences(reader), moe_plural(moe_reader_n_sequences(reader)),
+               moe_reader_n_tokens(reader), moe_plural(moe_reader_n_tokens(reader)));
     moe_reader_close(reader);
     return s;
 }

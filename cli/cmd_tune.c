@@ -145,8 +145,8 @@ static void tell_gain(const struct report *p, enum moe_tune_family family, FILE 
     char geometry[48];
     cut(s->geometry, geometry, sizeof geometry);
     fprintf(out,
-            "over %s (%s, %" PRIu64 " threads; %.4g tokens/s): ", moe_tune_family_names[family],
-            geometry, s->threads, row->held_out.tokens_per_s);
+            "over %s (%s, %" PRIu64 " thread%s; %.4g tokens/s): ", moe_tune_family_names[family],
+            geometry, s->threads, moe_plural(s->threads), row->held_out.tokens_per_s);
     if (r->best_of[family] == r->chosen)
         fprintf(out, "it is that\n");
     else if (r->n_units < 2)
@@ -229,10 +229,11 @@ static void tell_split(const struct report *p, FILE *out)
                 moe_tune_decode_tokens(&split->train), moe_tune_decode_tokens(&split->held_out));
     else
         fprintf(out,
-                "searched on %" PRIu64 " sequences (%" PRIu64 " decode tokens), judged by %" PRIu64
-                " others (%" PRIu64 ")\n",
-                split->train.n_sequences, moe_tune_decode_tokens(&split->train),
-                split->held_out.n_sequences, moe_tune_decode_tokens(&split->held_out));
+                "searched on %" PRIu64 " sequence%s (%" PRIu64 " decode tokens), judged by %" PRIu64
+                " other%s (%" PRIu64 ")\n",
+                split->train.n_sequences, moe_plural(split->train.n_sequences),
+                moe_tune_decode_tokens(&split->train), split->held_out.n_sequences,
+                moe_plural(split->held_out.n_sequences), moe_tune_decode_tokens(&split->held_out));
     if (p->r->n_units < 2)
         return;
     fprintf(out,
@@ -252,8 +253,8 @@ static void tell(const struct report *p, FILE *out)
         equal += i != r->chosen && r->row[i].within_noise;
     fprintf(out, "%s%s\n", p->in->trace.info.synthetic ? "SYNTHETIC routing; " : "",
             verdict(p, text, sizeof text));
-    fprintf(out, "strategy: geometry %s; %s; %" PRIu64 " threads\n", s->geometry,
-            rules(s, text, sizeof text), s->threads);
+    fprintf(out, "strategy: geometry %s; %s; %" PRIu64 " thread%s\n", s->geometry,
+            rules(s, text, sizeof text), s->threads, moe_plural(s->threads));
     if (moe_platform_has_gpu(&p->in->platform)) {
         for (int f = MOE_TUNE_BEST_UNIFORM; f < MOE_TUNE_FAMILIES; f++)
             tell_gain(p, (enum moe_tune_family)f, out);
@@ -266,8 +267,9 @@ static void tell(const struct report *p, FILE *out)
     }
     tell_split(p, out);
     fprintf(out,
-            "%" PRIu64 " combinations; %" PRIu64 " simulations of %s decode tokens together\n\n",
-            r->space, r->simulations, moe_format_count((double)r->tokens, a, sizeof a));
+            "%" PRIu64 " combination%s; %" PRIu64 " simulations of %s decode tokens together\n\n",
+            r->space, moe_plural(r->space), r->simulations,
+            moe_format_count((double)r->tokens, a, sizeof a));
 }
 
 /* --- tables --------------------------------------------------------------------------------- */
@@ -364,8 +366,9 @@ static enum moe_status write_list(const struct report *p, const char *path, stru
     const struct moe_trace_info *info = &p->in->trace.info;
     struct moe_table *table = cli_table_new(p->call);
     cli_note_trace(table, p->call->args[0], info);
-    moe_table_note(table, "fitted_on", "%" PRIu64 " training sequences%s, decode",
-                   p->r->split.train.n_sequences, p->r->split.in_time ? " (first half)" : "");
+    moe_table_note(table, "fitted_on", "%" PRIu64 " training sequence%s%s, decode",
+                   p->r->split.train.n_sequences, moe_plural(p->r->split.train.n_sequences),
+                   p->r->split.in_time ? " (first half)" : "");
     for (size_t i = 0; i < (size_t)info->n_layers * info->n_experts; i++) {
         moe_table_row(table);
         moe_table_u64(table, "layer", p->r->hot[i] / info->n_experts);
@@ -386,8 +389,9 @@ static void add_origin(const struct report *p, FILE *out)
         fprintf(out, " %s", p->call->argv[i]);
     fprintf(out, "\ntrace: %s (%s%s)\n", p->call->args[0],
             p->in->trace.info.synthetic ? "SYNTHETIC, " : "", p->in->trace.info.model);
-    fprintf(out, "model: %s, platform: %s, budget: %" PRIu64 " bytes, %" PRIu64 " slots\n",
-            p->in->model.name, p->in->platform.name, p->r->budget_bytes, p->r->slots);
+    fprintf(out, "model: %s, platform: %s, budget: %" PRIu64 " bytes, %" PRIu64 " slot%s\n",
+            p->in->model.name, p->in->platform.name, p->r->budget_bytes, p->r->slots,
+            moe_plural(p->r->slots));
     fprintf(out, "verdict: %s\n", verdict(p, text, sizeof text));
     fprintf(out, "predicted: %.17g decode tokens/s on the held-out part of the trace\n",
             row->held_out.tokens_per_s);

@@ -99,8 +99,8 @@ static void limit_threads(struct moe_strategy *strategy)
     if (strategy->threads <= n_cores)
         return;
     moe_log("strategy '%s' has %" PRIu64 " threads, this machine %" PRIu32
-            " cores: computed with %" PRIu32,
-            strategy->name, strategy->threads, n_cores, n_cores);
+            " core%s: computed with %" PRIu32,
+            strategy->name, strategy->threads, n_cores, moe_plural(n_cores), n_cores);
     strategy->threads = n_cores;
 }
 

@@ -18,8 +18,8 @@ static enum moe_status choose_share(const char *text, bool last, uint8_t *chosen
     uint64_t count = (uint64_t)(share * (double)n);
     if (count == 0)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "%s of %" PRIu64 " sequences is less than one; give a larger share", text,
-                        n);
+                        "%s of %" PRIu64 " sequence%s is less than one; give a larger share", text,
+                        n, moe_plural(n));
     memset(chosen + (last ? n - count : 0), 1, count);
     return MOE_OK;
 }

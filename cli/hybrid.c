@@ -107,8 +107,8 @@ enum moe_status cli_hybrid_fit(struct cli_hybrid *h, const struct moe_llm *llm, 
     h->misfit = strcmp(h->fitted, h->strategy.geometry) != 0;
     if (!h->misfit || !h->o->fit)
         return MOE_OK;
-    moe_log("geometry '%s' does not fit, '%s' does: %" PRIu32 " slots have room beside the rest",
-            h->strategy.geometry, h->fitted, slots);
+    moe_log("geometry '%s' does not fit, '%s' does: %" PRIu32 " slot%s room beside the rest",
+            h->strategy.geometry, h->fitted, slots, slots == 1 ? " has" : "s have");
     return moe_strategy_set(&h->strategy, "geometry", h->fitted, err);
 }
 
@@ -141,8 +141,9 @@ void cli_hybrid_log(const struct cli_hybrid *h, const struct moe_allocation *a)
 {
     const struct moe_strategy *strategy = &h->strategy;
     char slot[32], all[32], dense[32], other[32], left[32], policy[256], device[300];
-    moe_log("strategy %s: geometry %s, %" PRIu64 " slots of %s = %s; policy %s", strategy->name,
-            strategy->geometry, a->slots, moe_format_bytes(a->slot_bytes, slot, sizeof slot),
+    moe_log("strategy %s: geometry %s, %" PRIu64 " slot%s of %s = %s; policy %s", strategy->name,
+            strategy->geometry, a->slots, moe_plural(a->slots),
+            moe_format_bytes(a->slot_bytes, slot, sizeof slot),
             moe_format_bytes(a->slots * a->slot_bytes, all, sizeof all),
             moe_policy_format(&strategy->policy, policy, sizeof policy));
     if (moe_strategy_is_lossy(strategy))
@@ -154,8 +155,8 @@ void cli_hybrid_log(const struct cli_hybrid *h, const struct moe_allocation *a)
             moe_format_bytes(a->dense_bytes, dense, sizeof dense),
             moe_format_bytes(a->other_bytes, other, sizeof other),
             moe_format_bytes(a->free_bytes, left, sizeof left));
-    moe_log("experts in host memory: %s; on the CPU by %" PRIu32 " threads, %s kernels",
-            a->store_note, a->threads, a->kernels);
+    moe_log("experts in host memory: %s; on the CPU by %" PRIu32 " thread%s, %s kernels",
+            a->store_note, a->threads, moe_plural(a->threads), a->kernels);
 }
 
 void cli_hybrid_note(const struct cli_hybrid *h, const struct moe_allocation *a,

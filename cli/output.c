@@ -171,8 +171,8 @@ bool cli_tell_threads(const struct moe_strategy *strategy, const struct moe_plat
     if (strategy->threads <= cores)
         return false;
     moe_log("threads %" PRIu64 " exceeds the %" PRIu64
-            " cores of platform '%s': simulated with %" PRIu64,
-            strategy->threads, cores, platform->name, cores);
+            " core%s of platform '%s': simulated with %" PRIu64,
+            strategy->threads, cores, moe_plural(cores), platform->name, cores);
     return true;
 }
 

@@ -93,12 +93,6 @@ const char *report_cell(const char *cell, char *buf, size_t size);
 /* "copied_gb_per_token" -> "copied", "GB per token"; unit "" when the name has none. */
 void report_split_name(const char *column, char *label, char *unit, size_t size);
 
-/* The ending of a word after n of it. */
-static inline const char *report_plural(size_t n)
-{
-    return n == 1 ? "" : "s";
-}
-
 /* Is the row one that ran? */
 bool report_row_ok(const struct report_table *table, size_t row);
 

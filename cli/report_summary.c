@@ -50,8 +50,8 @@ static void put_others(const struct report *r, FILE *out)
             continue;
         fprintf(out, "%s<li><a href=\"#table-%zu\">", begin, i + 1);
         moe_html_text(report_table_title(&r->tables[i]), out);
-        fprintf(out, "</a>: %zu row%s, %zu column%s", t->n_rows, report_plural(t->n_rows),
-                t->n_columns, report_plural(t->n_columns));
+        fprintf(out, "</a>: %zu row%s, %zu column%s", t->n_rows, moe_plural(t->n_rows),
+                t->n_columns, moe_plural(t->n_columns));
         report_put_verdicts(t, out);
         fputc(' ', out);
         report_put_badges(&r->tables[i], out);
@@ -75,7 +75,7 @@ static void put_banner(const struct report *r, FILE *out)
     fprintf(out,
             "<p class=\"banner\" role=\"note\"><strong>SYNTHETIC routing</strong> in %zu of %zu "
             "table%s (",
-            synthetic, r->n_tables, report_plural(r->n_tables));
+            synthetic, r->n_tables, moe_plural(r->n_tables));
     for (size_t i = 0; i < r->n_tables; i++) {
         if (!r->tables[i].synthetic)
             continue;

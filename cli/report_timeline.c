@@ -72,8 +72,8 @@ void report_put_timeline(const struct report *r, size_t index, FILE *out)
     fprintf(out, "<section id=\"timeline-%zu\">\n<h3 id=\"timeline-%zu-title\">", index + 1,
             index + 1);
     moe_html_text(*t->title ? t->title : timeline->file, out);
-    fprintf(out, "</h3>\n<p>%" PRIu64 " operations in %.3f&nbsp;ms. ", t->n_all,
-            (double)t->end_ns * 1e-6);
+    fprintf(out, "</h3>\n<p>%" PRIu64 " operation%s in %.3f&nbsp;ms. ", t->n_all,
+            moe_plural(t->n_all), (double)t->end_ns * 1e-6);
     if (t->n_events < t->n_all)
         fprintf(out, "<b>Cut: the first %zu are drawn</b> (option --max-events). ", t->n_events);
     if (t->dropped)

@@ -111,7 +111,7 @@ static void put_what(const struct report_table *table, FILE *out)
     size_t model = moe_tsv_column(t, "model"), platform = moe_tsv_column(t, "platform");
     bool timed = strcmp(t->columns[table->value], "tokens_per_s") == 0;
     const char *comma = ": ";
-    fprintf(out, "%zu %s%s", t->n_rows, timed ? "run" : "row", report_plural(t->n_rows));
+    fprintf(out, "%zu %s%s", t->n_rows, timed ? "run" : "row", moe_plural(t->n_rows));
     for (size_t k = 0; k < 2; k++) {
         size_t j = k ? platform : model;
         if (j < t->n_columns && (table->constant[j] || t->n_rows == 1) &&

@@ -120,8 +120,8 @@ enum moe_status repro_sweep(struct repro *r, const char *stem, struct moe_tsv *o
     repro_path(r, stem, ".tsv", path, sizeof path);
     s = moe_sweep_run(&x, path, r->jobs, &sum, err);
     if (!s && sum.n_failed)
-        moe_log("%s: %zu points could not run, the first: %s; see their status column", stem,
-                sum.n_failed, sum.first_failure);
+        moe_log("%s: %zu point%s could not run, the first: %s; see the status column", stem,
+                sum.n_failed, moe_plural(sum.n_failed), sum.first_failure);
     if (!s && sum.n_failed == sum.n_points)
         s = moe_fail(err, MOE_ERR_INPUT, "no point of '%s' could run; see '%s'", stem, path);
     moe_experiment_release(&x);

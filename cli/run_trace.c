@@ -84,8 +84,8 @@ static enum moe_status show(struct state *st, struct moe_err *err)
     if (*run->hybrid->platform)
         moe_table_note(table, "bound_on", "%s", run->hybrid->platform);
     if (st->interrupted)
-        moe_table_note(table, "interrupted", "after %" PRIu64 " decode tokens",
-                       st->result.decode_tokens);
+        moe_table_note(table, "interrupted", "after %" PRIu64 " decode token%s",
+                       st->result.decode_tokens, moe_plural(st->result.decode_tokens));
     moe_table_row(table);
     moe_result_labels(table, &st->traced.trace.info, &st->traced.shape,
                       cli_device_name(st->hybrid.device, device, sizeof device),
@@ -122,8 +122,8 @@ enum moe_status cli_run_trace(const struct cli_run_trace *run, struct moe_err *e
         s = show(&st, err);
     if (!s && st.interrupted)
         s = moe_fail(err, MOE_ERR_INTERRUPTED,
-                     "interrupted after %" PRIu64 " decode tokens: the result is that of these",
-                     st.result.decode_tokens);
+                     "interrupted after %" PRIu64 " decode token%s: the result ends there",
+                     st.result.decode_tokens, moe_plural(st.result.decode_tokens));
     cli_traced_close(&st.traced);
     cli_hybrid_close(&st.hybrid);
     return s;

@@ -89,9 +89,10 @@ void cli_traced_close(struct cli_traced *t)
 const char *cli_traced_weights(const struct cli_traced *t, char *buf, size_t size)
 {
     if (t->synthetic)
-        snprintf(buf, size,
-                 "SYNTHETIC, made in memory: %" PRIu32 " buffers for %" PRIu64 " experts",
-                 moe_synthetic_buffers(t->synthetic), t->shape.n_layers * t->shape.n_experts);
+        snprintf(
+            buf, size, "SYNTHETIC, made in memory: %" PRIu32 " buffer%s for %" PRIu64 " experts",
+            moe_synthetic_buffers(t->synthetic), moe_plural(moe_synthetic_buffers(t->synthetic)),
+            t->shape.n_layers * t->shape.n_experts);
     else
         snprintf(buf, size, "the model's own");
     return buf;
@@ -103,6 +104,7 @@ void cli_traced_note(const struct cli_traced *t, const struct cli_traced_options
     char weights[128];
     cli_note_trace(table, o->trace, &t->trace.info);
     moe_table_note(table, "trace_note", "%s", t->trace.info.note);
-    moe_table_note(table, "model", "%s, %" PRIu64 " layers", t->shape.name, t->shape.n_layers);
+    moe_table_note(table, "model", "%s, %" PRIu64 " layer%s", t->shape.name, t->shape.n_layers,
+                   moe_plural(t->shape.n_layers));
     moe_table_note(table, "weights", "%s", cli_traced_weights(t, weights, sizeof weights));
 }

@@ -20,8 +20,8 @@ enum {
 enum moe_status moe_cal_go_on(const struct moe_calibrator *c, struct moe_err *err)
 {
     if (moe_interrupted())
-        return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %" PRIu64 " measurements",
-                        c->done);
+        return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %" PRIu64 " measurement%s",
+                        c->done, moe_plural(c->done));
     return MOE_OK;
 }
 

@@ -94,8 +94,8 @@ static enum moe_status parse_grid(const char *text, struct moe_geometry *g, stru
         return s;
     if (indexes > g->n_layers)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "indexes %" PRIu32 " exceeds the %" PRIu32 " layers of the model", indexes,
-                        g->n_layers);
+                        "indexes %" PRIu32 " exceeds the %" PRIu32 " layer%s of the model", indexes,
+                        g->n_layers, moe_plural(g->n_layers));
     s = check_ways(ways, g->n_experts, err);
     if (s)
         return s;
@@ -112,8 +112,8 @@ static enum moe_status parse_per_layer(const char *list, struct moe_geometry *g,
         size_t n = length_to(list, ',');
         if (l >= g->n_layers)
             return moe_fail(err, MOE_ERR_USAGE,
-                            "the list goes on after the %" PRIu32 " layers of the model",
-                            g->n_layers);
+                            "the list goes on after the %" PRIu32 " layer%s of the model",
+                            g->n_layers, moe_plural(g->n_layers));
         enum moe_status s = parse_count(list, n, "ways", &ways, err);
         if (!s)
             s = check_ways(ways, g->n_experts, err);
@@ -196,8 +196,8 @@ static enum moe_status parse_ncmoe(const char *text, struct moe_geometry *g, str
         return s;
     if (on_cpu > g->n_layers)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "%" PRIu32 " layers on the CPU exceed the %" PRIu32 " layers of the model",
-                        on_cpu, g->n_layers);
+                        "%" PRIu32 " layers on the CPU exceed the %" PRIu32 " layer%s of the model",
+                        on_cpu, g->n_layers, moe_plural(g->n_layers));
     for (uint32_t l = on_cpu; l < g->n_layers; l++)
         add_layer_pool(g, l, g->n_experts);
     return MOE_OK;

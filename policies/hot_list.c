@@ -55,8 +55,8 @@ static enum moe_status read_row(struct reader *r, struct moe_err *err)
     uint64_t layer, expert, uses;
     uint32_t n = split(r->csv.text, field);
     if (n != r->n_columns)
-        return moe_csv_fail(&r->csv, err, "line has %" PRIu32 " fields, the header has %" PRIu32, n,
-                            r->n_columns);
+        return moe_csv_fail(&r->csv, err, "line has %" PRIu32 " field%s, the header has %" PRIu32,
+                            n, moe_plural(n), r->n_columns);
     enum moe_status s =
         moe_csv_u64(&r->csv, field[0], "layer", 0, (uint64_t)r->n_layers - 1, &layer, err);
     if (!s)

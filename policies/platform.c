@@ -198,8 +198,8 @@ static enum moe_status read_points(const struct moe_yaml *cpu, struct moe_platfo
     qsort(p->cpu.point, list->n, sizeof p->cpu.point[0], compare_points);
     for (size_t i = 1; i < list->n; i++)
         if (!compare_points(&p->cpu.point[i - 1], &p->cpu.point[i]))
-            return moe_yaml_fail(list, err, "two points for %u threads and %llu bytes",
-                                 p->cpu.point[i].threads,
+            return moe_yaml_fail(list, err, "two points for %u thread%s and %llu bytes",
+                                 p->cpu.point[i].threads, moe_plural(p->cpu.point[i].threads),
                                  (unsigned long long)p->cpu.point[i].expert_bytes);
     return MOE_OK;
 }

@@ -144,7 +144,8 @@ enum moe_status moe_trace_run_steps(struct moe_trace_run *run, struct moe_err *e
         if (run->spec.progress)
             moe_progress_update(run->spec.progress, t);
         if (moe_interrupted())
-            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %" PRIu64 " tokens", t);
+            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %" PRIu64 " token%s", t,
+                            moe_plural(t));
         if (t == 0 || tokens->sequence[t] != tokens->sequence[t - 1]) {
             moe_loop_sequence(&run->loop);
             sequence_start = t;

@@ -42,8 +42,8 @@ static enum moe_status decide(struct draw *d, const struct moe_mrc_sample_option
     }
     if (x->n_counted > 0)
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_USAGE, "a sample of %g %% takes none of the %llu sequences",
-                    100 * options->rate, (unsigned long long)n);
+    return moe_fail(err, MOE_ERR_USAGE, "a sample of %g %% takes none of the %llu sequence%s",
+                    100 * options->rate, (unsigned long long)n, moe_plural(n));
 }
 
 static enum moe_status make_room(struct draw *d, const struct moe_trace_info *info,

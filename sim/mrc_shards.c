@@ -181,8 +181,8 @@ static enum moe_status run(struct shards *x, const struct moe_tokens *tokens, st
         x->tokens += wanted(x, tokens->phase[t]);
     if (x->options->progress)
         moe_progress_update(x->options->progress, x->tokens);
-    return moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu tokens",
-                                        (unsigned long long)x->tokens)
+    return moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu token%s",
+                                        (unsigned long long)x->tokens, moe_plural(x->tokens))
                              : MOE_OK;
 }
 

@@ -497,8 +497,8 @@ enum moe_status moe_mrc_unit_run(struct moe_mrc_unit *u, const struct moe_tokens
                                                         : moe_step_end(tokens, pass.begin);
         if (n % PASSES_BETWEEN_LOOKS == 0 || pass.end == tokens->n_tokens) {
             if (stopped(u, pass.end - told))
-                return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu tokens",
-                                (unsigned long long)u->tokens);
+                return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu token%s",
+                                (unsigned long long)u->tokens, moe_plural(u->tokens));
             told = pass.end;
         }
         if (!phase_wanted(u, tokens->phase[pass.begin]))

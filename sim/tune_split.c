@@ -172,9 +172,9 @@ enum moe_status moe_tune_split(const struct moe_trace *trace, uint64_t seed,
     if (steps < 2) {
         free(train.range);
         return moe_fail(err, MOE_ERR_USAGE,
-                        "the trace has %" PRIu64 " decode passes, tuning needs at least 2: one to "
+                        "the trace has %" PRIu64 " decode pass%s, tuning needs at least 2: one to "
                         "search on, one to judge by",
-                        steps);
+                        steps, steps == 1 ? "" : "es");
     }
     split.in_time = train.n == 1;
     struct ranges held =

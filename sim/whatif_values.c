@@ -166,10 +166,11 @@ static enum moe_status find_slot(const struct moe_whatif_spec *spec, struct slot
                ? (struct slot){spec->pcie_generation, spec->pcie_lanes ? spec->pcie_lanes : 16}
                : slot_for(link);
     if (!spec->pcie_generation)
-        return spec->pcie_lanes ? moe_fail(err, MOE_ERR_USAGE,
-                                           "%" PRIu64 " PCIe lanes without a generation: give both",
-                                           spec->pcie_lanes)
-                                : MOE_OK;
+        return spec->pcie_lanes
+                   ? moe_fail(err, MOE_ERR_USAGE,
+                              "%" PRIu64 " PCIe lane%s without a generation: give both",
+                              spec->pcie_lanes, moe_plural(spec->pcie_lanes))
+                   : MOE_OK;
     const double most = moe_whatif_pcie_gb_per_s(out->generation, out->lanes);
     if (most == 0)
         return moe_fail(err, MOE_ERR_USAGE,

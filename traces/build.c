@@ -63,8 +63,8 @@ enum moe_status moe_import_layers(struct moe_trace *trace, const char *name,
 {
     const struct moe_model *model = options->model;
     if (model && found && model->n_layers != found)
-        return moe_fail(err, MOE_ERR_INPUT, "'%s': %llu layers, but model '%s' has %llu", name,
-                        (unsigned long long)found, model->name,
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': %llu layer%s, but model '%s' has %llu", name,
+                        (unsigned long long)found, moe_plural(found), model->name,
                         (unsigned long long)model->n_layers);
     uint64_t n = found ? found : model ? model->n_layers : 0;
     if (n < 1 || n > MOE_MAX_LAYERS)
@@ -81,7 +81,7 @@ enum moe_status moe_import_experts(struct moe_trace *trace, const char *name,
     uint64_t asked = options->model ? options->model->n_experts : options->n_experts;
     if (told && asked && told != asked)
         return moe_fail(err, MOE_ERR_INPUT, "'%s': %llu experts, but %s has %llu", name,
-                        (unsigned long long)told, options->model ? "the model" : "--n-experts",
+                        (unsigned long long)told, options->model ? "the model" : "--experts",
                         (unsigned long long)asked);
     uint64_t least = n_used > trace->info.top_k ? n_used : trace->info.top_k;
     uint64_t n = told ? told : asked ? asked : least;

@@ -105,7 +105,8 @@ enum moe_status moe_csv_row(const struct moe_csv *csv, struct moe_text *fields, 
         found++;
     }
     if (found != n)
-        return moe_csv_fail(csv, err, "line has %zu fields, the column line has %zu", found, n);
+        return moe_csv_fail(csv, err, "line has %zu field%s, the column line has %zu", found,
+                            moe_plural(found), n);
     return MOE_OK;
 }
 

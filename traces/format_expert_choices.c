@@ -37,8 +37,8 @@ static enum moe_status scan_ids(struct scan *s, struct moe_text rest, struct moe
         n++;
     }
     if (s->n_ids && n != s->n_ids)
-        return moe_csv_fail(&s->csv, err, "row has %" PRIu64 " ids, the rows above have %" PRIu64,
-                            n, s->n_ids);
+        return moe_csv_fail(&s->csv, err, "row has %" PRIu64 " id%s, the rows above have %" PRIu64,
+                            n, moe_plural(n), s->n_ids);
     if (n % s->top_k)
         return moe_csv_fail(&s->csv, err, "%" PRIu64 " ids are not a multiple of top-k %" PRIu64, n,
                             s->top_k);

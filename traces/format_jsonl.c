@@ -175,16 +175,16 @@ static enum moe_status walk(struct moe_jsonl *p, const json_t *layers, const cha
     if (!json_is_array(layers))
         return moe_jsonl_fail(p, err, "%s is not a list of layers", key);
     if (json_array_size(layers) > limit || (p->trace && json_array_size(layers) != limit))
-        return moe_jsonl_fail(p, err, "%s has %zu layers, not %zu", key, json_array_size(layers),
-                              limit);
+        return moe_jsonl_fail(p, err, "%s has %zu layer%s, not %zu", key, json_array_size(layers),
+                              moe_plural(json_array_size(layers)), limit);
     json_array_foreach(layers, l, row)
     {
         size_t n = json_array_size(row);
         if (json_is_null(row))
             continue;
         if (!json_is_array(row) || n > most || (exact && n != most))
-            return moe_jsonl_fail(p, err, "%s of layer %zu is not a list of %s%zu values", key, l,
-                                  exact ? "" : "up to ", most);
+            return moe_jsonl_fail(p, err, "%s of layer %zu is not a list of %s%zu value%s", key, l,
+                                  exact ? "" : "up to ", most, moe_plural(most));
         if (p->used_top_k < n && store == store_expert)
             p->used_top_k = n;
         json_array_foreach(row, k, value)

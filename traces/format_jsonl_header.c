@@ -158,7 +158,8 @@ static enum moe_status header_sizes(const struct moe_jsonl *p, const json_t *obj
     if (!list || json_is_null(list))
         return MOE_OK;
     if (!json_is_array(list) || json_array_size(list) != n)
-        return moe_jsonl_fail(p, err, "%s is not a list of %" PRIu32 " sizes", key, n);
+        return moe_jsonl_fail(p, err, "%s is not a list of %" PRIu32 " size%s", key, n,
+                              moe_plural(n));
     free(*out);
     *out = calloc(n, sizeof **out);
     if (!*out)

@@ -29,8 +29,8 @@ static enum moe_status check_ids(const struct moe_npy *ids, const char *name, st
         return moe_fail(err, MOE_ERR_INPUT, "'%s': ids are floats, not whole numbers", name);
     if (ids->n_dims != 3)
         return moe_fail(err, MOE_ERR_INPUT,
-                        "'%s': ids have %u dimensions, not 3 [tokens, layers, k]", name,
-                        ids->n_dims);
+                        "'%s': ids have %u dimension%s, not 3 [tokens, layers, k]", name,
+                        ids->n_dims, moe_plural(ids->n_dims));
     if (ids->shape[0] < 1 || ids->shape[0] > UINT32_MAX)
         return moe_fail(err, MOE_ERR_INPUT, "'%s': %" PRIu64 " tokens is outside 1..%" PRIu32, name,
                         ids->shape[0], UINT32_MAX);

@@ -128,8 +128,9 @@ static enum moe_status match_rows(struct batch *b, const struct moe_blob *file,
         return status;
     b->has_rows = true;
     if (b->rows.n != b->n)
-        return moe_fail(err, MOE_ERR_INPUT, "'%s': %" PRIu64 " sequences, '%s' has %zu arrays",
-                        sequences->name, b->rows.n, file->name, b->n);
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': %" PRIu64 " sequence%s, '%s' has %zu array%s",
+                        sequences->name, b->rows.n, moe_plural(b->rows.n), file->name, b->n,
+                        moe_plural(b->n));
     for (size_t i = 0; i < b->n; i++) {
         const struct moe_sequence_row *row = &b->rows.row[i];
         uint64_t n = b->requests[i].ids.shape[0];

@@ -9,6 +9,13 @@ expect 0 "SYNTHETIC" "$moelab" trace synth "$spec" -o "$t"
 expect 0 '"lookups": 7,' "$moelab" replay jsonl:tests/fuzz/corpus/jsonl/valid --geometry 1x2 \
     --format json
 
+# one of a kind
+expect 0 "SYNTHETIC, 1 sequence, 1 token, 1 layer, 2 experts, top-1" "$moelab" trace synth \
+    uniform:layers=1,experts=2,top_k=1,tokens=1 -o "$folder/one.h5"
+expect 0 "ok, 1 sequence, 1 token" "$moelab" trace verify "$folder/one.h5"
+expect 0 "1 sequence, 0 prefill and 1 decode token, 1 layer, 2 experts" "$moelab" trace stats \
+    "$folder/one.h5"
+
 # names and options
 expect 2 "usage: moelab" "$moelab"
 expect 2 "did you mean 'replay'" "$moelab" repaly "$t"

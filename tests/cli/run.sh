@@ -49,6 +49,9 @@ one_line "$moelab" run --model ./nowhere -p x
 expect 0 "context full" "$moelab" run --model tiny-mixtral --context 24 --ignore-eos \
     --chat none -p "a b c"
 expect 0 "0 new tokens" "$moelab" run --model tiny-mixtral -n 0 -p "a b c"
+for one in ", 1 thread, " "decode: 1 pass in " "2 new tokens, ended"; do
+    expect 0 "$one" "$moelab" run --model tiny-mixtral --ignore-eos -n 2 -p "a b c" --threads 1
+done
 
 # A model folder with something wrong: one line that says what.
 copy() {

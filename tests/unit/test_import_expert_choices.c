@@ -76,7 +76,7 @@ START_TEST(hostile)
     refused("", "'x': file is empty");
     refused("Step,a,a\n", "'x':1: header does not start with 'Index'");
     refused("Index,a,a\n0,1,2\n1,1", "'x':3: last line does not end: the file is cut short");
-    refused("Index,a,a\n0,1,2\n1,1\n", "'x':3: row has 1 ids, the rows above have 2");
+    refused("Index,a,a\n0,1,2\n1,1\n", "'x':3: row has 1 id, the rows above have 2");
     refused("Index,a,a\n0,1,2,3\n", "'x':2: 3 ids are not a multiple of top-k 2");
     refused("Index,a,a\n0,1,2\n2,1,2\n", "'x':3: index 2 is not the expected 1");
     refused("Index,a,a\n0,1,99999999999999999999999\n", "is outside 0..4095");

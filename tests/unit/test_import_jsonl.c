@@ -228,12 +228,12 @@ START_TEST(hostile)
     refused("{\"layers\": [[1.5]]}\n", "an expert is not a whole number");
     refused("{\"layers\": [3]}\n", "layers of layer 0 is not a list of up to 64 values");
     refused("{\"layers\": 3}\n", "layers is not a list of layers");
-    refused("{\"layers\": [[1]]}\n{\"layers\": [[1], [2]]}\n", "'x':1: layers has 1 layers, not 2");
+    refused("{\"layers\": [[1]]}\n{\"layers\": [[1], [2]]}\n", "'x':1: layers has 1 layer, not 2");
     refused("{\"layers\": [[1]], \"weights\": [[1e999]]}\n", "'x':1: column");
     refused("{\"layers\": [[1]], \"weights\": [[1e99]]}\n", "not a finite number");
     refused("{\"layers\": [[1]], \"weights\": [[null]]}\n", "weight nan of expert 1 is not finite");
     refused("{\"layers\": [[1]], \"weights\": [[NaN]]}\n", "'x':1: column");
-    refused("{\"layers\": [[1]], \"weights\": [[1, 2]]}\n", "is not a list of up to 1 values");
+    refused("{\"layers\": [[1]], \"weights\": [[1, 2]]}\n", "is not a list of up to 1 value");
     refused("{\"layers\": [[1]], \"scores\": [[1]]}\n", "is not a list of 2 values");
     refused("{\"layers\": [[1]], \"sequence\": 1}\n", "sequence 1 where 0 is due");
     refused("{\"layers\": [[1]]}\n{\"layers\": [[1]], \"sequence\": 1}\n{\"layers\": [[1]], "
@@ -255,7 +255,7 @@ START_TEST(hostile)
     refused("{\"moelab_trace\": 1, \"n_experts\": 2}\n{\"layers\": [[2]]}\n",
             "'x':2: layer 0: expert 2 is outside 0..1");
     refused("{\"moelab_trace\": 1, \"expert_bytes\": [1, 2]}\n{\"layers\": [[1]]}\n",
-            "expert_bytes is not a list of 1 sizes");
+            "expert_bytes is not a list of 1 size");
     refused("{\"layers\": [[1]]}\n{\"moelab_trace\": 1}\n", "first line only");
     refused("{\"sequence\": 0, \"text_hash\": \"xyz\"}\n", "hexadecimal");
     refused("{\"layers\": [[1]]}\n{\"label\": \"a\"}\n", "after its first token");

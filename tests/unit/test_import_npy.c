@@ -318,7 +318,7 @@ START_TEST(hostile_traces)
     const int16_t big[2] = {0, 4096};
     const float nan_weight[2] = {NAN, 0.5f};
     const char *u1 = HEADER("|u1", "(1, 1, 2)");
-    refused(HEADER("|u1", "(2,)"), two, 2, NULL, NULL, "1 dimensions, not 3");
+    refused(HEADER("|u1", "(2,)"), two, 2, NULL, NULL, "have 1 dimension, not 3");
     refused(HEADER("|u1", "(0, 1, 2)"), two, 0, NULL, NULL, "0 tokens is outside 1..");
     refused(HEADER("|u1", "(1000000000000000000, 0, 4)"), two, 0, NULL, NULL, "tokens is outside");
     refused(HEADER("|u1", "(1, 0, 2)"), two, 0, NULL, NULL, "0 layers is outside 1..1024");

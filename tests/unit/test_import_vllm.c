@@ -128,7 +128,7 @@ START_TEST(hostile)
     refused("", 0, NULL, "'x': not a npy file");
     refused("PK\3\4", 4, NULL, "no end record");
     refused(data, n - 1, NULL, "no end record");
-    refused(data, n, "n_prompt\n1\n", "'s': 1 sequences, 'x' has 2 arrays");
+    refused(data, n, "n_prompt\n1\n", "'s': 1 sequence, 'x' has 2 arrays");
     refused(data, n, "n_prompt\n5\n1\n", "'s':2: prompt of 5 tokens exceeds the 4");
     refused(data, n, "n_tokens\n6\n3\n", "'s':2: n_tokens 6, but");
     /* every truncation and every changed byte is refused or gives a sound trace */

@@ -149,7 +149,7 @@ START_TEST(refuses_bad_files)
         {", origin: \"guess: half of pinned\"", "", "origin"},
         {"  cores: {", "  core: {", "cores"},
         {"  expert_ffn:", "  expert_ffm:", "expert_ffn"},
-        {"{threads: 2,", "{threads: 1,", "two points for 1 threads"},
+        {"{threads: 2,", "{threads: 1,", "two points for 1 thread and"},
         {"{threads: 2,", "{threads: 0,", "threads"},
         {"{threads: 2,", "{thread: 2,", "threads"},
         {"{threads: 2, expert_bytes: 352321536, ms: 13.049}", "13", "point"},

@@ -77,9 +77,9 @@ static const struct {
 } broken[] = {
     {"", "'x.tsv' has no line of column names"},
     {"# only: notes\n", "'x.tsv' has no line of column names"},
-    {"a\tb\n1\t2\n3\n", "'x.tsv':3: line has 1 fields, the header has 2"},
+    {"a\tb\n1\t2\n3\n", "'x.tsv':3: line has 1 field, the header has 2"},
     {"a\tb\n1\t2\t3\n", "'x.tsv':2: line has 3 fields, the header has 2"},
-    {"a\tb\n1\t2\n\n", "'x.tsv':3: line has 1 fields, the header has 2"},
+    {"a\tb\n1\t2\n\n", "'x.tsv':3: line has 1 field, the header has 2"},
     {"a\tb\n1\t2", "'x.tsv':2: the last line has no end: the file is cut short"},
     {"a\t\n", "'x.tsv':1: column 2 has no name"},
     {"\n", "'x.tsv':1: column 1 has no name"},
