@@ -143,8 +143,7 @@ static void on_route(void *state, const struct moe_route *route)
         st->now++;
         note_use(st, use);
         if (route->slot[i] != MOE_NO_SLOT)
-            moe_slot_dues_set(&st->dues, route->slot[i], (double)use->last, due(use),
-                              (double)st->now);
+            moe_slot_dues_set(&st->dues, route->slot[i], (double)use->last, due(use));
     }
 }
 
@@ -161,7 +160,7 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     const struct use *use = &st->of_key[key];
     if (predicts(st->reading))
-        moe_slot_dues_set(&st->dues, slot, (double)use->last, due(use), (double)st->now);
+        moe_slot_dues_set(&st->dues, slot, (double)use->last, due(use));
     else
         push(st, slot, key);
 }

@@ -5,7 +5,7 @@
  *     ties:  the fewest uses go; among equals the one whose last use is longest ago
  *     stay:  as ratio; among equals the one that came in first */
 #include "policies/registry.h"
-#include "policies/slot_lines.h"
+#include "policies/slot_ages.h"
 #include "policies/slot_tree.h"
 
 enum reading { RATIO, TIES, STAY };
@@ -15,19 +15,19 @@ struct params {
 };
 
 struct use {
-    uint64_t count, last;
+    int64_t count, last;
 };
 
 struct state {
-    uint64_t now; /* uses of the pool */
+    int64_t now; /* uses of the pool */
     uint64_t n_fills;
     uint32_t n_slots, n_experts;
     bool ties;
-    struct moe_slot_tree tree;   /* ties: by count, then by time of the last use */
-    struct moe_slot_lines lines; /* others: at age / uses */
-    struct use *of_key;          /* [n_keys] */
-    uint64_t *since;             /* [n_slots] stay: which fill of the pool, else NULL */
-    moe_key of_slot[];           /* [n_slots] */
+    struct moe_slot_tree tree; /* ties: by count, then by time of the last use */
+    struct moe_slot_ages ages; /* others: by age / uses */
+    struct use *of_key;        /* [n_keys] */
+    uint64_t *since;           /* [n_slots] stay: which fill of the pool, else NULL */
+    moe_key of_slot[];         /* [n_slots] */
 };
 
 static const struct moe_param table[] = {
@@ -61,7 +61,7 @@ static size_t state_size(const struct moe_policy_env *env)
 {
     const struct params *params = env->params;
     return sizeof(struct state) + slot_bytes(env) + since_bytes(env) + key_bytes(env) +
-           (params->reading == TIES ? moe_slot_tree_size(env) : moe_slot_lines_size(env));
+           (params->reading == TIES ? moe_slot_tree_size(env) : moe_slot_ages_size(env));
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -78,13 +78,14 @@ static void init(void *state, const struct moe_policy_env *env)
     if (st->ties)
         moe_slot_tree_init(&st->tree, env, at + key_bytes(env));
     else
-        moe_slot_lines_init(&st->lines, env, at + key_bytes(env));
+        moe_slot_ages_init(&st->ages, env, at + key_bytes(env));
 }
 
 /* What was never used stands higher than all that was. */
-static double steepness(const struct use *use)
+static void set_age(struct state *st, moe_slot slot, const struct use *use)
 {
-    return use->count ? 1 / (double)use->count : 1e200;
+    double weight = use->count ? (double)use->count : 1e-200;
+    moe_slot_ages_set(&st->ages, slot, (double)use->last, weight);
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -98,9 +99,10 @@ static void on_route(void *state, const struct moe_route *route)
         if (slot == MOE_NO_SLOT)
             continue;
         if (st->ties)
-            moe_slot_tree_raise(&st->tree, slot, (struct moe_rank){use->count, use->last});
+            moe_slot_tree_raise(&st->tree, slot,
+                                (struct moe_rank){(uint64_t)use->count, (uint64_t)use->last});
         else
-            moe_slot_lines_write(&st->lines, (uint32_t)slot, (double)use->last, steepness(use), 0);
+            set_age(st, slot, use);
     }
 }
 
@@ -114,9 +116,10 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
         st->since[slot] = ++st->n_fills;
     }
     if (st->ties)
-        moe_slot_tree_set(&st->tree, slot, (struct moe_rank){use->count, use->last});
+        moe_slot_tree_set(&st->tree, slot,
+                          (struct moe_rank){(uint64_t)use->count, (uint64_t)use->last});
     else
-        moe_slot_lines_set(&st->lines, slot, (double)use->last, steepness(use), 0, (double)st->now);
+        set_age(st, slot, use);
 }
 
 /* Is b.count / age(b) < a.count / age(a)? Without rounding (for runs of up to 2^32 uses); the
@@ -126,7 +129,7 @@ static bool is_colder(const void *state, uint32_t slot_a, uint32_t slot_b)
     const struct state *st = state;
     moe_key key_a = st->of_slot[slot_a], key_b = st->of_slot[slot_b];
     const struct use *a = &st->of_key[key_a], *b = &st->of_key[key_b];
-    uint64_t left = b->count * (st->now - a->last), right = a->count * (st->now - b->last);
+    int64_t left = b->count * (st->now - a->last), right = a->count * (st->now - b->last);
     bool first = st->since ? st->since[slot_b] < st->since[slot_a] : key_b < key_a;
     return left < right || (left == right && first);
 }
@@ -136,7 +139,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     struct state *st = state;
     if (st->ties)
         return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
-    return moe_slot_lines_victim(&st->lines, req->pinned, (double)st->now, is_colder, st);
+    return moe_slot_ages_victim(&st->ages, req->pinned, (double)st->now, is_colder, st);
 }
 
 const struct moe_policy_ops moe_policy_lfru = {

@@ -5,7 +5,7 @@
 
 static bool is_few(uint32_t n_slots)
 {
-    return n_slots <= MOE_LINES_FEW;
+    return n_slots <= MOE_LINES_MOST;
 }
 
 /* What an event fills is often due last, and pinned: others must be left. */
@@ -23,7 +23,7 @@ static size_t list_size(const struct moe_policy_env *env)
 size_t moe_slot_dues_size(const struct moe_policy_env *env)
 {
     if (is_few(env->n_slots))
-        return moe_slot_lines_size(env);
+        return moe_slot_lines_size();
     return 2 * sizeof(double) * env->n_slots + list_size(env);
 }
 
@@ -32,9 +32,9 @@ void moe_slot_dues_init(struct moe_slot_dues *dues, const struct moe_policy_env 
     dues->n_slots = env->n_slots;
     dues->most = count_late(env->top_k);
     if (is_few(env->n_slots)) {
-        moe_slot_lines_init(&dues->few, env, memory);
-        dues->last = dues->few.all.last;
-        dues->due = dues->few.all.due;
+        moe_slot_lines_init(&dues->few, env->n_slots, memory);
+        dues->last = dues->few.last;
+        dues->due = dues->few.due;
         return;
     }
     dues->last = memory;

@@ -2,43 +2,64 @@
 
 #include <string.h>
 
-enum { BLOCK = MOE_LINES_BLOCK, PARTS = MOE_LINES_PARTS };
+enum { BLOCK = MOE_LINES_MOST, PARTS = MOE_LINES_PARTS };
 
-static uint64_t above(const double *stands, uint32_t first, uint32_t n, double least)
+static uint64_t above(const double *stands, uint32_t n, double least)
 {
     uint64_t found = 0;
-    for (uint32_t i = 0; i < BLOCK && first + i < n; i++)
-        found |= (uint64_t)(stands[first + i] >= least) << i;
+    for (uint32_t i = 0; i < n; i++)
+        found |= (uint64_t)(stands[i] >= least) << i;
     return found;
 }
 
-static uint64_t highest(const struct moe_lines *lines, uint32_t first, uint32_t n, double now,
-                        const uint8_t *pinned, uint64_t barred, double *most)
+static uint64_t highest(const struct moe_slot_lines *lines, double now, const uint8_t *pinned)
+{
+    double stands[BLOCK], most = -1;
+    for (uint32_t i = 0; i < lines->n_slots; i++) {
+        double line = (now - lines->last[i]) * lines->slope[i], due = lines->due[i];
+        stands[i] = pinned[i] ? -1 : now > due ? line : due - now;
+        most = stands[i] > most ? stands[i] : most;
+    }
+    return above(stands, lines->n_slots, most * MOE_LINES_NEAR);
+}
+
+static uint64_t oldest(const double *last, const double *slope, uint32_t n, double now,
+                       const uint8_t *pinned, uint64_t barred, double *most)
 {
     double stands[BLOCK];
     *most = -1;
-    for (uint32_t i = 0, at = first; i < n; i++, at++) {
-        double line = (now - lines->last[at]) * lines->slope[at], due = lines->due[at];
-        bool bars = pinned ? pinned[at] : barred >> i & 1;
-        stands[i] = bars ? -1 : now > due ? line : due - now;
+    for (uint32_t i = 0; i < n; i++) {
+        bool bars = pinned ? pinned[i] : barred >> i & 1;
+        stands[i] = bars ? -1 : (now - last[i]) * slope[i];
         *most = stands[i] > *most ? stands[i] : *most;
     }
-    return above(stands, 0, n, *most * MOE_LINES_NEAR);
+    return above(stands, n, *most * MOE_LINES_NEAR);
 }
 
-static void look_ahead(const struct moe_lines *lines, uint32_t n, double now, double later,
-                       double *most, double part[PARTS])
+static uint32_t between(const double *time, uint32_t n, double after, double until, uint32_t *found)
+{
+    uint32_t n_found = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (time[i] > after && time[i] <= until)
+            found[n_found++] = i;
+    return n_found;
+}
+
+static void find_parts(const double *last, const double *weight, uint32_t n, double now,
+                       double part[PARTS])
 {
     memset(part, 0, PARTS * sizeof *part);
     for (uint32_t i = 0; i < n; i++) {
-        double *high = &part[i % PARTS], wait = lines->due[i] - now;
-        double line = (later - lines->last[i]) * lines->slope[i];
-        double stands = (now - lines->last[i]) * lines->slope[i];
-        line = line > stands ? line : stands;
-        most[i] = wait > line ? wait : line;
-        stands = now > lines->due[i] ? stands : wait;
+        double *high = &part[i % PARTS], stands = (now - last[i]) / weight[i];
         *high = stands > *high ? stands : *high;
     }
 }
 
-const struct moe_lines_loops moe_lines_plain = {highest, above, look_ahead};
+static void pass_level(const double *last, const double *weight, uint32_t n, double level,
+                       double *pass)
+{
+    for (uint32_t i = 0; i < n; i++)
+        pass[i] = last[i] + level * weight[i];
+}
+
+const struct moe_lines_loops moe_lines_plain = {highest, oldest, between, find_parts, pass_level};

@@ -62,7 +62,7 @@ static void set_slot(struct world *w, struct moe_slot_dues *dues, struct moe_rng
     if (w->round && w->due[s] < 1e6)
         w->due[s] = 64 * ceil(w->due[s] / 64);
     w->is_set[s] = true;
-    moe_slot_dues_set(dues, (moe_slot)s, w->last[s], w->due[s], w->now);
+    moe_slot_dues_set(dues, (moe_slot)s, w->last[s], w->due[s]);
 }
 
 /* Of a pool that is not full yet the rest is pinned. */

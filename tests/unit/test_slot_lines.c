@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SLOTS = 2000, N_STEPS = 500 };
+enum { MAX_SLOTS = MOE_LINES_MOST, N_STEPS = 3000 };
 
 struct world {
     double now, last[MAX_SLOTS], slope[MAX_SLOTS], due[MAX_SLOTS];
@@ -47,17 +47,16 @@ static void set_slot(struct world *w, struct moe_slot_lines *lines, struct moe_r
     w->due[s] = moe_rng_below(rng, 3) ? 0 : w->now + (double)moe_rng_below(rng, 50);
     if (moe_rng_below(rng, 30) == 0)
         w->due[s] = 0x1p45 - w->last[s];
-    moe_slot_lines_set(lines, (moe_slot)s, w->last[s], w->slope[s], w->due[s], w->now);
+    moe_slot_lines_set(lines, (moe_slot)s, w->last[s], w->slope[s], w->due[s]);
 }
 
 static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_loops *loops)
 {
-    const struct moe_policy_env env = {.n_slots = n, .top_k = n % 7 < 4 ? 2 : 8};
     struct world *w = calloc(1, sizeof *w);
     struct moe_slot_lines lines;
-    void *memory = calloc(1, moe_slot_lines_size(&env));
+    void *memory = calloc(1, moe_slot_lines_size());
     w->pinned = calloc(n, 1);
-    moe_slot_lines_init(&lines, &env, memory);
+    moe_slot_lines_init(&lines, n, memory);
     lines.loops = loops;
     for (uint32_t s = 0; s < n / 2; s++)
         set_slot(w, &lines, rng, (uint32_t)moe_rng_below(rng, n));
@@ -85,19 +84,18 @@ START_TEST(equal_to_a_search)
                                                  moe_lines_avx512()};
     struct moe_rng rng;
     moe_rng_init(&rng, 3);
-    for (uint32_t n = 1; n <= MAX_SLOTS && all[_i]; n += n < 200 ? 9 : 180)
+    for (uint32_t n = 1; n <= MAX_SLOTS && all[_i]; n += 3)
         check_size(&rng, n, all[_i]);
 }
 END_TEST
 
 START_TEST(none_when_all_are_pinned)
 {
-    for (uint32_t n = 1; n < 200; n += 33) {
-        const struct moe_policy_env env = {.n_slots = n};
+    for (uint32_t n = 1; n <= MAX_SLOTS; n += 21) {
         struct world w = {.now = 5, .pinned = malloc(n)};
         struct moe_slot_lines lines;
-        void *memory = calloc(1, moe_slot_lines_size(&env));
-        moe_slot_lines_init(&lines, &env, memory);
+        void *memory = calloc(1, moe_slot_lines_size());
+        moe_slot_lines_init(&lines, n, memory);
         memset(w.pinned, 1, n);
         ck_assert_int_eq(moe_slot_lines_victim(&lines, w.pinned, w.now, goes, &w), MOE_NO_SLOT);
         w.pinned[n - 1] = 0;
