@@ -1,7 +1,9 @@
 #include "cli/inference.h"
 
+#include "base/progress.h"
 #include "exec/cpu.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -28,8 +30,13 @@ static enum moe_status find_folder(const char *name, char *buf, size_t size, str
     if (strchr(name, '/'))
         return moe_fail(err, MOE_ERR_IO, "cannot open model '%s': no such folder", name);
     enum moe_status s = moe_find_config("models", name, found, sizeof found, err);
+    if (s && strncmp(name, "tiny-", 5) == 0)
+        return moe_fail_prefix(err, "cannot open model '%s': no such folder", name);
     if (s)
-        return moe_fail_prefix(err, "model '%s' is no folder", name);
+        return moe_fail(err, s,
+                        "cannot open model '%.200s': no such folder; give that of a downloaded "
+                        "model (config.json, *.safetensors), or tiny-mixtral, tiny-phimoe",
+                        name);
     found[strlen(found) - strlen(".yaml")] = 0;
     if (!is_folder(found))
         return moe_fail(err, MOE_ERR_IO,
@@ -51,13 +58,26 @@ static enum moe_status check_vocabulary(const char *folder, const struct moe_llm
                     folder, size, llm->config.n_vocab);
 }
 
+/* A model that has more than its architecture and its configuration say may be another one. */
+static void tell_unused(const char *folder, const struct moe_llm *llm)
+{
+    const char *first;
+    uint64_t n = moe_llm_unused(llm, &first);
+    if (n)
+        moe_log("'%s': %" PRIu64 " tensor%s not used, %s'%s'", folder, n, n == 1 ? " is" : "s are",
+                n == 1 ? "" : "the first is ", first);
+}
+
 enum moe_status cli_open_llm(const char *name, bool interleave, char *buf, size_t size,
                              struct moe_llm **llm, struct moe_err *err)
 {
     enum moe_status s = find_folder(name, buf, size, err);
     if (!s && interleave)
         moe_cpu_interleave_memory();
-    return s ? s : moe_llm_open(llm, buf, err);
+    if (s || (s = moe_llm_open(llm, buf, err)))
+        return s;
+    tell_unused(buf, *llm);
+    return MOE_OK;
 }
 
 enum moe_status cli_open_model(const struct cli_inference *o, char *buf, size_t size,

@@ -10,6 +10,8 @@
 #define CLASSIC_ROUTER "block_sparse_moe.gate.weight"
 #define FUSED_UP       "mlp.experts.gate_up_proj" /* [E, 2 F, D]: gates first, then ups */
 #define FUSED_DOWN     "mlp.experts.down_proj"    /* [E, D, F] */
+#define EMBEDDING      "model.embed_tokens.weight"
+#define HEAD           "lm_head.weight"
 
 enum { NAME_MAX_BYTES = 160 };
 
@@ -149,15 +151,30 @@ static enum moe_status read_ends(struct moe_llm *llm, struct moe_err *err)
 {
     const struct moe_llm_config *c = &llm->config;
     struct reader r = {.weights = llm->weights, .layer = -1, .err = err};
-    read_matrix(&r, "model.embed_tokens.weight", c->n_vocab, c->d_model, &llm->embedding);
+    read_matrix(&r, EMBEDDING, c->n_vocab, c->d_model, &llm->embedding);
     read_norm(&r, c, "model.norm", &llm->final_norm);
-    if (c->tied_head)
-        llm->head = llm->embedding;
-    else
-        read_matrix(&r, "lm_head.weight", c->n_vocab, c->d_model, &llm->head);
+    if (!c->tied_head || has(&r, HEAD))
+        read_matrix(&r, HEAD, c->n_vocab, c->d_model, &llm->head);
     if (c->head_bias)
         read_vector(&r, "lm_head.bias", c->n_vocab, &llm->head_bias);
     return r.status;
+}
+
+/* A tied head may be stored as well. Where it differs, one of config.json and the weights is wrong:
+ * version 4 of transformers believes the first, version 5 the second. */
+static enum moe_status tie_head(struct moe_llm *llm, const char *dir, struct moe_err *err)
+{
+    const struct moe_matrix *head = &llm->head, *embedding = &llm->embedding;
+    if (!llm->config.tied_head)
+        return MOE_OK;
+    if (head->data && (head->dtype != embedding->dtype ||
+                       memcmp(head->data, embedding->data, moe_matrix_bytes(head)) != 0))
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "'%.200s': tensor '" HEAD "' differs from '" EMBEDDING
+                        "', though tie_word_embeddings is true (false computes with both)",
+                        dir);
+    llm->head = *embedding;
+    return MOE_OK;
 }
 
 /* The last part of the path, also of "." and of "DIR/". */
@@ -179,6 +196,8 @@ static enum moe_status fill(struct moe_llm *llm, const char *dir, struct moe_err
     if (!llm->layers)
         return moe_fail_memory(err, "the model's layers");
     s = read_ends(llm, err);
+    if (!s)
+        s = tie_head(llm, dir, err);
     for (uint32_t l = 0; l < llm->config.n_layers && !s; l++)
         s = read_layer(llm, l, err);
     return s;
@@ -226,6 +245,27 @@ void moe_llm_close(struct moe_llm *llm)
     free(llm->head_bias);
     moe_weights_close(llm->weights);
     free(llm);
+}
+
+/* RoPE's frequencies, which old checkpoints store and everyone computes again. */
+static bool is_frequencies(const char *name)
+{
+    static const char end[] = ".rotary_emb.inv_freq";
+    size_t n = strlen(name), m = sizeof end - 1;
+    return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+uint64_t moe_llm_unused(const struct moe_llm *llm, const char **first)
+{
+    uint64_t n = 0, stored = llm->weights ? moe_weights_n(llm->weights) : 0;
+    *first = NULL;
+    for (uint64_t i = 0; i < stored; i++) {
+        const char *name = moe_weights_at(llm->weights, i)->name;
+        if (moe_weights_taken(llm->weights, i) || is_frequencies(name))
+            continue;
+        *first = n++ ? *first : name;
+    }
+    return n;
 }
 
 uint64_t moe_llm_expert_bytes(const struct moe_llm *llm, uint32_t layer)

@@ -39,9 +39,15 @@ struct moe_llm {
 };
 
 /* Opens DIR; expert weights are not touched. Errors: those of moe_llm_config_load and
- * moe_weights_*. *out is owned by the caller; free with moe_llm_close. */
+ * moe_weights_*; MOE_ERR_INPUT for a tied head that is stored as well and differs from the
+ * embedding. *out is owned by the caller; free with moe_llm_close. */
 enum moe_status moe_llm_open(struct moe_llm **out, const char *dir, struct moe_err *err);
 void moe_llm_close(struct moe_llm *llm);
+
+/* How many tensors of the files the model does not compute with: layers beyond num_hidden_layers,
+ * parts that the architecture or the configuration lacks. RoPE's stored frequencies do not count.
+ * *first: the first of them by name, if any; it lives as long as llm. */
+uint64_t moe_llm_unused(const struct moe_llm *llm, const char **first);
 
 /* Stored bytes of one expert, and of the dense part of one layer (attention, norms, router). */
 uint64_t moe_llm_expert_bytes(const struct moe_llm *llm, uint32_t layer);

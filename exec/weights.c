@@ -27,6 +27,7 @@ struct moe_weights {
     struct moe_safetensors **file; /* [n_files] */
     size_t n_files;
     const struct moe_tensor **tensor; /* [n] of all files, by name */
+    bool *taken;                      /* [n] */
     uint64_t n;
 };
 
@@ -97,7 +98,8 @@ static enum moe_status merge(struct moe_weights *weights, const char *const *nam
     for (size_t f = 0; f < weights->n_files; f++)
         total += moe_safetensors_n(weights->file[f]);
     weights->tensor = calloc(total + 1, sizeof *weights->tensor);
-    if (!weights->tensor)
+    weights->taken = calloc(total + 1, sizeof *weights->taken);
+    if (!weights->tensor || !weights->taken)
         return moe_fail_memory(err, "names of weights");
     for (size_t f = 0; f < weights->n_files; f++)
         for (uint64_t i = 0; i < moe_safetensors_n(weights->file[f]); i++)
@@ -228,6 +230,7 @@ void moe_weights_close(struct moe_weights *weights)
         moe_safetensors_close(weights->file[i]);
     free(weights->file);
     free(weights->tensor);
+    free(weights->taken);
     free(weights->dir);
     free(weights);
 }
@@ -242,13 +245,23 @@ const struct moe_tensor *moe_weights_at(const struct moe_weights *weights, uint6
     return weights->tensor[i];
 }
 
-const struct moe_tensor *moe_weights_find(const struct moe_weights *weights, const char *name)
+/* Its place among the tensors, or NULL. */
+static const struct moe_tensor **place_of(const struct moe_weights *weights, const char *name)
 {
     struct moe_tensor wanted = {.name = name};
     const struct moe_tensor *key = &wanted;
-    const struct moe_tensor **at =
-        bsearch(&key, weights->tensor, weights->n, sizeof *weights->tensor, by_name);
+    return bsearch(&key, weights->tensor, weights->n, sizeof *weights->tensor, by_name);
+}
+
+const struct moe_tensor *moe_weights_find(const struct moe_weights *weights, const char *name)
+{
+    const struct moe_tensor **at = place_of(weights, name);
     return at ? *at : NULL;
+}
+
+bool moe_weights_taken(const struct moe_weights *weights, uint64_t i)
+{
+    return weights->taken[i];
 }
 
 static const char *shape_text(const uint64_t *dim, uint32_t n, char *buf, size_t size)
@@ -267,7 +280,7 @@ static enum moe_status take(const struct moe_weights *weights, const char *name,
                             struct moe_err *err)
 {
     char is[200], expected[80];
-    const struct moe_tensor *t = moe_weights_find(weights, name);
+    const struct moe_tensor **at = place_of(weights, name), *t = at ? *at : NULL;
     if (!t)
         return moe_fail(err, MOE_ERR_INPUT, "'%.200s': no tensor '%.120s'", weights->dir, name);
     if (!t->computable)
@@ -279,6 +292,7 @@ static enum moe_status take(const struct moe_weights *weights, const char *name,
                         "'%.150s': tensor '%.100s' has shape [%s], expected [%s]", weights->dir,
                         name, shape_text(t->dim, t->n_dims, is, sizeof is),
                         shape_text(dim, n, expected, sizeof expected));
+    weights->taken[at - weights->tensor] = true;
     *out = t;
     return MOE_OK;
 }

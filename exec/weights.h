@@ -23,7 +23,7 @@ void moe_matrix_fetch(const struct moe_matrix *matrix);
  * Only a hint. Never for a matrix in memory that no file backs: that would lose it. */
 void moe_matrix_drop(const struct moe_matrix *matrix);
 
-struct moe_weights; /* opaque; immutable once open */
+struct moe_weights; /* opaque; once open only the marks of moe_weights_taken change */
 
 /* Errors: those of moe_safetensors_open; MOE_ERR_IO for a missing shard ("'DIR': missing shard
  * 'model-00002-of-00019.safetensors', named in model.safetensors.index.json"); MOE_ERR_INPUT for
@@ -50,6 +50,9 @@ enum moe_status moe_weights_slice(const struct moe_weights *weights, const char 
  * and biases. */
 enum moe_status moe_weights_vector(const struct moe_weights *weights, const char *name, uint32_t n,
                                    float **out, struct moe_err *err);
+
+/* Has one of the three calls above given tensor i to the caller? */
+bool moe_weights_taken(const struct moe_weights *weights, uint64_t i);
 
 /* moe_safetensors_check_finite of all files. Reads all of them: to explain a failure, not before
  * one.

@@ -34,6 +34,7 @@ tiny=experiments/models/tiny-mixtral
 expect 2 "'--model' is required" "$moelab" run -p x
 expect 1 "no such folder" "$moelab" run --model ./nowhere -p x
 expect 2 "tiny-mixtral" "$moelab" run --model tiny-mixtrel -p x
+expect 2 "give that of a downloaded model" "$moelab" run --model Mixtral-8x7B-Instruct-v0.1 -p x
 expect 1 "description only" "$moelab" run --model mixtral-8x7b -p x
 expect 2 "--prompt" "$moelab" run --model tiny-phimoe
 expect 2 "missing or empty" "$moelab" run --model tiny-phimoe -p ""
@@ -73,6 +74,13 @@ echo '{"<more>": 1536}' >"$folder/m/added_tokens.json"
 expect 1 "its vocab_size is 1536" "$moelab" run --model "$folder/m" -p x
 copy && sed -i 's/"intermediate_size": 128/"intermediate_size": 256/' "$folder/m/config.json"
 expect 1 "w1" "$moelab" run --model "$folder/m" -p x
+copy && sed -i 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' "$folder/m/config.json"
+expect 1 "tensor 'lm_head.weight' differs from 'model.embed_tokens.weight', though tie_word_" \
+    "$moelab" run --model "$folder/m" -p x
+# Two norms, q, k, v, o, a router and 8 experts of three: it runs, and says so.
+copy && sed -i 's/"num_hidden_layers": 8/"num_hidden_layers": 7/' "$folder/m/config.json"
+expect 0 "'$folder/m': 31 tensors are not used, the first is 'model.layers.7.block_sparse_moe.exp" \
+    "$moelab" run --model "$folder/m" -n 1 -p x
 
 # Ctrl-C after the first text
 interrupted "$moelab" run --model tiny-phimoe --ignore-eos -n 2000 -p x

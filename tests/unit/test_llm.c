@@ -18,6 +18,7 @@ struct spec {
 struct file {
     struct spec spec[MAX_TENSORS];
     size_t n;
+    bool tied; /* tie_word_embeddings */
 };
 
 static void add(struct file *f, const char *name, uint32_t a, uint32_t b, uint32_t c)
@@ -119,9 +120,9 @@ static void write_model(const struct file *f, enum style style)
              "\"num_hidden_layers\":1,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
              "\"num_local_experts\":2,\"num_experts_per_tok\":2,\"vocab_size\":5,"
              "\"hidden_act\":\"silu\",\"rms_norm_eps\":1e-5,\"max_position_embeddings\":16,"
-             "\"rope_theta\":10000.0,\"sliding_window\":null,\"tie_word_embeddings\":false,"
+             "\"rope_theta\":10000.0,\"sliding_window\":null,\"tie_word_embeddings\":%s,"
              "\"router_jitter_noise\":0.01,\"attention_bias\":%s,\"lm_head_bias\":%s}",
-             is_phi(style) ? "PhimoeForCausalLM" : "MixtralForCausalLM",
+             is_phi(style) ? "PhimoeForCausalLM" : "MixtralForCausalLM", f->tied ? "true" : "false",
              is_phi(style) ? "true" : "false", is_phi(style) ? "true" : "false");
     model_write_text("config.json", config);
 }
@@ -186,6 +187,70 @@ START_TEST(mixed_types)
         if (side)
             ck_assert_ptr_nonnull(strstr(err.text, ".w3.weight' is "));
     }
+    model_dir_remove();
+}
+END_TEST
+
+/* How many tensors of the file are not used, and the first of them. */
+static uint64_t unused(const struct file *f, enum style style, char first[80])
+{
+    const char *name = NULL;
+    write_model(f, style);
+    struct moe_llm *llm = open_model(model_dir);
+    uint64_t n = moe_llm_unused(llm, &name);
+    ck_assert_int_eq(n > 0, name != NULL);
+    snprintf(first, 80, "%s", name ? name : "");
+    moe_llm_close(llm);
+    return n;
+}
+
+/* What the file has and the model does not compute with is told, as a bias that the configuration
+ * leaves out; RoPE's frequencies follow from it. */
+START_TEST(tensors_not_used)
+{
+    enum style style = (enum style)_i;
+    char first[80];
+    struct file f = make_file(style);
+    model_dir_make();
+    ck_assert_uint_eq(unused(&f, style, first), 0);
+    add(&f, "model.layers.0.self_attn.rotary_emb.inv_freq", 1, 0, 0);
+    ck_assert_uint_eq(unused(&f, style, first), 0);
+    add(&f, "model.layers.1.input_layernorm.weight", 4, 0, 0);
+    add(&f, "model.layers.0.self_attn.q_norm.weight", 2, 0, 0);
+    ck_assert_uint_eq(unused(&f, style, first), 2);
+    ck_assert_str_eq(first, "model.layers.0.self_attn.q_norm.weight");
+    model_dir_remove();
+}
+END_TEST
+
+/* transformers 4 computes with the embedding and 5 with the head. */
+START_TEST(tied_head_of_its_own)
+{
+    char first[80];
+    struct moe_err err = {0};
+    struct file f = {.tied = true};
+    model_dir_make();
+    add(&f, "model.embed_tokens.weight", 5, 4, 0);
+    add(&f, "made_of_108_items", 108, 0, 0); /* bytes are their positions: the next begin as 0, 1 */
+    add(&f, "lm_head.weight", 5, 4, 0);
+    const struct file rest = make_file(CLASSIC);
+    for (size_t i = 0; i < rest.n; i++)
+        if (!strstr(rest.spec[i].name, "embed_tokens") && !strstr(rest.spec[i].name, "lm_head"))
+            f.spec[f.n++] = rest.spec[i];
+    ck_assert_uint_eq(unused(&f, CLASSIC, first), 1);
+    ck_assert_str_eq(first, "made_of_108_items");
+    f.spec[1].dim[0]++;
+    write_model(&f, CLASSIC);
+    ck_assert_int_eq(try_open(&err), MOE_ERR_INPUT);
+    ck_assert_ptr_nonnull(
+        strstr(err.text, "tensor 'lm_head.weight' differs from 'model.embed_tokens.weight', though "
+                         "tie_word_embeddings is true"));
+    f.spec[1].dim[0]--;
+    f.spec[2].dtype = "F32";
+    write_model(&f, CLASSIC);
+    ck_assert_int_eq(try_open(&err), MOE_ERR_INPUT);
+    f.spec[2] = f.spec[--f.n];
+    ck_assert_uint_eq(unused(&f, CLASSIC, first), 1);
     model_dir_remove();
 }
 END_TEST
@@ -270,6 +335,8 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, every_tensor_missing_or_misshapen, 0, 4);
     tcase_add_test(tc, mixed_types);
+    tcase_add_loop_test(tc, tensors_not_used, 0, 4);
+    tcase_add_test(tc, tied_head_of_its_own);
     tcase_add_test(tc, fused_experts_in_place);
     tcase_add_test(tc, sizes_and_names);
     tcase_add_test(tc, no_model_there);
