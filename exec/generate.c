@@ -2,6 +2,8 @@
 
 #include "base/progress.h"
 
+#include <math.h>
+
 const char *const moe_stop_names[] = {"length", "stop token", "context full", "interrupted"};
 
 /* One generation under way. */
@@ -24,6 +26,32 @@ static bool is_stop_token(const struct moe_llm_config *config, int32_t token)
     return false;
 }
 
+/* Something that was computed is no number, or infinite: why? */
+static enum moe_status explain(const struct moe_llm *llm, const char *what, struct moe_err *err)
+{
+    enum moe_status s = llm->weights ? moe_weights_check_finite(llm->weights, err) : MOE_OK;
+    return s ? s
+             : moe_fail(err, MOE_ERR_INPUT,
+                        "model '%s' gives %s that is no finite number, though its weights all are",
+                        llm->name, what);
+}
+
+/* A pass that went wrong before the last token's logits: a window, or a prompt with nothing to
+ * follow, hides it from them. A score that is no number shows in the weights. */
+static enum moe_status check_routes(const struct generation *g, uint64_t row, uint64_t n,
+                                    struct moe_err *err)
+{
+    const struct moe_llm_config *c = &g->llm->config;
+    const struct moe_route_sink sink = moe_route_sink_from(&g->sink, c, row);
+    bool finite = true;
+    n *= c->n_layers;
+    for (uint64_t i = 0; sink.weight && i < n * c->top_k; i++)
+        finite &= isfinite(sink.weight[i]) || sink.expert[i] == MOE_NO_EXPERT;
+    for (uint64_t i = 0; sink.score && i < n * c->n_experts; i++)
+        finite &= !isinf(sink.score[i]);
+    return finite ? MOE_OK : explain(g->llm, "a route", err);
+}
+
 /* One more pass, over the token just chosen. */
 static enum moe_status decode(struct generation *g, int32_t token, struct moe_err *err)
 {
@@ -33,17 +61,7 @@ static enum moe_status decode(struct generation *g, int32_t token, struct moe_er
         g->token_id[row] = token;
     enum moe_status s = moe_session_forward(g->session, &token, 1, &sink, g->logits, err);
     g->done.n_passes += !s;
-    return s;
-}
-
-/* Not one logit is a number: why? */
-static enum moe_status explain_no_token(const struct moe_llm *llm, struct moe_err *err)
-{
-    enum moe_status s = llm->weights ? moe_weights_check_finite(llm->weights, err) : MOE_OK;
-    return s ? s
-             : moe_fail(err, MOE_ERR_INPUT,
-                        "model '%s' gives no logit that is a number, though its weights all are",
-                        llm->name);
+    return s ? s : check_routes(g, row, 1, err);
 }
 
 static enum moe_status decode_all(struct generation *g, struct moe_err *err)
@@ -52,8 +70,8 @@ static enum moe_status decode_all(struct generation *g, struct moe_err *err)
     enum moe_status s = MOE_OK;
     while (done->n_new < g->options->max_new) {
         int32_t token = moe_sampler_next(&g->options->sampler, g->logits);
-        if (token < 0)
-            return explain_no_token(g->llm, err);
+        if (token < 0 || !isfinite(g->logits[token]))
+            return explain(g->llm, "a logit", err);
         if (!g->options->ignore_eos && is_stop_token(&g->llm->config, token)) {
             done->stop = MOE_STOP_TOKEN;
             break;
@@ -84,6 +102,8 @@ static enum moe_status run(struct generation *g, const int32_t *prompt, struct m
                                             g->watch.prefill, g->watch.context, err);
     uint64_t filled = moe_clock_ns();
     g->done.prefill_ns = filled - began;
+    if (!s)
+        s = check_routes(g, 0, n, err);
     if (!s)
         s = decode_all(g, err);
     g->done.decode_ns = moe_clock_ns() - filled;

@@ -34,8 +34,8 @@ struct moe_generate_watch {
  * pass (room for n_prompt + max_new - 1), and the id of each row's token in routes->token_id;
  * NULL: not wanted. logits: [V] of the caller. n_prompt >= 1. SIGINT ends it with
  * MOE_STOP_INTERRUPTED and MOE_OK. Errors: MOE_ERR_USAGE (prompt longer than the context),
- * MOE_ERR_INPUT (logits of which none is a number; names the weight that is none), those of
- * moe_session_forward and of watch. */
+ * MOE_ERR_INPUT (no logit, or not each of the routes wanted, is a finite number; names the weight
+ * that is none), those of moe_session_forward and of watch. */
 enum moe_status moe_generate(struct moe_session *session, const int32_t *prompt, uint32_t n_prompt,
                              struct moe_generate_options *options,
                              const struct moe_generate_watch *watch, float *logits,

@@ -80,7 +80,7 @@ static enum moe_status differs(const char *path, const char *what, const char *t
 {
     return moe_fail(
         err, MOE_ERR_USAGE,
-        "cannot continue '%.80s': its %s is '%.110s', asked for is '%.110s' (--overwrite "
+        "cannot continue '%.80s': recorded with %s '%.110s', asked for '%.110s' (--overwrite "
         "replaces it)",
         path, what, there, wanted);
 }
@@ -289,10 +289,13 @@ static enum moe_status record_prompt(struct recording *r, size_t i, struct moe_e
     return s;
 }
 
-/* Prompts done are kept whatever ended the recording. */
-static enum moe_status end_early(struct recording *r, enum moe_status status, struct moe_err *err)
+/* Prompts done are kept whatever ended the recording; a failure before the first leaves no file. */
+static enum moe_status end_early(struct recording *r, uint64_t n_kept, enum moe_status status,
+                                 struct moe_err *err)
 {
     struct moe_err ignored;
+    if (status != MOE_ERR_INTERRUPTED && n_kept == 0)
+        return status;
     if (moe_writer_commit(r->writer, &ignored) || status != MOE_ERR_INTERRUPTED)
         return status;
     return moe_fail(err, status,
@@ -306,7 +309,7 @@ static enum moe_status record_all(struct recording *r, struct moe_err *err)
         moe_log("'%s' holds %" PRIu64 " of %zu prompts: going on with the next", r->options->out,
                 r->done.n_before, r->prompts->n);
     enum moe_status s = MOE_OK;
-    uint64_t planned = 0;
+    uint64_t planned = 0, n_kept = r->done.n_before;
     for (size_t i = r->done.n_before; i < r->prompts->n; i++)
         planned += tokens_planned(r, i);
     moe_progress_begin(&r->progress, "recording", "tokens", planned);
@@ -315,9 +318,10 @@ static enum moe_status record_all(struct recording *r, struct moe_err *err)
             s = moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
         else
             s = record_prompt(r, i, err);
+        n_kept += !s;
     }
     moe_progress_end(&r->progress);
-    return s ? end_early(r, s, err) : MOE_OK;
+    return s ? end_early(r, n_kept, s, err) : MOE_OK;
 }
 
 /* The same, where the place wants it. */

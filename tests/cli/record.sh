@@ -58,6 +58,43 @@ expect 1 "nowhere" "$moelab" record "${limited[@]}" --out "$folder/nowhere/x.h5"
 absent "$folder/x.h5"
 absent "$folder/x.h5.part"
 
+# A weight that is no number, wherever it shows: it is named, and no trace is left. (The last of
+# these gives each token a logit, none of them finite.)
+poke() { # TENSOR ITEM BYTES: into the BF16 tensor of a copy of tiny-mixtral
+    local weights=$folder/broken/model.safetensors header begin
+    rm -rf "$folder/broken"
+    cp -r experiments/models/tiny-mixtral "$folder/broken"
+    header=$(od -An -t u8 -N 8 "$weights")
+    begin=$(grep -ao "\"$1\":{[^}]*}" "$weights" | sed 's/.*"data_offsets":\[\([0-9]*\),.*/\1/')
+    # shellcheck disable=SC2059 # octal codes
+    printf "$3" | dd of="$weights" bs=1 seek=$((8 + header + begin + 2 * $2)) conv=notrunc \
+        2>/dev/null
+}
+broken() { # N TEXT: a recording of N tokens fails with TEXT
+    expect 1 "$2" "$moelab" record --model "$folder/broken" --prompts "$folder/p.txt" -n "$1" \
+        --out "$folder/x.h5"
+    absent "$folder/x.h5"
+    absent "$folder/x.h5.part"
+}
+poke model.embed_tokens.weight $((128 + 5)) '\300\177'
+broken 0 "weight 133 of tensor 'model.embed_tokens.weight' is NaN"
+broken 1 "weight 133 of tensor 'model.embed_tokens.weight' is NaN"
+poke model.layers.3.block_sparse_moe.gate.weight 7 '\200\377'
+broken 0 "weight 7 of tensor 'model.layers.3.block_sparse_moe.gate.weight' is infinite"
+poke model.norm.weight 9 '\200\377'
+broken 2 "weight 9 of tensor 'model.norm.weight' is infinite"
+# What it would have replaced stays.
+cp "$folder/small.h5" "$folder/kept.h5"
+expect 1 "is infinite" "$moelab" record --model "$folder/broken" --prompts "$folder/p.txt" -n 2 \
+    --out "$folder/kept.h5" --overwrite
+same "$folder/small.h5" "$folder/kept.h5"
+# Prompts done before it stay: "z" is token 1521.
+poke model.embed_tokens.weight $((128 * 1521)) '\300\177'
+printf 'The king said\nzzz\n' >"$folder/z.txt"
+expect 1 "weight 194688 of tensor 'model.embed_tokens.weight' is NaN" "$moelab" record --chat none \
+    --model "$folder/broken" --prompts "$folder/z.txt" -n 1 --commit-every 9 --out "$folder/z.h5"
+expect 0 "ok, 1 sequence" "$moelab" trace verify "$folder/z.h5"
+
 # Killed at any moment, and started again until it is done: the same routes as in one go.
 record "${common[@]}" --out "$folder/whole.h5"
 "$moelab" trace export --format jsonl "$folder/whole.h5" -o "$folder/whole.jsonl" >/dev/null 2>&1
