@@ -239,6 +239,9 @@ enum moe_status moe_output_end(struct moe_output *out, enum moe_status status, s
 enum moe_status moe_output_check(const char *path, struct moe_err *err)
 {
     struct moe_output out;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return MOE_OK;
     enum moe_status s = moe_output_create(&out, path, err);
     if (!s)
         moe_output_abandon(&out);

@@ -33,7 +33,8 @@ enum moe_status moe_output_commit(struct moe_output *out, struct moe_err *err);
 void moe_output_abandon(struct moe_output *out);
 /* Commits where the writer's status is MOE_OK, else abandons; returns the first failure of both. */
 enum moe_status moe_output_end(struct moe_output *out, enum moe_status status, struct moe_err *err);
-/* Could path be written? Asked before long work whose result goes there; leaves nothing. */
+/* Could path be written? Asked before long work whose result goes there; leaves nothing. A device
+ * or FIFO is not opened: its reader would see an end. */
 enum moe_status moe_output_check(const char *path, struct moe_err *err);
 
 /* Makes directory path and its parents (mode 0777 & ~umask); no error if it is there. */

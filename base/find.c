@@ -151,7 +151,8 @@ static enum moe_status copy_path(const char *path, char *buf, size_t size, struc
 static int is_path(const char *name)
 {
     size_t length = strlen(name);
-    return strchr(name, '/') || (length >= 5 && strcmp(name + length - 5, ".yaml") == 0);
+    return strchr(name, '/') || (length >= 5 && strcmp(name + length - 5, ".yaml") == 0) ||
+           (length >= 4 && strcmp(name + length - 4, ".yml") == 0);
 }
 
 enum moe_status moe_find_config(const char *kind, const char *name, char *buf, size_t size,

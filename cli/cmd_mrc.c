@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "base/progress.h"
 #include "cli/mrc_table.h"
 #include "cli/output.h"
@@ -273,7 +274,11 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
     struct job j = {.call = call, .o = o, .bands = o->bands || o->sample < 100};
-    enum moe_status s = *o->model ? cli_load_model(o->model, &j.model, err) : MOE_OK;
+    char tsv[CLI_PATH_MAX + 8];
+    snprintf(tsv, sizeof tsv, "%s.tsv", o->plot);
+    enum moe_status s = *o->plot ? moe_output_check(tsv, err) : MOE_OK;
+    if (!s && *o->model)
+        s = cli_load_model(o->model, &j.model, err);
     if (!s)
         s = open_trace(&j, err);
     if (!s)

@@ -333,7 +333,11 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     struct moe_model model = {0};
     struct moe_replay_result result = {0};
     struct moe_progress progress = {0};
-    enum moe_status s = load_strategy(call, &in.strategy, err);
+    enum moe_status s = MOE_OK;
+    if (!o->compare_log && cli_call_sets(call, "min_agreement"))
+        s = moe_fail(err, MOE_ERR_USAGE, "--min-agreement needs --compare-log, which measures it");
+    if (!s)
+        s = load_strategy(call, &in.strategy, err);
     if (!s && *o->model)
         s = cli_load_model(o->model, &model, err);
     if (!s)

@@ -397,7 +397,8 @@ static enum moe_status check(const struct cli_call *call, struct moe_err *err)
                         "--prompt and --trace exclude each other: the model's own routes, or the "
                         "trace's");
     if (o->format == CLI_TSV && !*o->traced.trace)
-        return moe_fail(err, MOE_ERR_USAGE, "'run' gives text or json, and tsv with --trace");
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--format tsv needs --trace: of a prompt there is text or json");
     if (*o->traced.shape && !*o->traced.trace)
         return moe_fail(err, MOE_ERR_USAGE, "--shape needs --trace: its text would mean nothing");
     if ((o->traced.layers || o->traced.buffers || o->traced.max_tokens) && !*o->traced.trace)

@@ -214,7 +214,10 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     struct inputs in = {0};
     struct moe_result result;
-    enum moe_status s = load_inputs(call, &in, err);
+    const struct options *o = call->options;
+    enum moe_status s = *o->timeline ? moe_output_check(o->timeline, err) : MOE_OK;
+    if (!s)
+        s = load_inputs(call, &in, err);
     if (!s)
         s = simulate(call->options, &in, &result, err);
     if (!s)

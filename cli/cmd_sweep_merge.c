@@ -18,7 +18,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct options *o = call->options;
     size_t n_points;
     if (!*o->output)
-        return moe_fail(err, MOE_ERR_USAGE, "no output: give -o x.tsv");
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "option '--output' is required: the result to write, x.tsv");
     enum moe_status s = cli_check_tsv_name(o->output, err);
     if (!s)
         s = moe_sweep_merge(call->args, (size_t)call->n_args, o->output, &n_points, err);

@@ -46,8 +46,12 @@ static enum moe_status print_tokens(struct moe_reader *reader, const struct opti
     uint64_t last = o->count ? o->first + o->count : UINT64_MAX;
     enum moe_status s;
     if (o->layer != ALL_LAYERS && o->layer >= info->n_layers)
-        return moe_fail(err, MOE_ERR_USAGE, "layer %" PRIu64 " is outside 0..%u", o->layer,
+        return moe_fail(err, MOE_ERR_USAGE, "--layer %" PRIu64 " is outside 0..%u", o->layer,
                         info->n_layers - 1);
+    if (o->first >= moe_reader_n_tokens(reader) && o->first > 0)
+        return moe_fail(err, MOE_ERR_USAGE, "--first %" PRIu64 " is beyond the %" PRIu64 " token%s",
+                        o->first, moe_reader_n_tokens(reader),
+                        moe_plural(moe_reader_n_tokens(reader)));
     printf("token\tsequence\tstep\tposition\ttoken_id\tphase\tlayer\texperts\n");
     while ((s = moe_reader_next(reader, MOE_HAS_WEIGHT, &block, err)) == MOE_OK && block) {
         if (block->first_token >= last || ferror(stdout))

@@ -30,7 +30,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct moe_format *format;
     struct moe_trace trace = {0};
     if (!*o->output)
-        return moe_fail(err, MOE_ERR_USAGE, "option '--output' is required");
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "option '--output' is required: the file or folder to write");
     enum moe_status s = moe_format_find(o->format, &format, err);
     if (!s && !format->export)
         s = moe_fail(err, MOE_ERR_USAGE, "format '%s' can be imported only", format->name);

@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "base/progress.h"
 #include "cli/output.h"
 #include "traces/hdf5.h"
@@ -71,6 +72,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                         "option '%s' is required; usage: moelab trace import %s",
                         *o->format ? "--output" : "--format", "--format FORMAT FILE -o OUT.h5");
     enum moe_status s = moe_format_find(o->format, &format, err);
+    if (!s)
+        s = moe_output_check(o->output, err);
     if (!s && *o->model)
         s = cli_load_model(o->model, &model, err);
     struct moe_import_options import = {.model = *o->model ? &model : NULL,

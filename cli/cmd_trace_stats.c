@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "cli/hot_list.h"
 #include "cli/output.h"
 #include "cli/plot.h"
@@ -216,12 +217,28 @@ static enum moe_status draw_heatmap(const struct cli_call *call, const struct mo
     return s ? s : moe_plot("routing-heatmap", tsv, o->plot, title, err);
 }
 
+static enum moe_status check(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    char tsv[CLI_PATH_MAX + 8];
+    if (!*o->hot_list && (cli_call_sets(call, "hot_split") || cli_call_sets(call, "hot_phase")))
+        return moe_fail(err, MOE_ERR_USAGE, "--%s needs --hot-list, the file to write",
+                        cli_call_sets(call, "hot_split") ? "hot-split" : "hot-phase");
+    snprintf(tsv, sizeof tsv, "%s.tsv", o->plot);
+    return *o->plot ? moe_output_check(tsv, err) : MOE_OK;
+}
+
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
     struct moe_trace trace = {0};
     struct moe_reuse reuse = {0};
-    enum moe_status s = moe_trace_from_name(call->args[0], 0, NULL, &trace, err);
+    enum moe_status s = check(call, err);
+    if (!s)
+        s = moe_trace_from_name(call->args[0], 0, NULL, &trace, err);
+    if (!s && *o->hot_list) /* first: what is wrong with it shows at once */
+        s = cli_write_hot_list(call, &trace, o->hot_split, (enum moe_phases)o->hot_phase,
+                               o->hot_list, err);
     if (!s)
         s = moe_reuse_compute(&trace, &reuse, err);
     if (!s)
@@ -229,9 +246,6 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                                   : write_table(call, &trace, &reuse, err);
     if (!s && *o->plot)
         s = draw_heatmap(call, &trace, &reuse, err);
-    if (!s && *o->hot_list)
-        s = cli_write_hot_list(call, &trace, o->hot_split, (enum moe_phases)o->hot_phase,
-                               o->hot_list, err);
     moe_reuse_release(&reuse);
     moe_trace_release(&trace);
     return s;

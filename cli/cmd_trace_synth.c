@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "cli/output.h"
 #include "traces/hdf5.h"
 #include "traces/synth.h"
@@ -19,8 +20,11 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct options *o = call->options;
     struct moe_trace trace = {0};
     if (!*o->output)
-        return moe_fail(err, MOE_ERR_USAGE, "option '--output' is required");
-    enum moe_status s = moe_synth_make(call->args[0], &trace, err);
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "option '--output' is required: the trace to write, x.h5");
+    enum moe_status s = moe_output_check(o->output, err);
+    if (!s)
+        s = moe_synth_make(call->args[0], &trace, err);
     struct moe_progress progress;
     moe_progress_begin(&progress, "writing", "tokens", trace.tokens.n_tokens);
     if (!s)

@@ -344,7 +344,10 @@ static enum moe_status write_table(const struct report *p, struct moe_err *err)
     enum moe_status s = moe_output_create(&out, o->table, err);
     if (!s) {
         tell(p, out.stream);
-        s = moe_output_end(&out, moe_table_write_text(table, out.stream, err), err);
+        s = moe_table_write_text(table, out.stream, err);
+        if (s)
+            moe_fail_prefix(err, "'%.300s'", o->table);
+        s = moe_output_end(&out, s, err);
     }
     moe_table_free(table);
     return s;
@@ -444,6 +447,17 @@ static enum moe_status write_all(const struct report *p, struct moe_err *err)
     return s;
 }
 
+/* Before the search, which can take hours. */
+static enum moe_status check_places(const struct options *o, struct moe_err *err)
+{
+    const char *const files[] = {o->output, o->table, o->held_out};
+    enum moe_status s = MOE_OK;
+    for (size_t i = 0; !s && i < sizeof files / sizeof *files; i++)
+        if (*files[i] && strcmp(files[i], "-") != 0)
+            s = moe_output_check(files[i], err);
+    return s;
+}
+
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
@@ -454,7 +468,9 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (s)
         return s;
     const bool first = moe_team_rank(team) == 0;
-    s = load_inputs(call, &in, err);
+    s = first ? check_places(o, err) : MOE_OK;
+    if (!s)
+        s = load_inputs(call, &in, err);
     const struct moe_tune_options tune = {.trace = &in.trace,
                                           .model = &in.model,
                                           .platform = &in.platform,

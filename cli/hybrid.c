@@ -94,9 +94,10 @@ enum moe_status cli_hybrid_fit(struct cli_hybrid *h, const struct moe_llm *llm, 
                                         (uint32_t)chunk, &slots, err);
     if (!s)
         s = moe_expert_layout_of(llm, &layout, err);
-    if (!s)
-        s = moe_geometry_fit(h->strategy.geometry, c->n_layers, c->n_experts, layout.bytes, slots,
-                             h->fitted, sizeof h->fitted, err);
+    if (s)
+        return s;
+    s = moe_geometry_fit(h->strategy.geometry, c->n_layers, c->n_experts, layout.bytes, slots,
+                         h->fitted, sizeof h->fitted, err);
     if (s == MOE_ERR_USAGE && !*h->o->geometry) {
         const struct moe_err why = *err;
         return moe_fail(err, s, "%s; --geometry takes another than that of strategy '%s'", why.text,
@@ -114,8 +115,10 @@ enum moe_status cli_hybrid_fit(struct cli_hybrid *h, const struct moe_llm *llm, 
 
 enum moe_status cli_hybrid_explain(const struct cli_hybrid *h, struct moe_err *err)
 {
+    static const char about[] = "geometry '"; /* what else may be wrong, no geometry mends */
     struct moe_err before = *err;
-    if (err->status != MOE_ERR_USAGE || !h->misfit || h->o->fit)
+    if (err->status != MOE_ERR_USAGE || !h->misfit || h->o->fit ||
+        strncmp(err->text, about, sizeof about - 1) != 0)
         return err->status;
     return moe_fail(err, before.status, "%s; --fit makes it '%.60s'", before.text, h->fitted);
 }

@@ -54,7 +54,7 @@
         "form of the result; not given: by the ending of its file's name, .tsv or .json")
 
 #define CLI_OPTION_RESULT(owner)                                                                   \
-    CLI_OPTION_FILE_FORMAT(owner),                                                                      \
+    CLI_OPTION_FILE_FORMAT(owner),                                                                 \
         CLI_OPTION_NAME(owner, output, "output", "-",                                              \
                         "file for the result: text, x.tsv or x.json; - is standard output")
 

@@ -1,5 +1,6 @@
 #include "cli/command.h"
 
+#include "base/file.h"
 #include "base/units.h"
 
 #include <stdio.h>
@@ -25,6 +26,16 @@ static const char *split_option(const char *word, char *name, size_t size)
     return equals ? equals + 1 : NULL;
 }
 
+/* The name of a record, such as max_tokens, as an option has it. */
+static const char *as_typed(const char *name, char *buf, size_t size)
+{
+    snprintf(buf, size, "%s", name);
+    for (char *c = buf; *c; c++)
+        if (*c == '_')
+            *c = '-';
+    return buf;
+}
+
 static enum moe_status unknown_option(const struct cli_command *command, const char *word,
                                       struct moe_err *err)
 {
@@ -39,12 +50,8 @@ static enum moe_status unknown_option(const struct cli_command *command, const c
         return moe_fail(err, MOE_ERR_USAGE, "unknown option '%.60s' (see 'moelab %s --help')", word,
                         command->name);
     char shown[64];
-    snprintf(shown, sizeof shown, "%s", nearest);
-    for (char *c = shown; *c; c++)
-        if (*c == '_')
-            *c = '-';
     return moe_fail(err, MOE_ERR_USAGE, "unknown option '%.60s' (did you mean '--%s'?)", word,
-                    shown);
+                    as_typed(nearest, shown, sizeof shown));
 }
 
 struct parser {
@@ -85,6 +92,19 @@ static enum moe_status take_set(struct parser *p, const char *inline_value, stru
     return MOE_OK;
 }
 
+/* A value that is refused: "max_tokens: ..." becomes "--max-tokens: ...". */
+static enum moe_status set_option(struct parser *p, const struct moe_param *param,
+                                  const char *value, struct moe_err *err)
+{
+    char shown[64];
+    const size_t n = strlen(param->name);
+    enum moe_status s = moe_param_set(param, p->options, value, err);
+    if (!s || strncmp(err->text, param->name, n) != 0 || err->text[n] != ':')
+        return s;
+    const struct moe_err why = *err;
+    return moe_fail(err, s, "--%s%s", as_typed(param->name, shown, sizeof shown), why.text + n);
+}
+
 static enum moe_status take_option(struct parser *p, struct moe_err *err)
 {
     char name[64];
@@ -110,9 +130,7 @@ static enum moe_status take_option(struct parser *p, struct moe_err *err)
         value = "true";
     else
         s = take_value(p, inline_value, &value, err);
-    if (!s)
-        s = moe_param_set(param, p->options, value, err);
-    return s;
+    return s ? s : set_option(p, param, value, err);
 }
 
 /* "moelab NAME USAGE" */
@@ -159,6 +177,12 @@ static size_t count_params(const struct moe_param *params)
     return n;
 }
 
+/* Does the option name the file of a table? Its default is standard output then. */
+static bool is_table(const struct moe_param *file)
+{
+    return file && file->type == MOE_PARAM_STRING && strcmp(file->default_text, "-") == 0;
+}
+
 /* Without --format, a table's file has the form that its name ends in. */
 static enum moe_status infer_format(struct parser *p, struct moe_err *err)
 {
@@ -169,7 +193,7 @@ static enum moe_status infer_format(struct parser *p, struct moe_err *err)
         return MOE_OK;
     for (size_t i = 0; i < 4; i++) {
         const struct moe_param *file = moe_param_find(table, files[i / 2]);
-        const char *path = file ? (const char *)p->options + file->offset : "";
+        const char *path = is_table(file) ? (const char *)p->options + file->offset : "";
         const char *dot = strrchr(path, '.');
         if (dot && strcmp(dot + 1, forms[i % 2]) == 0)
             return moe_param_set(format, p->options, forms[i % 2], err);
@@ -243,6 +267,22 @@ static enum moe_status check_outputs(const struct parser *p, struct moe_err *err
     return s;
 }
 
+/* Can the result be written? Asked before it is computed; of processes of a team, the first asks.
+ */
+static enum moe_status check_places(const struct parser *p, struct moe_err *err)
+{
+    static const char *const files[] = {"output", "table", "hot_list"};
+    const struct moe_param *table = p->command->options;
+    enum moe_status s = MOE_OK;
+    for (size_t i = 0; !s && table && i < sizeof files / sizeof *files; i++) {
+        const struct moe_param *file = moe_param_find(table, files[i]);
+        const char *path = option_text(p, files[i]);
+        if (file && p->given[file - table] && *path && (is_table(file) || i == 2))
+            s = p->command->joins_team ? MOE_OK : moe_output_check(path, err);
+    }
+    return s;
+}
+
 enum moe_status cli_parse(const struct cli_command *command, int argc, char **argv,
                           struct cli_call *call, int *help, struct moe_err *err)
 {
@@ -264,6 +304,8 @@ enum moe_status cli_parse(const struct cli_command *command, int argc, char **ar
     enum moe_status s = parse_words(&p, help, err);
     if (!s && !*help)
         s = check_outputs(&p, err);
+    if (!s && !*help)
+        s = check_places(&p, err);
     return s ? s : infer_format(&p, err);
 }
 

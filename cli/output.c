@@ -51,7 +51,7 @@ enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err)
         const size_t n = strlen(other[i]);
         if (length > n && strcasecmp(path + length - n, other[i]) == 0)
             return moe_fail(err, MOE_ERR_USAGE,
-                            "'%.300s' is named as no TSV, but a sweep's result is TSV: name it "
+                            "'%.300s' does not end in .tsv, but a sweep's result is TSV: name it "
                             "x.tsv",
                             path);
     }

@@ -11,7 +11,9 @@ enum moe_status cli_each_word(const char *list,
         char text[CLI_WORD_MAX];
         const size_t n = strcspn(word, ",");
         if (n >= sizeof text)
-            return moe_fail(err, MOE_ERR_USAGE, "'%.70s' is too long", word);
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "'%.70s' is too long: an item has at most %d characters", word,
+                            CLI_WORD_MAX - 1);
         memcpy(text, word, n);
         text[n] = '\0';
         enum moe_status s = take(context, text, err);

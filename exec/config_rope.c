@@ -25,7 +25,7 @@ static enum moe_status find_rope(const json_t *root, const json_t **rope, const 
     json_object_foreach((json_t *)*rope, key, value)
     {
         if (json_is_object(value))
-            return moe_fail(err, MOE_ERR_UNSUPPORTED, "%s of its own for '%.40s' is not done",
+            return moe_fail(err, MOE_ERR_UNSUPPORTED, "%s of its own for '%.40s' is not supported",
                             *name, key);
     }
     return MOE_OK;
@@ -152,7 +152,7 @@ enum moe_status moe_config_rope(const json_t *root, struct moe_llm_config *confi
     if (!s)
         s = number_of(rope, root, "partial_rotary_factor", 0, 1, &rotated, err);
     if (!s && rotated != 1)
-        s = moe_fail(err, MOE_ERR_UNSUPPORTED, "partial_rotary_factor %g is not done (1 is)",
+        s = moe_fail(err, MOE_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported (1 is)",
                      rotated);
     if (!s && config->longrope)
         s = read_longrope(rope, root, config, err);

@@ -80,7 +80,7 @@ enum moe_status moe_json_refuse(const json_t *value, const char *key, const char
                                 struct moe_err *err)
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-    enum moe_status s = moe_fail(err, MOE_ERR_UNSUPPORTED, "%s %.80s is not done (%s)", key,
+    enum moe_status s = moe_fail(err, MOE_ERR_UNSUPPORTED, "%s %.80s is not supported (%s)", key,
                                  text ? text : "", known);
     free(text);
     return s;

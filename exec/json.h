@@ -32,7 +32,8 @@ enum moe_status moe_json_u64(const json_t *value, const char *what, uint64_t min
 enum moe_status moe_json_f64(const json_t *value, const char *what, double min, double max,
                              double *out, struct moe_err *err);
 
-/* MOE_ERR_UNSUPPORTED "KEY VALUE is not done (KNOWN)", with the value as JSON, cut if it is long.
+/* MOE_ERR_UNSUPPORTED "KEY VALUE is not supported (KNOWN)", with the value as JSON, cut if it is
+ * long.
  */
 enum moe_status moe_json_refuse(const json_t *value, const char *key, const char *known,
                                 struct moe_err *err);

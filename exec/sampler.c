@@ -12,7 +12,8 @@ enum moe_status moe_sampler_init(struct moe_sampler *sampler, uint32_t n_vocab, 
     if (!(top_p > 0 && top_p <= 1))
         return moe_fail(err, MOE_ERR_USAGE, "top_p %g is outside (0, 1]", top_p);
     if (!n_vocab || n_vocab > INT32_MAX)
-        return moe_fail(err, MOE_ERR_USAGE, "a vocabulary of %u tokens", n_vocab);
+        return moe_fail(err, MOE_ERR_USAGE, "a vocabulary of %u tokens is outside 1..%d", n_vocab,
+                        INT32_MAX);
     struct moe_sampler s = {
         .temperature = temperature, .top_k = top_k, .top_p = top_p, .n_vocab = n_vocab};
     s.order = malloc(n_vocab * sizeof *s.order);

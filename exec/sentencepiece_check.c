@@ -75,7 +75,7 @@ static enum moe_status check_spec(struct span spec, struct moe_err *err)
         if (number == SPEC_CHARS_MAP && content.n)
             return moe_fail(err, MOE_ERR_UNSUPPORTED,
                             "the model normalises characters by a table: only the rule 'identity' "
-                            "is done");
+                            "is supported");
     }
     return MOE_OK;
 }

@@ -343,7 +343,7 @@ static enum moe_status read_plots(const struct moe_yaml *root, struct moe_experi
         const struct moe_yaml *item = list ? plot->item[i] : plot;
         if (item->kind != MOE_YAML_SCALAR || strchr(item->text, '/') ||
             strlen(item->text) >= sizeof x->plot[i])
-            return moe_yaml_fail(item, err, "a plot is the name of a script in plots/");
+            return moe_yaml_fail(item, err, "a plot is not the name of a script in plots/");
         snprintf(x->plot[i], sizeof x->plot[i], "%s", item->text);
         x->plot_line[i] = item->line;
     }
@@ -365,7 +365,7 @@ static enum moe_status read_grids(struct moe_experiment *x, const struct moe_yam
     for (size_t i = 0; !s && i < grids->n; i++) {
         struct grid grid = *top;
         if (grids->item[i]->kind != MOE_YAML_MAP)
-            return moe_yaml_fail(grids->item[i], err, "a grid is a mapping of keys");
+            return moe_yaml_fail(grids->item[i], err, "a grid is not a mapping of keys");
         s = moe_yaml_check_keys(grids->item[i], no_table, grid_keys,
                                 sizeof grid_keys / sizeof *grid_keys, err);
         if (!s)
@@ -399,7 +399,7 @@ enum moe_status moe_experiment_from_yaml(const struct moe_yaml *root, struct moe
     struct header header;
     struct grid top = {0};
     if (root->kind != MOE_YAML_MAP)
-        return moe_yaml_fail(root, err, "an experiment is a mapping of keys");
+        return moe_yaml_fail(root, err, "the experiment is not a mapping of keys");
     moe_params_default(header_table, &header);
     enum moe_status s =
         moe_yaml_check_keys(root, header_table, top_keys, sizeof top_keys / sizeof *top_keys, err);

@@ -23,7 +23,8 @@ for words in "help trace" "trace --help" "trace"; do
 done
 # a command stands before those that are named after it
 for command in bench sweep; do
-    holds "help: $command is not first" grep -m 1 -q "^  $command  " <(grep -m 1 "^  $command " help)
+    first=$(grep -m 1 "^  $command " help)
+    holds "help: not $command first: $first" grep -q "^  $command  " <<<"$first"
 done
 expect 0 "moelab version" grep -x "moelab version" <("$moelab" help version)
 expect 2 "usage: moelab version" "$moelab" version extra

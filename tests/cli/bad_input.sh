@@ -32,6 +32,25 @@ expect 2 "paper-4090" "$moelab" sim "$t" --platform papr-4090 --model mixtral-8x
 expect 2 "mixtral-8x7b" "$moelab" sim "$t" --model mixtral-8x77b
 expect 2 "layers" "$moelab" sim "$t" --model mixtral-8x7b
 one_line "$moelab" replay "$t" --policy clok
+expect 2 "did you mean 'lru'" "$moelab" replay "$t" --policy LRU
+expect 2 "--max-tokens: '1e3' is not" "$moelab" sim "$t" --max-tokens 1e3
+expect 2 "--min-agreement needs --compare-log" "$moelab" replay "$t" --min-agreement 50
+expect 2 "--hot-split needs --hot-list" "$moelab" trace stats "$t" --hot-split first:0.5
+expect 2 "--first 64 is beyond the 64 tokens" "$moelab" trace cat "$t" --first 64
+expect 0 "" "$moelab" trace cat "$t" --first 63
+expect 1 "cannot open 'none.yml'" "$moelab" sim "$t" --platform none.yml
+
+# a place that cannot be written shows before the work
+nowhere=$folder/nowhere
+for refused in "replay $t -o" "sim $t --model $folder/none.yaml --timeline" "mrc $t --plot" \
+    "mrc $t -o" "trace stats $t --hot-list" "trace stats $t --plot" "trace synth $spec -o" \
+    "tune $t --platform paper-4090 -o" "tune $t --platform paper-4090 --table" \
+    "tune $t --platform paper-4090 --held-out"; do
+    read -ra words <<<"$refused"
+    expect 1 "cannot create '$nowhere/x" "$moelab" "${words[@]}" "$nowhere/x.h5"
+    one_line "$moelab" "${words[@]}" "$nowhere/x.h5"
+done
+one_line "$moelab" trace stats "$t" --hot-list "$folder/x.tsv" --hot-split half
 
 # an input is not written over, by whatever name
 cp "$t" "$folder/kept.h5"

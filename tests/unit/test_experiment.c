@@ -172,11 +172,11 @@ START_TEST(bad_files)
     refuse(HEAD "axes: {a: 1..99999, b: 1..99999}\n",
            "'x.yaml':1: the axes make more than 10000000 points");
     refuse(HEAD "grids: []\n", "'x.yaml':6: 'grids' is not a list of mappings");
-    refuse(HEAD "grids: [1]\n", "'x.yaml':6: a grid is a mapping of keys");
+    refuse(HEAD "grids: [1]\n", "'x.yaml':6: a grid is not a mapping of keys");
     refuse(HEAD "grids: [{plot: a}]\n", "'x.yaml':6: unknown key 'plot'");
-    refuse(HEAD "plot: a/b\n", "'x.yaml':6: a plot is the name of a script in plots/");
+    refuse(HEAD "plot: a/b\n", "'x.yaml':6: a plot is not the name of a script in plots/");
     refuse(HEAD "set: {a: [1]}\n", "'x.yaml':6: 'set.a' is not a single value");
-    refuse("- x\n", "'x.yaml':1: an experiment is a mapping of keys");
+    refuse("- x\n", "'x.yaml':1: the experiment is not a mapping of keys");
 }
 END_TEST
 

@@ -146,10 +146,10 @@ START_TEST(weights_to_the_bit)
     char text[N * 64] = "phase,step,layer,slot,expert,weight\n", row[64];
     struct moe_trace trace, again;
     struct moe_err err = {0};
-    for (int i = 0; i < N; i++) {
-        snprintf(row, sizeof row, "1,%d,0,0,0,%.9g\n", i, (double)cases[i].weight);
-        strcat(text, row);
-    }
+    size_t at = strlen(text);
+    for (int i = 0; i < N; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "1,%d,0,0,0,%.9g\n", i,
+                               (double)cases[i].weight);
     parsed(text, &trace);
     help_ok(moe_route_csv_export(&trace, help_path("w.csv"), &err), &err);
     FILE *file = fopen(help_path("w.csv"), "r");

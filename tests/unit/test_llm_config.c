@@ -274,37 +274,39 @@ END_TEST
 START_TEST(not_done)
 {
     NOT_DONE("MixtralForCausalLM", "LlamaForCausalLM",
-             "architecture \"LlamaForCausalLM\" is not done (MixtralForCausalLM, "
+             "architecture \"LlamaForCausalLM\" is not supported (MixtralForCausalLM, "
              "PhiMoEForCausalLM and PhimoeForCausalLM are)");
-    NOT_DONE("\"silu\"", "\"gelu\"", "hidden_act \"gelu\" is not done (silu is)");
-    NOT_DONE("\"silu\"", "3", "hidden_act 3.0 is not done (silu is)");
-    NOT_DONE_ADDED("\"quantization_config\":{\"bits\":4}",
-                   "quantization_config {\"bits\":4.0} is not done (take the model's folder with "
-                   "weights in BF16, F16 or F32)");
+    NOT_DONE("\"silu\"", "\"gelu\"", "hidden_act \"gelu\" is not supported (silu is)");
+    NOT_DONE("\"silu\"", "3", "hidden_act 3.0 is not supported (silu is)");
+    NOT_DONE_ADDED(
+        "\"quantization_config\":{\"bits\":4}",
+        "quantization_config {\"bits\":4.0} is not supported (take the model's folder with "
+        "weights in BF16, F16 or F32)");
     NOT_DONE_ADDED("\"pruned_heads\":{\"0\":[1]}",
-                   "pruned_heads {\"0\":[1.0]} is not done (leave it out)");
+                   "pruned_heads {\"0\":[1.0]} is not supported (leave it out)");
     NOT_DONE_ADDED("\"is_encoder_decoder\":true",
-                   "is_encoder_decoder true is not done (leave it out)");
+                   "is_encoder_decoder true is not supported (leave it out)");
     NOT_DONE_ADDED("\"attention_bias\":true",
-                   "attention_bias true is not done (MixtralForCausalLM has none)");
+                   "attention_bias true is not supported (MixtralForCausalLM has none)");
     NOT_DONE_ADDED("\"lm_head_bias\":true",
-                   "lm_head_bias true is not done (MixtralForCausalLM has none)");
-    NOT_DONE_ADDED("\"partial_rotary_factor\":0.5", "partial_rotary_factor 0.5 is not done (1 is)");
+                   "lm_head_bias true is not supported (MixtralForCausalLM has none)");
+    NOT_DONE_ADDED("\"partial_rotary_factor\":0.5",
+                   "partial_rotary_factor 0.5 is not supported (1 is)");
     NOT_DONE_ADDED("\"rope_parameters\":{\"partial_rotary_factor\":0.5}",
-                   "partial_rotary_factor 0.5 is not done (1 is)");
+                   "partial_rotary_factor 0.5 is not supported (1 is)");
     NOT_DONE_ADDED("\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}",
-                   "rope_type \"linear\" is not done (default is)");
+                   "rope_type \"linear\" is not supported (default is)");
     NOT_DONE_ADDED("\"rope_scaling\":{\"rope_type\":\"longrope\"}",
-                   "rope_type \"longrope\" is not done (default is)");
+                   "rope_type \"longrope\" is not supported (default is)");
     NOT_DONE_ADDED("\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1e6}}",
-                   "rope_parameters of its own for 'full_attention' is not done");
+                   "rope_parameters of its own for 'full_attention' is not supported");
     NOT_DONE_ADDED("\"head_dim\":15", "head_dim 15 is odd");
     NOT_DONE("\"hidden_size\":64", "\"hidden_size\":4096",
              "head_dim 1024 exceeds the limit of 512");
     NOT_DONE_PHI("\"longrope\"", "\"yarn\"",
-                 "rope_type \"yarn\" is not done (default and longrope are)");
+                 "rope_type \"yarn\" is not supported (default and longrope are)");
     NOT_DONE_PHI("\"num_experts_per_tok\":2", "\"num_experts_per_tok\":3",
-                 "num_experts_per_tok 3.0 is not done (SparseMixer takes 2)");
+                 "num_experts_per_tok 3.0 is not supported (SparseMixer takes 2)");
 }
 END_TEST
 
