@@ -26,7 +26,7 @@ enum moe_status moe_forward_check(const struct moe_session *s, const int32_t *to
     for (uint32_t t = 0; t < n; t++)
         if (tokens[t] < 0 || (uint32_t)tokens[t] >= n_vocab)
             return moe_fail(err, MOE_ERR_USAGE,
-                            "token id %" PRId32 " outside the vocabulary of %" PRIu32, tokens[t],
+                            "token id %" PRId32 " is outside the vocabulary of %" PRIu32, tokens[t],
                             n_vocab);
     return moe_session_room(s, n, err);
 }

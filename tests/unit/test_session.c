@@ -279,9 +279,9 @@ START_TEST(refusals)
     expect_error(moe_session_forward(session, tokens, 0, NULL, NULL, &err), &err, MOE_ERR_USAGE,
                  "pass of 0 tokens, allowed are 1 to 4");
     expect_error(moe_session_forward(session, (int32_t[]){1, 50}, 2, NULL, NULL, &err), &err,
-                 MOE_ERR_USAGE, "token id 50 outside the vocabulary of 50");
+                 MOE_ERR_USAGE, "token id 50 is outside the vocabulary of 50");
     expect_error(moe_session_forward(session, (int32_t[]){-1}, 1, NULL, NULL, &err), &err,
-                 MOE_ERR_USAGE, "token id -1 outside the vocabulary of 50");
+                 MOE_ERR_USAGE, "token id -1 is outside the vocabulary of 50");
     expect_error(moe_session_prefill(session, tokens, 10, NULL, NULL, NULL, NULL, &err), &err,
                  MOE_ERR_USAGE, "context full: 0 tokens and 10 more exceed its 9");
     ck_assert_int_eq(moe_session_prefill(session, tokens, 8, NULL, NULL, NULL, NULL, &err), MOE_OK);
