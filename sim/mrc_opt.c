@@ -1,6 +1,7 @@
 #include "sim/mrc_opt_pass.h"
 
 #include "policies/policy.h"
+#include "sim/mrc_opt_ends.h"
 #include "sim/mrc_room.h"
 
 #include <stdlib.h>
@@ -18,12 +19,14 @@ enum {
 
 void moe_opt_stack_clear(struct moe_opt_stack *st)
 {
+    if (st->ends) {
+        moe_opt_ends_clear(st->ends);
+        return;
+    }
     for (uint32_t i = 0; i < st->n_blocks * BLOCK; i++)
         st->next_use[i] = MOE_NEVER;
-    for (uint32_t b = 0; b < st->n_blocks * 2; b++)
+    for (uint32_t b = 0; b < st->n_blocks; b++)
         st->low[b] = st->high[b] = MOE_NEVER;
-    for (uint32_t g = 0; g < st->n_blocks; g++)
-        st->least[g] = st->top[g] = MOE_NEVER;
     for (uint32_t k = 0; k < st->n_keys; k++)
         st->due[k] = NOT_DUE;
 }
@@ -32,11 +35,10 @@ void moe_opt_stack_free(struct moe_opt_stack *st)
 {
     if (!st)
         return;
+    moe_opt_ends_free(st->ends);
     free(st->next_use);
     free(st->low);
     free(st->high);
-    free(st->least);
-    free(st->top);
     free(st->due);
     free(st);
 }
@@ -115,36 +117,55 @@ static uint32_t *lines(size_t n)
     return aligned_alloc(LINE, (n * sizeof(uint32_t) + LINE - 1) / LINE * LINE);
 }
 
-enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err)
+static enum moe_status init_places(struct moe_opt_stack *st, struct moe_err *err)
+{
+    st->n_blocks = st->n_keys / BLOCK + 1;
+    if (st->pass != moe_opt_pass_plain)
+        st->n_blocks = (st->n_blocks + GROUP - 1) / GROUP * GROUP;
+    st->next_use = lines((size_t)st->n_blocks * BLOCK);
+    st->low = lines(st->n_blocks);
+    st->high = lines(st->n_blocks);
+    st->due = moe_mrc_room(st->n_keys + 1u, sizeof *st->due);
+    if (!st->next_use || !st->low || !st->high || !st->due)
+        return moe_fail_memory(err, "an OPT stack");
+    moe_opt_stack_clear(st);
+    return MOE_OK;
+}
+
+enum moe_status moe_opt_stack_new_as(struct moe_opt_stack **out, uint32_t n_keys,
+                                     moe_opt_pass *pass, struct moe_err *err)
 {
     struct moe_opt_stack *st = moe_mrc_room(1, sizeof *st);
     if (!st)
         return moe_fail_memory(err, "an OPT stack");
     st->n_keys = n_keys;
-    st->n_blocks = n_keys / BLOCK + 1;
-    st->pass = moe_opt_pass_plain;
-    if (n_keys > FEW && moe_opt_has_avx2()) {
-        st->n_blocks = (st->n_blocks + GROUP - 1) / GROUP * GROUP;
-        st->pass = moe_opt_has_avx512() ? moe_opt_pass_avx512 : moe_opt_pass_avx2;
-    }
-    st->next_use = lines((size_t)st->n_blocks * BLOCK);
-    st->low = lines((size_t)st->n_blocks * 2);
-    st->high = lines((size_t)st->n_blocks * 2);
-    st->least = lines(st->n_blocks);
-    st->top = lines(st->n_blocks);
-    st->due = moe_mrc_room(n_keys + 1u, sizeof *st->due);
-    if (!st->next_use || !st->low || !st->high || !st->least || !st->top || !st->due) {
+    st->pass = pass;
+    enum moe_status s = pass ? init_places(st, err) : moe_opt_ends_new(&st->ends, n_keys, err);
+    if (s)
         moe_opt_stack_free(st);
-        return moe_fail_memory(err, "an OPT stack");
-    }
-    moe_opt_stack_clear(st);
-    *out = st;
-    return MOE_OK;
+    else
+        *out = st;
+    return s;
+}
+
+enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err)
+{
+    moe_opt_pass *pass = moe_opt_pass_plain;
+    if (n_keys > FEW && n_keys <= MOE_OPT_ENDS_MOST && moe_opt_has_avx512())
+        pass = NULL;
+    else if (n_keys > FEW && moe_opt_has_avx2())
+        pass = moe_opt_pass_avx2;
+    return moe_opt_stack_new_as(out, n_keys, pass, err);
 }
 
 uint32_t moe_opt_stack_access(struct moe_opt_stack *st, uint32_t key, uint32_t next_use)
 {
-    uint32_t now = st->due[key], position = MOE_MRC_NOWHERE;
+    uint32_t position = MOE_MRC_NOWHERE;
+    if (st->ends) {
+        moe_opt_ends_event(st->ends, &key, 1, &position);
+        return position;
+    }
+    uint32_t now = st->due[key];
     st->due[key] = next_use == MOE_NEVER ? NOT_DUE : next_use;
     st->pass(st, &next_use, 1, now, now != NOT_DUE, &position);
     return position;
@@ -172,6 +193,10 @@ void moe_opt_stack_event(struct moe_opt_stack *st, const uint32_t *key, const ui
                          uint32_t n, uint32_t *position)
 {
     uint32_t comer[AT_ONCE], now = NOT_DUE, n_due = 0, n_found = 0;
+    if (st->ends) {
+        moe_opt_ends_event(st->ends, key, n, position);
+        return;
+    }
     for (uint32_t i = 0; i < n; i++) {
         uint32_t *due = &st->due[key[i]];
         n_due += *due != NOT_DUE;

@@ -6,7 +6,9 @@
  * stays whoever is needed sooner, until it comes to the place that the key used now has left
  * (Mattson and others 1970; their OPT must take every newcomer, this one may decline it). Equals:
  * keys with the same next use are used by one event, of one layer and phase. Which of them stays
- * moves no counter. An expert never used again is declined: it takes no place. */
+ * moves no counter. An expert never used again is declined: it takes no place.
+ *
+ * Processors with AVX-512 find the same places from the uses so far (mrc_opt_ends.h). */
 #ifndef MOELAB_SIM_MRC_OPT_H
 #define MOELAB_SIM_MRC_OPT_H
 

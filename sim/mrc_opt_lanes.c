@@ -1,6 +1,7 @@
 #include "sim/mrc_opt_lanes.h"
 
 #include "policies/policy.h"
+#include "sim/mrc_opt_ends.h"
 #include "sim/mrc_opt_pass.h"
 #include "sim/mrc_room.h"
 

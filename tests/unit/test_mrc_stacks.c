@@ -1,6 +1,7 @@
 #include "base/rng.h"
 #include "policies/policy.h"
 #include "sim/mrc_lru.h"
+#include "sim/mrc_opt_ends.h"
 #include "sim/mrc_opt_pass.h"
 #include "tests/unit/run_suite.h"
 
@@ -26,56 +27,38 @@ static void draw_uses(uint32_t *key, uint32_t *next_use)
     }
 }
 
-/* Vectors of sixteen keep eight vectors a group, and a block in each lane. */
-static uint32_t index_of_sixteen(uint32_t place)
-{
-    return place / 128 * 128 + place % 8 * 16 + place / 8 % 16;
-}
-
 /* Everyone stands in the same place. */
 static void compare_stacks(const struct moe_opt_stack *a, const struct moe_opt_stack *plain)
 {
-    for (uint32_t i = 0; i < plain->n_blocks * MOE_OPT_BLOCK; i++) {
-        uint32_t at = a->pass == moe_opt_pass_avx512 ? index_of_sixteen(i) : i;
-        ck_assert_msg(a->next_use[at] == plain->next_use[i], "place %u", i);
-    }
+    for (uint32_t i = 0; i < plain->n_blocks * MOE_OPT_BLOCK; i++)
+        ck_assert_msg(a->next_use[i] == plain->next_use[i], "place %u", i);
 }
 
 /* By vectors and without: every use is found in the same place. */
-static void compare_passes(const char *name, bool has, moe_opt_pass *pass)
+START_TEST(vectors_change_nothing)
 {
     static uint32_t key[MANY_USES], next_use[MANY_USES];
     struct moe_opt_stack *a, *b;
     struct moe_err err;
     uint64_t n_found = 0;
-    if (!has) {
-        printf("skipped: this processor has no %s\n", name);
+    if (!moe_opt_has_avx2()) {
+        printf("skipped: this processor has no AVX2\n");
         return;
     }
     draw_uses(key, next_use);
-    ck_assert_int_eq(moe_opt_stack_new(&a, MANY_KEYS, &err), MOE_OK);
-    ck_assert_int_eq(moe_opt_stack_new(&b, MANY_KEYS, &err), MOE_OK);
-    a->pass = pass;
-    b->pass = moe_opt_pass_plain;
+    ck_assert_int_eq(moe_opt_stack_new_as(&a, MANY_KEYS, moe_opt_pass_avx2, &err), MOE_OK);
+    ck_assert_int_eq(moe_opt_stack_new_as(&b, MANY_KEYS, moe_opt_pass_plain, &err), MOE_OK);
     for (uint32_t i = 0; i < MANY_USES; i++) {
         uint32_t place = moe_opt_stack_access(a, key[i], next_use[i]);
-        ck_assert_msg(place == moe_opt_stack_access(b, key[i], next_use[i]), "%s: use %u", name, i);
+        ck_assert_msg(place == moe_opt_stack_access(b, key[i], next_use[i]), "use %u", i);
         n_found += place != MOE_MRC_NOWHERE;
     }
     ck_assert_uint_gt(n_found, MANY_USES / 2);
     compare_stacks(a, b);
-    if (pass != moe_opt_pass_avx512) {
-        ck_assert_mem_eq(a->low, b->low, a->n_blocks * sizeof *a->low);
-        ck_assert_mem_eq(a->high, b->high, a->n_blocks * sizeof *a->high);
-    }
+    ck_assert_mem_eq(a->low, b->low, b->n_blocks * sizeof *b->low);
+    ck_assert_mem_eq(a->high, b->high, b->n_blocks * sizeof *b->high);
     moe_opt_stack_free(a);
     moe_opt_stack_free(b);
-}
-
-START_TEST(vectors_change_nothing)
-{
-    compare_passes("AVX2", moe_opt_has_avx2(), moe_opt_pass_avx2);
-    compare_passes("AVX-512", moe_opt_has_avx512(), moe_opt_pass_avx512);
 }
 END_TEST
 
@@ -87,30 +70,35 @@ static int by_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Events of 1 to 12 different keys; next_use: ordinals of events from 1. */
-static void draw_events(uint32_t (*key)[IN_EVENT], uint32_t (*next_use)[IN_EVENT], uint32_t *n)
+/* Events of 1 to 12 different keys of n_keys, half of them of few. */
+static void draw_some(struct moe_rng *rng, uint32_t n_keys, uint32_t (*key)[IN_EVENT], uint32_t *n)
 {
-    static uint32_t next[MANY_KEYS], latest[MANY_KEYS];
-    struct moe_rng rng;
-    moe_rng_init(&rng, 12);
-    for (uint32_t k = 0; k < MANY_KEYS; k++) {
-        next[k] = MOE_NEVER;
-        latest[k] = 0;
-    }
     for (uint32_t e = 0; e < MANY_EVENTS; e++) {
-        uint32_t want = 1 + (uint32_t)moe_rng_below(&rng, IN_EVENT);
+        uint32_t want = 1 + (uint32_t)moe_rng_below(rng, n_keys < IN_EVENT ? n_keys : IN_EVENT);
         for (n[e] = 0; n[e] < want;) {
-            uint32_t k = (uint32_t)moe_rng_below(&rng, n[e] % 2 ? MANY_KEYS : MANY_KEYS / 10);
-            if (latest[k] != e + 1)
-                key[e][n[e]++] = k;
-            latest[k] = e + 1;
+            uint32_t few = n_keys / 10 + IN_EVENT, at = 0;
+            uint32_t k = (uint32_t)moe_rng_below(rng, n[e] % 2 || few > n_keys ? n_keys : few);
+            while (at < n[e] && key[e][at] != k)
+                at++;
+            key[e][n[e]] = k;
+            n[e] += at == n[e];
         }
     }
+}
+
+/* Ordinals of events from 1. */
+static void draw_next(uint32_t n_keys, uint32_t (*key)[IN_EVENT], const uint32_t *n,
+                      uint32_t (*next_use)[IN_EVENT])
+{
+    uint32_t *next = malloc((n_keys + 1) * sizeof *next);
+    ck_assert_ptr_nonnull(next);
+    memset(next, 0xff, n_keys * sizeof *next); /* MOE_NEVER */
     for (uint32_t e = MANY_EVENTS; e-- > 0;)
         for (uint32_t i = 0; i < n[e]; i++) {
             next_use[e][i] = next[key[e][i]];
             next[key[e][i]] = e + 1;
         }
+    free(next);
 }
 
 /* The keys of an event come down the stack sooner first, which changes neither the places that are
@@ -120,10 +108,13 @@ START_TEST(order_within_event_changes_nothing)
     static uint32_t key[MANY_EVENTS][IN_EVENT], next_use[MANY_EVENTS][IN_EVENT], n[MANY_EVENTS];
     struct moe_opt_stack *a, *b;
     struct moe_err err;
-    draw_events(key, next_use, n);
-    ck_assert_int_eq(moe_opt_stack_new(&a, MANY_KEYS, &err), MOE_OK);
-    ck_assert_int_eq(moe_opt_stack_new(&b, MANY_KEYS, &err), MOE_OK);
-    b->pass = moe_opt_pass_plain;
+    struct moe_rng rng;
+    moe_rng_init(&rng, 12);
+    draw_some(&rng, MANY_KEYS, key, n);
+    draw_next(MANY_KEYS, key, n, next_use);
+    moe_opt_pass *pass = moe_opt_has_avx2() ? moe_opt_pass_avx2 : moe_opt_pass_plain;
+    ck_assert_int_eq(moe_opt_stack_new_as(&a, MANY_KEYS, pass, &err), MOE_OK);
+    ck_assert_int_eq(moe_opt_stack_new_as(&b, MANY_KEYS, moe_opt_pass_plain, &err), MOE_OK);
     for (uint32_t e = 0; e < MANY_EVENTS; e++) {
         uint32_t got[IN_EVENT], want[IN_EVENT], leaves[IN_EVENT];
         for (uint32_t i = 0; i < n[e]; i++)
@@ -140,6 +131,53 @@ START_TEST(order_within_event_changes_nothing)
     compare_stacks(a, b);
     moe_opt_stack_free(a);
     moe_opt_stack_free(b);
+}
+END_TEST
+
+/* From the past alone and from next uses: every event finds the same places. */
+static void compare_ends(struct moe_rng *rng, uint32_t n_keys, uint64_t *n_found)
+{
+    static uint32_t key[MANY_EVENTS][IN_EVENT], next_use[MANY_EVENTS][IN_EVENT], n[MANY_EVENTS];
+    struct moe_opt_stack *a, *b;
+    struct moe_err err;
+    ck_assert_int_eq(moe_opt_stack_new_as(&a, n_keys, NULL, &err), MOE_OK);
+    ck_assert_int_eq(moe_opt_stack_new_as(&b, n_keys, moe_opt_pass_plain, &err), MOE_OK);
+    for (int round = 0; round < 2; round++) {
+        draw_some(rng, n_keys, key, n);
+        draw_next(n_keys, key, n, next_use);
+        for (uint32_t e = 0; e < MANY_EVENTS; e++) {
+            uint32_t got[IN_EVENT], want[IN_EVENT];
+            moe_opt_stack_event(a, key[e], next_use[e], n[e], got);
+            moe_opt_stack_event(b, key[e], next_use[e], n[e], want);
+            qsort(got, n[e], sizeof *got, by_number);
+            qsort(want, n[e], sizeof *want, by_number);
+            for (uint32_t i = 0; i < n[e]; i++) {
+                ck_assert_msg(got[i] == want[i], "%u keys, event %u: place %u, not %u", n_keys, e,
+                              got[i], want[i]);
+                *n_found += got[i] != MOE_MRC_NOWHERE;
+            }
+        }
+        moe_opt_stack_clear(a);
+        moe_opt_stack_clear(b);
+    }
+    moe_opt_stack_free(a);
+    moe_opt_stack_free(b);
+}
+
+START_TEST(past_and_future_find_the_same)
+{
+    static const uint32_t n_keys[] = {1,    2,    31,   65,   128,  1000,  1632,
+                                      1633, 3000, 6144, 6547, 7000, 40000, MOE_OPT_ENDS_MOST};
+    struct moe_rng rng;
+    uint64_t n_found = 0;
+    if (!moe_opt_has_avx512()) {
+        printf("skipped: this processor has no AVX-512\n");
+        return;
+    }
+    moe_rng_init(&rng, 13);
+    for (size_t i = 0; i < sizeof n_keys / sizeof *n_keys; i++)
+        compare_ends(&rng, n_keys[i], &n_found);
+    ck_assert_uint_gt(n_found, MANY_EVENTS);
 }
 END_TEST
 
@@ -183,6 +221,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, vectors_change_nothing);
     tcase_add_test(tc, order_within_event_changes_nothing);
+    tcase_add_test(tc, past_and_future_find_the_same);
     tcase_add_test(tc, positions_of_keys);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
