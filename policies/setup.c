@@ -4,6 +4,8 @@
 #include "policies/cost.h"
 #include "policies/registry.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,12 +126,16 @@ static enum moe_status check_memory(const struct moe_geometry *geometry,
         return MOE_OK;
     if (spec->host_expert_bytes)
         return fail_shared(geometry, spec, other, host, err);
-    char a[32], b[32], c[32];
-    return moe_fail(err, MOE_ERR_USAGE,
-                    "geometry '%s' takes %s and the rest of model '%s' %s: more than the %s of %s",
-                    spec->strategy->geometry, moe_format_bytes(cache, a, sizeof a),
-                    spec->model->name, moe_format_bytes(other, b, sizeof b),
-                    moe_format_bytes(memory, c, sizeof c), spec->device);
+    char a[32], b[32], c[32], fits[32] = "no slot fits";
+    const uint32_t slots = other < memory ? moe_setup_slots_in(spec, memory - other) : 0;
+    if (slots)
+        snprintf(fits, sizeof fits, "%" PRIu32 " slot%s", slots, slots == 1 ? " fits" : "s fit");
+    return moe_fail(
+        err, MOE_ERR_USAGE,
+        "geometry '%s' takes %s and the rest of model '%s' %s: more than the %s of %s; %s",
+        spec->strategy->geometry, moe_format_bytes(cache, a, sizeof a), spec->model->name,
+        moe_format_bytes(other, b, sizeof b), moe_format_bytes(memory, c, sizeof c), spec->device,
+        fits);
 }
 
 enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_spec *spec,

@@ -53,10 +53,10 @@ START_TEST(memory_is_enough_to_the_byte)
     expect_taken(&c);
     c.spec.memory_bytes--;
     expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 1.0 MiB: more "
-                       "than the 5.0 MiB of device 'cuda:0'");
+                       "than the 5.0 MiB of device 'cuda:0'; 3 slots fit");
     c.spec.memory_bytes = 1000; /* less than the dense part alone */
     expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 1.0 MiB: more "
-                       "than the 1000 B of device 'cuda:0'");
+                       "than the 1000 B of device 'cuda:0'; no slot fits");
 }
 END_TEST
 
@@ -119,7 +119,7 @@ START_TEST(streams_take_two_buffers_more)
     set_key(&c.strategy, "prefill", "stream");
     ck_assert_uint_eq(moe_setup_staging_bytes(&c.spec), 2 << 20);
     expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 3.0 MiB: more "
-                       "than the 6.0 MiB of device 'cuda:0'");
+                       "than the 6.0 MiB of device 'cuda:0'; 3 slots fit");
     make_case(&c, "on-demand", 7);
     ck_assert_uint_eq(moe_setup_staging_bytes(&c.spec), 2 << 20);
     expect_taken(&c);
