@@ -43,7 +43,8 @@ struct state {
     uint32_t n_missed, n_residents;
     uint32_t new_begin, new_end;  /* newcomers that are candidates: from the one that asked last */
     struct moe_use_groups groups; /* the candidates */
-    struct missed *missed;        /* [E] gate order */
+    struct missed *missed;        /* [E + 1] gate order */
+    struct moe_used *used;        /* [E + 1] residents that the event found, gate order */
     uint32_t n_given_up;          /* for the newcomers that are candidates */
     uint32_t given_up[];          /* [n_slots + E + 1] candidates, in that order */
 };
@@ -51,7 +52,8 @@ struct state {
 /* Of the state and the arrays behind it. */
 static size_t size_before_groups(const struct moe_policy_env *env)
 {
-    size_t size = sizeof(struct state) + env->n_experts * sizeof(struct missed) +
+    size_t size = sizeof(struct state) +
+                  ((size_t)env->n_experts + 1) * (sizeof(struct missed) + sizeof(struct moe_used)) +
                   ((size_t)env->n_slots + env->n_experts + 1) * sizeof(uint32_t);
     return (size + 7) / 8 * 8;
 }
@@ -78,6 +80,7 @@ static void init(void *state, const struct moe_policy_env *env)
     st->top_k = env->top_k;
     st->asked = MOE_NO_KEY;
     st->missed = (struct missed *)(st->given_up + env->n_slots + env->n_experts + 1);
+    st->used = (struct moe_used *)(st->missed + env->n_experts + 1);
     moe_use_groups_init(&st->groups, env, &times, (char *)state + size_before_groups(env));
 }
 
@@ -119,31 +122,68 @@ static void on_step(void *state)
     st->begun = true;
 }
 
+/* No branch depends on who was found. */
+static uint32_t part_route(struct state *st, const struct moe_route *route)
+{
+    moe_key first_key = route->layer * st->n_experts;
+    uint32_t n_used = 0, n_missed = 0;
+    for (uint32_t i = 0; i < route->n; i++) {
+        uint32_t next_use = route->next_use ? route->next_use[i] : MOE_NEVER;
+        bool missed = route->slot[i] == MOE_NO_SLOT;
+        st->missed[n_missed] = (struct missed){first_key + route->expert[i], next_use};
+        st->used[n_used] = (struct moe_used){(uint32_t)route->slot[i], next_use};
+        n_missed += missed;
+        n_used += !missed;
+    }
+    st->n_missed = n_missed;
+    return n_used;
+}
+
+/* What was to be used next at this event tells its ordinal: counting may have begun late, or
+ * ordinals count accesses. */
+static inline void note_now(struct state *st, uint32_t slot, uint32_t layer)
+{
+    uint32_t expected = st->groups.candidate[slot].next_use;
+    if (expected != MOE_NEVER && expected > st->now) {
+        st->now = expected;
+        st->pass = expected - layer;
+    }
+}
+
+static void route_many(struct state *st, const struct moe_route *route)
+{
+    uint32_t n_used = part_route(st, route);
+    for (uint32_t i = 0; i < n_used; i++)
+        note_now(st, st->used[i].candidate, route->layer);
+    moe_use_again(&st->groups, st->used, n_used);
+}
+
+static void forget_event(struct state *st)
+{
+    keep_all(st);
+    remove_newcomers(st, st->new_end);
+}
+
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    uint32_t now = st->pass + route->layer;
-    keep_all(st);
-    remove_newcomers(st, st->new_end);
-    st->n_missed = st->new_begin = st->new_end = 0;
+    uint32_t layer = route->layer;
+    if (st->n_given_up > 0 || st->new_begin < st->new_end)
+        forget_event(st);
+    st->new_begin = st->new_end = st->n_missed = 0;
     st->asked = MOE_NO_KEY;
-    st->now = now;
-    for (uint32_t i = 0; i < route->n; i++) {
-        uint32_t next_use = route->next_use ? route->next_use[i] : MOE_NEVER;
-        moe_slot slot = route->slot[i];
-        if (slot == MOE_NO_SLOT) {
-            moe_key key = route->layer * st->n_experts + route->expert[i];
-            st->missed[st->n_missed++] = (struct missed){key, next_use};
-            continue;
-        }
-        /* What was to be used next at this event tells its ordinal: counting may have begun late,
-         * or ordinals count accesses. */
-        uint32_t expected = st->groups.candidate[slot].next_use;
-        if (expected != MOE_NEVER && expected > st->now) {
-            st->now = expected;
-            st->pass = st->now - route->layer;
-        }
-        moe_use_again(&st->groups, (uint32_t)slot, next_use);
+    st->now = st->pass + layer;
+    if (route->n != 1) {
+        route_many(st, route);
+        return;
+    }
+    uint32_t next_use = route->next_use ? route->next_use[0] : MOE_NEVER;
+    if (route->slot[0] != MOE_NO_SLOT) {
+        note_now(st, (uint32_t)route->slot[0], layer);
+        moe_use_one_again(&st->groups, (uint32_t)route->slot[0], next_use);
+    } else {
+        st->missed[st->n_missed++] =
+            (struct missed){layer * st->n_experts + route->expert[0], next_use};
     }
 }
 

@@ -13,8 +13,6 @@ enum {
 #define NONE MOE_USE_NONE
 #define IDLE MOE_USE_IDLE
 
-static const struct moe_use_worth nothing_can_go = {INFINITY, CANNOT_GO};
-
 static size_t count_candidates(const struct moe_policy_env *env)
 {
     return (size_t)env->n_slots + env->n_experts + 1;
@@ -36,24 +34,22 @@ static size_t count_words(size_t n)
 size_t moe_use_groups_size(const struct moe_policy_env *env)
 {
     size_t n = count_candidates(env);
-    size_t size = ((size_t)env->top_k + 1) * sizeof(struct moe_use_worth) +
-                  n * (sizeof(struct moe_use_group) + sizeof(struct moe_use_candidate) +
-                       2 * sizeof(struct moe_use_ring) + 2 * sizeof(uint32_t)) +
-                  count_words(n) * sizeof(uint64_t) + count_buckets(env) * sizeof(uint32_t);
+    size_t size =
+        n * (sizeof(struct moe_use_group) + sizeof(struct moe_use_candidate) + sizeof(uint32_t)) +
+        count_words(n) * sizeof(uint64_t) + count_buckets(env) * sizeof(uint32_t) +
+        (size_t)env->top_k + 1;
     return (size + 7) / 8 * 8;
 }
 
 static void place_arrays(struct moe_use_groups *all, const struct moe_policy_env *env, void *memory)
 {
     size_t n = count_candidates(env);
-    all->worth = memory;
-    all->group = (struct moe_use_group *)(all->worth + env->top_k + 1);
-    all->idle = (uint64_t *)(all->group + n);
+    all->idle = memory;
     all->candidate = (struct moe_use_candidate *)(all->idle + count_words(n));
-    all->ring = (struct moe_use_ring *)(all->candidate + n);
-    all->bucket = (uint32_t *)(all->ring + 2 * n);
+    all->group = (struct moe_use_group *)(all->candidate + n);
+    all->bucket = (uint32_t *)(all->group + n);
     all->stuck = all->bucket + all->n_buckets;
-    all->old = all->stuck + n;
+    all->kind_by = (uint8_t *)(all->stuck + n);
 }
 
 static double event_ns(const struct moe_use_times *times, uint32_t n, uint32_t n_hits)
@@ -64,14 +60,18 @@ static double event_ns(const struct moe_use_times *times, uint32_t n, uint32_t n
     return cpu > gpu ? cpu : gpu;
 }
 
-static struct moe_use_worth worth_of_one(const struct moe_use_groups *all, uint32_t n,
-                                         uint32_t n_kept)
+static double saved_by_each(const struct moe_use_groups *all, uint32_t n, uint32_t n_kept)
 {
-    double value = event_ns(&all->times, n, n_kept - 1) - event_ns(&all->times, n, n_kept);
-    for (uint8_t k = 0; k < all->n_kinds; k++)
-        if (all->kind[k].value == value)
-            return (struct moe_use_worth){value, k};
-    return (struct moe_use_worth){value, OTHER};
+    n = n > all->top_k ? n : all->top_k;
+    return event_ns(&all->times, n, n_kept - 1) - event_ns(&all->times, n, n_kept);
+}
+
+static uint8_t kind_of_value(const struct moe_use_groups *all, double value)
+{
+    uint8_t k = 0;
+    while (k < all->n_kinds && all->kind[k].value != value)
+        k++;
+    return k < all->n_kinds ? k : OTHER;
 }
 
 void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env *env,
@@ -83,6 +83,7 @@ void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env
                                    .top_k = env->top_k,
                                    .n_buckets = count_buckets(env),
                                    .unused = NONE};
+    all->shift = 32 - (uint32_t)__builtin_ctz(all->n_buckets);
     place_arrays(all, env, memory);
     for (uint32_t i = 0; i < all->n_buckets; i++)
         all->bucket[i] = NONE;
@@ -90,83 +91,75 @@ void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env
         all->candidate[i].group = NONE;
         all->group[i].kind = CANNOT_GO;
     }
-    all->worth[0] = nothing_can_go;
+    for (int k = 0; k <= CANNOT_GO; k++)
+        all->from[k] = UINT32_MAX;
+    all->kind_by[0] = CANNOT_GO;
     for (uint32_t n = 1; n <= all->top_k; n++) {
-        struct moe_use_worth worth = worth_of_one(all, all->top_k, n);
-        if (worth.kind == OTHER && worth.value > 0 && all->n_kinds < MOE_USE_KINDS) {
-            worth.kind = all->n_kinds++;
-            all->kind[worth.kind] = (struct moe_use_kind){.value = worth.value, .from = UINT32_MAX};
+        double value = saved_by_each(all, n, n);
+        uint8_t kind = kind_of_value(all, value);
+        if (kind == OTHER && value > 0 && all->n_kinds < MOE_USE_KINDS) {
+            kind = all->n_kinds++;
+            all->kind[kind] = (struct moe_use_kind){.value = value};
         }
-        all->worth[n] = worth;
+        all->kind_by[n] = kind;
     }
 }
 
 /* --- groups ---------------------------------------------------------------------------------- */
 
 /* Of a full list the earlier half goes. */
-static void add_late(struct moe_use_kind *kind, uint32_t next_use, uint32_t g)
+static void add_late(struct moe_use_groups *all, uint8_t k, uint32_t next_use, uint32_t g)
 {
-    if (kind->n == LATE && next_use >= kind->from) {
+    struct moe_use_kind *kind = &all->kind[k];
+    if (kind->n == LATE) {
         kind->n -= LATE / 2;
-        kind->from = kind->late[LATE / 2 - 1].next_use + 1;
-        memmove(kind->late, kind->late + LATE / 2, kind->n * sizeof *kind->late);
+        all->from[k] = kind->late[LATE / 2 - 1].next_use + 1;
+        memcpy(kind->late, kind->late + LATE / 2, LATE / 2 * sizeof *kind->late);
+        if (next_use < all->from[k])
+            return;
     }
-    if (next_use < kind->from)
-        return;
     uint32_t i = kind->n++;
     for (; i > 0 && kind->late[i - 1].next_use > next_use; i--)
         kind->late[i] = kind->late[i - 1];
-    kind->late[i].next_use = next_use;
-    kind->late[i].group = g;
+    kind->late[i] = (struct moe_use_late){next_use, g};
 }
 
-static void put_worth(struct moe_use_groups *all, uint32_t g, struct moe_use_worth worth)
+static inline void set_kind(struct moe_use_groups *all, uint32_t g, uint8_t kind)
 {
     struct moe_use_group *group = &all->group[g];
-    uint8_t old = group->kind;
-    group->value = worth.value;
-    group->kind = worth.kind;
-    if (old == worth.kind)
-        return;
-    all->n_other += (worth.kind == OTHER) - (uint32_t)(old == OTHER);
-    if (worth.kind < MOE_USE_KINDS)
-        add_late(&all->kind[worth.kind], group->next_use, g);
+    if (kind == OTHER)
+        all->n_other++;
+    else if (group->kind == OTHER)
+        all->n_other--;
+    group->kind = kind;
+    if (group->next_use >= all->from[kind])
+        add_late(all, kind, group->next_use, g);
 }
 
-/* Of the groups whose numbers changed since the last search. */
-static void set_old_values(struct moe_use_groups *all)
+static uint8_t kind_of_many(const struct moe_use_groups *all, const struct moe_use_group *group)
 {
-    while (all->n_old > 0) {
-        uint32_t g = all->old[--all->n_old];
-        struct moe_use_group *group = &all->group[g];
-        group->is_old = false;
-        if (group->n <= all->top_k || group->n_kept == 0)
-            put_worth(all, g, all->worth[group->n_kept]);
-        else
-            put_worth(all, g, worth_of_one(all, group->n, group->n_kept));
-    }
+    if (group->n_kept == 0)
+        return CANNOT_GO;
+    return kind_of_value(all, saved_by_each(all, group->n, group->n_kept));
 }
 
-static void note_change(struct moe_use_groups *all, uint32_t g)
+/* The group's numbers changed. */
+static inline void renew(struct moe_use_groups *all, uint32_t g)
 {
-    if (!all->group[g].is_old)
-        all->old[all->n_old++] = g;
-    all->group[g].is_old = true;
+    struct moe_use_group *group = &all->group[g];
+    uint8_t kind = group->n <= all->top_k ? all->kind_by[group->n_kept] : kind_of_many(all, group);
+    if (kind != group->kind)
+        set_kind(all, g, kind);
 }
 
 /* By the product's highest digits: next uses of a layer are n_layers apart, their lowest digits may
  * all be the same. */
-static uint32_t *find_bucket(const struct moe_use_groups *all, uint32_t next_use)
+static inline uint32_t *find_bucket(const struct moe_use_groups *all, uint32_t next_use)
 {
-    return &all->bucket[(uint64_t)(next_use * 2654435761u) * all->n_buckets >> 32];
+    return &all->bucket[next_use * 2654435761u >> all->shift];
 }
 
-static uint32_t head_of(const struct moe_use_groups *all, uint32_t g)
-{
-    return all->n_slots + all->n_new + g;
-}
-
-static uint32_t group_for(struct moe_use_groups *all, uint32_t next_use)
+static inline uint32_t group_for(struct moe_use_groups *all, uint32_t next_use)
 {
     uint32_t *bucket = find_bucket(all, next_use), g = *bucket;
     while (g != NONE && all->group[g].next_use != next_use)
@@ -178,22 +171,20 @@ static uint32_t group_for(struct moe_use_groups *all, uint32_t next_use)
         g = all->n_groups++;
     else
         all->unused = all->group[g].chained;
-    all->group[g] = (struct moe_use_group){.next_use = next_use,
-                                           .chained = *bucket,
-                                           .kind = CANNOT_GO,
-                                           .is_old = all->group[g].is_old};
+    all->group[g] = (struct moe_use_group){
+        .next_use = next_use, .chained = *bucket, .first = NONE, .kind = CANNOT_GO};
     *bucket = g;
-    all->ring[head_of(all, g)] = (struct moe_use_ring){head_of(all, g), head_of(all, g)};
     return g;
 }
 
-static void drop_group(struct moe_use_groups *all, uint32_t g)
+static inline void drop_group(struct moe_use_groups *all, uint32_t g)
 {
     uint32_t *link = find_bucket(all, all->group[g].next_use);
     while (*link != g)
         link = &all->group[*link].chained;
     *link = all->group[g].chained;
-    put_worth(all, g, nothing_can_go);
+    all->n_other -= all->group[g].kind == OTHER;
+    all->group[g].kind = CANNOT_GO;
     all->group[g].chained = all->unused;
     all->unused = g;
 }
@@ -209,63 +200,96 @@ static void note_idle(struct moe_use_groups *all, uint32_t i, bool kept)
     *word = kept ? *word | bit : *word & ~bit;
 }
 
-static void put_into_ring(struct moe_use_groups *all, uint32_t i, struct moe_use_ring ring)
+static inline void join(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
 {
-    all->ring[i] = ring;
-    all->ring[ring.before].after = all->ring[ring.after].before = i;
+    struct moe_use_candidate *c = &all->candidate[i];
+    if (next_use == MOE_NEVER) {
+        *c = (struct moe_use_candidate){next_use, IDLE, NONE, true};
+        note_idle(all, i, true);
+        return;
+    }
+    uint32_t g = group_for(all, next_use);
+    struct moe_use_group *group = &all->group[g];
+    *c = (struct moe_use_candidate){next_use, g, group->first, true};
+    group->first = i;
+    group->n++;
+    group->n_kept++;
+    renew(all, g);
 }
 
 void moe_use_join(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
 {
-    struct moe_use_candidate *c = &all->candidate[i];
-    *c = (struct moe_use_candidate){.next_use = next_use, .group = IDLE, .kept = true};
-    if (next_use == MOE_NEVER) {
-        note_idle(all, i, true);
-        return;
-    }
-    uint32_t g = c->group = group_for(all, next_use), head = head_of(all, g);
-    put_into_ring(all, i, (struct moe_use_ring){head, all->ring[head].after});
-    all->group[g].n++;
-    all->group[g].n_kept++;
-    note_change(all, g);
+    join(all, i, next_use);
+}
+
+/* What leads to candidate i. */
+static uint32_t *find_link(struct moe_use_groups *all, uint32_t g, uint32_t i)
+{
+    uint32_t *link = &all->group[g].first;
+    while (*link != i)
+        link = &all->candidate[*link].after;
+    return link;
 }
 
 void moe_use_leave(struct moe_use_groups *all, uint32_t i)
 {
     struct moe_use_candidate *c = &all->candidate[i];
-    struct moe_use_ring ring = all->ring[i];
     uint32_t g = c->group;
     c->group = NONE;
     if (g == IDLE) {
         note_idle(all, i, false);
         return;
     }
-    all->ring[ring.before].after = ring.after;
-    all->ring[ring.after].before = ring.before;
-    all->group[g].n_kept -= c->kept;
-    if (--all->group[g].n == 0)
+    if (all->group[g].n == 1) {
         drop_group(all, g);
-    else
-        note_change(all, g);
+        return;
+    }
+    *find_link(all, g, i) = c->after;
+    all->group[g].n_kept -= c->kept;
+    all->group[g].n--;
+    renew(all, g);
 }
 
-void moe_use_again(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
+/* As a rule they are all of a group. */
+static void leave_all(struct moe_use_groups *all, const struct moe_used *used, uint32_t n)
+{
+    uint32_t g = all->candidate[used[0].candidate].group, n_same = 0;
+    for (uint32_t i = 0; i < n; i++)
+        n_same += all->candidate[used[i].candidate].group == g;
+    if (n_same == n && g != IDLE && all->group[g].n == n) {
+        drop_group(all, g);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        moe_use_leave(all, used[i].candidate);
+}
+
+void moe_use_again(struct moe_use_groups *all, const struct moe_used *used, uint32_t n)
+{
+    if (n > 0)
+        leave_all(all, used, n);
+    for (uint32_t i = 0; i < n; i++)
+        join(all, used[i].candidate, used[i].next_use);
+}
+
+void moe_use_one_again(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
 {
     moe_use_leave(all, i);
-    moe_use_join(all, i, next_use);
+    join(all, i, next_use);
 }
 
 void moe_use_settle(struct moe_use_groups *all, uint32_t newcomer, uint32_t slot)
 {
     struct moe_use_candidate *c = &all->candidate[newcomer];
+    uint32_t g = c->group;
     all->candidate[slot] = *c;
     c->group = NONE;
-    if (all->candidate[slot].group == IDLE) {
+    if (g == IDLE) {
         note_idle(all, newcomer, false);
-        note_idle(all, slot, all->candidate[slot].kept);
+        note_idle(all, slot, c->kept);
         return;
     }
-    put_into_ring(all, slot, all->ring[newcomer]);
+    *find_link(all, g, newcomer) = slot;
 }
 
 void moe_use_set_kept(struct moe_use_groups *all, uint32_t i, bool kept)
@@ -277,14 +301,20 @@ void moe_use_set_kept(struct moe_use_groups *all, uint32_t i, bool kept)
         return;
     }
     all->group[g].n_kept += kept ? 1 : UINT32_MAX;
-    note_change(all, g);
+    renew(all, g);
 }
 
-double moe_use_value(struct moe_use_groups *all, uint32_t i)
+static inline double value_of(const struct moe_use_groups *all, uint32_t g)
+{
+    const struct moe_use_group *group = &all->group[g];
+    return group->kind < MOE_USE_KINDS ? all->kind[group->kind].value
+                                       : saved_by_each(all, group->n, group->n_kept);
+}
+
+double moe_use_value(const struct moe_use_groups *all, uint32_t i)
 {
     uint32_t g = all->candidate[i].group;
-    set_old_values(all);
-    return g == IDLE ? 0 : all->group[g].value;
+    return g == IDLE ? 0 : value_of(all, g);
 }
 
 /* --- who goes first -------------------------------------------------------------------------- */
@@ -294,7 +324,7 @@ static bool goes_before(const struct moe_use_groups *all, uint32_t now, uint32_t
     uint32_t use_a = all->group[a].next_use, use_b = all->group[b].next_use;
     double held_a = use_a > now ? (double)(use_a - now) : 1;
     double held_b = use_b > now ? (double)(use_b - now) : 1;
-    double left = all->group[b].value * held_a, right = all->group[a].value * held_b;
+    double left = value_of(all, b) * held_a, right = value_of(all, a) * held_b;
     return left < right || (left == right && use_b > use_a);
 }
 
@@ -321,12 +351,12 @@ static uint32_t find_latest(struct moe_use_groups *all, uint8_t k)
             return g;
         kind->n--;
     }
-    if (kind->from == 0)
+    if (all->from[k] == 0)
         return NONE;
-    kind->from = 0;
+    all->from[k] = 0;
     for (uint32_t g = 0; g < all->n_groups; g++)
-        if (all->group[g].kind == k)
-            add_late(kind, all->group[g].next_use, g);
+        if (all->group[g].kind == k && all->group[g].next_use >= all->from[k])
+            add_late(all, k, all->group[g].next_use, g);
     return kind->n > 0 ? kind->late[kind->n - 1].group : NONE;
 }
 
@@ -368,8 +398,8 @@ static uint32_t find_idle(const struct moe_use_groups *all, const uint8_t *pinne
 
 static uint32_t find_member(const struct moe_use_groups *all, uint32_t g, const uint8_t *pinned)
 {
-    uint32_t best = NONE, head = head_of(all, g);
-    for (uint32_t i = all->ring[head].after; i != head; i = all->ring[i].after) {
+    uint32_t best = NONE;
+    for (uint32_t i = all->group[g].first; i != NONE; i = all->candidate[i].after) {
         bool is_new = i >= all->n_slots, best_new = best != NONE && best >= all->n_slots;
         if (!all->candidate[i].kept || !may_go(all, i, pinned))
             continue;
@@ -382,12 +412,11 @@ static uint32_t find_member(const struct moe_use_groups *all, uint32_t g, const 
 uint32_t moe_use_first(struct moe_use_groups *all, uint32_t now, const uint8_t *pinned)
 {
     uint32_t idle = find_idle(all, pinned);
-    set_old_values(all);
     if (idle < IDLE && all->n_other == 0)
         return idle;
     for (;;) {
         uint32_t g = find_least(all, now);
-        if (g == NONE || all->group[g].value >= 0) {
+        if (g == NONE || value_of(all, g) >= 0) {
             if (idle < IDLE)
                 return idle;
             all->some_stuck |= idle == IDLE;
@@ -395,7 +424,7 @@ uint32_t moe_use_first(struct moe_use_groups *all, uint32_t now, const uint8_t *
         uint32_t i = g == NONE ? NONE : find_member(all, g, pinned);
         if (g == NONE || i != NONE)
             return i;
-        put_worth(all, g, nothing_can_go);
+        set_kind(all, g, CANNOT_GO);
         all->stuck[all->n_stuck++] = g;
     }
 }
@@ -405,6 +434,6 @@ bool moe_use_unstick(struct moe_use_groups *all)
     bool stuck = all->some_stuck || all->n_stuck > 0;
     all->some_stuck = false;
     while (all->n_stuck > 0)
-        note_change(all, all->stuck[--all->n_stuck]);
+        renew(all, all->stuck[--all->n_stuck]);
     return stuck;
 }

@@ -27,56 +27,46 @@ struct moe_use_times {
 struct moe_use_candidate {
     uint32_t next_use;
     uint32_t group; /* of those with the same next use, IDLE, or NONE: no candidate */
+    uint32_t after; /* the next one of the group, or NONE */
     bool kept;
 };
 
 /* Only together do they have a value, and all have the same. */
 struct moe_use_group {
-    double value; /* what each that is kept saves; INFINITY: none of them can go */
     uint32_t next_use;
-    uint32_t n, n_kept; /* n: with those given up */
     uint32_t chained;   /* the next group of the bucket, or of the unused ones, or NONE */
-    uint8_t kind;       /* by its value */
-    bool is_old;        /* its value is not of these numbers; it is in `old` */
-};
-
-struct moe_use_worth {
-    double value;
-    uint8_t kind;
+    uint32_t first;     /* of its candidates */
+    uint32_t n, n_kept; /* n: with those given up */
+    uint8_t kind;       /* by what each that is kept saves */
 };
 
 /* Of one positive value. The list also has what is of the kind no more. */
 struct moe_use_kind {
     double value;
-    uint32_t n, from; /* all groups of the kind that are used at `from` or later are in the list */
-    struct {
+    uint32_t n;
+    struct moe_use_late {
         uint32_t next_use, group;
     } late[MOE_USE_LATE]; /* [n] by next use */
-};
-
-/* Candidates of a group stand in a ring with the group itself. */
-struct moe_use_ring {
-    uint32_t before, after;
 };
 
 struct moe_use_groups {
     struct moe_use_times times;
     uint32_t n_slots, n_new, top_k;
     uint32_t n_groups, unused; /* n_groups: numbers below were in use once; unused: a chain */
-    uint32_t n_buckets;        /* a power of two */
+    uint32_t n_buckets, shift; /* a power of two, 32 less its logarithm */
     uint32_t n_other;          /* groups of no kind that may go */
     uint32_t n_idle;           /* bits of `idle` that are set */
     uint8_t n_kinds;
     bool some_stuck; /* what may not go was in the way */
     struct moe_use_kind kind[MOE_USE_KINDS];
-    struct moe_use_worth *worth;         /* [top_k + 1] by those kept of at most top_k */
+    /* All groups of a kind that are used at its `from` or later are in its list. */
+    uint32_t from[MOE_USE_KINDS + 2];    /* the others' are never passed */
     struct moe_use_group *group;         /* [n] n: n_slots + n_new */
     uint64_t *idle;                      /* [n] bits of those kept, in the order in which they go */
     struct moe_use_candidate *candidate; /* [n] slots' residents, then newcomers */
-    struct moe_use_ring *ring;           /* [2 n] candidates, groups */
     uint32_t *bucket;                    /* [n_buckets] a group, by next use, or NONE */
     uint32_t n_stuck, *stuck;            /* [n] groups none of which may go */
-    uint32_t n_old, *old;                /* [n] groups */
+    uint8_t *kind_by;                    /* [top_k + 1] by those kept of at most top_k */
 };
 
 /* For n_slots residents and E + 1 newcomers. A multiple of 8. */
@@ -91,8 +81,13 @@ void moe_use_join(struct moe_use_groups *all, uint32_t i, uint32_t next_use);
 
 void moe_use_leave(struct moe_use_groups *all, uint32_t i);
 
-/* Candidate i is used, and next then. */
-void moe_use_again(struct moe_use_groups *all, uint32_t i, uint32_t next_use);
+struct moe_used {
+    uint32_t candidate, next_use;
+};
+
+/* These candidates, all of them kept, are used, and next then. */
+void moe_use_again(struct moe_use_groups *all, const struct moe_used *used, uint32_t n);
+void moe_use_one_again(struct moe_use_groups *all, uint32_t i, uint32_t next_use);
 
 /* The newcomer is now the resident of this slot, which has none. */
 void moe_use_settle(struct moe_use_groups *all, uint32_t newcomer, uint32_t slot);
@@ -107,7 +102,7 @@ static inline uint32_t moe_use_sharing(const struct moe_use_groups *all, uint32_
 }
 
 /* What i, which is kept, saves. */
-double moe_use_value(struct moe_use_groups *all, uint32_t i);
+double moe_use_value(const struct moe_use_groups *all, uint32_t i);
 
 /* Of the candidates that are kept the one that goes first, at this event; or NONE: none can go. The
  * smallest value for each event that a slot is held; of equals the one used later, so that experts
