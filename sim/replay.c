@@ -38,8 +38,9 @@ static enum moe_status check_geometry(const struct moe_trace_info *info,
     if (geometry->n_layers == info->n_layers && geometry->n_experts == info->n_experts)
         return MOE_OK;
     return moe_fail(err, MOE_ERR_USAGE,
-                    "geometry is for %u layers of %u experts, the trace has %u of %u",
-                    geometry->n_layers, geometry->n_experts, info->n_layers, info->n_experts);
+                    "geometry is for %u layer%s of %u experts, the trace has %u of %u",
+                    geometry->n_layers, moe_plural(geometry->n_layers), geometry->n_experts,
+                    info->n_layers, info->n_experts);
 }
 
 static enum moe_status check_options(const struct moe_trace_info *info,
@@ -349,8 +350,8 @@ static enum moe_status replay_run(struct replay *r, const struct moe_tokens *tok
     struct pass pass = {.tokens = tokens, .next_use = next_use};
     for (uint64_t n = 0; pass.begin < tokens->n_tokens; pass.begin = pass.end, n++) {
         if (n % PASSES_BETWEEN_LOOKS == 0 && stopped(r, tokens->first_token + pass.begin))
-            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu tokens",
-                            (unsigned long long)r->tokens);
+            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted after %llu token%s",
+                            (unsigned long long)r->tokens, moe_plural(r->tokens));
         pass.end = r->options->order == MOE_ORDER_TOKEN ? pass.begin + 1
                                                         : moe_step_end(tokens, pass.begin);
         if (!phase_wanted(r, tokens->phase[pass.begin]))
