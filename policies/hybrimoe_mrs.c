@@ -4,8 +4,14 @@
  * no scores in the event contract and leave S as it is, as does a row that was not recorded. */
 #include "policies/registry.h"
 #include "policies/score_loops.h"
+#include "traces/model.h"
 
 enum scores { LOGITS, PROBABILITIES };
+
+/* Rows of more experts are whole units, so that loops over them turn less often. */
+enum { LONG_FROM = 64, LONG_UNIT = 4 * MOE_KEY_BLOCK };
+
+_Static_assert(MOE_MAX_EXPERTS < 16384 && MOE_MAX_LAYERS < 16384, "what moe_turns_first takes");
 
 #define UNKNOWN UINT32_MAX
 
@@ -23,29 +29,39 @@ struct params {
     double alpha;
 };
 
-struct slot {
-    uint64_t since; /* order of coming in */
-    moe_key key;
+struct state;
+
+/* Compiled for rows of one block and for others, with AVX2 and without. */
+struct loops {
+    void (*take_scores)(const struct state *st, const float *score, uint32_t layer);
+    moe_slot (*find)(struct state *st);
 };
 
-/* Rows of a layer and the layers are whole blocks. All begins as 0. */
+struct slot {
+    uint64_t since;     /* order of coming in */
+    uint32_t layer, at; /* at: of the arrays [n_layers][row] */
+};
+
+/* Rows of a layer are whole blocks or units, the layers whole blocks. All begins as 0. */
 struct state {
     uint64_t now;
     float alpha;
-    uint32_t n_experts, row, p, scores, n_unknown;
-    bool avx2;                       /* the processor has it */
+    bool logits;
+    uint32_t n_experts, row, p, n_unknown;
+    uint32_t layer;                  /* of the latest scores */
     uint32_t first_layer, end_layer; /* those of residents, ever */
-    float *threshold;                /* [n_layers] of the last token, as a key + OCTAVE ln */
-    float *mean;                     /* [n_layers][row] S */
-    uint32_t *turn;       /* [n_layers][row] of residents: the highest goes; of others 0 */
-    moe_slot *slot_of;    /* [n_layers][row] of residents */
-    uint32_t *first;      /* [n_layers] the highest turn of the layer, or UNKNOWN */
-    moe_slot *first_slot; /* [n_layers] whose it is, pinned or not */
-    uint32_t *unknown;    /* [n_layers] layers whose first one is; n_unknown of them */
-    float *weight;        /* [row] scratch */
-    int32_t *key;         /* [row] scratch */
-    moe_slot *hidden;     /* [n_slots] scratch */
-    struct slot slot[];   /* [n_slots] */
+    const struct loops *loops;
+    struct moe_start *start; /* [n_layers] of the search for the p largest */
+    float *mean;             /* [n_layers][row] S */
+    uint32_t *turn;          /* [n_layers][row] of residents: the highest goes; of others 0 */
+    moe_slot *slot_of;       /* [n_layers][row] of residents */
+    uint32_t *first;         /* [n_layers] the highest turn of the layer, or UNKNOWN */
+    moe_slot *first_slot;    /* [n_layers] whose it is, pinned or not */
+    uint32_t *unknown;       /* [n_layers] layers whose first one is; n_unknown of them */
+    float *weight;           /* [row] scratch */
+    int32_t *key;            /* [row] scratch */
+    moe_slot *hidden;        /* [n_slots] scratch */
+    struct slot slot[];      /* [n_slots] */
 };
 
 static const struct moe_param table[] = {
@@ -80,76 +96,97 @@ static uint32_t count_top(const struct moe_policy_env *env)
     return p < env->n_experts ? (uint32_t)p : env->n_experts;
 }
 
+static uint32_t row_of(const struct moe_policy_env *env)
+{
+    uint32_t row = moe_blocks_round(env->n_experts);
+    return row > LONG_FROM ? (row + LONG_UNIT - 1) / LONG_UNIT * LONG_UNIT : row;
+}
+
 static size_t state_size(const struct moe_policy_env *env)
 {
-    size_t row = moe_blocks_round(env->n_experts), n_layers = moe_blocks_round(env->n_layers);
+    size_t row = row_of(env), n_layers = moe_blocks_round(env->n_layers);
     return sizeof(struct state) + env->n_slots * (sizeof(struct slot) + sizeof(moe_slot)) +
-           4 * (3 * n_layers * row + 4 * n_layers + 2 * row);
+           n_layers * sizeof(struct moe_start) + 4 * (3 * n_layers * row + 3 * n_layers + 2 * row);
 }
 
-static void init(void *state, const struct moe_policy_env *env)
+MOE_LOOP void update_block(float *mean, const moe_floats *gained, float rest, uint32_t *turn)
 {
-    struct state *st = state;
-    const struct params *params = env->params;
-    uint32_t n_layers = moe_blocks_round(env->n_layers);
-    st->n_experts = env->n_experts;
-    st->row = moe_blocks_round(env->n_experts);
-    st->p = count_top(env);
-    st->alpha = (float)params->alpha;
-    st->scores = (uint32_t)params->scores;
-    st->avx2 = HAS_AVX2;
-    st->first_layer = n_layers;
-    size_t n = (size_t)n_layers * st->row;
-    st->mean = (float *)(st->slot + env->n_slots);
-    st->turn = (uint32_t *)(st->mean + n);
-    st->slot_of = (moe_slot *)(st->turn + n);
-    st->first = (uint32_t *)(st->slot_of + n);
-    st->first_slot = (moe_slot *)(st->first + n_layers);
-    st->unknown = (uint32_t *)(st->first_slot + n_layers);
-    st->threshold = (float *)(st->unknown + n_layers);
-    st->weight = st->threshold + n_layers;
-    st->key = (int32_t *)(st->weight + st->row);
-    st->hidden = (moe_slot *)(st->key + st->row);
+    moe_floats block = *(moe_floats *)mean * rest + *gained;
+    moe_uints turns = *(moe_uints *)turn;
+    *(moe_floats *)mean = block;
+    moe_turns_find(&block, &turns);
+    *(moe_uints *)turn = turns;
 }
 
-MOE_LOOP void take_scores_inline(const struct state *st, uint32_t row, const float *score,
+/* One block has all experts. */
+MOE_LOOP void take_block(const struct state *st, const float *score, uint32_t layer)
+{
+    size_t at = (size_t)layer * MOE_KEY_BLOCK;
+    float gain = st->alpha;
+    moe_floats weight = *(const moe_floats *)score;
+    moe_ints counts;
+    if (st->logits) {
+        moe_floats power = weight - moe_floats_highest(score, MOE_KEY_BLOCK, MOE_KEY_BLOCK);
+        moe_exp_block(&power);
+        *(moe_floats *)st->weight = weight = power;
+        float sum = moe_lanes_sum(&power);
+        if (!(sum >= 1)) /* not numbers */
+            return;
+        gain /= sum;
+        moe_keys_cut_block((const int32_t *)st->weight, st->p, &counts);
+    } else {
+        moe_keys_find(score, MOE_KEY_BLOCK, st->key);
+        moe_keys_cut_block(st->key, st->p, &counts);
+    }
+    weight = gain * (moe_floats)((moe_ints)weight & counts);
+    update_block(st->mean + at, &weight, 1 - st->alpha, st->turn + at);
+}
+
+/* unit: so many experts are taken at a time. */
+MOE_LOOP void take_units(const struct state *st, size_t unit, const float *score, uint32_t layer)
+{
+    size_t row = st->row / unit * unit, at = layer * row;
+    float *mean = st->mean + at, rest = 1 - st->alpha, gain = st->alpha, shift = 0;
+    float *weight = st->weight;
+    uint32_t *turn = st->turn + at;
+    int32_t *key = st->logits ? (int32_t *)weight : st->key;
+    if (st->logits) {
+        float most = moe_floats_highest(score, row, unit);
+        float sum = moe_exp_all(score, weight, row, most);
+        if (!(sum >= 1)) /* not numbers */
+            return;
+        gain /= sum;
+        shift = most * (MOE_KEY_OCTAVE * 1.442695f);
+    } else {
+        moe_keys_find(score, row, key);
+    }
+    int32_t least = moe_keys_cut(key, row, unit, st->p, &st->start[layer], shift);
+    const float *of = st->logits ? weight : score;
+    for (size_t e = 0; e < row; e += unit)
+        for (size_t i = e; i < e + unit; i += MOE_KEY_BLOCK) {
+            moe_ints counts = *(moe_ints *)(key + i) >= least;
+            moe_floats gained = gain * (moe_floats)(*(const moe_ints *)(of + i) & counts);
+            update_block(mean + i, &gained, rest, turn + i);
+        }
+}
+
+/* Where scores were not recorded, all NaN, S stays. */
+MOE_LOOP void take_scores_inline(const struct state *st, bool one_block, const float *score,
                                  uint32_t layer)
 {
-    size_t at = (size_t)layer * st->row;
-    float *restrict weight = st->weight, *restrict mean = st->mean + at;
-    uint32_t *restrict turn = st->turn + at;
-    int32_t *restrict key = st->key;
-    float rest = 1 - st->alpha, gain = st->alpha, shift = 0;
-    for (uint32_t e = row - MOE_KEY_BLOCK; e < row; e++)
-        weight[e] = -INFINITY;
-    for (uint32_t e = 0; e < st->n_experts; e++)
-        weight[e] = score[e] + 0.0f; /* no -0 */
-    if (st->scores == LOGITS) {
-        float most = moe_floats_highest(weight, row);
-        gain /= moe_exp_all(weight, row, most);
-        shift = most * (MOE_KEY_OCTAVE * 1.442695f);
+    if (!st->logits || st->n_experts < st->row) {
+        if (!moe_floats_finite(score, st->n_experts))
+            return;
+        for (uint32_t e = 0; e < st->row; e++)
+            st->weight[e] = e < st->n_experts ? score[e] + 0.0f : -INFINITY; /* no -0 */
+        score = st->weight;
     }
-    moe_keys_find(weight, row, key);
-    float guess = st->threshold[layer] - shift;
-    int32_t least =
-        moe_keys_cut(key, row, st->p, guess > 0 && guess < 0x1p31f ? (int64_t)guess : 0);
-    st->threshold[layer] = (float)least + shift;
-    for (uint32_t e = 0; e < row; e += MOE_KEY_BLOCK) {
-        moe_ints counts = *(moe_ints *)(key + e) >= least;
-        *(moe_floats *)(mean + e) *= rest;
-        *(moe_floats *)(mean + e) += gain * (moe_floats)(*(moe_ints *)(weight + e) & counts);
-        moe_turns_find(mean + e, turn + e);
-    }
-}
-
-static void take_scores_plain(const struct state *st, const float *score, uint32_t layer)
-{
-    take_scores_inline(st, st->row, score, layer);
-}
-
-AVX2 static void take_scores_avx2(const struct state *st, const float *score, uint32_t layer)
-{
-    take_scores_inline(st, st->row / MOE_KEY_BLOCK * MOE_KEY_BLOCK, score, layer);
+    if (one_block)
+        take_block(st, score, layer);
+    else if (st->row > LONG_FROM)
+        take_units(st, LONG_UNIT, score, layer);
+    else
+        take_units(st, MOE_KEY_BLOCK, score, layer);
 }
 
 static void forget(struct state *st, uint32_t layer)
@@ -162,9 +199,10 @@ static void forget(struct state *st, uint32_t layer)
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    if (!route->score || isnan(route->score[0]))
+    if (!route->score)
         return;
-    (st->avx2 ? take_scores_avx2 : take_scores_plain)(st, route->score, route->layer);
+    st->layer = route->layer;
+    st->loops->take_scores(st, route->score, route->layer);
     if (st->first[route->layer] > 0)
         forget(st, route->layer);
 }
@@ -172,87 +210,143 @@ static void on_route(void *state, const struct moe_route *route)
 /* A slot comes back, or in. */
 static void show(struct state *st, moe_slot slot)
 {
-    uint32_t layer = st->slot[slot].key / st->n_experts;
-    size_t at = (size_t)layer * st->row + st->slot[slot].key % st->n_experts;
-    st->turn[at] = moe_turn(((const moe_float_bits *)st->mean)[at]);
-    st->slot_of[at] = slot;
-    if (st->turn[at] > st->first[layer] ||
-        (st->turn[at] == st->first[layer] &&
-         st->slot[slot].since < st->slot[st->first_slot[layer]].since)) {
-        st->first[layer] = st->turn[at];
+    const struct slot *own = &st->slot[slot];
+    uint32_t layer = own->layer, turn = moe_turn(((const moe_float_bits *)st->mean)[own->at]);
+    st->turn[own->at] = turn;
+    st->slot_of[own->at] = slot;
+    if (turn > st->first[layer] ||
+        (turn == st->first[layer] && own->since < st->slot[st->first_slot[layer]].since)) {
+        st->first[layer] = turn;
         st->first_slot[layer] = slot;
     }
 }
 
+/* The layer is mostly that of the latest scores: two divisions less. */
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    uint32_t layer = key / st->n_experts;
-    st->slot[slot] = (struct slot){++st->now, key};
-    show(st, slot);
+    uint32_t layer = st->layer, expert = key - layer * st->n_experts;
+    if (expert >= st->n_experts) {
+        layer = key / st->n_experts;
+        expert = key % st->n_experts;
+    }
+    st->slot[slot] = (struct slot){++st->now, layer, layer * st->row + expert};
     st->first_layer = layer < st->first_layer ? layer : st->first_layer;
     st->end_layer = layer >= st->end_layer ? layer + 1 : st->end_layer;
+    show(st, slot);
 }
 
-static void on_evict(void *state, moe_slot slot, moe_key key)
+static void hide(struct state *st, moe_slot slot)
 {
-    struct state *st = state;
-    uint32_t layer = key / st->n_experts;
-    st->turn[(size_t)layer * st->row + key % st->n_experts] = 0;
+    uint32_t layer = st->slot[slot].layer, at = st->slot[slot].at;
+    st->turn[at] = 0;
     if (st->first_slot[layer] == slot)
         forget(st, layer);
 }
 
-/* Of a layer's residents, or of layers' first ones; *highest: its turn, where there is none 0. Of
- * equals the one that came in first. */
-MOE_LOOP moe_slot find_first(const struct state *st, const uint32_t *turn, const moe_slot *slot_of,
-                             uint32_t n, uint32_t *highest)
+static void on_evict(void *state, moe_slot slot, moe_key key)
 {
-    uint32_t most = moe_turns_highest(turn, n), n_there = 0, at = 0;
-    *highest = most;
-    if (most == 0)
-        return MOE_NO_SLOT;
-    for (uint32_t i = 0; i < n; i++) {
-        n_there += turn[i] == most;
-        at |= turn[i] == most ? i : 0;
-    }
-    if (n_there == 1)
-        return slot_of[at];
+    (void)key;
+    hide(state, slot);
+}
+
+/* Of those with the turn the one that came in first. Rarely called: apart, so that what calls it
+ * needs fewer registers. */
+__attribute__((noinline)) static moe_slot find_oldest(const struct state *st, const uint32_t *turn,
+                                                      const moe_slot *slot_of, size_t n,
+                                                      uint32_t most)
+{
     moe_slot best = MOE_NO_SLOT;
-    for (uint32_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         if (turn[i] == most &&
             (best == MOE_NO_SLOT || st->slot[slot_of[i]].since < st->slot[best].since))
             best = slot_of[i];
     return best;
 }
 
-MOE_LOOP void find_first_of_layer(struct state *st, uint32_t l)
+/* Of a layer's residents, or of layers' first ones; *highest: its turn, where there is none 0. Of
+ * equals the one that came in first. */
+MOE_LOOP moe_slot find_first(const struct state *st, const uint32_t *turn, const moe_slot *slot_of,
+                             size_t n, size_t unit, uint32_t *highest)
+{
+    struct moe_first first = moe_turns_first(turn, n / unit * unit, unit);
+    *highest = first.turn;
+    if (first.turn == 0)
+        return MOE_NO_SLOT;
+    return first.alone ? slot_of[first.at] : find_oldest(st, turn, slot_of, n, first.turn);
+}
+
+MOE_LOOP void find_first_of_layer(struct state *st, bool one_block, uint32_t l)
 {
     size_t at = (size_t)l * st->row;
-    uint32_t n = st->row / MOE_KEY_BLOCK * MOE_KEY_BLOCK;
-    st->first_slot[l] = find_first(st, st->turn + at, st->slot_of + at, n, &st->first[l]);
+    const uint32_t *turn = st->turn + at;
+    const moe_slot *slot_of = st->slot_of + at;
+    uint32_t *first = &st->first[l];
+    size_t row = one_block ? MOE_KEY_BLOCK : st->row;
+    st->first_slot[l] = !one_block && st->row > LONG_FROM
+                            ? find_first(st, turn, slot_of, row, LONG_UNIT, first)
+                            : find_first(st, turn, slot_of, row, MOE_KEY_BLOCK, first);
 }
 
 /* Only an event of its own and what goes change the order in a layer. */
-MOE_LOOP moe_slot find_of_all_inline(struct state *st)
+MOE_LOOP moe_slot find_of_all_inline(struct state *st, bool one_block)
 {
     while (st->n_unknown > 0)
-        find_first_of_layer(st, st->unknown[--st->n_unknown]);
+        find_first_of_layer(st, one_block, st->unknown[--st->n_unknown]);
     if (st->end_layer - st->first_layer == 1)
         return st->first_slot[st->first_layer];
     uint32_t begin = st->first_layer / MOE_KEY_BLOCK * MOE_KEY_BLOCK, most;
     uint32_t n = moe_blocks_round(st->end_layer - begin);
-    return find_first(st, st->first + begin, st->first_slot + begin, n, &most);
+    return find_first(st, st->first + begin, st->first_slot + begin, n, MOE_KEY_BLOCK, &most);
 }
 
-static moe_slot find_of_all_plain(struct state *st)
+#define LOOPS(name, target, one_block)                                                             \
+    target static void take_scores_##name(const struct state *st, const float *score,              \
+                                          uint32_t layer)                                          \
+    {                                                                                              \
+        take_scores_inline(st, one_block, score, layer);                                           \
+    }                                                                                              \
+    target static moe_slot find_##name(struct state *st)                                           \
+    {                                                                                              \
+        return find_of_all_inline(st, one_block);                                                  \
+    }                                                                                              \
+    static const struct loops name = {take_scores_##name, find_##name};
+
+LOOPS(block_plain, , true)
+LOOPS(rows_plain, , false)
+LOOPS(block_avx2, AVX2, true)
+LOOPS(rows_avx2, AVX2, false)
+
+static const struct loops *loops_of(uint32_t row)
 {
-    return find_of_all_inline(st);
+    if (HAS_AVX2)
+        return row == MOE_KEY_BLOCK ? &block_avx2 : &rows_avx2;
+    return row == MOE_KEY_BLOCK ? &block_plain : &rows_plain;
 }
 
-AVX2 static moe_slot find_of_all_avx2(struct state *st)
+static void init(void *state, const struct moe_policy_env *env)
 {
-    return find_of_all_inline(st);
+    struct state *st = state;
+    const struct params *params = env->params;
+    uint32_t n_layers = moe_blocks_round(env->n_layers);
+    st->n_experts = env->n_experts;
+    st->row = row_of(env);
+    st->p = count_top(env);
+    st->alpha = (float)params->alpha;
+    st->logits = params->scores == LOGITS;
+    st->loops = loops_of(st->row);
+    st->first_layer = n_layers;
+    size_t n = (size_t)n_layers * st->row;
+    st->start = (struct moe_start *)(st->slot + env->n_slots);
+    st->mean = (float *)(st->start + n_layers);
+    st->turn = (uint32_t *)(st->mean + n);
+    st->slot_of = (moe_slot *)(st->turn + n);
+    st->first = (uint32_t *)(st->slot_of + n);
+    st->first_slot = (moe_slot *)(st->first + n_layers);
+    st->unknown = (uint32_t *)(st->first_slot + n_layers);
+    st->weight = (float *)(st->unknown + n_layers);
+    st->key = (int32_t *)(st->weight + st->row);
+    st->hidden = (moe_slot *)(st->key + st->row);
 }
 
 /* What is pinned is hidden while another is looked for. */
@@ -260,10 +354,9 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
     uint32_t n = 0;
-    moe_slot (*find)(struct state *) = st->avx2 ? find_of_all_avx2 : find_of_all_plain;
-    moe_slot best = st->now > 0 ? find(st) : MOE_NO_SLOT;
-    for (; best != MOE_NO_SLOT && req->pinned[best]; best = find(st)) {
-        on_evict(st, best, st->slot[best].key);
+    moe_slot best = st->now > 0 ? st->loops->find(st) : MOE_NO_SLOT;
+    for (; best != MOE_NO_SLOT && req->pinned[best]; best = st->loops->find(st)) {
+        hide(st, best);
         st->hidden[n++] = best;
     }
     while (n > 0)

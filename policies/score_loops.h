@@ -13,9 +13,9 @@
 
 enum {
     MOE_KEY_BLOCK = 8,
-    MOE_KEY_OCTAVE = 1 << 23,          /* between the keys of x and 2 x */
-    MOE_KEY_NEAR = MOE_KEY_OCTAVE / 8, /* fewer instructions than / 4 and / 16; all are exact */
-    MOE_KEY_TRIES = 4,                 /* before the quarters: a guess; any number is exact */
+    MOE_KEY_OCTAVE = 1 << 23, /* between the keys of x and 2 x */
+    MOE_KEY_NEAR = 12,        /* keys between the first numbers tried: fewest tries, of 3 to 12 */
+    MOE_KEY_TRIES = 4,        /* before the quarters; any number is exact, as of the former */
 };
 
 /* The bits of floats in arrays, as compilers take whole vectors of them. */
@@ -40,102 +40,153 @@ MOE_LOOP float moe_key_float(int32_t key)
 }
 
 /* Whole numbers in the order of the floats; 0 and -0 are different. */
-MOE_LOOP void moe_keys_find(const float *x, uint32_t n, int32_t *key)
+MOE_LOOP void moe_keys_find(const float *x, size_t n, int32_t *key)
 {
     const moe_float_bits *bits = (const moe_float_bits *)x;
-    for (uint32_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         key[i] = bits[i] ^ (bits[i] >> 31 & INT32_MAX);
 }
 
-/* The higher the lower the float is; neither 0 nor UINT32_MAX. */
+MOE_LOOP bool moe_floats_finite(const float *x, size_t n)
+{
+    const moe_float_bits *bits = (const moe_float_bits *)x;
+    int32_t most = 0;
+    for (size_t i = 0; i < n; i++)
+        most = (bits[i] & INT32_MAX) > most ? bits[i] & INT32_MAX : most;
+    return most < 0x7f800000;
+}
+
+/* The higher the lower the float is, which is a number; neither 0 nor UINT32_MAX. */
 MOE_LOOP uint32_t moe_turn(int32_t bits)
 {
-    uint32_t turn = (uint32_t)bits ^ (uint32_t)(~(bits >> 31) & INT32_MAX);
-    turn = turn < UINT32_MAX ? turn : UINT32_MAX - 1;
-    return turn > 0 ? turn : 1;
+    return (uint32_t)(bits ^ (~(bits >> 31) & INT32_MAX));
 }
 
 /* Likewise of a block; what is 0 stays. */
-MOE_LOOP void moe_turns_find(const float *block, uint32_t *turn)
+MOE_LOOP void moe_turns_find(const moe_floats *block, moe_uints *turn)
 {
-    moe_ints bits = *(const moe_ints *)block, is_none = *(moe_ints *)turn == 0;
-    moe_uints t = (moe_uints)(bits ^ (~(bits >> 31) & INT32_MAX));
-    t += (moe_uints)(t == UINT32_MAX);
-    t -= (moe_uints)(t == 0);
-    *(moe_uints *)turn = t & ~(moe_uints)is_none;
+    moe_ints bits = (moe_ints)*block, is_none = (moe_ints)*turn == 0;
+    *turn = (moe_uints)((bits ^ (~(bits >> 31) & INT32_MAX)) & ~is_none);
 }
 
-MOE_LOOP uint32_t moe_turns_highest(const uint32_t *turn, uint32_t n)
+/* Lane by lane the higher. */
+MOE_LOOP void moe_turns_raise(moe_uints *most, const moe_uints *turn)
 {
-    uint32_t most = 0;
-    for (uint32_t i = 0; i < n; i++)
-        most = turn[i] > most ? turn[i] : most;
-    return most;
+    moe_uints a = *most, b = *turn;
+    for (int i = 0; i < MOE_KEY_BLOCK; i++)
+        a[i] = b[i] > a[i] ? b[i] : a[i];
+    *most = a;
 }
 
-/* Of the floats the highest, in the order of their keys. */
-MOE_LOOP float moe_floats_highest(const float *x, uint32_t n)
+/* Fewer than 2^31 altogether. */
+MOE_LOOP uint32_t moe_lanes_count(const moe_uints *lane)
 {
-    const moe_float_bits *bits = (const moe_float_bits *)x;
-    int32_t most = INT32_MIN;
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t key = bits[i] ^ (bits[i] >> 31 & INT32_MAX);
-        most = key > most ? key : most;
-    }
-    return moe_key_float(most);
+    uint64_t four[2][2];
+    memcpy(four, lane, sizeof four);
+    four[0][0] += four[1][0] + (four[0][1] + four[1][1]);
+    return (uint32_t)(four[0][0] + (four[0][0] >> 32));
+}
+
+/* The highest turn; where it is and that it is there alone, if it is. */
+struct moe_first {
+    uint32_t turn, at;
+    bool alone;
+};
+
+/* n: a multiple of unit, below 16384. */
+MOE_LOOP struct moe_first moe_turns_first(const uint32_t *turn, size_t n, size_t unit)
+{
+    const uint32_t one = 1 << 16; /* beside the index */
+    moe_uints most = {0}, found = {0};
+    moe_uints mark = {one, one + 1, one + 2, one + 3, one + 4, one + 5, one + 6, one + 7};
+    for (size_t first = 0; first < n; first += unit)
+        for (size_t i = first; i < first + unit; i += MOE_KEY_BLOCK)
+            moe_turns_raise(&most, (const moe_uints *)(turn + i));
+    uint32_t highest = 0, sum;
+    for (int i = 0; i < MOE_KEY_BLOCK; i++)
+        highest = most[i] > highest ? most[i] : highest;
+    for (size_t first = 0; first < n; first += unit)
+        for (size_t i = first; i < first + unit; i += MOE_KEY_BLOCK) {
+            found += (moe_uints)(*(const moe_uints *)(turn + i) == highest) & mark;
+            mark += MOE_KEY_BLOCK;
+        }
+    sum = moe_lanes_count(&found);
+    return (struct moe_first){highest, sum % one, sum / one == 1};
+}
+
+/* Of the floats the highest, in the order of their keys; n: a multiple of unit. */
+MOE_LOOP float moe_floats_highest(const float *x, size_t n, size_t unit)
+{
+    moe_ints most = {0};
+    most += INT32_MIN;
+    for (size_t first = 0; first < n; first += unit)
+        for (size_t k = 0; k < unit; k += MOE_KEY_BLOCK) {
+            moe_ints bits = *(const moe_ints *)(x + first + k);
+            moe_ints key = bits ^ (bits >> 31 & INT32_MAX);
+            for (int i = 0; i < MOE_KEY_BLOCK; i++)
+                most[i] = key[i] > most[i] ? key[i] : most[i];
+        }
+    int32_t highest = INT32_MIN;
+    for (int i = 0; i < MOE_KEY_BLOCK; i++)
+        highest = most[i] > highest ? most[i] : highest;
+    return moe_key_float(highest);
 }
 
 /* exp(x) of a block, x <= 0, to the last place: 2^n exp(r) with |r| <= ln 2 / 2, ln 2 in two parts
  * of which n times the first is exact, and Taylor's series of exp(r). */
-MOE_LOOP void moe_exp_block(float *block)
+MOE_LOOP void moe_exp_block(moe_floats *block)
 {
-    const float to_integer = 0x1.8p23f; /* added: the low bits are the integer */
-    moe_floats x = *(moe_floats *)block;
-    moe_floats least = (moe_floats){0} - 104; /* exp of it is below half of the least number: 0 */
-    moe_ints less = x < least;
-    x = (moe_floats)(((moe_ints)x & ~less) | ((moe_ints)least & less));
-    moe_floats sum = x * 0x1.715476p+0f + to_integer, n = sum - to_integer;
+    const float to_integer = 0x1.8p23f + 64; /* added: the low bits are the integer + 64 */
+    const uint32_t least = 0xc2d00000; /* -104: exp of it is below half of the least number: 0 */
+    moe_uints bits = (moe_uints)*block;
+    for (int i = 0; i < MOE_KEY_BLOCK; i++)
+        bits[i] = bits[i] < least ? bits[i] : least;
+    moe_floats x = (moe_floats)bits, sum = x * 0x1.715476p+0f + to_integer, n = sum - to_integer;
     moe_floats r = x - n * 0x1.63p-1f - n * -0x1.bd0106p-13f, r2 = r * r;
     moe_floats first = r * (1.0f / 6) + 0.5f, second = r * (1.0f / 120) + 1.0f / 24;
     moe_floats third = r * (1.0f / 5040) + 1.0f / 720;
     moe_floats power = r + r2 * (first + r2 * (second + r2 * third)) + 1.0f;
-    moe_ints whole = (moe_ints)sum - 0x4b400000, half = whole >> 1;
-    moe_floats scale = (moe_floats)((half + 127) << 23);
-    moe_floats rest = (moe_floats)((whole - half + 127) << 23);
-    *(moe_floats *)block = power * scale * rest; /* rounded once: the first product is exact */
+    moe_floats greater = (moe_floats)((moe_uints)power + ((moe_uints)sum << 23)); /* exact */
+    *block = greater * 0x1p-64f;
 }
 
-/* x[i] becomes exp(x[i] - most); n: whole blocks. Returns the sum: of every 8th, and these in one
- * order. */
-MOE_LOOP float moe_exp_all(float *x, uint32_t n, float most)
+MOE_LOOP float moe_lanes_sum(const moe_floats *lane)
+{
+    float a = (*lane)[0] + (*lane)[4], b = (*lane)[1] + (*lane)[5];
+    float c = (*lane)[2] + (*lane)[6], d = (*lane)[3] + (*lane)[7];
+    return (a + c) + (b + d);
+}
+
+/* exp(x - most) of whole blocks. Returns the sum: of every 8th, and these in one order. */
+MOE_LOOP float moe_exp_all(const float *x, float *power, size_t n, float most)
 {
     moe_floats lane = {0};
-    for (uint32_t first = 0; first < n; first += MOE_KEY_BLOCK) {
-        *(moe_floats *)(x + first) -= most;
-        moe_exp_block(x + first);
-        lane += *(moe_floats *)(x + first);
+    for (size_t first = 0; first < n; first += MOE_KEY_BLOCK) {
+        moe_floats block = *(const moe_floats *)(x + first) - most;
+        moe_exp_block(&block);
+        *(moe_floats *)(power + first) = block;
+        lane += block;
     }
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+    return moe_lanes_sum(&lane);
 }
 
-/* Of a block the p highest keys, of equals the lower indices, become 0, the others -1. */
-MOE_LOOP void moe_keys_cut_block(int32_t *key, uint32_t p)
+/* All ones where a block's key is one of the p highest, of equals the lower indices; else 0. */
+MOE_LOOP void moe_keys_cut_block(const int32_t *key, uint32_t p, moe_ints *counts)
 {
     const moe_ints index = {0, 1, 2, 3, 4, 5, 6, 7};
-    moe_ints own = *(moe_ints *)key, place = {0};
+    moe_ints own = *(const moe_ints *)key, place = {0};
     for (int k = 0; k < MOE_KEY_BLOCK; k++)
-        place -= (own < key[k]) | ((own == key[k]) & (index > k));
-    *(moe_ints *)key = ~(place < (int32_t)p);
+        place -= key[k] > own + (index > k); /* beside those above it the equals before it */
+    *counts = place < (int32_t)p;
 }
 
 /* Of those at the threshold the higher indices are left out, where there are more than p. */
-MOE_LOOP void moe_keys_leave_out(int32_t *key, uint32_t n, uint32_t p, int32_t threshold)
+MOE_LOOP void moe_keys_leave_out(int32_t *key, size_t n, uint32_t p, int32_t threshold)
 {
     uint32_t n_there = 0;
-    for (uint32_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         n_there += key[i] >= threshold;
-    for (uint32_t i = n; n_there > p && i-- > 0;)
+    for (size_t i = n; n_there > p && i-- > 0;)
         if (key[i] == threshold) {
             key[i] = INT32_MIN;
             n_there--;
@@ -147,42 +198,73 @@ MOE_LOOP int32_t moe_clamp(int64_t x, int64_t low, int64_t high)
     return (int32_t)(x < low ? low : x > high ? high : x);
 }
 
-/* A number that p keys, 0 < p <= n, are not below: the others of those at it are made lower. Any
- * that so many keys are not below does, so that the search may begin at a guess. Three numbers are
- * tried at a time: beside the guess, where the number should lie if keys were spread evenly, and
- * when that has failed for some time the quarters. */
-MOE_LOOP int32_t moe_keys_cut(int32_t *key, uint32_t n, uint32_t p, int64_t guess)
+/* Where a search begins, by those before it. Any numbers are exact. */
+struct moe_start {
+    float at;   /* moving mean of the numbers found */
+    float step; /* to both sides, so that about MOE_KEY_NEAR keys lie between */
+};
+
+MOE_LOOP void moe_start_learn(struct moe_start *start, float found, uint32_t n_near)
 {
-    if (n == MOE_KEY_BLOCK) {
-        moe_keys_cut_block(key, p);
-        return 0;
-    }
-    int64_t low = INT32_MIN, high = INT32_MAX, step = MOE_KEY_NEAR; /* it is one of these */
-    uint32_t n_low = n, n_high = 0;                                 /* at least low, above high */
-    for (int tries = 0; low < high; tries++) {
-        int32_t b = moe_clamp(guess, low, high - 1);
-        int32_t a = moe_clamp(guess - step, low, b), c = moe_clamp(guess + step, b, high - 1);
-        uint32_t n_a = 0, n_b = 0, n_c = 0; /* above */
-        for (uint32_t i = 0; i < n; i++) {
-            n_a += key[i] > a;
-            n_b += key[i] > b;
-            n_c += key[i] > c;
+    bool near = fabsf(found - start->at) < 64 * start->step; /* no: also the first, a jump */
+    start->at = near ? start->at + (found - start->at) / 4 : found;
+    float step = start->step * (n_near > MOE_KEY_NEAR ? 0.875f : 1.125f);
+    start->step = step > 1 && step < MOE_KEY_OCTAVE ? step : 0x1p20f;
+}
+
+/* How many keys are above each of three numbers; n: a multiple of unit. */
+MOE_LOOP void moe_keys_above(const int32_t *key, size_t n, size_t unit, const int32_t *number,
+                             uint32_t *above)
+{
+    moe_uints a = {0}, b = {0}, c = {0};
+    for (size_t i = 0; i < n; i += unit)
+        for (size_t k = 0; k < unit; k += MOE_KEY_BLOCK) {
+            moe_ints block = *(const moe_ints *)(key + i + k);
+            a -= (moe_uints)(block > number[0]);
+            b -= (moe_uints)(block > number[1]);
+            c -= (moe_uints)(block > number[2]);
         }
-        if (n_a >= p) {
-            n_low = n_c >= p ? n_c : n_b >= p ? n_b : n_a;
-            low = 1 + (int64_t)(n_c >= p ? c : n_b >= p ? b : a);
+    above[0] = moe_lanes_count(&a);
+    above[1] = moe_lanes_count(&b);
+    above[2] = moe_lanes_count(&c);
+}
+
+/* A number that p keys, 0 < p <= n, are not below: the others of those at it are made lower. Any
+ * that so many keys are not below does. Three numbers are tried at a time: beside the guess, then
+ * where the number should lie if keys were spread evenly, and when that has failed for some time
+ * the quarters. What was learnt is shifted against the keys. */
+MOE_LOOP int32_t moe_keys_cut(int32_t *key, size_t n, size_t unit, uint32_t p,
+                              struct moe_start *start, float shift)
+{
+    int64_t low = INT32_MIN, high = INT32_MAX; /* it is one of these */
+    uint32_t n_low = (uint32_t)n, n_high = 0,
+             n_near = 0; /* at least low, above high, first between */
+    float from = start->at - shift;
+    int64_t guess = from > -0x1p31f && from < 0x1p31f ? (int64_t)from : 0;
+    int64_t step = (int64_t)start->step;
+    for (int tries = 0; n_low != p && low < high; tries++) {
+        int32_t number[3];
+        uint32_t above[3];
+        number[1] = moe_clamp(guess, low, high - 1);
+        number[0] = moe_clamp(guess - step, low, number[1]);
+        number[2] = moe_clamp(guess + step, number[1], high - 1);
+        moe_keys_above(key, n, unit, number, above);
+        n_near = tries ? n_near : above[0] - above[2];
+        for (int i = 0; i < 3; i++) {
+            low = above[i] >= p ? (int64_t)number[i] + 1 : low;
+            n_low = above[i] >= p ? above[i] : n_low;
+            high = above[2 - i] < p ? number[2 - i] : high;
+            n_high = above[2 - i] < p ? above[2 - i] : n_high;
         }
-        if (n_c < p) {
-            n_high = n_a < p ? n_a : n_b < p ? n_b : n_c;
-            high = n_a < p ? a : n_b < p ? b : c;
-        }
-        if (n_low == p)
-            return (int32_t)low;
         bool spread = tries < MOE_KEY_TRIES && n_high < n_low; /* the latter always is */
-        step = spread ? (high - low) / (n_low - n_high) : (high - low) / 4;
+        float part = (float)(high - low) / (spread ? (float)(n_low - n_high) : 4);
+        step = (int64_t)part;
         guess = spread ? high - (p - n_high) * step : low + 2 * step;
+        step -= step / 4;
     }
-    moe_keys_leave_out(key, n, p, (int32_t)low);
+    if (n_low != p)
+        moe_keys_leave_out(key, n, p, (int32_t)low);
+    moe_start_learn(start, (float)low + shift, n_near);
     return (int32_t)low;
 }
 

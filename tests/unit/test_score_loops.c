@@ -11,21 +11,23 @@ enum { MAX = 200, ROOM = MAX + MOE_KEY_BLOCK };
 
 START_TEST(exponentials_are_right_to_the_last_place)
 {
-    float x[MOE_KEY_BLOCK], given[MOE_KEY_BLOCK];
+    moe_floats x;
+    float given[MOE_KEY_BLOCK];
     struct moe_rng rng;
     moe_rng_init(&rng, 4);
     for (int n = 0; n < 3000; n++) {
         for (int i = 0; i < MOE_KEY_BLOCK; i++)
             given[i] = x[i] = (float)(-106 * moe_rng_unit(&rng) * moe_rng_unit(&rng));
-        moe_exp_block(x);
+        moe_exp_block(&x);
         for (int i = 0; i < MOE_KEY_BLOCK; i++) {
             float right = (float)exp((double)given[i]);
             ck_assert(x[i] >= nextafterf(right, -1) && x[i] <= nextafterf(right, 2));
         }
     }
-    float ends[MOE_KEY_BLOCK] = {0, -0.0f, -INFINITY, -104, -1e30f};
-    moe_exp_block(ends);
+    moe_floats ends = {0, -0.0f, -INFINITY, -104, -1e30f, -0x1.9d1d9ep6f, NAN};
+    moe_exp_block(&ends);
     ck_assert(ends[0] == 1 && ends[1] == 1 && ends[2] == 0 && ends[3] == 0 && ends[4] == 0);
+    ck_assert(ends[5] == 0x1p-149f && isnan(ends[6])); /* the least number */
 }
 END_TEST
 
@@ -33,20 +35,21 @@ END_TEST
 START_TEST(exponentials_are_summed_in_eight_lanes)
 {
     float x[ROOM], given[ROOM];
+    moe_floats block = {0};
     struct moe_rng rng;
     moe_rng_init(&rng, 5);
     for (uint32_t n = 1; n <= MAX; n++) {
         uint32_t n_room = moe_blocks_round(n);
-        float most = -INFINITY, lane[8] = {0}, block[MOE_KEY_BLOCK] = {0};
+        float most = -INFINITY, lane[8] = {0};
         for (uint32_t i = 0; i < n_room; i++) {
-            x[i] = given[i] = i < n ? (float)(30 * moe_rng_unit(&rng) - 20) : -INFINITY;
+            given[i] = i < n ? (float)(30 * moe_rng_unit(&rng) - 20) : -INFINITY;
             most = given[i] > most ? given[i] : most;
         }
-        ck_assert(moe_floats_highest(x, n_room) == most);
-        float sum = moe_exp_all(x, n_room, most);
+        ck_assert(moe_floats_highest(given, n_room, MOE_KEY_BLOCK) == most);
+        float sum = moe_exp_all(given, x, n_room, most);
         for (uint32_t i = 0; i < n; i++) {
             block[0] = given[i] - most;
-            moe_exp_block(block);
+            moe_exp_block(&block);
             lane[i % 8] += block[0];
             ck_assert(x[i] == block[0]);
         }
@@ -56,27 +59,94 @@ START_TEST(exponentials_are_summed_in_eight_lanes)
 }
 END_TEST
 
-/* Few different keys, and any; wherever the search begins. */
+/* Keys of which few are different, or any; how many of them are before that at k. */
+static void draw_keys(struct moe_rng *rng, bool any, uint32_t n, int32_t *key)
+{
+    for (uint32_t k = 0; k < n; k++)
+        key[k] = any ? (int32_t)(uint32_t)moe_rng_next(rng) : (int32_t)moe_rng_below(rng, 5) - 2;
+}
+
+static uint32_t count_before(const int32_t *key, uint32_t n, uint32_t k)
+{
+    uint32_t n_before = 0;
+    for (uint32_t j = 0; j < n; j++)
+        n_before += key[j] > key[k] || (key[j] == key[k] && j < k);
+    return n_before;
+}
+
+/* Wherever the search begins, and whatever it has learnt. */
 START_TEST(cut_leaves_the_p_highest_the_lower_of_equals)
 {
     int32_t key[ROOM], given[ROOM];
     struct moe_rng rng;
+    struct moe_start learnt = {0};
     moe_rng_init(&rng, 6);
     for (int i = 0; i < 4000; i++) {
         uint32_t n = moe_blocks_round(1 + (uint32_t)moe_rng_below(&rng, i % 2 ? 20 : MAX));
         uint32_t p = 1 + (uint32_t)moe_rng_below(&rng, n);
+        draw_keys(&rng, i % 3, n, given);
+        memcpy(key, given, sizeof key);
+        const struct moe_start starts[] = {
+            learnt, {-1e12f, 1e6f}, {1e12f, 0}, {(float)given[p - 1], 3}, {NAN, 1}};
+        struct moe_start start = starts[moe_rng_below(&rng, 5)];
+        int32_t threshold = moe_keys_cut(key, n, MOE_KEY_BLOCK, p, &start, 5e8f * (float)(i % 4));
+        learnt = start;
+        ck_assert(learnt.step > 1 && learnt.step < MOE_KEY_OCTAVE);
         for (uint32_t k = 0; k < n; k++)
-            key[k] = given[k] =
-                i % 3 ? (int32_t)(uint32_t)moe_rng_next(&rng) : (int32_t)moe_rng_below(&rng, 5) - 2;
-        const int64_t guesses[] = {0, (int64_t)3 * INT32_MIN, (int64_t)3 * INT32_MAX, given[p - 1]};
-        int32_t threshold = moe_keys_cut(key, n, p, guesses[moe_rng_below(&rng, 4)]);
-        for (uint32_t k = 0; k < n; k++) {
-            uint32_t n_before = 0;
-            for (uint32_t j = 0; j < n; j++)
-                n_before += given[j] > given[k] || (given[j] == given[k] && j < k);
-            ck_assert((key[k] >= threshold) == (n_before < p));
-        }
+            ck_assert((key[k] >= threshold) == (count_before(given, n, k) < p));
     }
+}
+END_TEST
+
+START_TEST(cut_of_a_block_likewise)
+{
+    int32_t key[MOE_KEY_BLOCK];
+    struct moe_rng rng;
+    moe_rng_init(&rng, 7);
+    for (int i = 0; i < 4000; i++) {
+        uint32_t p = 1 + (uint32_t)moe_rng_below(&rng, MOE_KEY_BLOCK);
+        moe_ints counts;
+        draw_keys(&rng, i % 3, MOE_KEY_BLOCK, key);
+        moe_keys_cut_block(key, p, &counts);
+        for (uint32_t k = 0; k < MOE_KEY_BLOCK; k++)
+            ck_assert_int_eq(counts[k], count_before(key, MOE_KEY_BLOCK, k) < p ? -1 : 0);
+    }
+}
+END_TEST
+
+START_TEST(first_turn_is_the_highest_and_alone_or_not)
+{
+    uint32_t turn[ROOM];
+    struct moe_rng rng;
+    moe_rng_init(&rng, 8);
+    for (int i = 0; i < 2000; i++) {
+        uint32_t n = moe_blocks_round(1 + (uint32_t)moe_rng_below(&rng, MAX)), most = 0, at = 0;
+        uint32_t n_there = 0;
+        for (uint32_t k = 0; k < n; k++) {
+            turn[k] = (uint32_t)moe_rng_below(&rng, i % 3 ? 3 : 1u << 31) * (i % 2 ? 1 : 2);
+            n_there = turn[k] > most ? 1 : n_there + (turn[k] == most);
+            at = turn[k] > most ? k : at;
+            most = turn[k] > most ? turn[k] : most;
+        }
+        struct moe_first first = moe_turns_first(turn, n, MOE_KEY_BLOCK);
+        ck_assert_uint_eq(first.turn, most);
+        ck_assert(first.alone == (n_there == 1));
+        ck_assert(!first.alone || first.at == at);
+    }
+    for (uint32_t k = 0; k < ROOM; k++)
+        turn[k] = 7; /* all are equal */
+    ck_assert(!moe_turns_first(turn, moe_blocks_round(MAX), MOE_KEY_BLOCK).alone);
+}
+END_TEST
+
+START_TEST(infinite_or_absent_scores_are_noticed)
+{
+    float x[3] = {-3e38f, 0, 3e38f};
+    ck_assert(moe_floats_finite(x, 3));
+    x[1] = -INFINITY;
+    ck_assert(!moe_floats_finite(x, 3));
+    x[1] = NAN;
+    ck_assert(!moe_floats_finite(x, 3) && moe_floats_finite(x, 1));
 }
 END_TEST
 
@@ -87,17 +157,17 @@ START_TEST(turns_fall_as_floats_rise)
     memcpy(bits, rising, sizeof bits);
     for (size_t i = 1; i < sizeof rising / sizeof *rising; i++)
         ck_assert(moe_turn(bits[i]) > 0 && moe_turn(bits[i]) < moe_turn(bits[i - 1]));
-    ck_assert(moe_turn(-1) < UINT32_MAX); /* not a number */
+    ck_assert(moe_turn(bits[0]) < UINT32_MAX);
 }
 END_TEST
 
 START_TEST(turns_of_a_block_are_those_of_each)
 {
-    const float block[MOE_KEY_BLOCK] = {-INFINITY, -1, -0.0f, 0, 1e-45f, 1, INFINITY, 3};
-    uint32_t turn[MOE_KEY_BLOCK] = {1, 1, 1, 0, 1, 1, 1, 1};
+    const moe_floats block = {-INFINITY, -1, -0.0f, 0, 1e-45f, 1, INFINITY, 3};
+    moe_uints turn = {1, 1, 1, 0, 1, 1, 1, 1};
     int32_t bits[MOE_KEY_BLOCK];
-    memcpy(bits, block, sizeof bits);
-    moe_turns_find(block, turn);
+    memcpy(bits, &block, sizeof bits);
+    moe_turns_find(&block, &turn);
     for (int i = 0; i < MOE_KEY_BLOCK; i++)
         ck_assert_uint_eq(turn[i], i == 3 ? 0 : moe_turn(bits[i])); /* what is 0 stays */
 }
@@ -109,6 +179,9 @@ int main(void)
     tcase_add_test(tc, exponentials_are_right_to_the_last_place);
     tcase_add_test(tc, exponentials_are_summed_in_eight_lanes);
     tcase_add_test(tc, cut_leaves_the_p_highest_the_lower_of_equals);
+    tcase_add_test(tc, cut_of_a_block_likewise);
+    tcase_add_test(tc, first_turn_is_the_highest_and_alone_or_not);
+    tcase_add_test(tc, infinite_or_absent_scores_are_noticed);
     tcase_add_test(tc, turns_fall_as_floats_rise);
     tcase_add_test(tc, turns_of_a_block_are_those_of_each);
     Suite *suite = suite_create("score_loops");
