@@ -56,20 +56,41 @@ static bool goes_before(const struct moe_due *a, const struct moe_due *b)
     return a->last < b->last || (a->last <= b->last && a->slot < b->slot);
 }
 
-/* Where there are too many the lower half is forgotten. */
+static void forget_late(struct moe_slot_dues *dues, uint32_t i)
+{
+    dues->n_late--;
+    for (; i < dues->n_late; i++)
+        dues->late[i] = dues->late[i + 1];
+}
+
+static void forget_lower_half(struct moe_slot_dues *dues)
+{
+    uint32_t half = dues->most / 2;
+    dues->from = dues->late[half - 1].due;
+    dues->n_late -= half;
+    memmove(dues->late, dues->late + half, dues->n_late * sizeof *dues->late);
+}
+
+/* Most often the slot is the one that was found last: what it was due at gives way, and the new
+ * time stands not far from it. */
 static void add_late(struct moe_slot_dues *dues, uint32_t slot)
 {
     const struct moe_due new = {dues->due[slot], dues->last[slot], slot};
     struct moe_due *late = dues->late;
-    if (new.due > dues->from && dues->n_late == dues->most) {
-        uint32_t half = dues->most / 2;
-        dues->from = late[half - 1].due;
-        dues->n_late -= half;
-        memmove(late, late + half, dues->n_late * sizeof *late);
-    }
-    if (new.due <= dues->from)
+    uint32_t i = dues->found;
+    bool was_found = (i < dues->n_late) & (late[i].slot == slot);
+    if (!was_found) {
+        if (new.due > dues->from && dues->n_late == dues->most)
+            forget_lower_half(dues);
+        if (new.due <= dues->from)
+            return;
+        i = dues->n_late++;
+    } else if (new.due <= dues->from) {
+        forget_late(dues, i);
         return;
-    uint32_t i = dues->n_late++;
+    }
+    for (; i + 1 < dues->n_late && goes_before(&new, &late[i + 1]); i++)
+        late[i] = late[i + 1];
     for (; i > 0 && goes_before(&late[i - 1], &new); i--)
         late[i] = late[i - 1];
     late[i] = new;
@@ -127,11 +148,11 @@ static moe_slot find_late(struct moe_slot_dues *dues, const uint8_t *pinned)
             return MOE_NO_SLOT;
         if (pinned[s])
             continue;
-        if (dues->last[s] == late[i].last && dues->due[s] == late[i].due)
+        if (dues->last[s] == late[i].last && dues->due[s] == late[i].due) {
+            dues->found = i;
             return (moe_slot)s;
-        dues->n_late--;
-        for (uint32_t k = i; k < dues->n_late; k++)
-            late[k] = late[k + 1];
+        }
+        forget_late(dues, i);
     }
     return MOE_NO_SLOT;
 }

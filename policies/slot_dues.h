@@ -28,6 +28,7 @@ struct moe_slot_dues {
     double now;
     double from; /* every slot that is due after it is in `late` */
     uint32_t n_late, most;
+    uint32_t found;                     /* the place in `late` of the one found last */
     struct moe_due late[MOE_DUES_LATE]; /* [n_late] the first to go is last; some stand elsewhere
                                            by now */
 };
