@@ -9,7 +9,7 @@
  * admit=forced must take every missed expert and gives up the unpinned one used furthest ahead:
  * the best of all policies that never decline, where an event fits the pool. */
 #include "policies/registry.h"
-#include "policies/slot_tree.h"
+#include "policies/slot_uses.h"
 
 struct params {
     int forced;
@@ -26,9 +26,9 @@ struct state {
     uint32_t n_residents;
     uint32_t pending; /* next use of the newcomer that asked last */
     uint32_t n_missed;
-    uint8_t forbids;           /* pins of a slot that cannot go */
-    struct moe_slot_tree tree; /* by time to the next use, the longest first */
-    struct missed missed[];    /* [E] gate order; the tree's memory lies behind */
+    uint8_t forbids; /* pins of a slot that cannot go */
+    struct moe_slot_uses uses;
+    struct missed missed[]; /* [E] gate order; the memory of `uses` lies behind */
 };
 
 static const struct moe_param table[] = {
@@ -43,7 +43,7 @@ static const struct moe_param table[] = {
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return sizeof(struct state) + env->n_experts * sizeof(struct missed) + moe_slot_tree_size(env);
+    return sizeof(struct state) + env->n_experts * sizeof(struct missed) + moe_slot_uses_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -56,12 +56,7 @@ static void init(void *state, const struct moe_policy_env *env)
     /* A bypassing OPT may give up an expert of the event itself, a forced one only unpinned ones.
      */
     st->forbids = st->forced ? UINT8_MAX : (uint8_t)~MOE_PIN_EVENT;
-    moe_slot_tree_init(&st->tree, env, st->missed + env->n_experts);
-}
-
-static struct moe_rank rank_of(uint32_t next_use)
-{
-    return (struct moe_rank){MOE_NEVER - next_use, 0};
+    moe_slot_uses_init(&st->uses, env, st->missed + env->n_experts);
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -72,7 +67,7 @@ static void on_route(void *state, const struct moe_route *route)
         uint32_t next_use = route->next_use ? route->next_use[i] : MOE_NEVER;
         moe_key key = route->layer * st->n_experts + route->expert[i];
         if (route->slot[i] != MOE_NO_SLOT)
-            moe_slot_tree_set(&st->tree, route->slot[i], rank_of(next_use));
+            moe_slot_uses_set(&st->uses, route->slot[i], next_use);
         else
             st->missed[st->n_missed++] = (struct missed){key, next_use};
     }
@@ -87,9 +82,9 @@ static bool has_place(struct state *st, const struct moe_victim_req *req)
         i++;
     for (i++; i < st->n_missed; i++)
         n_sooner += st->missed[i].next_use < req->next_use;
-    return n_free > n_sooner || moe_slot_tree_count(&st->tree, req->pinned, st->n_slots,
-                                                    st->forbids, rank_of(req->next_use).first,
-                                                    n_sooner + 1 - n_free) > n_sooner - n_free;
+    return n_free > n_sooner ||
+           moe_slot_uses_count(&st->uses, req->pinned, st->forbids, req->next_use,
+                               n_sooner + 1 - n_free) > n_sooner - n_free;
 }
 
 static bool wants(void *state, const struct moe_victim_req *req)
@@ -104,7 +99,7 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     (void)key;
     st->n_residents++;
-    moe_slot_tree_set(&st->tree, slot, rank_of(st->pending));
+    moe_slot_uses_set(&st->uses, slot, st->pending);
 }
 
 static void on_evict(void *state, moe_slot slot, moe_key key)
@@ -117,10 +112,9 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    moe_slot best = moe_slot_tree_lowest(&st->tree, req->pinned, st->forbids, st->n_slots);
+    moe_slot best = moe_slot_uses_last(&st->uses, req->pinned, st->forbids);
     /* Only a byte-limited pool can come here with a newcomer that is used later than all. */
-    if (best != MOE_NO_SLOT && !st->forced &&
-        moe_slot_tree_first(&st->tree, best) >= rank_of(req->next_use).first)
+    if (best != MOE_NO_SLOT && !st->forced && moe_slot_uses_of(&st->uses, best) <= req->next_use)
         return MOE_NO_SLOT;
     return best;
 }

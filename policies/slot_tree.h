@@ -213,35 +213,4 @@ static inline moe_slot moe_slot_tree_victim(struct moe_slot_tree *tree, const ui
     return moe_slot_tree_lowest(tree, pinned, UINT8_MAX, n_slots);
 }
 
-/* Slots whose rank has a `first` below limit and that have no pin of forbids, counted up to most.
- */
-static inline uint32_t moe_slot_tree_count(struct moe_slot_tree *tree, const uint8_t *pinned,
-                                           uint32_t n_slots, uint8_t forbids, uint64_t limit,
-                                           uint32_t most)
-{
-    uint32_t stack[64], n = 0, found = 0;
-    if (moe_slot_tree_is_small(tree)) {
-        for (uint32_t s = 0; s < n_slots; s++)
-            found += (moe_slot_key_first(tree->rank[s]) < limit) & !(pinned[s] & forbids);
-        return found < most ? found : most;
-    }
-    for (uint32_t i = 0; i < tree->n_aside; i++) {
-        moe_slot_key key = moe_slot_tree_unless(tree, tree->aside[i], pinned, forbids);
-        found += moe_slot_key_first(key) < limit;
-    }
-    for (stack[n++] = 1; n > 0 && found < most;) {
-        uint32_t node = stack[--n];
-        if (moe_slot_key_first(tree->node[node]) >= limit)
-            continue;
-        if (node < tree->n_leaves) {
-            stack[n++] = 2 * node + 1;
-            stack[n++] = 2 * node;
-        } else {
-            uint32_t s = node - tree->n_leaves;
-            found += (moe_slot_key_first(tree->rank[s]) < limit) & !(pinned[s] & forbids);
-        }
-    }
-    return found < most ? found : most;
-}
-
 #endif

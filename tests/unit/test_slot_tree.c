@@ -24,15 +24,6 @@ static moe_slot search(const struct moe_rank *rank, const uint8_t *pinned, uint8
     return best;
 }
 
-static uint32_t count(const struct moe_rank *rank, const uint8_t *pinned, uint8_t forbids,
-                      uint32_t n, uint64_t limit, uint32_t most)
-{
-    uint32_t found = 0;
-    for (uint32_t s = 0; s < n && found < most; s++)
-        found += rank[s].first < limit && !(pinned[s] & forbids);
-    return found;
-}
-
 /* Three in ten slots change their pins. */
 static void pin_some(struct moe_rng *rng, uint8_t *pinned, uint32_t n)
 {
@@ -87,10 +78,6 @@ static void check_size(struct moe_rng *rng, uint32_t n, uint8_t forbids, bool fu
         ck_assert_uint_eq(moe_slot_tree_first(&tree, (moe_slot)s), rank[s].first);
         ck_assert_int_eq(moe_slot_tree_lowest(&tree, pinned, forbids, n),
                          search(rank, pinned, forbids, n));
-        uint64_t limit = moe_rng_below(rng, 8);
-        uint32_t most = 1 + (uint32_t)moe_rng_below(rng, 5);
-        ck_assert_uint_eq(moe_slot_tree_count(&tree, pinned, n, forbids, limit, most),
-                          count(rank, pinned, forbids, n, limit, most));
     }
     memset(pinned, 3, n);
     ck_assert_int_eq(moe_slot_tree_lowest(&tree, pinned, forbids, n), MOE_NO_SLOT);

@@ -1,0 +1,149 @@
+/* Slots by their next use: finds the one that is used last, of equals the lowest. The latest ones
+ * are kept in a short list in order; what is used sooner than all of them is only written down. So
+ * most hits change one number. When the list has run out it is made anew from all slots.
+ *
+ * Few slots are looked at one after the other: that is faster than to keep a list. */
+#ifndef MOELAB_POLICIES_SLOT_USES_H
+#define MOELAB_POLICIES_SLOT_USES_H
+
+#include "policies/policy.h"
+
+#include <string.h>
+
+enum {
+    MOE_USES_FEW = 32, /* slots, at most, of which no list is kept */
+    MOE_USES_LATE = 128,
+};
+
+struct moe_slot_uses {
+    uint32_t n_slots, n_late, most; /* most: capacity of the list for so many slots */
+    uint64_t from;                  /* every key from here on is in the list */
+    uint64_t late[MOE_USES_LATE];   /* [n_late] keys, the first to go is last; some are no slot's
+                                       any more */
+    uint64_t *key;                  /* [n_slots] next use, below it what falls with the slot */
+};
+
+static inline size_t moe_slot_uses_size(const struct moe_policy_env *env)
+{
+    return env->n_slots * sizeof(uint64_t);
+}
+
+static inline uint64_t moe_use_key(uint32_t next_use, uint32_t slot)
+{
+    return (uint64_t)next_use << 32 | (UINT32_MAX - 1 - slot);
+}
+
+static inline uint32_t moe_use_key_slot(uint64_t key)
+{
+    return UINT32_MAX - 1 - (uint32_t)key;
+}
+
+/* memory: moe_slot_uses_size bytes, of 8-byte alignment. Every slot is used at 0. */
+static inline void moe_slot_uses_init(struct moe_slot_uses *uses, const struct moe_policy_env *env,
+                                      void *memory)
+{
+    *uses = (struct moe_slot_uses){.n_slots = env->n_slots, .key = memory};
+    uint32_t quarter = env->n_slots / 4; /* of more nearly every hit would enter the list */
+    uses->most = quarter < MOE_USES_LATE ? quarter / 2 * 2 : MOE_USES_LATE;
+    uses->from = env->n_slots <= MOE_USES_FEW ? UINT64_MAX : 0;
+    for (uint32_t s = 0; s < env->n_slots; s++)
+        uses->key[s] = moe_use_key(0, s);
+}
+
+/* Of a full list the earlier half goes. */
+static inline void moe_slot_uses_list(struct moe_slot_uses *uses, uint64_t key)
+{
+    uint64_t *late = uses->late;
+    uint32_t i, half = uses->most / 2;
+    if (uses->n_late == uses->most) {
+        uses->n_late -= half;
+        uses->from = late[half - 1] + 1;
+        memmove(late, late + half, uses->n_late * sizeof *late);
+        if (key < uses->from)
+            return;
+    }
+    for (i = uses->n_late; i > 0 && late[i - 1] > key; i--)
+        ;
+    if (i > 0 && late[i - 1] == key)
+        return;
+    for (uint32_t k = uses->n_late++; k > i; k--)
+        late[k] = late[k - 1];
+    late[i] = key;
+}
+
+static inline void moe_slot_uses_set(struct moe_slot_uses *uses, moe_slot slot, uint32_t next_use)
+{
+    uint64_t key = uses->key[slot] = moe_use_key(next_use, (uint32_t)slot);
+    if (key >= uses->from)
+        moe_slot_uses_list(uses, key);
+}
+
+static inline uint32_t moe_slot_uses_of(const struct moe_slot_uses *uses, moe_slot slot)
+{
+    return (uint32_t)(uses->key[slot] >> 32);
+}
+
+static inline void moe_slot_uses_refill(struct moe_slot_uses *uses)
+{
+    uses->n_late = 0;
+    uses->from = 0;
+    for (uint32_t s = 0; s < uses->n_slots; s++)
+        if (uses->key[s] >= uses->from)
+            moe_slot_uses_list(uses, uses->key[s]);
+}
+
+/* Of the list; MOE_NO_SLOT: none of it may go. */
+static inline moe_slot moe_slot_uses_listed(struct moe_slot_uses *uses, const uint8_t *pinned,
+                                            uint8_t forbids)
+{
+    while (uses->n_late > 0 && uses->key[moe_use_key_slot(uses->late[uses->n_late - 1])] !=
+                                   uses->late[uses->n_late - 1])
+        uses->n_late--;
+    for (uint32_t i = uses->n_late; i > 0; i--) {
+        uint32_t s = moe_use_key_slot(uses->late[i - 1]);
+        if (uses->key[s] == uses->late[i - 1] && !(pinned[s] & forbids))
+            return (moe_slot)s;
+    }
+    return MOE_NO_SLOT;
+}
+
+/* The slot with no pin of `forbids` (enum moe_pin bits) that is used last, or MOE_NO_SLOT. */
+static inline moe_slot moe_slot_uses_last(struct moe_slot_uses *uses, const uint8_t *pinned,
+                                          uint8_t forbids)
+{
+    uint64_t last = 0;
+    if (uses->n_slots > MOE_USES_FEW) {
+        moe_slot s = moe_slot_uses_listed(uses, pinned, forbids);
+        if (s != MOE_NO_SLOT)
+            return s;
+        moe_slot_uses_refill(uses);
+        s = moe_slot_uses_listed(uses, pinned, forbids);
+        if (s != MOE_NO_SLOT)
+            return s;
+    }
+    for (uint32_t s = 0; s < uses->n_slots; s++) {
+        uint64_t key = uses->key[s] & (0 - (uint64_t) !(pinned[s] & forbids));
+        last = key > last ? key : last;
+    }
+    return last ? (moe_slot)moe_use_key_slot(last) : MOE_NO_SLOT;
+}
+
+/* Slots without a pin of forbids that are used after next_use, counted up to most. */
+static inline uint32_t moe_slot_uses_count(const struct moe_slot_uses *uses, const uint8_t *pinned,
+                                           uint8_t forbids, uint32_t next_use, uint32_t most)
+{
+    uint64_t limit = ((uint64_t)next_use + 1) << 32;
+    uint32_t found = 0;
+    for (uint32_t i = uses->n_late; i > 0 && found < most && uses->late[i - 1] >= limit; i--) {
+        uint32_t s = moe_use_key_slot(uses->late[i - 1]);
+        found += (uses->key[s] == uses->late[i - 1]) & !(pinned[s] & forbids);
+    }
+    if (found >= most || limit >= uses->from)
+        return found;
+    found = 0;
+    for (uint32_t s = 0; s < uses->n_slots; s++)
+        found += (uses->key[s] >= limit) & !(pinned[s] & forbids);
+    return found < most ? found : most;
+}
+
+#endif
