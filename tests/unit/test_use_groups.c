@@ -93,6 +93,21 @@ static uint32_t below(struct moe_rng *rng, uint32_t n)
     return (uint32_t)moe_rng_below(rng, n);
 }
 
+/* Those kept that share i's next use, or some of them, are used together, as in their event. */
+static void use_together(struct world *w, struct moe_rng *rng, uint32_t i)
+{
+    struct moe_used used[MAX];
+    uint32_t n = 0, now = w->own[i].next_use;
+    bool all = below(rng, 2);
+    for (uint32_t k = 0; k < w->n; k++)
+        if (w->own[k].there && w->own[k].kept && w->own[k].next_use == now &&
+            (all || below(rng, 2)))
+            used[n++] = (struct moe_used){k, w->now + below(rng, w->window)};
+    for (uint32_t k = 0; k < n; k++)
+        w->own[used[k].candidate].next_use = used[k].next_use;
+    moe_use_again(&w->groups, used, n);
+}
+
 static void change(struct world *w, struct moe_rng *rng)
 {
     uint32_t i = below(rng, w->n);
@@ -106,9 +121,11 @@ static void change(struct world *w, struct moe_rng *rng)
     } else if (below(rng, 3) == 0) {
         w->own[i].kept = !w->own[i].kept;
         moe_use_set_kept(&w->groups, i, w->own[i].kept);
+    } else if (below(rng, 4) == 0 && w->own[i].kept) {
+        use_together(w, rng, i);
     } else if (below(rng, 2) && w->own[i].kept) {
         w->own[i].next_use = w->now + below(rng, w->window);
-        moe_use_again(&w->groups, i, w->own[i].next_use);
+        moe_use_one_again(&w->groups, i, w->own[i].next_use);
     } else {
         moe_use_leave(&w->groups, i);
         w->own[i].there = false;
