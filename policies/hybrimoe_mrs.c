@@ -383,7 +383,8 @@ const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
         "same on every processor). Other layers keep theirs. Of a pool over several layers the "
         "smallest S of all goes, of equals the expert that came in first. Under the `event` "
         "contract forward passes of several tokens leave S as it is; under `access` every "
-        "token counts, prompts' too, with its first expert in the layer.",
+        "token counts, prompts' too, with its first expert in the layer. A token whose scores were "
+        "not recorded leaves S as it is.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES,
