@@ -523,7 +523,7 @@ START_TEST(refuses)
     memset(w.trace.tokens.phase, MOE_PREFILL, w.trace.tokens.n_tokens);
     expect_refusal(&w, "0 decode passes");
     w.trace.tokens.phase[5] = MOE_DECODE;
-    expect_refusal(&w, "1 decode passes");
+    expect_refusal(&w, "1 decode pass,");
     moe_trace_release(&w.trace);
 }
 END_TEST
