@@ -12,8 +12,8 @@ cd "$folder" || exit 1
 expect 0 "SYNTHETIC" "$moelab" sim "$stats"
 expect 0 "lookups" "$moelab" replay "$stats" --geometry 14x4
 expect 1 "experiments/data/none.json" "$moelab" replay "synth:stats:file=experiments/data/none.json"
-"$moelab" help >help
-holds "help: not ${#commands[@]} commands" [ "$(grep -c '^  [a-z]' help)" = ${#commands[@]} ]
+"$moelab" help >overview
+holds "help: not ${#commands[@]} commands" [ "$(grep -c '^  [a-z]' overview)" = ${#commands[@]} ]
 for word in help --help -h; do
     expect 0 "usage: moelab COMMAND" "$moelab" help $word
 done

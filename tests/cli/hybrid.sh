@@ -251,7 +251,7 @@ interrupt_trace() {
 }
 for format in text tsv json; do
     interrupt_trace --format $format --platform laptop-4060
-    holds "Ctrl-C on a trace: exit $interrupted, $(cat "$folder/kept.err")" [ $interrupted = 1 ]
+    holds "Ctrl-C on a trace: exit $interrupted, $(cat "$folder/kept.err")" [ "$interrupted" = 1 ]
     done=$(sed -n 's/^moelab: interrupted after \([0-9]*\) decode .*/\1/p' "$folder/kept.err")
     holds "Ctrl-C on a trace: $(cat "$folder/kept.err")" [ "${done:-0}" -gt 0 ]
     holds "decisions not kept" test -s "$folder/kept.txt"
