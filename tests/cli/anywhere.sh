@@ -23,7 +23,7 @@ for words in "help trace" "trace --help" "trace"; do
 done
 # a command stands before those that are named after it
 for command in bench sweep; do
-    first=$(grep -m 1 "^  $command " help)
+    first=$(grep -m 1 "^  $command " overview)
     holds "help: not $command first: $first" grep -q "^  $command  " <<<"$first"
 done
 expect 0 "moelab version" grep -x "moelab version" <("$moelab" help version)
