@@ -160,7 +160,8 @@ static void tell_policy_one(const struct moe_cache *c, const struct moe_cache_po
         .slot = token->slot + i,
         .access = token->access + i,
     };
-    tell_policy(c, pool, &route);
+    token->slot[i] -= (moe_slot)pool->first_slot * (token->slot[i] != MOE_NO_SLOT);
+    c->ops->on_route(pool->state, &route);
 }
 
 uint32_t moe_cache_accesses_at_once(struct moe_cache *c, struct moe_route *token)
