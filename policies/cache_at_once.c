@@ -127,9 +127,7 @@ void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
     const struct moe_cache_pool *pool = pool_of(c, route->layer);
     void (*on_hit)(void *, moe_slot, moe_key) = c->ops->on_hit;
     uint32_t n = route->n, n_found = classify(c, route);
-    counts->events++;
-    counts->any_hit_events += n_found > 0;
-    counts->all_hit_events += n_found == n;
+    moe_counts_event(counts, n_found, n);
     counts->lookups += n;
     counts->hits += n_found;
     counts->misses += n - n_found;

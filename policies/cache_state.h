@@ -121,9 +121,11 @@ static inline moe_slot moe_cache_victim(const struct moe_cache *c,
 /* An event in which n_hits of n experts were found. */
 static inline void moe_counts_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
 {
-    counts->events += n > 0;
+    if (n == 0)
+        return;
+    counts->events++;
     counts->any_hit_events += n_hits > 0;
-    counts->all_hit_events += n > 0 && n_hits == n;
+    counts->all_hit_events += n_hits == n;
 }
 
 /* The expert in the slot is given up: what it was good for, if it was fetched ahead. */
