@@ -17,7 +17,7 @@ set style histogram clustered gap 1
 set boxwidth 0.95
 set ylabel 'decode throughput (tokens/s)'
 set xlabel 'CPU threads for experts'
-set key at screen 0.53, screen 0.01 bottom center horizontal maxcols per_row samplen 1.5 width -2 font ',11' title 'bars: indexes x ways' noenhanced
+set key at screen 0.53, screen 0.01 bottom center horizontal maxcols per_row samplen 1.5 width 1 font ',11' title 'bars: indexes x ways' noenhanced
 set yrange [0:*]
 do for [form in forms] {
     eval begin(form)
