@@ -29,7 +29,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_PHASE(struct options, phase, "phase",
                      "tokens to visit; the others are skipped altogether"),
     CLI_OPTION_COLD(struct options),
-    SWITCH(opt, "on", "OPT (Belady) beside LRU; it needs the trace, or its sample, in memory"),
+    SWITCH(opt, "on", "OPT (Belady) beside LRU"),
     SWITCH(global, "on", "one pool for all layers as well"),
     SWITCH(layers, "off", "rows for single layers"),
     SWITCH(grid, "off", "rows for every geometry of N indexes x M ways"),
@@ -45,8 +45,8 @@ static const struct moe_param options[] = {
         "error bars; a file is read in blocks. For a first look at models of thousands of "
         "experts: --stream is exact and seldom slower"),
     SWITCH(stream, "off",
-           "read the file in blocks of constant memory: exact, without OPT (automatic with "
-           "--no-opt over 1 GiB of routes)"),
+           "read the file in blocks of constant memory: exact; with OPT only where the processor "
+           "has AVX-512 (automatic over 1 GiB of routes where it can be)"),
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "model file or name: the size of an expert (default: what the trace gives)"),
     CLI_OPTION_NAME(struct options, plot, "plot", "",
@@ -113,7 +113,8 @@ static enum moe_status open_file(struct job *j, struct moe_err *err)
     j->n_tokens = moe_reader_n_tokens(j->reader);
     j->n_sequences = moe_reader_n_sequences(j->reader);
     double bytes = (double)j->n_tokens * j->info->n_layers * j->info->top_k * sizeof(moe_expert);
-    if (o->stream || o->sample < 100 || o->shards > 0 || (bytes > STREAM_OVER_BYTES && !o->opt))
+    const bool streams = !o->opt || !moe_mrc_streams_opt(j->info, o->global, NULL);
+    if (o->stream || o->sample < 100 || o->shards > 0 || (bytes > STREAM_OVER_BYTES && streams))
         return MOE_OK;
     moe_reader_close(j->reader);
     j->reader = NULL;
@@ -139,15 +140,11 @@ static enum moe_status open_trace(struct job *j, struct moe_err *err)
         return moe_fail(err, MOE_ERR_USAGE,
                         "--shards gives one pool with its own error bars: without --sample, "
                         "--bands, --layers, --grid, --plot");
-    if (o->stream && o->opt && o->shards == 0)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "OPT knows the future and cannot stream: add --no-opt, or take a part "
-                        "with --sample");
     enum moe_status s = file ? open_file(j, err) : MOE_OK;
     if (!s && !j->reader) {
         s = moe_trace_from_name(name, 0, *o->model ? &j->model : NULL, &j->trace, err);
         if (s == MOE_ERR_MEMORY)
-            moe_fail_prefix(err, "--no-opt streams, --sample 10 takes a part");
+            moe_fail_prefix(err, "--stream needs less, --sample 10 takes a part");
         j->info = &j->trace.info;
         j->n_tokens = j->trace.tokens.n_tokens;
         j->n_sequences = s ? 0 : count_sequences(&j->trace.tokens);

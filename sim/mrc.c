@@ -1,5 +1,7 @@
 #include "sim/mrc.h"
 
+#include "sim/mrc_opt.h"
+#include "sim/mrc_opt_ends.h"
 #include "sim/mrc_opt_lanes.h"
 #include "sim/mrc_unit.h"
 #include "sim/threads.h"
@@ -11,9 +13,7 @@ enum { LAYER_GROUPS = 8, MAX_UNITS = 2 * (LAYER_GROUPS + 1), WORTH_THREADS = 1 <
 
 /* A computation under way. */
 struct mrc {
-    const struct moe_trace_info *info;
-    const struct moe_mrc_options *options;
-    struct moe_mrc_watch watch;
+    struct moe_mrc_job job;
     uint32_t n_units;
     struct {
         struct moe_mrc_unit *work;
@@ -29,10 +29,9 @@ static enum moe_status add_unit(struct mrc *m, enum moe_mrc_policy policy, bool 
                                 uint32_t first, uint32_t end, struct moe_err *err)
 {
     struct moe_mrc_unit *work;
-    if (policy == MOE_MRC_OPT && !m->options->opt)
+    if (policy == MOE_MRC_OPT && !m->job.options->opt)
         return MOE_OK;
-    enum moe_status s =
-        moe_mrc_unit_new(&work, m->info, m->options, policy, global, first, end, &m->watch, err);
+    enum moe_status s = moe_mrc_unit_new(&work, &m->job, policy, global, first, end, err);
     if (s)
         return s;
     m->unit[m->n_units].work = work;
@@ -46,8 +45,8 @@ static enum moe_status add_unit(struct mrc *m, enum moe_mrc_policy policy, bool 
 /* The first layer of group g; layers that are side by side in lanes stay together. */
 static uint32_t group_begin(const struct mrc *m, enum moe_mrc_policy policy, uint32_t g)
 {
-    uint32_t n_layers = m->info->n_layers;
-    uint32_t together = moe_mrc_unit_has_lanes(m->info, m->options, policy) ? MOE_OPT_LANES : 1;
+    uint32_t n_layers = m->job.info->n_layers;
+    uint32_t together = moe_mrc_unit_has_lanes(&m->job, policy) ? MOE_OPT_LANES : 1;
     uint32_t begin = (n_layers + together - 1) / together * g / LAYER_GROUPS * together;
     return begin < n_layers ? begin : n_layers;
 }
@@ -55,9 +54,9 @@ static uint32_t group_begin(const struct mrc *m, enum moe_mrc_policy policy, uin
 /* The long ones first, so that threads end together. */
 static enum moe_status add_units(struct mrc *m, struct moe_err *err)
 {
-    uint32_t n_layers = m->info->n_layers;
+    uint32_t n_layers = m->job.info->n_layers;
     enum moe_status s = MOE_OK;
-    for (int policy = MOE_MRC_POLICIES; !s && m->options->global && policy-- > 0;)
+    for (int policy = MOE_MRC_POLICIES; !s && m->job.options->global && policy-- > 0;)
         s = add_unit(m, (enum moe_mrc_policy)policy, true, 0, n_layers, err);
     for (int policy = MOE_MRC_POLICIES; !s && policy-- > 0;)
         for (uint32_t g = 0; !s && g < LAYER_GROUPS; g++) {
@@ -67,7 +66,7 @@ static enum moe_status add_units(struct mrc *m, struct moe_err *err)
             if (first < end)
                 s = add_unit(m, which, false, first, end, err);
         }
-    m->watch.n_units = m->n_units;
+    m->job.n_units = m->n_units;
     return s;
 }
 
@@ -80,22 +79,29 @@ static void remove_units(struct mrc *m)
 static enum moe_status begin(struct mrc *m, struct moe_err *err)
 {
     enum moe_status s = MOE_OK;
-    if (m->options->order == MOE_ORDER_FILE && !m->info->rows_in_order)
+    if (m->job.options->order == MOE_ORDER_FILE && !m->job.info->rows_in_order)
         return moe_fail(err, MOE_ERR_USAGE,
                         "order 'file' refused: the rows of the imported file did not stand in "
                         "execution order; use order 'step'");
-    m->watch.progress = m->options->progress;
     s = add_units(m, err);
     if (s)
         remove_units(m);
     return s;
 }
 
+static bool looks_ahead(const struct mrc *m)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < m->n_units; i++)
+        any |= moe_mrc_unit_looks_ahead(m->unit[i].work);
+    return any;
+}
+
 /* Every unit over the same tokens; the first failure in the order of units counts. */
 static enum moe_status run_units(struct mrc *m, const struct moe_tokens *tokens,
                                  const uint32_t *next_use, struct moe_err *err)
 {
-    uint64_t n_uses = tokens->n_tokens * m->info->n_layers * m->info->top_k;
+    uint64_t n_uses = tokens->n_tokens * m->job.info->n_layers * m->job.info->top_k;
     /* NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): read by the OpenMP clause below */
     const int threads = n_uses < WORTH_THREADS ? 1 : moe_threads_for(m->n_units, 0);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
@@ -167,11 +173,11 @@ static bool take_units(struct moe_mrc *out, const struct mrc *m)
 
 static enum moe_status finish(struct mrc *m, struct moe_mrc *out, struct moe_err *err)
 {
-    struct moe_mrc mrc = {.n_layers = m->info->n_layers,
-                          .n_experts = m->info->n_experts,
+    struct moe_mrc mrc = {.n_layers = m->job.info->n_layers,
+                          .n_experts = m->job.info->n_experts,
                           .tokens = m->n_units ? moe_mrc_unit_tokens(m->unit[0].work) : 0,
-                          .has_opt = m->options->opt,
-                          .has_global = m->options->global};
+                          .has_opt = m->job.options->opt,
+                          .has_global = m->job.options->global};
     for (uint32_t i = 0; i < m->n_units; i++)
         moe_mrc_unit_end(m->unit[i].work);
     if (!take_units(&mrc, m)) {
@@ -199,12 +205,12 @@ enum moe_status moe_mrc_compute(const struct moe_trace *trace,
                                 struct moe_err *err)
 {
     const struct moe_trace_info *info = &trace->info;
-    struct mrc m = {.info = info, .options = options};
+    struct mrc m = {.job = {.info = info, .options = options}};
     uint32_t *next_use = NULL;
     enum moe_status s = begin(&m, err);
     if (s)
         return s;
-    if (options->opt)
+    if (looks_ahead(&m))
         s = moe_future_build(&trace->tokens, info->n_layers, info->n_experts, info->top_k,
                              options->contract, options->order, options->phases, &next_use, err);
     if (!s)
@@ -216,14 +222,30 @@ enum moe_status moe_mrc_compute(const struct moe_trace *trace,
     return s;
 }
 
+enum moe_status moe_mrc_streams_opt(const struct moe_trace_info *info, bool global,
+                                    struct moe_err *err)
+{
+    const uint32_t n_slots = info->n_layers * info->n_experts;
+    if (!moe_opt_has_avx512())
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "OPT from blocks of a file needs a processor with AVX-512: leave out "
+                        "--stream, add --no-opt, or take a part with --sample");
+    if (!moe_opt_stack_can_look_back(global ? n_slots : info->n_experts))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "OPT from blocks of a file: one pool of %u slots exceeds %d: add "
+                        "--no-global or --no-opt, or take a part with --sample",
+                        n_slots, MOE_OPT_ENDS_MOST);
+    return MOE_OK;
+}
+
 enum moe_status moe_mrc_stream(struct moe_reader *reader, const struct moe_mrc_options *options,
                                struct moe_mrc *out, struct moe_err *err)
 {
-    struct mrc m = {.info = moe_reader_info(reader), .options = options};
-    if (options->opt)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "OPT knows the future and cannot stream: load the whole trace or a sample");
-    enum moe_status s = begin(&m, err);
+    struct mrc m = {.job = {.info = moe_reader_info(reader), .options = options, .blocks = true}};
+    enum moe_status s =
+        options->opt ? moe_mrc_streams_opt(m.job.info, options->global, err) : MOE_OK;
+    if (!s)
+        s = begin(&m, err);
     if (s)
         return s;
     for (;;) {

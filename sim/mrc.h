@@ -22,7 +22,7 @@ struct moe_mrc_options {
     enum moe_replay_order order;
     enum moe_phases phases; /* tokens of other phases are skipped altogether */
     bool cold;              /* every sequence starts with empty caches */
-    bool opt;               /* OPT as well: needs the whole trace in memory */
+    bool opt;               /* OPT as well */
     bool global;            /* the curves of one pool for all layers as well */
     uint64_t n_sequences;   /* of `counted` and `sequences` */
     /* [n_sequences] by the tokens' sequence: 0 where a sequence fills caches but is not counted;
@@ -54,8 +54,13 @@ enum moe_status moe_mrc_compute(const struct moe_trace *trace,
                                 const struct moe_mrc_options *options, struct moe_mrc *out,
                                 struct moe_err *err);
 
-/* The same, exactly, streaming from a file in constant memory; without OPT: options->opt is refused
- * with MOE_ERR_USAGE. */
+/* Can OPT be had in constant memory? Only on some processors, and of pools not too large. Errors:
+ * MOE_ERR_USAGE. */
+enum moe_status moe_mrc_streams_opt(const struct moe_trace_info *info, bool global,
+                                    struct moe_err *err);
+
+/* As moe_mrc_compute, exactly, streaming from a file in constant memory. Errors: also those of
+ * moe_mrc_streams_opt, with options->opt. */
 enum moe_status moe_mrc_stream(struct moe_reader *reader, const struct moe_mrc_options *options,
                                struct moe_mrc *out, struct moe_err *err);
 void moe_mrc_release(struct moe_mrc *mrc);

@@ -148,10 +148,21 @@ enum moe_status moe_opt_stack_new_as(struct moe_opt_stack **out, uint32_t n_keys
     return s;
 }
 
-enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err)
+bool moe_opt_stack_can_look_back(uint32_t n_keys)
+{
+    return n_keys <= MOE_OPT_ENDS_MOST && moe_opt_has_avx512();
+}
+
+bool moe_opt_stack_looks_ahead(const struct moe_opt_stack *st)
+{
+    return !st->ends;
+}
+
+enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, bool back,
+                                  struct moe_err *err)
 {
     moe_opt_pass *pass = moe_opt_pass_plain;
-    if (n_keys > FEW && n_keys <= MOE_OPT_ENDS_MOST && moe_opt_has_avx512())
+    if (back || (n_keys > FEW && moe_opt_stack_can_look_back(n_keys)))
         pass = NULL;
     else if (n_keys > FEW && moe_opt_has_avx2())
         pass = moe_opt_pass_avx2;

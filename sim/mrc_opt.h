@@ -14,10 +14,20 @@
 
 #include "sim/mrc_lru.h"
 
+#include <stdbool.h>
+
 struct moe_opt_stack; /* opaque; single-threaded */
 
-/* For keys 0..n_keys-1. Errors: MOE_ERR_MEMORY. */
-enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, struct moe_err *err);
+/* Can a stack of so many keys do without next uses? */
+bool moe_opt_stack_can_look_back(uint32_t n_keys);
+
+/* For keys 0..n_keys-1. back: it does not look ahead, though it may be slower; only where
+ * it can. Errors: MOE_ERR_MEMORY. */
+enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, bool back,
+                                  struct moe_err *err);
+
+/* Does it read the next uses that it is given? */
+bool moe_opt_stack_looks_ahead(const struct moe_opt_stack *stack);
 void moe_opt_stack_free(struct moe_opt_stack *stack);
 void moe_opt_stack_clear(struct moe_opt_stack *stack);
 

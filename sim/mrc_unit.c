@@ -26,9 +26,9 @@ struct lanes {
 };
 
 struct moe_mrc_unit {
+    struct moe_mrc_job *job;
     const struct moe_trace_info *info;
     const struct moe_mrc_options *options;
-    struct moe_mrc_watch *watch;
     enum moe_mrc_policy policy;
     bool global;
     uint32_t first, end; /* layers */
@@ -50,7 +50,7 @@ struct moe_mrc_unit {
 /* The tokens [begin, end) of one forward pass. */
 struct pass {
     const struct moe_tokens *tokens;
-    const uint32_t *next_use;
+    const uint32_t *next_use; /* or NULL: the unit does not look ahead */
     uint64_t begin, end;
 };
 
@@ -70,29 +70,28 @@ static void counts_release(struct moe_mrc_counts *counts)
     free(counts->last);
 }
 
-static enum moe_status pool_init(struct pool *pool, enum moe_mrc_policy policy, uint32_t n_keys,
-                                 bool in_lanes, struct moe_err *err)
+static enum moe_status pool_init(const struct moe_mrc_unit *u, struct pool *pool, uint32_t n_keys,
+                                 struct moe_err *err)
 {
     for (int p = 0; p < 2; p++)
         if (!counts_init(&pool->now[p], n_keys) || !counts_init(&pool->total[p], n_keys))
             return moe_fail_memory(err, "the counts of a curve");
-    if (in_lanes)
+    if (u->lanes)
         return MOE_OK;
-    return policy == MOE_MRC_LRU ? moe_lru_stack_new(&pool->lru, n_keys, err)
-                                 : moe_opt_stack_new(&pool->opt, n_keys, err);
+    return u->policy == MOE_MRC_LRU ? moe_lru_stack_new(&pool->lru, n_keys, err)
+                                    : moe_opt_stack_new(&pool->opt, n_keys, u->job->blocks, err);
 }
 
-bool moe_mrc_unit_has_lanes(const struct moe_trace_info *info,
-                            const struct moe_mrc_options *options, enum moe_mrc_policy policy)
+bool moe_mrc_unit_has_lanes(const struct moe_mrc_job *job, enum moe_mrc_policy policy)
 {
-    return policy == MOE_MRC_OPT && options->contract == MOE_CONTRACT_EVENT &&
-           moe_opt_lanes_pay(info->n_layers, info->n_experts);
+    return policy == MOE_MRC_OPT && !job->blocks && job->options->contract == MOE_CONTRACT_EVENT &&
+           moe_opt_lanes_pay(job->info->n_layers, job->info->n_experts);
 }
 
 static enum moe_status lanes_init(struct moe_mrc_unit *u, struct moe_err *err)
 {
     uint32_t n = u->info->n_experts;
-    if (u->global || !moe_mrc_unit_has_lanes(u->info, u->options, u->policy))
+    if (u->global || !moe_mrc_unit_has_lanes(u->job, u->policy))
         return MOE_OK;
     u->lanes = moe_mrc_room(u->n_pools / LANES + 1u, sizeof *u->lanes);
     u->comer = moe_mrc_room((size_t)n * LANES + 1, sizeof *u->comer);
@@ -124,21 +123,20 @@ static enum moe_status unit_init(struct moe_mrc_unit *u, struct moe_err *err)
         return moe_fail_memory(err, "a curve");
     enum moe_status s = lanes_init(u, err);
     for (uint32_t p = 0; !s && p < u->n_pools; p++)
-        s = pool_init(&u->pool[p], u->policy, n_keys, u->lanes, err);
+        s = pool_init(u, &u->pool[p], n_keys, err);
     return s;
 }
 
-enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, const struct moe_trace_info *info,
-                                 const struct moe_mrc_options *options, enum moe_mrc_policy policy,
-                                 bool global, uint32_t first, uint32_t end,
-                                 struct moe_mrc_watch *watch, struct moe_err *err)
+enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, struct moe_mrc_job *job,
+                                 enum moe_mrc_policy policy, bool global, uint32_t first,
+                                 uint32_t end, struct moe_err *err)
 {
     struct moe_mrc_unit *u = moe_mrc_room(1, sizeof *u);
     if (!u)
         return moe_fail_memory(err, "a curve");
-    *u = (struct moe_mrc_unit){.info = info,
-                               .options = options,
-                               .watch = watch,
+    *u = (struct moe_mrc_unit){.job = job,
+                               .info = job->info,
+                               .options = job->options,
                                .policy = policy,
                                .global = global,
                                .first = first,
@@ -314,7 +312,7 @@ static uint32_t collect_one(struct moe_mrc_unit *u, const struct pass *pass, uin
     uint32_t *key = u->key, base = first_key(u, layer), top_k = u->info->top_k, n = 0;
     for (; n < top_k && expert[n] != MOE_NO_EXPERT; n++)
         key[n] = base + expert[n];
-    for (uint32_t i = 0; u->policy == MOE_MRC_OPT && i < n; i++)
+    for (uint32_t i = 0; pass->next_use && i < n; i++)
         u->next_use[i] = pass->next_use[at + i];
     return n;
 }
@@ -422,10 +420,10 @@ static void visit_accesses(struct moe_mrc_unit *u, const struct pass *pass, uint
         for (size_t at = row_of(u, t, layer), stop = at + u->info->top_k; at < stop; at++) {
             if (expert[at] == MOE_NO_EXPERT)
                 break;
-            uint32_t key = base + expert[at];
-            uint32_t found = count_use(
-                counts, pool->lru ? moe_lru_stack_access(pool->lru, key)
-                                  : moe_opt_stack_access(pool->opt, key, pass->next_use[at]));
+            uint32_t key = base + expert[at], next = pass->next_use ? pass->next_use[at] : 0;
+            uint32_t found =
+                count_use(counts, pool->lru ? moe_lru_stack_access(pool->lru, key)
+                                            : moe_opt_stack_access(pool->opt, key, next));
             first = found < first ? found : first;
             last = found > last ? found : last;
         }
@@ -449,7 +447,7 @@ static void fetch_ahead(const struct moe_mrc_unit *u, const struct pass *pass)
         return;
     size_t begin = row_of(u, t, u->first), end = row_of(u, t, u->end);
     fetch(pass->tokens->expert + begin, pass->tokens->expert + end);
-    if (u->policy == MOE_MRC_OPT)
+    if (pass->next_use)
         fetch(pass->next_use + begin, pass->next_use + end);
 }
 
@@ -477,20 +475,27 @@ static bool phase_wanted(const struct moe_mrc_unit *u, uint8_t phase)
 /* Now and then: adds to what all units have done, shows it, and tells whether to stop. */
 static bool stopped(struct moe_mrc_unit *u, uint64_t n_tokens)
 {
-    struct moe_mrc_watch *watch = u->watch;
+    struct moe_mrc_job *job = u->job;
+    struct moe_progress *progress = job->options->progress;
 #pragma omp critical(moe_mrc)
     {
-        watch->tokens_done += n_tokens;
-        if (watch->progress)
-            moe_progress_update(watch->progress, watch->tokens_done / watch->n_units);
+        job->tokens_done += n_tokens;
+        if (progress)
+            moe_progress_update(progress, job->tokens_done / job->n_units);
     }
     return moe_interrupted();
+}
+
+bool moe_mrc_unit_looks_ahead(const struct moe_mrc_unit *u)
+{
+    return u->policy == MOE_MRC_OPT && (u->lanes || moe_opt_stack_looks_ahead(u->pool[0].opt));
 }
 
 enum moe_status moe_mrc_unit_run(struct moe_mrc_unit *u, const struct moe_tokens *tokens,
                                  const uint32_t *next_use, struct moe_err *err)
 {
-    struct pass pass = {.tokens = tokens, .next_use = next_use};
+    struct pass pass = {.tokens = tokens,
+                        .next_use = moe_mrc_unit_looks_ahead(u) ? next_use : NULL};
     uint64_t told = 0;
     for (uint64_t n = 1; pass.begin < tokens->n_tokens; pass.begin = pass.end, n++) {
         pass.end = u->options->order == MOE_ORDER_TOKEN ? pass.begin + 1

@@ -14,28 +14,31 @@ struct moe_mrc_counts {
     uint64_t *last;  /* events by their highest position */
 };
 
-/* How far all units together are. */
-struct moe_mrc_watch {
-    struct moe_progress *progress; /* or NULL */
+/* What all units of a computation share, and how far they are together. */
+struct moe_mrc_job {
+    const struct moe_trace_info *info;
+    const struct moe_mrc_options *options;
+    bool blocks;                   /* a block of tokens after the other, without their next uses */
     uint64_t n_units, tokens_done; /* of every unit together */
 };
 
 struct moe_mrc_unit; /* opaque; single-threaded */
 
 /* Do units of layers' own pools have sixteen of them side by side (mrc_opt_lanes.h)? */
-bool moe_mrc_unit_has_lanes(const struct moe_trace_info *info,
-                            const struct moe_mrc_options *options, enum moe_mrc_policy policy);
+bool moe_mrc_unit_has_lanes(const struct moe_mrc_job *job, enum moe_mrc_policy policy);
 
-/* Layers [first, end): with a pool each, or with one pool. info, options and watch outlive the
- * unit. Errors: MOE_ERR_MEMORY. */
-enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, const struct moe_trace_info *info,
-                                 const struct moe_mrc_options *options, enum moe_mrc_policy policy,
-                                 bool global, uint32_t first, uint32_t end,
-                                 struct moe_mrc_watch *watch, struct moe_err *err);
+/* Layers [first, end): with a pool each, or with one pool. job outlives the unit. Errors:
+ * MOE_ERR_MEMORY. */
+enum moe_status moe_mrc_unit_new(struct moe_mrc_unit **out, struct moe_mrc_job *job,
+                                 enum moe_mrc_policy policy, bool global, uint32_t first,
+                                 uint32_t end, struct moe_err *err);
 void moe_mrc_unit_free(struct moe_mrc_unit *unit);
 
-/* Whole forward passes, one block after another. next_use [T, L, K] as policies/future.h, for OPT.
- * Errors: MOE_ERR_INTERRUPTED. */
+/* Must it be given next uses? */
+bool moe_mrc_unit_looks_ahead(const struct moe_mrc_unit *unit);
+
+/* Whole forward passes, one block after another. next_use [T, L, K] as policies/future.h, where
+ * any unit looks ahead, or NULL. Errors: MOE_ERR_INTERRUPTED. */
 enum moe_status moe_mrc_unit_run(struct moe_mrc_unit *unit, const struct moe_tokens *tokens,
                                  const uint32_t *next_use, struct moe_err *err);
 

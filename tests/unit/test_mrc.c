@@ -1,6 +1,7 @@
 #include "sim/mrc.h"
 
 #include "sim/mrc_interval.h"
+#include "sim/mrc_opt_ends.h"
 #include "sim/mrc_sample.h"
 #include "sim/replay.h"
 #include "tests/unit/hdf5_traces.h"
@@ -347,12 +348,13 @@ static void expect_same_curve(const struct moe_mrc_curve *a, const struct moe_mr
     ck_assert_mem_eq(a->all_hit_events, b->all_hit_events, size);
 }
 
-static void expect_same_lru(const struct moe_mrc *a, const struct moe_mrc *b)
+static void expect_same(const struct moe_mrc *a, const struct moe_mrc *b,
+                        enum moe_mrc_policy policy)
 {
     for (int p = 0; p < 2; p++) {
         for (uint32_t l = 0; l < a->n_layers; l++)
-            expect_same_curve(&a->layer[MOE_MRC_LRU][p][l], &b->layer[MOE_MRC_LRU][p][l]);
-        expect_same_curve(&a->global[MOE_MRC_LRU][p], &b->global[MOE_MRC_LRU][p]);
+            expect_same_curve(&a->layer[policy][p][l], &b->layer[policy][p][l]);
+        expect_same_curve(&a->global[policy][p], &b->global[policy][p]);
     }
 }
 
@@ -374,22 +376,80 @@ START_TEST(streams_and_samples_whole_traces)
     ck_assert_int_eq(moe_reader_open(&reader, path, &err), MOE_OK);
     ck_assert_int_eq(moe_mrc_stream(reader, &options, &streamed, &err), MOE_OK);
     ck_assert_uint_eq(streamed.tokens, whole.tokens);
-    expect_same_lru(&whole, &streamed);
+    expect_same(&whole, &streamed, MOE_MRC_LRU);
     moe_mrc_release(&streamed);
-    options.opt = true;
-    ck_assert_int_eq(moe_mrc_stream(reader, &options, &streamed, &err), MOE_ERR_USAGE);
-    options.opt = false;
     struct moe_mrc_sample_options all = {.rate = 1};
     ck_assert_int_eq(moe_mrc_sample_stream(reader, &all, &sample, &err), MOE_OK);
     ck_assert_uint_eq(sample.n_counted, 9);
     struct moe_mrc sampled = compute(&sample.trace, &options);
-    expect_same_lru(&whole, &sampled);
+    expect_same(&whole, &sampled, MOE_MRC_LRU);
     moe_mrc_release(&sampled);
     moe_mrc_sample_release(&sample);
     moe_reader_close(reader);
     moe_mrc_release(&whole);
     moe_trace_release(&trace);
     remove_folder(folder);
+}
+END_TEST
+
+static void stream_opt(const char *path, const struct moe_trace *trace,
+                       const struct moe_mrc_options *options)
+{
+    struct moe_err err;
+    struct moe_reader *reader;
+    struct moe_mrc streamed, whole = compute(trace, options);
+    ck_assert_int_eq(moe_reader_open(&reader, path, &err), MOE_OK);
+    if (moe_mrc_stream(reader, options, &streamed, &err))
+        ck_abort_msg("%s", err.text);
+    expect_same(&whole, &streamed, MOE_MRC_LRU);
+    expect_same(&whole, &streamed, MOE_MRC_OPT);
+    moe_mrc_release(&streamed);
+    moe_mrc_release(&whole);
+    moe_reader_close(reader);
+}
+
+/* OPT in blocks: the numbers of the whole trace, whatever finds them there. */
+START_TEST(streams_opt)
+{
+    static const char *const specs[] = {
+        "sticky:layers=5,experts=8,top_k=2,tokens=30000,sequences=9,prompt=40",
+        "zipf:layers=3,experts=80,top_k=6,tokens=9000,sequences=7,prompt=20"};
+    char folder[256], path[300];
+    struct moe_err err;
+    if (!moe_opt_has_avx512()) {
+        printf("skipped: this processor has no AVX-512\n");
+        return;
+    }
+    temporary_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/t.h5", folder);
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        struct moe_trace trace = synth(specs[i]);
+        ck_assert_int_eq(moe_trace_save(path, &trace, &err), MOE_OK);
+        for (int c = 0; c < 8; c++) {
+            struct moe_mrc_options options = {.contract = (enum moe_contract)(c & 1),
+                                              .cold = c & 2,
+                                              .order = c & 4 ? MOE_ORDER_TOKEN : MOE_ORDER_STEP,
+                                              .opt = true,
+                                              .global = true};
+            stream_opt(path, &trace, &options);
+        }
+        moe_trace_release(&trace);
+    }
+    remove_folder(folder);
+}
+END_TEST
+
+START_TEST(says_whether_opt_streams)
+{
+    struct moe_trace_info small = {.n_layers = 4, .n_experts = 8};
+    struct moe_trace_info large = {.n_layers = 64, .n_experts = 1024};
+    struct moe_err err;
+    const bool can = moe_opt_has_avx512();
+    const char *why = can ? "one pool of 65536 slots exceeds 65534" : "AVX-512";
+    ck_assert_int_eq(moe_mrc_streams_opt(&small, true, &err), can ? MOE_OK : MOE_ERR_USAGE);
+    ck_assert_int_eq(moe_mrc_streams_opt(&large, false, &err), can ? MOE_OK : MOE_ERR_USAGE);
+    ck_assert_int_eq(moe_mrc_streams_opt(&large, true, &err), MOE_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, why));
 }
 END_TEST
 
@@ -539,6 +599,8 @@ int main(void)
     tcase_add_test(tc, counts_by_hand);
     tcase_add_test(tc, curves_rise);
     tcase_add_test(tc, streams_and_samples_whole_traces);
+    tcase_add_test(tc, streams_opt);
+    tcase_add_test(tc, says_whether_opt_streams);
     tcase_add_test(tc, refuses);
     tcase_add_test(tc, sampled_sequences_hit_as_in_the_whole);
     tcase_add_test(tc, bands_cover);
