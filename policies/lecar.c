@@ -2,7 +2,8 @@
  * not long ago takes weight from it, the more the more recent that was. */
 #include "policies/key_lists.h"
 #include "policies/registry.h"
-#include "policies/slot_tree.h"
+#include "policies/slot_counts.h"
+#include "policies/slot_list.h"
 
 #include "base/rng.h"
 
@@ -10,7 +11,7 @@
 
 enum { KNOWN_AGES = 1024, KNOWN_AGES_OF_SLOT = 8 }; /* few ghosts grow older */
 
-enum list { RECENCY, GHOST_LRU, GHOST_LFU, N_LISTS };
+enum list { GHOST_LRU, GHOST_LFU, N_LISTS };
 
 struct params {
     double learning, discount, lru_weight;
@@ -18,8 +19,9 @@ struct params {
 };
 
 struct state {
-    struct moe_key_lists lists;
-    struct moe_slot_tree tree; /* by count, then by time of the last use */
+    struct moe_slot_counts counts;
+    struct moe_slot_list *recency;
+    struct moe_key_lists ghosts;
     struct moe_rng rng;
     uint64_t now;     /* uses of the pool */
     double weight[2]; /* of LRU and LFU */
@@ -70,7 +72,7 @@ static uint32_t count_known(const struct moe_policy_env *env)
 static size_t state_size(const struct moe_policy_env *env)
 {
     return sizeof(struct state) + moe_n_keys(env) * sizeof(uint64_t) +
-           count_known(env) * sizeof(double) + moe_slot_tree_size(env) +
+           count_known(env) * sizeof(double) + moe_slot_counts_size(env) + moe_slot_list_size(env) +
            moe_key_lists_size(env, N_LISTS);
 }
 
@@ -87,8 +89,11 @@ static void init(void *state, const struct moe_policy_env *env)
     st->n_known = count_known(env);
     st->known = (double *)(st->given_up + moe_n_keys(env));
     char *at = (char *)(st->known + st->n_known);
-    moe_slot_tree_init(&st->tree, env, at);
-    moe_key_lists_init(&st->lists, env, N_LISTS, at + moe_slot_tree_size(env));
+    moe_slot_counts_init(&st->counts, env, at);
+    at += moe_slot_counts_size(env);
+    st->recency = (struct moe_slot_list *)at;
+    moe_slot_list_init(st->recency, env->n_slots);
+    moe_key_lists_init(&st->ghosts, env, N_LISTS, at + moe_slot_list_size(env));
     st->blamed = MOE_NO_LIST;
     moe_rng_init(&st->rng, env->seed);
 }
@@ -96,9 +101,11 @@ static void init(void *state, const struct moe_policy_env *env)
 static void on_hit(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    struct moe_rank rank = {moe_slot_tree_first(&st->tree, slot) + 1, ++st->now};
-    moe_slot_tree_set(&st->tree, slot, rank);
-    moe_key_list_renew(&st->lists, RECENCY, key);
+    (void)key;
+    st->now++;
+    moe_slot_counts_use(&st->counts, slot);
+    moe_slot_list_remove(st->recency, slot);
+    moe_slot_list_push(st->recency, slot);
 }
 
 /* What is left of a weight that is blamed; the same ages come again and again. */
@@ -127,49 +134,46 @@ static void blame(struct state *st, int which, uint64_t age)
 static bool wants(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    uint32_t list = moe_key_list_of(&st->lists, req->key);
+    uint32_t list = moe_key_list_of(&st->ghosts, req->key);
     st->now++;
     if (list == MOE_NO_LIST)
         return true;
     if (st->learn)
         blame(st, list == GHOST_LFU, st->now - st->given_up[req->key]);
-    moe_key_list_remove(&st->lists, req->key);
+    moe_key_list_remove(&st->ghosts, req->key);
     return true;
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    moe_slot_tree_set(&st->tree, slot, (struct moe_rank){1, st->now});
-    st->lists.node[key].slot = slot;
-    moe_key_list_push(&st->lists, RECENCY, key);
+    (void)key;
+    moe_slot_counts_add(&st->counts, slot);
+    moe_slot_list_push(st->recency, slot);
 }
 
 static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     uint32_t blamed = st->blamed;
-    (void)slot;
-    moe_key_list_remove(&st->lists, key);
+    moe_slot_counts_remove(&st->counts, slot);
+    moe_slot_list_remove(st->recency, slot);
     st->blamed = MOE_NO_LIST; /* a copy taken back is no victim: no rule is to blame for it */
     if (blamed == MOE_NO_LIST)
         return;
     st->given_up[key] = st->now;
-    moe_key_list_push(&st->lists, blamed, key);
-    if (moe_key_list_length(&st->lists, blamed) > st->n_slots / 2)
-        moe_key_list_remove(&st->lists, moe_key_list_oldest(&st->lists, blamed));
+    moe_key_list_push(&st->ghosts, blamed, key);
+    if (moe_key_list_length(&st->ghosts, blamed) > st->n_slots / 2)
+        moe_key_list_remove(&st->ghosts, moe_key_list_oldest(&st->ghosts, blamed));
 }
 
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    moe_key key = moe_key_list_victim(&st->lists, RECENCY, req->pinned);
-    if (key == MOE_NO_KEY)
-        return MOE_NO_SLOT;
-    moe_slot lru = st->lists.node[key].slot;
-    moe_slot lfu = moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
+    moe_slot lru = moe_slot_list_oldest(st->recency, req->pinned);
+    moe_slot lfu = moe_slot_counts_victim(&st->counts, req->pinned);
     st->blamed = MOE_NO_LIST;
-    if (lru == lfu)
+    if (lru == lfu) /* also where every slot is pinned */
         return lru;
     bool recency = moe_rng_unit(&st->rng) < st->weight[0];
     st->blamed = recency ? GHOST_LRU : GHOST_LFU;
