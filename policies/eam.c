@@ -81,10 +81,11 @@ static uint32_t find_place(const struct moe_eam *st, struct moe_eam_collection *
 static void collect(const struct moe_eam *st, struct moe_eam_collection *c)
 {
     double square = 0;
+    if (!c->used)
+        return;
+    c->used = false;
     for (moe_key k = 0; k < st->n_keys; k++)
         square += (double)c->mine[k] * c->mine[k];
-    if (square <= 0)
-        return;
     uint32_t j = find_place(st, c);
     c->square[j] = (float)square;
     for (uint32_t l = 0; l < st->n_layers; l++)
@@ -111,6 +112,7 @@ void moe_eam_route(struct moe_eam *st, const struct moe_route *route)
     st->version += st->phase != route->phase;
     st->phase = route->phase;
     st->matched = false;
+    c->used |= route->n > 0;
     for (uint32_t i = 0; i < route->n; i++) {
         moe_key key = route->layer * st->n_experts + route->expert[i];
         float tokens = route->tokens ? (float)route->tokens[i] : 1;
@@ -120,14 +122,12 @@ void moe_eam_route(struct moe_eam *st, const struct moe_route *route)
 }
 
 /* Writes over the latest matches from the first on: the version changes where one is another. */
-void moe_eam_match(struct moe_eam *st)
+void moe_eam_match_anew(struct moe_eam *st)
 {
     const struct moe_eam_collection *c = &st->of[st->phase];
     double best = -1;
     uint32_t n = 0, before = st->n_match;
     bool same = true;
-    if (st->matched)
-        return;
     st->matched = true;
     for (uint32_t j = 0; j < c->n; j++)
         best = similarity(c, j) > best ? similarity(c, j) : best;
@@ -150,11 +150,11 @@ static double matched_uses(const struct moe_eam *st, const float *uses, size_t a
     return sum;
 }
 
-double moe_eam_share(struct moe_eam *st, moe_key key)
+double moe_eam_share(struct moe_eam *st, uint32_t layer, moe_key key)
 {
     const struct moe_eam_collection *c = &st->of[st->phase];
     moe_eam_match(st);
-    double row = matched_uses(st, c->row, key / st->n_experts);
+    double row = matched_uses(st, c->row, layer);
     return row > 0 ? matched_uses(st, c->count, key) / row : 0;
 }
 

@@ -12,6 +12,7 @@
 /* The matrices of one phase. */
 struct moe_eam_collection {
     uint32_t n;     /* members */
+    bool used;      /* by the request under way */
     float *count;   /* [n_keys, capacity] */
     float *row;     /* [L, capacity] sums of the rows */
     float *square;  /* [capacity] sum of the squares of all */
@@ -39,11 +40,17 @@ void moe_eam_sequence(struct moe_eam *eam);
 void moe_eam_step(struct moe_eam *eam); /* a forward pass begins */
 void moe_eam_route(struct moe_eam *eam, const struct moe_route *route);
 
-/* Finds the most similar members, where that was not done since the latest event. */
-void moe_eam_match(struct moe_eam *eam);
+void moe_eam_match_anew(struct moe_eam *eam);
 
-/* How probable an expert is in its layer, in 0..1; 0 also where nothing is known. */
-double moe_eam_share(struct moe_eam *eam, moe_key key);
+/* Finds the most similar members, where that was not done since the latest event. */
+static inline void moe_eam_match(struct moe_eam *eam)
+{
+    if (!eam->matched)
+        moe_eam_match_anew(eam);
+}
+
+/* How probable an expert of the layer is in it, in 0..1; 0 also where nothing is known. */
+double moe_eam_share(struct moe_eam *eam, uint32_t layer, moe_key key);
 /* Of all experts of a layer, share [E]. */
 void moe_eam_shares(struct moe_eam *eam, uint32_t layer, double *share);
 

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { SMALL = 64 }; /* slots, at most: there ranks are set, not raised, as replays are faster */
+
 struct params {
     uint64_t capacity;
     double eps;
@@ -18,6 +20,8 @@ struct state {
     uint64_t version;   /* of the prediction that the tree was built for */
     double eps;
     uint32_t n_slots;
+    uint32_t layer;            /* of the latest event */
+    double *of_layer;          /* [L] 1 - layer / L */
     struct moe_slot_tree tree; /* by priority, then by time of the last use */
     moe_key key[];             /* [n_slots] MOE_NO_KEY: empty until now */
 };
@@ -50,6 +54,7 @@ static size_t state_size(const struct moe_policy_env *env)
 {
     const struct params *params = env->params;
     return sizeof(struct state) + key_bytes(env) + moe_slot_tree_size(env) +
+           env->n_layers * sizeof(double) +
            moe_eam_size(env->n_layers, env->n_experts, params->capacity);
 }
 
@@ -63,8 +68,11 @@ static void init(void *state, const struct moe_policy_env *env)
     for (uint32_t i = 0; i < env->n_slots; i++)
         st->key[i] = MOE_NO_KEY;
     moe_slot_tree_init(&st->tree, env, at);
+    st->of_layer = (double *)(at + moe_slot_tree_size(env));
+    for (uint32_t l = 0; l < env->n_layers; l++)
+        st->of_layer[l] = 1 - (double)l / env->n_layers;
     moe_eam_init(&st->eam, env->n_layers, env->n_experts, params->capacity,
-                 at + moe_slot_tree_size(env));
+                 st->of_layer + env->n_layers);
 }
 
 static void on_sequence(void *state)
@@ -79,15 +87,23 @@ static void on_step(void *state)
 
 static void on_route(void *state, const struct moe_route *route)
 {
-    moe_eam_route(&((struct state *)state)->eam, route);
+    struct state *st = state;
+    st->layer = route->layer;
+    moe_eam_route(&st->eam, route);
+}
+
+/* Mostly that of the latest event: a division takes as long as twenty other instructions. */
+static uint32_t layer_of(const struct state *st, moe_key key)
+{
+    uint32_t n_experts = st->eam.n_experts;
+    return key - st->layer * n_experts < n_experts ? st->layer : key / n_experts;
 }
 
 /* Priorities are not negative: their bits have their order. */
 static uint64_t priority(struct state *st, moe_key key)
 {
-    struct moe_eam *eam = &st->eam;
-    uint32_t layer = key / eam->n_experts;
-    double p = (moe_eam_share(eam, key) + st->eps) * (1 - (double)layer / eam->n_layers);
+    uint32_t layer = layer_of(st, key);
+    double p = (moe_eam_share(&st->eam, layer, key) + st->eps) * st->of_layer[layer];
     uint64_t bits;
     memcpy(&bits, &p, sizeof bits);
     return bits;
@@ -98,7 +114,10 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     (void)key;
     struct moe_rank rank = {moe_slot_tree_first(&st->tree, slot), ++st->now};
-    moe_slot_tree_set(&st->tree, slot, rank);
+    if (st->n_slots <= SMALL)
+        moe_slot_tree_set(&st->tree, slot, rank);
+    else
+        moe_slot_tree_raise(&st->tree, slot, rank);
 }
 
 static void on_insert(void *state, moe_slot slot, moe_key key)
