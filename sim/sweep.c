@@ -28,7 +28,23 @@ static enum moe_status make_header(struct moe_sweep *w, struct moe_err *err)
     return s;
 }
 
-static uint64_t hash_routes(const struct moe_trace *trace)
+/* Positions that are not the tokens' places in their sequences, which unknown ones are taken for.
+ */
+static uint64_t hash_positions(uint64_t hash, const struct moe_tokens *x)
+{
+    uint64_t start = 0;
+    for (uint64_t t = 0; t < x->n_tokens; t++) {
+        if (t > 0 && x->sequence[t] != x->sequence[t - 1])
+            start = t;
+        const uint64_t place[] = {t, (uint64_t)x->position[t]};
+        if (x->position[t] >= 0 && place[1] != t - start)
+            hash = moe_hash_bytes(hash, place, sizeof place);
+    }
+    return hash;
+}
+
+/* What every point sees. Sizes and labels that a file has; those of others are their model's. */
+static uint64_t hash_trace(const struct moe_trace *trace, bool is_file)
 {
     const struct moe_trace_info *info = &trace->info;
     size_t n = trace->tokens.n_tokens;
@@ -37,7 +53,32 @@ static uint64_t hash_routes(const struct moe_trace *trace)
         moe_hash_bytes(MOE_HASH_SEED, trace->tokens.expert, routes * sizeof(moe_expert));
     hash = moe_hash_bytes(hash, trace->tokens.phase, n);
     hash = moe_hash_bytes(hash, trace->tokens.step, n * sizeof *trace->tokens.step);
-    return moe_hash_bytes(hash, trace->tokens.sequence, n * sizeof *trace->tokens.sequence);
+    hash = moe_hash_bytes(hash, trace->tokens.sequence, n * sizeof *trace->tokens.sequence);
+    hash = hash_positions(hash, &trace->tokens);
+    if (!is_file)
+        return hash;
+    if (info->expert_bytes)
+        hash = moe_hash_bytes(hash, info->expert_bytes, info->n_layers * sizeof(uint64_t));
+    hash = moe_hash_bytes(hash, info->model, strlen(info->model));
+    return moe_hash_bytes(hash, &info->synthetic, sizeof info->synthetic);
+}
+
+static uint64_t hash_floats(const float *x, size_t n)
+{
+    return moe_hash_bytes(MOE_HASH_SEED, x, x ? n * sizeof *x : 0);
+}
+
+static void hash_parts(struct moe_sweep_trace *trace, unsigned want)
+{
+    const struct moe_trace_info *info = &trace->trace.info;
+    const struct moe_tokens *x = &trace->trace.tokens;
+    const size_t rows = x->n_tokens * info->n_layers;
+    if (want & MOE_HAS_WEIGHT)
+        trace->weight_hash = hash_floats(x->weight, rows * info->top_k);
+    if (want & MOE_HAS_SCORE)
+        trace->score_hash = hash_floats(x->score, rows * info->n_experts);
+    if (want & MOE_HAS_LOOKAHEAD)
+        trace->lookahead_hash = hash_floats(x->lookahead, rows * info->n_experts);
 }
 
 static bool is_trace(const struct moe_sweep_trace *trace, const char *name, const char *model_name)
@@ -90,7 +131,8 @@ static enum moe_status check_points(struct moe_sweep *w, unsigned *want, struct 
             moe_fail_prefix(err, "point %zu of experiment '%s'", i + 1, w->x->name);
             break;
         }
-        *want |= moe_strategy_parts(&in->strategy);
+        w->parts[i] = in->parts;
+        *want |= in->parts;
         if (w->x->kind == MOE_EXPERIMENT_SIM && !w->skip[i])
             count_capped(w, in);
         w->ids[i] = in->hash;
@@ -109,11 +151,13 @@ static enum moe_status load_traces(struct moe_sweep *w, unsigned want, struct mo
                                 &trace->trace, err);
         if (s)
             break;
-        trace->hash = hash_routes(&trace->trace);
+        trace->hash = hash_trace(&trace->trace, moe_trace_name_is_file(trace->name));
+        hash_parts(trace, want);
         w->summary.synthetic |= trace->trace.info.synthetic;
     }
     for (size_t i = 0; !s && i < w->x->n_points; i++) {
-        struct moe_sweep_inputs in = {.trace = &w->traces[w->trace_of[i]], .hash = w->ids[i]};
+        struct moe_sweep_inputs in = {
+            .trace = &w->traces[w->trace_of[i]], .parts = w->parts[i], .hash = w->ids[i]};
         w->ids[i] = moe_sweep_identity(w->x, &in);
     }
     return s;
@@ -261,8 +305,10 @@ enum moe_status moe_sweep_run_with(const struct moe_experiment *x, const char *o
     w.ids = calloc(x->n_points, sizeof *w.ids);
     w.skip = calloc(x->n_points, sizeof *w.skip);
     w.trace_of = calloc(x->n_points, sizeof *w.trace_of);
-    enum moe_status s = w.rows && w.ids && w.skip && w.trace_of ? run_all(&w, err)
-                                                                : moe_fail_memory(err, "a sweep");
+    w.parts = calloc(x->n_points, sizeof *w.parts);
+    enum moe_status s = w.rows && w.ids && w.skip && w.trace_of && w.parts
+                            ? run_all(&w, err)
+                            : moe_fail_memory(err, "a sweep");
     if (w.journal)
         fclose(w.journal);
     for (size_t i = 0; w.rows && i < x->n_points; i++)
@@ -275,6 +321,7 @@ enum moe_status moe_sweep_run_with(const struct moe_experiment *x, const char *o
     free(w.ids);
     free(w.skip);
     free(w.trace_of);
+    free(w.parts);
     free(w.header);
     if (!s)
         *summary = w.summary;

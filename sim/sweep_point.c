@@ -244,6 +244,7 @@ static enum moe_status take_policy_file(const struct moe_sweep_files *files,
         *name ? take_file(files, MOE_SWEEP_POLICY, name, out, &out->hash, err) : MOE_OK;
     if (s)
         return s;
+    out->parts = moe_strategy_parts(&out->strategy);
     moe_strategy_describe(&out->strategy, described, sizeof described);
     out->hash = moe_hash_bytes(out->hash, described, strlen(described));
     return MOE_OK;
@@ -285,7 +286,15 @@ uint64_t moe_sweep_identity(const struct moe_experiment *x, const struct moe_swe
     char text[128];
     int n = snprintf(text, sizeof text, "%s %d %" PRIu64 " %016" PRIx64 " %016" PRIx64,
                      MOELAB_VERSION, x->kind, x->max_tokens, in->trace->hash, in->hash);
-    return moe_hash_bytes(MOE_HASH_SEED, text, (size_t)n);
+    uint64_t hash = moe_hash_bytes(MOE_HASH_SEED, text, (size_t)n);
+    const struct moe_sweep_trace *trace = in->trace;
+    if (in->parts & MOE_HAS_WEIGHT)
+        hash = moe_hash_bytes(hash, &trace->weight_hash, sizeof trace->weight_hash);
+    if (in->parts & MOE_HAS_SCORE)
+        hash = moe_hash_bytes(hash, &trace->score_hash, sizeof trace->score_hash);
+    if (in->parts & MOE_HAS_LOOKAHEAD)
+        hash = moe_hash_bytes(hash, &trace->lookahead_hash, sizeof trace->lookahead_hash);
+    return hash;
 }
 
 /* --- its row -------------------------------------------------------------------------------- */

@@ -16,7 +16,8 @@ struct moe_sweep_trace {
     const char *model_name; /* whose shape a generator or a log takes; NULL: a file, or none */
     struct moe_model model; /* of that name */
     struct moe_trace trace;
-    uint64_t hash; /* of the routes */
+    uint64_t hash;                                    /* of what every point sees */
+    uint64_t weight_hash, score_hash, lookahead_hash; /* of those parts, where a point wants them */
 };
 
 /* Everything a point needs, resolved. */
@@ -26,9 +27,10 @@ struct moe_sweep_inputs {
     struct moe_model model;
     struct moe_platform platform;
     struct moe_strategy strategy;
-    int contract;  /* enum moe_contract: replay */
-    int phases;    /* enum moe_phases: replay */
-    uint64_t hash; /* of model file, platform file and every setting */
+    int contract;   /* enum moe_contract: replay */
+    int phases;     /* enum moe_phases: replay */
+    unsigned parts; /* enum moe_tokens_part: what the strategy looks at in a trace */
+    uint64_t hash;  /* of model file, platform file and every setting */
 };
 
 /* MOE_SWEEP_POLICY: what a policy reads, such as a hot list. */

@@ -19,6 +19,7 @@ struct moe_sweep {
     uint64_t *ids;    /* [n_points] */
     bool *skip;       /* [n_points] not to be run: finished, or of another shard */
     size_t *trace_of; /* [n_points] */
+    unsigned *parts;  /* [n_points] as in struct moe_sweep_inputs */
     size_t n_traces;
     struct moe_sweep_trace *traces;
     struct moe_sweep_files files; /* that points name */

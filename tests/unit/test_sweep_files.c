@@ -1,9 +1,12 @@
 /* Files that the points of a sweep name: parsed once, and the same inputs as where each point
- * parses them anew. */
+ * parses them anew; a trace's, whose content decides which rows of an earlier run are taken over.
+ */
 #include "sim/sweep_point.h"
 
+#include "sim/sweep.h"
 #include "tests/unit/file_tree.h"
 #include "tests/unit/run_suite.h"
+#include "traces/hdf5.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -198,6 +201,68 @@ START_TEST(what_is_no_file_is_not_kept)
 }
 END_TEST
 
+/* A trace of one sequence, its routes always the same. */
+struct written {
+    float score;     /* of expert 0 */
+    int32_t moved;   /* added to positions behind the first */
+    uint64_t expert; /* bytes of one */
+};
+
+static void write_trace(const char *path, const struct written *w)
+{
+    enum { TOKENS = 16, LAYERS = 2, EXPERTS = 4, K = 2 };
+    uint64_t bytes[LAYERS] = {w->expert, w->expert};
+    struct moe_sequence sequence = {.n_tokens = TOKENS, .label = "", .category = ""};
+    struct moe_trace trace = {.n_sequences = 1, .sequences = &sequence};
+    struct moe_tokens *x = &trace.tokens;
+    trace.info = (struct moe_trace_info){
+        .n_layers = LAYERS, .n_experts = EXPERTS, .top_k = K, .expert_bytes = bytes};
+    ck_assert(!moe_tokens_init(x, &trace.info, TOKENS, MOE_HAS_SCORE, &err));
+    for (uint32_t t = 0; t < TOKENS; t++) {
+        x->step[t] = t;
+        x->phase[t] = MOE_DECODE;
+        x->position[t] = (int32_t)t + (t ? w->moved : 0);
+        for (uint32_t i = 0; i < LAYERS * K; i++)
+            x->expert[t * LAYERS * K + i] = (moe_expert)((t + i % K) % EXPERTS);
+        for (uint32_t i = 0; i < LAYERS * EXPERTS; i++)
+            x->score[t * LAYERS * EXPERTS + i] = i % EXPERTS ? 0.25f : w->score;
+    }
+    unlink(path);
+    ck_assert_msg(!moe_trace_save(path, &trace, &err), "%s", err.text);
+    moe_tokens_release(x);
+}
+
+/* A row is taken over where all that it came from is the same: scores count for those who look at
+ * them, positions and sizes for all. */
+START_TEST(what_a_trace_says_decides_what_is_taken_over)
+{
+    static const struct {
+        struct written trace;
+        size_t reused; /* of lru and of hybrimoe-mrs, which looks at scores */
+    } runs[] = {{{0.25f, 0, 100}, 0}, {{0.25f, 0, 100}, 2}, {{0.5f, 0, 100}, 1},
+                {{0.5f, 7, 100}, 0},  {{0.5f, 7, 200}, 0},  {{0.5f, 7, 200}, 2}};
+    char trace[256], out[256];
+    temporary_folder(root, sizeof root);
+    snprintf(trace, sizeof trace, "%s/t.h5", root);
+    snprintf(out, sizeof out, "%s/out.tsv", root);
+    struct moe_setting lru[] = {{"geometry", "2x2"}, {"policy", "lru"}};
+    struct moe_setting mrs[] = {{"geometry", "2x2"}, {"policy", "hybrimoe-mrs"}};
+    struct moe_point points[] = {{trace, NULL, NULL, "collab", 2, lru},
+                                 {trace, NULL, NULL, "collab", 2, mrs}};
+    const struct moe_experiment x = {
+        .name = "t", .kind = MOE_EXPERIMENT_REPLAY, .n_points = 2, .points = points};
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        struct moe_sweep_summary summary;
+        write_trace(trace, &runs[i].trace);
+        ck_assert_msg(!moe_sweep_run(&x, out, 1, &summary, &err), "%s", err.text);
+        ck_assert_uint_eq(summary.n_failed, 0);
+        ck_assert_msg(summary.n_reused == runs[i].reused, "run %zu: %zu rows taken over", i,
+                      summary.n_reused);
+    }
+    remove_folder(root);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("sweep_files");
@@ -208,6 +273,7 @@ int main(void)
     tcase_add_test(tests, a_hot_list_is_not_read_again);
     tcase_add_test(tests, more_files_than_are_kept);
     tcase_add_test(tests, what_is_no_file_is_not_kept);
+    tcase_add_test(tests, what_a_trace_says_decides_what_is_taken_over);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }
