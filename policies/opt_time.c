@@ -122,43 +122,52 @@ static void on_step(void *state)
     st->begun = true;
 }
 
+/* What was to be used next at this event tells its ordinal: counting may have begun late, or
+ * ordinals count accesses. expected: 1 + its next use, 0 where it was never to be used. */
+static inline void note_now(struct state *st, uint32_t expected, uint32_t layer)
+{
+    if (expected > st->now + 1) {
+        st->now = expected - 1;
+        st->pass = st->now - layer;
+    }
+}
+
 /* No branch depends on who was found. */
-static uint32_t part_route(struct state *st, const struct moe_route *route)
+static __attribute__((noinline)) void route_many(struct state *st, const struct moe_route *route)
 {
     moe_key first_key = route->layer * st->n_experts;
-    uint32_t n_used = 0, n_missed = 0;
+    const struct moe_use_candidate *candidate = st->groups.candidate;
+    uint32_t n_used = 0, n_missed = 0, latest = 0;
     for (uint32_t i = 0; i < route->n; i++) {
         uint32_t next_use = route->next_use ? route->next_use[i] : MOE_NEVER;
         bool missed = route->slot[i] == MOE_NO_SLOT;
+        uint32_t found = (uint32_t)missed - 1, slot = (uint32_t)route->slot[i] & found;
+        uint32_t expected = (candidate[slot].next_use + 1) & found;
+        latest = expected > latest ? expected : latest;
         st->missed[n_missed] = (struct missed){first_key + route->expert[i], next_use};
-        st->used[n_used] = (struct moe_used){(uint32_t)route->slot[i], next_use};
+        st->used[n_used] = (struct moe_used){slot, next_use};
         n_missed += missed;
         n_used += !missed;
     }
     st->n_missed = n_missed;
-    return n_used;
-}
-
-/* What was to be used next at this event tells its ordinal: counting may have begun late, or
- * ordinals count accesses. */
-static inline void note_now(struct state *st, uint32_t slot, uint32_t layer)
-{
-    uint32_t expected = st->groups.candidate[slot].next_use;
-    if (expected != MOE_NEVER && expected > st->now) {
-        st->now = expected;
-        st->pass = expected - layer;
-    }
-}
-
-static void route_many(struct state *st, const struct moe_route *route)
-{
-    uint32_t n_used = part_route(st, route);
-    for (uint32_t i = 0; i < n_used; i++)
-        note_now(st, st->used[i].candidate, route->layer);
+    note_now(st, latest, route->layer);
     moe_use_again(&st->groups, st->used, n_used);
 }
 
-static void forget_event(struct state *st)
+static void route_one(struct state *st, const struct moe_route *route)
+{
+    uint32_t next_use = route->next_use ? route->next_use[0] : MOE_NEVER;
+    uint32_t slot = (uint32_t)route->slot[0];
+    if (route->slot[0] == MOE_NO_SLOT) {
+        st->n_missed = 1;
+        st->missed[0] = (struct missed){route->layer * st->n_experts + route->expert[0], next_use};
+        return;
+    }
+    note_now(st, st->groups.candidate[slot].next_use + 1, route->layer);
+    moe_use_one_again(&st->groups, slot, next_use);
+}
+
+static __attribute__((noinline)) void forget_event(struct state *st)
 {
     keep_all(st);
     remove_newcomers(st, st->new_end);
@@ -167,24 +176,15 @@ static void forget_event(struct state *st)
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    uint32_t layer = route->layer;
     if (st->n_given_up > 0 || st->new_begin < st->new_end)
         forget_event(st);
     st->new_begin = st->new_end = st->n_missed = 0;
     st->asked = MOE_NO_KEY;
-    st->now = st->pass + layer;
-    if (route->n != 1) {
+    st->now = st->pass + route->layer;
+    if (route->n == 1)
+        route_one(st, route);
+    else
         route_many(st, route);
-        return;
-    }
-    uint32_t next_use = route->next_use ? route->next_use[0] : MOE_NEVER;
-    if (route->slot[0] != MOE_NO_SLOT) {
-        note_now(st, (uint32_t)route->slot[0], layer);
-        moe_use_one_again(&st->groups, (uint32_t)route->slot[0], next_use);
-    } else {
-        st->missed[st->n_missed++] =
-            (struct missed){layer * st->n_experts + route->expert[0], next_use};
-    }
 }
 
 /* Gives up candidates until there is room for all that are left; do they include the newcomer? */

@@ -1,17 +1,24 @@
 #include "policies/use_groups.h"
 
-#include <math.h>
-#include <string.h>
-
 enum {
     OTHER = MOE_USE_KINDS, /* of a value that no kind has, or that is not positive */
     CANNOT_GO,             /* of value INFINITY */
-    LATE = MOE_USE_LATE,
-    FEW = 16, /* groups, of which no list is kept */
+    RANKS = MOE_USE_RANKS,
+    BLOCK = MOE_USE_BLOCK,
+    LANES = 8,
+    FEW = 16, /* groups, of which each is compared */
 };
 
 #define NONE MOE_USE_NONE
 #define IDLE MOE_USE_IDLE
+
+#ifdef __x86_64__
+#define AVX2     __attribute__((target("avx2")))
+#define HAS_AVX2 __builtin_cpu_supports("avx2")
+#else
+#define AVX2
+#define HAS_AVX2 false
+#endif
 
 static size_t count_candidates(const struct moe_policy_env *env)
 {
@@ -31,10 +38,21 @@ static size_t count_words(size_t n)
     return (n + 63) / 64;
 }
 
+static uint32_t count_row(const struct moe_policy_env *env)
+{
+    return (uint32_t)(count_candidates(env) + LANES - 1) / LANES * LANES;
+}
+
+static uint32_t count_blocks(uint32_t row)
+{
+    return (row + BLOCK - 1) / BLOCK;
+}
+
 size_t moe_use_groups_size(const struct moe_policy_env *env)
 {
-    size_t n = count_candidates(env);
+    size_t n = count_candidates(env), row = count_row(env);
     size_t size =
+        RANKS * (row + count_blocks((uint32_t)row)) * sizeof(uint32_t) +
         n * (sizeof(struct moe_use_group) + sizeof(struct moe_use_candidate) + sizeof(uint32_t)) +
         count_words(n) * sizeof(uint64_t) + count_buckets(env) * sizeof(uint32_t) +
         (size_t)env->top_k + 1;
@@ -47,7 +65,9 @@ static void place_arrays(struct moe_use_groups *all, const struct moe_policy_env
     all->idle = memory;
     all->candidate = (struct moe_use_candidate *)(all->idle + count_words(n));
     all->group = (struct moe_use_group *)(all->candidate + n);
-    all->bucket = (uint32_t *)(all->group + n);
+    all->use = (uint32_t *)(all->group + n);
+    all->bound = all->use + (size_t)RANKS * all->row;
+    all->bucket = all->bound + (size_t)RANKS * all->n_blocks;
     all->stuck = all->bucket + all->n_buckets;
     all->kind_by = (uint8_t *)(all->stuck + n);
 }
@@ -69,9 +89,57 @@ static double saved_by_each(const struct moe_use_groups *all, uint32_t n, uint32
 static uint8_t kind_of_value(const struct moe_use_groups *all, double value)
 {
     uint8_t k = 0;
-    while (k < all->n_kinds && all->kind[k].value != value)
+    while (k < all->n_kinds && all->value[k] != value)
         k++;
     return k < all->n_kinds ? k : OTHER;
+}
+
+/* --- the latest of a kind -------------------------------------------------------------------- */
+
+/* Of n, a multiple of LANES. */
+static inline uint32_t highest(const uint32_t *use, uint32_t n)
+{
+    uint32_t lane[LANES] = {0}, most = 0;
+    for (uint32_t i = 0; i < n; i += LANES)
+        for (uint32_t k = 0; k < LANES; k++)
+            lane[k] = use[i + k] > lane[k] ? use[i + k] : lane[k];
+    for (uint32_t k = 0; k < LANES; k++)
+        most = lane[k] > most ? lane[k] : most;
+    return most;
+}
+
+static inline uint32_t highest_block(const uint32_t *bound, uint32_t n)
+{
+    uint32_t most = 0;
+    for (uint32_t b = 1; b < n; b++)
+        most = bound[b] > bound[most] ? b : most;
+    return most;
+}
+
+/* Of the groups of the kind, of which there is one: 1 + the last next use. */
+static inline __attribute__((always_inline)) uint32_t latest(struct moe_use_groups *all,
+                                                             uint8_t kind)
+{
+    const uint32_t *use = all->use + (size_t)kind * all->row;
+    uint32_t *bound = all->bound + (size_t)kind * all->n_blocks;
+    uint32_t n = (all->n_groups + LANES - 1) / LANES * LANES, n_blocks = count_blocks(n);
+    for (uint32_t b = highest_block(bound, n_blocks), next;; b = next) {
+        uint32_t first = b * BLOCK, left = n - first;
+        bound[b] = highest(use + first, left < BLOCK ? left : BLOCK);
+        next = highest_block(bound, n_blocks);
+        if (next == b)
+            return bound[b];
+    }
+}
+
+AVX2 static uint32_t latest_avx2(struct moe_use_groups *all, uint8_t kind)
+{
+    return latest(all, kind);
+}
+
+static uint32_t latest_plain(struct moe_use_groups *all, uint8_t kind)
+{
+    return latest(all, kind);
 }
 
 void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env *env,
@@ -82,6 +150,9 @@ void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env
                                    .n_new = env->n_experts + 1,
                                    .top_k = env->top_k,
                                    .n_buckets = count_buckets(env),
+                                   .row = count_row(env),
+                                   .n_blocks = count_blocks(count_row(env)),
+                                   .latest = HAS_AVX2 ? latest_avx2 : latest_plain,
                                    .unused = NONE};
     all->shift = 32 - (uint32_t)__builtin_ctz(all->n_buckets);
     place_arrays(all, env, memory);
@@ -91,15 +162,13 @@ void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env
         all->candidate[i].group = NONE;
         all->group[i].kind = CANNOT_GO;
     }
-    for (int k = 0; k <= CANNOT_GO; k++)
-        all->from[k] = UINT32_MAX;
     all->kind_by[0] = CANNOT_GO;
     for (uint32_t n = 1; n <= all->top_k; n++) {
         double value = saved_by_each(all, n, n);
         uint8_t kind = kind_of_value(all, value);
         if (kind == OTHER && value > 0 && all->n_kinds < MOE_USE_KINDS) {
             kind = all->n_kinds++;
-            all->kind[kind] = (struct moe_use_kind){.value = value};
+            all->value[kind] = value;
         }
         all->kind_by[n] = kind;
     }
@@ -107,33 +176,26 @@ void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env
 
 /* --- groups ---------------------------------------------------------------------------------- */
 
-/* Of a full list the earlier half goes. */
-static void add_late(struct moe_use_groups *all, uint8_t k, uint32_t next_use, uint32_t g)
+/* Where the group stands in the row of a kind. */
+static inline void put_use(struct moe_use_groups *all, uint32_t g, uint8_t kind)
 {
-    struct moe_use_kind *kind = &all->kind[k];
-    if (kind->n == LATE) {
-        kind->n -= LATE / 2;
-        all->from[k] = kind->late[LATE / 2 - 1].next_use + 1;
-        memcpy(kind->late, kind->late + LATE / 2, LATE / 2 * sizeof *kind->late);
-        if (next_use < all->from[k])
-            return;
+    uint32_t use = all->group[g].next_use + 1;
+    all->use[kind * all->row + g] = use;
+    all->top[kind] = use > all->top[kind] ? use : all->top[kind];
+    if (all->n_blocks > 1) {
+        uint32_t *bound = &all->bound[kind * all->n_blocks + g / BLOCK];
+        *bound = use > *bound ? use : *bound;
     }
-    uint32_t i = kind->n++;
-    for (; i > 0 && kind->late[i - 1].next_use > next_use; i--)
-        kind->late[i] = kind->late[i - 1];
-    kind->late[i] = (struct moe_use_late){next_use, g};
 }
 
 static inline void set_kind(struct moe_use_groups *all, uint32_t g, uint8_t kind)
 {
     struct moe_use_group *group = &all->group[g];
-    if (kind == OTHER)
-        all->n_other++;
-    else if (group->kind == OTHER)
-        all->n_other--;
+    all->n_of[group->kind]--;
+    all->n_of[kind]++;
+    all->use[group->kind * all->row + g] = 0;
     group->kind = kind;
-    if (group->next_use >= all->from[kind])
-        add_late(all, kind, group->next_use, g);
+    put_use(all, g, kind);
 }
 
 static uint8_t kind_of_many(const struct moe_use_groups *all, const struct moe_use_group *group)
@@ -159,33 +221,46 @@ static inline uint32_t *find_bucket(const struct moe_use_groups *all, uint32_t n
     return &all->bucket[next_use * 2654435761u >> all->shift];
 }
 
-static inline uint32_t group_for(struct moe_use_groups *all, uint32_t next_use)
+/* The group that is used then, or NONE. */
+static inline uint32_t find_group(const struct moe_use_groups *all, uint32_t next_use)
 {
-    uint32_t *bucket = find_bucket(all, next_use), g = *bucket;
+    uint32_t g = *find_bucket(all, next_use);
     while (g != NONE && all->group[g].next_use != next_use)
         g = all->group[g].chained;
-    if (g != NONE)
-        return g;
-    g = all->unused;
+    return g;
+}
+
+/* Of candidate i alone. */
+static inline uint32_t new_group(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
+{
+    uint32_t *bucket = find_bucket(all, next_use), g = all->unused;
+    uint8_t kind = all->kind_by[1];
     if (g == NONE)
         g = all->n_groups++;
     else
         all->unused = all->group[g].chained;
-    all->group[g] = (struct moe_use_group){
-        .next_use = next_use, .chained = *bucket, .first = NONE, .kind = CANNOT_GO};
+    all->group[g] = (struct moe_use_group){next_use, *bucket, i, 1, 1, kind};
     *bucket = g;
+    all->n_of[kind]++;
+    put_use(all, g, kind);
     return g;
 }
 
-static inline void drop_group(struct moe_use_groups *all, uint32_t g)
+static inline void unlink_group(struct moe_use_groups *all, uint32_t g)
 {
     uint32_t *link = find_bucket(all, all->group[g].next_use);
     while (*link != g)
         link = &all->group[*link].chained;
     *link = all->group[g].chained;
-    all->n_other -= all->group[g].kind == OTHER;
-    all->group[g].kind = CANNOT_GO;
-    all->group[g].chained = all->unused;
+}
+
+static inline void drop_group(struct moe_use_groups *all, uint32_t g)
+{
+    struct moe_use_group *group = &all->group[g];
+    unlink_group(all, g);
+    all->n_of[group->kind]--;
+    all->use[group->kind * all->row + g] = 0;
+    group->chained = all->unused;
     all->unused = g;
 }
 
@@ -208,7 +283,12 @@ static inline void join(struct moe_use_groups *all, uint32_t i, uint32_t next_us
         note_idle(all, i, true);
         return;
     }
-    uint32_t g = group_for(all, next_use);
+    uint32_t g = find_group(all, next_use);
+    if (g == NONE) {
+        g = new_group(all, i, next_use);
+        *c = (struct moe_use_candidate){next_use, g, NONE, true};
+        return;
+    }
     struct moe_use_group *group = &all->group[g];
     *c = (struct moe_use_candidate){next_use, g, group->first, true};
     group->first = i;
@@ -251,11 +331,11 @@ void moe_use_leave(struct moe_use_groups *all, uint32_t i)
 }
 
 /* As a rule they are all of a group. */
-static void leave_all(struct moe_use_groups *all, const struct moe_used *used, uint32_t n)
+static inline void leave_all(struct moe_use_groups *all, const struct moe_used *used, uint32_t n)
 {
-    uint32_t g = all->candidate[used[0].candidate].group, n_same = 0;
-    for (uint32_t i = 0; i < n; i++)
-        n_same += all->candidate[used[i].candidate].group == g;
+    uint32_t g = all->candidate[used[0].candidate].group, n_same = 1;
+    while (n_same < n && all->candidate[used[n_same].candidate].group == g)
+        n_same++;
     if (n_same == n && g != IDLE && all->group[g].n == n) {
         drop_group(all, g);
         return;
@@ -264,18 +344,30 @@ static void leave_all(struct moe_use_groups *all, const struct moe_used *used, u
         moe_use_leave(all, used[i].candidate);
 }
 
+void moe_use_one_again(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
+{
+    struct moe_use_candidate *c = &all->candidate[i];
+    uint32_t g = c->group;
+    if (g == IDLE || all->group[g].n > 1 || next_use == MOE_NEVER ||
+        find_group(all, next_use) != NONE) {
+        moe_use_leave(all, i);
+        join(all, i, next_use);
+        return;
+    }
+    unlink_group(all, g); /* it moves as a whole */
+    uint32_t *bucket = find_bucket(all, next_use);
+    c->next_use = all->group[g].next_use = next_use;
+    all->group[g].chained = *bucket;
+    *bucket = g;
+    put_use(all, g, all->group[g].kind);
+}
+
 void moe_use_again(struct moe_use_groups *all, const struct moe_used *used, uint32_t n)
 {
     if (n > 0)
         leave_all(all, used, n);
     for (uint32_t i = 0; i < n; i++)
         join(all, used[i].candidate, used[i].next_use);
-}
-
-void moe_use_one_again(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
-{
-    moe_use_leave(all, i);
-    join(all, i, next_use);
 }
 
 void moe_use_settle(struct moe_use_groups *all, uint32_t newcomer, uint32_t slot)
@@ -307,7 +399,7 @@ void moe_use_set_kept(struct moe_use_groups *all, uint32_t i, bool kept)
 static inline double value_of(const struct moe_use_groups *all, uint32_t g)
 {
     const struct moe_use_group *group = &all->group[g];
-    return group->kind < MOE_USE_KINDS ? all->kind[group->kind].value
+    return group->kind < MOE_USE_KINDS ? all->value[group->kind]
                                        : saved_by_each(all, group->n, group->n_kept);
 }
 
@@ -330,46 +422,39 @@ static bool goes_before(const struct moe_use_groups *all, uint32_t now, uint32_t
 
 static uint32_t find_latest_of_few(const struct moe_use_groups *all, uint8_t k)
 {
-    uint64_t most = 0; /* next use + 1, and the group as its last digits: no branch */
+    const uint32_t *row = all->use + (size_t)k * all->row;
+    uint64_t most = 0; /* the group as its last digits: no branch */
     for (uint32_t g = 0; g < all->n_groups; g++) {
-        uint64_t use = ((uint64_t)all->group[g].next_use + 1) << 32 | g;
-        use &= 0 - (uint64_t)(all->group[g].kind == k);
+        uint64_t use = (uint64_t)row[g] << 32 | g;
         most = use > most ? use : most;
     }
-    return most ? (uint32_t)most : NONE;
+    return (uint32_t)most;
 }
 
-/* The group of the kind that is used last, or NONE. */
-static uint32_t find_latest(struct moe_use_groups *all, uint8_t k)
+/* The group of the kind, of which there is one, that is used last. */
+static inline uint32_t find_latest(struct moe_use_groups *all, uint8_t k)
 {
-    struct moe_use_kind *kind = &all->kind[k];
     if (all->n_groups <= FEW)
         return find_latest_of_few(all, k);
-    while (kind->n > 0) {
-        uint32_t g = kind->late[kind->n - 1].group;
-        if (all->group[g].kind == k && all->group[g].next_use == kind->late[kind->n - 1].next_use)
-            return g;
-        kind->n--;
-    }
-    if (all->from[k] == 0)
-        return NONE;
-    all->from[k] = 0;
-    for (uint32_t g = 0; g < all->n_groups; g++)
-        if (all->group[g].kind == k && all->group[g].next_use >= all->from[k])
-            add_late(all, k, all->group[g].next_use, g);
-    return kind->n > 0 ? kind->late[kind->n - 1].group : NONE;
+    uint32_t g = find_group(all, all->top[k] - 1);
+    if (g != NONE && all->group[g].kind == k)
+        return g;
+    all->top[k] = all->latest(all, k);
+    return find_group(all, all->top[k] - 1);
 }
 
 static uint32_t find_least(struct moe_use_groups *all, uint32_t now)
 {
     uint32_t best = NONE;
     for (uint8_t k = 0; k < all->n_kinds; k++) {
+        if (all->n_of[k] == 0)
+            continue;
         uint32_t g = find_latest(all, k);
-        if (g != NONE && (best == NONE || goes_before(all, now, best, g)))
+        if (best == NONE || goes_before(all, now, best, g))
             best = g;
     }
-    for (uint32_t g = 0; all->n_other > 0 && g < all->n_groups; g++)
-        if (all->group[g].kind == OTHER && (best == NONE || goes_before(all, now, best, g)))
+    for (uint32_t g = 0; all->n_of[OTHER] > 0 && g < all->n_groups; g++)
+        if (all->use[OTHER * all->row + g] > 0 && (best == NONE || goes_before(all, now, best, g)))
             best = g;
     return best;
 }
@@ -412,7 +497,7 @@ static uint32_t find_member(const struct moe_use_groups *all, uint32_t g, const 
 uint32_t moe_use_first(struct moe_use_groups *all, uint32_t now, const uint8_t *pinned)
 {
     uint32_t idle = find_idle(all, pinned);
-    if (idle < IDLE && all->n_other == 0)
+    if (idle < IDLE && all->n_of[OTHER] == 0)
         return idle;
     for (;;) {
         uint32_t g = find_least(all, now);
@@ -429,11 +514,10 @@ uint32_t moe_use_first(struct moe_use_groups *all, uint32_t now, const uint8_t *
     }
 }
 
-bool moe_use_unstick(struct moe_use_groups *all)
+bool moe_use_unstick_all(struct moe_use_groups *all)
 {
-    bool stuck = all->some_stuck || all->n_stuck > 0;
     all->some_stuck = false;
     while (all->n_stuck > 0)
         renew(all, all->stuck[--all->n_stuck]);
-    return stuck;
+    return true;
 }

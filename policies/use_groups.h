@@ -3,8 +3,9 @@
  *
  * What each kept candidate of a group saves depends on nothing but its group's numbers, and there
  * are few different savings: most hits save an expert's time on the CPU, the last one of an event
- * more. Of groups that save the same (a kind) the one that is used last goes first, at any time: it
- * is kept in a list of the latest. One candidate of each kind is compared. */
+ * more. Of groups that save the same (a kind) the one that is used last goes first, at any time:
+ * the next uses of a kind stand side by side, a bound for each block of them, so that few blocks
+ * are looked at. One candidate of each kind is compared. */
 #ifndef MOELAB_POLICIES_USE_GROUPS_H
 #define MOELAB_POLICIES_USE_GROUPS_H
 
@@ -14,8 +15,9 @@
 #define MOE_USE_IDLE (UINT32_MAX - 1) /* never used again: saves nothing, whatever else is kept */
 
 enum {
-    MOE_USE_KINDS = 4,
-    MOE_USE_LATE = 32, /* of 8, 16, 32 and 64 what replays were fastest with */
+    MOE_USE_KINDS = 4, /* of positive values */
+    MOE_USE_RANKS = MOE_USE_KINDS + 2,
+    MOE_USE_BLOCK = 128,
 };
 
 /* What an event takes, of which `hits` of n experts are on the GPU:
@@ -40,27 +42,21 @@ struct moe_use_group {
     uint8_t kind;       /* by what each that is kept saves */
 };
 
-/* Of one positive value. The list also has what is of the kind no more. */
-struct moe_use_kind {
-    double value;
-    uint32_t n;
-    struct moe_use_late {
-        uint32_t next_use, group;
-    } late[MOE_USE_LATE]; /* [n] by next use */
-};
-
 struct moe_use_groups {
     struct moe_use_times times;
     uint32_t n_slots, n_new, top_k;
     uint32_t n_groups, unused; /* n_groups: numbers below were in use once; unused: a chain */
     uint32_t n_buckets, shift; /* a power of two, 32 less its logarithm */
-    uint32_t n_other;          /* groups of no kind that may go */
     uint32_t n_idle;           /* bits of `idle` that are set */
     uint8_t n_kinds;
     bool some_stuck; /* what may not go was in the way */
-    struct moe_use_kind kind[MOE_USE_KINDS];
-    /* All groups of a kind that are used at its `from` or later are in its list. */
-    uint32_t from[MOE_USE_KINDS + 2];    /* the others' are never passed */
+    double value[MOE_USE_KINDS];
+    uint32_t n_of[MOE_USE_RANKS]; /* groups by kind */
+    uint32_t row, n_blocks;       /* row: n rounded up to whole vectors; n_blocks: of a row */
+    uint32_t *use;                /* [RANKS][row] 1 + next use of the kind's groups, of others 0 */
+    uint32_t *bound;              /* [RANKS][n_blocks] no use of the block is higher */
+    uint32_t top[MOE_USE_RANKS];  /* no use of the kind is higher */
+    uint32_t (*latest)(struct moe_use_groups *all, uint8_t kind);
     struct moe_use_group *group;         /* [n] n: n_slots + n_new */
     uint64_t *idle;                      /* [n] bits of those kept, in the order in which they go */
     struct moe_use_candidate *candidate; /* [n] slots' residents, then newcomers */
@@ -101,6 +97,8 @@ static inline uint32_t moe_use_sharing(const struct moe_use_groups *all, uint32_
     return g == MOE_USE_IDLE ? 1 : all->group[g].n;
 }
 
+bool moe_use_unstick_all(struct moe_use_groups *all);
+
 /* What i, which is kept, saves. */
 double moe_use_value(const struct moe_use_groups *all, uint32_t i);
 
@@ -111,6 +109,9 @@ double moe_use_value(const struct moe_use_groups *all, uint32_t i);
 uint32_t moe_use_first(struct moe_use_groups *all, uint32_t now, const uint8_t *pinned);
 
 /* Was any in the way? */
-bool moe_use_unstick(struct moe_use_groups *all);
+static inline bool moe_use_unstick(struct moe_use_groups *all)
+{
+    return (all->some_stuck || all->n_stuck > 0) && moe_use_unstick_all(all);
+}
 
 #endif
