@@ -21,12 +21,12 @@ struct params {
 };
 
 struct use {
-    uint64_t last;   /* time of the last use, 0: none */
+    int64_t last;    /* time of the last use, 0: none */
     double interval; /* moving mean, 0: not two uses yet */
 };
 
 struct state {
-    uint64_t now; /* intervals, bypass: uses of the pool */
+    int64_t now; /* intervals, bypass: uses of the pool */
     double weight;
     uint32_t n_experts, reading;
     uint32_t n_lists, first;    /* of `lists`; those before the first are empty */
@@ -138,12 +138,13 @@ static double due(const struct use *use)
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    for (uint32_t i = 0; predicts(st->reading) && i < route->n; i++) {
+    if (!predicts(st->reading))
+        return;
+    for (uint32_t i = 0; i < route->n; i++) {
         struct use *use = &st->of_key[route->layer * st->n_experts + route->expert[i]];
         st->now++;
         note_use(st, use);
-        if (route->slot[i] != MOE_NO_SLOT)
-            moe_slot_dues_set(&st->dues, route->slot[i], (double)use->last, due(use));
+        moe_slot_dues_set(&st->dues, route->slot[i], (double)use->last, due(use));
     }
 }
 

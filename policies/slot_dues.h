@@ -42,14 +42,15 @@ void moe_slot_dues_init(struct moe_slot_dues *dues, const struct moe_policy_env 
 /* Of more than few slots. */
 void moe_slot_dues_place(struct moe_slot_dues *dues, uint32_t slot, double last, double due);
 
-/* Where the slot stands from now on. last: a whole number below a quarter of NEVER, as are all
- * times, which do not fall. No two slots that are due some day have the same last use. */
+/* Where the slot stands from now on; MOE_NO_SLOT: no slot does. last: a whole number below a
+ * quarter of NEVER, as are all times, which do not fall. No two slots that are due some day have
+ * the same last use. */
 static inline void moe_slot_dues_set(struct moe_slot_dues *dues, moe_slot slot, double last,
                                      double due)
 {
     if (dues->n_slots <= MOE_LINES_MOST)
-        moe_slot_lines_set(&dues->few, slot, last, 1, due);
-    else
+        moe_slot_lines_set(&dues->few, slot, last, due);
+    else if (slot != MOE_NO_SLOT)
         moe_slot_dues_place(dues, (uint32_t)slot, last, due);
 }
 

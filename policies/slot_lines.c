@@ -10,9 +10,9 @@ const struct moe_lines_loops *moe_lines_best(void)
 
 void moe_slot_lines_init(struct moe_slot_lines *lines, uint32_t n_slots, void *memory)
 {
-    double *at = memory;
-    *lines = (struct moe_slot_lines){n_slots, moe_lines_best(), at, at + MOE_LINES_MOST,
-                                     at + (size_t)2 * MOE_LINES_MOST};
+    double *last = (double *)memory + MOE_LINES_BEFORE;
+    *lines = (struct moe_slot_lines){n_slots, moe_lines_best(), last,
+                                     last + MOE_LINES_MOST + MOE_LINES_BEFORE};
 }
 
 moe_slot moe_slot_lines_victim(const struct moe_slot_lines *lines, const uint8_t *pinned,

@@ -1,5 +1,5 @@
 /* Up to 64 slots whose places in an order move with time: while its due time is not past a slot
- * stands at due - now, then at (now - last) * slope. All are looked at.
+ * stands at due - now, then at now - last. All are looked at.
  *
  * Standings are doubles. Where they are rounded, the policy's exact order decides among those that
  * are near to the highest. */
@@ -8,14 +8,14 @@
 
 #include "policies/policy.h"
 
-enum { MOE_LINES_MOST = 64 };
+enum { MOE_LINES_MOST = 64, MOE_LINES_BEFORE = 8 };
 
 struct moe_lines_loops; /* slot_lines_loops.h */
 
 struct moe_slot_lines {
     uint32_t n_slots;
     const struct moe_lines_loops *loops;
-    double *last, *slope, *due; /* [MOST] */
+    double *last, *due; /* [MOST], and [MOE_NO_SLOT], which is not read */
 };
 
 /* Does slot b go before slot a? Exact, and of two different slots one goes before the other. */
@@ -41,19 +41,19 @@ static inline bool moe_slot_search_sees(struct moe_slot_search *search, uint32_t
 
 static inline size_t moe_slot_lines_size(void)
 {
-    return sizeof(double) * 3 * MOE_LINES_MOST;
+    return sizeof(double) * 2 * (MOE_LINES_BEFORE + MOE_LINES_MOST);
 }
 
 /* n_slots: at most MOST. memory: moe_slot_lines_size bytes, of 8-byte alignment, zeroed. All slots
  * stand at 0. */
 void moe_slot_lines_init(struct moe_slot_lines *lines, uint32_t n_slots, void *memory);
 
-/* Where the slot stands from now on; below 0 it will not be found. */
+/* Where the slot stands from now on; below 0 it will not be found. MOE_NO_SLOT: no slot does, so
+ * that nobody need branch on a miss, which cannot be foretold. */
 static inline void moe_slot_lines_set(struct moe_slot_lines *lines, moe_slot slot, double last,
-                                      double slope, double due)
+                                      double due)
 {
     lines->last[slot] = last;
-    lines->slope[slot] = slope;
     lines->due[slot] = due;
 }
 

@@ -58,9 +58,8 @@ AVX2 static uint64_t highest(const struct moe_slot_lines *lines, double now, con
     for (uint32_t i = 0; i < n; i += LANES, bars >>= LANES) {
         __m256d due = _mm256_loadu_pd(lines->due + i), next = other;
         __m256d age = _mm256_sub_pd(time, _mm256_loadu_pd(lines->last + i));
-        __m256d line = _mm256_mul_pd(age, _mm256_loadu_pd(lines->slope + i));
         __m256d v =
-            _mm256_blendv_pd(_mm256_sub_pd(due, time), line, _mm256_cmp_pd(time, due, _CMP_GT_OQ));
+            _mm256_blendv_pd(_mm256_sub_pd(due, time), age, _mm256_cmp_pd(time, due, _CMP_GT_OQ));
         v = bar(v, bars);
         _mm256_storeu_pd(stands + i, v);
         other = _mm256_max_pd(high, v);

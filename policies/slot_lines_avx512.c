@@ -43,10 +43,9 @@ AVX512 static uint64_t highest(const struct moe_slot_lines *lines, double now,
     double stands[BLOCK];
     for (uint32_t i = 0; i < n; i += LANES, bars >>= LANES) {
         __m512d due = _mm512_loadu_pd(lines->due + i), next = other;
-        __m512d age = _mm512_sub_pd(time, _mm512_loadu_pd(lines->last + i));
         __mmask8 past = _mm512_cmp_pd_mask(time, due, _CMP_GT_OQ);
-        __m512d v = _mm512_mask_mul_pd(_mm512_sub_pd(due, time), past, age,
-                                       _mm512_loadu_pd(lines->slope + i));
+        __m512d v = _mm512_mask_sub_pd(_mm512_sub_pd(due, time), past, time,
+                                       _mm512_loadu_pd(lines->last + i));
         v = _mm512_mask_mov_pd(v, (__mmask8)bars, none);
         _mm512_storeu_pd(stands + i, v);
         other = _mm512_max_pd(high, v);

@@ -16,7 +16,7 @@ static uint64_t highest(const struct moe_slot_lines *lines, double now, const ui
 {
     double stands[BLOCK], most = -1;
     for (uint32_t i = 0; i < lines->n_slots; i++) {
-        double line = (now - lines->last[i]) * lines->slope[i], due = lines->due[i];
+        double line = now - lines->last[i], due = lines->due[i];
         stands[i] = pinned[i] ? -1 : now > due ? line : due - now;
         most = stands[i] > most ? stands[i] : most;
     }

@@ -12,13 +12,13 @@
 enum { MAX_SLOTS = MOE_LINES_MOST, N_STEPS = 3000 };
 
 struct world {
-    double now, last[MAX_SLOTS], slope[MAX_SLOTS], due[MAX_SLOTS];
+    double now, last[MAX_SLOTS], due[MAX_SLOTS];
     uint8_t *pinned; /* heap: a read behind the pool's is found */
 };
 
 static double place(const struct world *w, uint32_t s)
 {
-    return w->now > w->due[s] ? (w->now - w->last[s]) * w->slope[s] : w->due[s] - w->now;
+    return w->now > w->due[s] ? w->now - w->last[s] : w->due[s] - w->now;
 }
 
 static bool goes(const void *state, uint32_t a, uint32_t b)
@@ -37,17 +37,16 @@ static moe_slot search(const struct world *w, uint32_t n)
     return best;
 }
 
-/* Powers of two, and few of them, so that slots often stand where others do; now and then one that
- * rises fast, or is due late. */
+/* Few numbers, so that slots often stand where others do; now and then one is due late. */
 static void set_slot(struct world *w, struct moe_slot_lines *lines, struct moe_rng *rng, uint32_t s)
 {
     double ago = (double)moe_rng_below(rng, moe_rng_below(rng, 20) ? 4 : 400);
     w->last[s] = ago < w->now ? w->now - ago : 0;
-    w->slope[s] = moe_rng_below(rng, 50) ? 1 / (double)(1u << moe_rng_below(rng, 6)) : 1e200;
     w->due[s] = moe_rng_below(rng, 3) ? 0 : w->now + (double)moe_rng_below(rng, 50);
     if (moe_rng_below(rng, 30) == 0)
         w->due[s] = 0x1p45 - w->last[s];
-    moe_slot_lines_set(lines, (moe_slot)s, w->last[s], w->slope[s], w->due[s]);
+    moe_slot_lines_set(lines, (moe_slot)s, w->last[s], w->due[s]);
+    moe_slot_lines_set(lines, MOE_NO_SLOT, w->last[s], 0x1p44);
 }
 
 static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_loops *loops)
