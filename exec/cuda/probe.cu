@@ -12,8 +12,10 @@
 static bool fill(int index, struct moe_device_info *device)
 {
     cudaDeviceProp prop;
-    if (cudaGetDeviceProperties(&prop, index) != cudaSuccess)
+    if (cudaGetDeviceProperties(&prop, index) != cudaSuccess) {
+        (void)cudaGetLastError(); /* or the next kernel would be blamed for it */
         return false;
+    }
     *device = {};
     device->kind = MOE_DEVICE_CUDA;
     device->index = static_cast<uint32_t>(index);
@@ -21,8 +23,10 @@ static bool fill(int index, struct moe_device_info *device)
     device->memory_bytes = prop.totalGlobalMem;
     device->cores = static_cast<uint32_t>(prop.multiProcessorCount);
     device->sm = static_cast<uint32_t>(prop.major * 10 + prop.minor);
-    if (cudaDeviceGetPCIBusId(device->pci, sizeof device->pci, index) != cudaSuccess)
+    if (cudaDeviceGetPCIBusId(device->pci, sizeof device->pci, index) != cudaSuccess) {
+        (void)cudaGetLastError();
         device->pci[0] = '\0';
+    }
     for (char *c = device->pci; *c != '\0'; c++) /* sysfs writes bus addresses in lower case */
         *c = static_cast<char>(tolower(static_cast<unsigned char>(*c)));
     return true;

@@ -50,8 +50,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
 
 cudaError_t cudaDeviceGetPCIBusId(char *id, int size, int device)
 {
+    guard lock(rt.mutex);
     snprintf(id, static_cast<size_t>(size), "0000:%02X:00.0", static_cast<unsigned>(device + 1));
-    return cudaSuccess;
+    return give(enter());
 }
 
 cudaError_t cudaSetDevice(int device)

@@ -2,11 +2,13 @@
  * operations, the bits of the CPU, every allocation, copy, kernel and call failing in turn, every
  * reason why there is no device. */
 #include "exec/cuda/open.h"
+#include "exec/cuda/probe.h"
 #include "exec/cuda/scale.h"
 #include "tests/cuda/emulation.h"
 #include "tests/unit/device_kernels.h"
 #include "tests/unit/run_suite.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -229,6 +231,40 @@ START_TEST(any_call_may_fail)
 }
 END_TEST
 
+/* Each call of a list of devices fails in turn: it is shorter, or lacks a bus address, and no
+ * kernel that runs later is blamed for it. */
+START_TEST(a_list_that_fails_harms_no_device)
+{
+    enum { BYTES = 64 };
+    uint64_t at = 0;
+    for (;;) {
+        struct cuda_emulation settings = cuda_emulation_default(1);
+        struct moe_device_info info;
+        struct moe_device *device = NULL;
+        struct moe_err err = {0};
+        char reason[192];
+        settings.fault = CUDA_FAULT_CALL;
+        settings.fail_at = ++at;
+        cuda_emulation_set(&settings);
+        const size_t n = moe_cuda_probe(&info, 1, reason, sizeof reason);
+        if (cuda_emulation_count(CUDA_FAULT_CALL) < at)
+            break; /* none has failed */
+        ck_assert(n == 1 ? !info.pci[0] : reason[0]);
+        enum moe_status s = moe_cuda_open(&device, 0, &(struct moe_device_options){0}, &err);
+        ck_assert_msg(s == MOE_OK, "call %" PRIu64 ": %s", at, err.text);
+        void *memory = device_alloc(device, MOE_MEMORY_DEVICE, BYTES);
+        void *pinned = device_alloc(device, MOE_MEMORY_PINNED, BYTES);
+        memset(pinned, 0, BYTES);
+        device->ops->copy(device, MOE_STREAM_UP, memory, pinned, BYTES, MOE_MEMORY_PINNED);
+        device_finish(device, MOE_STREAM_UP); /* fails where the copy's kernel is blamed */
+        device->ops->release(device, MOE_MEMORY_DEVICE, memory);
+        device->ops->release(device, MOE_MEMORY_PINNED, pinned);
+        close_all(device);
+    }
+    ck_assert_uint_gt(at, 3); /* count, properties, bus address, and then none */
+}
+END_TEST
+
 START_TEST(errors_are_kept)
 {
     for (uint64_t seed = 0; seed < 12; seed++) {
@@ -439,6 +475,7 @@ int main(void)
     tcase_add_test(tests, a_refusal_to_pin_is_no_failure);
     tcase_add_test(tests, each_fault_is_told_and_leaves_nothing);
     tcase_add_test(tests, any_call_may_fail);
+    tcase_add_test(tests, a_list_that_fails_harms_no_device);
     tcase_add_test(tests, errors_are_kept);
     tcase_add_test(tests, no_routes_no_hang);
     tcase_add_test(tests, refusals_say_why);
