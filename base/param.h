@@ -38,6 +38,9 @@ struct moe_param {
     const char *help;
     const char *choices; /* CHOICE only */
     size_t size;         /* STRING only: bytes of the buffer */
+    /* STRING only: it names what is written, of forms with these endings ("txt|tsv"; "": a folder,
+     * or the stem of names). NULL: it does not. */
+    const char *endings;
     unsigned flags;
 };
 

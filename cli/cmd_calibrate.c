@@ -49,8 +49,8 @@ static const struct moe_param options[] = {
                     "by more than its spread and --tolerance; times below 1 us count as 1 us"),
     CLI_OPTION_F64(struct options, tolerance, "tolerance", "3", 0, 1e9, "%", "of --check"),
     CLI_OPTION_FORMAT(struct options),
-    CLI_OPTION_NAME(
-        struct options, output, "output", "",
+    CLI_OPTION_FILE(
+        struct options, output, "output", "", CLI_ENDINGS_YAML,
         "the platform file; required without --check; -: standard output, and no table"),
     {0},
 };

@@ -49,7 +49,7 @@ static const struct moe_param options[] = {
            "has AVX-512 (automatic over 1 GiB of routes where it can be)"),
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "model file or name: the size of an expert (default: what the trace gives)"),
-    CLI_OPTION_NAME(struct options, plot, "plot", "",
+    CLI_OPTION_FILE(struct options, plot, "plot", "", "",
                     "stem of a plot of every size: STEM.tsv, STEM.svg, STEM.png"),
     CLI_OPTION_RESULT(struct options),
     {0},

@@ -261,6 +261,25 @@ static enum moe_status check_log(const struct options *o, const struct moe_repla
     return MOE_OK;
 }
 
+#define SET_KEYS "geometry, policy.KEY, admission.KEY, reroute.KEY"
+
+/* A strategy has more keys than a replay has things: it would be taken for one with them. */
+static enum moe_status check_set(const char *key_value, struct moe_err *err)
+{
+    static const char *const used[] = {"geometry", "policy", "admission", "reroute"};
+    const int key = (int)strcspn(key_value, "="), head = (int)strcspn(key_value, ".=");
+    for (size_t i = 0; i < sizeof used / sizeof *used; i++)
+        if (strlen(used[i]) == (size_t)head && strncmp(used[i], key_value, (size_t)head) == 0)
+            return MOE_OK;
+    if (strncmp(key_value, "seed=", 5) == 0)
+        return moe_fail(err, MOE_ERR_USAGE, "--set seed has no effect on replay: write --seed %s",
+                        key_value + 5);
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "--set %.*s has no effect on replay, which has no time: it uses " SET_KEYS
+                    "; 'moelab sim' uses all keys",
+                    key, key_value);
+}
+
 static enum moe_status load_strategy(const struct cli_call *call, struct moe_strategy *strategy,
                                      struct moe_err *err)
 {
@@ -274,7 +293,8 @@ static enum moe_status load_strategy(const struct cli_call *call, struct moe_str
     if (!s)
         s = moe_strategy_set(strategy, "reroute", o->reroute, err);
     for (int i = 0; !s && i < call->n_sets; i++)
-        s = cli_apply_set(call->sets[i], strategy, NULL, err);
+        if (!(s = cli_apply_set(call->sets[i], strategy, NULL, err)))
+            s = check_set(call->sets[i], err);
     strategy->lossy = o->lossy;
     return s;
 }
@@ -388,5 +408,6 @@ const struct cli_command cli_replay = {
     .min_args = 1,
     .max_args = 1,
     .takes_sets = true,
+    .set_keys = SET_KEYS,
     .run = run,
 };

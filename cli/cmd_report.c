@@ -13,7 +13,7 @@ struct options {
 };
 
 static const struct moe_param options[] = {
-    CLI_OPTION_NAME(struct options, output, "output", "report.html",
+    CLI_OPTION_FILE(struct options, output, "output", "report.html", "html|htm",
                     "the page, x.html; '-': standard output"),
     CLI_OPTION_NAME(struct options, title, "title", "", "heading (default: the folder's name)"),
     CLI_OPTION_U64(struct options, max_rows, "max_rows", "2000", 0, 1000000, "rows",

@@ -18,7 +18,7 @@ struct options {
 };
 
 static const struct moe_param options[] = {
-    CLI_OPTION_NAME(struct options, output, "output", "results/repro",
+    CLI_OPTION_FILE(struct options, output, "output", "results/repro", "",
                     "folder for tables, plots and paper-repro.md"),
     CLI_OPTION_SWITCH(struct options, reduced, "reduced", "off",
                       "timed runs of a few tokens only: a test that everything works"),

@@ -20,7 +20,7 @@ struct options {
 };
 
 static const struct moe_param options[] = {
-    CLI_OPTION_NAME(struct options, output, "output", "",
+    CLI_OPTION_FILE(struct options, output, "output", "", "tsv",
                     "result, x.tsv (default: results/NAME.tsv); plots stand beside it"),
     CLI_OPTION_JOBS_MPI(struct options, "points"),
     CLI_OPTION_NAME(struct options, shard, "shard", "",
@@ -209,9 +209,7 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
 
 static enum moe_status load(struct sweep *w, const char *file, struct moe_err *err)
 {
-    enum moe_status s = cli_check_tsv_name(w->o->output, err);
-    if (!s)
-        s = moe_experiment_load(file, &w->x, err);
+    enum moe_status s = moe_experiment_load(file, &w->x, err);
     if (!s && w->call->n_sets && !*w->o->output)
         return moe_fail(err, MOE_ERR_USAGE,
                         "--set needs -o X.tsv: results/%s.tsv is for the experiment as it stands",

@@ -9,7 +9,7 @@ struct options {
 };
 
 static const struct moe_param options[] = {
-    CLI_OPTION_NAME(struct options, output, "output", "", "result, x.tsv (required)"),
+    CLI_OPTION_FILE(struct options, output, "output", "", "tsv", "result, x.tsv (required)"),
     {0},
 };
 
@@ -20,9 +20,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!*o->output)
         return moe_fail(err, MOE_ERR_USAGE,
                         "option '--output' is required: the result to write, x.tsv");
-    enum moe_status s = cli_check_tsv_name(o->output, err);
-    if (!s)
-        s = moe_sweep_merge(call->args, (size_t)call->n_args, o->output, &n_points, err);
+    enum moe_status s =
+        moe_sweep_merge(call->args, (size_t)call->n_args, o->output, &n_points, err);
     if (!s)
         printf("merged %zu point%s of %d file%s\nresult %s\n", n_points, moe_plural(n_points),
                call->n_args, moe_plural((unsigned)call->n_args), o->output);

@@ -5,6 +5,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
+#include <strings.h>
 
 struct options {
     char format[32], output[CLI_PATH_MAX];
@@ -13,7 +15,8 @@ struct options {
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, format, "format", "jsonl",
                     "form to write: expert-choices, route-csv, npy (a folder), jsonl"),
-    CLI_OPTION_NAME(struct options, output, "output", "", "file or folder to write (required)"),
+    CLI_OPTION_FILE(struct options, output, "output", "", "jsonl|csv|txt",
+                    "x.jsonl or x.csv to write, or a folder for npy (required)"),
     {0},
 };
 
@@ -32,6 +35,12 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!*o->output)
         return moe_fail(err, MOE_ERR_USAGE,
                         "option '--output' is required: the file or folder to write");
+    const char *dot = strrchr(o->output, '.');
+    if (dot && strcasecmp(dot, ".csv") == 0 && !cli_call_sets(call, "format"))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "'%.300s' would be JSON lines: --format route-csv or expert-choices writes "
+                        "CSV",
+                        o->output);
     enum moe_status s = moe_format_find(o->format, &format, err);
     if (!s && !format->export)
         s = moe_fail(err, MOE_ERR_USAGE, "format '%s' can be imported only", format->name);

@@ -18,7 +18,8 @@ struct options {
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, format, "format", "",
                     "what FILE is: expert-choices, route-csv, npy, jsonl, vllm (required)"),
-    CLI_OPTION_NAME(struct options, output, "output", "", "trace to write, x.h5 (required)"),
+    CLI_OPTION_FILE(struct options, output, "output", "", CLI_ENDINGS_TRACE,
+                    "trace to write, x.h5 (required)"),
     CLI_OPTION_NAME(struct options, weights, "weights", "", "npy: gate weights [T, L, K]"),
     CLI_OPTION_NAME(struct options, sequences, "sequences", "",
                     "npy, vllm: sequences.csv with n_tokens (and more) of every sequence"),

@@ -17,10 +17,10 @@ struct options {
 static const struct moe_param options[] = {
     CLI_OPTION_SWITCH(struct options, layers, "layers", "on",
                       "rows for single layers (--no-layers: mean and chance only)"),
-    CLI_OPTION_NAME(struct options, plot, "plot", "",
+    CLI_OPTION_FILE(struct options, plot, "plot", "", "",
                     "stem of a heat map of popularity: STEM.tsv, STEM.svg, STEM.png"),
-    CLI_OPTION_NAME(
-        struct options, hot_list, "hot_list", "",
+    CLI_OPTION_FILE(
+        struct options, hot_list, "hot_list", "", "tsv|txt",
         "file to write the experts to in the order of their uses, for policy static:list=FILE"),
     CLI_OPTION_NAME(
         struct options, hot_split, "hot_split", "all",

@@ -11,7 +11,8 @@ struct options {
 };
 
 static const struct moe_param options[] = {
-    CLI_OPTION_NAME(struct options, output, "output", "", "trace to write, x.h5 (required)"),
+    CLI_OPTION_FILE(struct options, output, "output", "", CLI_ENDINGS_TRACE,
+                    "trace to write, x.h5 (required)"),
     {0},
 };
 

@@ -43,7 +43,7 @@ static const struct moe_param options[] = {
     CLI_DEVICE_OPTIONS(struct options, device),
     CLI_OPTION_PIN(struct options, pin),
     CLI_OPTION_KERNELS(struct options, kernels),
-    CLI_OPTION_NAME(struct options, timeline, "timeline", "",
+    CLI_OPTION_FILE(struct options, timeline, "timeline", "", "",
                     "with one strategy and geometry: write the timelines of one more run and of a "
                     "simulation to TEXT-exec.json and TEXT-sim.json (open in ui.perfetto.dev)"),
     CLI_OPTION_RESULT(struct options),

@@ -37,7 +37,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_JOBS(struct options, "simulations"),
     CLI_OPTION_SWITCH(struct options, plot, "plot", "on",
                       "draw the picture (--no-plot: data only)"),
-    CLI_OPTION_NAME(struct options, output, "output", "results/whatif",
+    CLI_OPTION_FILE(struct options, output, "output", "results/whatif", "",
                     "folder for what-if.tsv and its picture (.svg, .png, .pdf)"),
     {0},
 };

@@ -36,15 +36,17 @@ struct cli_command {
     size_t options_size;
     int min_args, max_args;
     bool takes_sets;              /* --set key=value, repeatable */
+    const char *set_keys;         /* keys that it takes, in words; NULL: all of a strategy */
     bool joins_team;              /* mpirun's processes work together; rank 0 says what fails */
     const struct moe_param *spec; /* keys inside an argument ("KIND:key=value"), or NULL */
     enum moe_status (*run)(const struct cli_call *call, struct moe_err *err);
 };
 
 extern const struct cli_command cli_trace_import, cli_trace_info, cli_trace_stats, cli_trace_verify,
-    cli_trace_synth, cli_trace_export, cli_trace_cat, cli_replay, cli_sim, cli_sweep,
-    cli_sweep_merge, cli_bench, cli_bench_kernels, cli_bench_device, cli_list, cli_version, cli_run,
-    cli_record, cli_mrc, cli_calibrate, cli_tune, cli_validate, cli_report, cli_repro, cli_whatif;
+    cli_trace_synth, cli_trace_export, cli_trace_cat, cli_trace_batch, cli_replay, cli_sim,
+    cli_sweep, cli_sweep_merge, cli_bench, cli_bench_kernels, cli_bench_device, cli_list,
+    cli_version, cli_run, cli_record, cli_mrc, cli_calibrate, cli_tune, cli_validate, cli_report,
+    cli_repro, cli_whatif;
 
 /* Parses argv[0..argc) (after the command's words) into call. The options struct and the argument
  * arrays are heap memory of *call; cli_call_release frees them. --help sets *help. */

@@ -14,6 +14,18 @@
         .default_text = fallback, .size = sizeof(((owner *)0)->field), .help = text                \
     }
 
+/* The name of what is written; endings: as in base/param.h. */
+#define CLI_OPTION_FILE(owner, field, what, fallback, forms, text)                                 \
+    {                                                                                              \
+        .name = what, .type = MOE_PARAM_STRING, .offset = offsetof(owner, field),                  \
+        .default_text = fallback, .size = sizeof(((owner *)0)->field), .help = text,               \
+        .endings = forms                                                                           \
+    }
+
+#define CLI_ENDINGS_TABLE "txt|tsv|json"
+#define CLI_ENDINGS_TRACE "h5|hdf5"
+#define CLI_ENDINGS_YAML  "yaml|yml"
+
 /* An int: 0 or 1. */
 #define CLI_OPTION_SWITCH(owner, field, what, fallback, text)                                      \
     {                                                                                              \
@@ -55,7 +67,7 @@
 
 #define CLI_OPTION_RESULT(owner)                                                                   \
     CLI_OPTION_FILE_FORMAT(owner),                                                                 \
-        CLI_OPTION_NAME(owner, output, "output", "-",                                              \
+        CLI_OPTION_FILE(owner, output, "output", "-", CLI_ENDINGS_TABLE,                           \
                         "file for the result: text, x.tsv or x.json; - is standard output")
 
 /* The one way to a lossy result (policies/reroute.h). */
@@ -115,10 +127,10 @@
 /* --- results of a simulation or a run --------------------------------------------------------- */
 
 #define CLI_OPTION_TIMELINE(owner, field)                                                          \
-    CLI_OPTION_NAME(owner, field, "timeline", "",                                                  \
+    CLI_OPTION_FILE(owner, field, "timeline", "", "json",                                          \
                     "write every operation as Chrome trace JSON (open in ui.perfetto.dev)")
 #define CLI_OPTION_DECISIONS(owner, field)                                                         \
-    CLI_OPTION_NAME(owner, field, "decisions", "",                                                 \
+    CLI_OPTION_FILE(owner, field, "decisions", "", "txt",                                          \
                     "write every decision as text (format in policies/decision_log.h)")
 
 #endif

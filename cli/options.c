@@ -195,7 +195,7 @@ static enum moe_status infer_format(struct parser *p, struct moe_err *err)
         const struct moe_param *file = moe_param_find(table, files[i / 2]);
         const char *path = is_table(file) ? (const char *)p->options + file->offset : "";
         const char *dot = strrchr(path, '.');
-        if (dot && strcmp(dot + 1, forms[i % 2]) == 0)
+        if (dot && strcasecmp(dot + 1, forms[i % 2]) == 0)
             return moe_param_set(format, p->options, forms[i % 2], err);
     }
     return MOE_OK;
@@ -219,52 +219,78 @@ static enum moe_status differ(const char *output, const char *input, struct moe_
                     input);
 }
 
-/* A name that promises a picture or a document which the option does not write: text in x.pdf is
- * found out by whoever opens it. */
-static enum moe_status check_form(const struct parser *p, const char *option, struct moe_err *err)
+/* Is the word, in any case, one of "a|b|c"? */
+static bool is_among(const char *words, const char *word)
 {
-    static const char *const forms[] = {".pdf", ".svg",  ".png",  ".jpg", ".jpeg", ".gif",
-                                        ".eps", ".html", ".xlsx", ".ods", ".docx", ".csv"};
-    const struct moe_param *table = p->command->options;
-    const struct moe_param *param = table ? moe_param_find(table, option) : NULL;
-    if (!param || param->type != MOE_PARAM_STRING || !p->given[param - table])
+    const size_t n = strlen(word);
+    for (const char *at = words; *at; at += strcspn(at, "|"), at += *at == '|')
+        if (n == strcspn(at, "|") && n > 0 && strncasecmp(at, word, n) == 0)
+            return true;
+    return false;
+}
+
+/* A name that promises another form than the option writes: text in x.pdf is found out by whoever
+ * opens it. Endings that promise nothing known are anybody's own. */
+static enum moe_status check_form(const struct moe_param *param, const char *path,
+                                  struct moe_err *err)
+{
+    static const char forms[] =
+        "pdf|svg|png|jpg|jpeg|gif|eps|ps|html|htm|xlsx|xls|ods|odt|docx|doc|csv|tsv|txt|json|jsonl|"
+        "yaml|yml|xml|toml|h5|hdf5|npy|npz|parquet|md|tex|db|sqlite|gz|zip|xz|zst|bz2|tar|tgz";
+    char shown[64];
+    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+    if (!dot || !is_among(forms, dot + 1) || is_among(param->endings, dot + 1))
         return MOE_OK;
-    const struct moe_param *format = moe_param_find(table, "format");
-    const bool tables = format && format->type == MOE_PARAM_CHOICE;
-    const char *path = option_text(p, option), *dot = strrchr(path, '.');
-    const char *usual = strrchr(param->default_text, '.');
-    for (size_t i = 0; dot && i < sizeof forms / sizeof *forms; i++) {
-        const bool writes = (usual && strcmp(usual, forms[i]) == 0) ||
-                            (!tables && strcmp(forms[i], ".csv") == 0); /* an export */
-        if (strcasecmp(dot, forms[i]) == 0 && !writes)
-            return moe_fail(err, MOE_ERR_USAGE, "'%.300s': %s is not what '--%s' writes: %s", path,
-                            forms[i], strcmp(option, "hot_list") == 0 ? "hot-list" : option,
-                            param->help);
-    }
-    return MOE_OK;
+    return moe_fail(err, MOE_ERR_USAGE, "'%.300s': %.10s is not what '--%s' writes: %s", path, dot,
+                    as_typed(param->name, shown, sizeof shown), param->help);
+}
+
+/* Is something but standard output to be written there? */
+static const char *written(const struct parser *p, const struct moe_param *param)
+{
+    const char *path = (const char *)p->options + param->offset;
+    return param->endings && p->given[param - p->command->options] && strcmp(path, "-") != 0 ? path
+                                                                                             : "";
 }
 
 /* A table in the place of a trace that took hours: refused before anything is read. */
-static enum moe_status check_outputs(const struct parser *p, struct moe_err *err)
+static enum moe_status check_inputs(const struct parser *p, const char *output, struct moe_err *err)
 {
-    static const char *const outputs[] = {"output", "timeline", "decisions", "hot_list", "table"};
     static const char *const inputs[] = {"model",   "platform", "strategy", "trace",
                                          "prompts", "weights",  "sequences"};
     enum moe_status s = MOE_OK;
-    for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++) {
-        const char *output = option_text(p, outputs[o]);
-        if (!s)
-            s = check_form(p, outputs[o], err);
-        for (size_t i = 0; !s && i < sizeof inputs / sizeof *inputs; i++)
-            s = differ(output, option_text(p, inputs[i]), err);
-        for (int i = 0; !s && i < p->call->n_args; i++) {
-            const char *colon = strchr(p->args[i], ':'); /* route-csv:FILE */
-            s = differ(output, p->args[i], err);
-            if (!s && colon)
-                s = differ(output, colon + 1, err);
-        }
+    for (size_t i = 0; !s && i < sizeof inputs / sizeof *inputs; i++)
+        s = differ(output, option_text(p, inputs[i]), err);
+    for (int i = 0; !s && i < p->call->n_args; i++) {
+        const char *colon = strchr(p->args[i], ':'); /* route-csv:FILE */
+        s = differ(output, p->args[i], err);
+        if (!s && colon)
+            s = differ(output, colon + 1, err);
     }
     return s;
+}
+
+/* Everything that the line names to be written. */
+static enum moe_status check_outputs(const struct parser *p, struct moe_err *err)
+{
+    const struct moe_param *options = p->command->options;
+    char one[64], other[64];
+    for (const struct moe_param *a = options; a && a->name; a++) {
+        const char *path = written(p, a);
+        if (!*path)
+            continue;
+        enum moe_status s = check_inputs(p, path, err);
+        if (!s)
+            s = check_form(a, path, err);
+        for (const struct moe_param *b = options; !s && b < a; b++)
+            if (strcmp(path, written(p, b)) == 0)
+                s = moe_fail(err, MOE_ERR_USAGE, "'%.300s' is to be written by --%s and by --%s",
+                             path, as_typed(b->name, one, sizeof one),
+                             as_typed(a->name, other, sizeof other));
+        if (s)
+            return s;
+    }
+    return MOE_OK;
 }
 
 /* Can the result be written? Asked before it is computed; of processes of a team, the first asks.
@@ -353,9 +379,10 @@ void cli_help_command(const struct cli_command *command)
     if (command->options)
         moe_params_help(command->options, "--", stdout);
     if (command->takes_sets)
-        printf("  --set KEY=VALUE              overrides one key of the strategy (geometry, "
-               "policy.KEY,\n"
-               "                               admission.quota, dispatch.miss, ...), repeatable\n");
+        printf("  --set KEY=VALUE              overrides one key of the strategy, repeatable:\n"
+               "                               %s\n",
+               command->set_keys ? command->set_keys
+                                 : "geometry, policy.KEY, admission.quota, dispatch.miss, ...");
     if (command->options)
         help_aliases(command->options);
 }

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 static enum moe_status write_table(const struct moe_table *table, int format, const char *path,
@@ -41,21 +40,6 @@ enum moe_status cli_table_end(struct moe_table *table, enum moe_status status, i
         status = write_table(table, format, path, err);
     moe_table_free(table);
     return status;
-}
-
-enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err)
-{
-    static const char *const other[] = {".json", ".csv"};
-    const size_t length = strlen(path);
-    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
-        const size_t n = strlen(other[i]);
-        if (length > n && strcasecmp(path + length - n, other[i]) == 0)
-            return moe_fail(err, MOE_ERR_USAGE,
-                            "'%.300s' does not end in .tsv, but a sweep's result is TSV: name it "
-                            "x.tsv",
-                            path);
-    }
-    return MOE_OK;
 }
 
 /* All of it, however long; heap. */

@@ -21,9 +21,6 @@ struct moe_table *cli_table_new(const struct cli_call *call);
 enum moe_status cli_table_end(struct moe_table *table, enum moe_status status, int format,
                               const char *path, struct moe_err *err);
 
-/* Refuses the names x.json and x.csv for a sweep's result, which is always TSV: MOE_ERR_USAGE. */
-enum moe_status cli_check_tsv_name(const char *path, struct moe_err *err);
-
 /* More provenance: the trace and its model; marks synthetic ones. */
 void cli_note_trace(struct moe_table *table, const char *path, const struct moe_trace_info *info);
 

@@ -5,12 +5,12 @@
 #define NUMBER(member, most, unit, help)                                                           \
     {                                                                                              \
 #member, MOE_PARAM_F64, offsetof(struct moe_host_options, member), "0", 0, most, unit,     \
-            help, NULL, 0, 0                                                                       \
+            help, NULL, 0, NULL, 0                                                                 \
     }
 
 const struct moe_param moe_host_params[] = {
     {"memory_bytes", MOE_PARAM_BYTES, offsetof(struct moe_host_options, memory_bytes), "1GiB", 0, 0,
-     "bytes", "memory of the device, used as it is touched", NULL, 0, 0},
+     "bytes", "memory of the device, used as it is touched", NULL, 0, NULL, 0},
     NUMBER(link_gb_per_s, 1e6, "GB/s", "rate of copies; 0: as fast as they go"),
     NUMBER(pageable_gb_per_s, 1e6, "GB/s",
            "rate of copies from and to pageable memory; 0: as the link"),
@@ -20,15 +20,15 @@ const struct moe_param moe_host_params[] = {
     NUMBER(launch_us, 1e6, "us", "fixed time of a kernel"),
     NUMBER(delay_us, 1e6, "us", "random delay before an operation, at most; for tests of races"),
     {"seed", MOE_PARAM_U64, offsetof(struct moe_host_options, seed), "1", 0, 0, NULL,
-     "of the random delays", NULL, 0, 0},
+     "of the random delays", NULL, 0, NULL, 0},
     {"fail_copy", MOE_PARAM_U64, offsetof(struct moe_host_options, fail_copy), "0", 0, 0, NULL,
      "let this copy fail, counted from 1 over all streams as they are queued; for tests of faults; "
      "0: none",
-     NULL, 0, 0},
+     NULL, 0, NULL, 0},
     {"awake", MOE_PARAM_BOOL, offsetof(struct moe_host_options, awake), "off", 0, 0, NULL,
      "threads of idle priority keep the processors from sleeping: steadier times on virtual "
      "machines",
-     NULL, 0, 0},
+     NULL, 0, NULL, 0},
     {.name = NULL},
 };
 

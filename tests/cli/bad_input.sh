@@ -28,6 +28,15 @@ expect 2 "unexpected argument" "$moelab" replay "$t" "$t"
 expect 2 "has no value" "$moelab" replay "$t" --geometry
 expect 2 "is not key=value" "$moelab" replay "$t" --set geometry
 expect 2 "did you mean 'admission'" "$moelab" replay "$t" --set admision=never
+# A key of a strategy that a replay has no use for is no key of it.
+for set in dispatch.miss=wait fill.when=at-once prefill=cache threads=4 prefetcher=none; do
+    expect 2 "--set ${set%%=*} has no effect on replay, which has no time: it uses geometry, \
+policy.KEY, admission.KEY, reroute.KEY; 'moelab sim' uses all keys" "$moelab" replay "$t" --set $set
+    one_line "$moelab" replay "$t" --set $set
+done
+expect 2 "--set seed has no effect on replay: write --seed 7" "$moelab" replay "$t" --set seed=7
+expect 0 "" "$moelab" replay "$t" --set geometry=4x2 --set policy=paper-lru \
+    --set policy.hazards=off --set admission=quota --set admission.quota=4
 expect 2 "paper-4090" "$moelab" sim "$t" --platform papr-4090 --model mixtral-8x7b
 expect 2 "mixtral-8x7b" "$moelab" sim "$t" --model mixtral-8x77b
 expect 2 "layers" "$moelab" sim "$t" --model mixtral-8x7b
@@ -47,8 +56,8 @@ for refused in "replay $t -o" "sim $t --model $folder/none.yaml --timeline" "mrc
     "tune $t --platform paper-4090 -o" "tune $t --platform paper-4090 --table" \
     "tune $t --platform paper-4090 --held-out"; do
     read -ra words <<<"$refused"
-    expect 1 "cannot create '$nowhere/x" "$moelab" "${words[@]}" "$nowhere/x.h5"
-    one_line "$moelab" "${words[@]}" "$nowhere/x.h5"
+    expect 1 "cannot create '$nowhere/x" "$moelab" "${words[@]}" "$nowhere/x"
+    one_line "$moelab" "${words[@]}" "$nowhere/x"
 done
 one_line "$moelab" trace stats "$t" --hot-list "$folder/x.tsv" --hot-split half
 

@@ -106,14 +106,5 @@ expect 2 "needs a trace file" "$moelab" mrc "synth:uniform:tokens=64" --stream -
 expect 2 "takes none of the 40 sequences" "$moelab" mrc "$t" --sample 0.0001
 expect 2 "sample" "$moelab" mrc "$t" --sample 0
 expect 2 "missing argument" "$moelab" mrc
-# A name that promises what is not written.
-for name in x.pdf x.PNG x.csv x.html; do
-    expect 2 "is not what '--output' writes: file for the result: text, x.tsv or x.json" \
-        "$moelab" mrc "$t" -o "$folder/$name"
-    one_line "$moelab" mrc "$t" -o "$folder/$name"
-    absent "$folder/$name"
-done
-expect 2 "'x.pdf': .pdf is not what '--timeline' writes: " "$moelab" sim "$t" --timeline x.pdf
-expect 2 "'x.pdf': .pdf is not what '--output' writes: the page, x.html" "$moelab" report . -o x.pdf
 expect 1 "none.h5" "$moelab" mrc "$folder/none.h5"
 finish

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Names of what is written: one that promises another form is refused, by every command alike.
+. tests/cli/lib/check.bash
+t=$folder/t.h5
+expect 0 "" "$moelab" trace synth "uniform:layers=4,experts=8,top_k=2,tokens=40,sequences=4" -o "$t"
+cp "$t" "$folder/kept.h5"
+cd "$folder" || exit 1
+
+# refused COMMAND... OPTION ENDING...: OPTION x.ENDING is refused before the work, and not written.
+refused() {
+    local command=$1 option=$2 ending
+    shift 2
+    for ending; do
+        # shellcheck disable=SC2086 # words
+        expect 2 "'x.$ending': .$ending is not what '--$option' writes: " \
+            "$moelab" $command --"$option" "x.$ending"
+        # shellcheck disable=SC2086 # words
+        one_line "$moelab" $command --"$option" "x.$ending"
+        absent "x.$ending"
+    done
+}
+model="--model mixtral-8x7b"
+for command in "replay t.h5" "mrc t.h5" "sim t.h5 $model" "trace info t.h5" "trace stats t.h5" \
+    "bench sim" "bench kernels" "bench device" "validate"; do
+    refused "$command" output yaml PNG csv h5 pdf xml
+done
+refused "mrc t.h5" plot svg tsv
+refused "trace stats t.h5" plot png
+refused "trace stats t.h5" hot-list json h5
+refused "sim t.h5 $model" timeline tsv html pdf
+refused "sim t.h5 $model" decisions json
+refused "validate" timeline json
+refused "run --model tiny-mixtral -p x" timeline txt
+refused "tune t.h5 $model --platform paper-4090" output tsv json
+refused "tune t.h5 $model --platform paper-4090" table yaml
+refused "tune t.h5 $model --platform paper-4090" held-out tsv
+refused "sweep none.yaml" output json csv Json
+refused "sweep merge a.tsv" output json
+refused "whatif t.h5 $model --platform paper-4090" output tsv svg
+refused "repro tab5" output html
+refused "report ." output pdf md
+refused "calibrate" output json tsv
+refused "trace synth uniform:tokens=9" output csv tsv
+refused "trace import --format jsonl x" output jsonl
+refused "record --model tiny-mixtral --prompts x" output jsonl txt
+refused "trace export t.h5" output h5 png
+expect 2 "'x.csv' would be JSON lines: --format route-csv or expert-choices writes CSV" \
+    "$moelab" trace export t.h5 -o x.csv
+expect 2 "is not what '--output' writes: file for the result: text, x.tsv or x.json" \
+    "$moelab" mrc t.h5 -o x.pdf
+
+# What is written, in any case; endings that promise nothing known; a dot of a folder.
+mkdir v1.pdf
+for name in x.tsv X.TSV x.json x.JSON x.txt x.2024 x v1.pdf/x; do
+    expect 0 "" "$moelab" replay t.h5 -o $name
+    holds "$name" test -s $name
+done
+same x.json x.JSON
+expect 0 "# command" head -3 X.TSV
+
+# One file for two of them, and an input.
+expect 2 "'x.json' is to be written by --timeline and by --output" "$moelab" sim t.h5 \
+    $model --timeline x.json -o x.json
+expect 2 "it would be lost" "$moelab" tune t.h5 $model --platform paper-4090 --held-out t.h5
+same t.h5 kept.h5
+finish
