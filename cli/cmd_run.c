@@ -287,6 +287,11 @@ static const char *kernels_of(const struct generation *g)
                        : moe_pool_kernels(moe_session_pool(g->session))->name;
 }
 
+static bool prompt_was_read(const struct moe_generated *m)
+{
+    return m->stop != MOE_STOP_INTERRUPTED || m->n_new > 0;
+}
+
 /* Tokens a second over the decode passes: the first new token belongs to the prefill. */
 static void log_statistics(const struct generation *g)
 {
@@ -294,8 +299,13 @@ static void log_statistics(const struct generation *g)
     char memory[32];
     moe_log("%s, %u thread%s, %s kernels, loaded in %.2f s", g->llm->name, threads_of(g),
             moe_plural(threads_of(g)), kernels_of(g), (double)g->load_ns / 1e9);
-    moe_log("prefill: %u token%s in %.3f s, %.1f tokens/s", m->n_prompt, moe_plural(m->n_prompt),
-            (double)m->prefill_ns / 1e9, per_s(m->n_prompt, m->prefill_ns));
+    if (prompt_was_read(m))
+        moe_log("prefill: %u token%s in %.3f s, %.1f tokens/s", m->n_prompt,
+                moe_plural(m->n_prompt), (double)m->prefill_ns / 1e9,
+                per_s(m->n_prompt, m->prefill_ns));
+    else
+        moe_log("prefill: %u token%s not read to the end in %.3f s", m->n_prompt,
+                moe_plural(m->n_prompt), (double)m->prefill_ns / 1e9);
     if (m->n_passes)
         moe_log("decode: %u pass%s in %.3f s, %.1f tokens/s, %.2f ms each", m->n_passes,
                 m->n_passes == 1 ? "" : "es", (double)m->decode_ns / 1e9,
@@ -333,7 +343,8 @@ static enum moe_status print_json(struct generation *g, struct moe_err *err)
     print_number("new_tokens", m->n_new);
     print_number("load_s", (double)g->load_ns / 1e9);
     print_number("prefill_s", (double)m->prefill_ns / 1e9);
-    print_number("prefill_tokens_per_s", per_s(m->n_prompt, m->prefill_ns));
+    print_number("prefill_tokens_per_s",
+                 prompt_was_read(m) ? per_s(m->n_prompt, m->prefill_ns) : NAN);
     print_number("decode_passes", m->n_passes);
     print_number("decode_s", (double)m->decode_ns / 1e9);
     print_number("decode_tokens_per_s", per_s(m->n_passes, m->decode_ns));

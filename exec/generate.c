@@ -15,6 +15,7 @@ struct generation {
     float *logits;
     struct moe_route_sink sink; /* of all rows; no arrays: not wanted */
     int32_t *token_id;          /* of the rows, or NULL */
+    uint64_t whole_ns;          /* when the latest whole pass had ended */
     struct moe_generated done;
 };
 
@@ -59,9 +60,14 @@ static enum moe_status decode(struct generation *g, int32_t token, struct moe_er
     const struct moe_route_sink sink = moe_route_sink_from(&g->sink, &g->llm->config, row);
     if (g->token_id)
         g->token_id[row] = token;
+    if (moe_interrupted()) /* a pass elsewhere may not ask */
+        return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
     enum moe_status s = moe_session_forward(g->session, &token, 1, &sink, g->logits, err);
-    g->done.n_passes += !s;
-    return s ? s : check_routes(g, row, 1, err);
+    if (s)
+        return s;
+    g->done.n_passes++;
+    g->whole_ns = moe_clock_ns();
+    return check_routes(g, row, 1, err);
 }
 
 static enum moe_status decode_all(struct generation *g, struct moe_err *err)
@@ -102,11 +108,12 @@ static enum moe_status run(struct generation *g, const int32_t *prompt, struct m
                                             g->watch.prefill, g->watch.context, err);
     uint64_t filled = moe_clock_ns();
     g->done.prefill_ns = filled - began;
+    g->whole_ns = filled;
     if (!s)
         s = check_routes(g, 0, n, err);
     if (!s)
         s = decode_all(g, err);
-    g->done.decode_ns = moe_clock_ns() - filled;
+    g->done.decode_ns = (s == MOE_ERR_INTERRUPTED ? g->whole_ns : moe_clock_ns()) - filled;
     return s;
 }
 

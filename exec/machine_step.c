@@ -164,20 +164,16 @@ static void count_ended(struct moe_exec_machine *m)
         moe_machine_count_states(m);
 }
 
-/* Ends before an interrupt counts: the result of the steps done is kept (moe_execute), and counts
- * of half a step are in no result. A prompt may be long, and nothing of its own is reported. */
-static bool is_replayed_decode(const struct moe_exec_machine *m)
-{
-    return m->step.tokens && m->step.phase == MOE_DECODE;
-}
-
 enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_layer_routes *out,
                                    struct moe_err *err)
 {
     struct moe_exec_machine *m = machine;
     const struct moe_route_box *box = &m->io.box;
     enum moe_status s = moe_shared_status(&m->shared, err);
-    if (!s && moe_interrupted() && !is_replayed_decode(m))
+    /* A decode step ends before an interrupt counts: the result of the steps done is kept
+     * (moe_execute, moe_generate), and counts of half a step are in no result. A prompt may be
+     * long, and nothing of its own is reported. */
+    if (!s && moe_interrupted() && m->step.phase != MOE_DECODE)
         s = moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
     if (s)
         return s;

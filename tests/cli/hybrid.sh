@@ -284,4 +284,22 @@ interrupted "$moelab" run --model tiny-phimoe --ignore-eos -n 1500 -p x --strate
     --timeline "$folder/int.json"
 holds "decisions not kept" test -s "$folder/int.txt"
 holds "timeline not kept" grep -q '"expert"' "$folder/int.json"
+# Whole passes only: of each, eight events and two uses in each of them. Interrupted as above.
+for _ in 1 2 3; do
+    rm -f "$folder"/kept.*
+    "$moelab" run --model tiny-mixtral --chat none --ignore-eos -n 480 -p x --strategy collab \
+        --geometry 8x2 --device host:launch_us=300 --decisions "$folder/kept.txt" \
+        >"$folder/kept.out" 2>"$folder/kept.err" &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null && ! [ -s "$(compgen -G "$folder/kept.txt.*.part")" ]; do
+        :
+    done
+    kill -INT "$pid"
+    wait "$pid"
+    passes=$(sed -n 's/^moelab: decode: \([0-9]*\) pass.*/\1/p' "$folder/kept.err")
+    uses=$(sed -n 's/^moelab: experts:.* of \([0-9]*\) uses.*/\1/p' "$folder/kept.err")
+    holds "Ctrl-C: $uses uses in $passes passes" [ "${uses:-none}" = $((16 * ${passes:-1})) ]
+    holds "Ctrl-C: events of $passes passes" \
+        [ "$(grep -c ' decode ' "$folder/kept.txt")" = $((8 * ${passes:-1})) ]
+done
 finish
