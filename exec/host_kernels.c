@@ -26,11 +26,6 @@ static enum moe_status check_uses(const struct moe_host_kernels *k, const char *
     return MOE_OK;
 }
 
-static uint64_t matrix_bytes(const struct moe_matrix *w)
-{
-    return w->rows * moe_dtype_row_bytes(w->dtype, w->cols);
-}
-
 static uint64_t products(const struct moe_matrix *w)
 {
     return (uint64_t)w->rows * w->cols;
@@ -92,7 +87,7 @@ struct moe_host_load moe_host_attend_load(const struct moe_attend_job *job)
     struct moe_host_load load = {.n_tokens = job->a->n};
     for (size_t i = 0; i < sizeof w / sizeof *w; i++)
         if (w[i]) {
-            load.bytes += matrix_bytes(w[i]);
+            load.bytes += moe_matrix_bytes(w[i]);
             load.flops += 2.0 * (double)products(w[i]) * job->a->n;
         }
     for (uint32_t t = 0; t < job->a->n; t++)
@@ -107,15 +102,15 @@ struct moe_host_load moe_host_expert_load(const struct moe_expert_job *job)
 {
     const struct moe_expert_weights *w = job->weights;
     const uint64_t all = products(&w->w1) + products(&w->w3) + products(&w->w2);
-    return (struct moe_host_load){.bytes = matrix_bytes(&w->w1) + matrix_bytes(&w->w3) +
-                                           matrix_bytes(&w->w2),
+    return (struct moe_host_load){.bytes = moe_matrix_bytes(&w->w1) + moe_matrix_bytes(&w->w3) +
+                                           moe_matrix_bytes(&w->w2),
                                   .flops = 2.0 * (double)all * job->n_tokens,
                                   .n_tokens = job->n_tokens};
 }
 
 struct moe_host_load moe_host_head_load(const struct moe_head_job *job)
 {
-    return (struct moe_host_load){.bytes = matrix_bytes(job->head),
+    return (struct moe_host_load){.bytes = moe_matrix_bytes(job->head),
                                   .flops = 2.0 * (double)products(job->head),
                                   .n_tokens = 1};
 }
@@ -126,12 +121,12 @@ static enum moe_status check_weights(const struct moe_host_kernels *k,
     const struct moe_llm_layer *l = &w->layer;
     const uint64_t d = w->config.d_model, f = sizeof(float);
     const struct use use[] = {
-        ON_DEVICE("q", l->q.data, matrix_bytes(&l->q)),
-        ON_DEVICE("k", l->k.data, matrix_bytes(&l->k)),
-        ON_DEVICE("v", l->v.data, matrix_bytes(&l->v)),
-        ON_DEVICE("o", l->o.data, matrix_bytes(&l->o)),
-        ON_DEVICE("router", l->router.data, matrix_bytes(&l->router)),
-        ON_DEVICE("next router", w->next_router.data, matrix_bytes(&w->next_router)),
+        ON_DEVICE("q", l->q.data, moe_matrix_bytes(&l->q)),
+        ON_DEVICE("k", l->k.data, moe_matrix_bytes(&l->k)),
+        ON_DEVICE("v", l->v.data, moe_matrix_bytes(&l->v)),
+        ON_DEVICE("o", l->o.data, moe_matrix_bytes(&l->o)),
+        ON_DEVICE("router", l->router.data, moe_matrix_bytes(&l->router)),
+        ON_DEVICE("next router", w->next_router.data, moe_matrix_bytes(&w->next_router)),
         ON_DEVICE("q bias", l->q_bias, optional(l->q_bias, l->q.rows)),
         ON_DEVICE("k bias", l->k_bias, optional(l->k_bias, l->k.rows)),
         ON_DEVICE("v bias", l->v_bias, optional(l->v_bias, l->v.rows)),
@@ -258,9 +253,9 @@ enum moe_status moe_host_expert_run(const struct moe_host_kernels *k,
     const size_t d = e->w2.rows, h = e->w1.rows, row = w->job.row, n = w->job.n_tokens;
     const uint64_t f = sizeof(float);
     const struct use use[] = {
-        ON_DEVICE("w1", e->w1.data, matrix_bytes(&e->w1)),
-        ON_DEVICE("w3", e->w3.data, matrix_bytes(&e->w3)),
-        ON_DEVICE("w2", e->w2.data, matrix_bytes(&e->w2)),
+        ON_DEVICE("w1", e->w1.data, moe_matrix_bytes(&e->w1)),
+        ON_DEVICE("w3", e->w3.data, moe_matrix_bytes(&e->w3)),
+        ON_DEVICE("w2", e->w2.data, moe_matrix_bytes(&e->w2)),
         ON_DEVICE("ffn_x", w->a.ffn_x, (row + n) * d * f),
         ON_DEVICE("ffn_h", w->a.ffn_h, (row + n) * h * f),
         ON_DEVICE("ffn_y", w->a.ffn_y, (row + n) * d * f),
@@ -309,7 +304,7 @@ enum moe_status moe_host_head_run(const struct moe_host_kernels *k, const struct
         ON_DEVICE("u", a->u, a->n * d * f),
         ON_DEVICE("scale", w->norm.scale, d * f),
         ON_DEVICE("shift", w->norm.shift, optional(w->norm.shift, d)),
-        ON_DEVICE("head", w->head.data, matrix_bytes(&w->head)),
+        ON_DEVICE("head", w->head.data, moe_matrix_bytes(&w->head)),
         ON_DEVICE("bias", w->job.bias, optional(w->job.bias, v)),
         ON_DEVICE("logits", w->job.logits, v * f),
     };

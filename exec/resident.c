@@ -63,7 +63,7 @@ static uint64_t kv_bytes(const struct moe_llm_config *c, uint32_t context)
 
 static uint64_t matrix_bytes(const struct moe_matrix *m)
 {
-    return m->data ? m->rows * moe_dtype_row_bytes(m->dtype, m->cols) : 0;
+    return m->data ? moe_matrix_bytes(m) : 0;
 }
 
 static uint64_t vector_bytes(const float *v, uint32_t n)

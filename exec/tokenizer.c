@@ -179,13 +179,6 @@ enum moe_status moe_tokenizer_encode(const struct moe_tokenizer *tokenizer, cons
     return MOE_OK;
 }
 
-int32_t moe_tokenizer_id(const struct moe_tokenizer *tokenizer, const char *piece)
-{
-    const struct moe_added_token *token =
-        moe_added_exact(&tokenizer->config.added, piece, strlen(piece));
-    return token ? token->id : moe_spm_id(tokenizer->spm, piece, strlen(piece));
-}
-
 uint32_t moe_tokenizer_size(const struct moe_tokenizer *tokenizer)
 {
     return tokenizer->n_tokens;

@@ -30,8 +30,6 @@ void moe_tokenizer_free(struct moe_tokenizer *tokenizer);
 uint32_t moe_tokenizer_size(const struct moe_tokenizer *tokenizer); /* largest id + 1 */
 bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer); /* tokenizer_config; true if it
                                                                        says nothing */
-/* Id of a piece or added token by its exact text; -1: none. */
-int32_t moe_tokenizer_id(const struct moe_tokenizer *tokenizer, const char *piece);
 
 /* Ids of text; bos: put the BOS token first, unless the text begins with it as the text of a chat
  * template may. *ids: heap, caller frees; *n may be 0. Errors: MOE_ERR_INPUT "invalid UTF-8 at byte

@@ -222,25 +222,6 @@ enum moe_status moe_strategy_set(struct moe_strategy *strategy, const char *key,
     return unknown_key(key, err);
 }
 
-bool moe_strategy_has(const struct moe_strategy *strategy, const char *key)
-{
-    const char *dot = strchr(key, '.');
-    size_t head = dot ? (size_t)(dot - key) : strlen(key);
-    enum rule rule = find_rule(key, head);
-    if (rule != N_RULES) {
-        const char *name;
-        const struct moe_param *params = rule_table(strategy, rule, &name);
-        return !dot || (params && moe_param_find(params, dot + 1));
-    }
-    if (!dot)
-        return moe_param_find(table, key) != NULL;
-    for (size_t i = 0; i < N_SECTIONS; i++)
-        if (strlen(moe_strategy_sections[i].name) == head &&
-            strncmp(moe_strategy_sections[i].name, key, head) == 0)
-            return moe_param_find(moe_strategy_sections[i].table, dot + 1) != NULL;
-    return false;
-}
-
 /* `policy: lru` or `policy: {name: paper-lru, hazards: off}`. */
 static enum moe_status rule_from_yaml(const struct moe_yaml *node, struct moe_strategy *strategy,
                                       enum rule rule, struct moe_err *err)

@@ -72,9 +72,6 @@ struct moe_strategy_section {
 };
 extern const struct moe_strategy_section moe_strategy_sections[];
 
-/* Is key (with its section) one that moe_strategy_set knows in this strategy? */
-bool moe_strategy_has(const struct moe_strategy *strategy, const char *key);
-
 /* Do prompts ask the cache and its policy? Otherwise these do not see them. */
 static inline bool moe_strategy_caches_prompts(const struct moe_strategy *strategy)
 {

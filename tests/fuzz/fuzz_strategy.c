@@ -19,9 +19,7 @@ static void set_one(struct moe_strategy *strategy, const uint8_t *data, size_t s
     if (!value)
         return;
     *value++ = 0;
-    if (moe_strategy_set(strategy, text, value, &err) == MOE_OK &&
-        !moe_strategy_has(strategy, text))
-        abort();
+    (void)moe_strategy_set(strategy, text, value, &err);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
