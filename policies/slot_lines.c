@@ -20,6 +20,8 @@ moe_slot moe_slot_lines_victim(const struct moe_slot_lines *lines, const uint8_t
 {
     struct moe_slot_search search = {pinned, goes, state, MOE_NO_SLOT};
     uint64_t found = lines->loops->highest(lines, now, pinned);
+    if (found && !(found & (found - 1))) /* as nearly always */
+        return (moe_slot)__builtin_ctzll(found);
     for (; found; found &= found - 1)
         moe_slot_search_sees(&search, (uint32_t)__builtin_ctzll(found));
     return search.best;

@@ -32,27 +32,39 @@ AVX512 static inline uint64_t above(const double *stands, uint32_t n, double lea
     return found & moe_lines_first(n);
 }
 
-/* Maxima are of every other vector: none waits for the one before. */
+/* Of a vector of slots, the barred at -1. */
+AVX512 static inline __m512d stand_or_due(const struct moe_slot_lines *lines, uint32_t at,
+                                          __m512d time, uint64_t bars)
+{
+    __m512d left = _mm512_sub_pd(_mm512_loadu_pd(lines->due + at), time);
+    __mmask8 past = _mm512_cmp_pd_mask(left, _mm512_setzero_pd(), _CMP_LT_OQ);
+    __m512d v = _mm512_mask_sub_pd(left, past, time, _mm512_loadu_pd(lines->last + at));
+    return _mm512_mask_mov_pd(v, (__mmask8)bars, _mm512_set1_pd(-1));
+}
+
 AVX512 static uint64_t highest(const struct moe_slot_lines *lines, double now,
                                const uint8_t *pinned)
 {
-    const __m512d time = _mm512_set1_pd(now), none = _mm512_set1_pd(-1);
-    __m512d high = none, other = none;
+    const __m512d time = _mm512_set1_pd(now);
+    __m512d high = _mm512_set1_pd(-1);
     uint32_t n = lines->n_slots;
     uint64_t bars = find_pinned(pinned, n);
     double stands[BLOCK];
-    for (uint32_t i = 0; i < n; i += LANES, bars >>= LANES) {
-        __m512d due = _mm512_loadu_pd(lines->due + i), next = other;
-        __mmask8 past = _mm512_cmp_pd_mask(time, due, _CMP_GT_OQ);
-        __m512d v = _mm512_mask_sub_pd(_mm512_sub_pd(due, time), past, time,
-                                       _mm512_loadu_pd(lines->last + i));
-        v = _mm512_mask_mov_pd(v, (__mmask8)bars, none);
-        _mm512_storeu_pd(stands + i, v);
-        other = _mm512_max_pd(high, v);
-        high = next;
+    if (n <= LANES) {
+        high = stand_or_due(lines, 0, time, bars);
+        __m512d near = _mm512_set1_pd(_mm512_reduce_max_pd(high) * MOE_LINES_NEAR);
+        return _mm512_cmp_pd_mask(high, near, _CMP_GE_OQ) & moe_lines_first(n);
     }
-    double most = _mm512_reduce_max_pd(_mm512_max_pd(high, other));
-    return above(stands, n, most * MOE_LINES_NEAR);
+    for (uint32_t i = 0; i < n; i += 4 * LANES, bars >>= 4 * LANES) {
+        __m512d v[4];
+        for (uint32_t k = 0; k < 4; k++) {
+            v[k] = stand_or_due(lines, i + k * LANES, time, bars >> k * LANES);
+            _mm512_storeu_pd(stands + i + (size_t)k * LANES, v[k]);
+        }
+        __m512d low = _mm512_max_pd(v[0], v[1]);
+        high = _mm512_max_pd(high, _mm512_max_pd(low, _mm512_max_pd(v[2], v[3])));
+    }
+    return above(stands, n, _mm512_reduce_max_pd(high) * MOE_LINES_NEAR);
 }
 
 AVX512 static inline __m512d stand_at(const double *last, const double *slope, __m512d time,
