@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -311,32 +310,6 @@ static enum moe_status read_config(const json_t *root, struct moe_llm_config *co
     return read_tokens(root, config, err);
 }
 
-static enum moe_status read_generation(const json_t *root, struct moe_llm_config *config,
-                                       struct moe_err *err)
-{
-    const json_t *temperature = moe_json_get(root, "temperature");
-    const json_t *top_p = moe_json_get(root, "top_p"), *top_k = moe_json_get(root, "top_k");
-    const json_t *sample = moe_json_get(root, "do_sample");
-    double t = NAN, p = NAN;
-    uint64_t k = 0;
-    enum moe_status s = read_tokens(root, config, err);
-    if (!s && temperature)
-        s = moe_json_f64(temperature, "temperature", 0, 1000, &t, err);
-    if (!s && top_p)
-        s = moe_json_f64(top_p, "top_p", 0, 1, &p, err);
-    if (!s && top_k)
-        s = moe_json_u64(top_k, "top_k", 0, INT32_MAX, &k, err);
-    if (!s && sample && !json_is_boolean(sample))
-        s = moe_fail(err, MOE_ERR_INPUT, "do_sample is neither true nor false");
-    if (s)
-        return s;
-    config->temperature = (float)t;
-    config->top_p = (float)p;
-    config->gen_top_k = (uint32_t)k;
-    config->do_sample = sample ? json_is_true(sample) : -1;
-    return MOE_OK;
-}
-
 static enum moe_status read_text(const char *dir, const char *file, const char *text, size_t size,
                                  enum moe_status (*read)(const json_t *, struct moe_llm_config *,
                                                          struct moe_err *),
@@ -355,11 +328,11 @@ enum moe_status moe_llm_config_parse(const char *dir, const char *config, size_t
                                      const char *generation, size_t generation_size,
                                      struct moe_llm_config *out, struct moe_err *err)
 {
-    struct moe_llm_config c = {.temperature = NAN, .top_p = NAN, .do_sample = -1};
+    struct moe_llm_config c = {0};
     enum moe_status s = read_text(dir, "config.json", config, config_size, read_config, &c, err);
     if (!s && generation)
-        s = read_text(dir, "generation_config.json", generation, generation_size, read_generation,
-                      &c, err);
+        s = read_text(dir, "generation_config.json", generation, generation_size, read_tokens, &c,
+                      err);
     if (!s)
         *out = c;
     return s;

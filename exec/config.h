@@ -42,16 +42,12 @@ struct moe_llm_config {
     float short_mscale, long_mscale; /* multiply cos and sin */
     int32_t bos, eos[MOE_EOS_MAX];   /* -1: none; eos from generation_config.json if there */
     uint32_t n_eos;
-    /* defaults of generation_config.json; NaN or 0 where it says nothing */
-    float temperature, top_p;
-    uint32_t gen_top_k;
-    int do_sample; /* -1: not said */
 };
 
-/* Reads DIR/config.json and, if present, DIR/generation_config.json. Errors: MOE_ERR_IO (missing
- * directory or file: says which), MOE_ERR_INPUT (not JSON, nested too deep, missing key, value
- * outside its limits: file, key, value, limit), MOE_ERR_UNSUPPORTED (architecture, activation, rope
- * type, quantization_config ...: the key and the value). */
+/* Reads DIR/config.json and, if present, the tokens of DIR/generation_config.json. Errors:
+ * MOE_ERR_IO (missing directory or file: says which), MOE_ERR_INPUT (not JSON, nested too deep,
+ * missing key, value outside its limits: file, key, value, limit), MOE_ERR_UNSUPPORTED
+ * (architecture, activation, rope type, quantization_config ...: the key and the value). */
 enum moe_status moe_llm_config_load(const char *dir, struct moe_llm_config *out,
                                     struct moe_err *err);
 

@@ -97,9 +97,6 @@ static void set_config(struct moe_llm *llm, const struct moe_model *shape, uint3
         .norm_eps = NORM_EPS,
         .rope_theta = ROPE_THETA,
         .bos = -1,
-        .temperature = NAN,
-        .top_p = NAN,
-        .do_sample = -1,
     };
     snprintf(llm->config.architecture, sizeof llm->config.architecture, "synthetic, Mixtral-like");
     snprintf(llm->name, sizeof llm->name, "SYNTHETIC %s (Mixtral-like)", shape->name);
