@@ -1,7 +1,6 @@
 #include "sim/mrc.h"
 
 #include "sim/mrc_interval.h"
-#include "sim/mrc_opt_ends.h"
 #include "sim/mrc_sample.h"
 #include "sim/replay.h"
 #include "tests/unit/hdf5_traces.h"
@@ -392,65 +391,6 @@ START_TEST(streams_and_samples_whole_traces)
 }
 END_TEST
 
-static void stream_opt(const char *path, const struct moe_trace *trace,
-                       const struct moe_mrc_options *options)
-{
-    struct moe_err err;
-    struct moe_reader *reader;
-    struct moe_mrc streamed, whole = compute(trace, options);
-    ck_assert_int_eq(moe_reader_open(&reader, path, &err), MOE_OK);
-    if (moe_mrc_stream(reader, options, &streamed, &err))
-        ck_abort_msg("%s", err.text);
-    expect_same(&whole, &streamed, MOE_MRC_LRU);
-    expect_same(&whole, &streamed, MOE_MRC_OPT);
-    moe_mrc_release(&streamed);
-    moe_mrc_release(&whole);
-    moe_reader_close(reader);
-}
-
-/* OPT in blocks: the numbers of the whole trace, whatever finds them there. */
-START_TEST(streams_opt)
-{
-    static const char *const specs[] = {
-        "sticky:layers=5,experts=8,top_k=2,tokens=30000,sequences=9,prompt=40",
-        "zipf:layers=3,experts=80,top_k=6,tokens=9000,sequences=7,prompt=20"};
-    char folder[256], path[300];
-    struct moe_err err;
-    if (!moe_opt_has_avx512())
-        return; /* see says_whether_opt_streams */
-    temporary_folder(folder, sizeof folder);
-    snprintf(path, sizeof path, "%s/t.h5", folder);
-    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
-        struct moe_trace trace = synth(specs[i]);
-        ck_assert_int_eq(moe_trace_save(path, &trace, &err), MOE_OK);
-        for (int c = 0; c < 8; c++) {
-            struct moe_mrc_options options = {.contract = (enum moe_contract)(c & 1),
-                                              .cold = c & 2,
-                                              .order = c & 4 ? MOE_ORDER_TOKEN : MOE_ORDER_STEP,
-                                              .opt = true,
-                                              .global = true};
-            stream_opt(path, &trace, &options);
-        }
-        moe_trace_release(&trace);
-    }
-    remove_folder(folder);
-}
-END_TEST
-
-START_TEST(says_whether_opt_streams)
-{
-    struct moe_trace_info small = {.n_layers = 4, .n_experts = 8};
-    struct moe_trace_info large = {.n_layers = 64, .n_experts = 1024};
-    struct moe_err err;
-    const enum moe_status can = moe_opt_has_avx512() ? MOE_OK : MOE_ERR_USAGE;
-    const char *why = can ? "AVX-512" : "one pool of 65536 slots exceeds 65534";
-    ck_assert_int_eq(moe_mrc_streams_opt(&small, true, &err), can);
-    ck_assert_int_eq(moe_mrc_streams_opt(&large, false, &err), can);
-    ck_assert_int_eq(moe_mrc_streams_opt(&large, true, &err), MOE_ERR_USAGE);
-    ck_assert_ptr_nonnull(strstr(err.text, why));
-}
-END_TEST
-
 START_TEST(refuses)
 {
     struct moe_trace trace = synth("uniform:layers=2,experts=4,top_k=1,tokens=9,sequences=3");
@@ -597,8 +537,6 @@ int main(void)
     tcase_add_test(tc, counts_by_hand);
     tcase_add_test(tc, curves_rise);
     tcase_add_test(tc, streams_and_samples_whole_traces);
-    tcase_add_test(tc, streams_opt);
-    tcase_add_test(tc, says_whether_opt_streams);
     tcase_add_test(tc, refuses);
     tcase_add_test(tc, sampled_sequences_hit_as_in_the_whole);
     tcase_add_test(tc, bands_cover);
