@@ -2,7 +2,8 @@
  * are kept in a short list in order; what is used sooner than all of them is only written down. So
  * most hits change one number. When the list has run out it is made anew from all slots.
  *
- * Few slots are looked at one after the other: that is faster than to keep a list. */
+ * Few slots are all looked at, with vectors where the processor has them: that is faster than to
+ * keep a list. */
 #ifndef MOELAB_POLICIES_SLOT_USES_H
 #define MOELAB_POLICIES_SLOT_USES_H
 
@@ -11,21 +12,31 @@
 #include <string.h>
 
 enum {
-    MOE_USES_FEW = 32, /* slots, at most, of which no list is kept */
+    MOE_USES_FEW = 128, /* slots, at most, of which no list is kept */
     MOE_USES_LATE = 128,
+    MOE_USES_LANES = 8,
+};
+
+/* See moe_uses_last and moe_uses_count. */
+struct moe_uses_loops {
+    moe_slot (*last)(const uint32_t *use, uint32_t n, const uint8_t *pinned, uint8_t forbids);
+    uint32_t (*count)(const uint32_t *use, uint32_t n, const uint8_t *pinned, uint8_t forbids,
+                      uint32_t next_use);
 };
 
 struct moe_slot_uses {
-    uint32_t n_slots, n_late, most; /* most: capacity of the list for so many slots */
-    uint64_t from;                  /* every key from here on is in the list */
-    uint64_t late[MOE_USES_LATE];   /* [n_late] keys, the first to go is last; some are no slot's
-                                       any more */
-    uint64_t *key;                  /* [n_slots] next use, below it what falls with the slot */
+    uint32_t n_slots;
+    const struct moe_uses_loops *loops;
+    uint32_t *use;                /* [n_slots] */
+    uint32_t n_late, most;        /* most: capacity of the list for so many slots */
+    uint64_t from;                /* every key from here on is in the list */
+    uint64_t late[MOE_USES_LATE]; /* [n_late] keys, the first to go is last; some are no slot's
+                                     any more */
 };
 
 static inline size_t moe_slot_uses_size(const struct moe_policy_env *env)
 {
-    return env->n_slots * sizeof(uint64_t);
+    return ((size_t)env->n_slots + 1) / 2 * 2 * sizeof(uint32_t);
 }
 
 static inline uint64_t moe_use_key(uint32_t next_use, uint32_t slot)
@@ -39,15 +50,45 @@ static inline uint32_t moe_use_key_slot(uint64_t key)
 }
 
 /* memory: moe_slot_uses_size bytes, of 8-byte alignment. Every slot is used at 0. */
-static inline void moe_slot_uses_init(struct moe_slot_uses *uses, const struct moe_policy_env *env,
-                                      void *memory)
+void moe_slot_uses_init(struct moe_slot_uses *uses, const struct moe_policy_env *env, void *memory);
+
+/* Of n slots, one after the other. */
+static inline moe_slot moe_uses_last(const uint32_t *use, uint32_t n, const uint8_t *pinned,
+                                     uint8_t forbids)
 {
-    *uses = (struct moe_slot_uses){.n_slots = env->n_slots, .key = memory};
-    uint32_t quarter = env->n_slots / 4; /* of more nearly every hit would enter the list */
-    uses->most = quarter < MOE_USES_LATE ? quarter / 2 * 2 : MOE_USES_LATE;
-    uses->from = env->n_slots <= MOE_USES_FEW ? UINT64_MAX : 0;
-    for (uint32_t s = 0; s < env->n_slots; s++)
-        uses->key[s] = moe_use_key(0, s);
+    uint64_t last = 0;
+    for (uint32_t s = 0; s < n; s++) {
+        uint64_t key = moe_use_key(use[s], s) & (0 - (uint64_t) !(pinned[s] & forbids));
+        last = key > last ? key : last;
+    }
+    return last ? (moe_slot)moe_use_key_slot(last) : MOE_NO_SLOT;
+}
+
+static inline uint32_t moe_uses_count(const uint32_t *use, uint32_t n, const uint8_t *pinned,
+                                      uint8_t forbids, uint32_t next_use)
+{
+    uint32_t found = 0;
+    for (uint32_t s = 0; s < n; s++)
+        found += (use[s] > next_use) & !(pinned[s] & forbids);
+    return found;
+}
+
+/* The same of all slots. */
+static inline moe_slot moe_slot_uses_search(const struct moe_slot_uses *uses, const uint8_t *pinned,
+                                            uint8_t forbids)
+{
+    if (uses->n_slots < MOE_USES_LANES)
+        return moe_uses_last(uses->use, uses->n_slots, pinned, forbids);
+    return uses->loops->last(uses->use, uses->n_slots, pinned, forbids);
+}
+
+static inline uint32_t moe_slot_uses_count_all(const struct moe_slot_uses *uses,
+                                               const uint8_t *pinned, uint8_t forbids,
+                                               uint32_t next_use)
+{
+    if (uses->n_slots < MOE_USES_LANES)
+        return moe_uses_count(uses->use, uses->n_slots, pinned, forbids, next_use);
+    return uses->loops->count(uses->use, uses->n_slots, pinned, forbids, next_use);
 }
 
 /* Of a full list the earlier half goes. */
@@ -73,14 +114,15 @@ static inline void moe_slot_uses_list(struct moe_slot_uses *uses, uint64_t key)
 
 static inline void moe_slot_uses_set(struct moe_slot_uses *uses, moe_slot slot, uint32_t next_use)
 {
-    uint64_t key = uses->key[slot] = moe_use_key(next_use, (uint32_t)slot);
+    uint64_t key = moe_use_key(next_use, (uint32_t)slot);
+    uses->use[slot] = next_use;
     if (key >= uses->from)
         moe_slot_uses_list(uses, key);
 }
 
 static inline uint32_t moe_slot_uses_of(const struct moe_slot_uses *uses, moe_slot slot)
 {
-    return (uint32_t)(uses->key[slot] >> 32);
+    return uses->use[slot];
 }
 
 static inline void moe_slot_uses_refill(struct moe_slot_uses *uses)
@@ -88,20 +130,26 @@ static inline void moe_slot_uses_refill(struct moe_slot_uses *uses)
     uses->n_late = 0;
     uses->from = 0;
     for (uint32_t s = 0; s < uses->n_slots; s++)
-        if (uses->key[s] >= uses->from)
-            moe_slot_uses_list(uses, uses->key[s]);
+        if (moe_use_key(uses->use[s], s) >= uses->from)
+            moe_slot_uses_list(uses, moe_use_key(uses->use[s], s));
+}
+
+/* Is the listed key its slot's still? */
+static inline bool moe_slot_uses_stands(const struct moe_slot_uses *uses, uint64_t key)
+{
+    return uses->use[moe_use_key_slot(key)] == key >> 32;
 }
 
 /* Of the list; MOE_NO_SLOT: none of it may go. */
 static inline moe_slot moe_slot_uses_listed(struct moe_slot_uses *uses, const uint8_t *pinned,
                                             uint8_t forbids)
 {
-    while (uses->n_late > 0 && uses->key[moe_use_key_slot(uses->late[uses->n_late - 1])] !=
-                                   uses->late[uses->n_late - 1])
+    const uint64_t *late = uses->late;
+    while (uses->n_late > 0 && !moe_slot_uses_stands(uses, late[uses->n_late - 1]))
         uses->n_late--;
     for (uint32_t i = uses->n_late; i > 0; i--) {
-        uint32_t s = moe_use_key_slot(uses->late[i - 1]);
-        if (uses->key[s] == uses->late[i - 1] && !(pinned[s] & forbids))
+        uint32_t s = moe_use_key_slot(late[i - 1]);
+        if (moe_slot_uses_stands(uses, late[i - 1]) && !(pinned[s] & forbids))
             return (moe_slot)s;
     }
     return MOE_NO_SLOT;
@@ -111,21 +159,14 @@ static inline moe_slot moe_slot_uses_listed(struct moe_slot_uses *uses, const ui
 static inline moe_slot moe_slot_uses_last(struct moe_slot_uses *uses, const uint8_t *pinned,
                                           uint8_t forbids)
 {
-    uint64_t last = 0;
-    if (uses->n_slots > MOE_USES_FEW) {
-        moe_slot s = moe_slot_uses_listed(uses, pinned, forbids);
-        if (s != MOE_NO_SLOT)
-            return s;
-        moe_slot_uses_refill(uses);
-        s = moe_slot_uses_listed(uses, pinned, forbids);
-        if (s != MOE_NO_SLOT)
-            return s;
-    }
-    for (uint32_t s = 0; s < uses->n_slots; s++) {
-        uint64_t key = uses->key[s] & (0 - (uint64_t) !(pinned[s] & forbids));
-        last = key > last ? key : last;
-    }
-    return last ? (moe_slot)moe_use_key_slot(last) : MOE_NO_SLOT;
+    if (uses->n_slots <= MOE_USES_FEW)
+        return moe_slot_uses_search(uses, pinned, forbids);
+    moe_slot s = moe_slot_uses_listed(uses, pinned, forbids);
+    if (s != MOE_NO_SLOT)
+        return s;
+    moe_slot_uses_refill(uses);
+    s = moe_slot_uses_listed(uses, pinned, forbids);
+    return s != MOE_NO_SLOT ? s : moe_slot_uses_search(uses, pinned, forbids);
 }
 
 /* Slots without a pin of forbids that are used after next_use, counted up to most. */
@@ -135,14 +176,12 @@ static inline uint32_t moe_slot_uses_count(const struct moe_slot_uses *uses, con
     uint64_t limit = ((uint64_t)next_use + 1) << 32;
     uint32_t found = 0;
     for (uint32_t i = uses->n_late; i > 0 && found < most && uses->late[i - 1] >= limit; i--) {
-        uint32_t s = moe_use_key_slot(uses->late[i - 1]);
-        found += (uses->key[s] == uses->late[i - 1]) & !(pinned[s] & forbids);
+        uint64_t key = uses->late[i - 1];
+        found += moe_slot_uses_stands(uses, key) & !(pinned[moe_use_key_slot(key)] & forbids);
     }
     if (found >= most || limit >= uses->from)
         return found;
-    found = 0;
-    for (uint32_t s = 0; s < uses->n_slots; s++)
-        found += (uses->key[s] >= limit) & !(pinned[s] & forbids);
+    found = moe_slot_uses_count_all(uses, pinned, forbids, next_use);
     return found < most ? found : most;
 }
 
