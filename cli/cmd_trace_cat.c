@@ -35,6 +35,8 @@ static void print_row(const struct moe_trace_info *info, const struct moe_tokens
         if (t->weight && !isnan(t->weight[at + k]))
             printf(":%.4g", (double)t->weight[at + k]);
     }
+    if (t->request)
+        printf("\t%" PRIu32, t->request[i]);
     printf("\n");
 }
 
@@ -52,7 +54,8 @@ static enum moe_status print_tokens(struct moe_reader *reader, const struct opti
         return moe_fail(err, MOE_ERR_USAGE, "--first %" PRIu64 " is beyond the %" PRIu64 " token%s",
                         o->first, moe_reader_n_tokens(reader),
                         moe_plural(moe_reader_n_tokens(reader)));
-    printf("token\tsequence\tstep\tposition\ttoken_id\tphase\tlayer\texperts\n");
+    printf("token\tsequence\tstep\tposition\ttoken_id\tphase\tlayer\texperts%s\n",
+           moe_reader_parts(reader) & MOE_HAS_REQUEST ? "\trequest" : "");
     while ((s = moe_reader_next(reader, MOE_HAS_WEIGHT, &block, err)) == MOE_OK && block) {
         if (block->first_token >= last || ferror(stdout))
             break;

@@ -20,7 +20,8 @@ static void add_parts(struct moe_table *table, unsigned parts)
     } names[] = {{MOE_HAS_WEIGHT, "weights"},
                  {MOE_HAS_SCORE, "scores"},
                  {MOE_HAS_LOOKAHEAD, "lookahead"},
-                 {MOE_HAS_LOG, "log"}};
+                 {MOE_HAS_LOG, "log"},
+                 {MOE_HAS_REQUEST, "several_requests_a_sequence"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         moe_table_text(table, names[i].name, parts & names[i].bit ? "yes" : "no");
 }

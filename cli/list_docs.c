@@ -42,7 +42,8 @@ static const struct {
     {"`hazards`", "slots overwritten while in use, as some engines do (`paper-lru`)"},
     {"use", "a lookup, hit or miss; rules that count uses say whether they count from the fill or "
             "from the start of the run"},
-    {"forward pass", "one run through all layers: one token in decode, several in a prompt"},
+    {"forward pass",
+     "one run through all layers: one token of each request in decode, several in a prompt"},
 };
 
 static const char *type_of(const struct moe_param *p)

@@ -14,7 +14,7 @@ static const struct {
     {"real models", {&cli_run, &cli_record}},
     {"traces in and out of HDF5",
      {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
-      &cli_trace_export, &cli_trace_cat}},
+      &cli_trace_export, &cli_trace_cat, &cli_trace_batch}},
     {"which cache, how fast",
      {&cli_replay, &cli_mrc, &cli_sim, &cli_sweep, &cli_sweep_merge, &cli_tune, &cli_whatif}},
     {"results to look at", {&cli_repro, &cli_report}},
@@ -88,8 +88,9 @@ static enum moe_status unknown_command(int argc, char **argv, struct moe_err *er
         for (size_t c = 0; c < 8 && groups[g].commands[c]; c++)
             names[n++] = groups[g].commands[c]->name;
     if (trace && !two)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "'trace' needs one of import, info, stats, verify, synth, export, cat");
+        return moe_fail(
+            err, MOE_ERR_USAGE,
+            "'trace' needs one of import, info, stats, verify, synth, export, cat, batch");
     const char *nearest = moe_nearest_name(given, names, n);
     if (nearest)
         return moe_fail(err, MOE_ERR_USAGE, "unknown command '%s' (did you mean '%s'?)", given,

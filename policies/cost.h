@@ -54,7 +54,8 @@ struct moe_costs {
 void moe_costs_init(struct moe_costs *costs, const struct moe_model *model,
                     const struct moe_platform *platform, uint64_t threads);
 
-/* Without the overheads, which the host spends. context: tokens already in the KV cache. */
+/* Without the overheads, which the host spends. context: tokens already in the KV
+ * cache, or in those of all requests of the step: each token reads its request's own. */
 uint64_t moe_cost_attend_ns(const struct moe_costs *costs, uint64_t n, uint64_t context);
 uint64_t moe_cost_leading_ns(const struct moe_costs *costs, uint64_t n, uint64_t context);
 uint64_t moe_cost_head_ns(const struct moe_costs *costs, uint64_t n);

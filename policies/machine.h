@@ -14,7 +14,9 @@ struct moe_step {
     const struct moe_tokens *tokens; /* routes to replay; NULL: the machine routes by itself */
     uint64_t first, n_tokens;        /* tokens of this forward pass within `tokens` */
     enum moe_phase phase;
-    uint32_t context; /* tokens already in the KV cache */
+    uint32_t context;  /* tokens already in the KV cache: of the request that has most of them */
+    uint64_t cached;   /* in the KV caches of all requests of the pass; for machines that replay */
+    uint32_t requests; /* of the pass; the same */
 };
 
 struct moe_ffn {

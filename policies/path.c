@@ -12,7 +12,7 @@ void moe_path_step(struct moe_path *path, const struct moe_step *step)
     path->n_tokens = n;
     if (step->phase != MOE_DECODE)
         return;
-    path->decode_ns += moe_cost_dense_ns(costs, n, step->context);
+    path->decode_ns += moe_cost_dense_ns(costs, n, step->cached);
 }
 
 void moe_path_event(struct moe_path *path, const struct moe_decision *decision)

@@ -25,7 +25,8 @@ static uint32_t predict_none(void *state, const struct moe_route *route, moe_key
     return 0;
 }
 
-/* State of previous_token: the last route of every layer, [L, K], absent entries MOE_NO_EXPERT. */
+/* State of previous_token: the last pass's experts of every layer, [L, E], MOE_NO_EXPERT behind
+ * them. */
 struct previous {
     uint32_t n_layers, n_experts, top_k;
     moe_expert last[];
@@ -33,7 +34,7 @@ struct previous {
 
 static size_t previous_size(const struct moe_prefetch_env *env)
 {
-    return sizeof(struct previous) + sizeof(moe_expert) * env->n_layers * env->top_k;
+    return sizeof(struct previous) + sizeof(moe_expert) * env->n_layers * env->n_experts;
 }
 
 static void previous_init(void *state, const struct moe_prefetch_env *env)
@@ -42,7 +43,7 @@ static void previous_init(void *state, const struct moe_prefetch_env *env)
     p->n_layers = env->n_layers;
     p->n_experts = env->n_experts;
     p->top_k = env->top_k;
-    for (size_t i = 0; i < (size_t)env->n_layers * env->top_k; i++)
+    for (size_t i = 0; i < (size_t)env->n_layers * env->n_experts; i++)
         p->last[i] = MOE_NO_EXPERT;
 }
 
@@ -50,15 +51,19 @@ static uint32_t previous_predict(void *state, const struct moe_route *route, moe
                                  uint32_t max)
 {
     struct previous *p = state;
-    moe_expert *mine = p->last + (size_t)route->layer * p->top_k;
-    uint32_t n = 0, next = route->layer + 1;
-    for (uint32_t k = 0; k < p->top_k; k++)
-        mine[k] = k < route->n ? route->expert[k] : MOE_NO_EXPERT;
+    moe_expert *mine = p->last + (size_t)route->layer * p->n_experts;
+    /* Requests that decode together each have a previous token; a prompt's are all but one past. */
+    uint32_t most = route->phase == MOE_DECODE ? p->n_experts : p->top_k;
+    uint32_t n = 0, next = route->layer + 1, kept = route->n < most ? route->n : most;
+    for (uint32_t k = 0; k < kept; k++)
+        mine[k] = route->expert[k];
+    if (kept < p->n_experts)
+        mine[kept] = MOE_NO_EXPERT;
     if (next >= p->n_layers)
         return 0;
-    for (uint32_t k = 0; k < p->top_k && n < max; k++)
-        if (mine[p->top_k + k] != MOE_NO_EXPERT)
-            out[n++] = next * p->n_experts + mine[p->top_k + k];
+    const moe_expert *its = mine + p->n_experts;
+    for (uint32_t k = 0; k < p->n_experts && n < max && its[k] != MOE_NO_EXPERT; k++)
+        out[n++] = next * p->n_experts + its[k];
     return n;
 }
 
@@ -73,8 +78,9 @@ static const struct moe_prefetcher_ops previous_token = {
     .name = "previous-token",
     .summary = "for the next layer, the experts that the previous token used there",
     .source = "Helldez/BigMoeOnEdge (previous-token prediction, reported 43/35 % accurate)",
-    .notes = "The top-k experts of the previous pass; after a prompt's pass, those that appear "
-             "first in it.",
+    .notes =
+        "All experts of the previous decode pass; after a prompt's pass, the top-k that appear "
+        "first in it. Of requests that decode together a pass has a previous token of each.",
     .state_size = previous_size,
     .init = previous_init,
     .predict = previous_predict,

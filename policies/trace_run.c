@@ -108,12 +108,14 @@ static void record(struct moe_trace_run *run, const struct moe_step *step, uint6
 /* The forward pass that begins with token t. */
 static struct moe_step step_at(const struct moe_tokens *tokens, uint64_t t, uint64_t sequence_start)
 {
-    uint64_t context = moe_step_context(tokens, t, sequence_start);
+    const struct moe_step_context context = moe_step_context(tokens, t, sequence_start);
     return (struct moe_step){.tokens = tokens,
                              .first = t,
                              .n_tokens = moe_step_end(tokens, t) - t,
                              .phase = (enum moe_phase)tokens->phase[t],
-                             .context = (uint32_t)context};
+                             .context = (uint32_t)context.longest,
+                             .cached = context.all,
+                             .requests = context.n_requests};
 }
 
 static enum moe_status run_step(struct moe_trace_run *run, const struct moe_step *step,

@@ -118,9 +118,9 @@ static void add_dense(const struct moe_trace *trace, uint64_t n_tokens,
             start = t;
         if (tokens->phase[t] == MOE_PREFILL)
             continue;
-        uint64_t context = moe_step_context(tokens, t, start);
-        bound->dense_ns += moe_cost_dense_ns(costs, end - t, context);
-        bound->dense_bytes += moe_cost_dense_dram_bytes(costs, end - t, context);
+        uint64_t cached = moe_step_context(tokens, t, start).all;
+        bound->dense_ns += moe_cost_dense_ns(costs, end - t, cached);
+        bound->dense_bytes += moe_cost_dense_dram_bytes(costs, end - t, cached);
     }
 }
 

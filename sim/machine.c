@@ -350,12 +350,12 @@ static enum moe_status begin_step(void *machine, const struct moe_step *step, st
     m->step = *step;
     m->now = &m->usage[step->phase];
     moe_engine_count_into(m->engine, m->now->busy_ns);
-    const uint64_t n = step->n_tokens, context = step->context;
-    m->attend_ns[1] = costs->layer_overhead_ns + moe_cost_attend_ns(costs, n, context);
-    m->attend_ns[0] = m->attend_ns[1] + moe_cost_leading_ns(costs, n, context) +
+    const uint64_t n = step->n_tokens, cached = step->cached;
+    m->attend_ns[1] = costs->layer_overhead_ns + moe_cost_attend_ns(costs, n, cached);
+    m->attend_ns[0] = m->attend_ns[1] + moe_cost_leading_ns(costs, n, cached) +
                       costs->model->dense_layers * costs->layer_overhead_ns;
-    m->attend_bytes[1] = moe_cost_attend_dram_bytes(costs, n, context);
-    m->attend_bytes[0] = m->attend_bytes[1] + moe_cost_leading_dram_bytes(costs, n, context);
+    m->attend_bytes[1] = moe_cost_attend_dram_bytes(costs, n, cached);
+    m->attend_bytes[0] = m->attend_bytes[1] + moe_cost_leading_dram_bytes(costs, n, cached);
     m->down_ns = moe_cost_state_down_ns(costs, step->n_tokens);
     m->up_ns = moe_cost_state_up_ns(costs, step->n_tokens);
     m->step_start_ns = moe_engine_now(m->engine);
@@ -514,7 +514,7 @@ static enum moe_status end_step(void *machine, struct moe_err *err)
     const struct moe_costs *costs = m->setup.costs;
     (void)err;
     /* Only the last token of a prompt needs logits. */
-    uint64_t n = m->step.phase == MOE_PREFILL ? 1 : m->step.n_tokens;
+    uint64_t n = m->step.phase == MOE_PREFILL ? m->step.requests : m->step.n_tokens;
     uint64_t alone = gpu_alone_ns(m);
     run_dense(m, costs->token_overhead_ns + moe_cost_head_ns(costs, n),
               moe_cost_head_dram_bytes(costs), HEAD, 0);

@@ -42,10 +42,10 @@ static uint64_t take(uint64_t from, uint64_t bytes)
     return from > bytes ? from - bytes : 0;
 }
 
-/* Dense weights, keys and values of the longest context. */
+/* Dense weights, keys and values of the longest contexts. */
 static uint64_t dense_bytes(const struct moe_tune_options *o)
 {
-    uint64_t context = moe_trace_extent(o->trace, 0).context;
+    uint64_t context = moe_trace_extent(o->trace, 0).caches;
     return moe_cost_dense_bytes(o->model) + moe_model_kv_cache_bytes(o->model, context);
 }
 

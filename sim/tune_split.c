@@ -107,6 +107,7 @@ static void copy_tokens(const struct moe_trace *from, const struct range *r, str
     copy_rows(y->lookahead, x->lookahead, e * sizeof *x->lookahead, at, r->first, n);
     copy_rows(y->phase, x->phase, sizeof *x->phase, at, r->first, n);
     copy_rows(y->token_id, x->token_id, sizeof *x->token_id, at, r->first, n);
+    copy_rows(y->request, x->request, sizeof *x->request, at, r->first, n);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t t = r->first + i;
         bool cut = r->first > r->start; /* the context that was cut off still counts */

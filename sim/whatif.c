@@ -416,7 +416,7 @@ enum moe_status moe_whatif_run(struct moe_whatif *w, const struct moe_whatif_spe
     enum moe_status s = check(spec, err);
     if (s)
         return s;
-    r.context = moe_trace_extent(spec->trace, spec->max_tokens).context;
+    r.context = moe_trace_extent(spec->trace, spec->max_tokens).caches;
     s = add_tasks(&r, err);
     if (!s)
         s = run_tasks(&r, err);

@@ -104,6 +104,8 @@ static uint64_t token_bytes(const struct moe_trace_info *info, unsigned parts)
     uint64_t choices = (uint64_t)info->n_layers * info->top_k;
     uint64_t scores = (uint64_t)info->n_layers * info->n_experts * sizeof(float);
     uint64_t bytes = 17 + choices * sizeof(moe_expert);
+    if (parts & MOE_HAS_REQUEST)
+        bytes += sizeof(uint32_t);
     if (parts & MOE_HAS_WEIGHT)
         bytes += choices * sizeof(float);
     if (parts & MOE_HAS_LOG)

@@ -78,9 +78,9 @@ static enum moe_status parse_sequence(struct moe_jsonl *p, const json_t *object,
 
 /* ---- tokens ---- */
 
-static const char *const token_keys[] = {"sequence", "position",  "phase",     "step",
-                                         "token",    "layers",    "experts",   "weights",
-                                         "scores",   "lookahead", "residency", "bytes"};
+static const char *const token_keys[] = {
+    "sequence", "position", "phase",     "step",      "token", "layers",       "experts",
+    "weights",  "scores",   "lookahead", "residency", "bytes", "batch_request"};
 
 /* One number of a row of a layer; k is its place in the row. */
 typedef enum moe_status store_fn(struct moe_jsonl *p, const json_t *value, uint32_t l, size_t k,
@@ -248,6 +248,23 @@ static enum moe_status get_phase(const struct moe_jsonl *p, const json_t *object
     return MOE_OK;
 }
 
+/* Without one where another line has it, it is 0. */
+static enum moe_status parse_request(struct moe_jsonl *p, const json_t *object, struct moe_err *err)
+{
+    const json_t *value = json_object_get(object, "batch_request");
+    int64_t request = 0;
+    if (!value || json_is_null(value))
+        return MOE_OK;
+    if (p->has_header && !(p->parts & MOE_HAS_REQUEST))
+        return moe_jsonl_fail(p, err, "batch_request: the first line's parts do not name requests");
+    enum moe_status status =
+        moe_jsonl_integer(p, object, "batch_request", 0, UINT32_MAX, 0, &request, err);
+    p->parts |= MOE_HAS_REQUEST;
+    if (status == MOE_OK && p->trace)
+        p->trace->tokens.request[p->n_tokens] = (uint32_t)request;
+    return status;
+}
+
 /* Without "step", neighbouring prefill tokens are one forward pass and each decode token is one. */
 static enum moe_status parse_place(struct moe_jsonl *p, const json_t *object, struct moe_err *err)
 {
@@ -291,6 +308,8 @@ static enum moe_status parse_token(struct moe_jsonl *p, const json_t *object, st
         status = enter_sequence(p, object, err);
     if (status == MOE_OK)
         status = parse_place(p, object, err);
+    if (status == MOE_OK)
+        status = parse_request(p, object, err);
     if (status == MOE_OK)
         status = walk(p, layers ? layers : experts, "layers", most, false, store_expert, err);
     if (status == MOE_OK)

@@ -46,7 +46,14 @@ static void write_sizes(FILE *out, const char *key, const uint64_t *sizes, uint3
 
 static void write_header(FILE *out, const struct moe_trace *trace)
 {
-    static const char *const parts[] = {"weights", "scores", "lookahead", "log"};
+    static const struct {
+        const char *name;
+        unsigned part;
+    } parts[] = {{"weights", MOE_HAS_WEIGHT},
+                 {"scores", MOE_HAS_SCORE},
+                 {"lookahead", MOE_HAS_LOOKAHEAD},
+                 {"log", MOE_HAS_LOG},
+                 {"requests", MOE_HAS_REQUEST}};
     const struct moe_trace_info *info = &trace->info;
     const struct {
         const char *key, *text;
@@ -57,9 +64,9 @@ static void write_header(FILE *out, const struct moe_trace *trace)
             info->n_layers, info->n_experts);
     fprintf(out, ", \"top_k\": %" PRIu32 ", \"parts\": [", info->top_k);
     const char *comma = "";
-    for (unsigned bit = 0; bit < 4; bit++) {
-        if (moe_tokens_parts(&trace->tokens) >> bit & 1) {
-            fprintf(out, "%s\"%s\"", comma, parts[bit]);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (moe_tokens_parts(&trace->tokens) & parts[i].part) {
+            fprintf(out, "%s\"%s\"", comma, parts[i].name);
             comma = ", ";
         }
     }
@@ -164,6 +171,8 @@ static void write_token(FILE *out, const struct moe_trace *trace, uint64_t t)
                                  {"bytes", x->log_bytes, write_bytes}};
     fprintf(out, "{\"sequence\": %" PRIu32 ", \"step\": %" PRIu32 ", \"phase\": \"%s\"",
             x->sequence[t], x->step[t], x->phase[t] == MOE_PREFILL ? "prefill" : "decode");
+    if (x->request)
+        fprintf(out, ", \"batch_request\": %" PRIu32, x->request[t]);
     if (x->position[t] != -1)
         fprintf(out, ", \"position\": %" PRId32, x->position[t]);
     if (x->token_id[t] != -1)

@@ -101,7 +101,14 @@ static enum moe_status header_only_known(const struct moe_jsonl *p, const json_t
 
 /* ---- the header line ---- */
 
-static const char *const part_names[] = {"weights", "scores", "lookahead", "log"};
+static const struct {
+    const char *name;
+    unsigned part;
+} part_names[] = {{"weights", MOE_HAS_WEIGHT},
+                  {"scores", MOE_HAS_SCORE},
+                  {"lookahead", MOE_HAS_LOOKAHEAD},
+                  {"log", MOE_HAS_LOG},
+                  {"requests", MOE_HAS_REQUEST}};
 
 static const char *const header_keys[] = {
     "moelab_trace", "model",         "n_layers", "n_experts", "top_k", "expert_bytes",
@@ -117,14 +124,15 @@ static enum moe_status header_parts(struct moe_jsonl *p, const json_t *object, s
         return moe_jsonl_fail(p, err, "parts is not a list");
     json_array_foreach(parts, i, part)
     {
-        size_t bit = 0;
+        const size_t n = sizeof part_names / sizeof *part_names;
+        size_t k = 0;
         const char *word = json_is_string(part) ? json_string_value(part) : "";
-        while (bit < 4 && strcmp(word, part_names[bit]) != 0)
-            bit++;
-        if (bit == 4)
-            return moe_jsonl_fail(p, err, "part '%s' is not weights, scores, lookahead or log",
-                                  word);
-        p->parts |= 1u << bit;
+        while (k < n && strcmp(word, part_names[k].name) != 0)
+            k++;
+        if (k == n)
+            return moe_jsonl_fail(
+                p, err, "part '%s' is not weights, scores, lookahead, log or requests", word);
+        p->parts |= part_names[k].part;
     }
     return MOE_OK;
 }

@@ -77,6 +77,7 @@ const char *moe_format_loses(const struct moe_format *format, const struct moe_t
         {MOE_HOLDS_TOKEN_IDS, "token ids"},
         {MOE_HOLDS_POSITIONS, "positions"},
         {MOE_HOLDS_LABELS, "labels"},
+        {MOE_HAS_REQUEST, "which request a token is of"},
     };
     const unsigned lost = has(trace) & ~format->holds;
     size_t at = 0;

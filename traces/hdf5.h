@@ -27,12 +27,14 @@ enum moe_status moe_reader_sequence(struct moe_reader *reader, uint64_t i, struc
 
 /* The next block: whole forward passes, about block_bytes of memory (at least one pass). *out
  * points into the reader and is valid until the next call; *out is NULL at the end. Only the parts
- * in `want` are read. Every block has passed moe_tokens_check. */
+ * in `want` are read, and requests: who does not ask must not take them for one. Every block has
+ * passed moe_tokens_check. */
 enum moe_status moe_reader_next(struct moe_reader *reader, unsigned want,
                                 const struct moe_tokens **out, struct moe_err *err);
 enum moe_status moe_reader_rewind(struct moe_reader *reader, struct moe_err *err);
 
-/* Whole trace with the parts in `want` (those present). Release with moe_trace_release. */
+/* Whole trace with the parts in `want` (those present), and requests. Release with
+ * moe_trace_release. */
 enum moe_status moe_trace_load(const char *path, unsigned want, struct moe_trace *out,
                                struct moe_err *err);
 

@@ -251,7 +251,9 @@ static bool link_exists(hid_t file, const char *group, const char *name)
 
 static bool column_exists(hid_t file, const struct moe_h5_column *c)
 {
-    return link_exists(file, c->part == MOE_HAS_LOG ? "log" : "routes", c->name);
+    char group[32];
+    snprintf(group, sizeof group, "%.*s", (int)strcspn(c->name, "/"), c->name);
+    return link_exists(file, group, c->name);
 }
 
 static enum moe_status open_columns(struct moe_h5_file *f, const struct moe_trace_info *info,

@@ -337,7 +337,7 @@ enum moe_status moe_reader_next(struct moe_reader *reader, unsigned want,
                                 const struct moe_tokens **out, struct moe_err *err)
 {
     struct moe_reader *r = reader;
-    unsigned parts = want & moe_reader_parts(r);
+    unsigned parts = (want | MOE_HAS_REQUEST) & moe_reader_parts(r);
     uint64_t n;
     if (r->at.token == r->n_tokens) {
         *out = NULL;
@@ -435,7 +435,7 @@ enum moe_status moe_trace_load(const char *path, unsigned want, struct moe_trace
     enum moe_status status = moe_reader_open(&r, path, err);
     if (status)
         return status;
-    unsigned parts = want & moe_reader_parts(r);
+    unsigned parts = (want | MOE_HAS_REQUEST) & moe_reader_parts(r);
     status = moe_trace_info_copy(&x.info, &r->info, err);
     if (!status && (status = moe_tokens_init(&x.tokens, &r->info, r->n_tokens, parts, err)) && err)
         moe_fail_prefix(err, "'%s'", path);

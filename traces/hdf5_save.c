@@ -15,6 +15,7 @@ static struct moe_tokens rows_of(const struct moe_trace *trace, uint64_t from, u
     x.position += from;
     x.token_id += from;
     x.phase += from;
+    x.request = x.request ? x.request + from : NULL;
     uint64_t entry = from * trace->info.n_layers * trace->info.top_k;
     uint64_t score = from * trace->info.n_layers * trace->info.n_experts;
     x.expert += entry;

@@ -18,6 +18,7 @@ const struct moe_h5_column moe_h5_columns[MOE_H5_COLUMNS] = {
     {"routes/lookahead", MOE_H5_F32, MOE_H5_TLE, MOE_HAS_LOOKAHEAD, MEMBER(lookahead)},
     {"log/residency", MOE_H5_U8, MOE_H5_TLK, MOE_HAS_LOG, MEMBER(log_residency)},
     {"log/loaded_bytes", MOE_H5_U64, MOE_H5_TLK, MOE_HAS_LOG, MEMBER(log_bytes)},
+    {"tokens/request", MOE_H5_U32, MOE_H5_T, MOE_HAS_REQUEST, MEMBER(request)},
 };
 
 const char *const moe_h5_lists[MOE_H5_LISTS] = {

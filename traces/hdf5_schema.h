@@ -36,7 +36,7 @@ struct moe_h5_column {
     size_t member; /* offset in struct moe_tokens */
 };
 
-enum { MOE_H5_COLUMNS = 10, MOE_H5_EXPERT = 4 };
+enum { MOE_H5_COLUMNS = 11, MOE_H5_EXPERT = 4 };
 extern const struct moe_h5_column moe_h5_columns[MOE_H5_COLUMNS];
 
 /* One dataset with a row a sequence. */
@@ -90,7 +90,12 @@ struct moe_h5_file {
 };
 #define MOE_H5_FILE_NONE                                                                           \
     {                                                                                              \
-        .file = -1, .column = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .list = { -1, -1, -1, -1 } \
+        .file = -1, .column = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .list = {              \
+            -1,                                                                                    \
+            -1,                                                                                    \
+            -1,                                                                                    \
+            -1                                                                                     \
+        }                                                                                          \
     }
 
 /* Closes everything; fails (MOE_ERR_IO) when data could not be written out. */

@@ -27,7 +27,7 @@ enum moe_format_holds {
     MOE_HOLDS_TOKEN_IDS = 32,
     MOE_HOLDS_POSITIONS = 64,
     MOE_HOLDS_LABELS = 128, /* of sequences, and their categories */
-    MOE_HOLDS_ALL = 255,
+    MOE_HOLDS_ALL = 511,
 };
 
 struct moe_format {

@@ -141,6 +141,9 @@ enum moe_status moe_pairs_compute(const struct moe_trace *trace, const char *cat
                                   uint64_t from, uint64_t to, struct moe_pairs *out,
                                   struct moe_err *err)
 {
+    if (trace->tokens.request)
+        return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                        "pairs are of single requests: the trace has several in a sequence");
     struct part *parts = calloc(trace->n_sequences + 1, sizeof *parts);
     if (!parts)
         return moe_fail_memory(err, "the sequences of a trace");

@@ -23,7 +23,8 @@ struct moe_pairs {
 };
 
 /* Over decode tokens [from, to) of each sequence; category NULL: every one. The trace holds what
- * moe_tokens_check promises. Errors: MOE_ERR_UNSUPPORTED (decode tokens without ids),
+ * moe_tokens_check promises. Errors: MOE_ERR_UNSUPPORTED (decode tokens without ids,
+ * several requests in a sequence),
  * MOE_ERR_MEMORY. */
 enum moe_status moe_pairs_compute(const struct moe_trace *trace, const char *category,
                                   uint64_t from, uint64_t to, struct moe_pairs *out,

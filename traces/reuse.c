@@ -408,16 +408,29 @@ static enum moe_status compute(const struct moe_trace *trace, bool distances, st
     return MOE_OK;
 }
 
+/* The token before is another request's where several share a sequence. */
+static enum moe_status check_single(const struct moe_trace *trace, struct moe_err *err)
+{
+    return trace->tokens.request
+               ? moe_fail(
+                     err, MOE_ERR_UNSUPPORTED,
+                     "repeats and reuse are of one request's consecutive tokens: the trace has "
+                     "several requests in a sequence, take those it was made of")
+               : MOE_OK;
+}
+
 enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reuse *out,
                                   struct moe_err *err)
 {
-    return compute(trace, true, out, err);
+    enum moe_status s = check_single(trace, err);
+    return s ? s : compute(trace, true, out, err);
 }
 
 enum moe_status moe_reuse_compute_repeats(const struct moe_trace *trace, struct moe_reuse *out,
                                           struct moe_err *err)
 {
-    return compute(trace, false, out, err);
+    enum moe_status s = check_single(trace, err);
+    return s ? s : compute(trace, false, out, err);
 }
 
 void moe_reuse_release(struct moe_reuse *reuse)

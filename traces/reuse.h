@@ -46,7 +46,8 @@ struct moe_reuse {
 };
 
 /* Statistics of the decode tokens (of all tokens where there are none). The trace holds what
- * moe_tokens_check promises. In `mean`, the counts are sums. Release after use. */
+ * moe_tokens_check promises. In `mean`, the counts are sums. Release after use. Errors:
+ * MOE_ERR_UNSUPPORTED (several requests in a sequence), MOE_ERR_MEMORY. */
 enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reuse *out,
                                   struct moe_err *err);
 /* The same for loops that need popularity and repeats only: lru_hit_rate and working_set stay 0. */

@@ -17,6 +17,8 @@ static bool tokens_bytes(const struct moe_trace_info *info, uint64_t n, unsigned
     uint64_t entries = (uint64_t)info->n_layers * info->top_k;
     uint64_t scores = (uint64_t)info->n_layers * info->n_experts;
     uint64_t each = 4 * sizeof(uint32_t) + sizeof(uint8_t) + entries * sizeof(moe_expert);
+    if (parts & MOE_HAS_REQUEST)
+        each += sizeof(uint32_t);
     if (parts & MOE_HAS_WEIGHT)
         each += entries * sizeof(float);
     if (parts & MOE_HAS_SCORE)
@@ -55,6 +57,8 @@ static float *unknown_floats(uint64_t n)
 static bool allocate_parts(struct moe_tokens *x, uint64_t entries, uint64_t scores, unsigned parts)
 {
     bool ok = true;
+    if (parts & MOE_HAS_REQUEST)
+        ok &= (x->request = filled(x->n_tokens, sizeof *x->request, 0)) != NULL;
     if (parts & MOE_HAS_WEIGHT)
         ok &= (x->weight = unknown_floats(entries)) != NULL;
     if (parts & MOE_HAS_SCORE)
@@ -112,6 +116,7 @@ void moe_tokens_release(struct moe_tokens *tokens)
     free(tokens->position);
     free(tokens->token_id);
     free(tokens->phase);
+    free(tokens->request);
     free(tokens->expert);
     free(tokens->weight);
     free(tokens->score);
@@ -125,7 +130,8 @@ unsigned moe_tokens_parts(const struct moe_tokens *tokens)
 {
     return (tokens->weight ? MOE_HAS_WEIGHT : 0u) | (tokens->score ? MOE_HAS_SCORE : 0u) |
            (tokens->lookahead ? MOE_HAS_LOOKAHEAD : 0u) |
-           (tokens->log_residency && tokens->log_bytes ? MOE_HAS_LOG : 0u);
+           (tokens->log_residency && tokens->log_bytes ? MOE_HAS_LOG : 0u) |
+           (tokens->request ? MOE_HAS_REQUEST : 0u);
 }
 
 void moe_trace_info_release(struct moe_trace_info *info)
@@ -185,26 +191,61 @@ uint64_t moe_step_end(const struct moe_tokens *tokens, uint64_t t)
     return end;
 }
 
-uint64_t moe_step_context(const struct moe_tokens *tokens, uint64_t t, uint64_t sequence_start)
+struct moe_step_context moe_step_context(const struct moe_tokens *tokens, uint64_t t,
+                                         uint64_t sequence_start)
 {
-    return tokens->position[t] >= 0 ? (uint64_t)tokens->position[t] : t - sequence_start;
+    const uint32_t *request = tokens->request;
+    const uint64_t end = request ? moe_step_end(tokens, t) : t + 1;
+    struct moe_step_context context = {0};
+    for (uint64_t i = t; i < end; i++) {
+        if (i > t && request[i] == request[i - 1])
+            continue;
+        uint64_t n = tokens->position[i] >= 0 ? (uint64_t)tokens->position[i] : i - sequence_start;
+        context.n_requests++;
+        context.longest = n > context.longest ? n : context.longest;
+        context.all += n;
+    }
+    return context;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
 }
 
 struct moe_trace_extent moe_trace_extent(const struct moe_trace *trace, uint64_t max_tokens)
 {
     const struct moe_tokens *x = &trace->tokens;
-    struct moe_trace_extent extent = {1, 1};
+    struct moe_trace_extent extent = {1, 1, 1};
     uint64_t most = max_tokens ? max_tokens : UINT64_MAX, n_decode = 0, start = 0;
     for (uint64_t t = 0, end; t < x->n_tokens && n_decode < most; t = end) {
         end = moe_step_end(x, t);
         if (t > 0 && !same_sequence(x, t, t - 1))
             start = t;
-        uint64_t length = moe_step_context(x, t, start) + end - t;
-        extent.context = length > extent.context ? length : extent.context;
-        extent.chunk = end - t > extent.chunk ? end - t : extent.chunk;
+        struct moe_step_context before = moe_step_context(x, t, start);
+        extent.context = larger(extent.context, before.longest + end - t);
+        extent.caches = larger(extent.caches, before.all + end - t);
+        extent.chunk = larger(extent.chunk, end - t);
         n_decode += x->phase[t] == MOE_DECODE ? end - t : 0;
     }
     return extent;
+}
+
+static enum moe_status check_request(const struct moe_tokens *x, uint64_t t, struct moe_err *err)
+{
+    uint64_t at = x->first_token + t;
+    if (!x->request)
+        return MOE_OK;
+    if (x->position[t] < 0)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "token %" PRIu64 ": position %d of request %u is not known", at,
+                        (int)x->position[t], x->request[t]);
+    if (t > 0 && same_sequence(x, t, t - 1) && x->step[t] == x->step[t - 1] &&
+        x->request[t] < x->request[t - 1])
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "token %" PRIu64 ": request %u follows request %u in step %u", at,
+                        x->request[t], x->request[t - 1], x->step[t]);
+    return MOE_OK;
 }
 
 /* Steps, phases and the order of sequences at token t. */
@@ -343,6 +384,8 @@ static enum moe_status check_rows(const struct moe_tokens *tokens,
         const float *score = tokens->score ? tokens->score + t * row : NULL;
         const float *ahead = tokens->lookahead ? tokens->lookahead + t * row : NULL;
         enum moe_status status = check_order(tokens, t, err);
+        if (!status)
+            status = check_request(tokens, t, err);
         if (!status)
             status = check_routes(tokens, info, t, err);
         if (!status)

@@ -59,10 +59,12 @@ struct moe_tokens {
     int32_t *position;    /* [T] position in the context; -1 unknown */
     int32_t *token_id;    /* [T] vocabulary id; -1 unknown */
     uint8_t *phase;       /* [T] enum moe_phase, equal within a step */
-    moe_expert *expert;   /* [T, L, K] */
-    float *weight;        /* [T, L, K] gate weights, or NULL; NaN where absent */
-    float *score;     /* [T, L, E] router scores (softmax or logits as `dialect` says), or NULL */
-    float *lookahead; /* [T, L, E] scores of layer l+1's router on layer l's input, or NULL */
+    uint32_t *request;  /* [T] request within the sequence, not falling within a step, and then all
+                           positions are known; NULL: a sequence is one request */
+    moe_expert *expert; /* [T, L, K] */
+    float *weight;      /* [T, L, K] gate weights, or NULL; NaN where absent */
+    float *score;       /* [T, L, E] router scores (softmax or logits as `dialect` says), or NULL */
+    float *lookahead;   /* [T, L, E] scores of layer l+1's router on layer l's input, or NULL */
     /* a log of the engine that ran, or NULL */
     uint8_t *log_residency; /* [T, L, K] the engine's own residency column */
     uint64_t *log_bytes;    /* [T, L, K] bytes the engine loaded for the access: 0 means a hit */
@@ -80,7 +82,8 @@ enum moe_tokens_part {
     MOE_HAS_WEIGHT = 1,
     MOE_HAS_SCORE = 2,
     MOE_HAS_LOOKAHEAD = 4,
-    MOE_HAS_LOG = 8, /* log_residency and log_bytes */
+    MOE_HAS_LOG = 8,       /* log_residency and log_bytes */
+    MOE_HAS_REQUEST = 256, /* behind enum moe_format_holds; loaders read it without being asked */
 };
 
 /* Allocates arrays for n tokens of the shape with the parts wanted; all absent/unknown/zero.
@@ -105,21 +108,29 @@ enum { MOE_CHECK_THREADS_FROM = 1 << 22 };
 
 /* Checks what the format promises of `tokens` against info and gives the place of the first fault:
  * ids below E, no expert twice in a route, absent entries last, weights finite, steps not falling,
- * one phase a step. */
+ * one phase a step, requests not falling within a step and with known positions. */
 enum moe_status moe_tokens_check(const struct moe_tokens *tokens, const struct moe_trace_info *info,
                                  struct moe_err *err);
 
 /* End (exclusive) of the forward pass that token t belongs to, t < n_tokens. */
 uint64_t moe_step_end(const struct moe_tokens *tokens, uint64_t t);
 
-/* Tokens in the KV cache before the forward pass that begins with token t: its position, or where
- * that is unknown the tokens since sequence_start, the sequence's first. */
-uint64_t moe_step_context(const struct moe_tokens *tokens, uint64_t t, uint64_t sequence_start);
+/* Tokens in the KV caches of the requests of a forward pass, before it. */
+struct moe_step_context {
+    uint32_t n_requests;
+    uint64_t longest, all; /* of the request that has most, of all of them */
+};
 
-/* Tokens of the longest forward pass, and of KV cache that the trace needs, up to the end of the
- * step with its max_tokens-th decode token (0: all). At least 1. */
+/* Of the pass that begins with token t. A request has as many as the position of its first token,
+ * or where that is unknown the tokens since sequence_start, the sequence's first. */
+struct moe_step_context moe_step_context(const struct moe_tokens *tokens, uint64_t t,
+                                         uint64_t sequence_start);
+
+/* What the trace needs up to the end of the step with its max_tokens-th decode token (0: all), each
+ * at least 1: tokens of the longest forward pass, of one KV cache that holds the longest request
+ * with that pass behind it, and of the KV caches of all requests of a pass. */
 struct moe_trace_extent {
-    uint64_t chunk, context;
+    uint64_t chunk, context, caches;
 };
 struct moe_trace_extent moe_trace_extent(const struct moe_trace *trace, uint64_t max_tokens);
 

@@ -13,7 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALL_PARTS = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_LOG };
+enum {
+    ALL_PARTS = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_LOG | MOE_HAS_REQUEST
+};
 
 /* Row t of layer l: absent now and then, else different experts with weights and scores. */
 static inline void fill_route(struct moe_tokens *x, const struct moe_trace_info *info, uint64_t t,
@@ -53,6 +55,8 @@ static inline void fill_sequence(struct moe_tokens *x, const struct moe_trace_in
         x->phase[t] = i < prefill ? MOE_PREFILL : MOE_DECODE;
         x->position[t] = (int32_t)i;
         x->token_id[t] = (int32_t)moe_rng_below(rng, 32000);
+        if (x->request)
+            x->request[t] = (uint32_t)(i < prefill ? i : i % 3);
         for (uint32_t l = 0; l < info->n_layers; l++)
             fill_route(x, info, t, l, rng);
     }
@@ -119,8 +123,8 @@ static inline bool same_rows(const struct moe_tokens *a, uint64_t at, const stru
     (!a->member ||                                                                                 \
      memcmp(a->member + at * (row), b->member + from * (row), n * (row) * sizeof *a->member) == 0)
     return SAME(sequence, 1) && SAME(step, 1) && SAME(position, 1) && SAME(token_id, 1) &&
-           SAME(phase, 1) && SAME(expert, r) && SAME(weight, r) && SAME(score, s) &&
-           SAME(lookahead, s) && SAME(log_residency, r) && SAME(log_bytes, r);
+           SAME(phase, 1) && SAME(request, 1) && SAME(expert, r) && SAME(weight, r) &&
+           SAME(score, s) && SAME(lookahead, s) && SAME(log_residency, r) && SAME(log_bytes, r);
 #undef SAME
 }
 

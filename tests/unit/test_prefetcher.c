@@ -14,6 +14,7 @@ static struct moe_prefetcher_spec spec;
 static void *state;
 static moe_key key[4];
 static const float *lookahead; /* of the next event */
+static enum moe_phase phase;   /* the same */
 
 static void open_prefetcher(const char *name)
 {
@@ -21,6 +22,7 @@ static void open_prefetcher(const char *name)
         .n_layers = L, .n_experts = E, .top_k = K, .seed = 7, .params = spec.params};
     struct moe_err err;
     lookahead = NULL;
+    phase = MOE_DECODE;
     if (moe_prefetcher_parse(name, &spec, &err))
         ck_abort_msg("%s", err.text);
     state = NULL;
@@ -35,7 +37,7 @@ static void open_prefetcher(const char *name)
 static uint32_t predict(uint32_t layer, uint32_t n, const moe_expert *expert, uint32_t max)
 {
     struct moe_route route = {
-        .layer = layer, .n = n, .phase = MOE_DECODE, .expert = expert, .lookahead = lookahead};
+        .layer = layer, .n = n, .phase = phase, .expert = expert, .lookahead = lookahead};
     for (uint32_t i = 0; i < 4; i++)
         key[i] = UNTOUCHED;
     uint32_t n_keys = spec.ops->predict(state, &route, key, max);
@@ -88,8 +90,8 @@ START_TEST(no_more_than_wanted)
 }
 END_TEST
 
-/* Fewer experts than K: nothing of the route before is left. More, of several tokens: the first K.
- */
+/* Fewer experts than K: nothing of the route before is left. More, of several requests that decode:
+ * all of them, as far as wanted; of a prompt: the first K. */
 START_TEST(short_and_long_routes)
 {
     open_prefetcher("previous-token");
@@ -99,6 +101,12 @@ START_TEST(short_and_long_routes)
     ck_assert_uint_eq(key[0], 1 * E + 5);
     predict(1, 0, NULL, 4);
     ck_assert_uint_eq(TELL(0, 4, 0, 1), 0);
+    TELL(1, 4, 7, 6, 5, 4);
+    ck_assert_uint_eq(TELL(0, 4, 0, 1), 4);
+    ck_assert_uint_eq(key[0], 1 * E + 7);
+    ck_assert_uint_eq(key[3], 1 * E + 4);
+    ck_assert_uint_eq(TELL(0, 3, 0, 1), 3);
+    phase = MOE_PREFILL;
     TELL(1, 4, 7, 6, 5, 4);
     ck_assert_uint_eq(TELL(0, 4, 0, 1), 2);
     ck_assert_uint_eq(key[0], 1 * E + 7);

@@ -179,6 +179,20 @@ START_TEST(bad_order_is_named)
 }
 END_TEST
 
+START_TEST(requests_that_cannot_be)
+{
+    struct moe_tokens x = valid(MOE_HAS_REQUEST);
+    expect(&x, "token 100: position -1 of request 0 is not known");
+    for (int at = 0; at < 2; at++) {
+        x = valid(MOE_HAS_REQUEST);
+        for (int i = 0; i < 6; i++)
+            x.position[i] = i;
+        x.request[at] = 9; /* falls within the prompt's pass, or from one pass to the next */
+        expect(&x, at == 0 ? "token 101: request 0 follows request 9 in step 0" : "");
+    }
+}
+END_TEST
+
 START_TEST(bad_scores_are_named)
 {
     struct moe_tokens x = valid(MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD);
@@ -274,10 +288,10 @@ START_TEST(extent_by_hand)
     struct moe_trace_extent all = moe_trace_extent(&trace, 0);
     ck_assert_uint_eq(all.chunk, 2);
     ck_assert_uint_eq(all.context, 3);
-    ck_assert_uint_eq(moe_step_context(&trace.tokens, 2, 0), 2);
-    ck_assert_uint_eq(moe_step_context(&trace.tokens, 4, 3), 1);
+    ck_assert_uint_eq(moe_step_context(&trace.tokens, 2, 0).longest, 2);
+    ck_assert_uint_eq(moe_step_context(&trace.tokens, 4, 3).longest, 1);
     trace.tokens.position[4] = 7; /* told by the trace, after the first decode token */
-    ck_assert_uint_eq(moe_step_context(&trace.tokens, 4, 3), 7);
+    ck_assert_uint_eq(moe_step_context(&trace.tokens, 4, 3).longest, 7);
     ck_assert_uint_eq(moe_trace_extent(&trace, 0).context, 8);
     ck_assert_uint_eq(moe_trace_extent(&trace, 2).context, 8);
     ck_assert_uint_eq(moe_trace_extent(&trace, 1).context, 3);
@@ -298,6 +312,7 @@ int main(void)
     tcase_add_test(tc, valid_tokens_pass);
     tcase_add_test(tc, bad_routes_are_named);
     tcase_add_test(tc, bad_order_is_named);
+    tcase_add_test(tc, requests_that_cannot_be);
     tcase_add_test(tc, bad_scores_are_named);
     tcase_add_test(tc, passes_end_where_step_or_sequence_changes);
     tcase_add_test(tc, fast_check_equals_definition);
