@@ -166,7 +166,8 @@ MOE_PLACES_INLINE void moe_hand_keep(struct moe_places *p, const struct moe_hand
 MOE_PLACES_INLINE uint32_t moe_hand_take(struct moe_places *p, struct moe_hand *hand,
                                          uint64_t wanted, const uint32_t *was, uint32_t n)
 {
-    uint64_t stops = hand->ahead & ~hand->marks & ~hand->pins, stop = stops & (0 - stops);
+    uint64_t may = hand->ahead & ~hand->pins, stops = may & ~hand->marks;
+    uint64_t passed = (stops ^ (stops - 1)) & wanted; /* up to where it stops */
     if (__builtin_expect((stops | ~wanted) == 0, 0)) {
         moe_hand_keep(p, hand);
         uint32_t place = moe_places_sweep(p, was, n);
@@ -175,8 +176,8 @@ MOE_PLACES_INLINE uint32_t moe_hand_take(struct moe_places *p, struct moe_hand *
             hand->pins |= moe_pins_in(was, n, hand->base) | moe_bit_in(place, hand->base);
         return place;
     }
-    hand->marks &= ~(hand->ahead & (stop - 1) & ~hand->pins & wanted);
-    hand->ahead &= ~((stop | (stop - 1)) & wanted);
+    hand->marks &= ~(may & passed);
+    hand->ahead &= ~passed;
     return hand->base + (uint32_t)__builtin_ctzll(stops | (uint64_t)1 << 63);
 }
 
@@ -190,11 +191,12 @@ MOE_PLACES_INLINE uint32_t moe_clock_event(struct moe_places *p, struct moe_hand
     for (uint32_t k = 0; k < n; k++) {
         uint32_t u = at[expert[k]], place = u / 2;
         uint64_t hit = p->key_at[place] == key + expert[k];
-        uint64_t its = moe_bit_in(place, hand->base) & moe_mask_of(hit);
+        uint64_t same = place / MOE_PLACES_WORD == hand->base / MOE_PLACES_WORD;
+        uint64_t mark = hit << place % MOE_PLACES_WORD, its = mark & moe_mask_of(same);
         hand->marks |= its;
         if (n > 1)
             hand->pins |= its;
-        p->bit[place / MOE_PLACES_WORD] |= hit << place % MOE_PLACES_WORD;
+        p->bit[place / MOE_PLACES_WORD] |= mark;
         was[k] = 2 * place & (uint32_t)moe_mask_of(hit);
         if (n <= MOE_PLACES_FEW)
             miss[k] = moe_mask_of(hit ^ 1);
