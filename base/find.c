@@ -169,6 +169,10 @@ enum moe_status moe_find_config(const char *kind, const char *name, char *buf, s
         if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
             return copy_path(path, buf, size, err);
     }
+    if (stat(name, &st) == 0 && S_ISREG(st.st_mode))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "file '%.300s' does not end in .yaml or .yml, as a file of %s does", name,
+                        kind);
     return fail_unknown(kind, name, err);
 }
 

@@ -196,9 +196,11 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (found)
         return MOE_OK;
     const char *nearest = moe_nearest_name(call->args[0], names, N_KINDS);
-    return moe_fail(err, MOE_ERR_USAGE, "nothing to list called '%.40s'%s%s%s", call->args[0],
-                    nearest ? " (did you mean '" : "", nearest ? nearest : "",
-                    nearest ? "'?)" : "");
+    if (!nearest)
+        return moe_fail(err, MOE_ERR_USAGE, "nothing to list called '%.40s'; usage: moelab list %s",
+                        call->args[0], call->command->usage);
+    return moe_fail(err, MOE_ERR_USAGE, "nothing to list called '%.40s' (did you mean '%s'?)",
+                    call->args[0], nearest);
 }
 
 const struct cli_command cli_list = {

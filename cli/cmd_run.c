@@ -131,6 +131,10 @@ static enum moe_status whole_prompt(struct generation *g, char **out, struct moe
         s = read_stdin(&given, err);
     else if (!(given = strdup(g->o->prompt)))
         s = moe_fail_memory(err, "the prompt");
+    if (!s && !*given) { /* a chat template would make something of it */
+        free(given);
+        return moe_fail(err, MOE_ERR_USAGE, "the prompt is empty: standard input holds nothing");
+    }
     if (s || g->chat == MOE_CHAT_NONE) {
         *out = given;
         return s;

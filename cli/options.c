@@ -245,12 +245,12 @@ static enum moe_status check_form(const struct moe_param *param, const char *pat
                     as_typed(param->name, shown, sizeof shown), param->help);
 }
 
-/* Is something but standard output to be written there? */
+/* The name that the line gives to something that is written, but for standard output, or NULL. */
 static const char *written(const struct parser *p, const struct moe_param *param)
 {
     const char *path = (const char *)p->options + param->offset;
-    return param->endings && p->given[param - p->command->options] && strcmp(path, "-") != 0 ? path
-                                                                                             : "";
+    bool names = param->endings && p->given[param - p->command->options];
+    return names && strcmp(path, "-") != 0 ? path : NULL;
 }
 
 /* A table in the place of a trace that took hours: refused before anything is read. */
@@ -277,13 +277,16 @@ static enum moe_status check_outputs(const struct parser *p, struct moe_err *err
     char one[64], other[64];
     for (const struct moe_param *a = options; a && a->name; a++) {
         const char *path = written(p, a);
-        if (!*path)
+        if (!path)
             continue;
-        enum moe_status s = check_inputs(p, path, err);
+        enum moe_status s =
+            *path ? check_inputs(p, path, err)
+                  : moe_fail(err, MOE_ERR_USAGE, "--%s: empty value where a name is expected",
+                             as_typed(a->name, one, sizeof one));
         if (!s)
             s = check_form(a, path, err);
         for (const struct moe_param *b = options; !s && b < a; b++)
-            if (strcmp(path, written(p, b)) == 0)
+            if (written(p, b) && strcmp(path, written(p, b)) == 0)
                 s = moe_fail(err, MOE_ERR_USAGE, "'%.300s' is to be written by --%s and by --%s",
                              path, as_typed(b->name, one, sizeof one),
                              as_typed(a->name, other, sizeof other));

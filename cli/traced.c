@@ -26,38 +26,53 @@ enum moe_status cli_traced_check(const struct cli_traced_options *o, const char 
     return MOE_OK;
 }
 
-static enum moe_status open_model(struct cli_traced *t, const struct cli_traced_options *o,
-                                  const char *model, struct moe_device *device, struct moe_err *err)
-{
-    char folder[CLI_PATH_MAX];
-    struct moe_model shape;
-    struct moe_synthetic_options options = {
-        .layers = (uint32_t)o->layers, .buffers = (uint32_t)o->buffers, .seed = WEIGHT_SEED};
-    enum moe_status s;
-    if (*model) {
-        s = cli_open_llm(model, true, folder, sizeof folder, &t->opened, err);
-        t->llm = t->opened;
-        return s;
-    }
-    s = cli_load_model(o->shape, &shape, err);
-    if (!s)
-        s = moe_synthetic_new(&t->synthetic, &shape, device, &options, err);
-    if (!s)
-        t->llm = moe_synthetic_llm(t->synthetic);
-    return s;
-}
-
-/* Generators make the shape's own layers, so the model of the trace is not the cut one. */
+/* Generators make the shape's own layers, so `model` is not the cut one. */
 static enum moe_status open_trace(struct cli_traced *t, const struct cli_traced_options *o,
-                                  unsigned parts, struct moe_err *err)
+                                  const struct moe_model *model, unsigned parts,
+                                  struct moe_err *err)
 {
-    struct moe_model whole = t->shape;
-    enum moe_status s = *o->shape ? cli_load_model(o->shape, &whole, err) : MOE_OK;
-    if (!s)
-        s = moe_trace_from_name(o->trace, parts | MOE_HAS_WEIGHT, &whole, &t->trace, err);
+    enum moe_status s =
+        moe_trace_from_name(o->trace, parts | MOE_HAS_WEIGHT, model, &t->trace, err);
     if (!s && o->layers && o->layers < t->trace.info.n_layers)
         s = moe_trace_keep_layers(&t->trace, (uint32_t)o->layers, err);
     return s;
+}
+
+static enum moe_status open_model(struct cli_traced *t, const struct cli_traced_options *o,
+                                  const char *model, unsigned parts, struct moe_err *err)
+{
+    char folder[CLI_PATH_MAX];
+    enum moe_status s = cli_open_llm(model, true, folder, sizeof folder, &t->opened, err);
+    if (s)
+        return s;
+    t->llm = t->opened;
+    moe_llm_shape(t->llm, &t->shape);
+    return open_trace(t, o, &t->shape, parts, err);
+}
+
+/* The trace first: weights may be large, and are not made for one that is of another model. */
+static enum moe_status make_model(struct cli_traced *t, const struct cli_traced_options *o,
+                                  unsigned parts, struct moe_device *device, struct moe_err *err)
+{
+    struct moe_model shape, cut;
+    struct moe_synthetic_options options = {
+        .layers = (uint32_t)o->layers, .buffers = (uint32_t)o->buffers, .seed = WEIGHT_SEED};
+    enum moe_status s = cli_load_model(o->shape, &shape, err);
+    if (!s)
+        s = open_trace(t, o, &shape, parts, err);
+    if (!s)
+        cut = shape;
+    if (!s && o->layers && o->layers < shape.n_layers)
+        cut.n_layers = o->layers;
+    if (!s)
+        s = moe_model_check_trace(&cut, &t->trace.info, err);
+    if (!s)
+        s = moe_synthetic_new(&t->synthetic, &shape, device, &options, err);
+    if (s)
+        return s;
+    t->llm = moe_synthetic_llm(t->synthetic);
+    moe_llm_shape(t->llm, &t->shape);
+    return MOE_OK;
 }
 
 enum moe_status cli_traced_open(struct cli_traced *out, const struct cli_traced_options *o,
@@ -65,11 +80,8 @@ enum moe_status cli_traced_open(struct cli_traced *out, const struct cli_traced_
                                 struct moe_err *err)
 {
     struct cli_traced t = {0};
-    enum moe_status s = open_model(&t, o, model, device, err);
-    if (!s) {
-        moe_llm_shape(t.llm, &t.shape);
-        s = open_trace(&t, o, parts, err);
-    }
+    enum moe_status s =
+        *model ? open_model(&t, o, model, parts, err) : make_model(&t, o, parts, device, err);
     if (s) {
         cli_traced_close(&t);
         return s;
