@@ -177,7 +177,8 @@ static inline uint32_t moe_slot_uses_count(const struct moe_slot_uses *uses, con
     uint32_t found = 0;
     for (uint32_t i = uses->n_late; i > 0 && found < most && uses->late[i - 1] >= limit; i--) {
         uint64_t key = uses->late[i - 1];
-        found += moe_slot_uses_stands(uses, key) & !(pinned[moe_use_key_slot(key)] & forbids);
+        found +=
+            (uint32_t)moe_slot_uses_stands(uses, key) & !(pinned[moe_use_key_slot(key)] & forbids);
     }
     if (found >= most || limit >= uses->from)
         return found;
