@@ -7,21 +7,28 @@ root=$PWD
 cd "$folder" || exit 1
 
 # 3 requests: a prompt of two and three decode tokens; one of one and two; three decode tokens.
-cat >t.jsonl <<'JSON'
-{"moelab_trace": 1, "n_layers": 2, "n_experts": 8, "top_k": 2, "parts": ["weights"], "model": "toy"}
-{"phase": "prefill", "position": 0, "token": 10, "layers": [[0, 1], [7, 6]], "weights": [[0.5, 0.25], [0.75, 0.125]]}
-{"phase": "prefill", "position": 1, "token": 11, "layers": [[1, 2], [6, 5]], "weights": [[0.5, 0.5], [0.5, 0.5]]}
-{"position": 2, "token": 12, "layers": [[0, 1], [7, 6]], "weights": [[1, 0.5], [0.5, 0.5]]}
-{"position": 3, "token": 13, "layers": [[0, 2], [7, 5]], "weights": [[0.5, 0.5], [0.5, 0.5]]}
-{"position": 4, "token": 14, "layers": [[3, 0], [4, 7]], "weights": [[0.5, 0.5], [0.5, 0.5]]}
-{"sequence": 1, "label": "second", "category": ""}
-{"sequence": 1, "phase": "prefill", "position": 0, "token": 20, "layers": [[4, 5], null], "weights": [[0.5, 0.5], null]}
-{"sequence": 1, "position": 1, "token": 21, "layers": [[0, 4], [7, 3]], "weights": [[0.5, 0.5], [0.5, 0.5]]}
-{"sequence": 1, "position": 2, "token": 22, "layers": [[2, 4], [5, 3]], "weights": [[0.5, 0.5], [0.5, 0.5]]}
-{"sequence": 2, "position": 40, "token": 30, "layers": [[6, 7], [1, 0]], "weights": [[0.5, 0.5], [0.5, 0.5]]}
-{"sequence": 2, "position": 41, "token": 31, "layers": [[6, 7], [1, 0]], "weights": [[0.5, 0.5], [0.5, 0.5]]}
-{"sequence": 2, "position": 42, "token": 32, "layers": [[6, 7], [1, 0]], "weights": [[0.5, 0.5], [0.5, 0.5]]}
-JSON
+# token POSITION ID LAYER0 LAYER1 MORE: a line, its weights told by the id.
+token() {
+    local weights="[[0.$2, 0.5], [0.25, 0.$2]]"
+    [ "$4" = null ] && weights="[[0.$2, 0.5], null]"
+    echo "{$5\"position\": $1, \"token\": $2, \"layers\": [$3, $4], \"weights\": $weights}"
+}
+{
+    echo '{"moelab_trace": 1, "n_layers": 2, "n_experts": 8, "top_k": 2, "parts": ["weights"],' \
+        '"model": "toy"}'
+    token 0 10 "[0, 1]" "[7, 6]" '"phase": "prefill", '
+    token 1 11 "[1, 2]" "[6, 5]" '"phase": "prefill", '
+    token 2 12 "[0, 1]" "[7, 6]" ""
+    token 3 13 "[0, 2]" "[7, 5]" ""
+    token 4 14 "[3, 0]" "[4, 7]" ""
+    echo '{"sequence": 1, "label": "second", "category": ""}'
+    token 0 20 "[4, 5]" null '"sequence": 1, "phase": "prefill", '
+    token 1 21 "[0, 4]" "[7, 3]" '"sequence": 1, '
+    token 2 22 "[2, 4]" "[5, 3]" '"sequence": 1, '
+    for i in 0 1 2; do
+        token 4$i 3$i "[6, 7]" "[1, 0]" '"sequence": 2, '
+    done
+} >t.jsonl
 expect 0 "3 sequences" "$moelab" trace import --format jsonl t.jsonl -o t.h5
 
 expect 0 "3 sequences of up to 1 request, 11 tokens" "$moelab" trace batch t.h5 --size 1 -o 1.h5
@@ -64,9 +71,10 @@ holds "one pass of prompts" [ "$("$moelab" trace cat 3.h5 --layer 0 | cut -f3,6 
 same 3.h5 again.h5
 expect 0 "which request a token is of" "$moelab" trace export 3.h5 --format npy -o npy
 
-# Decode passes of sequence 0 of 2.h5 use {0 1 4}, {0 2 4}, {0 3} in layer 0 and {7 6 3}, {7 5 3}, {4 7}
-# in layer 1: where everything is kept, 5 of 8 uses miss. Sequence 1 uses two others thrice.
-"$moelab" replay 2.h5 --geometry all --policy lru --phase decode --no-layers --format tsv -o r.tsv 2>/dev/null
+# Decode passes of sequence 0 of 2.h5 use {0 1 4}, {0 2 4}, {0 3} in layer 0 and {7 6 3}, {7 5 3},
+# {4 7} in layer 1: where everything is kept, 5 of 8 uses miss. Sequence 1 uses two others thrice.
+"$moelab" replay 2.h5 --geometry all --policy lru --phase decode --no-layers --format tsv \
+    -o r.tsv 2>/dev/null
 column() {
     awk -F'\t' -v name="$1" '/^#/ { next }
         !n { for (i = 1; i <= NF; i++) if ($i == name) n = i; next }
@@ -91,8 +99,9 @@ expect 2 "it is of model 'synthetic.gguf', not 'toy'" "$moelab" trace batch t.h5
     --log=false -o x.h5
 expect 2 "" "$moelab" trace batch t.h5 -o t.h5
 expect 1 "the trace has several requests in a sequence" "$moelab" trace stats 2.h5
-sed 's/"batch_request": 0, //' 3.jsonl >zero.jsonl # absent: request 0, but that is not in order here
+sed 's/"batch_request": 0, //' 3.jsonl >zero.jsonl # where it is absent it is 0
 expect 0 "11 tokens" "$moelab" trace import --format jsonl zero.jsonl -o zero.h5
+same 3.h5 zero.h5
 sed 's/"batch_request": 1, "position": 1,/"batch_request": 1,/' 3.jsonl >bad.jsonl
 expect 1 "of request 1 is not known" "$moelab" trace import --format jsonl bad.jsonl -o bad.h5
 
@@ -105,6 +114,6 @@ expect 0 "" "$moelab" validate --model tiny-mixtral --trace "$folder/s.h5" --pla
     --device host --strategy on-demand,cpu-only --geometry 3x2 --repeats 2 --tolerance 1e9 \
     --tolerance-p95 1e9 --format tsv -o "$folder/v.tsv"
 holds "validate decides alike" [ "$(column decisions "$folder/v.tsv")" = equal ]
-expect 0 "decode_tokens                    24" "$moelab" run --shape tiny-mixtral --trace "$folder/s.h5" --device host \
-    --strategy collab --geometry 4x2
+expect 0 "decode_tokens                    24" "$moelab" run --shape tiny-mixtral \
+    --trace "$folder/s.h5" --device host --strategy collab --geometry 4x2
 finish

@@ -10,7 +10,6 @@
 #include "tests/unit/sim_case.h"
 
 #include <check.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,6 +53,11 @@ static struct moe_trace numbered(unsigned parts, uint64_t n, const uint64_t *len
             x->lookahead[i] = -x->score[i];
     }
     return trace;
+}
+
+static void set_text(char to[MOE_TEXT_MAX], const char *text)
+{
+    snprintf(to, MOE_TEXT_MAX, "%s", text);
 }
 
 static struct moe_trace merge(const struct moe_trace *inputs, uint64_t n, uint32_t size,
@@ -155,8 +159,8 @@ START_TEST(several_inputs)
     static const int32_t ids[] = {0, 50, 1, 51, 52}, positions[] = {0, 0, 1, 1, 2};
     struct moe_trace in[] = {numbered(0, 1, one, 0, 0), numbered(0, 1, two, 0, 50)};
     memset(in[1].tokens.position, 0xff, 3 * sizeof(int32_t));
-    strcpy(in[0].info.source, "x");
-    strcpy(in[1].info.source, "y");
+    set_text(in[0].info.source, "x");
+    set_text(in[1].info.source, "y");
     in[1].info.synthetic = true;
     in[0].info.rows_in_order = in[1].info.rows_in_order = true;
     struct moe_trace out = merge(in, 2, 2, MOE_BATCH_ONE_BY_ONE);
@@ -194,10 +198,10 @@ START_TEST(refusals)
                              numbered(MOE_HAS_WEIGHT, 2, lengths, 2, 0)};
     refuse(in, 2, 0, MOE_ERR_USAGE, "batches of 0 requests are outside 1..4096");
     refuse(in, 2, 4097, MOE_ERR_USAGE, "outside 1..4096");
-    strcpy(in[1].info.model, "other");
+    set_text(in[1].info.model, "other");
     refuse(in, 2, 2, MOE_ERR_USAGE,
            "'b' cannot join 'a' in a batch: it is of model 'other', not 'toy'");
-    strcpy(in[1].info.model, "toy");
+    set_text(in[1].info.model, "toy");
     in[1].info.n_experts = 5;
     refuse(in, 2, 1, MOE_ERR_USAGE, "it has 2 layers, 5 experts, top 2, not 2, 4, 2");
     in[1].info.n_experts = E;
