@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 struct options {
     char output[CLI_PATH_MAX];
@@ -19,13 +20,16 @@ static const struct moe_param options[] = {
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
+    const char *spec = call->args[0];
     struct moe_trace trace = {0};
+    if (strncmp(spec, "synth:", 6) == 0) /* as every other command has it */
+        spec += 6;
     if (!*o->output)
         return moe_fail(err, MOE_ERR_USAGE,
                         "option '--output' is required: the trace to write, x.h5");
     enum moe_status s = moe_output_check(o->output, err);
     if (!s)
-        s = moe_synth_make(call->args[0], &trace, err);
+        s = moe_synth_make(spec, &trace, err);
     struct moe_progress progress;
     moe_progress_begin(&progress, "writing", "tokens", trace.tokens.n_tokens);
     if (!s)

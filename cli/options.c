@@ -125,7 +125,11 @@ static enum moe_status take_option(struct parser *p, struct moe_err *err)
     if (!param)
         return unknown_option(p->command, word, err);
     enum moe_status s = MOE_OK;
-    p->given[param - p->command->options] = true;
+    bool *given = &p->given[param - p->command->options];
+    if (*given && param->endings)
+        return moe_fail(err, MOE_ERR_USAGE, "'%.60s' is given twice: one of them would be missing",
+                        word);
+    *given = true;
     if (param->type == MOE_PARAM_BOOL && !inline_value)
         value = "true";
     else

@@ -97,6 +97,10 @@ expect 2 "--timeline: empty value where a name is expected" "${sim[@]}" --timeli
 expect 2 "--output: empty value where a name is expected" "$moelab" replay "$t" -o ""
 expect 2 "--hot-list: empty value" "$moelab" trace stats "$t" --hot-list=
 expect 2 "the prompt is empty: standard input holds nothing" "$moelab" run --model tiny-mixtral -p -
+# A generator's name as the other commands have it.
+expect 0 "" "$moelab" trace synth synth:uniform:tokens=9 -o "$folder/a.h5"
+expect 0 "" "$moelab" trace synth uniform:tokens=9 -o "$folder/b.h5"
+same "$folder/a.h5" "$folder/b.h5"
 # A file in the place of another; what is known is told.
 expect 2 "file 't.h5' does not end in .yaml or .yml, as a file of platforms does" \
     bash -c "cd '$folder' && exec '$moelab' calibrate --check t.h5"

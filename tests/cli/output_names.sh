@@ -58,7 +58,10 @@ done
 same x.json x.JSON
 expect 0 "# command" head -3 X.TSV
 
-# One file for two of them, and an input.
+# One file for two of them, two files for one, and an input.
+expect 2 "'-o' is given twice: one of them would be missing" "$moelab" replay t.h5 -o 1.tsv -o 2.tsv
+absent 1.tsv
+absent 2.tsv
 expect 2 "'x.json' is to be written by --timeline and by --output" "$moelab" sim t.h5 \
     $model --timeline x.json -o x.json
 expect 2 "it would be lost" "$moelab" tune t.h5 $model --platform paper-4090 --held-out t.h5
