@@ -55,6 +55,8 @@ static uint64_t hash_trace(const struct moe_trace *trace, bool is_file)
     hash = moe_hash_bytes(hash, trace->tokens.step, n * sizeof *trace->tokens.step);
     hash = moe_hash_bytes(hash, trace->tokens.sequence, n * sizeof *trace->tokens.sequence);
     hash = hash_positions(hash, &trace->tokens);
+    if (trace->tokens.request)
+        hash = moe_hash_bytes(hash, trace->tokens.request, n * sizeof *trace->tokens.request);
     if (!is_file)
         return hash;
     if (info->expert_bytes)

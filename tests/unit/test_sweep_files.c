@@ -206,6 +206,7 @@ struct written {
     float score;     /* of expert 0 */
     int32_t moved;   /* added to positions behind the first */
     uint64_t expert; /* bytes of one */
+    uint32_t second; /* token with which a second request begins; 0: none */
 };
 
 static void write_trace(const char *path, const struct written *w)
@@ -217,10 +218,13 @@ static void write_trace(const char *path, const struct written *w)
     struct moe_tokens *x = &trace.tokens;
     trace.info = (struct moe_trace_info){
         .n_layers = LAYERS, .n_experts = EXPERTS, .top_k = K, .expert_bytes = bytes};
-    ck_assert(!moe_tokens_init(x, &trace.info, TOKENS, MOE_HAS_SCORE, &err));
+    const unsigned parts = MOE_HAS_SCORE | (w->second ? (unsigned)MOE_HAS_REQUEST : 0u);
+    ck_assert(!moe_tokens_init(x, &trace.info, TOKENS, parts, &err));
     for (uint32_t t = 0; t < TOKENS; t++) {
         x->step[t] = t;
         x->phase[t] = MOE_DECODE;
+        if (w->second)
+            x->request[t] = t >= w->second;
         x->position[t] = (int32_t)t + (t ? w->moved : 0);
         for (uint32_t i = 0; i < LAYERS * K; i++)
             x->expert[t * LAYERS * K + i] = (moe_expert)((t + i % K) % EXPERTS);
@@ -233,14 +237,15 @@ static void write_trace(const char *path, const struct written *w)
 }
 
 /* A row is taken over where all that it came from is the same: scores count for those who look at
- * them, positions and sizes for all. */
+ * them, positions, requests and sizes for all. */
 START_TEST(what_a_trace_says_decides_what_is_taken_over)
 {
     static const struct {
         struct written trace;
         size_t reused; /* of lru and of hybrimoe-mrs, which looks at scores */
-    } runs[] = {{{0.25f, 0, 100}, 0}, {{0.25f, 0, 100}, 2}, {{0.5f, 0, 100}, 1},
-                {{0.5f, 7, 100}, 0},  {{0.5f, 7, 200}, 0},  {{0.5f, 7, 200}, 2}};
+    } runs[] = {{{0.25f, 0, 100, 0}, 0}, {{0.25f, 0, 100, 0}, 2}, {{0.5f, 0, 100, 0}, 1},
+                {{0.5f, 7, 100, 0}, 0},  {{0.5f, 7, 200, 0}, 0},  {{0.5f, 7, 200, 0}, 2},
+                {{0.5f, 7, 200, 4}, 0},  {{0.5f, 7, 200, 5}, 0}};
     char trace[256], out[256];
     temporary_folder(root, sizeof root);
     snprintf(trace, sizeof trace, "%s/t.h5", root);
