@@ -123,6 +123,8 @@ static inline __attribute__((always_inline)) uint32_t latest(struct moe_use_grou
     const uint32_t *use = all->use + (size_t)kind * all->row;
     uint32_t *bound = all->bound + (size_t)kind * all->n_blocks;
     uint32_t n = (all->n_groups + LANES - 1) / LANES * LANES, n_blocks = count_blocks(n);
+    if (n_blocks == 1)
+        return highest(use, n);
     for (uint32_t b = highest_block(bound, n_blocks), next;; b = next) {
         uint32_t first = b * BLOCK, left = n - first;
         bound[b] = highest(use + first, left < BLOCK ? left : BLOCK);
