@@ -173,9 +173,10 @@ expect 2 "unknown strategy key 'polcy' (did you mean 'policy'?)" league --set po
 
 # A name that promises another format.
 for name in r.json r.csv r.CSV .x.json; do
-    expect 2 "a sweep's result is TSV: name it x.tsv" "$moelab" sweep "$x" -o "$folder/$name"
+    expect 2 "is not what '--output' writes: result, x.tsv" "$moelab" sweep "$x" -o "$folder/$name"
     one_line "$moelab" sweep "$x" -o "$folder/$name"
-    expect 2 "a sweep's result is TSV" "$moelab" sweep merge "$folder/one.tsv" -o "$folder/$name"
+    expect 2 "is not what '--output' writes: result, x.tsv" "$moelab" sweep merge \
+        "$folder/one.tsv" -o "$folder/$name"
     absent "$folder/$name"
     absent "$folder/$name.journal"
 done
