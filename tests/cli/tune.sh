@@ -44,8 +44,10 @@ expect 0 'memory: "pageable"' cat best.yaml
 expect 0 "threads 4096 exceeds the 8 cores of platform 'laptop-4060': simulated with 8" "$moelab" \
     tune "$t" --platform laptop-4060 "${few[@]}" --set threads=4096 -o best.yaml
 expect 0 'threads: "8"' cat best.yaml
-# the strategy's name is no form of the table
-expect 0 "strategy: geometry" "$moelab" tune "$t" --platform laptop-4060 "${few[@]}" -o best.tsv
+# the strategy's name is no form of the table, and none of the table's is one of a strategy
+expect 2 ".tsv is not what '--output' writes: strategy file to write (best.yaml)" \
+    "$moelab" tune "$t" --platform laptop-4060 "${few[@]}" -o best.tsv
+expect 0 "strategy: geometry" "$moelab" tune "$t" --platform laptop-4060 "${few[@]}" -o best.new
 
 # Room for few experts, used very unevenly, over a slow link: a placement, with its list in a file.
 expect 0 "SYNTHETIC" "$moelab" trace synth \
