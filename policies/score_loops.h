@@ -114,22 +114,29 @@ MOE_LOOP struct moe_first moe_turns_first(const uint32_t *turn, size_t n, size_t
     return (struct moe_first){highest, sum % one, sum / one == 1};
 }
 
-/* Of the floats the highest, in the order of their keys; n: a multiple of unit. */
-MOE_LOOP float moe_floats_highest(const float *x, size_t n, size_t unit)
+/* The highest of bits ^ flip; n: a multiple of unit. */
+MOE_LOOP int32_t moe_bits_highest(const float *x, size_t n, size_t unit, int32_t flip)
 {
     moe_ints most = {0};
     most += INT32_MIN;
     for (size_t first = 0; first < n; first += unit)
         for (size_t k = 0; k < unit; k += MOE_KEY_BLOCK) {
-            moe_ints bits = *(const moe_ints *)(x + first + k);
-            moe_ints key = bits ^ (bits >> 31 & INT32_MAX);
+            moe_ints key = *(const moe_ints *)(x + first + k) ^ flip;
             for (int i = 0; i < MOE_KEY_BLOCK; i++)
                 most[i] = key[i] > most[i] ? key[i] : most[i];
         }
     int32_t highest = INT32_MIN;
     for (int i = 0; i < MOE_KEY_BLOCK; i++)
         highest = most[i] > highest ? most[i] : highest;
-    return moe_key_float(highest);
+    return highest;
+}
+
+/* Of the floats the highest, in the order of their keys. Keys are bits where one of these is not
+ * below 0: so mostly there is nothing to flip. */
+MOE_LOOP float moe_floats_highest(const float *x, size_t n, size_t unit)
+{
+    int32_t highest = moe_bits_highest(x, n, unit, 0);
+    return moe_key_float(highest < 0 ? moe_bits_highest(x, n, unit, INT32_MAX) : highest);
 }
 
 /* exp(x) of a block, x <= 0, to the last place: 2^n exp(r) with |r| <= ln 2 / 2, ln 2 in two parts

@@ -59,6 +59,30 @@ START_TEST(exponentials_are_summed_in_eight_lanes)
 }
 END_TEST
 
+/* Rows below 0, above it, on both sides; with zeros of both signs, infinities and NaN of both. */
+START_TEST(highest_float_has_the_highest_key)
+{
+    const float odd[] = {0, -0.0f, INFINITY, -INFINITY, NAN, -NAN, -0x1p-149f};
+    float x[ROOM];
+    int32_t key[ROOM];
+    struct moe_rng rng;
+    moe_rng_init(&rng, 9);
+    for (uint32_t i = 0; i < 4000; i++) {
+        uint32_t n = moe_blocks_round(1 + (uint32_t)moe_rng_below(&rng, i % 2 ? MAX : 8));
+        int32_t most = INT32_MIN;
+        for (uint32_t k = 0; k < n; k++)
+            x[k] = i % 4 > 1 && moe_rng_below(&rng, 4) == 0
+                       ? odd[moe_rng_below(&rng, 7)]
+                       : (float)(moe_rng_unit(&rng) - 0.5 * (i / 4 % 3));
+        moe_keys_find(x, n, key);
+        for (uint32_t k = 0; k < n; k++)
+            most = key[k] > most ? key[k] : most;
+        float highest = moe_floats_highest(x, n, MOE_KEY_BLOCK), expected = moe_key_float(most);
+        ck_assert(memcmp(&highest, &expected, sizeof highest) == 0);
+    }
+}
+END_TEST
+
 /* Keys of which few are different, or any; how many of them are before that at k. */
 static void draw_keys(struct moe_rng *rng, bool any, uint32_t n, int32_t *key)
 {
@@ -178,6 +202,7 @@ int main(void)
     TCase *tc = tcase_create("score_loops");
     tcase_add_test(tc, exponentials_are_right_to_the_last_place);
     tcase_add_test(tc, exponentials_are_summed_in_eight_lanes);
+    tcase_add_test(tc, highest_float_has_the_highest_key);
     tcase_add_test(tc, cut_leaves_the_p_highest_the_lower_of_equals);
     tcase_add_test(tc, cut_of_a_block_likewise);
     tcase_add_test(tc, first_turn_is_the_highest_and_alone_or_not);
