@@ -104,12 +104,14 @@ sed -i 's/^\(tab3.mixtral.copy\t\)28.02\t28.02/\130\t30/' "$tree/experiments/pap
 expect 3 "tab3.mixtral.copy is 28.02" figures tab1
 sed -i 's/^\(tab3.mixtral.copy\t\)30/\1thirty/' "$tree/experiments/paper/expected.tsv"
 expect 1 "low 'thirty' is not a number" figures tab1
-# A full disk leaves no folder that was not there.
+# A full disk, from the first file on, leaves no folder that was not there.
+rm -r "$tree/results"
 said=$(
     trap '' XFSZ
     ulimit -f 1
-    "$moelab" repro tab2 --reduced --no-plot -o "$folder/new/deep" 2>&1
+    cd "$tree" && "$program" repro tab2 --reduced --no-plot -o "$folder/new/deep" 2>&1
 )
 holds "a full disk: exit code $?, '$said'" [ $? = 1 ]
 absent "$folder/new"
+absent "$tree/results"
 finish
