@@ -63,7 +63,8 @@ expect 2 "'-o' is given twice: one of them would be missing" "$moelab" replay t.
 absent 1.tsv
 absent 2.tsv
 expect 2 "'x.json' is to be written by --timeline and by --output" "$moelab" sim t.h5 \
-    $model --timeline x.json -o x.json
-expect 2 "it would be lost" "$moelab" tune t.h5 $model --platform paper-4090 --held-out t.h5
+    --model mixtral-8x7b --timeline x.json -o x.json
+expect 2 "it would be lost" "$moelab" tune t.h5 --model mixtral-8x7b --platform paper-4090 \
+    --held-out t.h5
 same t.h5 kept.h5
 finish
