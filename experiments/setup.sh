@@ -24,6 +24,7 @@ ci    clang-format     command:clang-format
 ci    clang-tidy       command:clang-tidy
 ci    libclang-rt-dev  links:-fsanitize=address,undefined
 ci    libomp-dev       links:-fopenmp
+ci    lld              command:ld.lld
 ci    shellcheck       command:shellcheck
 browser chromium       command:chromium
 "
