@@ -50,7 +50,8 @@ static void count_works(struct moe_machine_cpu *cpu, struct moe_machine_busy *bu
 static void finish_works(struct moe_exec_machine *m)
 {
     moe_machine_wait(m, works_done, NULL);
-    count_works(&m->cpu, &m->busy);
+    if (!moe_shared_status(&m->shared, NULL)) /* else they may be under way */
+        count_works(&m->cpu, &m->busy);
 }
 
 void moe_machine_start_cpu(struct moe_exec_machine *m)
