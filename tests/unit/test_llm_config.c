@@ -2,7 +2,6 @@
 #include "model_files.h"
 #include "tests/unit/run_suite.h"
 
-
 /* As Mixtral-8x7B-Instruct-v0.1 and Phi-3.5-MoE-instruct are published, but for the sizes. */
 static const char mixtral[] =
     "{\"architectures\":[\"MixtralForCausalLM\"],\"attention_dropout\":0.0,\"bos_token_id\":1,"
