@@ -76,10 +76,30 @@ enum moe_status moe_json_f64(const json_t *value, const char *what, double min, 
     return MOE_OK;
 }
 
+/* Takes ".0" from whole numbers outside strings: parsing has made every number a real. */
+static void write_whole(char *text)
+{
+    char *out = text;
+    bool quoted = false;
+    for (const char *in = text; *in; in++) {
+        quoted ^= *in == '"';
+        if (quoted && *in == '\\')
+            *out++ = *in++;
+        else if (!quoted && in[0] == '.' && in[1] == '0' && (!in[2] || strchr(",]}", in[2])))
+            in += 2;
+        if (!*in)
+            break;
+        *out++ = *in;
+    }
+    *out = 0;
+}
+
 enum moe_status moe_json_refuse(const json_t *value, const char *key, const char *known,
                                 struct moe_err *err)
 {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+    if (text)
+        write_whole(text);
     enum moe_status s = moe_fail(err, MOE_ERR_UNSUPPORTED, "%s %.80s is not supported (%s)", key,
                                  text ? text : "", known);
     free(text);

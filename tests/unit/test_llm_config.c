@@ -273,13 +273,15 @@ START_TEST(not_done)
              "architecture \"LlamaForCausalLM\" is not supported (MixtralForCausalLM, "
              "PhiMoEForCausalLM and PhimoeForCausalLM are)");
     NOT_DONE("\"silu\"", "\"gelu\"", "hidden_act \"gelu\" is not supported (silu is)");
-    NOT_DONE("\"silu\"", "3", "hidden_act 3.0 is not supported (silu is)");
+    NOT_DONE("\"silu\"", "3", "hidden_act 3 is not supported (silu is)");
     NOT_DONE_ADDED(
         "\"quantization_config\":{\"bits\":4}",
-        "quantization_config {\"bits\":4.0} is not supported (take the model's folder with "
+        "quantization_config {\"bits\":4} is not supported (take the model's folder with "
         "weights in BF16, F16 or F32)");
+    NOT_DONE_ADDED("\"add_cross_attention\":[\"\\\"1.0,\",2.0,0.1]",
+                   "add_cross_attention [\"\\\"1.0,\",2,0.1] is not supported (leave it out)");
     NOT_DONE_ADDED("\"pruned_heads\":{\"0\":[1]}",
-                   "pruned_heads {\"0\":[1.0]} is not supported (leave it out)");
+                   "pruned_heads {\"0\":[1]} is not supported (leave it out)");
     NOT_DONE_ADDED("\"is_encoder_decoder\":true",
                    "is_encoder_decoder true is not supported (leave it out)");
     NOT_DONE_ADDED("\"attention_bias\":true",
@@ -302,7 +304,7 @@ START_TEST(not_done)
     NOT_DONE_PHI("\"longrope\"", "\"yarn\"",
                  "rope_type \"yarn\" is not supported (default and longrope are)");
     NOT_DONE_PHI("\"num_experts_per_tok\":2", "\"num_experts_per_tok\":3",
-                 "num_experts_per_tok 3.0 is not supported (SparseMixer takes 2)");
+                 "num_experts_per_tok 3 is not supported (SparseMixer takes 2)");
 }
 END_TEST
 
