@@ -127,7 +127,7 @@ MOE_LOOP void take_block(const struct state *st, const float *score, uint32_t la
     moe_ints counts;
     if (st->logits) {
         moe_floats power = weight - moe_floats_highest(score, MOE_KEY_BLOCK, MOE_KEY_BLOCK);
-        moe_exp_block(&power);
+        moe_exp_blocks(&power, 1);
         *(moe_floats *)st->weight = weight = power;
         float sum = moe_lanes_sum(&power);
         if (!(sum >= 1)) /* not numbers */
@@ -152,7 +152,7 @@ MOE_LOOP void take_units(const struct state *st, size_t unit, const float *score
     int32_t *key = st->logits ? (int32_t *)weight : st->key;
     if (st->logits) {
         float most = moe_floats_highest(score, row, unit);
-        float sum = moe_exp_all(score, weight, row, most);
+        float sum = moe_exp_all(score, weight, row, unit, most);
         if (!(sum >= 1)) /* not numbers */
             return;
         gain /= sum;

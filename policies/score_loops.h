@@ -13,6 +13,8 @@
 
 enum {
     MOE_KEY_BLOCK = 8,
+    MOE_EXP_BLOCKS = 4, /* at once: as many as have their steps in 16 registers */
+    MOE_EXP_UNIT = MOE_EXP_BLOCKS * MOE_KEY_BLOCK,
     MOE_KEY_OCTAVE = 1 << 23, /* between the keys of x and 2 x */
     MOE_KEY_NEAR = 12,        /* keys between the first numbers tried: fewest tries, of 3 to 12 */
     MOE_KEY_TRIES = 4,        /* before the quarters; any number is exact, as of the former */
@@ -139,22 +141,36 @@ MOE_LOOP float moe_floats_highest(const float *x, size_t n, size_t unit)
     return moe_key_float(highest < 0 ? moe_bits_highest(x, n, unit, INT32_MAX) : highest);
 }
 
-/* exp(x) of a block, x <= 0, to the last place: 2^n exp(r) with |r| <= ln 2 / 2, ln 2 in two parts
- * of which n times the first is exact, and Taylor's series of exp(r). */
-MOE_LOOP void moe_exp_block(moe_floats *block)
+/* exp(x) of n <= MOE_EXP_BLOCKS blocks, x <= 0, to the last place: 2^m exp(r) with |r| <= ln 2 / 2,
+ * ln 2 in two parts of which m times the first is exact, and Taylor's series of exp(r). Step by
+ * step of all blocks: of one, every step would wait for the step before. */
+MOE_LOOP void moe_exp_blocks(moe_floats *block, int n)
 {
     const float to_integer = 0x1.8p23f + 64; /* added: the low bits are the integer + 64 */
     const uint32_t least = 0xc2d00000; /* -104: exp of it is below half of the least number: 0 */
-    moe_uints bits = (moe_uints)*block;
-    for (int i = 0; i < MOE_KEY_BLOCK; i++)
-        bits[i] = bits[i] < least ? bits[i] : least;
-    moe_floats x = (moe_floats)bits, sum = x * 0x1.715476p+0f + to_integer, n = sum - to_integer;
-    moe_floats r = x - n * 0x1.63p-1f - n * -0x1.bd0106p-13f, r2 = r * r;
-    moe_floats first = r * (1.0f / 6) + 0.5f, second = r * (1.0f / 120) + 1.0f / 24;
-    moe_floats third = r * (1.0f / 5040) + 1.0f / 720;
-    moe_floats power = r + r2 * (first + r2 * (second + r2 * third)) + 1.0f;
-    moe_floats greater = (moe_floats)((moe_uints)power + ((moe_uints)sum << 23)); /* exact */
-    *block = greater * 0x1p-64f;
+    moe_floats r[MOE_EXP_BLOCKS], r2[MOE_EXP_BLOCKS], sum[MOE_EXP_BLOCKS], power[MOE_EXP_BLOCKS];
+    for (int k = 0; k < n; k++) {
+        moe_uints bits = (moe_uints)block[k];
+        for (int i = 0; i < MOE_KEY_BLOCK; i++)
+            bits[i] = bits[i] < least ? bits[i] : least;
+        r[k] = (moe_floats)bits;
+    }
+    for (int k = 0; k < n; k++)
+        sum[k] = r[k] * 0x1.715476p+0f + to_integer;
+    for (int k = 0; k < n; k++) {
+        moe_floats m = sum[k] - to_integer;
+        r[k] = r[k] - m * 0x1.63p-1f - m * -0x1.bd0106p-13f;
+    }
+    for (int k = 0; k < n; k++) {
+        r2[k] = r[k] * r[k];
+        power[k] = r2[k] * (r[k] * (1.0f / 5040) + 1.0f / 720);
+    }
+    for (int k = 0; k < n; k++)
+        power[k] = r2[k] * ((r[k] * (1.0f / 120) + 1.0f / 24) + power[k]);
+    for (int k = 0; k < n; k++)
+        power[k] = r[k] + r2[k] * ((r[k] * (1.0f / 6) + 0.5f) + power[k]) + 1.0f;
+    for (int k = 0; k < n; k++) /* the first product is exact */
+        block[k] = (moe_floats)((moe_uints)power[k] + ((moe_uints)sum[k] << 23)) * 0x1p-64f;
 }
 
 MOE_LOOP float moe_lanes_sum(const moe_floats *lane)
@@ -164,15 +180,19 @@ MOE_LOOP float moe_lanes_sum(const moe_floats *lane)
     return (a + c) + (b + d);
 }
 
-/* exp(x - most) of whole blocks. Returns the sum: of every 8th, and these in one order. */
-MOE_LOOP float moe_exp_all(const float *x, float *power, size_t n, float most)
+/* exp(x - most); n: a multiple of unit. Returns the sum: of every 8th, and these in one order. */
+MOE_LOOP float moe_exp_all(const float *x, float *power, size_t n, size_t unit, float most)
 {
-    moe_floats lane = {0};
-    for (size_t first = 0; first < n; first += MOE_KEY_BLOCK) {
-        moe_floats block = *(const moe_floats *)(x + first) - most;
-        moe_exp_block(&block);
-        *(moe_floats *)(power + first) = block;
-        lane += block;
+    moe_floats lane = {0}, block[MOE_EXP_BLOCKS];
+    const size_t at_once = unit < MOE_EXP_UNIT ? unit : MOE_EXP_UNIT;
+    for (size_t first = 0; first < n; first += at_once) {
+        for (size_t k = 0; k < at_once; k += MOE_KEY_BLOCK)
+            block[k / MOE_KEY_BLOCK] = *(const moe_floats *)(x + first + k) - most;
+        moe_exp_blocks(block, (int)(at_once / MOE_KEY_BLOCK));
+        for (size_t k = 0; k < at_once; k += MOE_KEY_BLOCK) {
+            *(moe_floats *)(power + first + k) = block[k / MOE_KEY_BLOCK];
+            lane += block[k / MOE_KEY_BLOCK];
+        }
     }
     return moe_lanes_sum(&lane);
 }

@@ -18,14 +18,14 @@ START_TEST(exponentials_are_right_to_the_last_place)
     for (int n = 0; n < 3000; n++) {
         for (int i = 0; i < MOE_KEY_BLOCK; i++)
             given[i] = x[i] = (float)(-106 * moe_rng_unit(&rng) * moe_rng_unit(&rng));
-        moe_exp_block(&x);
+        moe_exp_blocks(&x, 1);
         for (int i = 0; i < MOE_KEY_BLOCK; i++) {
             float right = (float)exp((double)given[i]);
             ck_assert(x[i] >= nextafterf(right, -1) && x[i] <= nextafterf(right, 2));
         }
     }
     moe_floats ends = {0, -0.0f, -INFINITY, -104, -1e30f, -0x1.9d1d9ep6f, NAN};
-    moe_exp_block(&ends);
+    moe_exp_blocks(&ends, 1);
     ck_assert(ends[0] == 1 && ends[1] == 1 && ends[2] == 0 && ends[3] == 0 && ends[4] == 0);
     ck_assert(ends[5] == 0x1p-149f && isnan(ends[6])); /* the least number */
 }
@@ -46,10 +46,10 @@ START_TEST(exponentials_are_summed_in_eight_lanes)
             most = given[i] > most ? given[i] : most;
         }
         ck_assert(moe_floats_highest(given, n_room, MOE_KEY_BLOCK) == most);
-        float sum = moe_exp_all(given, x, n_room, most);
+        float sum = moe_exp_all(given, x, n_room, MOE_KEY_BLOCK, most);
         for (uint32_t i = 0; i < n; i++) {
             block[0] = given[i] - most;
-            moe_exp_block(&block);
+            moe_exp_blocks(&block, 1);
             lane[i % 8] += block[0];
             ck_assert(x[i] == block[0]);
         }
