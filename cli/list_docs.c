@@ -38,10 +38,17 @@ static const struct {
                 "as `preloads`"},
     {"`bypasses`", "misses that the policy declined although it could have had a slot"},
     {"`dropped_fills`", "misses that found every slot of their pool pinned or in flight"},
-    {"`useless_fills`", "experts given up before any lookup found them"},
+    {"`evictions`, `useless_fills`",
+     "experts given up, and those of them that no lookup had found; counted for the layer of the "
+     "expert that goes, in the phase of the event that makes it go"},
     {"`hazards`", "slots overwritten while in use, as some engines do (`paper-lru`)"},
     {"use", "a lookup, hit or miss; rules that count uses say whether they count from the fill or "
-            "from the start of the run"},
+            "from the start of the run. A miss that an admission rule refuses is one, too, where "
+            "they count from the start"},
+    {"pool", "slots that some layers share, or that one layer has. Every pool has a policy of its "
+             "own, which sees the events of its layers only; empty slots are taken lowest first. "
+             "`replay --cold` begins anew with every sequence: counts of the whole run are lost as "
+             "well"},
     {"forward pass",
      "one run through all layers: one token of each request in decode, several in a prompt"},
 };

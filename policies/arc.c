@@ -114,7 +114,9 @@ const struct moe_policy_ops moe_policy_arc = {
                "target is a real number and moves by ratios that are not rounded",
     .source = "Megiddo, Modha, FAST 2003, Fig. 4; unrounded target: libCacheSim ARC.c",
     .notes = "Some implementations round the target or its step to whole slots; here neither is "
-             "rounded, as in libCacheSim, and hits differ in small pools.",
+             "rounded, as in libCacheSim, and hits differ in small pools. A miss that the "
+             "admission rule refuses changes nothing, its ghost stays. Where the list that "
+             "should give up its oldest has only pinned ones, the other does.",
     .state_size = state_size,
     .init = init,
     .on_hit = on_hit,

@@ -199,8 +199,17 @@ const struct moe_policy_ops moe_policy_least_stale = {
         "(intervals); the same, declining newcomers predicted later than all (bypass)",
     .source = "SpecMD, arXiv 2602.03921; pass: arXiv 2608.07911 section 2.3",
     .notes = "Four rules go by this name. `pass` turns out to be LRU (an expert used in the pass "
-             "under way was used later than all others); `layer` is not; `intervals` and `bypass` "
-             "predict, and only `bypass` may decline a newcomer.",
+             "under way was used later than all others); `layer` is not: within the lowest layer "
+             "the least recently used goes. `intervals` and `bypass` predict, and only `bypass` "
+             "may decline a newcomer. Their clock counts uses of the pool, numbered in gate "
+             "order over the whole run, also of experts that are in no slot; all of an event "
+             "count before it seeks a victim. The first interval is the mean, then the mean is "
+             "`weight` times the latest plus (1 - `weight`) times the mean so far. An expert is "
+             "due at its last use plus its mean; one that is overdue counts as due as far ahead "
+             "as its last use lies behind. One used less than twice is due later than any other. "
+             "Of equal ones, and of those used less than twice, that with the older last use "
+             "goes. A newcomer is declined if it is due later than the victim, but never for a "
+             "victim that was used less than twice.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -114,7 +114,9 @@ const struct moe_policy_ops moe_policy_lfu_aged = {
     .notes = "Two rules are called ageing, and both are here: `dynamic` is LFU-DA, `halve` keeps "
              "the sum of the counts bounded. In `dynamic` a use is ranked with the pool's age at "
              "that time, so a hit makes up for all ageing since the slot's last use. In `halve` "
-             "counts are rounded up: none falls to 0.",
+             "counts are rounded up: none falls to 0. Uses are counted from the fill on; halving "
+             "is done as soon as the sum of the pool's counts is larger than `limit` times its "
+             "slots.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -148,8 +148,13 @@ const struct moe_policy_ops moe_policy_moe_infinity = {
                "code's rule (moe-infinity-code)",
     .source = "arXiv 2401.14361v3 sections 4.3 to 4.5, Algorithm 1",
     .notes = "The paper's rule and the released code's differ: a comparison must say which. Here "
-             "the matrix is counted anew for each request, separately for prompt and answer; while "
-             "nothing is known all shares are 0, and the layer decides, then recency.",
+             "the matrix is counted anew for each request, separately for prompt and answer; "
+             "while nothing is known all shares are 0, and the layer decides, then recency. The "
+             "matrices count tokens, those of the layer under way included. The cosine is that "
+             "of the past request's whole matrix with the pass so far; equally similar ones are "
+             "added up, and a full collection replaces the most similar of its matrices (of "
+             "equals the oldest place). Every pool has matrices of its own, of its layers only: "
+             "with a pool for each layer that is one row.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SEQUENCE,

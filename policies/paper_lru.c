@@ -85,11 +85,13 @@ const struct moe_policy_ops moe_policy_paper_lru = {
     .summary =
         "the reference code's counter: +1 on a hit, largest + 1 on a fill; the smallest goes",
     .source = "elsa-lab/MoE-CPU-GPU-Collaborative-Inference src/model.py",
-    .notes =
-        "What the paper's reference code does under the name LRU: a mix of recency and frequency "
-        "that never ages. `hazards=on` is faithful: a way can be overwritten although it hit for "
-        "the other expert of the token, or although its copy still runs; each case is counted in "
-        "`hazards`. The code's FIFO has these hazards as well (`reading=fifo`); `fifo` does not.",
+    .notes = "What the paper's reference code does under the name LRU: a mix of recency and "
+             "frequency that never ages. `hazards=on` is faithful: a way can be overwritten "
+             "although it hit for the other expert of the token, or although its copy still "
+             "runs; each case is counted in `hazards`. The code's FIFO has these hazards as well "
+             "(`reading=fifo`); `fifo` does not. As there, all hits of an event are counted "
+             "before any of its misses seeks a way. The largest counter is sought among all of "
+             "the pool, that of the one that goes included; of equal ones the lower way goes.",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_POLICY_IGNORES_PINS,

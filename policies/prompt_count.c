@@ -1,7 +1,7 @@
 /* Prompt count: the expert that the fewest tokens of the sequence's prompt used goes first, and
- * only for one that more than `ratio` times as many used. Decode changes nothing: what the prompt
- * left stays. With the prefetcher prompt-swap, and admission never, this is DAOP's allocation for
- * each sequence. Begins with a hot list, as static does. */
+ * only for one that more than `ratio` times as many used. Uses in decode do not count: there what
+ * the prompt used most stays, and may still come in. With the prefetcher prompt-swap, and admission
+ * never, this is DAOP's allocation for each sequence. Begins with a hot list, as static does. */
 #include "policies/registry.h"
 
 #include "policies/hot_list.h"
@@ -118,15 +118,16 @@ static const char *file(const void *given)
 
 const struct moe_policy_ops moe_policy_prompt_count = {
     .name = "prompt-count",
-    .summary = "slots keep what the sequence's prompt used most; decode changes nothing",
+    .summary = "slots keep what the sequence's prompt used most; uses in decode do not count",
     .source = "arXiv 2501.10375 (DAOP) and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "hot_experts, cold_experts",
-    .notes =
-        "DAOP swaps the i-th hottest missing expert for the i-th coldest resident one; hottest "
-        "first against the coldest left, as here, makes the same pairs, but for two things: "
-        "equally "
-        "cold ones go by number there and by slot here; and its coldest have among them missing "
-        "experts that no token used, whose pairs swap nothing.",
+    .notes = "DAOP swaps the i-th hottest missing expert for the i-th coldest resident one; "
+             "hottest first against the coldest left, as the prefetcher `prompt-swap` asks here, "
+             "makes the same pairs, but for two things: equally cold ones go by number there and "
+             "by slot here; and its coldest have among them missing experts that no token used, "
+             "whose pairs swap nothing. A replay has misses alone to ask: those of a prompt, in "
+             "the order of first use, and those of decode, which may still bring in what the "
+             "prompt used more. It begins with what `static` begins with.",
     .params = params,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SEQUENCE,

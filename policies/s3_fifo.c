@@ -144,20 +144,20 @@ const struct moe_policy_ops moe_policy_s3_fifo = {
     .summary = "small, main and ghost FIFO queues; the main queue is a two-bit clock, and two hits "
                "in the small queue lead there, where they are forgotten",
     .source = "Yang et al., SOSP 2023, Algorithm 1; sizes and threshold: libCacheSim S3FIFO.c",
-    .notes =
-        "Implementations differ in sizes and threshold; the defaults are libCacheSim's. Of n slots "
-        "the main queue's size is n - floor(`small` n), so in a pool with `small` n < 1 it is n; "
-        "there are at most floor(`ghost` n) ghosts. A hit adds one, up to 3, when its turn comes "
-        "in gate order; an expert that enters a queue starts with none. A newcomer that is among "
-        "the ghosts leaves them before a slot is sought, whether it gets one or not, and enters "
-        "main; any other enters small. "
-        "When no slot is free: if main holds at most its size, small gives up its oldest that is "
-        "not pinned, except that one with `threshold` hits moves to main as its newest, without "
-        "its hits, and the next oldest is tried. If main holds more, or small has none left, main "
-        "gives up its oldest that is not pinned, except that one with hits loses one hit and "
-        "becomes the newest. If all of main is pinned, small is tried, then main again. What small "
-        "gives up becomes the newest ghost (the oldest ghost goes if there are too many); what "
-        "main gives up is not remembered.",
+    .notes = "Implementations differ in sizes and threshold; the defaults are libCacheSim's. Of "
+             "n slots the main queue's size is n - floor(`small` n), so in a pool with `small` n "
+             "< 1 it is n; there are at most floor(`ghost` n) ghosts. A hit adds one, up to 3, "
+             "when its turn comes in gate order; an expert that enters a queue starts with none. "
+             "A newcomer that is among the ghosts leaves them before a slot is sought, whether "
+             "it gets one or not, and enters main; any other enters small. When no slot is free: "
+             "if main holds at most its size, small gives up its oldest that is not pinned, "
+             "except that one with `threshold` hits moves to main as its newest, without its "
+             "hits, and the next oldest is tried. If main holds more, or small has none left, "
+             "main gives up its oldest that is not pinned, except that one with hits loses one "
+             "hit and becomes the newest. If all of main is pinned, small is tried, then main "
+             "again. What small gives up becomes the newest ghost (the oldest ghost goes if "
+             "there are too many); what main gives up is not remembered. A miss that the "
+             "admission rule refuses is no newcomer: its ghost stays.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

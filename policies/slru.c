@@ -91,7 +91,12 @@ const struct moe_policy_ops moe_policy_slru = {
     .summary = "segmented LRU: a hit climbs one segment, the lowest segment's oldest goes; while "
                "the pool fills, a newcomer enters the lowest segment with room",
     .source = "Karedla et al., IEEE Computer 27(3), 1994; segments and filling: libCacheSim SLRU.c",
-    .notes = "The paper has two segments, libCacheSim four of equal size: the default here.",
+    .notes = "The paper has two segments, libCacheSim four of equal size: the default here. Of n "
+             "slots a segment has floor(n / `segments`), the lowest the rest as well. An expert "
+             "that climbs into a full segment sends that one's oldest down, as the newest of the "
+             "segment below, which if it is now too full sends its own oldest down, and so on; "
+             "in the highest a hit makes it the newest. Where all of a segment is pinned, the "
+             "oldest of the next higher one goes.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

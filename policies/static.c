@@ -102,7 +102,9 @@ const struct moe_policy_ops moe_policy_static = {
               "2512.16473 Fig. 6 (random)",
     .notes = "Fitted on the trace that it is judged on, a hot list is a bound, not a design: fit "
              "it on other sequences (`moelab trace stats --hot-split`). What lies there at the "
-             "start is no fill; results name it `preloads`.",
+             "start is no fill; results name it `preloads`. A pool of several layers takes "
+             "expert 0 of each of them, then expert 1, and so on, where it goes by number. All "
+             "misses count as `bypasses`.",
     .params = params,
     .params_size = sizeof(struct params),
     .state_size = state_size,
