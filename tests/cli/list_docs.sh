@@ -12,4 +12,9 @@ for kind in policies admissions prefetchers reroutes; do
         holds "$kind $name is not in docs/names.md" grep -qF "\`$name\`" docs/names.md
     done
 done
+for kind in models platforms; do
+    for name in $("$moelab" list $kind | awk 'NR > 1 && /^  [a-z]/ { print $1 }'); do
+        holds "$kind $name is not in docs/names.md" grep -qF "\`$name\`" docs/names.md
+    done
+done
 finish
