@@ -68,6 +68,28 @@ static void walk_accesses(struct walk *w, uint64_t begin, uint64_t end, uint32_t
         }
 }
 
+/* Layers [first, end) of a step of one token. No route has an expert twice: each entry is looked at
+ * once. */
+static void walk_token(struct walk *w, uint64_t t, uint32_t first, uint32_t end)
+{
+    const bool accesses = w->contract == MOE_CONTRACT_ACCESS;
+    const moe_expert *expert = w->tokens->expert + row_of(w, t, 0);
+    uint32_t *next = w->next + row_of(w, t, 0), ordinal = (uint32_t)w->ordinal, top_k = w->top_k;
+    for (uint32_t layer = end; layer-- > first;) {
+        uint32_t *last = w->last + (size_t)layer * w->n_experts;
+        ordinal = accesses ? ordinal : (uint32_t)w->ordinal + layer;
+        for (size_t start = (size_t)layer * top_k, at = start + top_k; at-- > start;) {
+            next[at] = MOE_NEVER;
+            if (expert[at] == MOE_NO_EXPERT)
+                continue;
+            ordinal -= accesses;
+            next[at] = last[expert[at]];
+            last[expert[at]] = ordinal;
+        }
+    }
+    w->ordinal = accesses ? ordinal : w->ordinal;
+}
+
 /* Layers [first, end) of the whole trace. */
 static void walk_layers(struct walk w, uint32_t first, uint32_t end)
 {
@@ -79,6 +101,10 @@ static void walk_layers(struct walk w, uint32_t first, uint32_t end)
             memset(w.next + row_of(&w, t, first), 0xff, row);
         if (here && w.contract == MOE_CONTRACT_EVENT)
             w.ordinal -= w.n_layers;
+        if (here && stop - begin == 1) {
+            walk_token(&w, begin, first, end);
+            continue;
+        }
         for (uint32_t layer = end; here && layer-- > first;) {
             if (w.contract == MOE_CONTRACT_EVENT)
                 walk_event(&w, begin, stop, layer);
