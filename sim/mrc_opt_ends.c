@@ -275,30 +275,22 @@ AVX512 static inline uint64_t groups_ahead(struct tops tops, uint32_t group, uin
     return group < GROUPS ? more & ~UINT64_C(1) << group : 0;
 }
 
-/* n uses on their way, each in a group. Uses at the same time do not see each other's new ends, and
- * it does not matter who meets whom first: an end keeps the highest number of all that come to it.
- * So all of them go one group at a time: processors need not wait for one to begin the next, and
- * lists take the place of branches, which nobody could foretell. The greatest of the groups are
- * those from before the event, which are no less. */
-AVX512 static inline void go(struct moe_opt_ends *e, uint32_t rows_log, struct tops tops,
-                             uint32_t n, uint32_t *group, uint32_t *has, uint32_t *done)
+/* Uses on their way: those that wait for their next group, and what those at the end have. */
+struct ways {
+    uint32_t group[AT_ONCE], has[AT_ONCE], done[AT_ONCE];
+    uint32_t first, end, n_done; /* first, end: counted on, places modulo AT_ONCE */
+};
+
+/* A use that has come through a group waits for the next one, or is done. Lists take the place of
+ * branches, which nobody could foretell. */
+AVX512 static inline void go_on(struct ways *w, struct tops tops, uint32_t group, uint32_t has)
 {
-    for (;;) {
-        uint32_t n_on = 0, n_done = 0;
-        for (uint32_t i = 0; i < n; i++) {
-            uint64_t ahead = groups_ahead(tops, group[i], has[i]);
-            done[n_done] = has[n_on] = has[i];
-            group[n_on] = (uint32_t)__builtin_ctzll(ahead | UINT64_C(1) << (GROUPS - 1));
-            n_on += ahead != 0;
-            n_done += ahead == 0;
-        }
-        if (n_on == 0)
-            return;
-        n = n_on;
-        done += n_done;
-        for (uint32_t i = 0; i < n; i++)
-            has[i] = pass(e, rows_log, group[i], has[i]);
-    }
+    uint64_t ahead = groups_ahead(tops, group, has);
+    uint32_t at = w->end % AT_ONCE;
+    w->group[at] = (uint32_t)__builtin_ctzll(ahead | UINT64_C(1) << (GROUPS - 1));
+    w->has[at] = w->done[w->n_done] = has;
+    w->end += ahead != 0;
+    w->n_done += ahead == 0;
 }
 
 /* n keys, at most AT_ONCE; returns how many were used before, and their places. rows_log is known
@@ -306,24 +298,32 @@ AVX512 static inline void go(struct moe_opt_ends *e, uint32_t rows_log, struct t
 AVX512 static inline __attribute__((always_inline)) uint32_t
 use(struct moe_opt_ends *e, uint32_t rows_log, const uint32_t *key, uint32_t n, uint32_t *place)
 {
-    uint32_t from[AT_ONCE], group[AT_ONCE], has[AT_ONCE], done[AT_ONCE], n_from = 0;
+    uint32_t from[AT_ONCE], n_from = 0;
+    struct ways w = {.first = 0};
     struct tops tops = {_mm512_loadu_si512(e->top), _mm512_loadu_si512(e->top + LANES)};
     for (uint32_t i = 0; i < n; i++) {
         from[n_from] = e->from[key[i]];
         n_from += from[n_from] <= e->n_slots;
     }
-    for (uint32_t i = 0; i < n_from; i++) {
-        group[i] = group_of(rows_log, from[i]);
-        has[i] = start(e, rows_log, from[i]);
+    for (uint32_t i = 0; i < n_from; i++)
+        go_on(&w, tops, group_of(rows_log, from[i]), start(e, rows_log, from[i]));
+    for (; w.first != w.end; w.first++) {
+        uint32_t at = w.first % AT_ONCE, group = w.group[at];
+        go_on(&w, tops, group, pass(e, rows_log, group, w.has[at]));
     }
-    go(e, rows_log, tops, n_from, group, has, done);
     for (uint32_t i = 0; i < n_from; i++) { /* with nothing: of those in use no slot was free */
-        e->n_places += done[i] == 0;
-        uint32_t it = done[i] ? done[i] : UINT16_MAX - e->n_places;
+        e->n_places += w.done[i] == 0;
+        uint32_t it = w.done[i] ? w.done[i] : UINT16_MAX - e->n_places;
         place[i] = UINT16_MAX - it;
         append(e, rows_log, it);
     }
     return n_from;
+}
+
+AVX512 static uint32_t use_of_one(struct moe_opt_ends *e, const uint32_t *key, uint32_t n,
+                                  uint32_t *place)
+{
+    return use(e, 0, key, n, place);
 }
 
 AVX512 static uint32_t use_of_four(struct moe_opt_ends *e, const uint32_t *key, uint32_t n,
@@ -341,12 +341,15 @@ AVX512 static uint32_t use_of_any(struct moe_opt_ends *e, const uint32_t *key, u
 void moe_opt_ends_event(struct moe_opt_ends *e, const uint32_t *key, uint32_t n, uint32_t *position)
 {
     uint32_t n_found = 0;
+    uint32_t (*const some)(struct moe_opt_ends *, const uint32_t *, uint32_t, uint32_t *) =
+        e->rows_log == 0   ? use_of_one
+        : e->rows_log == 2 ? use_of_four
+                           : use_of_any;
     for (uint32_t i = 0, more; i < n; i += more) {
         more = n - i < AT_ONCE ? n - i : AT_ONCE;
         if (e->next < e->lowest + AT_ONCE)
             close_up(e);
-        n_found +=
-            (e->rows_log == 2 ? use_of_four : use_of_any)(e, key + i, more, position + n_found);
+        n_found += some(e, key + i, more, position + n_found);
     }
     for (; n_found < n; n_found++)
         position[n_found] = MOE_MRC_NOWHERE;
