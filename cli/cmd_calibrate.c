@@ -47,7 +47,8 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, check, "check", "",
                     "platform name or file to compare with; exit code 3 where a constant differs "
                     "by more than its spread and --tolerance; times below 1 us count as 1 us"),
-    CLI_OPTION_F64(struct options, tolerance, "tolerance", "3", 0, 1e9, "%", "of --check"),
+    CLI_OPTION_F64(struct options, tolerance, "tolerance", "3", 0, 1e9, "%",
+                   "allowed difference with --check"),
     CLI_OPTION_FORMAT(struct options),
     CLI_OPTION_FILE(
         struct options, output, "output", "", CLI_ENDINGS_YAML,

@@ -529,7 +529,7 @@ const struct cli_command cli_run = {
         "it. --threads replaces the strategy's threads, and --context 0 means as much as prompt\n"
         "and answer need. The keys below are those of --device host:KEY=VALUE,...\n"
         "\n"
-        "After Ctrl-C the result, --timeline and --decisions are of what was done until then; a\n"
+        "After Ctrl-C the result, --timeline and --decisions cover what was done until then; a\n"
         "second one ends at once. After an error they are not written.\n"
         "\n"
         "--trace runs the routes of a trace in place of the model's own: real copies and\n"
@@ -538,8 +538,8 @@ const struct cli_command cli_run = {
         "its files. With --platform the result has two bounds, each with the share of it that\n"
         "was reached: bound_ms_per_token, which no choice of places and copies in as much memory\n"
         "can beat even if it knows the future, and schedule_bound_ms_per_token, which no\n"
-        "schedule of the choices that this run made can beat: what is missing from 100 % of it\n"
-        "was lost by waiting. After Ctrl-C the result has only the second.",
+        "schedule of this run's own choices can beat: what is missing from 100 % of it was lost\n"
+        "by waiting. After Ctrl-C the result has only the second.",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

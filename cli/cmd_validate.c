@@ -32,7 +32,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, platform, "platform", "",
                     "platform file of this machine and device, from `moelab calibrate` (required)"),
     CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
-                   "of the CPU; 0: the strategy's, at most the cores"),
+                   "CPU threads; 0: the strategy's, at most the cores"),
     CLI_OPTION_U64(struct options, repeats, "repeats", "5", 1, 1000, "runs of each point",
                    "runs of each point, in rounds over all points, so that a drift of the machine "
                    "affects them alike"),

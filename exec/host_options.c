@@ -20,7 +20,7 @@ const struct moe_param moe_host_params[] = {
     NUMBER(launch_us, 1e6, "us", "fixed time of a kernel"),
     NUMBER(delay_us, 1e6, "us", "random delay before an operation, at most; for tests of races"),
     {"seed", MOE_PARAM_U64, offsetof(struct moe_host_options, seed), "1", 0, 0, NULL,
-     "of the random delays", NULL, 0, NULL, 0},
+     "seed of the random delays", NULL, 0, NULL, 0},
     {"fail_copy", MOE_PARAM_U64, offsetof(struct moe_host_options, fail_copy), "0", 0, 0, NULL,
      "let this copy fail, counted from 1 over all streams as they are queued; for tests of faults; "
      "0: none",
