@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define MOE_MRC_NOWHERE UINT32_MAX /* no pool of any size holds the key */
@@ -22,6 +23,10 @@ struct moe_lru_stack; /* opaque; single-threaded */
 
 /* For keys 0..n_keys-1. Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_lru_stack_new(struct moe_lru_stack **out, uint32_t n_keys, struct moe_err *err);
+/* The same with or, on any processor, without the vectors of AVX-512. wide: moe_lru_has_wide(). */
+enum moe_status moe_lru_stack_new_as(struct moe_lru_stack **out, uint32_t n_keys, bool wide,
+                                     struct moe_err *err);
+bool moe_lru_has_wide(void);
 void moe_lru_stack_free(struct moe_lru_stack *stack);
 
 /* Every pool is empty again. */

@@ -275,14 +275,18 @@ AVX512 static inline uint64_t groups_ahead(struct tops tops, uint32_t group, uin
     return group < GROUPS ? more & ~UINT64_C(1) << group : 0;
 }
 
-/* Uses on their way: those that wait for their next group, and what those at the end have. */
+/* Uses on their way: those that wait for their next group, and what those at the end have. Uses at
+ * the same time do not see each other's new ends, and it does not matter who meets whom first: an
+ * end keeps the highest number of all that come to it. So all of them go one group at a time:
+ * processors need not wait for one to begin the next. */
 struct ways {
     uint32_t group[AT_ONCE], has[AT_ONCE], done[AT_ONCE];
     uint32_t first, end, n_done; /* first, end: counted on, places modulo AT_ONCE */
 };
 
-/* A use that has come through a group waits for the next one, or is done. Lists take the place of
- * branches, which nobody could foretell. */
+/* A use that has come through a group waits for the next one, or is done. A queue takes the place
+ * of branches, which nobody could foretell: there is one guess for an event, when it is empty. The
+ * greatest of the groups are those from before the event, which are no less. */
 AVX512 static inline void go_on(struct ways *w, struct tops tops, uint32_t group, uint32_t has)
 {
     uint64_t ahead = groups_ahead(tops, group, has);

@@ -182,12 +182,12 @@ START_TEST(past_and_future_find_the_same)
 END_TEST
 
 /* Positions of LRU against keys in a list, the latest first. */
-static void compare_list(uint32_t n_keys, const uint32_t *key)
+static void compare_list(uint32_t n_keys, const uint32_t *key, bool wide)
 {
     static uint32_t list[MANY_KEYS];
     struct moe_lru_stack *st;
     struct moe_err err;
-    ck_assert_int_eq(moe_lru_stack_new(&st, n_keys, &err), MOE_OK);
+    ck_assert_int_eq(moe_lru_stack_new_as(&st, n_keys, wide, &err), MOE_OK);
     for (uint32_t i = 0, n = 0; i < MANY_USES; i++) {
         uint32_t at = 0, k = key[i] % n_keys;
         while (at < n && list[at] != k)
@@ -206,11 +206,49 @@ static void compare_list(uint32_t n_keys, const uint32_t *key)
 
 START_TEST(positions_of_keys)
 {
-    static const uint32_t n_keys[] = {1, 2, 15, 16, 17, 127, 128, 129, 512, 513, MANY_KEYS};
+    static const uint32_t n_keys[] = {1,   2,   15,  16,  17,  63,  64,  65,       127,
+                                      128, 129, 255, 256, 257, 512, 513, MANY_KEYS};
     static uint32_t key[MANY_USES], next_use[MANY_USES];
     draw_uses(key, next_use);
     for (size_t i = 0; i < sizeof n_keys / sizeof *n_keys; i++)
-        compare_list(n_keys[i], key);
+        for (int wide = 0; wide <= moe_lru_has_wide(); wide++)
+            compare_list(n_keys[i], key, wide);
+}
+END_TEST
+
+/* LRU's events by AVX-512 and without: the same positions, also of keys from a clear on. */
+START_TEST(wide_events_find_the_same)
+{
+    static const uint32_t n_keys[] = {12, 64, 65, 128, 200, 255, 256, 257, 700, MANY_KEYS};
+    static uint32_t key[MANY_EVENTS][IN_EVENT], n[MANY_EVENTS];
+    struct moe_lru_stack *a, *b;
+    struct moe_err err;
+    struct moe_rng rng;
+    if (!moe_lru_has_wide()) {
+        printf("skipped: this processor has no AVX-512\n");
+        return;
+    }
+    moe_rng_init(&rng, 14);
+    for (size_t i = 0; i < sizeof n_keys / sizeof *n_keys; i++) {
+        draw_some(&rng, n_keys[i], key, n);
+        ck_assert_int_eq(moe_lru_stack_new_as(&a, n_keys[i], true, &err), MOE_OK);
+        ck_assert_int_eq(moe_lru_stack_new_as(&b, n_keys[i], false, &err), MOE_OK);
+        for (uint32_t e = 0; e < MANY_EVENTS; e++) {
+            uint32_t got[IN_EVENT], want[IN_EVENT];
+            uint32_t in_event = i % 2 && n[e] > 2 ? 2 : n[e]; /* pairs have a way of their own */
+            moe_lru_stack_event(a, key[e], in_event, got);
+            moe_lru_stack_event(b, key[e], in_event, want);
+            for (uint32_t k = 0; k < in_event; k++)
+                ck_assert_msg(got[k] == want[k], "%u keys, event %u, key %u: %u, not %u", n_keys[i],
+                              e, k, got[k], want[k]);
+            if (e == MANY_EVENTS * 2 / 3) {
+                moe_lru_stack_clear(a);
+                moe_lru_stack_clear(b);
+            }
+        }
+        moe_lru_stack_free(a);
+        moe_lru_stack_free(b);
+    }
 }
 END_TEST
 
@@ -223,6 +261,7 @@ int main(void)
     tcase_add_test(tc, order_within_event_changes_nothing);
     tcase_add_test(tc, past_and_future_find_the_same);
     tcase_add_test(tc, positions_of_keys);
+    tcase_add_test(tc, wide_events_find_the_same);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
