@@ -82,10 +82,9 @@ static void init(void *state, const struct moe_policy_env *env)
 }
 
 /* What was never used stands higher than all that was. */
-static void set_age(struct state *st, moe_slot slot, const struct use *use)
+static float weight_of(const struct use *use)
 {
-    double weight = use->count ? (double)use->count : 1e-200;
-    moe_slot_ages_set(&st->ages, slot, (double)use->last, weight);
+    return use->count ? (float)use->count : 1e-20f;
 }
 
 static void on_route(void *state, const struct moe_route *route)
@@ -96,13 +95,11 @@ static void on_route(void *state, const struct moe_route *route)
         struct use *use = &st->of_key[route->layer * st->n_experts + route->expert[i]];
         use->count++;
         use->last = ++st->now;
-        if (slot == MOE_NO_SLOT)
-            continue;
-        if (st->ties)
+        if (!st->ties)
+            moe_slot_ages_use(&st->ages, slot, (uint32_t)use->last, (float)use->count);
+        else if (slot != MOE_NO_SLOT)
             moe_slot_tree_raise(&st->tree, slot,
                                 (struct moe_rank){(uint64_t)use->count, (uint64_t)use->last});
-        else
-            set_age(st, slot, use);
     }
 }
 
@@ -119,7 +116,7 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
         moe_slot_tree_set(&st->tree, slot,
                           (struct moe_rank){(uint64_t)use->count, (uint64_t)use->last});
     else
-        set_age(st, slot, use);
+        moe_slot_ages_set(&st->ages, slot, (uint32_t)use->last, weight_of(use));
 }
 
 /* Is b.count / age(b) < a.count / age(a)? Without rounding (for runs of up to 2^32 uses); the
@@ -139,7 +136,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     struct state *st = state;
     if (st->ties)
         return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
-    return moe_slot_ages_victim(&st->ages, req->pinned, (double)st->now, is_colder, st);
+    return moe_slot_ages_victim(&st->ages, req->pinned, (uint32_t)st->now, is_colder, st);
 }
 
 const struct moe_policy_ops moe_policy_lfru = {

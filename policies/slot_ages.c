@@ -3,15 +3,14 @@
 #include "policies/slot_lines_loops.h"
 
 #include <math.h>
-#include <string.h>
 
-enum { BLOCK = MOE_AGES_BLOCK, FEW = MOE_AGES_FEW, SPARE = 16 };
+enum { BLOCK = MOE_AGES_BLOCK, FEW = MOE_AGES_FEW, LINE = 64, BEFORE = 16, SPARE = 16 };
 
 /* Picked in all; by a look ahead: of several pairs what replays were fastest with. */
-enum { TOO_MANY = BLOCK, SOON_LEAST = 8, SOON_MOST = 24 };
+enum { TOO_MANY = BLOCK, SOON_LEAST = 8, SOON_MOST = 24, FARTHEST = 1 << 30 };
 
 /* More than the rounding of a standing and of the level that it is compared with. */
-static const double above_all = 1 - 0x1p-40, below_all = 1 - 0x1p-20;
+static const float above_all = 1 - 0x1p-20f, below_all = 1 - 0x1p-18f;
 
 static uint32_t count_blocks(const struct moe_policy_env *env)
 {
@@ -20,117 +19,150 @@ static uint32_t count_blocks(const struct moe_policy_env *env)
 
 size_t moe_slot_ages_size(const struct moe_policy_env *env)
 {
-    size_t n = (size_t)count_blocks(env) * BLOCK;
-    return env->n_slots > FEW ? 5 * n * sizeof(double) + (2 * n + SPARE) * sizeof(uint32_t)
-                              : 2 * n * sizeof(double);
+    size_t n = (size_t)count_blocks(env) * BLOCK, arrays = env->n_slots > FEW ? 5 : 2;
+    return LINE + (arrays * n + 2 * (size_t)BEFORE + SPARE) * sizeof(uint32_t);
 }
 
+/* Vectors lie in whole lines. */
 void moe_slot_ages_init(struct moe_slot_ages *ages, const struct moe_policy_env *env, void *memory)
 {
     size_t n = (size_t)count_blocks(env) * BLOCK;
-    double *at = memory;
+    char *line = (char *)memory + (LINE - (uintptr_t)memory % LINE) % LINE;
+    uint32_t *last = (uint32_t *)line + BEFORE, *weight = last + n + BEFORE;
     *ages = (struct moe_slot_ages){.n_slots = env->n_slots,
                                    .n_blocks = count_blocks(env),
                                    .loops = moe_lines_best(),
+                                   .few = env->n_slots <= FEW,
+                                   .last = last,
+                                   .weight = (float *)weight,
                                    .level = INFINITY,
-                                   .until = -1,
-                                   .ahead = 1,
-                                   .picked_last = at,
-                                   .picked_slope = at + n};
-    if (env->n_slots <= FEW)
+                                   .ahead = 1};
+    if (ages->few)
         return;
-    ages->last = at + 2 * n;
-    ages->weight = at + 3 * n;
-    ages->pass = at + 4 * n;
-    ages->slot = (uint32_t *)(at + 5 * n);
-    ages->place = ages->slot + n + SPARE;
+    ages->picked_last = weight + n;
+    ages->picked_slope = (float *)(ages->picked_last + n);
+    ages->slot = ages->picked_last + 2 * n;
     for (size_t s = 0; s < n; s++)
-        ages->weight[s] = ages->pass[s] = INFINITY;
-}
-
-/* Those that pass the level after one time and until another; returns how many. */
-static uint32_t pick_between(struct moe_slot_ages *ages, double after, double until)
-{
-    uint32_t *new = ages->slot + ages->n_picked;
-    uint32_t n = ages->loops->between(ages->pass, ages->n_blocks * BLOCK, after, until, new);
-    for (uint32_t i = 0; i < n; i++)
-        moe_slot_ages_pick(ages, new[i]);
-    return n;
+        ages->weight[s] = INFINITY;
 }
 
 /* The lowest of what the highest of each part stands at, without parts where none stands above 0.
  */
-static double find_level(const struct moe_slot_ages *ages, double now)
+static float find_level(const struct moe_slot_ages *ages, uint32_t now)
 {
-    double part[MOE_LINES_PARTS], least = INFINITY;
+    float part[MOE_LINES_PARTS], least = INFINITY;
     ages->loops->find_parts(ages->last, ages->weight, ages->n_blocks * BLOCK, now, part);
     for (uint32_t i = 0; i < MOE_LINES_PARTS; i++)
         least = part[i] > 0 && part[i] < least ? part[i] : least;
     return least * below_all;
 }
 
-/* At another level. */
-static void pick_anew(struct moe_slot_ages *ages, double now)
+/* --- who is picked --------------------------------------------------------------------------- */
+
+/* As it stands now. */
+static void note(struct moe_slot_ages *ages, uint32_t i)
 {
-    for (uint32_t i = 0; i < ages->n_picked; i++)
-        ages->place[ages->slot[i]] = 0;
-    ages->n_picked = 0;
-    ages->level = find_level(ages, now);
-    ages->until = now + ages->ahead;
-    ages->loops->pass_level(ages->last, ages->weight, ages->n_blocks * BLOCK, ages->level,
-                            ages->pass);
-    pick_between(ages, -1, ages->until);
-    if (ages->n_picked > TOO_MANY && ages->ahead > 1)
+    uint32_t s = ages->slot[i];
+    ages->picked_last[i] = ages->last[s];
+    ages->picked_slope[i] = 1 / ages->weight[s];
+}
+
+static bool reaches(const struct moe_slot_ages *ages, uint32_t slot, uint32_t when)
+{
+    return (float)(when - ages->last[slot]) >= ages->level * ages->weight[slot];
+}
+
+/* Nearly always it is the one found last, and stays picked: whether it need be cannot be foretold.
+ */
+void moe_slot_ages_place(struct moe_slot_ages *ages, uint32_t slot)
+{
+    uint32_t i = ages->found;
+    if (i >= ages->n_picked || ages->slot[i] != slot) {
+        if (!reaches(ages, slot, ages->until))
+            return;
+        if (ages->n_picked == ages->n_blocks * BLOCK) {
+            ages->until = 0; /* a look tells */
+            return;
+        }
+        i = ages->n_picked++;
+        ages->slot[i] = slot;
+    }
+    note(ages, i);
+}
+
+static void look_ahead(struct moe_slot_ages *ages, uint32_t now)
+{
+    uint32_t soon = 0;
+    ages->until = now < UINT32_MAX - ages->ahead ? now + ages->ahead : UINT32_MAX;
+    ages->n_picked = ages->loops->reach(ages->last, ages->weight, ages->n_blocks * BLOCK,
+                                        ages->until, ages->level, ages->slot);
+    for (uint32_t i = 0; i < ages->n_picked; i++) {
+        note(ages, i);
+        soon += !reaches(ages, ages->slot[i], now);
+    }
+    if (soon < SOON_LEAST && ages->ahead < FARTHEST)
+        ages->ahead *= 2;
+    else if (soon > SOON_MOST && ages->ahead > 1)
         ages->ahead /= 2;
+}
+
+/* At another level. */
+static void pick_anew(struct moe_slot_ages *ages, uint32_t now)
+{
+    ages->level = find_level(ages, now);
+    look_ahead(ages, now);
     ages->too_many = 2 * ages->n_picked > TOO_MANY ? 2 * ages->n_picked : TOO_MANY;
 }
 
-static void look_ahead(struct moe_slot_ages *ages, double now)
-{
-    double until = now + ages->ahead;
-    if (ages->n_picked > TOO_MANY) {
-        pick_anew(ages, now);
-        return;
-    }
-    uint32_t n = pick_between(ages, ages->until, until);
-    ages->until = until;
-    if (n < SOON_LEAST)
-        ages->ahead *= 2;
-    else if (n > SOON_MOST && ages->ahead > 1)
-        ages->ahead /= 2;
-}
+/* --- who goes first -------------------------------------------------------------------------- */
 
 /* Of few slots. */
-static void search_few(const struct moe_slot_ages *ages, double now, struct moe_slot_search *search)
+static void search_few(const struct moe_slot_ages *ages, uint32_t now,
+                       struct moe_slot_search *search)
 {
-    double most;
-    uint64_t found = ages->loops->oldest(ages->picked_last, ages->picked_slope, ages->n_slots, now,
-                                         search->pinned, 0, &most);
+    float most;
+    uint64_t found =
+        ages->loops->oldest(ages->last, ages->weight, ages->n_slots, now, search->pinned, 0, &most);
     for (; found; found &= found - 1)
         moe_slot_search_sees(search, (uint32_t)__builtin_ctzll(found));
 }
 
+/* Notices uses of some of a block of the picked; were there any? */
+static bool notice(struct moe_slot_ages *ages, uint32_t first, uint64_t found)
+{
+    bool any = false;
+    for (; found; found &= found - 1) {
+        uint32_t i = first + (uint32_t)__builtin_ctzll(found);
+        any |= ages->picked_last[i] != ages->last[ages->slot[i]];
+        note(ages, i);
+    }
+    return any;
+}
+
 /* Of a block of the picked those that stand above the level. To see which are pinned would take
  * long: those that are in the way are barred. */
-static void search_block(const struct moe_slot_ages *ages, uint32_t first, double now,
+static void search_block(struct moe_slot_ages *ages, uint32_t first, uint32_t now,
                          struct moe_slot_search *search)
 {
     uint32_t n = ages->n_picked - first < BLOCK ? ages->n_picked - first : BLOCK;
     uint64_t barred = 0;
     for (bool any = false; !any;) {
-        double most;
+        float most;
         uint64_t found = ages->loops->oldest(ages->picked_last + first, ages->picked_slope + first,
                                              n, now, NULL, barred, &most);
         if (most * above_all < ages->level)
             break;
-        for (barred |= found; found; found &= found - 1)
-            any |=
-                moe_slot_search_sees(search, ages->slot[first + (uint32_t)__builtin_ctzll(found)]);
+        if (notice(ages, first, found))
+            continue;
+        for (barred |= found; found; found &= found - 1) {
+            uint32_t i = first + (uint32_t)__builtin_ctzll(found);
+            any |= moe_slot_search_sees(search, ages->slot[i]);
+            ages->found = search->best == (moe_slot)ages->slot[i] ? i : ages->found;
+        }
     }
 }
 
-static void search_picked(const struct moe_slot_ages *ages, double now,
-                          struct moe_slot_search *search)
+static void search_picked(struct moe_slot_ages *ages, uint32_t now, struct moe_slot_search *search)
 {
     for (uint32_t first = 0; first < ages->n_picked; first += BLOCK)
         search_block(ages, first, now, search);
@@ -142,18 +174,18 @@ static void search_all(const struct moe_slot_ages *ages, struct moe_slot_search 
         moe_slot_search_sees(search, s);
 }
 
-moe_slot moe_slot_ages_victim(struct moe_slot_ages *ages, const uint8_t *pinned, double now,
+moe_slot moe_slot_ages_victim(struct moe_slot_ages *ages, const uint8_t *pinned, uint32_t now,
                               moe_slot_goes *goes, const void *state)
 {
     struct moe_slot_search search = {pinned, goes, state, MOE_NO_SLOT};
-    if (!ages->slot) {
+    if (ages->few) {
         search_few(ages, now, &search);
         return search.best;
     }
+    if (now > ages->until)
+        look_ahead(ages, now);
     if (ages->n_picked > ages->too_many)
         pick_anew(ages, now);
-    else if (now > ages->until)
-        look_ahead(ages, now);
     search_picked(ages, now, &search);
     if (search.best == MOE_NO_SLOT) {
         pick_anew(ages, now);

@@ -1,13 +1,15 @@
 /* Slots by age / weight: finds the one that stands highest at a time without looking at all. With
  * time every slot rises, and a light one overtakes a heavy one.
  *
- * Each slot passes a level at a time that is known as soon as it is set: those that have done so
- * or will do soon are picked out, the others stand below the level and need not be looked at. When
- * `soon` is over the next ones are picked. Of a large pool some 20 stand above the level when it is
- * chosen; it is chosen anew when none or too many do. Where a pool is small all slots are looked
- * at: that is faster.
+ * Picked out are those that stand at a level or will soon; the others stand below it and need not
+ * be looked at. When `soon` is over all are picked anew. Of a large pool some 20 stand above the
+ * level when it is chosen; it is chosen anew when none or too many do. Where a pool is small all
+ * slots are looked at: that is faster.
  *
- * Standings are doubles. Where they are rounded, the policy's exact order decides among those that
+ * A use only lowers a slot, and what was picked notices it when it would be found without it:
+ * whether a slot is among the picked cannot be foretold, and few of them are used.
+ *
+ * Standings are floats. Where they are rounded, the policy's exact order decides among those that
  * are near to the highest. */
 #ifndef MOELAB_POLICIES_SLOT_AGES_H
 #define MOELAB_POLICIES_SLOT_AGES_H
@@ -22,65 +24,49 @@ enum {
 struct moe_slot_ages {
     uint32_t n_slots, n_blocks;
     const struct moe_lines_loops *loops;
-    double level, until, ahead;  /* picked are those that pass the level until then; it was so far
-                                    ahead */
-    double *last, *weight;       /* [n_blocks * BLOCK] of more than few slots */
-    double *pass;                /* [n_blocks * BLOCK] when the slot passes the level */
+    bool few;
+    uint32_t *last; /* [n_blocks * BLOCK], and [MOE_NO_SLOT], which is not read; so is weight */
+    float *weight;  /* of few 1 / weight */
+    /* Of more than few: */
+    float level;
+    uint32_t until, ahead; /* all that stand at the level by then are picked; so far was it ahead */
     uint32_t n_picked, too_many; /* now; from how many on the level is chosen anew */
-    double *picked_last, *picked_slope; /* [n_blocks * BLOCK] slope: 1 / weight; of few slots these
-                                           are the slots' own */
-    uint32_t *slot;                     /* [n_slots] of each picked; NULL: of few */
-    uint32_t *place;                    /* [n_slots] among the picked + 1, or 0 */
+    uint32_t found;              /* the place of the one found last */
+    uint32_t *slot;              /* [n_blocks * BLOCK + 16] of each picked; one may be twice */
+    uint32_t *picked_last;       /* [n_blocks * BLOCK] as it was noticed last */
+    float *picked_slope;         /* likewise 1 / weight */
 };
 
 /* A multiple of 8. */
 size_t moe_slot_ages_size(const struct moe_policy_env *env);
 
-/* memory: moe_slot_ages_size bytes, of 8-byte alignment, zeroed. All slots stand at 0. */
+/* memory: moe_slot_ages_size bytes, of 4-byte alignment, zeroed. All slots stand at 0. */
 void moe_slot_ages_init(struct moe_slot_ages *ages, const struct moe_policy_env *env, void *memory);
 
-static inline void moe_slot_ages_pick(struct moe_slot_ages *ages, uint32_t slot)
+/* The slot was used: it stands at (now - last) / weight from now on, which is not higher than where
+ * it stood. MOE_NO_SLOT: no slot does, so that nobody need branch on a miss. */
+static inline void moe_slot_ages_use(struct moe_slot_ages *ages, moe_slot slot, uint32_t last,
+                                     float weight)
 {
-    uint32_t i = ages->n_picked++;
-    ages->slot[i] = slot;
-    ages->place[slot] = i + 1;
-    ages->picked_last[i] = ages->last[slot];
-    ages->picked_slope[i] = 1 / ages->weight[slot];
+    ages->last[slot] = last;
+    ages->weight[slot] = ages->few ? 1 / weight : weight;
 }
 
-/* The last of the picked takes its place. */
-static inline void moe_slot_ages_drop(struct moe_slot_ages *ages, uint32_t slot)
-{
-    uint32_t i = ages->place[slot] - 1, last = --ages->n_picked, moved = ages->slot[last];
-    ages->slot[i] = moved;
-    ages->place[moved] = i + 1;
-    ages->place[slot] = 0;
-    ages->picked_last[i] = ages->picked_last[last];
-    ages->picked_slope[i] = ages->picked_slope[last];
-}
+/* Of more than few slots: it was set anew. */
+void moe_slot_ages_place(struct moe_slot_ages *ages, uint32_t slot);
 
-/* Where the slot stands from now on: at (now - last) / weight. Times are whole numbers below 2^52,
- * do not fall and are not before last; weight > 0. */
-static inline void moe_slot_ages_set(struct moe_slot_ages *ages, moe_slot slot, double last,
-                                     double weight)
+/* Where the slot stands from now on, wherever it stood. Times are below UINT32_MAX, do not fall and
+ * are not before last, which is another when the slot sinks; weight: 1e-20 to 1e20. */
+static inline void moe_slot_ages_set(struct moe_slot_ages *ages, moe_slot slot, uint32_t last,
+                                     float weight)
 {
-    uint32_t s = (uint32_t)slot;
-    if (!ages->slot) {
-        ages->picked_last[s] = last;
-        ages->picked_slope[s] = 1 / weight;
-        return;
-    }
-    ages->last[s] = last;
-    ages->weight[s] = weight;
-    ages->pass[s] = last + ages->level * weight;
-    if (ages->place[s])
-        moe_slot_ages_drop(ages, s);
-    if (ages->pass[s] <= ages->until)
-        moe_slot_ages_pick(ages, s);
+    moe_slot_ages_use(ages, slot, last, weight);
+    if (!ages->few)
+        moe_slot_ages_place(ages, (uint32_t)slot);
 }
 
 /* The slot that goes first of those that are not pinned, or MOE_NO_SLOT. */
-moe_slot moe_slot_ages_victim(struct moe_slot_ages *ages, const uint8_t *pinned, double now,
+moe_slot moe_slot_ages_victim(struct moe_slot_ages *ages, const uint8_t *pinned, uint32_t now,
                               moe_slot_goes *goes, const void *state);
 
 #endif

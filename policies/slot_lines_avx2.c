@@ -3,7 +3,7 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 
-enum { BLOCK = MOE_LINES_MOST, LANES = 4, BYTES = 32, VECTORS = 2 };
+enum { BLOCK = MOE_LINES_MOST, LANES = 4, FLOATS = 8, BYTES = 32 };
 
 #define AVX2 __attribute__((target("avx2")))
 
@@ -68,72 +68,82 @@ AVX2 static uint64_t highest(const struct moe_slot_lines *lines, double now, con
     return above(stands, n, greatest(_mm256_max_pd(high, other)) * MOE_LINES_NEAR);
 }
 
-AVX2 static uint64_t oldest(const double *last, const double *slope, uint32_t n, double now,
-                            const uint8_t *pinned, uint64_t barred, double *most)
+/* There is no conversion of unsigned numbers. */
+AVX2 static inline __m256 age_at(const uint32_t *last, __m256i time)
 {
-    const __m256d time = _mm256_set1_pd(now);
-    __m256d high = _mm256_set1_pd(-1), other = high;
-    uint64_t bars = (pinned ? find_pinned(pinned, n) : barred) | ~moe_lines_first(n);
-    double stands[BLOCK];
-    for (uint32_t i = 0; i < n; i += LANES, bars >>= LANES) {
-        __m256d age = _mm256_sub_pd(time, _mm256_loadu_pd(last + i)), next = other;
-        __m256d v = bar(_mm256_mul_pd(age, _mm256_loadu_pd(slope + i)), bars);
-        _mm256_storeu_pd(stands + i, v);
-        other = _mm256_max_pd(high, v);
-        high = next;
-    }
-    *most = greatest(_mm256_max_pd(high, other));
-    return above(stands, n, *most * MOE_LINES_NEAR);
+    __m256i age = _mm256_sub_epi32(time, _mm256_loadu_si256((const __m256i *)last));
+    __m256 v = _mm256_cvtepi32_ps(age);
+    return _mm256_blendv_ps(v, _mm256_add_ps(v, _mm256_set1_ps(0x1p32f)), v);
 }
 
-AVX2 static uint32_t between(const double *time, uint32_t n, double after, double until,
-                             uint32_t *found)
+AVX2 static inline __m256 bar_floats(__m256 v, uint64_t bars)
 {
-    const __m256d low = _mm256_set1_pd(after), high = _mm256_set1_pd(until);
+    const __m256i lane = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
+    __m256i bits = _mm256_and_si256(_mm256_set1_epi32((int)bars), lane);
+    return _mm256_blendv_ps(v, _mm256_set1_ps(-1),
+                            _mm256_castsi256_ps(_mm256_cmpeq_epi32(bits, lane)));
+}
+
+AVX2 static inline float greatest_float(__m256 v)
+{
+    __m128 low = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    low = _mm_max_ps(low, _mm_movehl_ps(low, low));
+    return _mm_cvtss_f32(_mm_max_ss(low, _mm_movehdup_ps(low)));
+}
+
+AVX2 static uint64_t oldest(const uint32_t *last, const float *slope, uint32_t n, uint32_t now,
+                            const uint8_t *pinned, uint64_t barred, float *most)
+{
+    const __m256i time = _mm256_set1_epi32((int)now);
+    __m256 high = _mm256_set1_ps(-1);
+    uint64_t bars = (pinned ? find_pinned(pinned, n) : barred) | ~moe_lines_first(n), found = 0;
+    float stands[BLOCK];
+    for (uint32_t i = 0; i < n; i += FLOATS, bars >>= FLOATS) {
+        __m256 v = _mm256_mul_ps(age_at(last + i, time), _mm256_loadu_ps(slope + i));
+        v = bar_floats(v, bars);
+        _mm256_storeu_ps(stands + i, v);
+        high = _mm256_max_ps(high, v);
+    }
+    *most = greatest_float(high);
+    const __m256 near = _mm256_set1_ps(*most * MOE_AGES_NEAR);
+    for (uint32_t i = 0; i < n; i += FLOATS) {
+        __m256 in = _mm256_cmp_ps(_mm256_loadu_ps(stands + i), near, _CMP_GE_OQ);
+        found |= (uint64_t)(uint32_t)_mm256_movemask_ps(in) << i;
+    }
+    return found & moe_lines_first(n);
+}
+
+AVX2 static uint32_t reach(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
+                           float level, uint32_t *found)
+{
+    const __m256i time = _mm256_set1_epi32((int)now);
+    const __m256 height = _mm256_set1_ps(level);
     uint32_t n_found = 0;
-    for (uint32_t i = 0; i < n; i += 2 * LANES) {
-        __m256d v = _mm256_loadu_pd(time + i), w = _mm256_loadu_pd(time + i + LANES);
-        __m256d a =
-            _mm256_and_pd(_mm256_cmp_pd(v, low, _CMP_GT_OQ), _mm256_cmp_pd(v, high, _CMP_LE_OQ));
-        __m256d b =
-            _mm256_and_pd(_mm256_cmp_pd(w, low, _CMP_GT_OQ), _mm256_cmp_pd(w, high, _CMP_LE_OQ));
-        uint32_t in = (uint32_t)_mm256_movemask_pd(a) | (uint32_t)_mm256_movemask_pd(b) << LANES;
+    for (uint32_t i = 0; i < n; i += FLOATS) {
+        __m256 least = _mm256_mul_ps(height, _mm256_loadu_ps(weight + i));
+        __m256 is_in = _mm256_cmp_ps(age_at(last + i, time), least, _CMP_GE_OQ);
+        uint32_t in = (uint32_t)_mm256_movemask_ps(is_in);
         for (; in; in &= in - 1)
             found[n_found++] = i + (uint32_t)__builtin_ctz(in);
     }
     return n_found;
 }
 
-/* Each lane of each other vector is a part. */
-AVX2 static void find_parts(const double *last, const double *weight, uint32_t n, double now,
-                            double part[MOE_LINES_PARTS])
+AVX2 static void find_parts(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
+                            float part[MOE_LINES_PARTS])
 {
-    const __m256d time = _mm256_set1_pd(now);
-    __m256d high[VECTORS] = {_mm256_setzero_pd(), _mm256_setzero_pd()};
-    for (uint32_t first = 0; first < n; first += MOE_LINES_PARTS)
-        for (uint32_t p = 0; p < VECTORS; p++) {
-            uint32_t i = first + p * LANES;
-            __m256d age = _mm256_sub_pd(time, _mm256_loadu_pd(last + i));
-            __m256d v = _mm256_div_pd(age, _mm256_loadu_pd(weight + i));
-            high[p] = _mm256_max_pd(high[p], v);
-        }
-    for (size_t p = 0; p < VECTORS; p++)
-        _mm256_storeu_pd(part + p * LANES, high[p]);
-}
-
-AVX2 static void pass_level(const double *last, const double *weight, uint32_t n, double level,
-                            double *pass)
-{
-    const __m256d height = _mm256_set1_pd(level);
-    for (uint32_t i = 0; i < n; i += LANES) {
-        __m256d rise = _mm256_mul_pd(height, _mm256_loadu_pd(weight + i));
-        _mm256_storeu_pd(pass + i, _mm256_add_pd(_mm256_loadu_pd(last + i), rise));
+    const __m256i time = _mm256_set1_epi32((int)now);
+    __m256 high = _mm256_setzero_ps();
+    for (uint32_t i = 0; i < n; i += FLOATS) {
+        __m256 stands = _mm256_div_ps(age_at(last + i, time), _mm256_loadu_ps(weight + i));
+        high = _mm256_max_ps(high, stands);
     }
+    _mm256_storeu_ps(part, high);
 }
 
 const struct moe_lines_loops *moe_lines_avx2(void)
 {
-    static const struct moe_lines_loops loops = {highest, oldest, between, find_parts, pass_level};
+    static const struct moe_lines_loops loops = {highest, oldest, reach, find_parts};
     return __builtin_cpu_supports("avx2") ? &loops : NULL;
 }
 

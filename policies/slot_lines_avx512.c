@@ -3,7 +3,7 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 
-enum { BLOCK = MOE_LINES_MOST, LANES = 8 };
+enum { BLOCK = MOE_LINES_MOST, LANES = 8, FLOATS = 16 };
 
 #define AVX512 __attribute__((target("avx512f,avx512bw")))
 
@@ -67,54 +67,53 @@ AVX512 static uint64_t highest(const struct moe_slot_lines *lines, double now,
     return above(stands, n, _mm512_reduce_max_pd(high) * MOE_LINES_NEAR);
 }
 
-AVX512 static inline __m512d stand_at(const double *last, const double *slope, __m512d time,
-                                      uint64_t bars)
+AVX512 static inline __m512 age_at(const uint32_t *last, __m512i time)
 {
-    __m512d age = _mm512_sub_pd(time, _mm512_loadu_pd(last));
-    return _mm512_mask_mul_pd(_mm512_set1_pd(-1), (__mmask8)~bars, age, _mm512_loadu_pd(slope));
+    return _mm512_cvtepu32_ps(_mm512_sub_epi32(time, _mm512_loadu_si512(last)));
 }
 
-AVX512 static uint64_t oldest(const double *last, const double *slope, uint32_t n, double now,
-                              const uint8_t *pinned, uint64_t barred, double *most)
+/* The barred at -1. */
+AVX512 static inline __m512 stand_at(const uint32_t *last, const float *slope, __m512i time,
+                                     uint64_t bars)
 {
-    const __m512d time = _mm512_set1_pd(now);
-    __m512d high = _mm512_set1_pd(-1);
+    return _mm512_mask_mul_ps(_mm512_set1_ps(-1), (__mmask16)~bars, age_at(last, time),
+                              _mm512_loadu_ps(slope));
+}
+
+/* One vector or four: no branch depends on how many of a block there are. */
+AVX512 static uint64_t oldest(const uint32_t *last, const float *slope, uint32_t n, uint32_t now,
+                              const uint8_t *pinned, uint64_t barred, float *most)
+{
+    const __m512i time = _mm512_set1_epi32((int)now);
     uint64_t bars = pinned ? find_pinned(pinned, n) : barred | ~moe_lines_first(n);
-    double stands[BLOCK];
-    if (n <= LANES) {
-        high = stand_at(last, slope, time, bars);
-        *most = _mm512_reduce_max_pd(high);
-        return _mm512_cmp_pd_mask(high, _mm512_set1_pd(*most * MOE_LINES_NEAR), _CMP_GE_OQ) &
+    __m512 a = stand_at(last, slope, time, bars), b, c, d;
+    if (n <= FLOATS) {
+        *most = _mm512_reduce_max_ps(a);
+        return _mm512_cmp_ps_mask(a, _mm512_set1_ps(*most * MOE_AGES_NEAR), _CMP_GE_OQ) &
                moe_lines_first(n);
     }
-    for (uint32_t i = 0; i < n; i += 4 * LANES, bars >>= 4 * LANES) {
-        __m512d v[4];
-        for (uint32_t k = 0; k < 4; k++) {
-            uint32_t at = i + k * LANES;
-            v[k] = stand_at(last + at, slope + at, time, bars >> k * LANES);
-            _mm512_storeu_pd(stands + at, v[k]);
-        }
-        __m512d low = _mm512_max_pd(v[0], v[1]);
-        high = _mm512_max_pd(high, _mm512_max_pd(low, _mm512_max_pd(v[2], v[3])));
-    }
-    *most = _mm512_reduce_max_pd(high);
-    return above(stands, n, *most * MOE_LINES_NEAR);
+    b = stand_at(last + FLOATS, slope + FLOATS, time, bars >> FLOATS);
+    c = stand_at(last + (size_t)2 * FLOATS, slope + (size_t)2 * FLOATS, time, bars >> 2 * FLOATS);
+    d = stand_at(last + (size_t)3 * FLOATS, slope + (size_t)3 * FLOATS, time, bars >> 3 * FLOATS);
+    *most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
+    const __m512 near = _mm512_set1_ps(*most * MOE_AGES_NEAR);
+    __mmask32 low = _mm512_kunpackw(_mm512_cmp_ps_mask(b, near, _CMP_GE_OQ),
+                                    _mm512_cmp_ps_mask(a, near, _CMP_GE_OQ));
+    __mmask32 high = _mm512_kunpackw(_mm512_cmp_ps_mask(d, near, _CMP_GE_OQ),
+                                     _mm512_cmp_ps_mask(c, near, _CMP_GE_OQ));
+    return _mm512_kunpackd(high, low) & moe_lines_first(n);
 }
 
-AVX512 static uint32_t between(const double *time, uint32_t n, double after, double until,
-                               uint32_t *found)
+AVX512 static uint32_t reach(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
+                             float level, uint32_t *found)
 {
-    const __m512d low = _mm512_set1_pd(after), high = _mm512_set1_pd(until);
-    const __m512i step = _mm512_set1_epi32(2 * LANES);
+    const __m512i time = _mm512_set1_epi32((int)now), step = _mm512_set1_epi32(FLOATS);
+    const __m512 height = _mm512_set1_ps(level);
     __m512i index = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     uint32_t n_found = 0;
-    for (uint32_t i = 0; i < n; i += 2 * LANES) {
-        __m512d v = _mm512_loadu_pd(time + i), w = _mm512_loadu_pd(time + i + LANES);
-        __mmask8 a = _mm512_cmp_pd_mask(v, low, _CMP_GT_OQ);
-        __mmask8 b = _mm512_cmp_pd_mask(w, low, _CMP_GT_OQ);
-        a = _mm512_mask_cmp_pd_mask(a, v, high, _CMP_LE_OQ);
-        b = _mm512_mask_cmp_pd_mask(b, w, high, _CMP_LE_OQ);
-        __mmask16 in = _mm512_kunpackb(b, a);
+    for (uint32_t i = 0; i < n; i += FLOATS) {
+        __m512 least = _mm512_mul_ps(height, _mm512_loadu_ps(weight + i));
+        __mmask16 in = _mm512_cmp_ps_mask(age_at(last + i, time), least, _CMP_GE_OQ);
         _mm512_storeu_si512(found + n_found, _mm512_maskz_compress_epi32(in, index));
         n_found += (uint32_t)__builtin_popcount(in);
         index = _mm512_add_epi32(index, step);
@@ -122,32 +121,23 @@ AVX512 static uint32_t between(const double *time, uint32_t n, double after, dou
     return n_found;
 }
 
-/* Each lane is a part. */
-AVX512 static void find_parts(const double *last, const double *weight, uint32_t n, double now,
-                              double part[MOE_LINES_PARTS])
+/* Each lane of the upper half joins one of the lower. */
+AVX512 static void find_parts(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
+                              float part[MOE_LINES_PARTS])
 {
-    const __m512d time = _mm512_set1_pd(now);
-    __m512d high = _mm512_setzero_pd();
-    for (uint32_t i = 0; i < n; i += LANES) {
-        __m512d age = _mm512_sub_pd(time, _mm512_loadu_pd(last + i));
-        high = _mm512_max_pd(high, _mm512_div_pd(age, _mm512_loadu_pd(weight + i)));
+    const __m512i time = _mm512_set1_epi32((int)now);
+    __m512 high = _mm512_setzero_ps();
+    for (uint32_t i = 0; i < n; i += FLOATS) {
+        __m512 stands = _mm512_div_ps(age_at(last + i, time), _mm512_loadu_ps(weight + i));
+        high = _mm512_max_ps(high, stands);
     }
-    _mm512_storeu_pd(part, high);
-}
-
-AVX512 static void pass_level(const double *last, const double *weight, uint32_t n, double level,
-                              double *pass)
-{
-    const __m512d height = _mm512_set1_pd(level);
-    for (uint32_t i = 0; i < n; i += LANES) {
-        __m512d rise = _mm512_mul_pd(height, _mm512_loadu_pd(weight + i));
-        _mm512_storeu_pd(pass + i, _mm512_add_pd(_mm512_loadu_pd(last + i), rise));
-    }
+    __m512 upper = _mm512_shuffle_f32x4(high, high, 0xEE);
+    _mm256_storeu_ps(part, _mm512_castps512_ps256(_mm512_max_ps(high, upper)));
 }
 
 const struct moe_lines_loops *moe_lines_avx512(void)
 {
-    static const struct moe_lines_loops loops = {highest, oldest, between, find_parts, pass_level};
+    static const struct moe_lines_loops loops = {highest, oldest, reach, find_parts};
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") ? &loops : NULL;
 }
 

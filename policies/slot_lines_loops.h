@@ -7,6 +7,7 @@
 enum { MOE_LINES_PARTS = 8 };
 
 #define MOE_LINES_NEAR (1 - 0x1p-50) /* of a standing: more than its rounding */
+#define MOE_AGES_NEAR  (1 - 0x1p-21f)
 
 /* One bit for each of the first n. */
 static inline uint64_t moe_lines_first(uint32_t n)
@@ -22,19 +23,16 @@ struct moe_lines_loops {
     /* The same of n <= 64 that stand at (now - last) * slope; where the highest does to *most, -1
      * where all are barred. Barred are the pinned [n], or, where that is NULL, the bits of barred.
      */
-    uint64_t (*oldest)(const double *last, const double *slope, uint32_t n, double now,
-                       const uint8_t *pinned, uint64_t barred, double *most);
-    /* Which of n times, whole blocks, lie after one and not after another: their indexes in order
-     * to found [n + 16]; returns how many. */
-    uint32_t (*between)(const double *time, uint32_t n, double after, double until,
-                        uint32_t *found);
+    uint64_t (*oldest)(const uint32_t *last, const float *slope, uint32_t n, uint32_t now,
+                       const uint8_t *pinned, uint64_t barred, float *most);
+    /* Which of n slots, whole blocks, stand at a level or above it: their numbers in order to found
+     * [n + 16]; returns how many. */
+    uint32_t (*reach)(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
+                      float level, uint32_t *found);
     /* What the highest of each of 8 parts of n slots, whole blocks, stands at; 0 where none stands
      * above that. */
-    void (*find_parts)(const double *last, const double *weight, uint32_t n, double now,
-                       double part[MOE_LINES_PARTS]);
-    /* When n slots, whole blocks, pass a level. */
-    void (*pass_level)(const double *last, const double *weight, uint32_t n, double level,
-                       double *pass);
+    void (*find_parts)(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
+                       float part[MOE_LINES_PARTS]);
 };
 
 extern const struct moe_lines_loops moe_lines_plain;

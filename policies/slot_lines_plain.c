@@ -23,43 +23,40 @@ static uint64_t highest(const struct moe_slot_lines *lines, double now, const ui
     return above(stands, lines->n_slots, most * MOE_LINES_NEAR);
 }
 
-static uint64_t oldest(const double *last, const double *slope, uint32_t n, double now,
-                       const uint8_t *pinned, uint64_t barred, double *most)
+static uint64_t oldest(const uint32_t *last, const float *slope, uint32_t n, uint32_t now,
+                       const uint8_t *pinned, uint64_t barred, float *most)
 {
-    double stands[BLOCK];
+    float stands[BLOCK];
+    uint64_t found = 0;
     *most = -1;
     for (uint32_t i = 0; i < n; i++) {
         bool bars = pinned ? pinned[i] : barred >> i & 1;
-        stands[i] = bars ? -1 : (now - last[i]) * slope[i];
+        stands[i] = bars ? -1 : (float)(now - last[i]) * slope[i];
         *most = stands[i] > *most ? stands[i] : *most;
     }
-    return above(stands, n, *most * MOE_LINES_NEAR);
+    for (uint32_t i = 0; i < n; i++)
+        found |= (uint64_t)(stands[i] >= *most * MOE_AGES_NEAR) << i;
+    return found;
 }
 
-static uint32_t between(const double *time, uint32_t n, double after, double until, uint32_t *found)
+static uint32_t reach(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
+                      float level, uint32_t *found)
 {
     uint32_t n_found = 0;
     for (uint32_t i = 0; i < n; i++)
-        if (time[i] > after && time[i] <= until)
+        if ((float)(now - last[i]) >= level * weight[i])
             found[n_found++] = i;
     return n_found;
 }
 
-static void find_parts(const double *last, const double *weight, uint32_t n, double now,
-                       double part[PARTS])
+static void find_parts(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
+                       float part[PARTS])
 {
     memset(part, 0, PARTS * sizeof *part);
     for (uint32_t i = 0; i < n; i++) {
-        double *high = &part[i % PARTS], stands = (now - last[i]) / weight[i];
+        float *high = &part[i % PARTS], stands = (float)(now - last[i]) / weight[i];
         *high = stands > *high ? stands : *high;
     }
 }
 
-static void pass_level(const double *last, const double *weight, uint32_t n, double level,
-                       double *pass)
-{
-    for (uint32_t i = 0; i < n; i++)
-        pass[i] = last[i] + level * weight[i];
-}
-
-const struct moe_lines_loops moe_lines_plain = {highest, oldest, between, find_parts, pass_level};
+const struct moe_lines_loops moe_lines_plain = {highest, oldest, reach, find_parts};

@@ -14,13 +14,14 @@
 enum { MAX_SLOTS = 2000, N_STEPS = 500 };
 
 struct world {
-    double now, last[MAX_SLOTS], weight[MAX_SLOTS];
+    uint32_t now, last[MAX_SLOTS];
+    float weight[MAX_SLOTS];
     uint8_t *pinned; /* heap: a read behind the pool's is found */
 };
 
 static double place(const struct world *w, uint32_t s)
 {
-    return (w->now - w->last[s]) / w->weight[s];
+    return (double)(w->now - w->last[s]) / (double)w->weight[s];
 }
 
 static bool goes(const void *state, uint32_t a, uint32_t b)
@@ -39,13 +40,24 @@ static moe_slot search(const struct world *w, uint32_t n)
 }
 
 /* Powers of two, and few of them, so that slots often stand where others do; now and then one that
- * rises fast, or one used long ago. */
+ * rises fast, or one used long ago. No slot sinks at the same time of its last use. */
 static void set_slot(struct world *w, struct moe_slot_ages *ages, struct moe_rng *rng, uint32_t s)
 {
-    double ago = (double)moe_rng_below(rng, moe_rng_below(rng, 20) ? 4 : 400);
-    w->last[s] = ago < w->now ? w->now - ago : 0;
-    w->weight[s] = moe_rng_below(rng, 50) ? (double)(1u << moe_rng_below(rng, 6)) : 1e-200;
+    uint32_t ago = (uint32_t)moe_rng_below(rng, moe_rng_below(rng, 20) ? 4 : 400);
+    uint32_t last = ago < w->now ? w->now - ago : 0;
+    float weight = moe_rng_below(rng, 50) ? (float)(1u << moe_rng_below(rng, 6)) : 1e-20f;
+    w->weight[s] = last == w->last[s] && weight > w->weight[s] ? w->weight[s] : weight;
+    w->last[s] = last;
     moe_slot_ages_set(ages, (moe_slot)s, w->last[s], w->weight[s]);
+}
+
+static void use_slot(struct world *w, struct moe_slot_ages *ages, struct moe_rng *rng, uint32_t s)
+{
+    if (w->weight[s] > 1e6f || w->last[s] == w->now)
+        return;
+    w->weight[s] *= (float)(1 + moe_rng_below(rng, 2));
+    w->last[s] = w->now;
+    moe_slot_ages_use(ages, (moe_slot)s, w->last[s], w->weight[s]);
 }
 
 static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_loops *loops)
@@ -64,6 +76,9 @@ static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_l
     for (int i = 0; i < N_STEPS; i++) {
         for (uint64_t k = moe_rng_below(rng, 4); k > 0; k--)
             set_slot(w, &ages, rng, (uint32_t)moe_rng_below(rng, n));
+        for (uint64_t k = moe_rng_below(rng, 4); k > 0; k--)
+            use_slot(w, &ages, rng, (uint32_t)moe_rng_below(rng, n));
+        moe_slot_ages_use(&ages, MOE_NO_SLOT, w->now, 1);
         for (uint32_t k = 0; k < 1 + n / 32; k++)
             w->pinned[moe_rng_below(rng, n)] = moe_rng_below(rng, 3) == 0;
         moe_slot found = moe_slot_ages_victim(&ages, w->pinned, w->now, goes, w);
@@ -72,7 +87,8 @@ static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_l
             set_slot(w, &ages, rng, (uint32_t)found);
         else if (found != MOE_NO_SLOT)
             w->pinned[found] = moe_rng_below(rng, 4) != 0;
-        w->now += (double)(moe_rng_below(rng, 9) ? moe_rng_below(rng, 3) : moe_rng_below(rng, 100));
+        w->now +=
+            (uint32_t)(moe_rng_below(rng, 9) ? moe_rng_below(rng, 3) : moe_rng_below(rng, 100));
     }
     free(memory);
     free(w->pinned);
