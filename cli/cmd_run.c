@@ -225,9 +225,13 @@ static enum moe_status put_text(struct generation *g, const char *text, size_t n
 {
     bool stream = g->o->format == CLI_TEXT;
     FILE *out = stream ? stdout : g->text_stream;
-    if (fwrite(text, 1, n, out) != n || (stream && fflush(stdout) != 0))
-        return moe_fail(err, MOE_ERR_IO, "cannot write to standard output");
-    return MOE_OK;
+    errno = 0;
+    if (fwrite(text, 1, n, out) == n && (!stream || fflush(stdout) == 0))
+        return MOE_OK;
+    if (!stream)
+        return moe_fail_memory(err, "the answer");
+    return moe_fail(err, MOE_ERR_IO, "cannot write to standard output: %s",
+                    strerror(errno ? errno : EIO));
 }
 
 static enum moe_status show_token(void *context, int32_t token, struct moe_err *err)

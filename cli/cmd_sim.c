@@ -126,6 +126,11 @@ static enum moe_status simulate_and_draw(const struct options *o, const struct i
              in->trace.info.synthetic ? " (SYNTHETIC trace)" : "");
     if (!s)
         s = moe_timeline_write(input->timeline, title, o->timeline, err);
+    const uint64_t dropped = s ? 0 : moe_timeline_dropped(input->timeline);
+    if (dropped)
+        moe_log("the timeline has the first %" PRIu64 " operations; %" PRIu64
+                " later ones are left out",
+                moe_timeline_count(input->timeline), dropped);
     moe_timeline_free(input->timeline);
     return s;
 }

@@ -4,6 +4,7 @@
 #include "cli/command.h"
 #include "sim/team.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,9 +28,11 @@ enum { N_GROUPS = sizeof groups / sizeof *groups };
 
 static enum moe_status check_stdout(struct moe_err *err)
 {
+    errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_IO, "cannot write to standard output");
+    return moe_fail(err, MOE_ERR_IO, "cannot write to standard output: %s",
+                    strerror(errno ? errno : EIO));
 }
 
 static enum moe_status print_help(struct moe_err *err)

@@ -61,8 +61,12 @@ struct moe_table *cli_table_new(const struct cli_call *call)
 {
     struct moe_table *table = moe_table_new();
     char *line = command_line(call);
+    if (!line) {
+        moe_table_free(table); /* without one, the result fails for lack of memory where it ends */
+        return NULL;
+    }
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
-    moe_table_note(table, "command", "%s", line ? line : "(too long for the memory)");
+    moe_table_note(table, "command", "%s", line);
     free(line);
     return table;
 }

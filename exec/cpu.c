@@ -165,14 +165,11 @@ uint32_t moe_cpu_order(uint16_t order[MOE_CPUS_MAX], uint32_t *n_cores, uint32_t
     static const uint16_t first = 0;
     uint16_t cpus[MOE_CPUS_MAX];
     uint32_t n = 0;
-    cpu_set_t *set = CPU_ALLOC(SET_CPUS);
-    const size_t size = CPU_ALLOC_SIZE(SET_CPUS);
-    if (set && sched_getaffinity(0, size, set) == 0)
+    cpu_set_t set[SET_CPUS / CPU_SETSIZE];
+    if (sched_getaffinity(0, sizeof set, set) == 0)
         for (uint32_t i = 0; i < MOE_CPUS_MAX; i++)
-            if (CPU_ISSET_S(i, size, set))
+            if (CPU_ISSET_S(i, sizeof set, set))
                 cpus[n++] = (uint16_t)i;
-    if (set)
-        CPU_FREE(set);
     n = moe_cpu_order_of("/sys/devices/system", n ? cpus : &first, n ? n : 1, order, n_cores,
                          n_nodes);
     const uint32_t quota = moe_cpu_quota("/proc", "/sys/fs/cgroup");
@@ -192,13 +189,9 @@ bool moe_cpu_pin(uint16_t cpu)
 
 bool moe_cpu_visit(uint16_t cpu)
 {
-    cpu_set_t *set = CPU_ALLOC(SET_CPUS);
-    const size_t size = CPU_ALLOC_SIZE(SET_CPUS);
-    const bool ok = set && sched_getaffinity(0, size, set) == 0 && moe_cpu_pin(cpu) &&
-                    sched_setaffinity(0, size, set) == 0;
-    if (set)
-        CPU_FREE(set);
-    return ok;
+    cpu_set_t set[SET_CPUS / CPU_SETSIZE];
+    return sched_getaffinity(0, sizeof set, set) == 0 && moe_cpu_pin(cpu) &&
+           sched_setaffinity(0, sizeof set, set) == 0;
 }
 
 bool moe_cpu_interleave_memory(void)

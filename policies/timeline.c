@@ -3,6 +3,7 @@
 #include "base/file.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,6 +12,7 @@ enum { FIRST_ROOM = 1024 };
 struct moe_timeline {
     uint64_t n, room, max, dropped;
     struct moe_operation *op;
+    bool no_memory; /* for one that was to be kept */
 };
 
 static const char *const track_names[MOE_N_TRACKS] = {
@@ -46,6 +48,7 @@ static int make_room(struct moe_timeline *t)
     if (room <= t->n || room > SIZE_MAX / sizeof *t->op)
         return 0;
     struct moe_operation *op = realloc(t->op, (size_t)room * sizeof *op);
+    t->no_memory |= !op;
     if (!op)
         return 0;
     t->op = op;
@@ -135,6 +138,8 @@ enum moe_status moe_timeline_write(const struct moe_timeline *t, const char *tit
                                    const char *path, struct moe_err *err)
 {
     struct moe_output out;
+    if (t->no_memory)
+        return moe_fail_memory(err, "a timeline");
     enum moe_status s = moe_output_create(&out, path, err);
     if (s)
         return s;

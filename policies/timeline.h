@@ -35,7 +35,8 @@ uint64_t moe_timeline_count(const struct moe_timeline *timeline);
 const struct moe_operation *moe_timeline_at(const struct moe_timeline *timeline, uint64_t i);
 uint64_t moe_timeline_dropped(const struct moe_timeline *timeline);
 
-/* Chrome trace JSON; title shows as the process name. */
+/* Chrome trace JSON; title shows as the process name. MOE_ERR_MEMORY also where an operation found
+ * no room. */
 enum moe_status moe_timeline_write(const struct moe_timeline *timeline, const char *title,
                                    const char *path, struct moe_err *err);
 

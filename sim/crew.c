@@ -15,6 +15,7 @@ struct moe_crew {
     uint64_t *queue;           /* [room], items not begun at [head, tail) */
     size_t head, tail, room;
     struct moe_crew_result *first, *last; /* finished, not taken */
+    struct moe_crew_result *spare;        /* for threads that begin */
     uint64_t n_finished, busy_ns;
     uint32_t n_threads, n_idle;
     bool ending, told; /* told: there is something to wake up for */
@@ -32,7 +33,7 @@ static void finish(struct moe_crew *crew, struct moe_crew_result *result)
     crew->busy_ns += result->ns;
 }
 
-/* A result that finds no memory is the item's failure; `spare` was made before. */
+/* What the item's own results find no memory for is its failure. */
 static void compute(struct moe_crew *crew, struct moe_crew_result *result)
 {
     uint64_t begin = moe_clock_ns();
@@ -48,13 +49,13 @@ static void tell(struct moe_crew *crew)
     pthread_cond_signal(&crew->news);
 }
 
-/* The next item under the lock, or NULL at the end. */
+/* The next item under the lock, or NULL at the end. Without a spare there is none but to wait. */
 static struct moe_crew_result *next_item(struct moe_crew *crew, struct moe_crew_result *spare)
 {
-    if (crew->head == crew->tail) {
+    if (crew->head == crew->tail || !spare) {
         crew->n_idle++;
         tell(crew);
-        while (crew->head == crew->tail && !crew->ending)
+        while ((crew->head == crew->tail || !spare) && !crew->ending)
             pthread_cond_wait(&crew->work, &crew->lock);
         crew->n_idle--;
     }
@@ -67,21 +68,16 @@ static struct moe_crew_result *next_item(struct moe_crew *crew, struct moe_crew_
 static void *work(void *argument)
 {
     struct moe_crew *crew = argument;
-    struct moe_crew_result *spare = NULL;
     pthread_mutex_lock(&crew->lock);
-    for (;;) {
-        /* Without memory for a result there is nothing to do but to try again. */
-        while (!spare && !(spare = malloc(sizeof *spare)) && !crew->ending) {
-            pthread_mutex_unlock(&crew->lock);
-            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-            pthread_mutex_lock(&crew->lock);
-        }
-        struct moe_crew_result *result = spare ? next_item(crew, spare) : NULL;
-        if (!result)
-            break;
-        spare = NULL;
+    struct moe_crew_result *spare = crew->spare, *result;
+    crew->spare = spare->next;
+    while ((result = next_item(crew, spare))) {
         pthread_mutex_unlock(&crew->lock);
-        compute(crew, result);
+        spare = malloc(sizeof *spare);
+        if (spare)
+            compute(crew, result);
+        else
+            result->err.status = moe_fail_memory(&result->err, "a result");
         pthread_mutex_lock(&crew->lock);
         finish(crew, result);
         if (result->err.status)
@@ -90,6 +86,27 @@ static void *work(void *argument)
     pthread_mutex_unlock(&crew->lock);
     free(spare);
     return NULL;
+}
+
+/* A result for each thread's first item; one ahead from then on. */
+static bool make_spares(struct moe_crew *crew, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct moe_crew_result *spare = calloc(1, sizeof *spare);
+        if (!spare)
+            return false;
+        spare->next = crew->spare;
+        crew->spare = spare;
+    }
+    return true;
+}
+
+static void free_results(struct moe_crew_result *first)
+{
+    for (struct moe_crew_result *r = first, *next; r; r = next) {
+        next = r->next;
+        moe_crew_result_free(r);
+    }
 }
 
 enum moe_status moe_crew_start(struct moe_crew **out, uint32_t threads, moe_crew_run *run,
@@ -110,7 +127,8 @@ enum moe_status moe_crew_start(struct moe_crew **out, uint32_t threads, moe_crew
     pthread_cond_init(&crew->news, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_lock(&crew->lock);
-    while (crew->n_threads < threads &&
+    const bool ready = make_spares(crew, threads);
+    while (ready && crew->n_threads < threads &&
            pthread_create(&crew->thread[crew->n_threads], NULL, work, crew) == 0)
         crew->n_threads++;
     pthread_mutex_unlock(&crew->lock);
@@ -132,10 +150,8 @@ void moe_crew_stop(struct moe_crew *crew)
     pthread_mutex_unlock(&crew->lock);
     for (uint32_t i = 0; i < crew->n_threads; i++)
         pthread_join(crew->thread[i], NULL);
-    for (struct moe_crew_result *r = crew->first, *next; r; r = next) {
-        next = r->next;
-        moe_crew_result_free(r);
-    }
+    free_results(crew->first);
+    free_results(crew->spare);
     pthread_cond_destroy(&crew->work);
     pthread_cond_destroy(&crew->news);
     pthread_mutex_destroy(&crew->lock);

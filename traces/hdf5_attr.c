@@ -57,16 +57,19 @@ static enum moe_status read_integer(hid_t file, const char *at, const char *name
     return MOE_OK;
 }
 
-/* Heap text, or NULL. */
-static char *read_string(hid_t attribute, hid_t type)
+/* *out is heap text, or NULL when the attribute cannot be read. */
+static enum moe_status read_string(hid_t attribute, hid_t type, char **out, struct moe_err *err)
 {
     char *text = malloc(H5Tget_size(type) + 1);
-    if (!text || H5Aread(attribute, type, text) < 0) {
+    if (!text)
+        return moe_fail_memory(err, "an attribute");
+    if (H5Aread(attribute, type, text) < 0) {
         free(text);
-        return NULL;
+        return MOE_OK;
     }
     moe_h5_trim(type, text);
-    return text;
+    *out = text;
+    return MOE_OK;
 }
 
 /* *out is heap text of at most max bytes, or NULL when there is no such attribute. */
@@ -79,11 +82,14 @@ static enum moe_status read_text(hid_t file, const char *at, const char *name, s
         return MOE_OK;
     hid_t type = H5Aget_type(attribute);
     char *text = NULL;
+    enum moe_status status = MOE_OK;
     if (moe_h5_is_text(type, max) && is_scalar(attribute))
-        text = read_string(attribute, type);
+        status = read_string(attribute, type, &text, err);
     if (type >= 0)
         H5Tclose(type);
     H5Aclose(attribute);
+    if (status)
+        return status;
     if (!text)
         return moe_fail(err, MOE_ERR_INPUT,
                         "attribute '%s' of '%s' is not one string of fixed length up to %zu "
@@ -165,6 +171,7 @@ static enum moe_status read_per_layer(hid_t file, const char *name, uint32_t n, 
     bool ok = type >= 0 && space >= 0 && H5Tget_class(type) == H5T_INTEGER &&
               H5Sget_simple_extent_ndims(space) == 1 && H5Sget_simple_extent_npoints(space) == n;
     uint64_t *values = ok ? malloc(n * sizeof *values) : NULL;
+    const bool no_memory = ok && !values;
     ok = values && H5Dread(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0;
     if (space >= 0)
         H5Sclose(space);
@@ -174,6 +181,8 @@ static enum moe_status read_per_layer(hid_t file, const char *name, uint32_t n, 
         H5Dclose(set);
     if (!ok) {
         free(values);
+        if (no_memory)
+            return moe_fail_memory(err, name);
         return moe_fail(err, MOE_ERR_INPUT, "dataset '%s' is not %u readable integers", name, n);
     }
     *out = values;

@@ -486,18 +486,8 @@ static enum moe_status sync_path(const char *path, int flags, struct moe_err *er
     return ok ? MOE_OK : moe_fail(err, MOE_ERR_IO, "%s", strerror(cause));
 }
 
-static enum moe_status sync_folder(const struct moe_writer *w, struct moe_err *err)
-{
-    const char *slash = strrchr(w->path, '/');
-    char *folder = slash ? strndup(w->path, (size_t)(slash - w->path) + 1) : strdup(".");
-    enum moe_status status =
-        folder ? sync_path(folder, O_RDONLY | O_DIRECTORY, err) : moe_fail_memory(err, "a path");
-    free(folder);
-    return status;
-}
-
 /* Gives PATH.part the name PATH; afterwards PATH.part is the version before, or nothing. */
-static enum moe_status publish(struct moe_writer *w)
+static enum moe_status exchange(struct moe_writer *w)
 {
     bool exchanged =
         w->published && renameat2(AT_FDCWD, w->part, AT_FDCWD, w->path, RENAME_EXCHANGE) == 0;
@@ -507,7 +497,18 @@ static enum moe_status publish(struct moe_writer *w)
     w->lag = w->committed;
     w->committed = w->written;
     w->published = true;
-    return sync_folder(w, &w->failed);
+    return MOE_OK;
+}
+
+static enum moe_status publish(struct moe_writer *w)
+{
+    const char *slash = strrchr(w->path, '/');
+    char *folder = slash ? strndup(w->path, (size_t)(slash - w->path) + 1) : strdup(".");
+    enum moe_status status = folder ? exchange(w) : moe_fail_memory(&w->failed, "a path");
+    if (!status)
+        status = sync_path(folder, O_RDONLY | O_DIRECTORY, &w->failed);
+    free(folder);
+    return status;
 }
 
 enum moe_status moe_writer_commit(struct moe_writer *writer, struct moe_err *err)

@@ -114,7 +114,8 @@ expect 2 "it would be lost" "$moelab" sim "$t" --model mixtral-8x7b --platform "
 expect 0 "" "$moelab" replay "$t" -o "$folder/again.tsv"
 expect 0 "" "$moelab" replay "$t" -o "$folder/again.tsv"
 if [ -e /dev/full ]; then # the same name for it, whatever was to be written
-    expect 1 "cannot write to standard output" bash -c "exec '$moelab' help >/dev/full"
+    expect 1 "cannot write to standard output: No space left" \
+        bash -c "exec '$moelab' help >/dev/full"
     expect 1 "cannot write to standard output: No space left" \
         bash -c "exec '$moelab' replay '$t' >/dev/full"
     expect 1 "standard output: cannot write table: No space left" \

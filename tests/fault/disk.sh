@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# One change of a file fails midway (writing, truncating, syncing, closing, renaming), each in turn:
+# exit code 1 with one line that says why, or 0 with the right files; every file whole.
+. tests/fault/lib/faults.bash
+make_inputs
+
+# each_change COMMAND...: the disk is full from every odd change on, or broken at every even one.
+# Some changes may fail without harm: a file is tried out, or names cannot be exchanged in one step.
+each_change() {
+    local n i code fault reason ended=0
+    without_fault disk "$@"
+    for ((i = 1; i <= n; i++)); do
+        fault=full:$i reason="no space left on device"
+        ((i % 2)) || fault=disk:$i reason="input/output error"
+        faulty "$fault" "$@"
+        code=$?
+        nothing_half_written "$fault $*"
+        if [ $code = 0 ]; then
+            holds "exit 0, right files: $fault $*" diff -rq "$folder/right" "$folder/run"
+        else
+            ended=$((ended + 1))
+            one_reason "$reason" $code "$fault $*"
+        fi
+    done
+    holds "most changes matter ($ended of $n): $*" test $((ended * 2)) -ge "$n"
+}
+
+tiny=(--model tiny-mixtral --platform laptop-4060)
+each_change replay t.h5 --geometry 4x2 -o r.tsv
+each_change trace import --format route-csv route.csv -o i.h5
+each_change trace export g.h5 -o e.jsonl
+each_change trace export g.h5 --format npy -o e
+each_change trace stats g.h5 -o st.tsv --hot-list hot.tsv
+each_change trace batch t.h5 --size 2 -o b.h5
+each_change mrc g.h5 -o m.json --format json
+each_change sim g.h5 "${tiny[@]}" --strategy collab --geometry 8x2 -o s.tsv --timeline s.json
+each_change sweep x.yaml -o x.tsv --jobs 1
+each_change tune g.h5 "${tiny[@]}" --max-points 12 --finalists 2 --jobs 1 -o best.yaml \
+    --table best.tsv --held-out held.h5
+each_change whatif g.h5 "${tiny[@]}" --max-tokens 2 --no-plot --jobs 1 -o w
+each_change record --model tiny-mixtral --chat none --prompts p.jsonl -n 2 --threads 1 \
+    --created 2026-01-01T00:00:00Z --out rec.h5
+each_change report in-page -o page.html
+finish
