@@ -169,6 +169,14 @@ static void *serve(void *context)
     return NULL;
 }
 
+static void release(struct stream *s)
+{
+    pthread_cond_destroy(&s->fed);
+    pthread_cond_destroy(&s->room);
+    pthread_cond_destroy(&s->reached);
+    free(s->operations);
+}
+
 static enum moe_status start(struct moe_host_streams *all, uint32_t i, uint64_t seed,
                              struct moe_err *err)
 {
@@ -186,7 +194,7 @@ static enum moe_status start(struct moe_host_streams *all, uint32_t i, uint64_t 
     if (!failed)
         return MOE_OK;
     all->n_started--;
-    free(s->operations);
+    release(s);
     return moe_fail(err, MOE_ERR_MEMORY, "device 'host': cannot start a thread: %s",
                     strerror(failed));
 }
@@ -221,12 +229,8 @@ void moe_host_streams_free(struct moe_host_streams *all)
     pthread_mutex_unlock(&all->lock);
     for (uint32_t i = 0; i < all->n_started; i++)
         pthread_join(all->stream[i].thread, NULL);
-    for (uint32_t i = 0; i < all->n_started; i++) {
-        pthread_cond_destroy(&all->stream[i].fed);
-        pthread_cond_destroy(&all->stream[i].room);
-        pthread_cond_destroy(&all->stream[i].reached);
-        free(all->stream[i].operations);
-    }
+    for (uint32_t i = 0; i < all->n_started; i++)
+        release(&all->stream[i]);
     pthread_cond_destroy(&all->raised);
     pthread_mutex_destroy(&all->lock);
     free(all);

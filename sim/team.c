@@ -16,6 +16,8 @@ enum moe_status moe_team_over(const struct moe_team_link *link, double lost_afte
     if (team)
         team->peer = calloc(link->size, sizeof *team->peer);
     if (!team || !team->peer) {
+        if (link->ops) /* the others hear no more of this process, which ends and says why */
+            link->ops->close(link->self, 0, MOE_LEAVE_SOME);
         free(team);
         return moe_fail_memory(err, "a team");
     }

@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <mpi.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -154,8 +155,12 @@ enum moe_status moe_team_mpi_open(struct moe_team_link *out, struct moe_err *err
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     struct mpi_link *link = calloc(1, sizeof *link);
     if (size == 1 || level < MPI_THREAD_FUNNELED || !link) {
+        const bool broken = size > 1 && !link; /* the others would wait for it in vain */
         free(link);
-        MPI_Finalize();
+        if (!broken)
+            MPI_Finalize();
+        if (broken)
+            return moe_fail_memory(err, "a team");
         if (size > 1)
             return moe_fail(err, MOE_ERR_UNSUPPORTED, "this MPI allows no threads beside it");
         *out = (struct moe_team_link){.size = 1};

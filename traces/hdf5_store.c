@@ -134,9 +134,13 @@ static bool grow(hid_t dataset, uint64_t n)
     hsize_t extent[3] = {0};
     hid_t space = H5Dget_space(dataset);
     int rank = space < 0 ? -1 : H5Sget_simple_extent_ndims(space);
-    if (rank < 1 || rank > 3 || H5Sget_simple_extent_dims(space, extent, NULL) < 0)
+    const bool fits = rank >= 1 && rank <= 3;
+    if (fits && H5Sget_simple_extent_dims(space, extent, NULL) < 0)
+        return false; /* closing the space would make HDF5 forget the cause */
+    if (rank >= 0)
+        H5Sclose(space);
+    if (!fits)
         return false;
-    H5Sclose(space);
     extent[0] = n;
     return H5Dset_extent(dataset, extent) >= 0;
 }
