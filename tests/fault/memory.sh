@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Memory is refused once, at every place of the program that asks for some, and for good from some
-# of them on: exit code 1 with one line that names memory, or 0 with the right result; every file whole;
-# all memory given back.
+# of them on: exit code 1 with one line that names memory, or 0 with the right result; every file
+# whole; all memory given back.
 . tests/fault/lib/faults.bash
 make_inputs
 
