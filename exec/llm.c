@@ -19,6 +19,7 @@ enum { NAME_MAX_BYTES = 160 };
  * error stays and the rest do nothing. */
 struct reader {
     const struct moe_weights *weights;
+    const char *dir; /* of the model, for messages */
     int64_t layer;
     enum moe_status status;
     struct moe_err *err;
@@ -96,9 +97,10 @@ static void read_expert(struct reader *r, const struct moe_llm_config *c, uint32
     snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w3.weight", (unsigned)e);
     read_matrix(r, name, c->d_ffn, c->d_model, &out->w3);
     if (!r->status && out->w1.dtype != out->w3.dtype) /* kernels read them side by side */
-        r->status = moe_fail(
-            r->err, MOE_ERR_UNSUPPORTED, "tensor '%s' is %s, but w1 beside it is %s", r->name,
-            moe_dtype_info(out->w3.dtype)->name, moe_dtype_info(out->w1.dtype)->name);
+        r->status =
+            moe_fail(r->err, MOE_ERR_UNSUPPORTED,
+                     "'%.200s': tensor '%s' is %s, but w1 beside it is %s", r->dir, r->name,
+                     moe_dtype_info(out->w3.dtype)->name, moe_dtype_info(out->w1.dtype)->name);
     snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w2.weight", (unsigned)e);
     read_matrix(r, name, c->d_model, c->d_ffn, &out->w2);
 }
@@ -132,11 +134,12 @@ static void read_experts(struct reader *r, const struct moe_llm_config *c,
     }
 }
 
-static enum moe_status read_layer(struct moe_llm *llm, uint32_t l, struct moe_err *err)
+static enum moe_status read_layer(struct moe_llm *llm, uint32_t l, const char *dir,
+                                  struct moe_err *err)
 {
     const struct moe_llm_config *c = &llm->config;
     struct moe_llm_layer *layer = &llm->layers[l];
-    struct reader r = {.weights = llm->weights, .layer = l, .err = err};
+    struct reader r = {.weights = llm->weights, .dir = dir, .layer = l, .err = err};
     layer->experts = calloc(c->n_experts, sizeof *layer->experts);
     if (!layer->experts)
         return moe_fail_memory(err, "a layer's experts");
@@ -199,7 +202,7 @@ static enum moe_status fill(struct moe_llm *llm, const char *dir, struct moe_err
     if (!s)
         s = tie_head(llm, dir, err);
     for (uint32_t l = 0; l < llm->config.n_layers && !s; l++)
-        s = read_layer(llm, l, err);
+        s = read_layer(llm, l, dir, err);
     return s;
 }
 
