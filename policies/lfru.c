@@ -90,16 +90,19 @@ static float weight_of(const struct use *use)
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
+    const struct moe_slot_ages ages = st->ages; /* no store can change it */
+    struct use *of_key = st->of_key + (size_t)route->layer * st->n_experts;
+    int64_t now = st->now;
+    st->now += route->n;
     for (uint32_t i = 0; i < route->n; i++) {
         moe_slot slot = route->slot[i];
-        struct use *use = &st->of_key[route->layer * st->n_experts + route->expert[i]];
-        use->count++;
-        use->last = ++st->now;
+        struct use use = {of_key[route->expert[i]].count + 1, ++now};
+        of_key[route->expert[i]] = use;
         if (!st->ties)
-            moe_slot_ages_use(&st->ages, slot, (uint32_t)use->last, (float)use->count);
+            moe_slot_ages_use(&ages, slot, (uint32_t)now, (float)use.count);
         else if (slot != MOE_NO_SLOT)
             moe_slot_tree_raise(&st->tree, slot,
-                                (struct moe_rank){(uint64_t)use->count, (uint64_t)use->last});
+                                (struct moe_rank){(uint64_t)use.count, (uint64_t)now});
     }
 }
 

@@ -133,8 +133,10 @@ static bool notice(struct moe_slot_ages *ages, uint32_t first, uint64_t found)
     bool any = false;
     for (; found; found &= found - 1) {
         uint32_t i = first + (uint32_t)__builtin_ctzll(found);
-        any |= ages->picked_last[i] != ages->last[ages->slot[i]];
+        if (ages->picked_last[i] == ages->last[ages->slot[i]])
+            continue;
         note(ages, i);
+        any = true;
     }
     return any;
 }

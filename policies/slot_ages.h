@@ -45,7 +45,7 @@ void moe_slot_ages_init(struct moe_slot_ages *ages, const struct moe_policy_env 
 
 /* The slot was used: it stands at (now - last) / weight from now on, which is not higher than where
  * it stood. MOE_NO_SLOT: no slot does, so that nobody need branch on a miss. */
-static inline void moe_slot_ages_use(struct moe_slot_ages *ages, moe_slot slot, uint32_t last,
+static inline void moe_slot_ages_use(const struct moe_slot_ages *ages, moe_slot slot, uint32_t last,
                                      float weight)
 {
     ages->last[slot] = last;
