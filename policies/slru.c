@@ -96,7 +96,8 @@ const struct moe_policy_ops moe_policy_slru = {
              "that climbs into a full segment sends that one's oldest down, as the newest of the "
              "segment below, which if it is now too full sends its own oldest down, and so on; "
              "in the highest a hit makes it the newest. Where all of a segment is pinned, the "
-             "oldest of the next higher one goes.",
+             "oldest of the next higher one goes. libCacheSim leaves slots empty where the "
+             "segments do not divide them, and its hits differ there.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

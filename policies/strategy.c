@@ -66,7 +66,9 @@ static const struct moe_param dispatch_table[] = {
      FIELD(order),
      .default_text = "hits-first",
      .choices = "hits-first|gate",
-     .help = "order in which the experts of a layer are started"},
+     .help =
+         "order in which the experts of a layer are started. hits-first: those with a slot, their "
+         "copies landed or not, in gate order, then the missed; gate: all in gate order"},
     {.name = "overlap",
      .type = MOE_PARAM_BOOL,
      FIELD(overlap),
@@ -81,7 +83,9 @@ static const struct moe_param fill_table[] = {
      FIELD(fill_when),
      .default_text = "after-compute",
      .choices = "after-compute|at-once",
-     .help = "when the copy of an admitted miss is queued"},
+     .help = "when the copy of an admitted miss is queued: when the CPU has computed the "
+             "misses of the layer, or when its routing is known; the slot is chosen then in "
+             "both, and none whose copy still runs is given up (but by paper-lru)"},
     {.name = "memory",
      .type = MOE_PARAM_CHOICE,
      FIELD(fill_memory),
