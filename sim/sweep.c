@@ -3,6 +3,7 @@
 #include "base/progress.h"
 #include "base/units.h"
 #include "policies/result_table.h"
+#include "sim/sources.h"
 #include "sim/sweep_rows.h"
 #include "traces/source.h"
 
@@ -232,7 +233,8 @@ static enum moe_status run_points(struct moe_sweep *w, struct moe_err *err)
         .n_items = w->x->n_points,
         .skip = w->skip,
         .threads = moe_team_threads(w->o->team, w->o->jobs),
-        .identity = moe_sweep_hash(w->ids, w->x->n_points),
+        .identity = moe_hash_bytes(moe_sweep_hash(w->ids, w->x->n_points), moe_sources(),
+                                   strlen(moe_sources())),
         .run = run_item,
         .done = finish_item,
         .context = &running,

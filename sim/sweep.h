@@ -4,7 +4,8 @@
  * processes. A finished point is written at once to OUT.journal and is not run again when the sweep
  * is repeated: rows of OUT and OUT.journal are taken over by their `point` column, a hash of
  * everything that decides a result (trace content, model, platform, strategy with every key,
- * program version). A point that cannot run (a cache larger than the GPU's memory) has its reason
+ * program version), where the program's sources (sim/sources.h) are those of the file's line
+ * "# sources". A point that cannot run (a cache larger than the GPU's memory) has its reason
  * in the `status` column. */
 #ifndef MOELAB_SIM_SWEEP_H
 #define MOELAB_SIM_SWEEP_H

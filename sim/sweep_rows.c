@@ -1,8 +1,10 @@
 #include "sim/sweep_rows.h"
 
 #include "base/file.h"
+#include "base/progress.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "sim/sources.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -44,7 +46,7 @@ uint64_t moe_sweep_hash(const uint64_t *ids, size_t n)
     return moe_hash_bytes(MOE_HASH_SEED, ids, n * sizeof *ids);
 }
 
-static const char checksum_key[] = "# checksum: ";
+static const char checksum_key[] = "# checksum: ", sources_key[] = "# sources: ";
 
 bool moe_sweep_is_whole(const char *text, size_t size, const char **told, uint64_t *got)
 {
@@ -108,11 +110,21 @@ static void reuse_file(struct moe_sweep *w, const char *path)
         free(text);
         return;
     }
+    const size_t key = sizeof sources_key - 1;
+    const char *sources = "unknown";
     bool same_columns = false;
     for (char *line = text, *newline; (newline = strchr(line, '\n')); line = newline + 1) {
         *newline = 0;
+        if (strncmp(line, sources_key, key) == 0)
+            sources = line + key;
         if (line[0] == '#')
             continue;
+        if (strcmp(sources, moe_sources()) != 0) {
+            moe_log("rows of '%s' are not taken over: the sources of the program that made them "
+                    "are %.40s, of this one %s",
+                    path, sources, moe_sources());
+            break;
+        }
         if (strcmp(line, w->header) == 0)
             same_columns = true;
         else if (same_columns)
@@ -133,7 +145,7 @@ static enum moe_status open_journal(struct moe_sweep *w, const char *path, struc
     enum moe_status s = moe_output_create(&out, path, err);
     if (s)
         return s;
-    fprintf(out.stream, "%s\n", w->header);
+    fprintf(out.stream, "%s%s\n%s\n", sources_key, moe_sources(), w->header);
     for (size_t i = 0; i < w->x->n_points; i++)
         if (w->rows[i])
             fprintf(out.stream, "%s\n", w->rows[i]);
@@ -179,7 +191,8 @@ static void write_shard_notes(const struct moe_sweep *w, FILE *out)
 
 static void write_head(const struct moe_sweep *w, FILE *out)
 {
-    fprintf(out, "# program: moelab %s\n# experiment: %s\n", MOELAB_VERSION, w->x->name);
+    fprintf(out, "# program: moelab %s\n%s%s\n# experiment: %s\n", MOELAB_VERSION, sources_key,
+            moe_sources(), w->x->name);
     if (*w->x->title)
         fprintf(out, "# title: %s\n", w->x->title);
     for (size_t t = 0; t < w->n_traces; t++) {

@@ -3,6 +3,7 @@
 #include "base/units.h"
 #include "base/version.h"
 #include "policies/cost.h"
+#include "sim/sources.h"
 #include "sim/tune_judge.h"
 #include "sim/tune_search.h"
 #include "sim/tune_ways.h"
@@ -190,10 +191,34 @@ static enum moe_status divide_slots(struct tuner *t, struct moe_err *err)
     return s ? s : add_ways(t, t->static_worth, err);
 }
 
+static uint64_t hash_array(uint64_t hash, const void *array, uint64_t n, size_t size)
+{
+    const uint64_t bytes = array ? n * size : 0;
+    hash =
+        moe_hash_bytes(hash, &bytes, sizeof bytes); /* an absent one differs from an empty one's */
+    return bytes ? moe_hash_bytes(hash, array, (size_t)bytes) : hash;
+}
+
+/* All that policies, prefetchers and the step loop can read of it. */
+static uint64_t hash_tokens(uint64_t hash, const struct moe_trace *trace)
+{
+    const struct moe_tokens *k = &trace->tokens;
+    const uint64_t T = k->n_tokens, L = trace->info.n_layers;
+    const uint64_t routes = T * L * trace->info.top_k, scores = T * L * trace->info.n_experts;
+    hash = hash_array(hash, k->sequence, T, sizeof *k->sequence);
+    hash = hash_array(hash, k->step, T, sizeof *k->step);
+    hash = hash_array(hash, k->position, T, sizeof *k->position);
+    hash = hash_array(hash, k->phase, T, sizeof *k->phase);
+    hash = hash_array(hash, k->request, T, sizeof *k->request);
+    hash = hash_array(hash, k->expert, routes, sizeof *k->expert);
+    hash = hash_array(hash, k->weight, routes, sizeof *k->weight);
+    hash = hash_array(hash, k->score, scores, sizeof *k->score);
+    return hash_array(hash, k->lookahead, scores, sizeof *k->lookahead);
+}
+
 /* The same on ranks that were given the same; machines may hold files that differ. */
 static uint64_t identify(const struct tuner *t)
 {
-    const struct moe_tokens *tokens = &t->r->split.train.tokens;
     const struct moe_tune_options *o = t->o;
     struct moe_costs costs;
     moe_costs_init(&costs, o->model, o->platform, o->platform->cpu.cores);
@@ -208,10 +233,10 @@ static uint64_t identify(const struct tuner *t)
                               (uint64_t)costs.gpu_expert_ns,
                               (uint64_t)costs.copy_ns[0],
                               t->r->split.held_out.tokens.n_tokens};
-    size_t routes = tokens->n_tokens * o->trace->info.n_layers * o->trace->info.top_k;
     uint64_t hash = moe_hash_bytes(MOE_HASH_SEED, MOELAB_VERSION, sizeof MOELAB_VERSION);
+    hash = moe_hash_bytes(hash, moe_sources(), strlen(moe_sources()));
     hash = moe_hash_bytes(hash, given, sizeof given);
-    return moe_hash_bytes(hash, tokens->expert, routes * sizeof *tokens->expert);
+    return hash_tokens(hash_tokens(hash, &t->r->split.train), &t->r->split.held_out);
 }
 
 static enum moe_status prepare(struct tuner *t, struct moe_err *err)
@@ -234,7 +259,7 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
         s = find_budget(t, err);
     if (!s)
         s = moe_tune_split(o->trace, o->seed, &t->r->split, err);
-    if (!s)
+    if (!s && o->team) /* alone there is nobody to agree with */
         t->identity = identify(t);
     if (!s)
         s = fit_list(t, err);

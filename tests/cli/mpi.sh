@@ -34,6 +34,16 @@ expect 0 "(4 run, 20 taken over)" "$moelab" sweep "$x" --shard 2/3 -o "$folder/s
 same "$folder/s1.tsv" "$folder/s1b.tsv"
 expect 0 "72 points (12 run, 60 taken over)" "$moelab" sweep "$x" -o "$folder/m.tsv"
 same "$one" "$folder/m.tsv"
+# A program of other sources, as its hash tells: its shard and its rows are refused.
+own=$(sed -n 's/^# sources: //p' "$one")
+LC_ALL=C sed "s/$own/0123456789abcdef/g" "$moelab" >"$folder/other"
+chmod +x "$folder/other"
+expect 0 "24 points (24 run" "$folder/other" sweep "$x" --shard 1/3 -o "$folder/o1.tsv"
+expect 1 "are not of the same sweep, their sources differs: run the shards again with the same" \
+    merged "$folder/o1.tsv" "$folder/s2.tsv" "$folder/s3.tsv"
+expect 0 "rows of '$folder/o1.tsv' are not taken over: the sources of the program that made them \
+are 0123456789abcdef, of this one $own" "$moelab" sweep "$x" --shard 1/3 -o "$folder/o1.tsv"
+same "$folder/o1.tsv" "$folder/s1.tsv"
 for bad in 0/0 5/4 0/4 x 1/ /4 1/100001; do
     one_line "$moelab" sweep "$x" --shard "$bad" -o "$folder/bad.tsv"
 done
@@ -262,5 +272,17 @@ mv "$folder/best.yaml" "$folder/one.yaml"
 tuned ranks >"$folder/four.txt" 2>&1
 same "$folder/one.txt" "$folder/four.txt"
 same "$folder/one.yaml" "$folder/best.yaml"
+# The same routes, but no scores, which prefetchers read, on one of the machines.
+printf 'Who are you?\nWhat now?\n' >"$folder/p.txt"
+for name in all few; do
+    without=()
+    [ $name = all ] || without=(--no-scores --no-lookahead)
+    "$moelab" record --model tiny-mixtral --chat none --prompts "$folder/p.txt" -n 8 \
+        "${without[@]}" --out "$folder/$name.h5" >/dev/null 2>&1
+done
+options=(--model tiny-mixtral --platform laptop-4060 --max-points 12 -o "$folder/best.yaml")
+expect 2 "rank 1 has other inputs than rank 0" mpirun --quiet --oversubscribe \
+    -n 1 "$moelab" tune "$folder/all.h5" "${options[@]}" : \
+    -n 1 "$moelab" tune "$folder/few.h5" "${options[@]}"
 expect 2 "no platform" ranks tune "$folder/t.h5"
 finish

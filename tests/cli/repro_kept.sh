@@ -7,12 +7,13 @@
 kept=$PWD/experiments/results/repro
 anew="(if not: experiments/paper/update)"
 
-near() { # the files hold the same, numbers to nine digits
+near() { # the files hold the same, numbers to nine digits; kept ones do not tell of their sources
     LC_ALL=C awk -F'\t' 'NR == FNR { a[FNR] = $0; n = FNR; next }
         { split(a[FNR], x, "\t") }
         { for (i = 1; i <= NF; i++) if ($i != x[i]) {
             d = $i - x[i]; if (!(d * d < 1e-18 * $i * $i)) exit bad = 1 } }
-        END { exit bad || n != FNR || n == 0 }' "$1" "$2"
+        END { exit bad || n != FNR || n == 0 }' \
+        <(grep -v '^# sources: ' "$1") <(grep -v '^# sources: ' "$2")
 }
 columns() { # FILE NAME...: these columns, without a header line
     local file=$1

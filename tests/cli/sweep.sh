@@ -23,15 +23,29 @@ expect 0 "60 points (0 run, 60 taken over)" "$moelab" sweep "$x" -o "$folder/aga
 same "$folder/one.tsv" "$folder/again.tsv"
 
 # A journal cut in the middle of a line, as a kill leaves it: whole lines count, the rest is run.
-grep -v '^#' "$folder/one.tsv" | head -n 31 >"$folder/cut.tsv.journal"
+grep -E '^(# sources|[^#])' "$folder/one.tsv" | head -n 32 >"$folder/cut.tsv.journal"
 grep -v '^#' "$folder/one.tsv" | sed -n 32p | head -c 40 >>"$folder/cut.tsv.journal"
 expect 0 "60 points (30 run, 30 taken over)" "$moelab" sweep "$x" -o "$folder/cut.tsv"
 same "$folder/one.tsv" "$folder/cut.tsv"
 
 # A whole line that lacks a column is no finished point.
-grep -v '^#' "$folder/one.tsv" | head -n 3 | sed '3s/\t[^\t]*$//' >"$folder/short.tsv.journal"
+grep -E '^(# sources|[^#])' "$folder/one.tsv" | head -n 4 |
+    sed '4s/\t[^\t]*$//' >"$folder/short.tsv.journal"
 expect 0 "60 points (59 run, 1 taken over)" "$moelab" sweep "$x" -o "$folder/short.tsv"
 same "$folder/one.tsv" "$folder/short.tsv"
+
+# Rows that other sources made are not taken over, and it is said; journals alike.
+other_sources() { sed "s/^# sources: .*/# sources: $made/; /^# sources: \$/d" "$folder/one.tsv"; }
+for made in 0123456789abcdef ""; do
+    other_sources >"$folder/old.tsv"
+    expect 0 "rows of '$folder/old.tsv' are not taken over: the sources of the program that made \
+them are ${made:-unknown}, of this one " "$moelab" sweep "$x" -o "$folder/old.tsv"
+    same "$folder/one.tsv" "$folder/old.tsv"
+    rm -f "$folder/old.tsv"
+    other_sources | grep -E '^(# sources|[^#])' >"$folder/old.tsv.journal"
+    expect 0 "60 points (60 run, 0 taken over)" "$moelab" sweep "$x" -o "$folder/old.tsv"
+    same "$folder/one.tsv" "$folder/old.tsv"
+done
 
 # A changed key changes the identity of its points only.
 sed 's/1..3/1..4/' "$x" >"$folder/y.yaml"
