@@ -8,7 +8,7 @@
 
 enum scores { LOGITS, PROBABILITIES };
 
-/* Rows of more experts are whole units, so that loops over them turn less often. */
+/* Loops turn less often over rows of whole units, which those of more experts are made. */
 enum { LONG_FROM = 64, LONG_UNIT = 4 * MOE_KEY_BLOCK };
 
 _Static_assert(MOE_MAX_EXPERTS < 16384 && MOE_MAX_LAYERS < 16384, "what moe_turns_first takes");
@@ -78,7 +78,8 @@ static const struct moe_param table[] = {
      .min = 0,
      .max = 65535,
      .unit = "experts",
-     .help = "number of scores of a token that count (0: twice its experts, as in the paper)"},
+     .help = "number of scores of a token that count (0: twice the top-k of the model, as in the "
+             "paper)"},
     {.name = "alpha",
      .type = MOE_PARAM_F64,
      .offset = offsetof(struct params, alpha),
@@ -183,7 +184,7 @@ MOE_LOOP void take_scores_inline(const struct state *st, bool one_block, const f
     }
     if (one_block)
         take_block(st, score, layer);
-    else if (st->row > LONG_FROM)
+    else if (st->row % LONG_UNIT == 0)
         take_units(st, LONG_UNIT, score, layer);
     else
         take_units(st, MOE_KEY_BLOCK, score, layer);
@@ -283,7 +284,7 @@ MOE_LOOP void find_first_of_layer(struct state *st, bool one_block, uint32_t l)
     const moe_slot *slot_of = st->slot_of + at;
     uint32_t *first = &st->first[l];
     size_t row = one_block ? MOE_KEY_BLOCK : st->row;
-    st->first_slot[l] = !one_block && st->row > LONG_FROM
+    st->first_slot[l] = !one_block && st->row % LONG_UNIT == 0
                             ? find_first(st, turn, slot_of, row, LONG_UNIT, first)
                             : find_first(st, turn, slot_of, row, MOE_KEY_BLOCK, first);
 }
