@@ -57,6 +57,22 @@ static enum moe_status parse_choice(const struct moe_param *param, const char *t
     return MOE_OK;
 }
 
+/* Behind a number of percent the sign may stand. */
+static enum moe_status parse_f64(const struct moe_param *param, const char *text, double *out,
+                                 struct moe_err *err)
+{
+    const int limited = has_limits(param);
+    const double min = limited ? param->min : -DBL_MAX, max = limited ? param->max : DBL_MAX;
+    const size_t n = strlen(text);
+    char number[64];
+    if (param->unit && strcmp(param->unit, "%") == 0 && n > 1 && n <= sizeof number &&
+        text[n - 1] == '%') {
+        snprintf(number, sizeof number, "%.*s", (int)n - 1, text);
+        text = number;
+    }
+    return moe_parse_f64(text, min, max, out, err);
+}
+
 static enum moe_status parse_value(const struct moe_param *param, const char *text,
                                    union value *value, struct moe_err *err)
 {
@@ -66,8 +82,7 @@ static enum moe_status parse_value(const struct moe_param *param, const char *te
         return moe_parse_u64(text, limited ? limit_u64(param->min) : 0,
                              limit_u64(limited ? param->max : 0x1p63), &value->u64, err);
     case MOE_PARAM_F64:
-        return moe_parse_f64(text, limited ? param->min : -DBL_MAX, limited ? param->max : DBL_MAX,
-                             &value->f64, err);
+        return parse_f64(param, text, &value->f64, err);
     case MOE_PARAM_BOOL:
         return moe_parse_bool(text, &value->word, err);
     case MOE_PARAM_BYTES:

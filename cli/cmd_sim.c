@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 struct options {
     char model[CLI_PATH_MAX], platform[CLI_PATH_MAX], strategy[CLI_PATH_MAX];
@@ -56,6 +57,17 @@ struct inputs {
     struct moe_strategy strategy;
 };
 
+/* A fault that is told with a strategy's key is one of the option of that name here. */
+static enum moe_status name_option(const char *key, struct moe_err *err)
+{
+    const size_t n = strlen(key);
+    char why[sizeof err->text];
+    if (strncmp(err->text, key, n) != 0 || err->text[n] != ':')
+        return err->status;
+    snprintf(why, sizeof why, "%s", err->text);
+    return moe_fail(err, err->status, "--%s", why);
+}
+
 static enum moe_status load_settings(const struct cli_call *call, struct inputs *in,
                                      struct moe_err *err)
 {
@@ -67,8 +79,10 @@ static enum moe_status load_settings(const struct cli_call *call, struct inputs 
     if (!s)
         s = cli_load_strategy(o->strategy, &in->strategy, err);
     for (size_t i = 0; !s && i < sizeof shortcuts / sizeof *shortcuts; i++)
-        if (cli_call_sets(call, shortcuts[i].key)) /* be it empty */
-            s = moe_strategy_set(&in->strategy, shortcuts[i].key, shortcuts[i].value, err);
+        if (cli_call_sets(call, shortcuts[i].key)) { /* be it empty */
+            if ((s = moe_strategy_set(&in->strategy, shortcuts[i].key, shortcuts[i].value, err)))
+                s = name_option(shortcuts[i].key, err);
+        }
     for (int i = 0; !s && i < call->n_sets; i++)
         s = cli_apply_set(call->sets[i], &in->strategy, &in->platform, err);
     in->strategy.lossy = o->lossy;

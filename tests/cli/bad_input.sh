@@ -43,6 +43,17 @@ expect 2 "layers" "$moelab" sim "$t" --model mixtral-8x7b
 one_line "$moelab" replay "$t" --policy clok
 expect 2 "did you mean 'lru'" "$moelab" replay "$t" --policy LRU
 expect 2 "--max-tokens: '1e3' is not" "$moelab" sim "$t" --max-tokens 1e3
+expect 2 "moelab: --threads: 0 is outside 1..4096" "$moelab" sim "$t" --model mixtral-8x7b \
+    --threads 0
+expect 2 "moelab: threads: 0 is outside 1..4096" "$moelab" sim "$t" --model mixtral-8x7b \
+    --set threads=0
+# A number of percent may have its sign, once.
+expect 0 "" "$moelab" mrc "$t" --sample 50% -o "$folder/sign.tsv"
+expect 0 "" "$moelab" mrc "$t" --sample 50 -o "$folder/none.tsv"
+sed -i '/^# command/d' "$folder/sign.tsv" "$folder/none.tsv"
+same "$folder/sign.tsv" "$folder/none.tsv"
+expect 2 "is not a finite number" "$moelab" mrc "$t" --sample 50%%
+expect 2 "--sample: '%' is not a finite number" "$moelab" mrc "$t" --sample %
 expect 2 "--min-agreement needs --compare-log" "$moelab" replay "$t" --min-agreement 50
 expect 2 "--hot-split needs --hot-list" "$moelab" trace stats "$t" --hot-split first:0.5
 expect 2 "--first 64 is beyond the 64 tokens" "$moelab" trace cat "$t" --first 64
