@@ -6,8 +6,8 @@
 
 enum { MOE_LINES_PARTS = 8 };
 
-#define MOE_LINES_NEAR (1 - 0x1p-50) /* of a standing: more than its rounding */
-#define MOE_AGES_NEAR  (1 - 0x1p-21f)
+#define MOE_LINES_NEAR (1 - 0x1p-50)  /* of a standing: more than its rounding */
+#define MOE_AGES_NEAR  (1 - 0x1p-20f) /* likewise: four roundings on either side */
 
 /* One bit for each of the first n. */
 static inline uint64_t moe_lines_first(uint32_t n)
