@@ -9,9 +9,10 @@
  *                              blocks that nobody gave back; "place ADDRESS" of every place that
  *                              allocates, in the order of "site", and others as they say
  *
- * Only allocations of the main program's own code count, and of libraries named in
- * MOELAB_FAULT_ALSO (a part of their path): others, such as HDF5 and C++, do not all survive a
- * refusal, nor do programs that are started from here hear of it. Changes of files are found as
+ * Only allocations of the main program's own code count: libraries, such as HDF5 and C++, do not
+ * all survive a refusal, nor do programs that are started from here hear of it. Nor does CUDA's
+ * runtime, which is linked into the program: MOELAB_FAULT_NOT=FILE names functions that do not
+ * count, by address and size, sorted, two hexadecimal numbers a line. Changes of files are found as
  * system calls, by seccomp, whoever makes them: stdio's cannot be replaced from outside.
  */
 #define _GNU_SOURCE
@@ -41,12 +42,12 @@ void *__libc_realloc(void *old, size_t size);
 void __libc_free(void *block);
 void *__libc_memalign(size_t alignment, size_t size);
 
-enum { MAX_SITES = 4096, MAX_RANGES = 16, MAX_BLOCKS = 1 << 18 };
+enum { MAX_SITES = 4096, MAX_RANGES = 16, MAX_BLOCKS = 1 << 18, MAX_FOREIGN = 1 << 14 };
 
 static struct {
     enum { NOTHING, MEMORY, SITE, FROM, DISK, FULL } kind;
     long at;
-    const char *count_file, *also;
+    const char *count_file;
     pthread_mutex_t lock; /* over all below */
     long memory, disk, refused, left;
     void *block[MAX_BLOCKS]; /* not given back yet, hashed by address */
@@ -56,18 +57,32 @@ static struct {
     long n_sites;
     struct {
         uintptr_t from, to;
-    } range[MAX_RANGES];
-    int n_ranges;
+    } range[MAX_RANGES], foreign[MAX_FOREIGN]; /* foreign: from the program's base on */
+    int n_ranges, n_foreign;
     uintptr_t base; /* of the program */
 } fault = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 #define CALLER __builtin_return_address(0)
 
+static bool is_foreign(uintptr_t at)
+{
+    int low = 0, high = fault.n_foreign; /* the first that begins behind it lies there */
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if (fault.foreign[middle].from > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low > 0 && at < fault.foreign[low - 1].to;
+}
+
 static bool counts(const void *caller)
 {
+    const uintptr_t at = (uintptr_t)caller;
     for (int i = 0; i < fault.n_ranges; i++)
-        if ((uintptr_t)caller >= fault.range[i].from && (uintptr_t)caller < fault.range[i].to)
-            return true;
+        if (at >= fault.range[i].from && at < fault.range[i].to)
+            return !is_foreign(at - fault.base);
     return false;
 }
 
@@ -301,12 +316,8 @@ static void watch_files(void)
 static int note_object(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    int *n = context;
-    const bool program = (*n)++ == 0; /* the first is the main program */
-    if (!program && !(fault.also && *fault.also && strstr(info->dlpi_name, fault.also)))
-        return 0;
-    if (program)
-        fault.base = info->dlpi_addr;
+    (void)context;
+    fault.base = info->dlpi_addr;
     for (int i = 0; i < info->dlpi_phnum && fault.n_ranges < MAX_RANGES; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
         if (p->p_type != PT_LOAD || !(p->p_flags & PF_X))
@@ -315,7 +326,19 @@ static int note_object(struct dl_phdr_info *info, size_t size, void *context)
         fault.range[fault.n_ranges].from = from;
         fault.range[fault.n_ranges++].to = from + p->p_memsz;
     }
-    return 0;
+    return 1; /* the first is the main program */
+}
+
+static void read_foreign(const char *path)
+{
+    FILE *in = path ? fopen(path, "r") : NULL;
+    unsigned long at, size;
+    while (in && fault.n_foreign < MAX_FOREIGN && fscanf(in, "%lx %lx", &at, &size) == 2) {
+        fault.foreign[fault.n_foreign].from = at;
+        fault.foreign[fault.n_foreign++].to = at + size;
+    }
+    if (in)
+        fclose(in);
 }
 
 __attribute__((constructor)) static void begin(void)
@@ -323,15 +346,14 @@ __attribute__((constructor)) static void begin(void)
     static const char *const kinds[] = {"", "memory:", "site:", "from:", "disk:", "full:"};
     const char *what = getenv("MOELAB_FAULT");
     fault.count_file = getenv("MOELAB_FAULT_COUNT");
-    fault.also = getenv("MOELAB_FAULT_ALSO");
+    read_foreign(getenv("MOELAB_FAULT_NOT"));
     for (unsigned k = MEMORY; what && k <= FULL; k++) {
         if (strncmp(what, kinds[k], strlen(kinds[k])) != 0)
             continue;
         fault.kind = k;
         fault.at = strtol(what + strlen(kinds[k]), NULL, 10);
     }
-    int n = 0;
-    dl_iterate_phdr(note_object, &n);
+    dl_iterate_phdr(note_object, NULL);
     unsetenv("LD_PRELOAD");
     if (fault.kind == DISK || fault.kind == FULL)
         watch_files();

@@ -4,7 +4,9 @@
 library=$2
 moelab=$(realpath "$moelab")
 mkdir "$folder/in"
-export OMP_WAIT_POLICY=passive
+export OMP_WAIT_POLICY=passive MOELAB_FAULT_NOT=$folder/foreign
+nm -S --defined-only "$moelab" | awk '/ [tT] libcudart_static_/ { print $1, $2 }' | sort \
+    >"$MOELAB_FAULT_NOT"
 
 make_inputs() {
     local here=$PWD
