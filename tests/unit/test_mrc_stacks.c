@@ -217,38 +217,48 @@ START_TEST(positions_of_keys)
 END_TEST
 
 /* LRU's events by AVX-512 and without: the same positions, also of keys from a clear on. */
-START_TEST(wide_events_find_the_same)
+static void compare_wide(struct moe_rng *rng, uint32_t n_keys, bool pairs, uint32_t rounds)
 {
-    static const uint32_t n_keys[] = {12, 64, 65, 128, 200, 255, 256, 257, 700, MANY_KEYS};
     static uint32_t key[MANY_EVENTS][IN_EVENT], n[MANY_EVENTS];
     struct moe_lru_stack *a, *b;
     struct moe_err err;
+    ck_assert_int_eq(moe_lru_stack_new_as(&a, n_keys, true, &err), MOE_OK);
+    ck_assert_int_eq(moe_lru_stack_new_as(&b, n_keys, false, &err), MOE_OK);
+    for (uint32_t round = 0; round < rounds; round++) {
+        draw_some(rng, n_keys, key, n);
+        for (uint32_t e = 0; e < MANY_EVENTS; e++) {
+            uint32_t got[IN_EVENT], want[IN_EVENT];
+            uint32_t in_event = pairs && n[e] > 2 ? 2 : n[e]; /* pairs have a way of their own */
+            moe_lru_stack_event(a, key[e], in_event, got);
+            moe_lru_stack_event(b, key[e], in_event, want);
+            for (uint32_t k = 0; k < in_event; k++)
+                ck_assert_msg(got[k] == want[k], "%u keys, event %u, key %u: %u, not %u", n_keys, e,
+                              k, got[k], want[k]);
+            if (round + 1 == rounds && e == MANY_EVENTS * 2 / 3) {
+                moe_lru_stack_clear(a);
+                moe_lru_stack_clear(b);
+            }
+        }
+    }
+    moe_lru_stack_free(a);
+    moe_lru_stack_free(b);
+}
+
+START_TEST(wide_events_find_the_same)
+{
+    static const uint32_t few[] = {12, 64, 65, 128, 200, 255, 256, 257, 700, MANY_KEYS};
+    /* Sums behind of more than one vector; the last has 16 bits of them. */
+    static const uint32_t many[] = {4097, 6144, 20000, UINT16_MAX};
     struct moe_rng rng;
     if (!moe_lru_has_wide()) {
         printf("skipped: this processor has no AVX-512\n");
         return;
     }
     moe_rng_init(&rng, 14);
-    for (size_t i = 0; i < sizeof n_keys / sizeof *n_keys; i++) {
-        draw_some(&rng, n_keys[i], key, n);
-        ck_assert_int_eq(moe_lru_stack_new_as(&a, n_keys[i], true, &err), MOE_OK);
-        ck_assert_int_eq(moe_lru_stack_new_as(&b, n_keys[i], false, &err), MOE_OK);
-        for (uint32_t e = 0; e < MANY_EVENTS; e++) {
-            uint32_t got[IN_EVENT], want[IN_EVENT];
-            uint32_t in_event = i % 2 && n[e] > 2 ? 2 : n[e]; /* pairs have a way of their own */
-            moe_lru_stack_event(a, key[e], in_event, got);
-            moe_lru_stack_event(b, key[e], in_event, want);
-            for (uint32_t k = 0; k < in_event; k++)
-                ck_assert_msg(got[k] == want[k], "%u keys, event %u, key %u: %u, not %u", n_keys[i],
-                              e, k, got[k], want[k]);
-            if (e == MANY_EVENTS * 2 / 3) {
-                moe_lru_stack_clear(a);
-                moe_lru_stack_clear(b);
-            }
-        }
-        moe_lru_stack_free(a);
-        moe_lru_stack_free(b);
-    }
+    for (size_t i = 0; i < sizeof few / sizeof *few; i++)
+        compare_wide(&rng, few[i], i % 2, 1);
+    for (size_t i = 0; i < sizeof many / sizeof *many; i++) /* until the row has been full */
+        compare_wide(&rng, many[i], false, 2 + many[i] * 4 / (MANY_EVENTS * IN_EVENT / 3));
 }
 END_TEST
 
