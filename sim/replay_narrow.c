@@ -33,15 +33,19 @@ struct lane {
     uint64_t stack;
     uint64_t highs; /* high bit of each byte that is a way */
     uint32_t layer, ways;
-    uint64_t marks, from; /* of the clock: replay_order.h */
+    uint64_t slots, marks, from; /* sets of the clock (replay_order.h); slots: all */
     bool full;
     struct tally tally[2];
     uint8_t unused[256]; /* [expert] 1: not asked for since its fill */
 };
 
+struct narrow;
+typedef void token_fn(struct narrow *f, const moe_expert *rows);
+
 struct narrow {
     struct moe_fast_task *task;
-    uint32_t phase; /* of the step under way */
+    token_fn *token; /* one through all layers */
+    uint32_t phase;  /* of the step under way */
     uint32_t n_lanes;
     struct lane lane[]; /* [n_lanes] */
 };
@@ -64,6 +68,12 @@ static inline uint64_t span(uint64_t found)
 static inline uint64_t to_front(uint64_t stack, uint64_t bytes, moe_expert expert)
 {
     return stack ^ ((stack ^ (stack << 8 | expert)) & bytes);
+}
+
+/* Of high bits of bytes the set of the bytes; the product gathers them in its highest byte. */
+static inline uint64_t slots_of(uint64_t highs)
+{
+    return (highs >> 7) * 0x0102040810204080u >> 56;
 }
 
 static inline struct moe_clock_lane clock_of(const struct lane *lane)
@@ -102,8 +112,10 @@ static inline __attribute__((always_inline)) void access_row(struct lane *lane, 
         else if (order == ARRIVAL)
             stack = to_front(stack, (uint64_t)hit - 1, row[k]);
         else {
-            moe_clock_insert(&clock, highs, highs, row[k], hit ^ 1);
-            clock.marks |= lowest(found);
+            uint64_t queue = moe_clock_queue(&clock, lane->slots);
+            uint64_t rest = moe_clock_put(&clock, queue, clock.content ^ row[k] * ONES, hit ^ 1);
+            moe_clock_pass(&clock, lane->slots, queue ^ rest);
+            clock.marks |= slots_of(lowest(found));
         }
         n_hits += hit;
     }
@@ -120,31 +132,31 @@ static inline __attribute__((always_inline)) void fixed_row(struct lane *lane, s
                                                             const moe_expert *row, uint32_t top_k,
                                                             enum order order)
 {
-    struct moe_arrivals arrivals = {lane->stack, 0};
-    struct moe_clock_lane clock = clock_of(lane);
+    uint64_t stack = lane->stack, pinned = 0;
     uint32_t hit[MAX_TOP_K], n_hits = 0, first_hits = 0;
-    uint64_t pinned = 0;
     for (uint32_t k = 0; k < top_k; k++) {
-        uint64_t found = find(lane->stack, lane->highs, row[k]);
+        uint64_t found = find(stack, lane->highs, row[k]);
         hit[k] = found != 0;
         pinned |= lowest(found);
         n_hits += hit[k];
         first_hits += lane->unused[row[k]] & hit[k];
         lane->unused[row[k]] = (uint8_t)(hit[k] ^ 1);
     }
-    clock.marks |= pinned;
-    arrivals.pinned = pinned;
-    for (uint32_t k = 0; k < top_k; k++) {
-        if (order == ARRIVAL)
+    if (order == ARRIVAL) {
+        struct moe_arrivals arrivals = {stack, pinned};
+        for (uint32_t k = 0; k < top_k; k++)
             moe_arrivals_insert(&arrivals, lane->highs, row[k], hit[k] ^ 1);
-        else
-            pinned |=
-                moe_clock_insert(&clock, lane->highs, lane->highs & ~pinned, row[k], hit[k] ^ 1);
-    }
-    if (order == ARRIVAL)
         lane->stack = arrivals.stack;
-    else
+    } else {
+        struct moe_clock_lane clock = clock_of(lane);
+        uint64_t hits = slots_of(pinned), free = lane->slots ^ hits, queue, rest;
+        clock.marks |= hits;
+        queue = rest = moe_clock_queue(&clock, free);
+        for (uint32_t k = 0; k < top_k; k++)
+            rest = moe_clock_put(&clock, rest, stack ^ row[k] * ONES, (hit[k] ^ 1) & (rest != 0));
+        moe_clock_pass(&clock, free, queue ^ rest);
         keep_clock(lane, &clock);
+    }
     tally->rows_by_hits[n_hits]++;
     tally->first_hits += first_hits;
 }
@@ -251,11 +263,15 @@ static bool insert_fixed(struct lane *lane, enum order order, struct moe_arrival
         arrivals->pinned |= empty;
         return true;
     }
-    uint64_t slot =
-        moe_clock_insert(&clock, lane->highs, lane->highs & ~arrivals->pinned, expert, 1);
+    uint64_t free = lane->slots & ~slots_of(arrivals->pinned);
+    uint64_t queue = moe_clock_queue(&clock, free), rest;
+    if (queue == 0)
+        return false;
+    rest = moe_clock_put(&clock, queue, lane->stack ^ expert * ONES, 1);
+    moe_clock_pass(&clock, free, queue ^ rest);
+    arrivals->pinned |= lowest(find(clock.content, lane->highs, expert));
     keep_clock(lane, &clock);
-    arrivals->pinned |= slot;
-    return slot != 0;
+    return true;
 }
 
 /* As place_event, in those orders; under the access contract of one expert, without the event. */
@@ -269,7 +285,7 @@ static uint32_t place_fixed(struct lane *lane, struct tally *tally, enum order o
         if (!found)
             continue;
         arrivals.pinned |= lowest(found);
-        lane->marks |= lowest(found);
+        lane->marks |= slots_of(lowest(found));
         tally->first_hits += lane->unused[expert[i]];
         lane->unused[expert[i]] = 0;
         n_hits++;
@@ -346,6 +362,40 @@ static inline __attribute__((always_inline)) void token_in(struct narrow *f, con
         token(f, rows, 2, false, order);
 }
 
+static inline __attribute__((always_inline)) void token_any(struct narrow *f,
+                                                            const moe_expert *rows)
+{
+    bool event = f->task->contract == MOE_CONTRACT_EVENT;
+    if (f->task->order == MOE_FAST_RECENCY)
+        token_in(f, rows, event, RECENCY);
+    else if (f->task->order == MOE_FAST_ARRIVAL)
+        token_in(f, rows, event, ARRIVAL);
+    else
+        token_in(f, rows, event, CLOCK);
+}
+
+static void token_plain(struct narrow *f, const moe_expert *rows)
+{
+    token_any(f, rows);
+}
+
+#ifdef __x86_64__
+/* Shifts by a number that is not constant and searches for a bit are one step there. */
+__attribute__((target("bmi,bmi2"))) static void token_bmi(struct narrow *f, const moe_expert *rows)
+{
+    token_any(f, rows);
+}
+#endif
+
+static token_fn *best_token(void)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
+        return token_bmi;
+#endif
+    return token_plain;
+}
+
 /* Experts used in one phase may be evicted in the other. */
 static void change_phase(struct narrow *f, uint32_t phase)
 {
@@ -363,19 +413,14 @@ static void step(void *state, const struct moe_tokens *tokens, uint64_t begin, u
     const struct moe_fast_task *task = f->task;
     size_t stride = (size_t)task->geometry->n_layers * task->top_k;
     const moe_expert *rows = tokens->expert + begin * stride;
-    bool event = task->contract == MOE_CONTRACT_EVENT;
     if (tokens->phase[begin] != f->phase)
         change_phase(f, tokens->phase[begin]);
     if (end - begin > 1 || task->top_k > MAX_TOP_K)
         for (uint32_t i = 0; i < f->n_lanes; i++)
             long_way(f, &f->lane[i], rows + (size_t)f->lane[i].layer * task->top_k, end - begin,
                      stride);
-    else if (task->order == MOE_FAST_RECENCY)
-        token_in(f, rows, event, RECENCY);
-    else if (task->order == MOE_FAST_ARRIVAL)
-        token_in(f, rows, event, ARRIVAL);
     else
-        token_in(f, rows, event, CLOCK);
+        f->token(f, rows);
 }
 
 bool moe_fast_is_narrow(const struct moe_fast_task *task)
@@ -397,7 +442,7 @@ static void set_lane(struct lane *lane, uint32_t layer, uint32_t ways)
     lane->layer = layer;
     lane->ways = ways;
     lane->highs = HIGHS >> (64 - 8 * ways);
-    lane->from = lane->highs;
+    lane->slots = lane->from = slots_of(lane->highs);
     lane->stack = UINT64_MAX; /* EMPTY in every byte */
 }
 
@@ -408,6 +453,7 @@ static void *create(struct moe_fast_task *task)
     if (!f)
         return NULL;
     f->task = task;
+    f->token = best_token();
     for (uint32_t layer = 0; layer < geometry->n_layers; layer++) {
         int32_t pool = geometry->pool_of_layer[layer];
         if (pool >= 0)
@@ -424,7 +470,7 @@ static void clear(void *state)
         lane->tally[f->phase].first_hits -= count_used(lane);
         lane->stack = UINT64_MAX; /* EMPTY in every byte */
         lane->marks = 0;
-        lane->from = lane->highs;
+        lane->from = lane->slots;
         lane->full = false;
     }
 }
