@@ -69,14 +69,18 @@ static const struct flag_key {
 static const struct {
     const char *name;
     enum moe_arch arch;
+    /* How many keys a token sees with sliding_window W, beyond W. Microsoft's own code, which its
+     * checkpoints name, gives flash_attn a window of W keys before the token's own (so 2047 stands
+     * for 2048 keys in all), and its eager mask agrees; transformers counts the token's own. */
+    uint32_t more_keys;
 } architectures[] = {
-    {"MixtralForCausalLM", MOE_ARCH_MIXTRAL},
-    {"PhiMoEForCausalLM", MOE_ARCH_PHIMOE},
-    {"PhimoeForCausalLM", MOE_ARCH_PHIMOE},
+    {"MixtralForCausalLM", MOE_ARCH_MIXTRAL, 0},
+    {"PhiMoEForCausalLM", MOE_ARCH_PHIMOE, 1},
+    {"PhimoeForCausalLM", MOE_ARCH_PHIMOE, 0},
 };
 
 static enum moe_status read_architecture(const json_t *root, struct moe_llm_config *config,
-                                         struct moe_err *err)
+                                         uint32_t *more_keys, struct moe_err *err)
 {
     const json_t *first = json_array_get(json_object_get(root, "architectures"), 0);
     const char *name = json_string_value(first);
@@ -86,6 +90,7 @@ static enum moe_status read_architecture(const json_t *root, struct moe_llm_conf
         if (strcmp(architectures[i].name, name) != 0)
             continue;
         config->arch = architectures[i].arch;
+        *more_keys = architectures[i].more_keys;
         snprintf(config->architecture, sizeof config->architecture, "%s", name);
         return MOE_OK;
     }
@@ -295,9 +300,12 @@ static void default_tokens(const json_t *root, struct moe_llm_config *config)
 static enum moe_status read_config(const json_t *root, struct moe_llm_config *config,
                                    struct moe_err *err)
 {
-    enum moe_status s = read_architecture(root, config, err);
+    uint32_t more_keys = 0;
+    enum moe_status s = read_architecture(root, config, &more_keys, err);
     if (!s)
         s = read_keys(root, config, err);
+    if (!s && config->sliding_window)
+        config->sliding_window += more_keys;
     if (!s)
         s = refuse_unsupported(root, config, err);
     if (!s)

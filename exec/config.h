@@ -29,8 +29,10 @@ struct moe_llm_config {
     uint32_t d_model, d_ffn;
     uint32_t n_heads, n_kv_heads, head_dim;
     uint32_t n_vocab;
-    uint32_t max_context;    /* max_position_embeddings */
-    uint32_t sliding_window; /* 0: none; a key at distance >= window is not seen */
+    uint32_t max_context; /* max_position_embeddings */
+    /* 0: none; a key at distance >= window is not seen. sliding_window, or one more where the
+     * architecture's code does not count the token itself. */
+    uint32_t sliding_window;
     float norm_eps;
     double rope_theta;
     bool tied_head, attention_bias, head_bias;

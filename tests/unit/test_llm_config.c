@@ -27,6 +27,19 @@ static const char phimoe[] =
     "\"router_aux_loss_coef\":0.0,\"router_jitter_noise\":0.0625,\"sliding_window\":131072,"
     "\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\",\"vocab_size\":32064}";
 
+/* Phi-tiny-MoE's: heads that do not fill hidden_size, no LongRoPE, a window within the context. */
+static const char phi_tiny[] =
+    "{\"architectures\":[\"PhiMoEForCausalLM\"],\"attention_bias\":true,\"attention_dropout\":0.0,"
+    "\"auto_map\":{\"AutoConfig\":\"configuration_slimmoe.PhiMoEConfig\"},\"bos_token_id\":1,"
+    "\"eos_token_id\":32000,\"expert_dropout\":0.0,\"head_dim\":128,\"hidden_act\":\"silu\","
+    "\"hidden_dropout\":0.0,\"hidden_size\":4096,\"input_jitter_noise\":0.01,"
+    "\"intermediate_size\":448,\"lm_head_bias\":true,\"max_position_embeddings\":4096,"
+    "\"model_type\":\"phimoe\",\"num_attention_heads\":16,\"num_experts_per_tok\":2,"
+    "\"num_hidden_layers\":32,\"num_key_value_heads\":4,\"num_local_experts\":16,"
+    "\"output_router_logits\":false,\"rms_norm_eps\":1e-05,\"rope_theta\":10000.0,"
+    "\"router_aux_loss_coef\":0.0,\"router_jitter_noise\":0.01,\"sliding_window\":2047,"
+    "\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\",\"vocab_size\":32064}";
+
 static char buf[4096];
 
 /* text with its first `from` replaced by `to`. */
@@ -67,7 +80,7 @@ static void check_phimoe(const struct moe_llm_config *c)
 {
     ck_assert_int_eq((int)c->arch, MOE_ARCH_PHIMOE);
     ck_assert(c->attention_bias && c->head_bias && c->router_jitter == 0.0625f);
-    ck_assert(c->head_dim == 4 && c->n_kv_heads == 1 && c->sliding_window == 131072);
+    ck_assert(c->head_dim == 4 && c->n_kv_heads == 1);
     ck_assert(c->rope_theta == 10000 && c->longrope && c->original_context == 4096);
     ck_assert(c->short_factor[0] == 1 && c->short_factor[1] == 1.25f);
     ck_assert(c->long_factor[0] == 1.5f && c->long_factor[1] == 64);
@@ -79,6 +92,7 @@ START_TEST(published_phimoe)
 {
     struct moe_llm_config c = parsed(phimoe, NULL);
     check_phimoe(&c);
+    ck_assert_uint_eq(c.sliding_window, 131073); /* and the token itself */
     /* The same without the second place of the length, or without the first. */
     static const char top[] = "\"original_max_position_embeddings\":4096,\"rms";
     static const char inner[] = "\"original_max_position_embeddings\":4096,\"short";
@@ -88,11 +102,30 @@ START_TEST(published_phimoe)
     check_phimoe(&c);
     c = parsed(edited(phimoe, "PhiMoEForCausalLM", "PhimoeForCausalLM"), NULL);
     ck_assert_str_eq(c.architecture, "PhimoeForCausalLM");
+    ck_assert_uint_eq(c.sliding_window, 131072);
     check_phimoe(&c);
     c = parsed(edited(phimoe, "\"router_jitter_noise\":0.0625,", ""), NULL);
     ck_assert(c.router_jitter == 0.01f);
     c = parsed(edited(phimoe, "\"type\":\"longrope\"", "\"type\":\"default\""), NULL);
     ck_assert(!c.longrope && c.rope_theta == 10000);
+}
+END_TEST
+
+START_TEST(published_phi_tiny)
+{
+    struct moe_llm_config c = parsed(phi_tiny, "{\"eos_token_id\":[32000,32001,32007]}");
+    ck_assert_int_eq((int)c.arch, MOE_ARCH_PHIMOE);
+    ck_assert(c.n_layers == 32 && c.n_experts == 16 && c.top_k == 2);
+    ck_assert(c.d_model == 4096 && c.d_ffn == 448 && c.n_vocab == 32064);
+    ck_assert(c.n_heads == 16 && c.n_kv_heads == 4 && c.head_dim == 128);
+    ck_assert(c.max_context == 4096 && c.sliding_window == 2048);
+    ck_assert(c.attention_bias && c.head_bias && !c.tied_head && c.router_jitter == 0.01f);
+    ck_assert(!c.longrope && c.rope_theta == 10000);
+    ck_assert(c.n_eos == 3 && c.eos[0] == 32000 && c.eos[2] == 32007);
+    c = parsed(edited(phi_tiny, "2047", "2147483647"), NULL); /* the largest of the file */
+    ck_assert_uint_eq(c.sliding_window, 2147483648);
+    c = parsed(edited(phi_tiny, "2047", "null"), NULL);
+    ck_assert_uint_eq(c.sliding_window, 0);
 }
 END_TEST
 
@@ -353,6 +386,7 @@ int main(void)
     TCase *tcase = tcase_create("llm_config");
     tcase_add_test(tcase, published_mixtral);
     tcase_add_test(tcase, published_phimoe);
+    tcase_add_test(tcase, published_phi_tiny);
     tcase_add_test(tcase, new_spelling);
     tcase_add_test(tcase, defaults);
     tcase_add_test(tcase, generation_files);

@@ -1,5 +1,6 @@
 /* Logits, router logits, experts and weights of the reference implementation (Hugging Face
- * transformers in float32, tests/golden/logits/make.py), on every kernel set of this machine. */
+ * transformers in float32, or the code published with a model; tests/golden/logits/make.py), on
+ * every kernel set of this machine. */
 #include "base/file.h"
 #include "tests/unit/llm_dirs.h"
 #include "tests/unit/run_suite.h"
@@ -36,6 +37,8 @@ static const struct run runs[] = {
     {"phimoe-longrope", "cross", NULL},
     {"phimoe-window", "past", NULL},
     {"phimoe-window", "cross", NULL},
+    {"phimoe-v5-heads", "whole", NULL},
+    {"phimoe-slim", "whole", NULL},
     {"tiny-mixtral", "prompt0", "experiments/models/tiny-mixtral"},
     {"tiny-mixtral", "prompt1", "experiments/models/tiny-mixtral"},
     {"tiny-mixtral", "prompt2", "experiments/models/tiny-mixtral"},

@@ -49,6 +49,12 @@ START_TEST(published_models)
     ck_assert_uint_eq(moe_model_kv_bytes(&m, 100), 100 * 4096);
     m = load("phi-3.5-moe");
     ck_assert_uint_eq(moe_model_expert_bytes(&m), 157286400);
+    m = load("phi-mini-moe");
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 3 * 4096 * 960 * 2);
+    m = load("phi-tiny-moe"); /* heads that fill half of hidden_size */
+    ck_assert_uint_eq(moe_model_expert_bytes(&m), 3 * 4096 * 448 * 2);
+    ck_assert_uint_eq(moe_model_dense_layer_bytes(&m),
+                      2 * (2 * 4096 * 2048 + 2 * 4096 * 512 + 4096 * 16));
     m = load("qwen3-30b-a3b");
     ck_assert_uint_eq(moe_model_expert_bytes(&m), 3 * 2048 * 768 * 2);
     ck_assert_double_eq_tol(experts_gb(&m), 57.98, 0.005); /* 29.0 of the 30.5 B parameters */
@@ -92,10 +98,11 @@ START_TEST(parameter_counts)
         const char *name;
         double billions;
     } published[] = {
-        {"mixtral-8x7b", 46.7},      {"mixtral-8x22b", 140.6},   {"phi-3.5-moe", 41.9},
-        {"qwen3-30b-a3b", 30.5},     {"qwen3-235b-a22b", 235.1}, {"gpt-oss-20b", 20.9},
-        {"qwen1.5-moe-a2.7b", 14.3}, {"olmoe-1b-7b", 6.9},       {"gpt-oss-120b", 116.8},
-        {"deepseek-v2-lite", 15.7},  {"deepseek-v3", 671.0},     {"glm-4.5-air", 106.9}};
+        {"mixtral-8x7b", 46.7},     {"mixtral-8x22b", 140.6}, {"phi-3.5-moe", 41.9},
+        {"phi-mini-moe", 7.6},      {"phi-tiny-moe", 3.8},    {"qwen3-30b-a3b", 30.5},
+        {"qwen3-235b-a22b", 235.1}, {"gpt-oss-20b", 20.9},    {"qwen1.5-moe-a2.7b", 14.3},
+        {"olmoe-1b-7b", 6.9},       {"gpt-oss-120b", 116.8},  {"deepseek-v2-lite", 15.7},
+        {"deepseek-v3", 671.0},     {"glm-4.5-air", 106.9}};
     for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
         struct moe_model m = load(published[i].name);
         double billions = parameters_g(&m);

@@ -3,11 +3,18 @@
 
     python make.py                    random models that the installed version of transformers makes
     python make.py --model DIR NAME   goldens of three prompts for the model in DIR, as ./NAME
+    python make.py --slim DIR         those of Phi-tiny-MoE's and Phi-mini-MoE's own code: DIR has the
+                                      modeling_slimmoe.py and configuration_slimmoe.py published with
+                                      them (needs einops)
 
-The committed files were made with torch 2.15: the cases of version 4 with transformers 4.57.6, the
-others with 5.23.0. PhiMoE is computed with version 4 only: in 5.x PhimoeRotaryEmbedding calls its
-initialiser without the length of the sequence and so never uses the long factors, which version 4
-and Microsoft's own modelling code do; long_factors_are_used() below checks that.
+The committed files were made with torch 2.15: the cases of version 4 and the slim ones with
+transformers 4.57.6, the others with 5.23.0. PhiMoE with LongRoPE is computed with version 4 only: in
+5.x PhimoeRotaryEmbedding calls its initialiser without the length of the sequence and so never uses
+the long factors, which version 4 and Microsoft's own modelling code do; long_factors_are_used() below
+checks that. Heads of another size than hidden_size / num_attention_heads are known to Microsoft's code
+and to version 5, not to version 4. The two differ in one thing: how many keys a sliding_window of W
+lets a token see, W + 1 in Microsoft's code (eager, and flash_attn's window of W keys before the
+token's own), W in transformers. (With sdpa Microsoft's code forgets the window.)
 
 A case is a model directory, and in it a folder for each run:
     ids.npy     i32 [T]        the tokens
@@ -20,10 +27,12 @@ A case is a model directory, and in it a folder for each run:
 Weights are rounded to the stored type first, so the float32 results are those of the stored weights.
 """
 
+import importlib
 import json
 import os
 import shutil
 import sys
+import types
 
 import numpy as np
 import torch
@@ -96,6 +105,15 @@ CASES = [
         intermediate_size=14, num_attention_heads=4, num_key_value_heads=4, num_local_experts=6,
         sliding_window=7, router_jitter_noise=0.15), dict(past=(36, 36), cross=(24, 12)),
      dict(layout="shards")),
+    ("phimoe-v5-heads", 5, "bfloat16", dict(
+        PHIMOE, **theta(1e4), hidden_size=40, intermediate_size=18, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=14, num_local_experts=5, sliding_window=9,
+        router_jitter_noise=0.12), dict(whole=(24, 24)), dict(logits=16)),
+    ("phimoe-slim", "slim", "bfloat16", dict(
+        PHIMOE, rope_theta=1e4, hidden_size=40, intermediate_size=18, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=14, num_local_experts=5, sliding_window=9,
+        router_jitter_noise=0.12, input_jitter_noise=0.01, use_cache=False),
+     dict(whole=(24, 24)), dict(logits=16)),
 ]
 
 # A gap below this between what is chosen and what is not (relative to the largest score) could be
@@ -121,10 +139,10 @@ def randomise(model, generator, dtype):
 
 def gates(model, logits):
     """Experts and weights of router logits [T, E], and the smallest margin of the decisions."""
-    if isinstance(model, PhimoeForCausalLM):
-        from transformers.models.phimoe.modeling_phimoe import sparsemixer
+    if model.config.model_type == "phimoe":
+        sparsemixer = sys.modules[type(model).__module__].sparsemixer
         eps = model.config.router_jitter_noise
-        weight, expert = sparsemixer(logits, jitter_eps=eps, training=False)
+        weight, expert = sparsemixer(logits, top_k=2, jitter_eps=eps, training=False)
         scale = logits.abs().amax(dim=-1)
         margin = (logits.topk(3).values.diff(dim=-1).abs().amin(dim=-1) / scale).min().item()
         for drop in (False, True): # the mask of the first and of the second expert
@@ -209,8 +227,8 @@ def write_run(model, folder, ids, prompt, n_logits):
     expert, weight, margin = gates(model, router.reshape(-1, experts))
     if margin < MARGIN:
         return False
-    scaling = model.config.rope_scaling if isinstance(model, PhimoeForCausalLM) else None
-    if scaling and len(ids) > scaling["original_max_position_embeddings"]:
+    scaling = getattr(model.config, "rope_scaling", None) or {}
+    if len(ids) > scaling.get("original_max_position_embeddings", len(ids)):
         long_factors_are_used(model, ids, prompt, logits)
     os.makedirs(folder)
     save = lambda name, array, kind: np.save(f"{folder}/{name}.npy", np.asarray(array, dtype=kind))
@@ -234,16 +252,36 @@ def save_model(model, folder, dtype, layout):
         save_file(model.state_dict(), f"{folder}/model.safetensors", metadata=dict(format="pt"))
 
 
-def make_case(name, dtype, config, runs, extra):
-    phimoe = name.startswith("phimoe")
-    config = (PhimoeConfig if phimoe else MixtralConfig)(**config)
+def slim_classes(folder):
+    """The published classes; their files import each other as parts of one package."""
+    package = sys.modules["slim"] = types.ModuleType("slim")
+    package.__path__ = [folder]
+    return (importlib.import_module("slim.configuration_slimmoe").PhiMoEConfig,
+            importlib.import_module("slim.modeling_slimmoe").PhiMoEForCausalLM)
+
+
+def new_model(model_class, config):
+    model = model_class(config).eval()
+    if model_class.__name__ == "PhiMoEForCausalLM":
+        # Their eager attention joins its heads to rows of hidden_size, which fails on their own
+        # models, where that is not heads * head_dim; it uses hidden_size for nothing else.
+        for layer in model.model.layers:
+            layer.self_attn.hidden_size = layer.self_attn.num_heads * layer.self_attn.head_dim
+    return model
+
+
+def make_case(name, dtype, config, runs, extra, classes=None):
+    phimoe = name.startswith("phimoe") and not classes
+    config_class, model_class = classes or (
+        (PhimoeConfig, PhimoeForCausalLM) if phimoe else (MixtralConfig, MixtralForCausalLM))
+    config = config_class(**config)
     config._attn_implementation = "sdpa" if phimoe else "eager"
     if VERSION > 4:
         config._experts_implementation = "eager" # grouped_mm refuses odd sizes
     folder = f"{HERE}/{name}"
     for seed in range(1000):
         generator = torch.Generator().manual_seed(seed)
-        model = (PhimoeForCausalLM if phimoe else MixtralForCausalLM)(config).eval()
+        model = new_model(model_class, config)
         dtype_t = getattr(torch, dtype)
         randomise(model, generator, dtype_t)
         shutil.rmtree(folder, ignore_errors=True)
@@ -296,6 +334,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--model"]:
         make_model(sys.argv[2], sys.argv[3])
     else:
+        slim = slim_classes(sys.argv[2]) if sys.argv[1:2] == ["--slim"] else None
         for case, version, *rest in CASES:
-            if version == VERSION:
-                make_case(case, *rest)
+            if version == ("slim" if slim else VERSION):
+                make_case(case, *rest, classes=slim)
