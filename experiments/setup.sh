@@ -12,7 +12,7 @@ build libhdf5-dev      command:h5cc
 build libyaml-dev      library:yaml-0.1
 build zlib1g-dev       library:zlib
 build libjansson-dev   library:jansson
-build libsentencepiece-dev library:sentencepiece
+build libsentencepiece-dev header:sentencepiece_processor.h
 plot  gnuplot-nox      command:gnuplot
 test  check            library:check
 test  libopenblas-dev  library:openblas
@@ -38,6 +38,7 @@ setup_present() {
     case $1 in
     command:*) command -v "$name" >/dev/null ;;
     library:*) pkg-config --exists "$name" 2>/dev/null ;;
+    header:*) c++ -include "$name" -E -x c++ /dev/null >/dev/null 2>&1 ;;
     links:*)
         program=$(mktemp)
         clang "$name" -x c - -o "$program" 2>/dev/null <<<'int main(void) { return 0; }' || rc=$?
