@@ -1,25 +1,29 @@
 // Matrix times few vectors: linear layers, and gate and up of an expert in one pass. The fast order
-// is bound by memory: a warp reads a row (or one of gate and one of up) in loads of 16 bytes, 128
-// bytes a thread on their way at once, while the activations come from the first cache. Short
-// matrices split a row among up to four warps, so that all multiprocessors read.
+// is bound by memory: a warp reads two rows (gate and up of one, or two neighbours) in loads of 16
+// bytes, so that what it reads of the activations serves twice. Short matrices split a pair of rows
+// among up to four warps, so that all multiprocessors read.
 //
-// Reasoned from the code of nvcc 13.0 for sm 89 and 90 and from datasheets, not measured (`moelab
-// bench device` measures it). One token of BF16: eight loads are queued before the first is used,
-// in 72 registers, so that 7 blocks fit: up to 112 KiB on their way to a multiprocessor. Latency
-// times rate wants 18 KB (H100 SXM: 3.35 TB/s over 132, 0.7 us), 26 KB (H200), 6 KB (RTX 4090). A
-// warp issues 30 to 35 instructions for the 512 bytes of a load, nine cycles of a multiprocessor,
-// where the memory gives them in 34 (H100, 1.7 GHz), 24 (H200). A block has 16 KB on its way, so
-// only a multiprocessor's last block reads below the full rate: no loss by waves, but a tail.
-// Mixtral: 3584 blocks of 64 KB for gate and up (tail 3 us), 4096 of 28 KB for w2 (1 us); starting
-// and draining each kernel 2 to 3 us. Of the time at the datasheet's rate an expert then takes
-//     Mixtral-8x7B (352 MB): H100 105 of 115 us (91 %), H200 73 of 83 (88 %), 4090 350 of 360;
-//     Phi-3.5-MoE (157 MB): H100 47 of 55 (85 %), H200 33 of 41 (80 %), 4090 156 of 164;
-// a larger share of what a copy reaches, since that is below the datasheet's.
+// Reasoned from the code of nvcc 13.0 for sm 80 to 120 and from datasheets, not measured (`moelab
+// bench device` measures it). One token of BF16: in a round eight loads of weights and the eight of
+// the activations that belong to them are queued before the first is used, so that a warp waits for
+// the memory once a round, also if hits of the first cache have to queue behind its misses. That
+// takes 86 to 88 registers: 5 blocks fit, up to 80 KiB of weights on their way to a multiprocessor.
+// Latency times rate wants 18 KB (H100 SXM: 3.35 TB/s over 132, 0.7 us), 26 KB (H200), 6 KB (RTX
+// 4090). A round is 200 to 290 instructions for 4 KB, of what a multiprocessor can issue at the
+// memory's rate a quarter (H100), a third (H200); the first cache, which gives eight neighbouring
+// activations in two steps, is busy a third, a half. Waves are no loss, as a block is a small part
+// of what its multiprocessor reads; to start and drain a kernel takes 2 to 3 us. An expert then
+// takes, of it the time at the datasheet's rate:
+//     Mixtral-8x7B (352 MB): H100 112 us (94 %), H200 80 us (92 %), RTX 4090 356 us (98 %);
+//     Phi-3.5-MoE (157 MB): H100 53 us (88 %), H200 39 us (85 %), RTX 4090 162 us (96 %);
+// a larger share of what a copy reaches, since that is below the datasheet's. Of D 2048 and F 768
+// (9 MB) the two kernels' 5 us outweigh the H100's 3 us.
 #include "exec/cuda/weights.cuh"
 
 #include "exec/cuda/gemm.h"
 
 enum { WARPS = 4, BLOCK = WARPS * WARP, FEW_TOKENS = 8, GEMM_ROWS = 512, ORDERED_TOKENS = 4 };
+enum { ROWS = 2, DEEP = 4 }; // of a warp at once in the fast order; loads of a row on their way
 
 struct part {
     const void *w, *up;
@@ -31,9 +35,9 @@ struct part {
 struct linear_args {
     struct part part[MOE_CUDA_LINEARS_MAX];
     uint32_t n_parts, cols, n_tokens;
-    uint32_t rows;   // of all parts
-    uint32_t groups; // of tokens; neighbouring blocks take the same rows for all groups
-    uint32_t split;  // warps of a row
+    uint32_t rows;       // of all parts
+    uint32_t groups;     // of tokens; neighbouring blocks take the same rows for all groups
+    uint32_t split_bits; // 2^split_bits warps share a pair of rows
     const float *x;
     uint32_t lanes; // ordered
     bool fused;
@@ -66,47 +70,74 @@ static __device__ __forceinline__ const float *token_at(const struct linear_args
     return a.x + static_cast<size_t>(at) * a.cols;
 }
 
-// sum += the products of loads `from`, from + step ... of the rows.
-template <moe_dtype TYPE, int STREAMS, int TOKENS>
-static __device__ __forceinline__ void
-add_wide(const struct linear_args &a, const void *const (&row)[STREAMS], uint32_t token,
-         uint32_t from, uint32_t step, float (&sum)[STREAMS][TOKENS])
+// All activations for DEPTH loads of one token, zeros behind the row.
+template <int DEPTH, int PARTS>
+static __device__ __forceinline__ void load_token(const float *x, uint32_t from, uint32_t step,
+                                                  uint32_t n, float4 (&v)[DEPTH][PARTS])
 {
-    constexpr int N = weight_type<TYPE>::PER_LOAD;
-    constexpr int DEPTH = (TOKENS == 1 ? 8 : 4) / STREAMS;
+#pragma unroll
+    for (int k = 0; k < DEPTH; k++)
+#pragma unroll
+        for (int q = 0; q < PARTS; q++) {
+            v[k][q] = float4{0, 0, 0, 0};
+            if (from + k * step < n)
+                v[k][q] = __ldg(reinterpret_cast<const float4 *>(x) +
+                                static_cast<size_t>(from + k * step) * PARTS + q);
+        }
+}
+
+static __device__ __forceinline__ float add_four(float sum, const float *f, const float4 &v)
+{
+    return fmaf(f[3], v.w, fmaf(f[2], v.z, fmaf(f[1], v.y, fmaf(f[0], v.x, sum))));
+}
+
+// sum += the products of loads `from`, from + step ... of the rows. One token's activations are
+// asked for together with the weights, not when these have come: hits of the first cache may have
+// to wait behind its misses.
+template <moe_dtype TYPE, int TOKENS>
+static __device__ __forceinline__ void
+add_wide(const struct linear_args &a, const void *const (&row)[ROWS], uint32_t token, uint32_t from,
+         uint32_t step, float (&sum)[ROWS][TOKENS])
+{
+    constexpr int N = weight_type<TYPE>::PER_LOAD, PARTS = N / 4;
+    constexpr int DEPTH = TOKENS == 1 ? DEEP : 2;
     const uint32_t n = a.cols / N;
+    const uint4 *next[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        next[r] = static_cast<const uint4 *>(row[r]) + from;
     for (uint32_t i = from; i < n; i += DEPTH * step) {
-        uint4 w[DEPTH][STREAMS];
+        float4 ahead[DEPTH][PARTS]; // of one token
+        uint4 w[DEPTH][ROWS];
+        if (TOKENS == 1)
+            load_token(token_at(a, token, 0), i, step, n, ahead);
 #pragma unroll
         for (int k = 0; k < DEPTH; k++)
 #pragma unroll
-            for (int s = 0; s < STREAMS; s++) {
-                w[k][s] = uint4{0, 0, 0, 0};
+            for (int r = 0; r < ROWS; r++) {
+                w[k][r] = uint4{0, 0, 0, 0};
                 if (i + k * step < n)
-                    w[k][s] = __ldcs(static_cast<const uint4 *>(row[s]) + i + k * step);
+                    w[k][r] = __ldcs(next[r]);
+                next[r] += step;
             }
 #pragma unroll
         for (int k = 0; k < DEPTH; k++) {
-            if (i + k * step >= n)
+            if (TOKENS > 1 && i + k * step >= n)
                 break;
-            float f[STREAMS][N];
+            float f[ROWS][N];
 #pragma unroll
-            for (int s = 0; s < STREAMS; s++)
-                unpack<TYPE>(w[k][s], f[s]);
+            for (int r = 0; r < ROWS; r++)
+                unpack<TYPE>(w[k][r], f[r]);
 #pragma unroll
             for (int t = 0; t < TOKENS; t++) {
                 const float4 *x = reinterpret_cast<const float4 *>(token_at(a, token, t)) +
-                                  static_cast<size_t>(i + k * step) * (N / 4);
+                                  static_cast<size_t>(i + k * step) * PARTS;
 #pragma unroll
-                for (int q = 0; q < N / 4; q++) {
-                    const float4 v = __ldg(x + q);
+                for (int q = 0; q < PARTS; q++) {
+                    const float4 v = TOKENS == 1 ? ahead[k][q] : __ldg(x + q);
 #pragma unroll
-                    for (int s = 0; s < STREAMS; s++) {
-                        sum[s][t] = fmaf(f[s][4 * q], v.x, sum[s][t]);
-                        sum[s][t] = fmaf(f[s][4 * q + 1], v.y, sum[s][t]);
-                        sum[s][t] = fmaf(f[s][4 * q + 2], v.z, sum[s][t]);
-                        sum[s][t] = fmaf(f[s][4 * q + 3], v.w, sum[s][t]);
-                    }
+                    for (int r = 0; r < ROWS; r++)
+                        sum[r][t] = add_four(sum[r][t], f[r] + 4 * q, v);
                 }
             }
         }
@@ -114,82 +145,93 @@ add_wide(const struct linear_args &a, const void *const (&row)[STREAMS], uint32_
 }
 
 // The same one by one, for rows at any address.
-template <moe_dtype TYPE, int STREAMS, int TOKENS>
+template <moe_dtype TYPE, int TOKENS>
 static __device__ __forceinline__ void
-add_narrow(const struct linear_args &a, const void *const (&row)[STREAMS], uint32_t token,
-           uint32_t from, uint32_t step, float (&sum)[STREAMS][TOKENS])
+add_narrow(const struct linear_args &a, const void *const (&row)[ROWS], uint32_t token,
+           uint32_t from, uint32_t step, float (&sum)[ROWS][TOKENS])
 {
 #pragma unroll 4
     for (uint32_t i = from; i < a.cols; i += step) {
-        float f[STREAMS];
+        float f[ROWS];
 #pragma unroll
-        for (int s = 0; s < STREAMS; s++)
-            f[s] = weight_at<TYPE>(row[s], i);
+        for (int r = 0; r < ROWS; r++)
+            f[r] = weight_at<TYPE>(row[r], i);
 #pragma unroll
         for (int t = 0; t < TOKENS; t++) {
             const float v = __ldg(token_at(a, token, t) + i);
 #pragma unroll
-            for (int s = 0; s < STREAMS; s++)
-                sum[s][t] = fmaf(f[s], v, sum[s][t]);
+            for (int r = 0; r < ROWS; r++)
+                sum[r][t] = fmaf(f[r], v, sum[r][t]);
         }
     }
 }
 
-template <int STREAMS>
 static __device__ __forceinline__ void write(const struct part &p, uint32_t row, uint32_t token,
-                                             const float *sum, uint32_t stride)
+                                             float sum)
 {
-    float *y = p.y + static_cast<size_t>(token) * p.rows + row;
-    if (STREAMS == 2)
-        *y = moe_silu(sum[0]) * sum[stride];
-    else
-        *y = p.bias ? sum[0] + p.bias[row] : sum[0];
+    p.y[static_cast<size_t>(token) * p.rows + row] = p.bias ? sum + p.bias[row] : sum;
 }
 
-// One token takes 72 registers, so that seven blocks fit; with a bound of seven the compiler would
-// issue the last of the eight loads only when the first has come, and wait twice for the memory.
-template <moe_dtype TYPE, bool WIDE, int STREAMS, int TOKENS>
-static __global__ void __launch_bounds__(BLOCK, TOKENS == 1   ? 6
+static __device__ __forceinline__ void write_gated(const struct part &p, uint32_t row,
+                                                   uint32_t token, float gate, float up)
+{
+    p.y[static_cast<size_t>(token) * p.rows + row] = moe_silu(gate) * up;
+}
+
+// A warp, or several, read a row of gate and the same of up, or two neighbours; the last one reads
+// an odd last row twice.
+template <moe_dtype TYPE, bool WIDE, bool GATED, int TOKENS>
+static __global__ void __launch_bounds__(BLOCK, TOKENS == 1   ? 5
                                                 : TOKENS == 4 ? 4
                                                               : 3)
     linear_kernel(const struct linear_args a)
 {
-    __shared__ float partial[WARPS][STREAMS][TOKENS];
-    const uint32_t token = blockIdx.x % a.groups * TOKENS;
-    const uint32_t piece = warp_of_block() % a.split;
-    uint32_t row = blockIdx.x / a.groups * (WARPS / a.split) + warp_of_block() / a.split;
-    const bool live = row < a.rows;
-    const struct part p = part_of(a, &row);
-    float sum[STREAMS][TOKENS] = {};
+    __shared__ float partial[WARPS][ROWS][TOKENS];
+    const uint32_t groups = TOKENS == 1 ? 1 : a.groups; // one token without a division
+    const uint32_t token = blockIdx.x % groups * TOKENS;
+    const uint32_t split = 1u << a.split_bits, piece = warp_of_block() & (split - 1);
+    const uint32_t pair = (blockIdx.x / groups * WARPS + warp_of_block()) >> a.split_bits;
+    const uint32_t first = GATED ? pair : ROWS * pair;
+    const bool live = first < a.rows;
+    float sum[ROWS][TOKENS] = {};
     if (live) {
-        const void *rows[STREAMS];
-        rows[0] = row_at<TYPE>(p.w, row, a.cols);
-        if (STREAMS == 2)
-            rows[STREAMS - 1] = row_at<TYPE>(p.up, row, a.cols);
-        const uint32_t from = piece * WARP + lane_of_warp(), step = a.split * WARP;
+        const void *rows[ROWS];
+        uint32_t low = first, high = first + 1 < a.rows ? first + 1 : first;
+        const struct part p = part_of(a, &low), q = part_of(a, &high);
+        rows[0] = row_at<TYPE>(p.w, low, a.cols);
+        rows[1] = GATED ? row_at<TYPE>(p.up, low, a.cols) : row_at<TYPE>(q.w, high, a.cols);
+        const uint32_t from = piece * WARP + lane_of_warp(), step = split * WARP;
         if (WIDE)
-            add_wide<TYPE, STREAMS, TOKENS>(a, rows, token, from, step, sum);
+            add_wide<TYPE, TOKENS>(a, rows, token, from, step, sum);
         else
-            add_narrow<TYPE, STREAMS, TOKENS>(a, rows, token, from, step, sum);
+            add_narrow<TYPE, TOKENS>(a, rows, token, from, step, sum);
     }
 #pragma unroll
-    for (int s = 0; s < STREAMS; s++)
+    for (int r = 0; r < ROWS; r++)
 #pragma unroll
         for (int t = 0; t < TOKENS; t++) {
-            const float all = sum_of_lanes(sum[s][t], WARP);
+            const float all = sum_of_lanes(sum[r][t], WARP);
             if (lane_of_warp() == 0)
-                partial[warp_of_block()][s][t] = all;
+                partial[warp_of_block()][r][t] = all;
         }
     __syncthreads();
-    const uint32_t t = lane_of_warp();
-    if (!live || piece > 0 || t >= TOKENS || token + t >= a.n_tokens)
+    // A lane writes a token of a row, or of both where they are gate and up.
+    const uint32_t t = lane_of_warp() % TOKENS, r = lane_of_warp() / TOKENS;
+    uint32_t row = first + r;
+    if (!live || piece > 0 || token + t >= a.n_tokens || r >= (GATED ? 1 : ROWS) || row >= a.rows)
         return;
-    float all[STREAMS] = {};
-    for (uint32_t w = 0; w < a.split; w++)
-#pragma unroll
-        for (int s = 0; s < STREAMS; s++)
-            all[s] += partial[warp_of_block() + w][s][t];
-    write<STREAMS>(p, row, token + t, all, STREAMS - 1);
+    float all = 0, up = 0;
+#pragma unroll 1
+    for (uint32_t w = 0; w < split; w++) {
+        all += partial[warp_of_block() + w][r][t];
+        if (GATED)
+            up += partial[warp_of_block() + w][ROWS - 1][t];
+    }
+    const struct part p = part_of(a, &row);
+    if (GATED)
+        write_gated(p, row, token + t, all, up);
+    else
+        write(p, row, token + t, all);
 }
 
 // In the order of a CPU set: partial sum j takes columns j, j + lanes, ..., zeros up to a whole
@@ -228,8 +270,12 @@ static __global__ void __launch_bounds__(BLOCK) ordered_kernel(const struct line
 #pragma unroll
         for (int s = 0; s < STREAMS; s++)
             all[s] = sum_of_lanes(sum[s][t], a.lanes);
-        if (live && threadIdx.x % a.lanes == 0 && token + t < a.n_tokens)
-            write<STREAMS>(p, row, token + t, all, STREAMS - 1);
+        if (!live || threadIdx.x % a.lanes > 0 || token + t >= a.n_tokens)
+            continue;
+        if (STREAMS == 2)
+            write_gated(p, row, token + t, all[0], all[STREAMS - 1]);
+        else
+            write(p, row, token + t, all[0]);
     }
 }
 
@@ -240,25 +286,28 @@ static __global__ void bias_kernel(float *y, const float *bias, uint32_t rows)
         y[static_cast<size_t>(blockIdx.x) * rows + r] += bias[r];
 }
 
-// Up to four warps a row, while that leaves multiprocessors without enough warps to hide the
-// memory's latency, and a warp still has loads enough to be worth it.
-static uint32_t choose_split(uint32_t rows, uint32_t loads_of_row, uint32_t cores)
+// Up to four warps a pair of rows, while that leaves multiprocessors without enough warps to hide
+// the memory's latency, and each still has loads for one round of the deep kernel.
+static uint32_t choose_split_bits(uint32_t pairs, uint32_t loads_of_row, uint32_t cores)
 {
     const uint64_t wanted = static_cast<uint64_t>(cores ? cores : 1) * 64;
-    uint32_t split = 1;
-    while (split < WARPS && static_cast<uint64_t>(rows) * split < wanted &&
-           loads_of_row > 2 * WARP * split)
-        split *= 2;
-    return split;
+    uint32_t bits = 0;
+    while (1u << bits < WARPS && static_cast<uint64_t>(pairs) << bits < wanted &&
+           loads_of_row >> bits > DEEP * WARP)
+        bits++;
+    return bits;
 }
 
-template <moe_dtype TYPE, bool WIDE, int STREAMS, int TOKENS>
+template <moe_dtype TYPE, bool WIDE, bool GATED, int TOKENS>
 static void launch_tokens(const struct moe_cuda_context *cuda, struct linear_args a)
 {
-    auto *const kernel = linear_kernel<TYPE, WIDE, STREAMS, TOKENS>;
+    auto *const kernel = linear_kernel<TYPE, WIDE, GATED, TOKENS>;
+    const uint32_t pairs = GATED ? a.rows : ceil_div(a.rows, ROWS);
     a.groups = ceil_div(a.n_tokens, TOKENS);
-    a.split = choose_split(a.rows, a.cols / (WIDE ? weight_type<TYPE>::PER_LOAD : 1), cuda->cores);
-    MOE_LAUNCH(kernel, ceil_div(a.rows, WARPS / a.split) * a.groups, BLOCK, 0, cuda->stream, a);
+    a.split_bits =
+        choose_split_bits(pairs, a.cols / (WIDE ? weight_type<TYPE>::PER_LOAD : 1), cuda->cores);
+    MOE_LAUNCH(kernel, ceil_div(pairs, WARPS >> a.split_bits) * a.groups, BLOCK, 0, cuda->stream,
+               a);
 }
 
 template <moe_dtype TYPE, int STREAMS>
@@ -269,13 +318,13 @@ static void launch(const struct moe_cuda_context *cuda, struct linear_args a, bo
         a.groups = ceil_div(a.n_tokens, ORDERED_TOKENS);
         MOE_LAUNCH(kernel, ceil_div(a.rows, BLOCK / a.lanes) * a.groups, BLOCK, 0, cuda->stream, a);
     } else if (!wide) {
-        launch_tokens<TYPE, false, STREAMS, 4>(cuda, a);
+        launch_tokens<TYPE, false, STREAMS == 2, 4>(cuda, a);
     } else if (a.n_tokens == 1) {
-        launch_tokens<TYPE, true, STREAMS, 1>(cuda, a);
+        launch_tokens<TYPE, true, STREAMS == 2, 1>(cuda, a);
     } else if (a.n_tokens <= 4) {
-        launch_tokens<TYPE, true, STREAMS, 4>(cuda, a);
+        launch_tokens<TYPE, true, STREAMS == 2, 4>(cuda, a);
     } else {
-        launch_tokens<TYPE, true, STREAMS, FEW_TOKENS>(cuda, a);
+        launch_tokens<TYPE, true, STREAMS == 2, FEW_TOKENS>(cuda, a);
     }
 }
 
@@ -295,10 +344,10 @@ static bool is_aligned(const void *p)
 
 template <moe_dtype TYPE, int STREAMS> static cudaError_t load()
 {
-    return load_kernels(ordered_kernel<TYPE, STREAMS>, linear_kernel<TYPE, false, STREAMS, 4>,
-                        linear_kernel<TYPE, true, STREAMS, 1>,
-                        linear_kernel<TYPE, true, STREAMS, 4>,
-                        linear_kernel<TYPE, true, STREAMS, FEW_TOKENS>);
+    return load_kernels(ordered_kernel<TYPE, STREAMS>, linear_kernel<TYPE, false, STREAMS == 2, 4>,
+                        linear_kernel<TYPE, true, STREAMS == 2, 1>,
+                        linear_kernel<TYPE, true, STREAMS == 2, 4>,
+                        linear_kernel<TYPE, true, STREAMS == 2, FEW_TOKENS>);
 }
 
 cudaError_t moe_cuda_load_linear()
