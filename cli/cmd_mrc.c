@@ -193,7 +193,6 @@ static enum moe_status compute(struct job *j, struct moe_err *err)
                                   .cold = o->cold,
                                   .opt = o->opt,
                                   .global = o->global,
-                                  .n_sequences = j->n_sequences,
                                   .counted = j->sample.counted,
                                   .progress = &progress};
     enum moe_status s = MOE_OK;

@@ -200,7 +200,6 @@ static moe_ns now(void *machine)
 }
 
 const struct moe_machine_ops moe_exec_machine_ops = {
-    .name = "exec",
     .begin_step = moe_machine_begin_step,
     .attend = moe_machine_attend,
     .reroute = moe_machine_reroute,

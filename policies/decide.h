@@ -11,7 +11,7 @@ struct moe_layer_routes {
     uint32_t layer;
     uint32_t n_tokens;
     enum moe_phase phase;
-    uint32_t top_k, n_experts;
+    uint32_t top_k;
     const moe_expert *expert; /* token i: expert[i * stride .. + K) */
     const float *weight;      /* the same layout, or NULL */
     const uint32_t *next_use; /* the same layout, or NULL */

@@ -5,7 +5,6 @@
 #ifndef MOELAB_POLICIES_MACHINE_H
 #define MOELAB_POLICIES_MACHINE_H
 
-#include "policies/cache.h"
 #include "policies/decide.h"
 
 typedef uint64_t moe_ns;
@@ -38,7 +37,6 @@ struct moe_fetch {
 };
 
 struct moe_machine_ops {
-    const char *name;
     enum moe_status (*begin_step)(void *machine, const struct moe_step *step, struct moe_err *err);
     /* Dense part of the layer on the GPU; waits until the routing is known to the host. */
     enum moe_status (*attend)(void *machine, uint32_t layer, struct moe_layer_routes *out,

@@ -181,7 +181,6 @@ void moe_trace_routes(const struct moe_step *step, const struct moe_model *model
         .n_tokens = (uint32_t)step->n_tokens,
         .phase = step->phase,
         .top_k = (uint32_t)model->top_k,
-        .n_experts = (uint32_t)model->n_experts,
         .expert = tokens->expert + at,
         .weight = tokens->weight ? tokens->weight + at : NULL,
         .next_use = next_use ? next_use + at : NULL,

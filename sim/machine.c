@@ -538,7 +538,6 @@ static moe_ns now(void *machine)
 }
 
 const struct moe_machine_ops moe_sim_machine_ops = {
-    .name = "sim",
     .begin_step = begin_step,
     .attend = attend,
     .gpu_ffn = gpu_ffn,

@@ -24,8 +24,7 @@ struct moe_mrc_options {
     bool cold;              /* every sequence starts with empty caches */
     bool opt;               /* OPT as well */
     bool global;            /* the curves of one pool for all layers as well */
-    uint64_t n_sequences;   /* of `counted` and `sequences` */
-    /* [n_sequences] by the tokens' sequence: 0 where a sequence fills caches but is not counted;
+    /* By the tokens' sequence: 0 where a sequence fills caches but is not counted;
      * NULL: all are counted. */
     const uint8_t *counted;
     struct moe_mrc_sequences *sequences; /* hits of each sequence (mrc_interval.h), or NULL */

@@ -161,7 +161,6 @@ static inline struct moe_layer_routes routes_of(struct replay *r, const struct p
         .n_tokens = (uint32_t)(pass->end - pass->begin),
         .phase = tokens->phase[t],
         .top_k = r->info->top_k,
-        .n_experts = r->info->n_experts,
         .expert = tokens->expert + at,
         .weight = r->reroute.ops && tokens->weight ? tokens->weight + at : NULL,
         .next_use = pass->next_use ? pass->next_use + at : NULL,

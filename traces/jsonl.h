@@ -15,14 +15,13 @@ struct moe_jsonl {
     const char *name, *next, *end;
     uint64_t line;
     struct moe_trace *trace; /* NULL in the first pass */
-    bool has_header, any_step;
+    bool has_header;
     uint64_t n_layers, n_experts, top_k; /* told by the header; 0: not told */
     uint64_t used_layers, used_top_k, used_experts;
     uint64_t n_tokens, n_sequences;
     unsigned parts;
     struct moe_ignored ignored;
     /* the token before */
-    uint32_t sequence;
     int64_t step;
     enum moe_phase phase;
     bool open; /* the sequence under way has tokens */

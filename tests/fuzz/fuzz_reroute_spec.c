@@ -50,7 +50,6 @@ static void run(struct moe_rerouter *rerouter, struct moe_cache *cache, const ui
                                           .n_tokens = 1,
                                           .phase = MOE_DECODE,
                                           .top_k = K,
-                                          .n_experts = EXPERTS,
                                           .expert = expert,
                                           .weight = t & 2 ? weight : NULL,
                                           .stride = K,

@@ -184,8 +184,7 @@ static moe_ns now(void *machine)
     return ((const struct machine *)machine)->now;
 }
 
-static const struct moe_machine_ops random_machine = {.name = "random",
-                                                      .begin_step = begin_step,
+static const struct moe_machine_ops random_machine = {.begin_step = begin_step,
                                                       .attend = attend,
                                                       .gpu_ffn = gpu_ffn,
                                                       .cpu_ffn = cpu_ffn,

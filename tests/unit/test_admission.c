@@ -249,12 +249,8 @@ START_TEST(queue_limit_in_a_cache)
 {
     const struct event_trace shape = {.n_layers = 1, .n_experts = E, .top_k = 3};
     const moe_expert first[] = {0, 1, 2}, then[] = {3, 0, 4};
-    struct moe_layer_routes routes = {.n_tokens = 1,
-                                      .phase = MOE_DECODE,
-                                      .top_k = 3,
-                                      .n_experts = E,
-                                      .expert = first,
-                                      .stride = 3};
+    struct moe_layer_routes routes = {
+        .n_tokens = 1, .phase = MOE_DECODE, .top_k = 3, .expert = first, .stride = 3};
     struct moe_geometry g = geometry("global:4", &shape, NULL);
     struct moe_policy_spec lru = policy("lru");
     struct moe_planner *planner;
@@ -322,7 +318,6 @@ static void add_event(struct tally *t, struct moe_cache *cache, struct moe_plann
                                       .n_tokens = e->n_tokens,
                                       .phase = e->phase,
                                       .top_k = trace->top_k,
-                                      .n_experts = trace->n_experts,
                                       .expert = e->expert,
                                       .stride = trace->top_k};
     if (e->first_of_step)

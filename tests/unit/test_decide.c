@@ -53,7 +53,6 @@ static struct moe_layer_routes routes_of(uint32_t layer, uint32_t n, const moe_e
                                      .n_tokens = n,
                                      .phase = MOE_DECODE,
                                      .top_k = K,
-                                     .n_experts = E,
                                      .expert = expert,
                                      .stride = K};
 }

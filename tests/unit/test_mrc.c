@@ -416,7 +416,6 @@ static struct moe_mrc_sequences by_sequence(const struct moe_trace *trace,
     struct moe_err err;
     ck_assert_int_eq(moe_mrc_sequences_init(&q, &trace->info, options, n, &err), MOE_OK);
     options->sequences = &q;
-    options->n_sequences = n;
     *mrc = compute(trace, options);
     options->sequences = NULL;
     return q;

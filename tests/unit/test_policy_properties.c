@@ -122,7 +122,6 @@ static struct moe_counts run_late(struct late_run *r, const struct moe_policy_sp
                                           .n_tokens = e->n_tokens,
                                           .phase = e->phase,
                                           .top_k = t->top_k,
-                                          .n_experts = t->n_experts,
                                           .expert = e->expert,
                                           .next_use = e->event_next,
                                           .score = e->score,

@@ -81,7 +81,6 @@ static bool ask_layer(uint32_t layer, const char *route, const float *score, con
                                        .n_tokens = 1,
                                        .phase = MOE_DECODE,
                                        .top_k = K,
-                                       .n_experts = E,
                                        .expert = chosen,
                                        .weight = weights,
                                        .stride = K,
@@ -226,7 +225,6 @@ START_TEST(weights_keep_their_sum)
     routes = (struct moe_layer_routes){.n_tokens = 1,
                                        .phase = MOE_DECODE,
                                        .top_k = K,
-                                       .n_experts = E,
                                        .expert = route,
                                        .weight = given,
                                        .score = logit};
