@@ -27,7 +27,7 @@ static const struct moe_param options[] = {
     {0},
 };
 
-const struct repro_figure repro_figures[] = {
+static const struct repro_figure figures[] = {
     {"fig2", "Fig. 2, selection patterns by layer", "fig2",
      "shape only: the routing of the paper (Mixtral on MMLU) is not published and 90 GB of weights "
      "are not run here: a synthetic trace and other models' recordings stand for it",
@@ -58,7 +58,7 @@ const struct repro_figure repro_figures[] = {
 
 static const struct repro_figure *find_figure(const char *name)
 {
-    for (const struct repro_figure *f = repro_figures; f->name; f++)
+    for (const struct repro_figure *f = figures; f->name; f++)
         if (strcmp(f->name, name) == 0)
             return f;
     return NULL;
@@ -73,7 +73,7 @@ static enum moe_status check_names(const struct cli_call *call, struct moe_err *
 {
     const char *names[32] = {"all", "page"};
     size_t n = 2;
-    for (const struct repro_figure *f = repro_figures; f->name; f++)
+    for (const struct repro_figure *f = figures; f->name; f++)
         names[n++] = f->name;
     for (int i = 0; i < call->n_args; i++) {
         if (is_special(call->args[i]) || find_figure(call->args[i]))
@@ -146,7 +146,7 @@ static enum moe_status write_status(const struct repro *r, double seconds, struc
     struct moe_table *table = moe_table_new();
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
     moe_table_note(table, "title", "arXiv 2512.16473, figure by figure");
-    for (const struct repro_figure *f = repro_figures; f->name; f++)
+    for (const struct repro_figure *f = figures; f->name; f++)
         if (f == r->figure)
             add_status(r, seconds, table);
         else
@@ -192,7 +192,7 @@ static enum moe_status run_named(struct repro *r, const char *name, struct moe_e
         return write_page(r, err);
     if (strcmp(name, "all") != 0)
         return run_figure(r, find_figure(name), err);
-    for (const struct repro_figure *f = repro_figures; !s && f->name; f++)
+    for (const struct repro_figure *f = figures; !s && f->name; f++)
         s = run_figure(r, f, err);
     return s ? s : write_page(r, err);
 }
@@ -215,8 +215,7 @@ static bool only_page(const struct cli_call *call)
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
-    struct repro r = {
-        .call = call, .reduced = o->reduced, .plot = o->plot, .jobs = (uint32_t)o->jobs};
+    struct repro r = {.reduced = o->reduced, .plot = o->plot, .jobs = (uint32_t)o->jobs};
     snprintf(r.folder, sizeof r.folder, "%s", o->output);
     const size_t there = moe_directories_there(r.folder);
     enum moe_status s = check_names(call, err);

@@ -153,21 +153,15 @@ enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, st
     return s ? s : moe_strategy_load(path, out, err);
 }
 
-bool cli_tell_threads(const struct moe_strategy *strategy, const struct moe_platform *platform)
+void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform)
 {
     const uint64_t cores = platform->cpu.cores;
     if (strategy->threads <= cores)
-        return false;
+        return;
     moe_log("threads %" PRIu64 " exceeds the %" PRIu64
             " core%s of platform '%s': simulated with %" PRIu64,
             strategy->threads, cores, moe_plural(cores), platform->name, cores);
-    return true;
-}
-
-void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform)
-{
-    if (cli_tell_threads(strategy, platform))
-        strategy->threads = platform->cpu.cores;
+    strategy->threads = cores;
 }
 
 enum moe_status cli_apply_set(const char *key_value, struct moe_strategy *strategy,

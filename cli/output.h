@@ -37,9 +37,8 @@ enum moe_status cli_load_trace(const char *trace_name, const char *model_name, u
 enum moe_status cli_load_platform(const char *name, struct moe_platform *out, struct moe_err *err);
 enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, struct moe_err *err);
 
-/* A simulated CPU computes with no more threads than the platform has cores. Logs it where that is
- * fewer than the strategy has, and tells so; and the same, with the strategy's number made that. */
-bool cli_tell_threads(const struct moe_strategy *strategy, const struct moe_platform *platform);
+/* A simulated CPU computes with no more threads than the platform has cores: a strategy that has
+ * more is given as many, and that is logged. */
 void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform);
 
 /* Applies key=value: "platform.KEY" to the platform (may be NULL), everything else to the

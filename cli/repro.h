@@ -1,4 +1,4 @@
-/* `moelab repro`: the paper's figures and tables. One row of repro_figures each: what it is, its
+/* `moelab repro`: the paper's figures and tables. One row of `figures` each: what it is, its
  * configurations, and a function that runs them, compares with what is published and draws. */
 #ifndef MOELAB_CLI_REPRO_H
 #define MOELAB_CLI_REPRO_H
@@ -20,7 +20,6 @@ struct repro_value {
 };
 
 struct repro {
-    const struct cli_call *call;
     char folder[CLI_PATH_MAX]; /* of the results */
     bool reduced, plot;
     uint32_t jobs;
@@ -48,8 +47,6 @@ struct repro_figure {
     bool synthetic;      /* its tables rest on SYNTHETIC routing */
     enum moe_status (*run)(struct repro *r, struct moe_err *err);
 };
-
-extern const struct repro_figure repro_figures[]; /* ended by a NULL name */
 
 /* FOLDER/NAME.EXT */
 const char *repro_path(const struct repro *r, const char *name, const char *ext, char *buf,
@@ -123,7 +120,7 @@ enum moe_status repro_command(const struct cli_command *command, int argc, const
 /* FOLDER/paper-repro.md from the tables of the folder and experiments/paper/page.md. */
 enum moe_status repro_page(const struct repro *r, struct moe_err *err);
 
-/* The functions of repro_figures. */
+/* The functions of the figures. */
 enum moe_status repro_fig2(struct repro *r, struct moe_err *err);
 enum moe_status repro_fig3(struct repro *r, struct moe_err *err);
 enum moe_status repro_fig4(struct repro *r, struct moe_err *err);

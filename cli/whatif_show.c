@@ -77,9 +77,9 @@ static size_t own_value(const struct moe_whatif *w, enum moe_whatif_axis axis)
     return i;
 }
 
-static double speed(const struct moe_whatif *w, size_t value, int line)
+static double speed(const struct moe_whatif *w, size_t value)
 {
-    const struct moe_whatif_row *row = &w->row[value][line];
+    const struct moe_whatif_row *row = &w->row[value][MOE_WHATIF_STRATEGY];
     return row->failed.status ? NAN : row->result.tokens_per_s;
 }
 
@@ -87,8 +87,7 @@ static struct step step_of(const struct moe_whatif *w, enum moe_whatif_axis axis
 {
     struct step step = {axis, moe_whatif_step(w, axis, direction), NAN};
     if (step.to != SIZE_MAX)
-        step.ratio = speed(w, step.to, MOE_WHATIF_STRATEGY) /
-                     speed(w, own_value(w, axis), MOE_WHATIF_STRATEGY);
+        step.ratio = speed(w, step.to) / speed(w, own_value(w, axis));
     return step;
 }
 
@@ -179,7 +178,7 @@ static void tell_step(const struct moe_whatif *w, const struct step *up, FILE *o
     if (up->to == SIZE_MAX || w->row[up->to][MOE_WHATIF_STRATEGY].failed.status)
         fprintf(out, "%12s  %-12s", "-", "-");
     else
-        fprintf(out, "%12.4g  %-12s", speed(w, up->to, MOE_WHATIF_STRATEGY),
+        fprintf(out, "%12.4g  %-12s", speed(w, up->to),
                 w->row[up->to][MOE_WHATIF_STRATEGY].strategy.geometry);
     put_step(w, &down, out);
     fprintf(out, "%10s\n", gain(down.ratio, text, sizeof text));

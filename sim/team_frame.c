@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void moe_team_append(struct moe_team_text *text, const void *bytes, size_t size)
+static void append(struct moe_team_text *text, const void *bytes, size_t size)
 {
     if (text->room == SIZE_MAX)
         return;
@@ -29,8 +29,8 @@ void moe_team_pack(struct moe_team_text *text, uint64_t item, uint64_t ns, const
                    size_t size)
 {
     const uint64_t head[3] = {item, ns, size};
-    moe_team_append(text, head, sizeof head);
-    moe_team_append(text, bytes, size);
+    append(text, head, sizeof head);
+    append(text, bytes, size);
 }
 
 bool moe_team_unpack(const char *bytes, size_t size, size_t *at, struct moe_team_packed *out)

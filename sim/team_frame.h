@@ -49,7 +49,6 @@ struct moe_team_text {
     size_t size, room;
 };
 
-void moe_team_append(struct moe_team_text *text, const void *bytes, size_t size);
 void moe_team_pack(struct moe_team_text *text, uint64_t item, uint64_t ns, const char *bytes,
                    size_t size);
 

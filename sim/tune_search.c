@@ -180,8 +180,9 @@ static enum moe_status finish_item(void *context, size_t i, const char *bytes, s
     return MOE_OK;
 }
 
-enum moe_status moe_tune_evaluate(struct moe_tune_search *q, size_t first, uint64_t max_tokens,
-                                  const char *what, struct moe_err *err)
+/* Times candidates [first, n) on max_tokens decode tokens (0: all). */
+static enum moe_status evaluate(struct moe_tune_search *q, size_t first, uint64_t max_tokens,
+                                const char *what, struct moe_err *err)
 {
     struct evaluation e = {.q = q, .first = first, .max_tokens = max_tokens};
     if (first >= q->n)
@@ -224,13 +225,13 @@ enum moe_status moe_tune_race(struct moe_tune_search *q, size_t first, const cha
     const uint64_t most = all_tokens(q), few = moe_tune_prefix(q->train, most / SHARE);
     const size_t n = q->n - first, kept = n / SHARE > FEWEST ? n / SHARE : FEWEST;
     if (most / SHARE >= FEWEST_TOKENS && few < most && kept < n) {
-        enum moe_status s = moe_tune_evaluate(q, first, few, what, err);
+        enum moe_status s = evaluate(q, first, few, what, err);
         if (s)
             return s;
         qsort(q->candidate + first, n, sizeof *q->candidate, by_time);
         q->n = first + kept;
     }
-    return moe_tune_evaluate(q, first, most, what, err);
+    return evaluate(q, first, most, what, err);
 }
 
 /* --- halving -------------------------------------------------------------------------------- */
@@ -260,7 +261,7 @@ enum moe_status moe_tune_halve(struct moe_tune_search *q, struct moe_err *err)
         tokens = tokens > FEWEST_TOKENS ? tokens : FEWEST_TOKENS;
         tokens = left && tokens < most ? moe_tune_prefix(q->train, tokens) : most;
         snprintf(what, sizeof what, "tuning, rung %d of %d", (int)r + 1, (int)rungs);
-        s = moe_tune_evaluate(q, 0, tokens < most ? tokens : most, what, err);
+        s = evaluate(q, 0, tokens < most ? tokens : most, what, err);
         moe_tune_rank(q, left ? third(q->n, (size_t)q->n_keep) : q->n);
     }
     moe_tune_rank_different(q, (size_t)q->n_keep);

@@ -49,11 +49,6 @@ void moe_tune_search_release(struct moe_tune_search *search);
 enum moe_status moe_tune_add(struct moe_tune_search *search, struct moe_tune_point point,
                              struct moe_err *err);
 
-/* Times candidates [first, n) on max_tokens decode tokens (0: all). Errors: MOE_ERR_INTERRUPTED,
- * MOE_ERR_MEMORY, and where none of them can run, why. */
-enum moe_status moe_tune_evaluate(struct moe_tune_search *search, size_t first, uint64_t max_tokens,
-                                  const char *what, struct moe_err *err);
-
 /* Best first; all but the first `keep` are dropped. */
 void moe_tune_rank(struct moe_tune_search *search, size_t keep);
 
@@ -66,7 +61,8 @@ size_t moe_tune_best_moving(const struct moe_tune_search *search);
 void moe_tune_rank_different(struct moe_tune_search *search, size_t keep);
 
 /* Times candidates [first, n) on all tokens, after dropping those that a prefix of an eighth shows
- * behind: the best eighth stays. Errors: of moe_tune_evaluate. */
+ * behind: the best eighth stays. Errors: MOE_ERR_INTERRUPTED, MOE_ERR_MEMORY, and where none of
+ * them can run, why. */
 enum moe_status moe_tune_race(struct moe_tune_search *search, size_t first, const char *what,
                               struct moe_err *err);
 
