@@ -1,6 +1,5 @@
 #include "base/file.h"
 #include "base/progress.h"
-#include "cli/hybrid.h"
 #include "cli/validate_table.h"
 #include "exec/host_options.h"
 #include "policies/geometry_fit.h"

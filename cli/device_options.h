@@ -5,7 +5,6 @@
 
 #include "cli/output.h"
 #include "exec/device.h"
-#include "exec/expert_store.h"
 #include "exec/hybrid.h"
 #include "exec/power.h"
 

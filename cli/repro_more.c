@@ -1,5 +1,4 @@
 /* Beside the paper: what its code does, and what is faster on its machine. */
-#include "cli/output.h"
 #include "cli/repro.h"
 
 #include <stdio.h>

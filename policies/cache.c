@@ -2,7 +2,6 @@
 #include "policies/cache_state.h"
 
 #include "base/rng.h"
-#include "base/units.h"
 
 #include <stdlib.h>
 #include <string.h>

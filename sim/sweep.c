@@ -2,7 +2,6 @@
 
 #include "base/progress.h"
 #include "base/units.h"
-#include "policies/result_table.h"
 #include "sim/sources.h"
 #include "sim/sweep_rows.h"
 #include "traces/source.h"

@@ -1,6 +1,5 @@
 #include "traces/batch.h"
 
-#include "base/units.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,5 @@
 #include "traces/hdf5_schema.h"
 
-#include "traces/hdf5.h"
 
 #include <stddef.h>
 #include <stdio.h>

@@ -2,7 +2,6 @@
 #ifndef MOELAB_TRACES_IGNORED_H
 #define MOELAB_TRACES_IGNORED_H
 
-#include "base/error.h"
 #include "traces/trace.h"
 
 #include <stdbool.h>

@@ -2,7 +2,6 @@
 
 #include "base/param.h"
 #include "traces/model.h"
-#include "traces/synth.h"
 
 #include <inttypes.h>
 #include <stddef.h>
