@@ -34,7 +34,6 @@ void moe_places_clear_clock(struct moe_places *p)
     p->bit[0] = p->word = UINT64_MAX; /* the hand finds nothing there */
     p->base = 0;
     p->now = WORD;
-    p->outside = p->n_slots % WORD ? UINT64_MAX << p->n_slots % WORD : 0;
 }
 
 void moe_places_renumber(struct moe_places *p, bool latest)
@@ -84,28 +83,53 @@ void moe_places_give_up_but(struct moe_places *p, const uint32_t *was, uint32_t 
         p->base += WORD;
 }
 
-/* While slots are empty the lowest is taken, and the hand stays before the first. Then it goes
- * round, one word at a time, until it stops. */
-uint32_t moe_places_sweep(struct moe_places *p, const uint32_t *was, uint32_t n)
+/* The hand comes to a word; slots begin at the second. */
+static void enter_word(struct moe_places *p, uint32_t base)
 {
-    uint32_t end = p->n_slots + WORD;
-    if (p->now < end) {
-        if (++p->now == end) {
-            p->base = WORD;
-            p->word = UINT64_MAX;
-        }
-        return p->now - 1;
-    }
+    uint32_t n = p->n_slots + WORD - base;
+    p->base = base;
+    p->word = n < WORD ? bit_of(n) - 1 : UINT64_MAX;
+}
+
+/* The lowest empty slot; the hand stays before the first. */
+static uint32_t take_empty(struct moe_places *p)
+{
+    if (++p->now == p->n_slots + WORD)
+        enter_word(p, WORD);
+    return p->now - 1;
+}
+
+/* The first unmarked slot; the hand goes round, one word at a time, until it stops. It passes over
+ * pins, those of its word. */
+static uint32_t take_next(struct moe_places *p, const uint32_t *was, uint32_t n, uint64_t *pins)
+{
     for (;;) {
-        struct moe_hand hand = moe_hand_of(p);
-        uint64_t pins = hand.pins | moe_pins_in(was, n, hand.base);
-        uint64_t stops = hand.ahead & ~hand.marks & ~pins, stop = stops & (0 - stops);
-        p->bit[hand.base / WORD] &= ~(hand.ahead & (stop - 1) & ~pins);
-        if (stops) {
-            p->word &= ~(stop | (stop - 1));
-            return hand.base + (uint32_t)__builtin_ctzll(stops);
+        uint64_t *marks = &p->bit[p->base / WORD], stops = p->word & ~*marks & ~*pins;
+        uint64_t stop = stops & (0 - stops), passed = p->word & (stop - 1);
+        *marks &= ~passed | *pins;
+        if (stop) {
+            p->word &= ~(passed | stop);
+            return p->base + (uint32_t)__builtin_ctzll(stop);
         }
-        p->base = hand.base + WORD < end ? hand.base + WORD : WORD;
-        p->word = UINT64_MAX;
+        enter_word(p, p->base + WORD < p->n_slots + WORD ? p->base + WORD : WORD);
+        *pins = moe_pins_in(was, n, p->base);
+    }
+}
+
+void moe_places_turn(struct moe_places *p, uint32_t *at, uint32_t key, const moe_expert *expert,
+                     uint32_t *was, uint32_t n)
+{
+    uint64_t pins = moe_pins_in(was, n, p->base);
+    for (uint32_t k = 0; k < n; k++) {
+        at[expert[k]] = was[k];
+        if (was[k])
+            continue;
+        bool empty = p->now < p->n_slots + WORD;
+        uint32_t place = empty ? take_empty(p) : take_next(p, was, n, &pins);
+        was[k] = 2 * place;
+        at[expert[k]] = 2 * place + 1;
+        p->key_at[place] = key + expert[k];
+        if (empty) /* the hand may have come to its first word */
+            pins = moe_pins_in(was, n, p->base);
     }
 }

@@ -30,13 +30,12 @@ struct moe_places {
     uint32_t *before; /* lru, fifo: [end / 64] scratch */
     uint64_t word;    /* lru: the bits of the word at `base`, which are out of date in `bit`; clock:
                          slots of that word that the hand has yet to reach */
-    uint64_t outside; /* clock: bits of the last word that are no slots */
+    uint32_t end, n_keys; /* end: a multiple of 64 that no place reaches */
     uint32_t base; /* lru, fifo: place of the first bit of the first word with any taken; clock: of
                       the hand's word, 0 while there are empty slots */
     uint32_t oldest; /* lru: twice the first place taken */
     uint32_t now;    /* the next place; clock: the next empty slot */
-    uint32_t end;    /* a multiple of 64 that no place reaches */
-    uint32_t n_keys, n_slots;
+    uint32_t n_slots;
 };
 
 /* What the three orders need, at their start or when all was given up. */
@@ -46,11 +45,13 @@ void moe_places_clear_clock(struct moe_places *p);
 /* Numbers the places of lru and fifo anew, in the same order. latest: `word` is in use (lru). */
 void moe_places_renumber(struct moe_places *p, bool latest);
 
-/* The ways out of the rare branches. The n experts of the event lie in places was[] / 2. */
+/* The ways out of the rare branches. The n experts of the event lie in places was[] / 2; turn: the
+ * hits do, and was[] is 0 of the misses, which get their places. */
 void moe_places_give_up(struct moe_places *p, uint32_t n_misses);
 void moe_places_give_up_but(struct moe_places *p, const uint32_t *was, uint32_t n,
                             uint32_t n_misses);
-uint32_t moe_places_sweep(struct moe_places *p, const uint32_t *was, uint32_t n);
+void moe_places_turn(struct moe_places *p, uint32_t *at, uint32_t key, const moe_expert *expert,
+                     uint32_t *was, uint32_t n);
 
 /* All bits set where the condition is 1, none where it is 0. */
 MOE_PLACES_INLINE uint64_t moe_mask_of(uint64_t condition)
@@ -84,14 +85,14 @@ MOE_PLACES_INLINE uint32_t moe_recency_event(struct moe_places *p, uint32_t *at,
     uint32_t n_hits = 0, first = 0, oldest = p->oldest, base = p->base, now = p->now;
     uint64_t word = p->word, *bit = p->bit, miss[MOE_PLACES_FEW];
     for (uint32_t k = 0; k < n; k++) {
-        uint32_t u = at[expert[k]], place = u / 2, hit = u >= oldest;
-        n_hits += hit;
-        first += u & hit;
-        at[expert[k]] = 2 * (now + k) + (hit ^ 1);
+        uint32_t u = at[expert[k]], place = u / 2, missed = (u - oldest) >> 31;
+        n_hits += missed ^ 1;
+        first += u & ~missed & 1;
+        at[expert[k]] = 2 * (now + k) + missed;
         bit[place / MOE_PLACES_WORD] &= ~((uint64_t)1 << place % MOE_PLACES_WORD);
         word &= ~moe_bit_in(place, base);
         if (n <= MOE_PLACES_FEW)
-            miss[k] = hit ^ 1;
+            miss[k] = missed;
     }
     uint64_t left = n <= MOE_PLACES_FEW ? word : 0;
     for (uint32_t k = 0; n <= MOE_PLACES_FEW && k < n; k++)
@@ -143,15 +144,12 @@ MOE_PLACES_INLINE uint32_t moe_arrival_event(struct moe_places *p, uint32_t *at,
 struct moe_hand {
     uint64_t marks; /* reference bits */
     uint64_t ahead; /* slots that the hand has yet to reach */
-    uint64_t pins;  /* slots that it passes over */
     uint32_t base;
 };
 
 MOE_PLACES_INLINE struct moe_hand moe_hand_of(const struct moe_places *p)
 {
-    bool last = p->base >= p->n_slots; /* slots begin at place 64 */
-    return (struct moe_hand){p->bit[p->base / MOE_PLACES_WORD], p->word, last ? p->outside : 0,
-                             p->base};
+    return (struct moe_hand){p->bit[p->base / MOE_PLACES_WORD], p->word, p->base};
 }
 
 MOE_PLACES_INLINE void moe_hand_keep(struct moe_places *p, const struct moe_hand *hand)
@@ -161,56 +159,71 @@ MOE_PLACES_INLINE void moe_hand_keep(struct moe_places *p, const struct moe_hand
     p->base = hand->base;
 }
 
-/* The slot that a newcomer gets. wanted: all bits, or none: then nothing changes, and what is
- * returned means nothing. */
-MOE_PLACES_INLINE uint32_t moe_hand_take(struct moe_places *p, struct moe_hand *hand,
-                                         uint64_t wanted, const uint32_t *was, uint32_t n)
-{
-    uint64_t may = hand->ahead & ~hand->pins, stops = may & ~hand->marks;
-    uint64_t passed = (stops ^ (stops - 1)) & wanted; /* up to where it stops */
-    if (__builtin_expect((stops | ~wanted) == 0, 0)) {
-        moe_hand_keep(p, hand);
-        uint32_t place = moe_places_sweep(p, was, n);
-        *hand = moe_hand_of(p);
-        if (n > 1) /* the place as well: the hand lies before one that was empty */
-            hand->pins |= moe_pins_in(was, n, hand->base) | moe_bit_in(place, hand->base);
-        return place;
-    }
-    hand->marks &= ~(may & passed);
-    hand->ahead &= ~passed;
-    return hand->base + (uint32_t)__builtin_ctzll(stops | (uint64_t)1 << 63);
-}
-
-/* The same as those above, by the clock; key: of the layer's expert 0 in the pool. */
+/* The same as those above, by the clock; key: of the layer's expert 0 in the pool. Newcomers get
+ * the lowest unmarked slots that lie ahead; pinned ones are marked. */
 MOE_PLACES_INLINE uint32_t moe_clock_event(struct moe_places *p, struct moe_hand *hand,
                                            uint32_t *at, uint32_t key, const moe_expert *expert,
                                            uint32_t n, uint32_t *was, uint64_t *first_hits)
 {
-    uint32_t n_hits = 0, first = 0;
-    uint64_t miss[MOE_PLACES_FEW];
+    uint32_t n_hits = 0, first = 0, base = hand->base;
+    uint64_t pins = 0;
     for (uint32_t k = 0; k < n; k++) {
         uint32_t u = at[expert[k]], place = u / 2;
         uint64_t hit = p->key_at[place] == key + expert[k];
-        uint64_t same = place / MOE_PLACES_WORD == hand->base / MOE_PLACES_WORD;
-        uint64_t mark = hit << place % MOE_PLACES_WORD, its = mark & moe_mask_of(same);
-        hand->marks |= its;
-        if (n > 1)
-            hand->pins |= its;
+        uint64_t mark = hit << place % MOE_PLACES_WORD;
+        pins |= mark & moe_mask_of(place - base < MOE_PLACES_WORD);
         p->bit[place / MOE_PLACES_WORD] |= mark;
         was[k] = 2 * place & (uint32_t)moe_mask_of(hit);
-        if (n <= MOE_PLACES_FEW)
-            miss[k] = moe_mask_of(hit ^ 1);
         n_hits += (uint32_t)hit;
         first += u & (uint32_t)hit;
     }
-    for (uint32_t k = 0; k < n; k++) {
-        uint64_t missed = n <= MOE_PLACES_FEW ? miss[k] : moe_mask_of(was[k] == 0);
-        was[k] |= 2 * moe_hand_take(p, hand, missed, was, n) & (uint32_t)missed;
-        at[expert[k]] = was[k] | (missed & 1);
-        p->key_at[was[k] / 2] = key + expert[k];
-    }
     *first_hits += first;
+    hand->marks |= pins;
+    uint64_t stops = hand->ahead & ~hand->marks, left = stops;
+    if (__builtin_expect((uint32_t)__builtin_popcountll(stops) < n - n_hits, 0)) {
+        moe_hand_keep(p, hand);
+        moe_places_turn(p, at, key, expert, was, n);
+        *hand = moe_hand_of(p);
+        return n_hits;
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t place = base + (uint32_t)__builtin_ctzll(left | (uint64_t)1 << 63);
+        uint32_t miss = was[k] == 0, u = was[k] | ((2 * place + 1) & (uint32_t)moe_mask_of(miss));
+        at[expert[k]] = u;
+        p->key_at[u / 2] = key + expert[k];
+        left &= left - miss;
+    }
+    uint64_t taken = stops ^ left, below = ((uint64_t)1 << (63 ^ __builtin_clzll(taken | 1))) - 1;
+    hand->marks &= ~(hand->ahead & below & ~pins);
+    hand->ahead &= ~(below | taken);
     return n_hits;
+}
+
+/* The same of one expert. */
+MOE_PLACES_INLINE uint32_t moe_clock_access(struct moe_places *p, struct moe_hand *hand,
+                                            uint32_t *at, uint32_t key, const moe_expert *expert,
+                                            uint64_t *first_hits)
+{
+    uint32_t u = at[*expert], place = u / 2, was = 0;
+    uint64_t hit = p->key_at[place] == key + *expert, missed = hit - 1;
+    uint64_t mark = hit << place % MOE_PLACES_WORD, stops = hand->ahead & ~hand->marks;
+    p->bit[place / MOE_PLACES_WORD] |= mark;
+    if (__builtin_expect((stops | hit) == 0, 0)) {
+        moe_hand_keep(p, hand);
+        moe_places_turn(p, at, key, expert, &was, 1);
+        *hand = moe_hand_of(p);
+        return 0;
+    }
+    uint64_t passed = (stops ^ (stops - 1)) & missed; /* up to the one that is taken */
+    hand->marks |= mark & moe_mask_of(place - hand->base < MOE_PLACES_WORD);
+    hand->marks &= ~(hand->ahead & passed);
+    hand->ahead &= ~passed;
+    uint32_t next = hand->base + (uint32_t)__builtin_ctzll(stops | (uint64_t)1 << 63);
+    place ^= (place ^ next) & (uint32_t)missed;
+    at[*expert] = 2 * place + (uint32_t)(missed & 1);
+    p->key_at[place] = key + *expert;
+    *first_hits += u & hit;
+    return (uint32_t)hit;
 }
 
 #endif

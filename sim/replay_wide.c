@@ -47,19 +47,22 @@ MOE_PLACES_INLINE uint32_t place(struct site *site, struct tally *tally, const m
     struct moe_places *pool = site->pool;
     struct moe_hand hand = {0};
     uint32_t n_hits = 0;
+    uint64_t first = 0;
     if (order == MOE_FAST_CLOCK)
         hand = moe_hand_of(pool);
     for (uint32_t k = 0, step = event ? n : 1; k < n; k += step) {
         if (order == MOE_FAST_RECENCY)
             n_hits += moe_recency_event(pool, site->at, expert + k, step, &tally->first_hits);
         else if (order == MOE_FAST_ARRIVAL)
-            n_hits += moe_arrival_event(pool, site->at, expert + k, step, was, &tally->first_hits);
+            n_hits += moe_arrival_event(pool, site->at, expert + k, step, was, &first);
+        else if (event)
+            n_hits += moe_clock_event(pool, &hand, site->at, site->key, expert, n, was, &first);
         else
-            n_hits += moe_clock_event(pool, &hand, site->at, site->key, expert + k, step, was,
-                                      &tally->first_hits);
+            n_hits += moe_clock_access(pool, &hand, site->at, site->key, expert + k, &first);
     }
     if (order == MOE_FAST_CLOCK)
         moe_hand_keep(pool, &hand);
+    tally->first_hits += first;
     return n_hits;
 }
 
@@ -182,8 +185,9 @@ static void token_plain(struct wide *w, const moe_expert *rows)
 }
 
 #ifdef __x86_64__
-/* A shift by a number that is not constant is one step there, not three. */
-__attribute__((target("bmi2"))) static void token_bmi2(struct wide *w, const moe_expert *rows)
+/* Shifts by a number that is not constant, searches for a bit and counts are one step there. */
+__attribute__((target("bmi,bmi2,popcnt"))) static void token_bmi(struct wide *w,
+                                                                 const moe_expert *rows)
 {
     token_any(w, rows);
 }
@@ -192,8 +196,9 @@ __attribute__((target("bmi2"))) static void token_bmi2(struct wide *w, const moe
 static token_fn *best_token(void)
 {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("bmi2"))
-        return token_bmi2;
+    if (__builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("popcnt"))
+        return token_bmi;
 #endif
     return token_plain;
 }
