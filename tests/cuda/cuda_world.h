@@ -5,8 +5,8 @@
 #include "base/rng.h"
 #include "exec/cuda/kernels.h"
 #include "exec/dense.h"
+#include "tests/unit/run_suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 

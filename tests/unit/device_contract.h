@@ -5,8 +5,8 @@
 #include "base/progress.h"
 #include "base/rng.h"
 #include "exec/device.h"
+#include "tests/unit/run_suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,9 +2,9 @@
 #ifndef MOELAB_TESTS_UNIT_FILE_TREE_H
 #define MOELAB_TESTS_UNIT_FILE_TREE_H
 
+#include "tests/unit/run_suite.h"
 #include "tests/unit/temp_folder.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

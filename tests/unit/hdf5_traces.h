@@ -3,10 +3,10 @@
 #define MOELAB_TESTS_HDF5_TRACES_H
 
 #include "base/rng.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/temp_folder.h"
 #include "traces/hdf5.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,8 +4,8 @@
 #define MOELAB_TESTS_LATE_DEVICE_H
 
 #include "exec/device.h"
+#include "tests/unit/run_suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 

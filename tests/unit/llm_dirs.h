@@ -3,8 +3,8 @@
 #define MOELAB_TESTS_LLM_DIRS_H
 
 #include "exec/session.h"
+#include "tests/unit/run_suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 #define GOLDEN "tests/golden/logits/"

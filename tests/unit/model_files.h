@@ -2,9 +2,9 @@
 #ifndef MOELAB_TESTS_MODEL_FILES_H
 #define MOELAB_TESTS_MODEL_FILES_H
 
+#include "tests/unit/run_suite.h"
 #include "tests/unit/temp_folder.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -3,9 +3,9 @@
 #define MOELAB_TESTS_RANDOM_TRACE_H
 
 #include "base/rng.h"
+#include "tests/unit/run_suite.h"
 #include "traces/trace.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 

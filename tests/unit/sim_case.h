@@ -4,8 +4,8 @@
 
 #include "policies/strategy.h"
 #include "sim/simulate.h"
+#include "tests/unit/run_suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -4,8 +4,8 @@
 #define MOELAB_TESTS_UNIT_TEAM_HUB_H
 
 #include "sim/team.h"
+#include "tests/unit/run_suite.h"
 
-#include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 

@@ -4,8 +4,8 @@
 
 #include "base/file.h"
 #include "exec/tokenizer.h"
+#include "tests/unit/run_suite.h"
 
-#include <check.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
