@@ -57,10 +57,15 @@ static void tell_policy(const struct moe_cache *c, const struct moe_route *route
         route->slot[i] += route->slot[i] == MOE_NO_SLOT ? 0 : first;
 }
 
+void moe_cache_enter_phase(struct moe_cache *c, enum moe_phase phase)
+{
+    c->phase = phase;
+    c->now = moe_cache_counts_in(c, phase);
+}
+
 void moe_cache_route(struct moe_cache *c, struct moe_route *route)
 {
-    c->phase = route->phase;
-    c->now = moe_cache_counts_in(c, route->phase);
+    moe_cache_enter_phase(c, route->phase);
     struct moe_counts *counts = &c->now[route->layer];
     moe_counts_event(counts, classify(c, route, counts), route->n);
     if (c->ops->on_route)

@@ -167,8 +167,10 @@ const struct moe_plan *moe_plan_event(struct moe_planner *p, struct moe_cache *c
                                       struct moe_admission *admission,
                                       const struct moe_layer_routes *routes)
 {
-    if (!moe_cache_covers(cache, routes->layer))
+    if (!moe_cache_covers(cache, routes->layer)) {
+        moe_cache_enter_phase(cache, routes->phase); /* prefetches for later layers may follow */
         return moe_plan_collect(p, routes);
+    }
     collect(p, routes);
     clear_fills(p);
     struct moe_route *route = &p->plan.route;

@@ -22,19 +22,24 @@ static enum moe_place place_missed(const struct moe_strategy *strategy, enum moe
     return stream ? MOE_PLACE_STREAM : MOE_PLACE_CPU;
 }
 
-/* On the GPU: a hit, or one in flight that the strategy waits for. */
+/* On the GPU: a hit, or one in flight that the strategy waits for. One in flight that it does not
+ * wait for is copied a second time only in prompts that are streamed whatever is where. */
 static void place_by_rule(struct moe_loop *loop, const struct moe_plan *plan)
 {
     const struct moe_strategy *strategy = loop->strategy;
     enum moe_phase phase = plan->route.phase;
     const enum moe_place no_slot = place_missed(strategy, phase, MOE_NO_SLOT);
     const enum moe_place fetched = place_missed(strategy, phase, 0); /* any slot */
-    bool waits = strategy->in_flight == MOE_FLIGHT_WAIT;
+    const bool streams = phase == MOE_PREFILL && strategy->prefill == MOE_PREFILL_STREAM;
+    const enum moe_place late = strategy->in_flight == MOE_FLIGHT_WAIT ? MOE_PLACE_GPU
+                                : streams                              ? MOE_PLACE_STREAM
+                                                                       : MOE_PLACE_CPU;
     for (uint32_t i = 0; i < plan->route.n; i++) {
         uint8_t access = plan->route.access[i];
-        bool there = access == MOE_HIT || (access == MOE_HIT_IN_FLIGHT && waits);
         enum moe_place missed = plan->fill[i] == MOE_NO_SLOT ? no_slot : fetched;
-        loop->place[i] = (uint8_t)(there ? MOE_PLACE_GPU : missed);
+        loop->place[i] = (uint8_t)(access == MOE_HIT             ? MOE_PLACE_GPU
+                                   : access == MOE_HIT_IN_FLIGHT ? late
+                                                                 : missed);
     }
 }
 

@@ -309,6 +309,35 @@ START_TEST(fastest_of_what_is_in_flight)
 }
 END_TEST
 
+/* Layer 1 is asked at 149820, when its first copy runs and its second waits: the CPU computes both,
+ * though what is missing altogether is waited for. */
+START_TEST(what_is_in_flight_goes_to_the_cpu_also_where_misses_wait)
+{
+    struct world w = world_of("collab", "2x2", 1, same);
+    set_key(&w.strategy, "dispatch.miss", "wait");
+    set_key(&w.strategy, "dispatch.in_flight", "cpu");
+    set_key(&w.strategy, "prefetcher", "oracle");
+    struct moe_result r = run(&w);
+    ck_assert_uint_eq(r.decode.inflight_hits, 2);
+    ck_assert_uint_eq(r.gpu_experts, 2);
+    ck_assert_uint_eq(r.cpu_experts, 2);
+    ck_assert_uint_eq(r.decode_ns, LAYER + 2 * COPY + GPU + LAYER + 67000 + END);
+}
+END_TEST
+
+/* Layer 0 has no slots, so that the cache has seen no event of decode when layer 1's are fetched.
+ */
+START_TEST(prefetches_of_the_first_layer_are_of_decode)
+{
+    struct world w = world_of("collab", "per-layer:0,2", 1, same);
+    set_key(&w.strategy, "prefetcher", "oracle");
+    struct moe_result r = run(&w);
+    ck_assert_uint_eq(r.prefetches.queued, 2);
+    ck_assert_uint_eq(r.decode.fills, 2);
+    ck_assert_uint_eq(r.prefill.fills, 0);
+}
+END_TEST
+
 /* A wrong guess that waits behind a copy on demand is taken back; a right one passes wrong ones. */
 START_TEST(useless_guesses_are_taken_back)
 {
@@ -397,6 +426,8 @@ int main(void)
     tcase_add_test(tc, fastest_splits_a_layer);
     tcase_add_test(tc, fastest_knows_a_busy_link);
     tcase_add_test(tc, fastest_of_what_is_in_flight);
+    tcase_add_test(tc, what_is_in_flight_goes_to_the_cpu_also_where_misses_wait);
+    tcase_add_test(tc, prefetches_of_the_first_layer_are_of_decode);
     tcase_add_test(tc, useless_guesses_are_taken_back);
     tcase_add_test(tc, break_even);
     tcase_add_test(tc, all_run);
