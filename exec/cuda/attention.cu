@@ -8,8 +8,9 @@ enum {
     WARPS = BLOCK / WARP,
     KEYS = 32, // of a block of keys, which ends at a multiple of them
     HEADS = 8,
-    KEYS_AT_ONCE = 4, // of a warp in the fast order: its loads on their way
-    SPLIT_BLOCKS = 4, // blocks of keys at least that are worth a block of threads
+    KEYS_AT_ONCE = 4,    // of a warp in the fast order, and elements of each of a lane: its loads
+    DIMS_AT_ONCE = 4,    // on their way
+    VALUES_AT_ONCE = 16, // loads of a thread on their way
     SPLITS_MAX = 64,
     PLACE_THREADS = 128
 };
@@ -100,6 +101,33 @@ static __device__ void score_ordered(const struct attention_args &a, const struc
     }
 }
 
+// acc += the products of elements d, d + WARP ... of a few keys and of all heads.
+static __device__ __forceinline__ void add_keys(const struct attention_args &a,
+                                                const struct tile &s, uint32_t first, uint32_t d,
+                                                float (&acc)[KEYS_AT_ONCE][HEADS])
+{
+    float k[DIMS_AT_ONCE][KEYS_AT_ONCE];
+#pragma unroll
+    for (int j = 0; j < DIMS_AT_ONCE; j++)
+#pragma unroll
+        for (int i = 0; i < KEYS_AT_ONCE; i++)
+            k[j][i] = first + i < s.n && d + j * WARP < a.head_dim
+                          ? s.keys[static_cast<size_t>(first + i) * a.head_dim + d + j * WARP]
+                          : 0;
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        if (static_cast<uint32_t>(h) >= s.heads)
+            break; // the same for the whole warp
+#pragma unroll
+        for (int j = 0; j < DIMS_AT_ONCE; j++) {
+            const float q = d + j * WARP < a.head_dim ? s.q[h * a.head_dim + d + j * WARP] : 0;
+#pragma unroll
+            for (int i = 0; i < KEYS_AT_ONCE; i++)
+                acc[i][h] = fmaf(q, k[j][i], acc[i][h]);
+        }
+    }
+}
+
 // Each warp takes a few keys at once for all heads.
 static __device__ void score_fast(const struct attention_args &a, const struct tile &s,
                                   float shrink)
@@ -107,20 +135,8 @@ static __device__ void score_fast(const struct attention_args &a, const struct t
     for (uint32_t first = warp_of_block() * KEYS_AT_ONCE; first < s.n;
          first += WARPS * KEYS_AT_ONCE) {
         float acc[KEYS_AT_ONCE][HEADS] = {};
-        for (uint32_t d = lane_of_warp(); d < a.head_dim; d += WARP) {
-            float k[KEYS_AT_ONCE];
-#pragma unroll
-            for (int i = 0; i < KEYS_AT_ONCE; i++)
-                k[i] =
-                    first + i < s.n ? s.keys[static_cast<size_t>(first + i) * a.head_dim + d] : 0;
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                const float q = static_cast<uint32_t>(h) < s.heads ? s.q[h * a.head_dim + d] : 0;
-#pragma unroll
-                for (int i = 0; i < KEYS_AT_ONCE; i++)
-                    acc[i][h] = fmaf(q, k[i], acc[i][h]);
-            }
-        }
+        for (uint32_t d = lane_of_warp(); d < a.head_dim; d += DIMS_AT_ONCE * WARP)
+            add_keys(a, s, first, d, acc);
 #pragma unroll
         for (int h = 0; h < HEADS; h++)
 #pragma unroll
@@ -160,17 +176,33 @@ static __device__ void soften(const struct tile &s, bool ordered)
     }
 }
 
-// Each thread owns the same elements of the sums of values throughout.
+// Each thread owns the same elements of the sums of values throughout, and adds a value to those of
+// all heads.
 static __device__ void add_values(const struct attention_args &a, const struct tile &s, bool fused)
 {
-    for (uint32_t at = threadIdx.x; at < s.heads * a.head_dim; at += BLOCK) {
-        const uint32_t h = at / a.head_dim, d = at % a.head_dim;
-        float acc = s.acc[at] * s.keep[h];
-#pragma unroll 8
-        for (uint32_t i = 0; i < s.n; i++)
-            acc = add_product(acc, s.score[h][i], s.values[static_cast<size_t>(i) * a.head_dim + d],
-                              fused);
-        s.acc[at] = acc;
+    for (uint32_t d = threadIdx.x; d < a.head_dim; d += BLOCK) {
+        float acc[HEADS];
+#pragma unroll
+        for (int h = 0; h < HEADS; h++)
+            acc[h] = static_cast<uint32_t>(h) < s.heads ? s.acc[h * a.head_dim + d] * s.keep[h] : 0;
+        for (uint32_t from = 0; from < s.n; from += VALUES_AT_ONCE) {
+            float v[VALUES_AT_ONCE];
+#pragma unroll
+            for (int i = 0; i < VALUES_AT_ONCE; i++)
+                v[i] =
+                    from + i < s.n ? s.values[static_cast<size_t>(from + i) * a.head_dim + d] : 0;
+#pragma unroll
+            for (int h = 0; h < HEADS; h++)
+                if (static_cast<uint32_t>(h) < s.heads)
+#pragma unroll
+                    for (int i = 0; i < VALUES_AT_ONCE; i++)
+                        if (from + i < s.n)
+                            acc[h] = add_product(acc[h], s.score[h][from + i], v[i], fused);
+        }
+#pragma unroll
+        for (int h = 0; h < HEADS; h++)
+            if (static_cast<uint32_t>(h) < s.heads)
+                s.acc[h * a.head_dim + d] = acc[h];
     }
 }
 
@@ -184,7 +216,8 @@ static __device__ void share_of_split(const struct attention_args &a, uint32_t l
 }
 
 template <bool ORDERED>
-static __global__ void __launch_bounds__(BLOCK, 6) attention_kernel(const struct attention_args a)
+static __global__ void __launch_bounds__(BLOCK, ORDERED ? 4 : 5)
+    attention_kernel(const struct attention_args a)
 {
     __shared__ float score[HEADS][KEYS], max[HEADS], sum[HEADS], keep[HEADS];
     MOE_DYNAMIC_SHARED(float, heads); // [2, HEADS, hd]
@@ -242,22 +275,40 @@ static __global__ void __launch_bounds__(BLOCK, 6) attention_kernel(const struct
     }
 }
 
-// Block (token, head).
+// Block (token, head). The first warp finds what each split counts for.
 static __global__ void __launch_bounds__(BLOCK) merge_kernel(const struct attention_args a)
 {
+    __shared__ float part_of_all[SPLITS_MAX];
     const size_t head = static_cast<size_t>(blockIdx.x) * a.n_heads + blockIdx.y;
     const uint32_t stride = a.head_dim + 2;
     const float *part = a.partial + head * a.splits * stride;
-    float top = -INFINITY, sum = 0;
-    for (uint32_t i = 0; i < a.splits; i++)
-        top = fmaxf(top, part[i * stride + a.head_dim]);
-    for (uint32_t i = 0; i < a.splits; i++)
-        sum += part[i * stride + a.head_dim + 1] * moe_expf(part[i * stride + a.head_dim] - top);
+    if (warp_of_block() == 0) {
+        float max[SPLITS_MAX / WARP], top = -INFINITY, sum = 0;
+#pragma unroll
+        for (int k = 0; k < SPLITS_MAX / WARP; k++) {
+            const uint32_t i = k * WARP + lane_of_warp();
+            max[k] = i < a.splits ? part[i * stride + a.head_dim] : -INFINITY;
+            top = fmaxf(top, max[k]);
+        }
+        top = max_of_warp(top);
+#pragma unroll
+        for (int k = 0; k < SPLITS_MAX / WARP; k++) {
+            const uint32_t i = k * WARP + lane_of_warp();
+            max[k] = moe_expf(max[k] - top);
+            sum += i < a.splits ? part[i * stride + a.head_dim + 1] * max[k] : 0;
+        }
+        sum = sum_of_lanes(sum, WARP);
+#pragma unroll
+        for (int k = 0; k < SPLITS_MAX / WARP; k++)
+            part_of_all[k * WARP + lane_of_warp()] = max[k] / sum;
+    }
+    __syncthreads();
     for (uint32_t d = threadIdx.x; d < a.head_dim; d += BLOCK) {
         float y = 0;
+#pragma unroll 8
         for (uint32_t i = 0; i < a.splits; i++)
-            y = fmaf(part[i * stride + d], moe_expf(part[i * stride + a.head_dim] - top), y);
-        a.y[head * a.head_dim + d] = y / sum;
+            y = fmaf(part[i * stride + d], part_of_all[i], y);
+        a.y[head * a.head_dim + d] = y;
     }
 }
 
@@ -277,7 +328,7 @@ static uint32_t choose_splits(const struct moe_cuda_context *cuda, const struct 
         keys = a.window;
     const uint64_t one = static_cast<uint64_t>(n_tokens) * a.n_heads * (a.head_dim + 2) * 4;
     const uint64_t room = cuda->partial ? cuda->partial_bytes / one : 1;
-    uint64_t splits = keys / (SPLIT_BLOCKS * KEYS);
+    uint64_t splits = keys / KEYS;
     const uint64_t wanted = static_cast<uint64_t>(cuda->cores) * 4 / blocks;
     splits = splits < wanted ? splits : wanted;
     splits = splits < room ? splits : room;

@@ -245,6 +245,20 @@ START_TEST(fast_order)
 }
 END_TEST
 
+/* A world whose KV cache is full of random numbers. */
+static struct world *new_long_world(const struct shape *shape, uint64_t seed)
+{
+    struct world *w = malloc(sizeof *w);
+    ck_assert_ptr_nonnull(w);
+    world_new(w, shape, seed);
+    w->cpu.a.length = 0;
+    for (size_t i = 0; i < (size_t)shape->kv_heads * shape->context * shape->head_dim; i++) {
+        w->cpu.keys[i] = w->gpu.keys[i] = world_draw(w, 1);
+        w->cpu.values[i] = w->gpu.values[i] = world_draw(w, 1);
+    }
+    return w;
+}
+
 /* Rows long enough to be divided among warps, and contexts among blocks. */
 START_TEST(long_rows_and_contexts)
 {
@@ -266,22 +280,52 @@ START_TEST(long_rows_and_contexts)
                                 .vocab = 5,
                                 .context = 402,
                                 .chunk = 400};
-        struct world *w = malloc(sizeof *w);
-        struct moe_pool *pool = new_pool("portable");
-        ck_assert_ptr_nonnull(w);
         where = "long rows";
-        world_new(w, &s, 99);
-        w->cpu.a.length = 0;
-        for (size_t i = 0; i < (size_t)s.kv_heads * s.context * s.head_dim; i++) {
-            w->cpu.keys[i] = w->gpu.keys[i] = world_draw(w, 1);
-            w->cpu.values[i] = w->gpu.values[i] = world_draw(w, 1);
-        }
+        struct world *w = new_long_world(&s, 99);
+        struct moe_pool *pool = new_pool("portable");
         run_pass(w, pool, &cuda, 400, 1);
         run_pass(w, pool, &cuda, 380, 3);
         world_free(w);
         free(w);
         moe_pool_free(pool);
     }
+    free(partial);
+}
+END_TEST
+
+/* A context in more parts than a warp has lanes, and in as many as there can be; one whose window
+ * leaves few; heads that are longer than a block has threads. */
+START_TEST(many_parts_of_a_context)
+{
+    static const struct shape shapes[] = {
+        {.head_dim = 34, .context = 1300}, /* 40 parts */
+        {.head_dim = 20, .context = 2202}, /* 64 */
+        {.head_dim = 20, .context = 1300, .window = 140},
+        {.head_dim = 256, .context = 132},
+    };
+    float *partial = malloc(MOE_CUDA_PARTIAL_BYTES);
+    ck_assert_ptr_nonnull(partial);
+    const struct moe_cuda_context cuda = {
+        .cores = 80, .partial = partial, .partial_bytes = MOE_CUDA_PARTIAL_BYTES};
+    struct moe_pool *pool = new_pool("portable");
+    tolerance = 1e-5;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct shape s = shapes[i];
+        s.dtype = MOE_F32;
+        s.d = 24;
+        s.f = 8;
+        s.experts = s.top_k = s.kv_heads = 2;
+        s.heads = 6;
+        s.vocab = 3;
+        s.chunk = 1;
+        where = "parts of a context";
+        struct world *w = new_long_world(&s, i);
+        run_pass(w, pool, &cuda, s.context - 1, 1);
+        run_pass(w, pool, &cuda, s.context - 33, 1);
+        world_free(w);
+        free(w);
+    }
+    moe_pool_free(pool);
     free(partial);
 }
 END_TEST
@@ -472,6 +516,7 @@ int main(void)
     tcase_add_test(t, order_of_a_kernel_set);
     tcase_add_test(t, fast_order);
     tcase_add_test(t, long_rows_and_contexts);
+    tcase_add_test(t, many_parts_of_a_context);
     tcase_add_test(t, many_tokens);
     tcase_add_test(t, hostile_routes);
     tcase_add_test(t, more_tokens_than_a_grid_is_high);
