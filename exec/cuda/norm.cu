@@ -1,5 +1,6 @@
 // RMSNorm and LayerNorm of a token by one block, after the residual. The deterministic order is
-// that of exec/norm.c: eight partial sums in double, each by one thread.
+// that of exec/norm.c: eight partial sums in double, each by one thread. The fast one is all float:
+// cards for games have a sixty-fourth of the rate in double.
 #include "exec/cuda/launch.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / WARP, LANES = 8 };
@@ -9,11 +10,10 @@ struct norm_args {
     const float *add, *scale, *shift;
     float eps;
     uint32_t d;
-    bool ordered;
 };
 
-static __device__ double sum_ordered(const float *x, uint32_t d, float centre, bool squares,
-                                     double *lane)
+static __device__ double sum_of(const float *x, uint32_t d, float centre, bool squares,
+                                double *lane)
 {
     if (threadIdx.x < LANES) {
         double sum = 0;
@@ -28,8 +28,7 @@ static __device__ double sum_ordered(const float *x, uint32_t d, float centre, b
            ((lane[2] + lane[6]) + (lane[3] + lane[7]));
 }
 
-static __device__ double sum_fast(const float *x, uint32_t d, float centre, bool squares,
-                                  double *lane)
+static __device__ float sum_of(const float *x, uint32_t d, float centre, bool squares, float *lane)
 {
     float sum = 0;
     for (uint32_t i = threadIdx.x; i < d; i += THREADS) {
@@ -40,15 +39,17 @@ static __device__ double sum_fast(const float *x, uint32_t d, float centre, bool
     if (lane_of_warp() == 0)
         lane[warp_of_block()] = sum;
     __syncthreads();
-    double all = 0;
+    float all = 0;
     for (uint32_t w = 0; w < WARPS; w++)
         all += lane[w];
     return all;
 }
 
+// REAL: double in the deterministic order, float in the fast one.
+template <typename REAL>
 static __global__ void __launch_bounds__(THREADS) norm_kernel(const struct norm_args a)
 {
-    __shared__ double lane[2][WARPS];
+    __shared__ REAL lane[2][WARPS];
     const size_t token = static_cast<size_t>(blockIdx.x) * a.d;
     float *x = a.x + token, *u = a.u + token, centre = 0;
     if (a.add) {
@@ -56,14 +57,11 @@ static __global__ void __launch_bounds__(THREADS) norm_kernel(const struct norm_
             x[i] += a.add[token + i];
         __syncthreads();
     }
-    if (a.shift) {
-        const double sum = a.ordered ? sum_ordered(x, a.d, 0, false, lane[0])
-                                     : sum_fast(x, a.d, 0, false, lane[0]);
-        centre = static_cast<float>(sum / a.d);
-    }
-    const double squares = a.ordered ? sum_ordered(x, a.d, centre, true, lane[1])
-                                     : sum_fast(x, a.d, centre, true, lane[1]);
-    const float scale = static_cast<float>(1.0 / sqrt(squares / a.d + static_cast<double>(a.eps)));
+    const REAL d = static_cast<REAL>(a.d), one = 1;
+    if (a.shift)
+        centre = static_cast<float>(sum_of(x, a.d, 0, false, lane[0]) / d);
+    const REAL squares = sum_of(x, a.d, centre, true, lane[1]);
+    const float scale = static_cast<float>(one / sqrt(squares / d + static_cast<REAL>(a.eps)));
     for (uint32_t i = threadIdx.x; i < a.d; i += THREADS) {
         const float y = (x[i] - centre) * scale * a.scale[i];
         u[i] = a.shift ? y + a.shift[i] : y;
@@ -72,20 +70,17 @@ static __global__ void __launch_bounds__(THREADS) norm_kernel(const struct norm_
 
 cudaError_t moe_cuda_load_norm()
 {
-    return load_kernels(norm_kernel);
+    return load_kernels(norm_kernel<float>, norm_kernel<double>);
 }
 
 void moe_cuda_norm(const struct moe_cuda_context *cuda, const struct moe_llm_config *config,
                    const struct moe_norm *norm, float *x, const float *add, uint32_t n_tokens,
                    float *u)
 {
-    const struct norm_args a = {x,
-                                u,
-                                add,
-                                norm->scale,
-                                norm->shift,
-                                config->norm_eps,
-                                config->d_model,
-                                cuda->order.lanes != 0};
-    MOE_LAUNCH(norm_kernel, n_tokens, THREADS, 0, cuda->stream, a);
+    const struct norm_args a = {
+        x, u, add, norm->scale, norm->shift, config->norm_eps, config->d_model};
+    if (cuda->order.lanes)
+        MOE_LAUNCH(norm_kernel<double>, n_tokens, THREADS, 0, cuda->stream, a);
+    else
+        MOE_LAUNCH(norm_kernel<float>, n_tokens, THREADS, 0, cuda->stream, a);
 }

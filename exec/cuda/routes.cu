@@ -157,17 +157,16 @@ static __device__ void raise_flag(const struct route_args &a)
     }
 }
 
-// count, first and row; a thread counts the experts whose number leaves its index as the rest.
+// count, first and row. In a warp's turn the choices of 32 lanes are placed at once: each behind
+// those of lower lanes that have its expert.
 static __device__ void group(const struct route_args &a, uint32_t *number)
 {
-    const uint32_t n_choices = a.n * a.top_k;
+    const uint32_t n_choices = a.n * a.top_k, none = EXPERTS_MAX;
     for (uint32_t e = threadIdx.x; e < a.n_experts; e += THREADS)
         number[e] = 0;
-    for (uint32_t i = 0; i < n_choices; i++) {
-        const uint32_t e = a.expert[i];
-        if (e % THREADS == threadIdx.x)
-            number[e]++;
-    }
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < n_choices; i += THREADS)
+        atomicAdd(&number[a.expert[i]], 1u);
     __syncthreads();
     if (threadIdx.x == 0)
         for (uint32_t e = 0, row = 0; e < a.n_experts; e++) {
@@ -178,10 +177,19 @@ static __device__ void group(const struct route_args &a, uint32_t *number)
             row += count;
         }
     __syncthreads();
-    for (uint32_t i = 0; i < n_choices; i++) {
-        const uint32_t e = a.expert[i];
-        if (e % THREADS == threadIdx.x)
-            a.row[i] = number[e]++;
+    if (warp_of_block() > 0)
+        return;
+    const uint32_t lower = (1u << lane_of_warp()) - 1;
+    for (uint32_t from = 0; from < n_choices; from += WARP) {
+        const uint32_t i = from + lane_of_warp(), e = i < n_choices ? a.expert[i] : none;
+        const uint32_t same = __match_any_sync(0xffffffffu, e);
+        const uint32_t before = static_cast<uint32_t>(__popc(same & lower));
+        if (e != none)
+            a.row[i] = number[e] + before;
+        __syncwarp(); // all have read what the first of each expert now changes
+        if (e != none && before == 0)
+            number[e] += static_cast<uint32_t>(__popc(same));
+        __syncwarp();
     }
 }
 

@@ -124,6 +124,28 @@ static inline float __shfl_sync(unsigned mask, float v, int from)
     return cuda_emulation_exchange(mask, v, (unsigned)from % 32);
 }
 
+static inline unsigned __match_any_sync(unsigned mask, unsigned v)
+{
+    unsigned same = 0;
+    for (unsigned lane = 0; lane < 32; lane++)
+        if (cuda_emulation_shuffle(mask, v, lane) == v)
+            same |= 1u << lane;
+    return same;
+}
+
+static inline int __popc(unsigned v)
+{
+    return __builtin_popcount(v);
+}
+
+/* The threads of a block take turns, and only where they meet. */
+static inline unsigned atomicAdd(unsigned *p, unsigned v)
+{
+    const unsigned before = *p;
+    *p += v;
+    return before;
+}
+
 template <typename T> static inline T cuda_emulation_load(const T *p)
 {
     if ((uintptr_t)p % alignof(T) != 0)
