@@ -34,6 +34,20 @@ holds "few steps get more time" awk -F '\t' '$1 == "bits" { good = $4 == 60 * 52
     END { exit !good }' "$results/summary.tsv"
 holds "a log a step" grep -q "Checks: 1" "$results/bits.log"
 
+# Counters: of the expert's kernels and of the others; a driver that forbids them is no failure.
+counted=$folder/counted
+pretend ncu 'echo "$*" "DRAM Throughput % 91"'
+expect 0 "0 steps did not pass" env PATH="$bin:$PATH" "${run[@]}" --steps profile "$counted"
+holds "both kinds of kernels" awk '/regex:linear_kernel .* bench device/ { a = 1 }
+    /regex:.*norm.*_kernel .* bench device/ { b = 1 } END { exit !(a && b) }' "$counted/profile.log"
+pretend ncu 'echo "==ERROR== ERR_NVGPUCTRPERM"' 'exit 1'
+expect 0 "0 steps did not pass" env PATH="$bin:$PATH" "${run[@]}" --steps profile "$counted"
+pretend ncu 'exit 1'
+expect 1 "1 steps did not pass" env PATH="$bin:$PATH" "${run[@]}" --steps profile "$counted"
+printf '%s\n' step:verdict profile:passed profile:skipped 'profile:failed (1)' >"$folder/want2"
+cut -f 1,2 --output-delimiter=: "$counted/summary.tsv" >"$folder/got2"
+same "$folder/want2" "$folder/got2"
+
 pretend moelab 'echo moelab'
 expect 0 "nothing was run" "${run[@]}" --steps bits "$results"
 same "$folder/want" <(cut -f 1,2 --output-delimiter=: "$results/summary.tsv")
