@@ -116,20 +116,33 @@ static uint32_t take_next(struct moe_places *p, const uint32_t *was, uint32_t n,
     }
 }
 
-void moe_places_turn(struct moe_places *p, uint32_t *at, uint32_t key, const moe_expert *expert,
-                     uint32_t *was, uint32_t n)
+/* Notes where the hits of n <= 64 lie; returns which others there are. */
+static uint64_t find_missing(uint32_t *at, const moe_expert *expert, const uint32_t *was,
+                             uint32_t n)
 {
-    uint64_t pins = moe_pins_in(was, n, p->base);
+    uint64_t missing = 0;
     for (uint32_t k = 0; k < n; k++) {
         at[expert[k]] = was[k];
-        if (was[k])
-            continue;
-        bool empty = p->now < p->n_slots + WORD;
-        uint32_t place = empty ? take_empty(p) : take_next(p, was, n, &pins);
-        was[k] = 2 * place;
-        at[expert[k]] = 2 * place + 1;
-        p->key_at[place] = key + expert[k];
-        if (empty) /* the hand may have come to its first word */
-            pins = moe_pins_in(was, n, p->base);
+        missing |= (uint64_t)(was[k] == 0) << k;
+    }
+    return missing;
+}
+
+void moe_places_turn(struct moe_places *p, uint32_t *at, uint32_t key, const moe_expert *expert,
+                     uint32_t *was, uint32_t n, uint64_t pins)
+{
+    for (uint32_t first = 0; first < n; first += WORD) {
+        uint32_t here = n - first < WORD ? n - first : WORD;
+        uint64_t missing = find_missing(at, expert + first, was + first, here);
+        for (; missing; missing &= missing - 1) {
+            uint32_t k = first + (uint32_t)__builtin_ctzll(missing);
+            bool empty = p->now < p->n_slots + WORD;
+            uint32_t place = empty ? take_empty(p) : take_next(p, was, n, &pins);
+            was[k] = 2 * place;
+            at[expert[k]] = 2 * place + 1;
+            p->key_at[place] = key + expert[k];
+            if (empty) /* the hand may have come to its first word */
+                pins = moe_pins_in(was, n, p->base);
+        }
     }
 }

@@ -46,12 +46,13 @@ void moe_places_clear_clock(struct moe_places *p);
 void moe_places_renumber(struct moe_places *p, bool latest);
 
 /* The ways out of the rare branches. The n experts of the event lie in places was[] / 2; turn: the
- * hits do, and was[] is 0 of the misses, which get their places. */
+ * hits do, those in the hand's word are pins, and was[] is 0 of the misses, which get their places.
+ */
 void moe_places_give_up(struct moe_places *p, uint32_t n_misses);
 void moe_places_give_up_but(struct moe_places *p, const uint32_t *was, uint32_t n,
                             uint32_t n_misses);
 void moe_places_turn(struct moe_places *p, uint32_t *at, uint32_t key, const moe_expert *expert,
-                     uint32_t *was, uint32_t n);
+                     uint32_t *was, uint32_t n, uint64_t pins);
 
 /* All bits set where the condition is 1, none where it is 0. */
 MOE_PLACES_INLINE uint64_t moe_mask_of(uint64_t condition)
@@ -182,7 +183,7 @@ MOE_PLACES_INLINE uint32_t moe_clock_event(struct moe_places *p, struct moe_hand
     uint64_t stops = hand->ahead & ~hand->marks, left = stops;
     if (__builtin_expect((uint32_t)__builtin_popcountll(stops) < n - n_hits, 0)) {
         moe_hand_keep(p, hand);
-        moe_places_turn(p, at, key, expert, was, n);
+        moe_places_turn(p, at, key, expert, was, n, pins);
         *hand = moe_hand_of(p);
         return n_hits;
     }
@@ -210,7 +211,7 @@ MOE_PLACES_INLINE uint32_t moe_clock_access(struct moe_places *p, struct moe_han
     p->bit[place / MOE_PLACES_WORD] |= mark;
     if (__builtin_expect((stops | hit) == 0, 0)) {
         moe_hand_keep(p, hand);
-        moe_places_turn(p, at, key, expert, &was, 1);
+        moe_places_turn(p, at, key, expert, &was, 1, 0);
         *hand = moe_hand_of(p);
         return 0;
     }
