@@ -36,8 +36,10 @@ static const struct {
                                            "was found: what other papers call hit rates"},
     {"`fills`", "slots given to missed or prefetched experts; what is there from the start counts "
                 "as `preloads`"},
-    {"`bypasses`", "misses that the policy declined although it could have had a slot"},
-    {"`dropped_fills`", "misses that found every slot of their pool pinned or in flight"},
+    {"`bypasses`",
+     "misses and prefetches that the policy declined although it could have had a slot"},
+    {"`dropped_fills`",
+     "misses and prefetches that found every slot of their pool pinned or in flight"},
     {"`evictions`, `useless_fills`",
      "experts given up, and those of them that no lookup had found; counted for the layer of the "
      "expert that goes, in the phase of the event that makes it go"},
@@ -165,9 +167,16 @@ static void print_admissions(void)
 
 static void print_prefetchers(void)
 {
-    puts("\n## Prefetchers: what is fetched before it is asked for\n\n"
-         "`prefetcher: NAME` or `NAME:key=value,...`; not in replays. Copies on demand go before "
-         "queued\nprefetches, and those that turn out useless are taken back.");
+    puts(
+        "\n## Prefetchers: what is fetched before it is asked for\n\n"
+        "`prefetcher: NAME` or `NAME:key=value,...`; not in replays. After every layer's "
+        "routing a prefetcher\nnames at most 128 experts. Those without a slot get one, which no "
+        "expert of the event gives up; in\nprompts only where these ask the cache. The copies are "
+        "queued before the layer's experts are started,\nor, where the GPU waits for copies of the "
+        "layer, after them and after the fills that follow the CPU's\nwork.\n\nCopies on demand "
+        "and fills go before queued prefetches. When their layer is routed, copies that have\nnot "
+        "begun are taken back if it does not ask for them, and become copies on demand if the GPU "
+        "waits for\nthem; one that was asked for once is not taken back later.");
     for (size_t i = 0; moe_prefetchers[i]; i++) {
         const struct moe_prefetcher_ops *o = moe_prefetchers[i];
         struct entry e = {o->name, o->summary, o->source, o->notes, o->needs};

@@ -110,7 +110,11 @@ const struct moe_admission_ops moe_admission_q_star = {
              "here the rates are the platform's, and where misses go to the CPU the same share is "
              "fetched for later use. Its code (0ab982f) divides the misses of every event alone "
              "(`reading=event`): with few misses and a slow link nothing is ever fetched; here a "
-             "share too small for one layer is carried to the next.",
+             "share too small for one layer is carried to the next. The share is CPU / (CPU + "
+             "copy), times for an expert of one token; after any event as many are fetched as the "
+             "share of all misses so far, rounded down, those used last first, in gate order where "
+             "equal (`event`: the f of an event's m for which f copies and m - f experts on the "
+             "CPU end first, the lower expert where equal).",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_ADMISSION_NEEDS_COSTS,

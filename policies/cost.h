@@ -2,7 +2,10 @@
  *
  * All are rounded to whole nanoseconds; bytes over GB/s gives ns. Sources of the rates are the
  * platform file's origins; batch 1 is bound by bytes, many tokens by flops (roofline, Williams,
- * Waterman, Patterson 2009). n is the number of tokens of the step that use the operation.
+ * Waterman, Patterson 2009). n is the number of tokens of the step that use the operation; of the
+ * head in prompts, where only the last token needs it, the number of requests. For n = 1 the flops
+ * count as none, whatever they would take. KV bytes are those of the tokens in the cache before the
+ * step and of its own.
  *
  *   attend       layer_overhead_us + max(dense + KV bytes / gpu.read, 2 weights n / gpu.tflops)
  *   leading      the same of every layer without experts that comes before those with experts; it

@@ -77,7 +77,9 @@ const struct moe_prefetcher_ops moe_prefetcher_markov = {
     .source = "transition counts between neighbouring layers, as in JustVugg/colibri (which found "
               "it a loss)",
     .notes = "Counts pairs of neighbouring layers for the same token; for pairs of tokens see "
-             "`previous-token`.",
+             "`previous-token`. Each expert of the route gives the next layer's the shares of its "
+             "uses after which they followed; the largest sums win, the lower number where equal, "
+             "and none that never followed.",
     .params = moe_prefetch_width_params,
     .params_size = sizeof(struct moe_prefetch_width),
     .state_size = state_size,

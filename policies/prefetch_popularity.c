@@ -38,7 +38,8 @@ const struct moe_prefetcher_ops moe_prefetcher_popularity = {
     .name = "popularity",
     .summary = "for the next layer, the n experts that were used most often there so far",
     .source = "BrainStorm (OSDI'23) as arXiv 2401.14361 section 5 describes its re-implementation",
-    .notes = "Counts of the whole run so far, not of a fitted list.",
+    .notes = "Counts of the whole run so far, tokens that use an expert, not of a fitted list; the "
+             "lower number first where equal, also those never used.",
     .params = moe_prefetch_width_params,
     .params_size = sizeof(struct moe_prefetch_width),
     .state_size = state_size,

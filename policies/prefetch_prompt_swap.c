@@ -80,7 +80,8 @@ const struct moe_prefetcher_ops moe_prefetcher_prompt_swap = {
     .source = "arXiv 2501.10375 (DAOP) and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "hot_experts, swapped before the layer instead of after it",
     .notes = "DAOP swaps before it computes the layer, and waits; here the copies run behind the "
-             "prompt, and one that has not begun when decode comes to its layer is taken back "
+             "prompt, a layer's when the one after it is routed, the last one's when the next pass "
+             "begins, and one that has not begun when decode comes to its layer is taken back "
              "unless it is asked for. DAOP takes the eight hottest of the missing experts; here "
              "residents count among the `n`.",
     .params = table,

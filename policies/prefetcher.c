@@ -80,7 +80,9 @@ static const struct moe_prefetcher_ops previous_token = {
     .source = "Helldez/BigMoeOnEdge (previous-token prediction, reported 43/35 % accurate)",
     .notes =
         "All experts of the previous decode pass; after a prompt's pass, the top-k that appear "
-        "first in it. Of requests that decode together a pass has a previous token of each.",
+        "first in it. Of requests that decode together a pass has a previous token of each. Where "
+        "a sequence begins, the pass before is another sequence's, unless its prompt asked the "
+        "cache.",
     .state_size = previous_size,
     .init = previous_init,
     .predict = previous_predict,

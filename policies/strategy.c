@@ -22,13 +22,15 @@ static const struct moe_param table[] = {
      .default_text = "cpu",
      .choices = "cpu|cache|stream|auto",
      .help = "experts of prompt tokens. cpu: on the CPU; cache: through the cache; stream: copied "
-             "to the GPU; auto: each where it ends first by the platform's costs"},
+             "to the GPU, those that lie in a slot as well; auto: each where it ends first by the "
+             "platform's costs, from its slot if it lies in one"},
     {.name = "prefill_warm",
      .type = MOE_PARAM_BOOL,
      FIELD(prefill_warm),
      .default_text = "false",
      .help = "with prefill stream or auto: keep the missed experts of prompts in slots if "
-             "admission and policy take them, so that decode starts warm"},
+             "admission and policy take them, so that decode starts warm; stream then computes "
+             "from their slots those that lie there"},
     {.name = "threads",
      .type = MOE_PARAM_U64,
      FIELD(threads),
@@ -67,13 +69,16 @@ static const struct moe_param dispatch_table[] = {
      .default_text = "hits-first",
      .choices = "hits-first|gate",
      .help =
-         "order in which the experts of a layer are started. hits-first: those with a slot, their "
-         "copies landed or not, in gate order, then the missed; gate: all in gate order"},
+         "order in which the experts of a layer are started. hits-first: those computed from a "
+         "slot, "
+         "their copies landed or not, in gate order, then the others, in gate order; gate: all in "
+         "gate order. Those placed by costs: GPU first, in the order of placement"},
     {.name = "overlap",
      .type = MOE_PARAM_BOOL,
      FIELD(overlap),
      .default_text = "true",
-     .help = "the host goes on while the CPU pool computes; off: one expert after the other"},
+     .help = "the host goes on while the CPU pool computes; off: it waits for each expert that the "
+             "CPU computes, and for each copy into a slot that the GPU waits for"},
     {0},
 };
 
@@ -84,14 +89,16 @@ static const struct moe_param fill_table[] = {
      .default_text = "after-compute",
      .choices = "after-compute|at-once",
      .help = "when the copy of an admitted miss is queued: when the CPU has computed the "
-             "misses of the layer, or when its routing is known; the slot is chosen then in "
-             "both, and none whose copy still runs is given up (but by paper-lru)"},
+             "misses of the layer (without overlap: the expert itself), or just before the expert "
+             "is started there; the slot is chosen when the routing is known in both, and none "
+             "whose copy still runs is given up (but by paper-lru)"},
     {.name = "memory",
      .type = MOE_PARAM_CHOICE,
      FIELD(fill_memory),
      .default_text = "pinned",
      .choices = "pinned|pageable",
-     .help = "host memory that expert weights are copied from"},
+     .help = "host memory that expert weights are copied from; a pageable copy keeps the host "
+             "waiting until it has landed, fills and prefetches too"},
     {0},
 };
 
