@@ -24,6 +24,7 @@
 #include "policies/registry.h"
 
 #include "policies/cost.h"
+#include "policies/use_few.h"
 #include "policies/use_groups.h"
 
 struct missed {
@@ -42,7 +43,8 @@ struct state {
     bool begun;
     uint32_t n_missed, n_residents;
     uint32_t new_begin, new_end;  /* newcomers that are candidates: from the one that asked last */
-    struct moe_use_groups groups; /* the candidates */
+    struct moe_use_few few;       /* the candidates, of a pool for it */
+    struct moe_use_groups groups; /* of another one */
     struct missed *missed;        /* [E + 1] gate order */
     struct moe_used *used;        /* [E + 1] residents that the event found, gate order */
     uint32_t n_given_up;          /* for the newcomers that are candidates */
@@ -60,7 +62,7 @@ static size_t size_before_groups(const struct moe_policy_env *env)
 
 static size_t state_size(const struct moe_policy_env *env)
 {
-    return size_before_groups(env) + moe_use_groups_size(env);
+    return size_before_groups(env) + moe_few_size(env) + moe_use_groups_size(env);
 }
 
 static void init(void *state, const struct moe_policy_env *env)
@@ -81,13 +83,77 @@ static void init(void *state, const struct moe_policy_env *env)
     st->asked = MOE_NO_KEY;
     st->missed = (struct missed *)(st->given_up + env->n_slots + env->n_experts + 1);
     st->used = (struct moe_used *)(st->missed + env->n_experts + 1);
-    moe_use_groups_init(&st->groups, env, &times, (char *)state + size_before_groups(env));
+    char *memory = (char *)state + size_before_groups(env);
+    moe_few_init(&st->few, env, &times, memory);
+    if (!st->few.in_use)
+        moe_use_groups_init(&st->groups, env, &times, memory + moe_few_size(env));
+}
+
+static inline void join(struct state *st, uint32_t i, uint32_t next_use)
+{
+    if (st->few.in_use)
+        moe_few_join(&st->few, i, next_use);
+    else
+        moe_use_join(&st->groups, i, next_use);
+}
+
+static inline void leave(struct state *st, uint32_t i)
+{
+    if (st->few.in_use)
+        moe_few_leave(&st->few, i);
+    else
+        moe_use_leave(&st->groups, i);
+}
+
+static inline void settle(struct state *st, uint32_t newcomer, uint32_t slot)
+{
+    if (st->few.in_use)
+        moe_few_settle(&st->few, newcomer, slot);
+    else
+        moe_use_settle(&st->groups, newcomer, slot);
+}
+
+static inline void set_kept(struct state *st, uint32_t i, bool kept)
+{
+    if (st->few.in_use)
+        moe_few_set_kept(&st->few, i, kept);
+    else
+        moe_use_set_kept(&st->groups, i, kept);
+}
+
+static inline bool is_kept(const struct state *st, uint32_t i)
+{
+    return st->few.in_use ? st->few.use[i] > 0 : st->groups.candidate[i].kept;
+}
+
+/* Do others share its value; if `many`, more than an event has? */
+static inline bool shares(const struct state *st, uint32_t i, bool many)
+{
+    uint32_t least = many ? st->top_k + 1 : 2;
+    return st->few.in_use ? moe_few_shares(&st->few, i, least)
+                          : moe_use_sharing(&st->groups, i) >= least;
+}
+
+static inline bool saves(const struct state *st, uint32_t i)
+{
+    return st->few.in_use ? moe_few_saves(&st->few, i) : moe_use_value(&st->groups, i) > 0;
+}
+
+static inline uint32_t find_first(struct state *st, const uint8_t *pinned)
+{
+    return st->few.in_use ? moe_few_first(&st->few, st->now, pinned)
+                          : moe_use_first(&st->groups, st->now, pinned);
+}
+
+static inline bool unstick(struct state *st)
+{
+    return st->few.in_use ? moe_few_unstick(&st->few) : moe_use_unstick(&st->groups);
 }
 
 static void keep_all(struct state *st)
 {
     while (st->n_given_up > 0)
-        moe_use_set_kept(&st->groups, st->given_up[--st->n_given_up], true);
+        set_kept(st, st->given_up[--st->n_given_up], true);
 }
 
 /* A candidate goes for good, one that is kept as if it were given up next. What was given up for
@@ -95,16 +161,17 @@ static void keep_all(struct state *st)
  * went first, or none shares its value. */
 static void remove_candidate(struct state *st, uint32_t i)
 {
-    uint32_t n = moe_use_sharing(&st->groups, i), place = 0;
+    uint32_t place = 0;
     while (place < st->n_given_up && st->given_up[place] != i)
         place++;
-    if (!st->groups.candidate[i].kept)
+    bool again = shares(st, i, place == 0);
+    if (!is_kept(st, i))
         st->n_given_up--;
     for (uint32_t k = place; k < st->n_given_up; k++)
         st->given_up[k] = st->given_up[k + 1];
-    if (n > 1 && (place > 0 || n > st->top_k))
+    if (again)
         keep_all(st);
-    moe_use_leave(&st->groups, i);
+    leave(st, i);
 }
 
 static void remove_newcomers(struct state *st, uint32_t end)
@@ -112,7 +179,7 @@ static void remove_newcomers(struct state *st, uint32_t end)
     if (st->new_begin < end)
         keep_all(st);
     while (st->new_begin < end)
-        moe_use_leave(&st->groups, st->n_slots + st->new_begin++);
+        leave(st, st->n_slots + st->new_begin++);
 }
 
 static void on_step(void *state)
@@ -167,6 +234,40 @@ static void route_one(struct state *st, const struct moe_route *route)
     moe_use_one_again(&st->groups, slot, next_use);
 }
 
+/* As route_many: the keys of who was not found are nobody's, behind the row. */
+static __attribute__((noinline)) void route_to_few(struct state *st, const struct moe_route *route)
+{
+    moe_key first_key = route->layer * st->n_experts;
+    uint32_t *use = st->few.use, nobody = st->few.row;
+    struct missed *missed = st->missed;
+    uint32_t n_missed = 0, latest = 0, n = route->n;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t next_use = route->next_use ? route->next_use[i] : MOE_NEVER;
+        uint32_t absent = (uint32_t)(route->slot[i] >> 31); /* all bits where it was not found */
+        uint32_t slot = ((uint32_t)route->slot[i] & ~absent) | (nobody & absent);
+        uint32_t expected = (use[slot] + 1) & ~absent; /* 0 for IDLE */
+        latest = expected > latest ? expected : latest;
+        missed[n_missed] = (struct missed){first_key + route->expert[i], next_use};
+        n_missed += absent & 1;
+        use[slot] = moe_few_key(next_use);
+    }
+    st->n_missed = n_missed;
+    note_now(st, latest - (latest > 0), route->layer);
+}
+
+static inline void route_one_to_few(struct state *st, const struct moe_route *route)
+{
+    uint32_t next_use = route->next_use ? route->next_use[0] : MOE_NEVER;
+    if (route->slot[0] == MOE_NO_SLOT) {
+        st->n_missed = 1;
+        st->missed[0] = (struct missed){route->layer * st->n_experts + route->expert[0], next_use};
+        return;
+    }
+    uint32_t expected = st->few.use[route->slot[0]];
+    note_now(st, expected == MOE_FEW_IDLE ? 0 : expected, route->layer);
+    moe_few_again(&st->few, (uint32_t)route->slot[0], next_use);
+}
+
 static __attribute__((noinline)) void forget_event(struct state *st)
 {
     keep_all(st);
@@ -181,10 +282,17 @@ static void on_route(void *state, const struct moe_route *route)
     st->new_begin = st->new_end = st->n_missed = 0;
     st->asked = MOE_NO_KEY;
     st->now = st->pass + route->layer;
-    if (route->n == 1)
+    if (st->few.in_use) {
+        moe_few_begin_event(&st->few);
+        if (route->n == 1)
+            route_one_to_few(st, route);
+        else
+            route_to_few(st, route);
+    } else if (route->n == 1) {
         route_one(st, route);
-    else
+    } else {
         route_many(st, route);
+    }
 }
 
 /* Gives up candidates until there is room for all that are left; do they include the newcomer? */
@@ -192,18 +300,18 @@ static bool make_room(struct state *st, const struct moe_victim_req *req)
 {
     uint32_t asks = st->n_slots + st->new_begin;
     uint32_t n = st->n_residents + st->new_end - st->new_begin - st->n_given_up;
-    if (!st->groups.candidate[asks].kept)
+    if (!is_kept(st, asks))
         return false;
     for (; n > st->n_slots; n--) {
-        uint32_t gone = moe_use_first(&st->groups, st->now, req->pinned);
+        uint32_t gone = find_first(st, req->pinned);
         if (gone == MOE_USE_NONE)
             keep_all(st);
         if (gone == MOE_USE_NONE || gone == asks)
             return false;
-        moe_use_set_kept(&st->groups, gone, false);
+        set_kept(st, gone, false);
         st->given_up[st->n_given_up++] = gone;
     }
-    if (moe_use_value(&st->groups, asks) > 0)
+    if (saves(st, asks))
         return true;
     keep_all(st);
     return false;
@@ -223,10 +331,10 @@ static void join_newcomers(struct state *st, const struct moe_victim_req *req)
     }
     remove_newcomers(st, st->new_end);
     st->new_begin = st->new_end = i;
-    moe_use_join(&st->groups, st->n_slots + st->new_end++, req->next_use);
+    join(st, st->n_slots + st->new_end++, req->next_use);
     while (st->new_end < st->n_missed) {
         uint32_t next_use = st->missed[st->new_end].next_use;
-        moe_use_join(&st->groups, st->n_slots + st->new_end++, next_use);
+        join(st, st->n_slots + st->new_end++, next_use);
     }
 }
 
@@ -246,7 +354,7 @@ static bool wants(void *state, const struct moe_victim_req *req)
     st->asked = req->key;
     bool wanted = make_room(st, req);
     st->victim = first_resident(st);
-    if (moe_use_unstick(&st->groups))
+    if (unstick(st))
         keep_all(st);
     if (!wanted) {
         st->asked = MOE_NO_KEY;
@@ -261,12 +369,12 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     st->n_residents++;
     st->victim = MOE_NO_SLOT;
     if (key == st->asked) {
-        moe_use_settle(&st->groups, st->n_slots + st->new_begin++, (uint32_t)slot);
+        settle(st, st->n_slots + st->new_begin++, (uint32_t)slot);
         st->asked = MOE_NO_KEY;
         return;
     }
     keep_all(st);
-    moe_use_join(&st->groups, (uint32_t)slot, st->pending);
+    join(st, (uint32_t)slot, st->pending);
 }
 
 static void on_evict(void *state, moe_slot slot, moe_key key)
@@ -274,9 +382,17 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
     struct state *st = state;
     (void)key;
     st->n_residents--;
-    if (st->groups.candidate[slot].kept)
+    if (is_kept(st, (uint32_t)slot))
         keep_all(st);
     remove_candidate(st, (uint32_t)slot);
+}
+
+static uint32_t next_use_of(const struct state *st, uint32_t i)
+{
+    if (!st->few.in_use)
+        return st->groups.candidate[i].next_use;
+    uint32_t key = moe_few_key_of(&st->few, i);
+    return key == MOE_FEW_IDLE ? MOE_NEVER : key - (key > 0);
 }
 
 /* Pools limited by bytes may want more room than slots tell: then what is used last goes. */
@@ -284,12 +400,12 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
     moe_slot gone = st->victim;
+    uint32_t latest = req->next_use;
     for (uint32_t s = 0; s < st->n_slots && st->victim == MOE_NO_SLOT; s++)
-        if (!(req->pinned[s] & ~MOE_PIN_EVENT) &&
-            st->groups.candidate[s].next_use > req->next_use &&
-            (gone == MOE_NO_SLOT ||
-             st->groups.candidate[s].next_use > st->groups.candidate[gone].next_use))
+        if (!(req->pinned[s] & ~MOE_PIN_EVENT) && next_use_of(st, s) > latest) {
+            latest = next_use_of(st, s);
             gone = (moe_slot)s;
+        }
     st->victim = MOE_NO_SLOT;
     return gone;
 }

@@ -72,18 +72,9 @@ static void place_arrays(struct moe_use_groups *all, const struct moe_policy_env
     all->kind_by = (uint8_t *)(all->stuck + n);
 }
 
-static double event_ns(const struct moe_use_times *times, uint32_t n, uint32_t n_hits)
-{
-    double misses = (double)(n - n_hits);
-    double cpu = misses > 0 ? times->state_ns + misses * times->cpu_ns : 0;
-    double gpu = (double)n_hits * times->gpu_ns;
-    return cpu > gpu ? cpu : gpu;
-}
-
 static double saved_by_each(const struct moe_use_groups *all, uint32_t n, uint32_t n_kept)
 {
-    n = n > all->top_k ? n : all->top_k;
-    return event_ns(&all->times, n, n_kept - 1) - event_ns(&all->times, n, n_kept);
+    return moe_use_saved_by_each(&all->times, all->top_k, n, n_kept);
 }
 
 static uint8_t kind_of_value(const struct moe_use_groups *all, double value)

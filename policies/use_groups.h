@@ -9,21 +9,14 @@
 #ifndef MOELAB_POLICIES_USE_GROUPS_H
 #define MOELAB_POLICIES_USE_GROUPS_H
 
-#include "policies/policy.h"
+#include "policies/use_few.h"
 
-#define MOE_USE_NONE UINT32_MAX
 #define MOE_USE_IDLE (UINT32_MAX - 1) /* never used again: saves nothing, whatever else is kept */
 
 enum {
     MOE_USE_KINDS = 4, /* of positive values */
     MOE_USE_RANKS = MOE_USE_KINDS + 2,
     MOE_USE_BLOCK = 128, /* of 64, 128, 256 and 512 what replays were fastest with */
-};
-
-/* What an event takes, of which `hits` of n experts are on the GPU:
- * max(cpu(n - hits), hits gpu), cpu(0) = 0, cpu(m) = state + m cpu. */
-struct moe_use_times {
-    double cpu_ns, gpu_ns, state_ns;
 };
 
 struct moe_use_candidate {
