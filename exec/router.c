@@ -2,21 +2,13 @@
 
 #include "exec/exp.h"
 
-static bool is_taken(const moe_expert *taken, uint32_t n_taken, uint32_t e)
-{
-    for (uint32_t k = 0; k < n_taken; k++)
-        if (taken[k] == e)
-            return true;
-    return false;
-}
-
 /* The largest of those not taken; a NaN loses to every number. */
 static moe_expert best_left(const float *value, uint32_t n, const moe_expert *taken,
                             uint32_t n_taken)
 {
     uint32_t best = n;
     for (uint32_t e = 0; e < n; e++)
-        if (!is_taken(taken, n_taken, e) &&
+        if (!moe_route_has(taken, n_taken, e) &&
             (best == n || value[e] > value[best] || (isnan(value[best]) && !isnan(value[e]))))
             best = e;
     return (moe_expert)best;
@@ -50,7 +42,7 @@ void moe_router_sparsemixer(const float *score, uint32_t n_experts, float jitter
         for (uint32_t e = 0; e < n_experts; e++) {
             float distance = (top - score[e]) / fmaxf(fabsf(score[e]), top);
             /* Both being 0 gives NaN, which is not above the limit: kept, as in the reference. */
-            if (!is_taken(expert, k, e) && !(distance > 2 * jitter))
+            if (!moe_route_has(expert, k, e) && !(distance > 2 * jitter))
                 sum += moe_expf(score[e] - top);
         }
         weight[k] = 1 / sum;

@@ -62,14 +62,6 @@ static void on_step(void *state, const struct moe_step *step)
     ((struct state *)state)->step = step;
 }
 
-static bool names(const moe_expert *route, uint32_t n, uint32_t expert)
-{
-    for (uint32_t k = 0; k < n; k++)
-        if (route[k] == expert)
-            return true;
-    return false;
-}
-
 /* Choice k of a token's route in a layer, or a wrong expert in its place; where a route names every
  * expert there is no wrong one. */
 static uint32_t guess(const struct state *st, const moe_expert *route, uint64_t row, uint32_t k)
@@ -80,7 +72,7 @@ static uint32_t guess(const struct state *st, const moe_expert *route, uint64_t 
         return route[k];
     uint32_t e = (uint32_t)moe_rng_below(&rng, st->n_experts);
     for (uint32_t i = 0; i < st->n_experts; i++, e = (e + 1) % st->n_experts)
-        if (!names(route, st->top_k, e))
+        if (!moe_route_has(route, st->top_k, e))
             return e;
     return route[k];
 }

@@ -68,14 +68,6 @@ static bool take_logits(const float *score, uint32_t n, float *logit)
     return true;
 }
 
-static bool is_chosen(const moe_expert *expert, uint32_t n, uint32_t e)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (expert[i] == e)
-            return true;
-    return false;
-}
-
 /* The one with the highest logit that is none of the n chosen, resident where asked for; of equal
  * ones the lowest number. MOE_NO_EXPERT: there is none. */
 static moe_expert best_outsider(const struct moe_rerouter *r, const float *logit,
@@ -83,7 +75,7 @@ static moe_expert best_outsider(const struct moe_rerouter *r, const float *logit
 {
     moe_expert best = MOE_NO_EXPERT;
     for (uint32_t e = 0; e < r->n_experts; e++)
-        if ((!resident || r->resident[e]) && !is_chosen(chosen, n, e) &&
+        if ((!resident || r->resident[e]) && !moe_route_has(chosen, n, e) &&
             (best == MOE_NO_EXPERT || logit[e] > logit[best]))
             best = (moe_expert)e;
     return best;
@@ -176,7 +168,7 @@ static void count(struct moe_rerouter *r, const moe_expert *was, uint32_t n, dou
         return;
     d->mass_lost += mass - mass_of(r->logit, r->n_experts, r->expert, n);
     for (uint32_t i = 0; i < n; i++) {
-        if (is_chosen(r->expert, n, was[i]))
+        if (moe_route_has(r->expert, n, was[i]))
             continue;
         d->replaced++;
         d->weight_moved += r->before[i];

@@ -85,29 +85,13 @@ static struct ranges draw_half(struct ranges *all, uint64_t seed)
     return rest;
 }
 
-static void copy_rows(void *to, const void *from, size_t row_bytes, uint64_t at, uint64_t first,
-                      uint64_t n)
-{
-    if (to && from)
-        memcpy((unsigned char *)to + at * row_bytes,
-               (const unsigned char *)from + first * row_bytes, n * row_bytes);
-}
-
 static void copy_tokens(const struct moe_trace *from, const struct range *r, struct moe_trace *to,
                         uint64_t at, uint32_t sequence)
 {
     const struct moe_tokens *x = &from->tokens;
     struct moe_tokens *y = &to->tokens;
     const uint64_t n = r->end - r->first;
-    const size_t layers = from->info.n_layers, k = layers * from->info.top_k,
-                 e = layers * from->info.n_experts;
-    copy_rows(y->expert, x->expert, k * sizeof *x->expert, at, r->first, n);
-    copy_rows(y->weight, x->weight, k * sizeof *x->weight, at, r->first, n);
-    copy_rows(y->score, x->score, e * sizeof *x->score, at, r->first, n);
-    copy_rows(y->lookahead, x->lookahead, e * sizeof *x->lookahead, at, r->first, n);
-    copy_rows(y->phase, x->phase, sizeof *x->phase, at, r->first, n);
-    copy_rows(y->token_id, x->token_id, sizeof *x->token_id, at, r->first, n);
-    copy_rows(y->request, x->request, sizeof *x->request, at, r->first, n);
+    moe_tokens_copy(y, at, x, r->first, n, &from->info);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t t = r->first + i;
         bool cut = r->first > r->start; /* the context that was cut off still counts */

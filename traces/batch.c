@@ -1,6 +1,5 @@
 #include "traces/batch.h"
 
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,35 +191,6 @@ static enum moe_status find_members(struct maker *m, const struct moe_trace *inp
 
 /* --- rows ----------------------------------------------------------------------------------- */
 
-static void copy_rows(void *to, const void *from, size_t row_bytes, uint64_t at, uint64_t first,
-                      uint64_t n)
-{
-    if (to && from)
-        memcpy((unsigned char *)to + at * row_bytes,
-               (const unsigned char *)from + first * row_bytes, n * row_bytes);
-}
-
-/* Tokens [first, first + n) of the input to the end of the output. */
-static void copy_tokens(const struct maker *m, const struct moe_trace *from, uint64_t first,
-                        uint64_t n)
-{
-    const struct moe_tokens *x = &from->tokens;
-    const struct moe_tokens *y = &m->out->tokens;
-    const uint64_t at = m->n_tokens;
-    const size_t layers = from->info.n_layers, k = layers * from->info.top_k,
-                 e = layers * from->info.n_experts;
-    copy_rows(y->expert, x->expert, k * sizeof *x->expert, at, first, n);
-    copy_rows(y->weight, x->weight, k * sizeof *x->weight, at, first, n);
-    copy_rows(y->score, x->score, e * sizeof *x->score, at, first, n);
-    copy_rows(y->lookahead, x->lookahead, e * sizeof *x->lookahead, at, first, n);
-    copy_rows(y->log_residency, x->log_residency, k * sizeof *x->log_residency, at, first, n);
-    copy_rows(y->log_bytes, x->log_bytes, k * sizeof *x->log_bytes, at, first, n);
-    copy_rows(y->step, x->step, sizeof *x->step, at, first, n);
-    copy_rows(y->phase, x->phase, sizeof *x->phase, at, first, n);
-    copy_rows(y->position, x->position, sizeof *x->position, at, first, n);
-    copy_rows(y->token_id, x->token_id, sizeof *x->token_id, at, first, n);
-}
-
 /* The next pass of a request joins the step that is due, if it is of the phase. */
 static bool take_pass(struct maker *m, struct member *r, uint32_t request, enum moe_phase phase,
                       uint32_t sequence)
@@ -230,7 +200,7 @@ static bool take_pass(struct maker *m, struct member *r, uint32_t request, enum 
     if (r->at == r->end || x->phase[r->at] != phase)
         return false;
     const uint64_t n = moe_step_end(x, r->at) - r->at;
-    copy_tokens(m, r->from, r->at, n);
+    moe_tokens_copy(&m->out->tokens, m->n_tokens, x, r->at, n, &m->out->info);
     for (uint64_t i = 0; i < n; i++) {
         const uint64_t to = m->n_tokens + i;
         y->sequence[to] = sequence;
@@ -272,7 +242,7 @@ static void make_sequence(struct maker *m, struct member *r, uint32_t n, uint32_
 static void copy_sequence(struct maker *m, const struct member *r, uint32_t sequence)
 {
     const uint64_t n = r->end - r->first;
-    copy_tokens(m, r->from, r->first, n);
+    moe_tokens_copy(&m->out->tokens, m->n_tokens, &r->from->tokens, r->first, n, &m->out->info);
     for (uint64_t i = 0; i < n; i++)
         m->out->tokens.sequence[m->n_tokens + i] = sequence;
     m->n_tokens += n;

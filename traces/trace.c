@@ -134,6 +134,33 @@ unsigned moe_tokens_parts(const struct moe_tokens *tokens)
            (tokens->request ? MOE_HAS_REQUEST : 0u);
 }
 
+static void copy_rows(void *to, uint64_t at, const void *from, uint64_t first, uint64_t n,
+                      size_t row_bytes)
+{
+    if (to && from)
+        memcpy((unsigned char *)to + at * row_bytes,
+               (const unsigned char *)from + first * row_bytes, n * row_bytes);
+}
+
+void moe_tokens_copy(struct moe_tokens *to, uint64_t at, const struct moe_tokens *from,
+                     uint64_t first, uint64_t n, const struct moe_trace_info *info)
+{
+    const size_t k = (size_t)info->n_layers * info->top_k,
+                 e = (size_t)info->n_layers * info->n_experts;
+    copy_rows(to->sequence, at, from->sequence, first, n, sizeof *to->sequence);
+    copy_rows(to->step, at, from->step, first, n, sizeof *to->step);
+    copy_rows(to->position, at, from->position, first, n, sizeof *to->position);
+    copy_rows(to->token_id, at, from->token_id, first, n, sizeof *to->token_id);
+    copy_rows(to->phase, at, from->phase, first, n, sizeof *to->phase);
+    copy_rows(to->request, at, from->request, first, n, sizeof *to->request);
+    copy_rows(to->expert, at, from->expert, first, n, k * sizeof *to->expert);
+    copy_rows(to->weight, at, from->weight, first, n, k * sizeof *to->weight);
+    copy_rows(to->score, at, from->score, first, n, e * sizeof *to->score);
+    copy_rows(to->lookahead, at, from->lookahead, first, n, e * sizeof *to->lookahead);
+    copy_rows(to->log_residency, at, from->log_residency, first, n, k * sizeof *to->log_residency);
+    copy_rows(to->log_bytes, at, from->log_bytes, first, n, k * sizeof *to->log_bytes);
+}
+
 void moe_trace_info_release(struct moe_trace_info *info)
 {
     free(info->expert_bytes);

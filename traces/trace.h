@@ -19,6 +19,15 @@
 typedef uint16_t moe_expert;
 #define MOE_NO_EXPERT ((moe_expert)0xffff)
 
+/* Is e among the n experts? */
+static inline bool moe_route_has(const moe_expert *expert, uint32_t n, uint32_t e)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (expert[i] == e)
+            return true;
+    return false;
+}
+
 enum moe_phase { MOE_PREFILL = 0, MOE_DECODE = 1 };
 
 enum { MOE_TEXT_MAX = 256, MOE_HEADER_MAX = 65536 };
@@ -92,6 +101,11 @@ enum moe_status moe_tokens_init(struct moe_tokens *tokens, const struct moe_trac
                                 uint64_t n, unsigned parts, struct moe_err *err);
 void moe_tokens_release(struct moe_tokens *tokens);
 unsigned moe_tokens_parts(const struct moe_tokens *tokens);
+
+/* Rows [first, first + n) of every array that both have, to row `at` and on. info: shape of both.
+ */
+void moe_tokens_copy(struct moe_tokens *to, uint64_t at, const struct moe_tokens *from,
+                     uint64_t first, uint64_t n, const struct moe_trace_info *info);
 
 /* Releases the heap members; the struct may then be reused. */
 void moe_trace_info_release(struct moe_trace_info *info);
