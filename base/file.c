@@ -248,7 +248,7 @@ enum moe_status moe_output_check(const char *path, struct moe_err *err)
     return s;
 }
 
-static int is_directory(const char *path)
+bool moe_is_directory(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
@@ -264,7 +264,7 @@ enum moe_status moe_make_directories(const char *path, struct moe_err *err)
         char kept = *c;
         if ((kept == '/' && c != copy) || !kept) {
             *c = 0;
-            if (mkdir(copy, 0777) && !is_directory(copy))
+            if (mkdir(copy, 0777) && !moe_is_directory(copy))
                 s = fail_errno(err, "make folder", copy);
             *c = kept;
         }
@@ -288,7 +288,7 @@ size_t moe_directories_there(const char *path)
     size_t there = 0;
     for (size_t end; copy && (end = component_end(path, there)); there = end) {
         copy[end] = 0;
-        if (!is_directory(copy))
+        if (!moe_is_directory(copy))
             break;
         copy[end] = path[end];
     }

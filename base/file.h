@@ -37,6 +37,7 @@ enum moe_status moe_output_end(struct moe_output *out, enum moe_status status, s
  * or FIFO is not opened: its reader would see an end. */
 enum moe_status moe_output_check(const char *path, struct moe_err *err);
 
+bool moe_is_directory(const char *path);
 /* Makes directory path and its parents (mode 0777 & ~umask); no error if it is there. */
 enum moe_status moe_make_directories(const char *path, struct moe_err *err);
 /* How much of path, in bytes from its beginning, is directories already. Asked before they are

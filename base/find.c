@@ -179,12 +179,11 @@ enum moe_status moe_find_config(const char *kind, const char *name, char *buf, s
 enum moe_status moe_find_folder(const char *name, char *buf, size_t size, struct moe_err *err)
 {
     char root[PATH_MAX], path[PATH_MAX + 300];
-    struct stat st;
     for (int i = 0; i < N_ROOTS; i++) {
         if (!search_root(i, root, sizeof root))
             continue;
         snprintf(path, sizeof path, "%s/%.250s", root, name);
-        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        if (moe_is_directory(path))
             return copy_path(path, buf, size, err);
     }
     return moe_fail(err, MOE_ERR_IO,

@@ -7,13 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-
-static bool is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
 
 static enum moe_status find_folder(const char *name, char *buf, size_t size, struct moe_err *err)
 {
@@ -21,7 +14,7 @@ static enum moe_status find_folder(const char *name, char *buf, size_t size, str
     if (!*name)
         return moe_fail(err, MOE_ERR_USAGE,
                         "option '--model' is required: a model's folder, or tiny-mixtral");
-    if (is_folder(name)) {
+    if (moe_is_directory(name)) {
         snprintf(buf, size, "%s", name);
         for (size_t n = strlen(buf); n > 1 && buf[n - 1] == '/';)
             buf[--n] = 0; /* files in it are named with a slash of their own */
@@ -38,7 +31,7 @@ static enum moe_status find_folder(const char *name, char *buf, size_t size, str
                         "model (config.json, *.safetensors), or tiny-mixtral, tiny-phimoe",
                         name);
     found[strlen(found) - strlen(".yaml")] = 0;
-    if (!is_folder(found))
+    if (!moe_is_directory(found))
         return moe_fail(err, MOE_ERR_IO,
                         "model '%s' is here as a description only: give the folder with its "
                         "config.json and *.safetensors",

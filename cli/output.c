@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static enum moe_status write_table(const struct moe_table *table, int format, const char *path,
                                    struct moe_err *err)
@@ -98,11 +97,10 @@ static enum moe_status shape_of_folder(const char *folder, struct moe_model *out
 static enum moe_status find_model(const char *name, char *path, size_t size, bool *folder,
                                   struct moe_err *err)
 {
-    struct stat st;
     enum moe_status s = moe_find_config("models", name, path, size, err);
     if (s)
         snprintf(path, size, "%s", name);
-    *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    *folder = moe_is_directory(path);
     return *folder ? MOE_OK : s;
 }
 

@@ -232,10 +232,9 @@ static const char *const file_names[3] = {"ids.npy", "weights.npy", "sequences.c
 enum moe_status moe_npy_routes_import(const char *path, const struct moe_import_options *options,
                                       struct moe_trace *out, struct moe_err *err)
 {
-    struct stat st;
     char inside[3][4096];
     const char *files[3] = {path, options->weights, options->sequences};
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
+    if (!moe_is_directory(path))
         return import_files(files, options, out, err);
     for (int i = 0; i < 3; i++) {
         if (strlen(path) + 16 > sizeof inside[i])

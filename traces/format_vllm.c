@@ -15,7 +15,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 struct request {
@@ -345,11 +344,10 @@ static enum moe_status read_blob(struct moe_blob *blob, struct moe_err *err)
 enum moe_status moe_vllm_import(const char *path, const struct moe_import_options *options,
                                 struct moe_trace *out, struct moe_err *err)
 {
-    struct stat st;
     struct folder f = {0};
     char inside[4096];
     struct moe_blob sequences = {.name = options->sequences};
-    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    bool folder = moe_is_directory(path);
     enum moe_status status = folder ? list_folder(&f, path, err) : add_lone_file(&f, path, err);
     snprintf(inside, sizeof inside, "%s/sequences.csv", path);
     if (folder && !sequences.name && access(inside, F_OK) == 0)
