@@ -30,6 +30,12 @@ double moe_quantile(const double *sorted, size_t n, double q)
     return sorted[low] + share * (sorted[low + 1] - sorted[low]);
 }
 
+double moe_median(double *values, size_t n)
+{
+    moe_sort_f64(values, n);
+    return moe_quantile(values, n, 0.5);
+}
+
 static double pairwise_sum(const double *values, size_t n)
 {
     if (n <= 16) {

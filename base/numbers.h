@@ -12,6 +12,9 @@ void moe_sort_f64(double *values, size_t n);
  * do); NaN when n is 0. */
 double moe_quantile(const double *sorted, size_t n, double q);
 
+/* Sorts values and returns their median; NaN when n is 0. */
+double moe_median(double *values, size_t n);
+
 /* Arithmetic mean by pairwise summation; NaN when n is 0. */
 double moe_mean(const double *values, size_t n);
 

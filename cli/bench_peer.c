@@ -116,8 +116,7 @@ static enum moe_status run_own(const struct moe_trace *trace, double *rate, doub
 static void add_row(struct moe_table *table, const char *name, double *rates, uint32_t n,
                     double miss_ratio)
 {
-    moe_sort_f64(rates, n);
-    double median = moe_quantile(rates, n, 0.5);
+    double median = moe_median(rates, n);
     moe_table_row(table);
     moe_table_text(table, "case", name);
     moe_table_f64(table, "value", median);

@@ -83,8 +83,7 @@ static double run_matrix(struct work *work, enum moe_dtype dtype, uint32_t token
 /* Median of n values, which are sorted; spread as in struct moe_kernel_bench_row. */
 static double median_of(double *value, uint32_t n, double *spread)
 {
-    moe_sort_f64(value, n);
-    const double median = moe_quantile(value, n, 0.5);
+    const double median = moe_median(value, n);
     *spread = (value[n - 1] - value[0]) / median;
     return median;
 }

@@ -227,8 +227,7 @@ static double median_of(const double *value, uint32_t n, double *spread)
 {
     double sorted[MOE_BENCH_ROUNDS_MAX];
     memcpy(sorted, value, n * sizeof *sorted);
-    moe_sort_f64(sorted, n);
-    const double median = moe_quantile(sorted, n, 0.5);
+    const double median = moe_median(sorted, n);
     *spread = (sorted[n - 1] - sorted[0]) / median;
     return median;
 }

@@ -107,8 +107,7 @@ static enum moe_status job_seconds(struct rig *rig, const struct moe_cal_size *s
     }
     if (s)
         return s;
-    moe_sort_f64(sample, n);
-    *out = moe_quantile(sample, n, 0.5);
+    *out = moe_median(sample, n);
     return MOE_OK;
 }
 

@@ -163,8 +163,7 @@ static enum moe_status median_of(struct moe_calibrator *c, const struct shot *sh
     }
     if (s)
         return s;
-    moe_sort_f64(sample, n);
-    *out = moe_quantile(sample, n, 0.5);
+    *out = moe_median(sample, n);
     return MOE_OK;
 }
 

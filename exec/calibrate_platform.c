@@ -106,12 +106,10 @@ static struct line line_of(const struct moe_calibrator *c, bool gpu)
 {
     double v[2][MOE_CALIBRATE_REPEATS];
     const uint32_t n = c->o->repeats;
-    for (int end = 0; end < 2; end++) {
+    for (int end = 0; end < 2; end++)
         for (uint32_t i = 0; i < n; i++)
             v[end][i] = time_of(&c->round[i + 1], gpu, end);
-        moe_sort_f64(v[end], n);
-    }
-    return line_through(c, moe_quantile(v[0], n, 0.5), moe_quantile(v[1], n, 0.5));
+    return line_through(c, moe_median(v[0], n), moe_median(v[1], n));
 }
 
 /* From the routes to the first kernel: a layer with hits has it, so it is part of the overhead, and
@@ -178,17 +176,11 @@ static double rounded(double value)
     return strtod(text, NULL);
 }
 
-static double sorted_median(double *v, uint32_t n)
-{
-    moe_sort_f64(v, n);
-    return moe_quantile(v, n, 0.5);
-}
-
 /* How far a repeat of the whole calibration may be off, as a share of the median: what the middle
  * four fifths of the rounds span. values [n]; sorted after. */
 static double spread_of(double *values, uint32_t n)
 {
-    const double median = sorted_median(values, n);
+    const double median = moe_median(values, n);
     return (moe_quantile(values, n, 0.9) - moe_quantile(values, n, 0.1)) / fabs(median);
 }
 
@@ -298,7 +290,7 @@ static void derive_points(struct derivation *d)
             }
             out->point_spread[p] = spread_of(v, o->repeats);
             const double median = moe_quantile(v, o->repeats, 0.5);
-            out->point_share[p] = sorted_median(share, o->repeats);
+            out->point_share[p] = moe_median(share, o->repeats);
             worst = fmax(worst, out->point_spread[p]);
             out->platform.cpu.point[p] = (struct moe_ffn_point){c->threads[t], c->size[i].bytes,
                                                                 fmax(1e-6, rounded(median * 1e3))};

@@ -219,8 +219,7 @@ static double median(const struct reading *r, size_t offset, double *v)
 {
     for (size_t i = 0; i < r->n; i++)
         memcpy(&v[i], (const char *)&r->sample[i] + offset, sizeof *v);
-    moe_sort_f64(v, r->n);
-    return moe_quantile(v, r->n, 0.5);
+    return moe_median(v, r->n);
 }
 
 /* A step's operations stand before its "token", in no order. */

@@ -103,22 +103,6 @@ enum moe_status moe_times_compare(const double *predicted_ms, const double *meas
     return MOE_OK;
 }
 
-enum moe_status moe_times_median(const double *const *runs, size_t n_runs, size_t n, double *out,
-                                 struct moe_err *err)
-{
-    double *sorted = malloc(n_runs * sizeof *sorted);
-    if (!sorted)
-        return moe_fail_memory(err, "the times of a token");
-    for (size_t i = 0; i < n; i++) {
-        for (size_t r = 0; r < n_runs; r++)
-            sorted[r] = runs[r][i];
-        moe_sort_f64(sorted, n_runs);
-        out[i] = moe_quantile(sorted, n_runs, 0.5);
-    }
-    free(sorted);
-    return MOE_OK;
-}
-
 /* Median of the runs of token i whose flag is set, all where there are no flags; NaN: none is.
  * Room for all runs. */
 static double median_of_runs(const double *const *runs, const bool *const *same, size_t n_runs,
@@ -128,10 +112,19 @@ static double median_of_runs(const double *const *runs, const bool *const *same,
     for (size_t r = 0; r < n_runs; r++)
         if (!same || same[r][i])
             room[n++] = runs[r][i];
-    if (n == 0)
-        return NAN;
-    moe_sort_f64(room, n);
-    return moe_quantile(room, n, 0.5);
+    return moe_median(room, n);
+}
+
+enum moe_status moe_times_median(const double *const *runs, size_t n_runs, size_t n, double *out,
+                                 struct moe_err *err)
+{
+    double *room = malloc(n_runs * sizeof *room);
+    if (!room)
+        return moe_fail_memory(err, "the times of a token");
+    for (size_t i = 0; i < n; i++)
+        out[i] = median_of_runs(runs, NULL, n_runs, i, room);
+    free(room);
+    return MOE_OK;
 }
 
 enum moe_status moe_times_causes(const double *predicted_ms, const double *const *runs,
@@ -155,11 +148,10 @@ enum moe_status moe_times_causes(const double *predicted_ms, const double *const
     }
     moe_sort_f64(apart, n_apart);
     moe_sort_f64(errors, n_errors);
-    *out = (struct moe_time_causes){
-        .repeat_p95_percent = moe_quantile(apart, n_apart, 0.95),
-        .same_percent = 100 * (double)n_same / (double)n_apart,
-        .same_median_percent = n_errors ? moe_quantile(errors, n_errors, 0.5) : NAN,
-        .same_p95_percent = n_errors ? moe_quantile(errors, n_errors, 0.95) : NAN};
+    *out = (struct moe_time_causes){.repeat_p95_percent = moe_quantile(apart, n_apart, 0.95),
+                                    .same_percent = 100 * (double)n_same / (double)n_apart,
+                                    .same_median_percent = moe_quantile(errors, n_errors, 0.5),
+                                    .same_p95_percent = moe_quantile(errors, n_errors, 0.95)};
     free(room);
     return MOE_OK;
 }

@@ -58,8 +58,7 @@ enum moe_status moe_bench_measure(struct moe_bench *bench, const char *name, dou
         if (i > 0 || spent >= SLOW_NS)
             value[n++] = amount ? (double)amount / seconds * 1e-6 : seconds;
     }
-    moe_sort_f64(value, n);
-    double median = moe_quantile(value, n, 0.5);
+    double median = moe_median(value, n);
     struct moe_bench_row *row = &bench->rows[bench->n_rows++];
     *row = (struct moe_bench_row){.unit = amount ? "M/s" : "s",
                                   .value = median,
