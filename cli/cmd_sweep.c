@@ -255,12 +255,13 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     enum moe_status s = moe_team_open(o->lost_after, &w.how.team, err);
     if (s)
         return s;
-    if (o->plan && moe_team_size(w.how.team) == 1)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "--plan needs measured messages: run it under 'mpirun -n 2' or more");
     const bool first = moe_team_rank(w.how.team) == 0;
     const uint32_t threads = moe_team_threads(w.how.team, (uint32_t)o->jobs);
-    s = sweep(&w, call->args[0], err);
+    if (o->plan && moe_team_size(w.how.team) == 1)
+        s = moe_fail(err, MOE_ERR_USAGE,
+                     "--plan needs measured messages: run it under 'mpirun -n 2' or more");
+    else
+        s = sweep(&w, call->args[0], err);
     s = moe_team_close(w.how.team, s, err);
     if (!s && first) /* after MPI has ended: plots start another program */
         s = tell(&w, err);

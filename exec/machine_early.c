@@ -1,4 +1,10 @@
-/* Experts that the CPU begins with the layer before (policies/machine.h: cpu_early, cpu_take). */
+/* Experts that the CPU begins with the layer before (policies/machine.h: cpu_early, cpu_take).
+ *
+ * Layer l asks for experts of l + 1 by cpu_early: the first has l's input copied down, each adds a
+ * job. start_early hands the jobs to the CPU behind l's own. Layer l + 1 names those that its
+ * router chose by cpu_take, waits until taken_done, and place_taken puts their results among its
+ * own; the others' are left where they are. As l + 1 asks for experts of l + 2 meanwhile, there are
+ * two works, in turn. */
 #include "exec/machine_state.h"
 
 #include <string.h>

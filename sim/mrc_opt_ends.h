@@ -9,7 +9,13 @@
  * has it. A use goes from the key's use before back in time; it takes the first end out, and with
  * it its number; each older end with a lower number changes numbers with it. The number that
  * it has at last is its place, and that of the new end. Where numbers are at most 16 bits, 32 of
- * them are one vector. */
+ * them are one vector.
+ *
+ * Uses A B A B B, at times 1 to 5. A at 3 finds no end that is not later than its use at 1: a slot
+ * more than any so far, place 1, and the end (3, number 1). B at 4 finds none until 2: place 2, end
+ * (4, 2). B at 5 takes (4, 2) out; on its way back (3, 1) has the lower number, so that becomes
+ * (3, 2) and B goes on with 1: place 1, end (5, 1). One slot keeps B from 4 to 5, as OPT does, and
+ * the two slots of the next size have the ends 3 and 5. */
 #ifndef MOELAB_SIM_MRC_OPT_ENDS_H
 #define MOELAB_SIM_MRC_OPT_ENDS_H
 
