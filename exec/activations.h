@@ -27,4 +27,17 @@ struct moe_activations {
     float *ffn_x, *ffn_h, *ffn_y; /* [T K, D], [T K, F], [T K, D] */
 };
 
+/* An array that is to be allocated. */
+struct moe_array {
+    void *at; /* address of the pointer to it */
+    uint64_t items, item_bytes;
+};
+
+/* All arrays of the activations; `ahead` is empty without lookahead. */
+enum { MOE_ACTIVATION_ARRAYS = 21 };
+struct moe_llm_config;
+void moe_activations_list(struct moe_activations *a, const struct moe_llm_config *config,
+                          uint64_t chunk, bool lookahead,
+                          struct moe_array out[MOE_ACTIVATION_ARRAYS]);
+
 #endif

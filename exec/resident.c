@@ -5,50 +5,16 @@
 
 enum { ALIGNMENT = 256, BLOCKS_A_LAYER = 13, OTHER_BLOCKS = 40 };
 
-/* One array of the activations. */
-struct piece {
-    void *at; /* address of the pointer to it */
-    uint64_t items, item_bytes;
-};
-
-enum { PIECES = 24 };
-static size_t list_pieces(struct moe_resident *r, const struct moe_llm_config *c, uint64_t t,
-                          struct piece piece[PIECES])
+enum { PIECES = MOE_ACTIVATION_ARRAYS + 3 };
+static void list_pieces(struct moe_resident *r, const struct moe_llm_config *c, uint64_t t,
+                        struct moe_array piece[PIECES])
 {
-    struct moe_activations *a = &r->a;
-    const uint64_t d = c->d_model, e = c->n_experts, f = sizeof(float), tk = t * c->top_k;
-    const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
-                   kv = (uint64_t)c->n_kv_heads * c->head_dim;
-    const struct piece list[] = {
-        {&a->x, t * d, f},
-        {&a->u, t * d, f},
-        {&a->cosine, t * (c->head_dim / 2), f},
-        {&a->sine, t * (c->head_dim / 2), f},
-        {&a->q, t * q, f},
-        {&a->k, t * kv, f},
-        {&a->v, t * kv, f},
-        {&a->attended, t * q, f},
-        {&a->soft, t * c->n_heads, sizeof *a->soft},
-        {&a->out, t * d, f},
-        {&a->score, t * e, f},
-        {&a->ahead, t * e, f},
-        {&a->share, t * e, f},
-        {&a->expert, tk, sizeof *a->expert},
-        {&a->weight, tk, f},
-        {&a->count, e, sizeof *a->count},
-        {&a->first, e, sizeof *a->first},
-        {&a->row, tk, sizeof *a->row},
-        {&a->ffn_x, tk * d, f},
-        {&a->ffn_h, tk * c->d_ffn, f},
-        {&a->ffn_y, tk * d, f},
-        {&r->forced, c->n_layers * tk, sizeof *r->forced},
-        {&r->forced_weight, c->n_layers * tk, f},
-        {&r->logits, c->n_vocab, f},
-    };
-    _Static_assert(sizeof list / sizeof *list == PIECES, "room for every array");
-    for (size_t i = 0; i < PIECES; i++)
-        piece[i] = list[i];
-    return PIECES;
+    const uint64_t tk = t * c->top_k;
+    struct moe_array *more = piece + MOE_ACTIVATION_ARRAYS;
+    moe_activations_list(&r->a, c, t, true, piece);
+    more[0] = (struct moe_array){&r->forced, c->n_layers * tk, sizeof *r->forced};
+    more[1] = (struct moe_array){&r->forced_weight, c->n_layers * tk, sizeof(float)};
+    more[2] = (struct moe_array){&r->logits, c->n_vocab, sizeof(float)};
 }
 
 static uint64_t aligned(uint64_t bytes)
@@ -90,14 +56,15 @@ uint64_t moe_resident_bytes(const struct moe_llm *llm, const struct moe_resident
 {
     const struct moe_llm_config *c = &llm->config;
     struct moe_resident r = {0};
-    struct piece piece[PIECES];
+    struct moe_array piece[PIECES];
     uint64_t bytes = norm_bytes(&llm->final_norm, c->d_model) + aligned(matrix_bytes(&llm->head)) +
                      vector_bytes(llm->head_bias, c->n_vocab) +
                      2 * aligned(kv_bytes(c, options->context)) +
                      aligned(options->n_staging * options->expert_bytes);
     for (uint32_t l = 0; l < c->n_layers; l++)
         bytes += layer_bytes(&llm->layers[l], c->d_model);
-    for (size_t i = 0, n = list_pieces(&r, c, options->chunk, piece); i < n; i++)
+    list_pieces(&r, c, options->chunk, piece);
+    for (size_t i = 0; i < PIECES; i++)
         bytes += aligned(piece[i].items * piece[i].item_bytes);
     return bytes;
 }
@@ -201,13 +168,14 @@ static enum moe_status upload_weights(struct moe_resident *r, const struct moe_l
 static enum moe_status allocate_rest(struct moe_resident *r, const struct moe_llm_config *c,
                                      const struct moe_resident_options *o, struct moe_err *err)
 {
-    struct piece piece[PIECES];
+    struct moe_array piece[PIECES];
     const uint64_t kv = kv_bytes(c, o->context);
     enum moe_status s = allocate(r, kv, &r->keys, "the KV cache", err);
     if (!s)
         s = allocate(r, kv, &r->values, "the KV cache", err);
     r->other_bytes = 2 * kv;
-    for (size_t i = 0, n = list_pieces(r, c, o->chunk, piece); i < n && !s; i++) {
+    list_pieces(r, c, o->chunk, piece);
+    for (size_t i = 0; i < PIECES && !s; i++) {
         const uint64_t bytes = piece[i].items * piece[i].item_bytes;
         s = allocate(r, bytes, piece[i].at, "the activations", err);
         r->other_bytes += bytes;

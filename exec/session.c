@@ -11,57 +11,26 @@
 
 enum { DEFAULT_CHUNK = 256, ALIGNMENT = 64 };
 
-/* One array of the session's mapping. */
-struct piece {
-    void *at; /* address of the pointer to it */
-    size_t items, item_bytes;
-};
-
-/* The arrays in their order; returns how many. */
-enum { PIECES_MAX = 32 };
-static size_t list_pieces(struct moe_session *s, struct piece piece[PIECES_MAX])
+/* The arrays in their order. */
+enum { PIECES = MOE_ACTIVATION_ARRAYS + 5 };
+static void list_pieces(struct moe_session *s, struct moe_array piece[PIECES])
 {
     const struct moe_llm_config *c = &s->llm->config;
-    size_t t = s->chunk, d = c->d_model, hd = c->head_dim, e = c->n_experts, f = sizeof(float);
-    size_t q = c->n_heads * hd, kv = c->n_kv_heads * hd, tk = t * c->top_k;
-    size_t cache = c->n_layers * kv * s->context;
-    const struct piece list[] = {
-        {&s->keys, cache, f},
-        {&s->values, cache, f},
-        {&s->history, c->longrope ? s->context : 0, sizeof *s->history},
-        {&s->a.x, t * d, f},
-        {&s->a.u, t * d, f},
-        {&s->a.cosine, t * hd / 2, f},
-        {&s->a.sine, t * hd / 2, f},
-        {&s->a.q, t * q, f},
-        {&s->a.k, t * kv, f},
-        {&s->a.v, t * kv, f},
-        {&s->a.attended, t * q, f},
-        {&s->a.soft, t * c->n_heads, sizeof *s->a.soft},
-        {&s->a.out, t * d, f},
-        {&s->a.score, t * e, f},
-        {&s->a.ahead, s->lookahead ? t * e : 0, f},
-        {&s->a.share, t * e, f},
-        {&s->a.expert, tk, sizeof *s->a.expert},
-        {&s->a.weight, tk, f},
-        {&s->a.count, e, sizeof *s->a.count},
-        {&s->a.first, e, sizeof *s->a.first},
-        {&s->a.row, tk, sizeof *s->a.row},
-        {&s->a.ffn_x, tk * d, f},
-        {&s->a.ffn_h, tk * c->d_ffn, f},
-        {&s->a.ffn_y, tk * d, f},
-        {&s->jobs, e, sizeof *s->jobs},
-        {&s->met, e * c->n_layers, sizeof *s->met},
-    };
-    memcpy(piece, list, sizeof list);
-    return sizeof list / sizeof *list;
+    const size_t e = c->n_experts,
+                 cache = (size_t)c->n_layers * c->n_kv_heads * c->head_dim * s->context;
+    piece[0] = (struct moe_array){&s->keys, cache, sizeof *s->keys};
+    piece[1] = (struct moe_array){&s->values, cache, sizeof *s->values};
+    piece[2] = (struct moe_array){&s->history, c->longrope ? s->context : 0, sizeof *s->history};
+    piece[3] = (struct moe_array){&s->jobs, e, sizeof *s->jobs};
+    piece[4] = (struct moe_array){&s->met, e * c->n_layers, sizeof *s->met};
+    moe_activations_list(&s->a, c, s->chunk, s->lookahead, piece + 5);
 }
 
 /* Bytes of all pieces, or 0 when they pass what can be addressed. */
-static size_t total_bytes(const struct piece *piece, size_t n)
+static size_t total_bytes(const struct moe_array piece[PIECES])
 {
     size_t total = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < PIECES; i++) {
         size_t bytes;
         if (__builtin_mul_overflow(piece[i].items, piece[i].item_bytes, &bytes) ||
             __builtin_add_overflow(bytes, ALIGNMENT - bytes % ALIGNMENT, &bytes) ||
@@ -75,9 +44,9 @@ static size_t total_bytes(const struct piece *piece, size_t n)
  * tokens that came. Huge pages would make each of the L x KV rows of the cache cost 2 MiB. */
 static enum moe_status reserve(struct moe_session *s, struct moe_err *err)
 {
-    struct piece piece[PIECES_MAX];
-    size_t n = list_pieces(s, piece);
-    s->memory_bytes = total_bytes(piece, n);
+    struct moe_array piece[PIECES];
+    list_pieces(s, piece);
+    s->memory_bytes = total_bytes(piece);
     if (s->memory_bytes)
         s->memory = mmap(NULL, s->memory_bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -90,7 +59,7 @@ static enum moe_status reserve(struct moe_session *s, struct moe_err *err)
     }
     (void)madvise(s->memory, s->memory_bytes, MADV_NOHUGEPAGE);
     char *at = s->memory;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < PIECES; i++) {
         void *to = piece[i].items ? at : NULL;
         memcpy(piece[i].at, &to, sizeof to);
         size_t bytes = piece[i].items * piece[i].item_bytes;
