@@ -24,8 +24,8 @@
  * The first three parts are never negative. The others may be: opt has the most hits, which need
  * not be the least time; copies that the GPU waits for may take longer than the CPU would. An order
  * of the steps is a choice, and where two causes work together the later one gets what they share.
- * Rules that look at copies under way (MOE_ADMISSION_ON_TIME) see none until the last step: their
- * part is in `late fill`. */
+ * Rules that look at copies under way (MOE_ADMISSION_ON_TIME) see those of their own event alone
+ * until the last step: the rest of their part is in `late fill`. */
 #ifndef MOELAB_SIM_GAP_H
 #define MOELAB_SIM_GAP_H
 
