@@ -128,7 +128,7 @@ const struct moe_prefetcher_ops moe_prefetcher_oracle = {
                "traces only",
     .source = "the limit of every prefetcher; accuracy as a model of learned predictors",
     .notes = "With an accuracy below 1 each expert left out is replaced by a wrong one, so the "
-             "amount fetched stays the same.",
+             "amount fetched stays the same. `across` ends before the layer under way comes round.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_FUTURE,
