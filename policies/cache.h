@@ -80,8 +80,8 @@ void moe_cache_begin_step(struct moe_cache *cache);
 /* Does layer have a pool? */
 bool moe_cache_covers(const struct moe_cache *cache, uint32_t layer);
 
-/* A forward pass of the phase asks the cache in a layer without a pool: what happens next counts for
- * the phase, as behind moe_cache_route in the others. */
+/* A forward pass of the phase asks the cache in a layer without a pool: what happens next counts
+ * for the phase, as behind moe_cache_route in the others. */
 void moe_cache_enter_phase(struct moe_cache *cache, enum moe_phase phase);
 
 /* Classifies the event and counts it; fills route->slot (global numbers) and route->access. */
