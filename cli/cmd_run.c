@@ -523,9 +523,10 @@ const struct cli_command cli_run = {
     .usage = "--model FOLDER (-p \"...\" | --trace TRACE) [--strategy NAME]",
     .summary = "generates text with a model, or times the routes of a trace, on this machine",
     .description =
-        "Runs Mixtral and Phi-3.5-MoE models as published (config.json, *.safetensors in BF16,\n"
-        "F16 or F32, tokenizer.model). Weights are mapped and used in place; only what is used\n"
-        "is read. The text goes to standard output, statistics to standard error.\n"
+        "Runs Mixtral and PhiMoE models (Phi-3.5-, Phi-mini-, Phi-tiny-MoE) as published:\n"
+        "config.json, *.safetensors in BF16, F16 or F32, tokenizer.model or tokenizer.json.\n"
+        "Weights are mapped and used in place; only what is used is read. The text goes to\n"
+        "standard output, statistics to standard error.\n"
         "\n"
         "Without --strategy every expert is computed on the CPU. With it the dense part runs on\n"
         "the device, and each expert where the strategy says; what was allocated is printed\n"

@@ -15,7 +15,7 @@ enum { TEMPLATE_MAX = 1 << 20, CONFIG_MAX = 16 << 20 }; /* bytes */
 /* Marker strings of the published templates, plain()ed; a template is the first family whose `has`
  * all occur and whose `lacks` do not. Sources: tokenizer_config.json of
  *   https://huggingface.co/mistralai/Mixtral-8x7B-Instruct-v0.1 (its first and its last revision),
- *   https://huggingface.co/microsoft/Phi-3.5-MoE-instruct */
+ *   https://huggingface.co/microsoft/Phi-3.5-MoE-instruct, .../Phi-tiny-MoE-instruct */
 static const struct {
     enum moe_chat chat;
     const char *has[4], *lacks[4];
@@ -31,6 +31,9 @@ static const struct {
      {"bos_token", "<|tool|>", "<|im_start|>"}},
     {MOE_CHAT_PHI,
      {"'<|' + message['role'] + '|>\n'", "'<|end|>\n'", "'<|assistant|>\n'"},
+     {"bos_token", "<|tool|>"}},
+    {MOE_CHAT_PHI,
+     {"'<|' + message['role'] + '|>' + '\n' + ", "'<|end|>\n'", "'<|assistant|>\n'"},
      {"bos_token", "<|tool|>"}},
 };
 

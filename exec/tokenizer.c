@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/utf8.h"
+#include "exec/tokenizer_fast.h"
 #include "exec/tokenizer_state.h"
 
 #include <stdio.h>
@@ -254,7 +255,7 @@ static enum moe_status find_prefix(struct moe_tokenizer *t, struct moe_err *err)
 static enum moe_status load(struct moe_tokenizer *t, const struct moe_tokenizer_files *files,
                             struct moe_err *err)
 {
-    if (files->model.size == 0)
+    if (!files->model.data || files->model.size == 0)
         return moe_fail(err, MOE_ERR_INPUT, "'tokenizer.model': empty file");
     enum moe_status status = moe_spm_load(&t->spm, files->model.data, files->model.size, err);
     if (status == MOE_OK)
@@ -277,13 +278,30 @@ static enum moe_status load(struct moe_tokenizer *t, const struct moe_tokenizer_
     return status == MOE_OK ? count_unknown(t, err) : status;
 }
 
+/* With the model that tokenizer.json was made of. */
+static enum moe_status load_fast(struct moe_tokenizer *t, const struct moe_tokenizer_files *files,
+                                 struct moe_err *err)
+{
+    struct moe_tokenizer_files all = *files;
+    char *model = NULL;
+    enum moe_status status =
+        moe_tokenizer_fast_model(files->fast.data, files->fast.size, &model, &all.model.size, err);
+    if (status != MOE_OK)
+        return moe_fail_prefix(err, "no tokenizer.model, and 'tokenizer.json' is no substitute");
+    all.model.data = model;
+    status = load(t, &all, err);
+    free(model);
+    return status;
+}
+
 enum moe_status moe_tokenizer_parse(struct moe_tokenizer **out,
                                     const struct moe_tokenizer_files *files, struct moe_err *err)
 {
     struct moe_tokenizer *t = calloc(1, sizeof *t);
     if (!t)
         return moe_fail_memory(err, "a tokenizer");
-    enum moe_status status = load(t, files, err);
+    bool fast = !files->model.data && files->fast.data;
+    enum moe_status status = fast ? load_fast(t, files, err) : load(t, files, err);
     if (status == MOE_OK)
         *out = t;
     else
@@ -332,14 +350,9 @@ static enum moe_status read_files(const char *dir, struct moe_tokenizer_files *f
             return status;
         file->data = content[i];
     }
-    if (files->model.data)
-        return MOE_OK;
-    if (files->fast.data)
-        return moe_fail(err, MOE_ERR_IO,
-                        "'%s': no tokenizer.model, only tokenizer.json, which is not read: "
-                        "download tokenizer.model of the model as well",
-                        dir);
-    return moe_fail(err, MOE_ERR_IO, "'%s': no tokenizer.model", dir);
+    if (!files->model.data && !files->fast.data)
+        return moe_fail(err, MOE_ERR_IO, "'%s': no tokenizer.model, no tokenizer.json", dir);
+    return MOE_OK;
 }
 
 enum moe_status moe_tokenizer_open(struct moe_tokenizer **out, const char *dir, struct moe_err *err)

@@ -1,6 +1,6 @@
 /* Text to token ids and back, by the files of a model directory: tokenizer.model (SentencePiece),
  * tokenizer_config.json, added_tokens.json, special_tokens_map.json and tokenizer.json where
- * present.
+ * present. Without tokenizer.model, it is made of tokenizer.json (exec/tokenizer_fast.h).
  *
  * Added tokens are found in the text first (leftmost, then longest, with their lstrip and rstrip);
  * what lies between is encoded by SentencePiece. By default each part gets the model's dummy
@@ -22,7 +22,8 @@ struct moe_tokenizer; /* opaque; encode and decode may run in several threads */
  * range, the same id for two tokens), MOE_ERR_UNSUPPORTED. */
 enum moe_status moe_tokenizer_open(struct moe_tokenizer **out, const char *dir,
                                    struct moe_err *err);
-/* The same from the files' bytes, which are not kept; only the model must be there. */
+/* The same from the files' bytes, which are not kept; only the model or, for it, tokenizer.json
+ * must be there. */
 enum moe_status moe_tokenizer_parse(struct moe_tokenizer **out,
                                     const struct moe_tokenizer_files *files, struct moe_err *err);
 void moe_tokenizer_free(struct moe_tokenizer *tokenizer);

@@ -1,5 +1,6 @@
 #include "exec/chat.h"
 #include "exec/tokenizer_config.h"
+#include "exec/tokenizer_fast.h"
 #include "import_fuzz.h"
 
 #include <string.h>
@@ -29,6 +30,26 @@ static void check_split(const struct moe_added_tokens *added, const char *text, 
     free(parts);
 }
 
+/* The model that tokenizer.json was made of: refused, or one that SentencePiece reads or refuses.
+ */
+static void check_fast(const struct moe_tokenizer_file *fast)
+{
+    char *model = NULL;
+    size_t n = 0;
+    struct moe_err err = {0};
+    struct moe_spm *spm = NULL;
+    if (moe_tokenizer_fast_model(fast->data, fast->size, &model, &n, &err) != MOE_OK) {
+        if (!err.text[0])
+            abort();
+        return;
+    }
+    if (moe_spm_load(&spm, model, n, &err) == MOE_OK)
+        moe_spm_free(spm);
+    else if (!err.text[0])
+        abort();
+    free(model);
+}
+
 /* Four files, each with its length of two bytes in front; what is left is the text to cut. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -39,6 +60,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     files.added_tokens = next_file(&data, &size);
     files.special_map = next_file(&data, &size);
     files.fast = next_file(&data, &size);
+    if (files.fast.data)
+        check_fast(&files.fast);
     if (files.config.data &&
         moe_chat_config(files.config.data, files.config.size, &chat, &err) != MOE_OK &&
         !err.text[0])

@@ -38,7 +38,7 @@ START_TEST(golden_texts)
 {
     json_t *templates = read_json(GOLDEN_TOKENIZER "chat.json"), *entry, *talk;
     size_t i, k;
-    ck_assert_uint_eq(json_array_size(templates), 6);
+    ck_assert_uint_eq(json_array_size(templates), 7);
     json_array_foreach(templates, i, entry)
     {
         enum moe_chat chat = MOE_CHAT_NONE;

@@ -121,6 +121,46 @@ START_TEST(ids_of_transformers)
 }
 END_TEST
 
+/* Without tokenizer.model: Phi's ids by transformers' fast tokenizer, and all of SentencePiece's.
+ */
+START_TEST(ids_without_a_model)
+{
+    static const char bare[] = "{\"unk_token\": \"none\", \"bos_token\": \"none\", "
+                               "\"eos_token\": \"none\", \"add_bos_token\": false, "
+                               "\"added_tokens_decoder\": {}}";
+    json_t *sets = read_json(GOLDEN_TOKENIZER "transformers.json"), *set, *row;
+    json_t *cases = read_json(GOLDEN_TOKENIZER "plain.json");
+    struct file_bytes fast = read_bytes(GOLDEN_TOKENIZER "fast.json");
+    struct moe_tokenizer_files files = {.fast = {fast.data, fast.size}};
+    struct moe_tokenizer *t = NULL;
+    struct moe_err err = {0};
+    size_t i, k, n = 0;
+    json_array_foreach(sets, i, set)
+    {
+        const char *name = json_string_value(json_object_get(set, "name"));
+        if (strcmp(name, "phi as published, fast") != 0)
+            continue;
+        files.config = dump(json_object_get(set, "files"), "tokenizer_config.json");
+        ck_assert_msg(moe_tokenizer_parse(&t, &files, &err) == MOE_OK, "%s", err.text);
+        json_array_foreach(json_object_get(set, "cases"), k, row)
+            check_ids(t, json_array_get(row, 0), json_array_get(row, 1), "fast.json");
+        ck_assert_int_eq(t->config.bos, 1);
+        moe_tokenizer_free(t);
+        free((char *)files.config.data);
+        n += k;
+    }
+    ck_assert_uint_gt(n, 70);
+    files.config = (struct moe_tokenizer_file){bare, sizeof bare - 1};
+    ck_assert_msg(moe_tokenizer_parse(&t, &files, &err) == MOE_OK, "%s", err.text);
+    json_array_foreach(cases, i, row)
+        check_ids(t, json_array_get(row, 0), json_array_get(row, 1), "fast.json, plain");
+    moe_tokenizer_free(t);
+    free(fast.data);
+    json_decref(sets);
+    json_decref(cases);
+}
+END_TEST
+
 /* ---- properties ---- */
 
 /* Random UTF-8 of n characters, any but U+2581, which stands for a space; heap. */
@@ -389,6 +429,47 @@ START_TEST(bad_configurations)
 }
 END_TEST
 
+/* fast.json with its first `from` replaced by `to` is no substitute for a model. */
+static void no_substitute(const char *from, const char *to, const char *expected)
+{
+    struct file_bytes fast = read_bytes(GOLDEN_TOKENIZER "fast.json");
+    char *text = calloc(fast.size + 200, 1), *at = strstr(fast.data, from);
+    struct moe_tokenizer *t = NULL;
+    struct moe_err err = {0};
+    ck_assert_ptr_nonnull(text);
+    ck_assert_msg(at != NULL, "no '%s'", from);
+    snprintf(text, fast.size + 200, "%.*s%s%s", (int)(at - fast.data), fast.data, to,
+             at + strlen(from));
+    struct moe_tokenizer_files files = {.fast = {text, strlen(text)}};
+    ck_assert_int_ne(moe_tokenizer_parse(&t, &files, &err), MOE_OK);
+    ck_assert_msg(strstr(err.text, "'tokenizer.json' is no substitute: ") != NULL &&
+                      strstr(err.text, expected) != NULL,
+                  "'%s' instead of '%s'", err.text, expected);
+    free(text);
+    free(fast.data);
+}
+
+START_TEST(bad_substitutes)
+{
+    no_substitute("\"BPE\"", "\"Unigram\"", "model.type \"Unigram\" is not supported (BPE is)");
+    no_substitute("\"byte_fallback\":true", "\"byte_fallback\":false", "byte_fallback false");
+    no_substitute("\"ignore_merges\":false", "\"ignore_merges\":true", "ignore_merges true");
+    no_substitute("\"pre_tokenizer\":null", "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}",
+                  "pre_tokenizer {\"type\"");
+    no_substitute("\"Prepend\"", "\"NFC\"", "normalizer {");
+    no_substitute("\"unk_token\":\"<unk>\"", "\"unk_token\":\"<what>\"", "'<what>' is no piece");
+    no_substitute("\"unk_token\":\"<unk>\"", "\"unk_token\":null", "missing key unk_token");
+    no_substitute("\"</s>\":2,", "\"</s>\":1,", "vocab: id 1 of both '<s>' and '</s>'");
+    no_substitute("\"</s>\":2,", "\"</s>\":500,", "id of a piece 500 is outside 0..499");
+    no_substitute("\"merges\":[", "\"merges\":[[\"e\",\"zzz\"],",
+                  "merge 0 to 'ezzz' is not of pieces");
+    no_substitute("\"merges\":[", "\"merges\":[\"ezzz\",", "merge 0 is not two pieces");
+    no_substitute("\"merges\":[", "\"merge\":[", "missing list merges");
+    no_substitute("\"vocab\":{", "\"words\":{", "missing object vocab");
+    no_substitute("\"</s>\":2", "\"</s>\":2,\"qqqq\":500", "piece 'qqqq' has 0 merges, 0 pairs");
+}
+END_TEST
+
 START_TEST(bad_models)
 {
     struct file_bytes model = read_bytes(small_model);
@@ -454,12 +535,13 @@ START_TEST(folders)
     moe_tokenizer_free(t);
     t = NULL;
     ck_assert_int_eq(moe_tokenizer_open(&t, "nowhere", &err), MOE_ERR_IO);
-    ck_assert_str_eq(err.text, "'nowhere': no tokenizer.model");
+    ck_assert_str_eq(err.text, "'nowhere': no tokenizer.model, no tokenizer.json");
     temporary_folder(dir, sizeof dir);
     snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     write_file(path, "{}");
-    ck_assert_int_eq(moe_tokenizer_open(&t, dir, &err), MOE_ERR_IO);
-    ck_assert_ptr_nonnull(strstr(err.text, "no tokenizer.model, only tokenizer.json"));
+    ck_assert_int_eq(moe_tokenizer_open(&t, dir, &err), MOE_ERR_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "': no tokenizer.model, and 'tokenizer.json' is no "
+                                           "substitute: missing object model"));
     remove(path);
     snprintf(path, sizeof path, "%s/tokenizer.model", dir);
     write_file(path, "nonsense");
@@ -476,6 +558,8 @@ int main(void)
     TCase *tcase = tcase_create("tokenizer");
     tcase_add_test(tcase, ids_of_sentencepiece);
     tcase_add_test(tcase, ids_of_transformers);
+    tcase_add_test(tcase, ids_without_a_model);
+    tcase_add_test(tcase, bad_substitutes);
     tcase_add_test(tcase, every_text_comes_back);
     tcase_add_test(tcase, any_ids_decode_as_in_sentencepiece);
     tcase_add_test(tcase, streaming);

@@ -9,6 +9,7 @@ tokenizer.model    SentencePiece, BPE of 500 pieces with byte fallback, trained 
 plain.json         texts, their ids and what the ids decode to, by the sentencepiece package
 transformers.json  for several sets of files beside the model: texts and their ids by transformers'
                    LlamaTokenizer (the slow one, except where the set says "fast")
+fast.json          the tokenizer.json that transformers makes of the model, for Phi's files
 chat.json          chat templates, messages, and the text that jinja2 makes of them; null where the
                    template refuses
 """
@@ -118,6 +119,8 @@ def make_fast_file(folder, config):
         shutil.copy(out + "/tokenizer.json", folder)
     with open(folder + "/tokenizer.json") as f:
         made = json.load(f)
+    if config["added_tokens_decoder"] is PHI:
+        write("fast.json", made)
     return {key: made[key] for key in ("added_tokens", "normalizer", "pre_tokenizer")}
 
 
@@ -164,6 +167,10 @@ PHI_TEMPLATE = (
     "{% elif message['role'] == 'assistant' %}{{'<|assistant|>\\n' + message['content'] + "
     "'<|end|>\\n'}}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}"
     "{% else %}{{ eos_token }}{% endif %}")
+PHI_SLIM = (
+    "{% for message in messages %}{{'<|' + message['role'] + '|>' + '\n' + message['content'] + "
+    "'<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}"
+    "{{ eos_token }}{% endif %}")
 TINY_MIXTRAL = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
     "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}"
@@ -207,7 +214,8 @@ def chats():
                 ("mixtral", MIXTRAL, TALKS + BROKEN), ("mixtral-2023", MIXTRAL_2023, TALKS + BROKEN),
                 ("phi", PHI_TEMPLATE, TALKS + BROKEN + [[("system", ""), ("user", "Hi")]]),
                 ("phi", PHI_TEMPLATE.replace("\\n", "\n"), TALKS),
-                ("mixtral-2023", TINY_MIXTRAL, plain), ("phi", TINY_PHI, TALKS + BROKEN)]]
+                ("mixtral-2023", TINY_MIXTRAL, plain), ("phi", TINY_PHI, TALKS + BROKEN),
+                ("phi", PHI_SLIM, TALKS + BROKEN)]]
 
 
 def write(name, rows):
