@@ -2,8 +2,8 @@
  * where only the p largest of a token count and the others count 0. The smallest S goes; among
  * equals the one that came in first. S outlives a stay in the cache. Steps of several tokens have
  * no scores in the event contract and leave S as it is, as does a row that was not recorded. */
-#include "policies/hybrimoe_mrs.h"
 #include "policies/registry.h"
+#include "policies/score_loops.h"
 #include "traces/model.h"
 
 enum scores { LOGITS, PROBABILITIES };
@@ -51,7 +51,6 @@ struct state {
     uint32_t layer;                  /* of the latest scores */
     uint32_t first_layer, end_layer; /* those of residents, ever */
     const struct loops *loops;
-    moe_mrs_take *take_wide; /* instead of theirs, or NULL */
     struct moe_start *start; /* [n_layers] of the search for the p largest */
     float *mean;             /* [n_layers][row] S */
     uint32_t *turn;          /* [n_layers][row] of residents: the highest goes; of others 0 */
@@ -60,7 +59,7 @@ struct state {
     moe_slot *first_slot;    /* [n_layers] whose it is, pinned or not */
     uint32_t *unknown;       /* [n_layers] layers whose first one is; n_unknown of them */
     float *weight;           /* [row] scratch */
-    int32_t *key;            /* [row + MOE_KEY_BLOCK] scratch */
+    int32_t *key;            /* [row] scratch */
     moe_slot *hidden;        /* [n_slots] scratch */
     struct slot slot[];      /* [n_slots] */
 };
@@ -108,8 +107,7 @@ static size_t state_size(const struct moe_policy_env *env)
 {
     size_t row = row_of(env), n_layers = moe_blocks_round(env->n_layers);
     return sizeof(struct state) + env->n_slots * (sizeof(struct slot) + sizeof(moe_slot)) +
-           n_layers * sizeof(struct moe_start) +
-           4 * (3 * n_layers * row + 3 * n_layers + 2 * row + MOE_KEY_BLOCK);
+           n_layers * sizeof(struct moe_start) + 4 * (3 * n_layers * row + 3 * n_layers + 2 * row);
 }
 
 MOE_LOOP void update_block(float *mean, const moe_floats *gained, float rest, uint32_t *turn)
@@ -192,22 +190,6 @@ MOE_LOOP void take_scores_inline(const struct state *st, bool one_block, const f
         take_units(st, MOE_KEY_BLOCK, score, layer);
 }
 
-static void take_wide(const struct state *st, const float *score, uint32_t layer)
-{
-    size_t at = (size_t)layer * st->row;
-    const struct moe_mrs_row row = {
-        .n = st->row,
-        .p = st->p,
-        .alpha = st->alpha,
-        .mean = st->mean + at,
-        .turn = st->turn + at,
-        .weight = st->weight,
-        .near = (float *)st->key,
-        .start = &st->start[layer],
-    };
-    st->take_wide(&row, score);
-}
-
 static void forget(struct state *st, uint32_t layer)
 {
     if (st->first[layer] != UNKNOWN)
@@ -221,10 +203,7 @@ static void on_route(void *state, const struct moe_route *route)
     if (!route->score)
         return;
     st->layer = route->layer;
-    if (st->take_wide)
-        take_wide(st, route->score, route->layer);
-    else
-        st->loops->take_scores(st, route->score, route->layer);
+    st->loops->take_scores(st, route->score, route->layer);
     if (st->first[route->layer] > 0)
         forget(st, route->layer);
 }
@@ -357,8 +336,6 @@ static void init(void *state, const struct moe_policy_env *env)
     st->alpha = (float)params->alpha;
     st->logits = params->scores == LOGITS;
     st->loops = loops_of(st->row);
-    if (st->logits && st->row == st->n_experts)
-        st->take_wide = moe_mrs_take_avx512(st->row);
     st->first_layer = n_layers;
     size_t n = (size_t)n_layers * st->row;
     st->start = (struct moe_start *)(st->slot + env->n_slots);
@@ -370,7 +347,7 @@ static void init(void *state, const struct moe_policy_env *env)
     st->unknown = (uint32_t *)(st->first_slot + n_layers);
     st->weight = (float *)(st->unknown + n_layers);
     st->key = (int32_t *)(st->weight + st->row);
-    st->hidden = (moe_slot *)(st->key + st->row + MOE_KEY_BLOCK);
+    st->hidden = (moe_slot *)(st->key + st->row);
 }
 
 /* What is pinned is hidden while another is looked for. */

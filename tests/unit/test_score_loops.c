@@ -2,7 +2,6 @@
 #include "policies/score_loops.h"
 
 #include "base/rng.h"
-#include "policies/hybrimoe_mrs.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
@@ -198,111 +197,6 @@ START_TEST(turns_of_a_block_are_those_of_each)
 }
 END_TEST
 
-enum { ROW_MAX = 384, N_ROWS = 20000 };
-
-enum scores { EVEN, EQUALS, BOTH_SIGNS, LOW, ROUTER, TWINS, FAR_BELOW, N_KINDS };
-
-/* What a layer's experts have: by the plain loops, and by those for AVX-512. */
-struct row_pair {
-    enum scores kind;
-    size_t n;
-    uint32_t p;
-    float scale, alpha, score[ROW_MAX], mean[2][ROW_MAX], weight[ROW_MAX];
-    float near[ROW_MAX + MOE_KEY_BLOCK];
-    uint32_t turn[2][ROW_MAX];
-    struct moe_start start;
-};
-
-static float draw_score(struct moe_rng *rng, const struct row_pair *r, size_t e)
-{
-    float x = (float)moe_rng_unit(rng);
-    switch (r->kind) {
-    case EQUALS:
-        return (floorf(x * 6) - 3) * r->scale;
-    case BOTH_SIGNS:
-        return (x - 0.5f) * r->scale;
-    case LOW:
-        return x * x * x * r->scale;
-    case TWINS: /* whose exponentials are mostly equal */
-        return e % 2 ? r->score[e - 1] + 0x1p-23f * floorf(x * 4) : x;
-    default:
-        return x * r->scale;
-    }
-}
-
-/* Some rows are far from those before, some have what is not a number. */
-static void draw_scores(struct moe_rng *rng, struct row_pair *r)
-{
-    const float odd[] = {0, -0.0f, INFINITY, -INFINITY, NAN, -NAN, -1e30f, 1e30f};
-    float shift = moe_rng_below(rng, 20) ? 0 : (float)moe_rng_below(rng, 100) - 50;
-    for (size_t e = 0; e < r->n; e++)
-        r->score[e] = draw_score(rng, r, e);
-    for (uint32_t k = 0; r->kind >= ROUTER && k < 8; k++) /* a few above the others */
-        r->score[moe_rng_below(rng, r->n)] += (float)k + (r->kind == FAR_BELOW ? 95 : 0);
-    for (size_t e = 0; e < r->n; e++)
-        r->score[e] += shift;
-    if (moe_rng_below(rng, 20) == 0)
-        r->score[moe_rng_below(rng, r->n)] = odd[moe_rng_below(rng, 8)];
-}
-
-static void draw_row(struct moe_rng *rng, struct row_pair *r)
-{
-    const float scales[] = {1, 4, 30, 120, 1e-5f, 1e-7f};
-    *r = (struct row_pair){.n = 32 * (1 + moe_rng_below(rng, moe_rng_below(rng, 2) ? 4 : 12)),
-                           .alpha = (float)moe_rng_below(rng, 5) / 4,
-                           .kind = (enum scores)moe_rng_below(rng, N_KINDS),
-                           .scale = scales[moe_rng_below(rng, 6)]};
-    r->p = 1 + (uint32_t)moe_rng_below(rng, moe_rng_below(rng, 3) ? 20 : r->n);
-    for (size_t e = 0; e < r->n; e++)
-        r->turn[0][e] = r->turn[1][e] = (uint32_t)moe_rng_below(rng, 2);
-}
-
-static void take_plainly(struct row_pair *r)
-{
-    struct moe_start start = {0};
-    float most = moe_floats_highest(r->score, r->n, MOE_KEY_BLOCK);
-    float sum = moe_exp_all(r->score, r->weight, r->n, MOE_KEY_BLOCK, most);
-    float gain = r->alpha / sum, weight[ROW_MAX];
-    int32_t *key = (int32_t *)r->weight, bits;
-    if (!(sum >= 1))
-        return;
-    memcpy(weight, r->weight, sizeof weight);
-    int32_t least = moe_keys_cut(key, r->n, MOE_KEY_BLOCK, r->p, &start, 0);
-    for (size_t e = 0; e < r->n; e++) {
-        float *mean = &r->mean[0][e];
-        *mean = *mean * (1 - r->alpha) + (key[e] >= least ? gain * weight[e] : 0);
-        memcpy(&bits, mean, sizeof bits);
-        r->turn[0][e] = r->turn[0][e] ? moe_turn(bits) : 0;
-    }
-}
-
-/* Whatever its search for the p-th highest has learnt. */
-START_TEST(avx512_takes_scores_to_the_same_bits)
-{
-    static struct row_pair r;
-    struct moe_rng rng;
-    moe_rng_init(&rng, 10);
-    for (int i = 0; i < N_ROWS && moe_mrs_take_avx512(MOE_MRS_UNIT); i++) {
-        if (i % 40 == 0)
-            draw_row(&rng, &r);
-        struct moe_mrs_row row = {r.n,       r.p,      r.alpha, r.mean[1],
-                                  r.turn[1], r.weight, r.near,  &r.start};
-        draw_scores(&rng, &r);
-        moe_mrs_take_avx512(r.n)(&row, r.score);
-        take_plainly(&r);
-        ck_assert_mem_eq(r.mean[0], r.mean[1], sizeof r.mean[0]);
-        ck_assert_mem_eq(r.turn[0], r.turn[1], sizeof r.turn[0]);
-    }
-}
-END_TEST
-
-START_TEST(avx512_is_for_rows_of_whole_units)
-{
-    ck_assert(!moe_mrs_take_avx512(MOE_MRS_UNIT + MOE_KEY_BLOCK));
-    ck_assert(!moe_mrs_take_avx512(MOE_KEY_BLOCK));
-}
-END_TEST
-
 int main(void)
 {
     TCase *tc = tcase_create("score_loops");
@@ -315,8 +209,6 @@ int main(void)
     tcase_add_test(tc, infinite_or_absent_scores_are_noticed);
     tcase_add_test(tc, turns_fall_as_floats_rise);
     tcase_add_test(tc, turns_of_a_block_are_those_of_each);
-    tcase_add_test(tc, avx512_takes_scores_to_the_same_bits);
-    tcase_add_test(tc, avx512_is_for_rows_of_whole_units);
     Suite *suite = suite_create("score_loops");
     suite_add_tcase(suite, tc);
     return run_suite(suite);
