@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* SCHED_IDLE; NOLINT(bugprone-reserved-identifier) */
 #include "exec/awake.h"
 
 #include "exec/cpu.h"

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* affinity masks of any size; NOLINT(bugprone-reserved-identifier) */
 #include "exec/cpu.h"
 
 #include "base/file.h"

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* sched_getcpu; NOLINT(bugprone-reserved-identifier) */
 #include "exec/pool.h"
 
 #include "exec/cpu.h"

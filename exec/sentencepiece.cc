@@ -36,12 +36,13 @@ template <class F> enum moe_status guarded(const char *what, struct moe_err *err
     }
 }
 
-enum moe_status check(const sentencepiece::util::Status &status, const char *what,
-                      struct moe_err *err)
+// Status is a class of SentencePiece's own, and from 0.2.2 on of Abseil's.
+template <class Status>
+enum moe_status check(const Status &status, const char *what, struct moe_err *err)
 {
     if (status.ok())
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_INPUT, "%s: %s", what, status.error_message());
+    return moe_fail(err, MOE_ERR_INPUT, "%s: %s", what, status.ToString().c_str());
 }
 
 // n > 0 elements and room for one more.

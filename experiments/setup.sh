@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 
 # Every package, in one place: group, Debian/Ubuntu package, and how to see that it is there.
+# SentencePiece's header includes Abseil's from 0.2.2 on, and its package does not bring them.
 setup_packages="
 build build-essential  command:cc
 build build-essential  command:make
@@ -13,6 +14,7 @@ build libyaml-dev      library:yaml-0.1
 build zlib1g-dev       library:zlib
 build libjansson-dev   library:jansson
 build libsentencepiece-dev header:sentencepiece_processor.h
+build libabsl-dev      header:sentencepiece_processor.h
 plot  gnuplot-nox      command:gnuplot
 test  check            library:check
 test  libopenblas-dev  library:openblas

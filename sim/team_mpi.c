@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* affinity masks; NOLINT(bugprone-reserved-identifier) */
 #include "sim/team_mpi.h"
 
 #include <stdio.h>

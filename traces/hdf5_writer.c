@@ -5,7 +5,6 @@
  * whole at every moment, and a commit costs the new rows, not the file. Where there is no such
  * PATH.part (start, resume, no exchange, in use by a reader, too many holes) it is made anew from
  * PATH. */
-#define _GNU_SOURCE /* renameat2 */
 #include "traces/hdf5.h"
 #include "traces/hdf5_schema.h"
 

@@ -15,7 +15,6 @@
  * count, by address and size, sorted, two hexadecimal numbers a line. Changes of files are found as
  * system calls, by seccomp, whoever makes them: stdio's cannot be replaced from outside.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>

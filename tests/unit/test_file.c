@@ -1,5 +1,4 @@
 /* base/file.h and base/progress.h: outputs appear complete or not at all; a full disk is told. */
-#define _GNU_SOURCE /* posix_openpt */
 
 #include "base/file.h"
 #include "base/progress.h"

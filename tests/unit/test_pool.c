@@ -1,6 +1,5 @@
 /* The pool: the bits of one thread for any number of threads, what one kernel call gives, and
  * nothing written beside it. */
-#define _GNU_SOURCE /* sched_getcpu; NOLINT(bugprone-reserved-identifier) */
 #include "base/rng.h"
 #include "exec/cpu.h"
 #include "exec/pool.h"
