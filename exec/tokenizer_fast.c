@@ -76,6 +76,8 @@ static enum moe_status check_normalizer(const json_t *root, struct moe_err *err)
         if (!is_normalizer(part))
             return moe_json_refuse(part, "normalizer", "Prepend and Replace by U+2581 are", err);
     }
+    if (json_equal(json_array_get(list, 0), json_array_get(list, 1)))
+        return moe_json_refuse(normalizer, "normalizer", "one Prepend and one Replace are", err);
     return MOE_OK;
 }
 

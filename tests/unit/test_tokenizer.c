@@ -457,6 +457,9 @@ START_TEST(bad_substitutes)
     no_substitute("\"pre_tokenizer\":null", "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}",
                   "pre_tokenizer {\"type\"");
     no_substitute("\"Prepend\"", "\"NFC\"", "normalizer {");
+    no_substitute("{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"}",
+                  "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\\u2581\"}",
+                  "one Prepend and one Replace are");
     no_substitute("\"unk_token\":\"<unk>\"", "\"unk_token\":\"<what>\"", "'<what>' is no piece");
     no_substitute("\"unk_token\":\"<unk>\"", "\"unk_token\":null", "missing key unk_token");
     no_substitute("\"</s>\":2,", "\"</s>\":1,", "vocab: id 1 of both '<s>' and '</s>'");
