@@ -273,6 +273,7 @@ static enum moe_status make_all(struct maker *m, struct moe_err *err)
     out->sequences = calloc(n + 1, sizeof *out->sequences);
     if (!out->sequences)
         return moe_fail_memory(err, "the sequences of batches");
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): moe_batch_make frees the members */
     for (uint64_t g = 0; g < n; g++) {
         struct member *r = m->member + g * size;
         const uint64_t left = m->n_members - g * size;

@@ -1,6 +1,5 @@
 #include "traces/hdf5_schema.h"
 
-
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
