@@ -16,8 +16,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* Slots of the pool: half of the experts of Mixtral-8x7B, twice one token's demand. */
 enum { POOL = 128, MAX_REPEATS = 99 };
 

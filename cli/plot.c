@@ -12,8 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 enum { FOLDER_MAX = 4096, PATH_ROOM = 4300 };
 
 /* Text as a gnuplot single-quoted string: a quote inside is doubled. */
