@@ -289,11 +289,13 @@ static enum moe_status check_outputs(const struct parser *p, struct moe_err *err
                              as_typed(a->name, one, sizeof one));
         if (!s)
             s = check_form(a, path, err);
-        for (const struct moe_param *b = options; !s && b < a; b++)
-            if (written(p, b) && strcmp(path, written(p, b)) == 0)
+        for (const struct moe_param *b = options; !s && b < a; b++) {
+            const char *earlier = written(p, b);
+            if (earlier && strcmp(path, earlier) == 0)
                 s = moe_fail(err, MOE_ERR_USAGE, "'%.300s' is to be written by --%s and by --%s",
                              path, as_typed(b->name, one, sizeof one),
                              as_typed(a->name, other, sizeof other));
+        }
         if (s)
             return s;
     }

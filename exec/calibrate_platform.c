@@ -200,13 +200,14 @@ static double over_rounds(const struct derivation *d, value_of_round *value, dou
     return least;
 }
 
+/* Of a key of a platform, which every key here is. */
 static const struct moe_param *param_of(const char *key)
 {
     const size_t section = strcspn(key, ".");
-    for (const struct moe_platform_section *s = moe_platform_sections; s->name; s++)
-        if (strlen(s->name) == section && strncmp(s->name, key, section) == 0)
-            return moe_param_find(s->table, key + section + 1);
-    return NULL;
+    const struct moe_platform_section *s = moe_platform_sections;
+    while (strlen(s->name) != section || strncmp(s->name, key, section) != 0)
+        s++;
+    return moe_param_find(s->table, key + section + 1);
 }
 
 /* The record of a constant, made when it is first asked for. */
