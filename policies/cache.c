@@ -93,9 +93,12 @@ static bool alloc_arrays(struct moe_cache *c)
     c->pinned = calloc((size_t)g->n_slots + 1, sizeof *c->pinned);
     c->pinned += c->pinned ? 1 : 0;
     c->event_slot = calloc((size_t)g->n_slots + 1, sizeof *c->event_slot);
+    c->missed = calloc((size_t)g->n_experts + 1, sizeof *c->missed);
+    c->victim = calloc((size_t)g->n_experts + 1, sizeof *c->victim);
     c->pool = calloc((size_t)g->n_pools + 1, sizeof *c->pool);
     c->counts = calloc(2 * (size_t)g->n_layers + 1, sizeof *c->counts);
-    return c->slot_of && c->slot && c->pinned && c->event_slot && c->pool && c->counts;
+    return c->slot_of && c->slot && c->pinned && c->event_slot && c->missed && c->victim &&
+           c->pool && c->counts;
 }
 
 static enum moe_status find_initial(struct moe_cache *c, struct moe_err *err)
@@ -150,6 +153,8 @@ void moe_cache_free(struct moe_cache *c)
     free(c->slot ? c->slot - 1 : NULL);
     free(c->pinned ? c->pinned - 1 : NULL);
     free(c->event_slot);
+    free(c->missed);
+    free(c->victim);
     free(c->pool);
     free(c->counts);
     free(c->states);

@@ -2,20 +2,17 @@
  * when every miss is admitted, in one pass and without a slot ever being in flight. */
 #include "policies/cache_state.h"
 
-/* The missed expert takes the place of one that the policy names; its slot, or MOE_NO_SLOT. The
- * pool is full and limited by slots alone. */
-static inline moe_slot replace(struct moe_cache *c, const struct moe_cache_pool *pool,
-                               const struct moe_victim_req *req, uint32_t layer)
+/* From so many experts of an event on its victims are asked for together: for fewer it takes
+ * longer.
+ */
+enum { MANY = 4 };
+
+/* The expert `key` takes the place of what is in the pool-local slot v. */
+static inline moe_slot put(struct moe_cache *c, const struct moe_cache_pool *pool, moe_slot v,
+                           moe_key key, uint32_t layer)
 {
     const struct moe_policy_ops *ops = c->ops;
     struct moe_counts *now = c->now;
-    if (ops->wants && !ops->wants(pool->state, req)) {
-        now[layer].bypasses++;
-        return MOE_NO_SLOT;
-    }
-    moe_slot v = moe_cache_victim(c, pool, req, &now[layer]);
-    if (v == MOE_NO_SLOT)
-        return v;
     moe_slot s = (moe_slot)pool->first_slot + v;
     struct moe_cache_slot *slot = &c->slot[s];
     now[slot->layer].evictions++;
@@ -23,14 +20,40 @@ static inline moe_slot replace(struct moe_cache *c, const struct moe_cache_pool 
     if (ops->on_evict)
         ops->on_evict(pool->state, v, slot->key);
     c->slot_of[slot->key] = MOE_NO_SLOT;
-    c->slot_of[req->key] = s;
-    slot->key = req->key;
+    c->slot_of[key] = s;
+    slot->key = key;
     slot->layer = layer;
     slot->used = slot->late = false;
     now[layer].fills++;
     now[layer].fill_bytes += moe_cache_bytes_of(c, layer);
-    ops->on_insert(pool->state, v, req->key);
+    ops->on_insert(pool->state, v, key);
     return s;
+}
+
+/* The missed expert takes the place of one that the policy names; its slot, or MOE_NO_SLOT. The
+ * pool is full and limited by slots alone. */
+static inline moe_slot replace(struct moe_cache *c, const struct moe_cache_pool *pool,
+                               const struct moe_victim_req *req, uint32_t layer)
+{
+    struct moe_counts *counts = &c->now[layer];
+    if (c->ops->wants && !c->ops->wants(pool->state, req)) {
+        counts->bypasses++;
+        return MOE_NO_SLOT;
+    }
+    moe_slot v = moe_cache_victim(c, pool, req, counts);
+    return v == MOE_NO_SLOT ? v : put(c, pool, v, req->key, layer);
+}
+
+/* Of the missed expert route->expert[i]. */
+static inline struct moe_victim_req request(const struct moe_cache *c,
+                                            const struct moe_cache_pool *pool,
+                                            const struct moe_route *route, uint32_t i)
+{
+    return (struct moe_victim_req){
+        .key = route->layer * c->geometry->n_experts + route->expert[i],
+        .next_use = route->next_use ? route->next_use[i] : MOE_NEVER,
+        .pinned = c->pinned + pool->first_slot,
+    };
 }
 
 /* A slot for the missed expert route->expert[i], or MOE_NO_SLOT. */
@@ -38,11 +61,7 @@ static inline moe_slot keep(struct moe_cache *c, const struct moe_cache_pool *po
                             const struct moe_route *route, uint32_t i)
 {
     if (pool->n_empty == 0 && pool->bytes == 0) {
-        struct moe_victim_req req = {
-            .key = route->layer * c->geometry->n_experts + route->expert[i],
-            .next_use = route->next_use ? route->next_use[i] : MOE_NEVER,
-            .pinned = c->pinned + pool->first_slot,
-        };
+        struct moe_victim_req req = request(c, pool, route, i);
         return replace(c, pool, &req, route->layer);
     }
     moe_slot s = moe_cache_reserve(c, route, i, NULL);
@@ -121,16 +140,81 @@ static struct moe_counts *begin(struct moe_cache *c, const struct moe_route *rou
     return &c->now[route->layer];
 }
 
+static void count_event(struct moe_counts *counts, uint32_t n_found, uint32_t n)
+{
+    moe_counts_event(counts, n_found, n);
+    counts->lookups += n;
+    counts->hits += n_found;
+    counts->misses += n - n_found;
+}
+
+/* Looks all experts up in a pool that is full, lists those that are missing and pins the others;
+ * slots are the pool's own from here on. Returns how many are missing. */
+static inline uint32_t list_missed(struct moe_cache *c, moe_slot first,
+                                   const struct moe_route *route)
+{
+    const moe_slot *slot_of = c->slot_of + (size_t)route->layer * c->geometry->n_experts;
+    const moe_expert *expert = route->expert;
+    struct moe_cache_slot *slot = c->slot;
+    moe_slot *out = route->slot;
+    uint32_t *missed = c->missed, n = route->n, n_missed = 0;
+    uint8_t *access = route->access, *pinned = c->pinned;
+    for (uint32_t i = 0; i < n; i++) {
+        moe_slot s = slot_of[expert[i]];
+        bool is_missed = s == MOE_NO_SLOT;
+        out[i] = is_missed ? s : s - first;
+        slot[s].used = true;
+        pinned[s] = MOE_PIN_EVENT;
+        access[i] = is_missed ? MOE_MISS : MOE_HIT;
+        missed[n_missed] = i;
+        n_missed += is_missed;
+    }
+    return n_missed;
+}
+
+/* An event in a full pool that is limited by slots alone, whose policy may name all victims at
+ * once. Apart, so that what calls it needs fewer registers. */
+__attribute__((noinline)) static void replace_missed(struct moe_cache *c,
+                                                     const struct moe_cache_pool *pool,
+                                                     const struct moe_route *route)
+{
+    const struct moe_policy_ops *ops = c->ops;
+    moe_slot first = (moe_slot)pool->first_slot, *victim = c->victim;
+    uint8_t *pinned = c->pinned + first;
+    uint32_t n_missed = list_missed(c, first, route);
+    count_event(&c->now[route->layer], route->n - n_missed, route->n);
+    if (ops->on_route)
+        ops->on_route(pool->state, route);
+    bool named = n_missed > 0 && ops->victims(pool->state, n_missed, pinned, victim);
+    for (uint32_t k = 0; k < n_missed; k++) {
+        struct moe_victim_req req = request(c, pool, route, c->missed[k]);
+        if (!named)
+            victim[k] = ops->victim(pool->state, &req);
+        victim[k] = moe_cache_take(c, pool, &req, victim[k], &c->now[route->layer]);
+        if (victim[k] == MOE_NO_SLOT)
+            continue;
+        put(c, pool, victim[k], req.key, route->layer);
+        pinned[victim[k]] = MOE_PIN_RESERVED;
+    }
+    for (uint32_t k = 0; k < n_missed; k++)
+        if (victim[k] != MOE_NO_SLOT)
+            pinned[victim[k]] = 0;
+    for (uint32_t i = 0; i < route->n; i++)
+        if (route->slot[i] != MOE_NO_SLOT)
+            pinned[route->slot[i]] = 0;
+}
+
 void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
 {
     struct moe_counts *counts = begin(c, route);
     const struct moe_cache_pool *pool = pool_of(c, route->layer);
     void (*on_hit)(void *, moe_slot, moe_key) = c->ops->on_hit;
+    if (c->ops->victims && route->n >= MANY && pool->n_empty == 0 && pool->bytes == 0) {
+        replace_missed(c, pool, route);
+        return;
+    }
     uint32_t n = route->n, n_found = classify(c, route);
-    moe_counts_event(counts, n_found, n);
-    counts->lookups += n;
-    counts->hits += n_found;
-    counts->misses += n - n_found;
+    count_event(counts, n_found, n);
     if (c->ops->on_route)
         tell_policy(c, pool, route);
     if (n_found < n) {

@@ -38,6 +38,8 @@ struct moe_cache {
     uint8_t *pinned;             /* [S] and [MOE_NO_SLOT], likewise; enum moe_pin bits */
     moe_slot *event_slot;        /* [S] slots that the event under way pinned */
     uint32_t n_event_slots;
+    uint32_t *missed;            /* [E] experts of the event under way, by their number in it */
+    moe_slot *victim;            /* [E] what goes for each of them, or MOE_NO_SLOT */
     uint32_t n_flight, n_copies; /* of all pools; copies of all slots */
     struct moe_cache_pool *pool; /* [n_pools] */
     struct moe_counts *counts;   /* [2, L] */
@@ -104,18 +106,25 @@ static inline bool moe_cache_all_pinned(const struct moe_cache *c,
     return true;
 }
 
-/* The pool-local slot that the policy gives up for the newcomer, or MOE_NO_SLOT, counted. */
-static inline moe_slot moe_cache_victim(const struct moe_cache *c,
-                                        const struct moe_cache_pool *pool,
-                                        const struct moe_victim_req *req, struct moe_counts *counts)
+/* The pool-local slot v that the policy named, or MOE_NO_SLOT where it may not be had, counted. */
+static inline moe_slot moe_cache_take(const struct moe_cache *c, const struct moe_cache_pool *pool,
+                                      const struct moe_victim_req *req, moe_slot v,
+                                      struct moe_counts *counts)
 {
-    moe_slot v = c->ops->victim(pool->state, req);
     if (v != MOE_NO_SLOT && moe_cache_may_evict(c, req->pinned[v], counts))
         return v;
     bool dropped = moe_cache_all_pinned(c, pool);
     counts->dropped_fills += dropped;
     counts->bypasses += !dropped;
     return MOE_NO_SLOT;
+}
+
+/* The pool-local slot that the policy gives up for the newcomer, or MOE_NO_SLOT, counted. */
+static inline moe_slot moe_cache_victim(const struct moe_cache *c,
+                                        const struct moe_cache_pool *pool,
+                                        const struct moe_victim_req *req, struct moe_counts *counts)
+{
+    return moe_cache_take(c, pool, req, c->ops->victim(pool->state, req), counts);
 }
 
 /* An event in which n_hits of n experts were found. */

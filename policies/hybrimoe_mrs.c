@@ -2,6 +2,7 @@
  * where only the p largest of a token count and the others count 0. The smallest S goes; among
  * equals the one that came in first. S outlives a stay in the cache. Steps of several tokens have
  * no scores in the event contract and leave S as it is, as does a row that was not recorded. */
+#include "policies/mean_slots.h"
 #include "policies/registry.h"
 #include "policies/score_loops.h"
 #include "traces/model.h"
@@ -42,11 +43,12 @@ struct slot {
     uint32_t layer, at; /* at: of the arrays [n_layers][row] */
 };
 
-/* Rows of a layer are whole blocks or units, the layers whole blocks. All begins as 0. */
+/* Rows of a layer are whole blocks or units, the layers whole blocks. All begins as 0. Of few slots
+ * all are looked at, by vectors; turns, slots by expert and first ones are of more. */
 struct state {
     uint64_t now;
     float alpha;
-    bool logits;
+    bool logits, few;
     uint32_t n_experts, row, p, n_unknown;
     uint32_t layer;                  /* of the latest scores */
     uint32_t first_layer, end_layer; /* those of residents, ever */
@@ -61,7 +63,9 @@ struct state {
     float *weight;           /* [row] scratch */
     int32_t *key;            /* [row] scratch */
     moe_slot *hidden;        /* [n_slots] scratch */
-    struct slot slot[];      /* [n_slots] */
+    moe_mean_slots_find *find_few;
+    struct moe_mean_slots slots; /* of few */
+    struct slot slot[];          /* [n_slots] */
 };
 
 static const struct moe_param table[] = {
@@ -110,11 +114,14 @@ static size_t state_size(const struct moe_policy_env *env)
            n_layers * sizeof(struct moe_start) + 4 * (3 * n_layers * row + 3 * n_layers + 2 * row);
 }
 
-MOE_LOOP void update_block(float *mean, const moe_floats *gained, float rest, uint32_t *turn)
+MOE_LOOP void update_block(bool few, float *mean, const moe_floats *gained, float rest,
+                           uint32_t *turn)
 {
     moe_floats block = *(moe_floats *)mean * rest + *gained;
-    moe_uints turns = *(moe_uints *)turn;
     *(moe_floats *)mean = block;
+    if (few)
+        return;
+    moe_uints turns = *(moe_uints *)turn;
     moe_turns_find(&block, &turns);
     *(moe_uints *)turn = turns;
 }
@@ -140,16 +147,28 @@ MOE_LOOP void take_block(const struct state *st, const float *score, uint32_t la
         moe_keys_cut_block(st->key, st->p, &counts);
     }
     weight = gain * (moe_floats)((moe_ints)weight & counts);
-    update_block(st->mean + at, &weight, 1 - st->alpha, st->turn + at);
+    update_block(st->few, st->mean + at, &weight, 1 - st->alpha, st->turn + at);
+}
+
+MOE_LOOP void update_units(const struct state *st, bool few, size_t unit, const float *of,
+                           const int32_t *key, int32_t least, float gain, uint32_t layer)
+{
+    size_t row = st->row / unit * unit, at = layer * row;
+    float *mean = st->mean + at, rest = 1 - st->alpha;
+    uint32_t *turn = st->turn + at;
+    for (size_t e = 0; e < row; e += unit)
+        for (size_t i = e; i < e + unit; i += MOE_KEY_BLOCK) {
+            moe_ints counts = *(const moe_ints *)(key + i) >= least;
+            moe_floats gained = gain * (moe_floats)(*(const moe_ints *)(of + i) & counts);
+            update_block(few, mean + i, &gained, rest, turn + i);
+        }
 }
 
 /* unit: so many experts are taken at a time. */
 MOE_LOOP void take_units(const struct state *st, size_t unit, const float *score, uint32_t layer)
 {
-    size_t row = st->row / unit * unit, at = layer * row;
-    float *mean = st->mean + at, rest = 1 - st->alpha, gain = st->alpha, shift = 0;
-    float *weight = st->weight;
-    uint32_t *turn = st->turn + at;
+    size_t row = st->row / unit * unit;
+    float *weight = st->weight, gain = st->alpha, shift = 0;
     int32_t *key = st->logits ? (int32_t *)weight : st->key;
     if (st->logits) {
         float most = moe_floats_highest(score, row, unit);
@@ -163,12 +182,10 @@ MOE_LOOP void take_units(const struct state *st, size_t unit, const float *score
     }
     int32_t least = moe_keys_cut(key, row, unit, st->p, &st->start[layer], shift);
     const float *of = st->logits ? weight : score;
-    for (size_t e = 0; e < row; e += unit)
-        for (size_t i = e; i < e + unit; i += MOE_KEY_BLOCK) {
-            moe_ints counts = *(moe_ints *)(key + i) >= least;
-            moe_floats gained = gain * (moe_floats)(*(const moe_ints *)(of + i) & counts);
-            update_block(mean + i, &gained, rest, turn + i);
-        }
+    if (st->few)
+        update_units(st, true, unit, of, key, least, gain, layer);
+    else
+        update_units(st, false, unit, of, key, least, gain, layer);
 }
 
 /* Where scores were not recorded, all NaN, S stays. */
@@ -204,7 +221,7 @@ static void on_route(void *state, const struct moe_route *route)
         return;
     st->layer = route->layer;
     st->loops->take_scores(st, route->score, route->layer);
-    if (st->first[route->layer] > 0)
+    if (!st->few && st->first[route->layer] > 0)
         forget(st, route->layer);
 }
 
@@ -231,6 +248,11 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
         layer = key / st->n_experts;
         expert = key % st->n_experts;
     }
+    if (st->few) {
+        st->slots.at[slot] = layer * st->row + expert;
+        st->slots.since[slot] = ++st->now;
+        return;
+    }
     st->slot[slot] = (struct slot){++st->now, layer, layer * st->row + expert};
     st->first_layer = layer < st->first_layer ? layer : st->first_layer;
     st->end_layer = layer >= st->end_layer ? layer + 1 : st->end_layer;
@@ -248,7 +270,8 @@ static void hide(struct state *st, moe_slot slot)
 static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     (void)key;
-    hide(state, slot);
+    if (!((struct state *)state)->few)
+        hide(state, slot);
 }
 
 /* Of those with the turn the one that came in first. Rarely called: apart, so that what calls it
@@ -336,6 +359,9 @@ static void init(void *state, const struct moe_policy_env *env)
     st->alpha = (float)params->alpha;
     st->logits = params->scores == LOGITS;
     st->loops = loops_of(st->row);
+    st->few = env->n_slots <= MOE_MEAN_SLOTS_MOST;
+    st->find_few = moe_mean_slots_best();
+    st->slots.n_slots = env->n_slots;
     st->first_layer = n_layers;
     size_t n = (size_t)n_layers * st->row;
     st->start = (struct moe_start *)(st->slot + env->n_slots);
@@ -350,19 +376,36 @@ static void init(void *state, const struct moe_policy_env *env)
     st->hidden = (moe_slot *)(st->key + st->row);
 }
 
-/* What is pinned is hidden while another is looked for. */
-static moe_slot victim(void *state, const struct moe_victim_req *req)
+/* Of more than few slots; what is pinned is hidden while another is looked for. */
+static moe_slot find_unpinned(struct state *st, const uint8_t *pinned)
 {
-    struct state *st = state;
     uint32_t n = 0;
     moe_slot best = st->now > 0 ? st->loops->find(st) : MOE_NO_SLOT;
-    for (; best != MOE_NO_SLOT && req->pinned[best]; best = st->loops->find(st)) {
+    for (; best != MOE_NO_SLOT && pinned[best]; best = st->loops->find(st)) {
         hide(st, best);
         st->hidden[n++] = best;
     }
     while (n > 0)
         show(st, st->hidden[--n]);
     return best;
+}
+
+static moe_slot victim(void *state, const struct moe_victim_req *req)
+{
+    struct state *st = state;
+    moe_slot slot;
+    if (!st->few)
+        return find_unpinned(st, req->pinned);
+    st->find_few(&st->slots, st->mean, req->pinned, 1, &slot);
+    return slot;
+}
+
+static bool victims(void *state, uint32_t n, const uint8_t *pinned, moe_slot *slot)
+{
+    struct state *st = state;
+    if (st->few)
+        st->find_few(&st->slots, st->mean, pinned, n, slot);
+    return st->few;
 }
 
 const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
@@ -395,4 +438,5 @@ const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
     .on_insert = on_insert,
     .on_evict = on_evict,
     .victim = victim,
+    .victims = victims,
 };

@@ -142,6 +142,12 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     return moe_slot_ages_victim(&st->ages, req->pinned, (uint32_t)st->now, is_colder, st);
 }
 
+static bool victims(void *state, uint32_t n, const uint8_t *pinned, moe_slot *slot)
+{
+    struct state *st = state;
+    return st->ties && moe_slot_tree_victims(&st->tree, n, pinned, st->n_slots, slot);
+}
+
 const struct moe_policy_ops moe_policy_lfru = {
     .name = "lfru",
     .summary = "gives up the smallest uses / age with uses in the whole run (ratio) or since it "
@@ -175,4 +181,5 @@ const struct moe_policy_ops moe_policy_lfru = {
     .on_route = on_route,
     .on_insert = on_insert,
     .victim = victim,
+    .victims = victims,
 };

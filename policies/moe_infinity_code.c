@@ -58,6 +58,12 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
 }
 
+static bool victims(void *state, uint32_t n, const uint8_t *pinned, moe_slot *slot)
+{
+    struct state *st = state;
+    return moe_slot_tree_victims(&st->tree, n, pinned, st->n_slots, slot);
+}
+
 const struct moe_policy_ops moe_policy_moe_infinity_code = {
     .name = "moe-infinity-code",
     .summary = "as released for Mixtral: gives up the fewest visits (hits and misses) in the whole "
@@ -73,4 +79,5 @@ const struct moe_policy_ops moe_policy_moe_infinity_code = {
     .on_route = on_route,
     .on_insert = on_insert,
     .victim = victim,
+    .victims = victims,
 };

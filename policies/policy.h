@@ -108,6 +108,11 @@ struct moe_policy_ops {
     /* The slot to give up, or MOE_NO_SLOT: every slot is pinned, or the newcomer is not worth one.
      * All slots of the pool are occupied when this is called (in a byte-limited pool: some). */
     moe_slot (*victim)(void *state, const struct moe_victim_req *req);
+    /* Optional, for speed, in a policy without wants, on_hit and flags: what victim would say to n
+     * newcomers of one event if each that gets a slot took it before the next asked. slot [n] out;
+     * on_evict and on_insert follow for each that got one, and nothing else before them. False:
+     * nothing was done, victim is to be asked. */
+    bool (*victims)(void *state, uint32_t n, const uint8_t *pinned, moe_slot *slot);
     /* Optional: what the slots hold at the start. Writes different experts, the most important
      * first, into keys [L * E] and their number into *n; the cache gives each one a slot of its
      * layer's pool while there is room. Asked once for all pools, by moe_cache_new: env->n_slots is

@@ -37,8 +37,9 @@ struct moe_slot_tree {
 
 /* Both chosen by `moelab bench sim`, of 8 and 32, and of 12 and 16; any give the same slots. */
 enum {
-    MOE_SLOT_TREE_FEW = 8,   /* leaves, at most, for which there is no tournament */
-    MOE_SLOT_TREE_ASIDE = 12 /* slots aside, from which on those come back that may go */
+    MOE_SLOT_TREE_FEW = 8,    /* leaves, at most, for which there is no tournament */
+    MOE_SLOT_TREE_MANY = 256, /* leaves, from which on several victims are found at once */
+    MOE_SLOT_TREE_ASIDE = 12  /* slots aside, from which on those come back that may go */
 };
 
 static inline uint32_t moe_slot_tree_leaves(const struct moe_policy_env *env)
@@ -211,6 +212,26 @@ static inline moe_slot moe_slot_tree_victim(struct moe_slot_tree *tree, const ui
                                             uint32_t n_slots)
 {
     return moe_slot_tree_lowest(tree, pinned, UINT8_MAX, n_slots);
+}
+
+/* The n lowest that are not pinned, in turn, or MOE_NO_SLOT where there are not so many. All must
+ * be set anew before anything else: most rank after all others until then. False, and nothing done,
+ * where it is faster to set each before the next is looked for. */
+static inline bool moe_slot_tree_victims(struct moe_slot_tree *tree, uint32_t n,
+                                         const uint8_t *pinned, uint32_t n_slots, moe_slot *slot)
+{
+    const moe_slot_key none = ~(moe_slot_key)0;
+    if (tree->n_leaves < MOE_SLOT_TREE_MANY)
+        return false;
+    for (uint32_t k = 0; k < n; k++) {
+        moe_slot s = slot[k] = moe_slot_tree_victim(tree, pinned, n_slots);
+        if (s == MOE_NO_SLOT || k + 1 == n)
+            continue;
+        tree->rank[s] = none;
+        if (!tree->is_aside[s])
+            moe_slot_tree_play(tree, (uint32_t)s, none);
+    }
+    return true;
 }
 
 #endif

@@ -120,6 +120,7 @@ static struct moe_policy_spec spy_on(const struct moe_policy_spec *spec, struct 
     ops->on_evict = spy_on_evict;
     ops->wants = spy_wants;
     ops->victim = spy_victim;
+    ops->victims = NULL;
     out.ops = ops;
     return out;
 }
