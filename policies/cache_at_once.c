@@ -7,12 +7,13 @@
  */
 enum { MANY = 4 };
 
-/* The expert `key` takes the place of what is in the pool-local slot v. */
-static inline moe_slot put(struct moe_cache *c, const struct moe_cache_pool *pool, moe_slot v,
-                           moe_key key, uint32_t layer)
+/* The newcomer takes the place of what is in the pool-local slot v; returns its slot. now: c->now.
+ */
+static inline moe_slot put(struct moe_cache *c, const struct moe_cache_pool *pool,
+                           struct moe_counts *now, moe_slot v, const struct moe_victim_req *req,
+                           uint32_t layer)
 {
     const struct moe_policy_ops *ops = c->ops;
-    struct moe_counts *now = c->now;
     moe_slot s = (moe_slot)pool->first_slot + v;
     struct moe_cache_slot *slot = &c->slot[s];
     now[slot->layer].evictions++;
@@ -20,13 +21,13 @@ static inline moe_slot put(struct moe_cache *c, const struct moe_cache_pool *poo
     if (ops->on_evict)
         ops->on_evict(pool->state, v, slot->key);
     c->slot_of[slot->key] = MOE_NO_SLOT;
-    c->slot_of[key] = s;
-    slot->key = key;
+    c->slot_of[req->key] = s;
+    slot->key = req->key;
     slot->layer = layer;
     slot->used = slot->late = false;
     now[layer].fills++;
     now[layer].fill_bytes += moe_cache_bytes_of(c, layer);
-    ops->on_insert(pool->state, v, key);
+    ops->on_insert(pool->state, v, req->key);
     return s;
 }
 
@@ -35,13 +36,16 @@ static inline moe_slot put(struct moe_cache *c, const struct moe_cache_pool *poo
 static inline moe_slot replace(struct moe_cache *c, const struct moe_cache_pool *pool,
                                const struct moe_victim_req *req, uint32_t layer)
 {
-    struct moe_counts *counts = &c->now[layer];
-    if (c->ops->wants && !c->ops->wants(pool->state, req)) {
-        counts->bypasses++;
+    const struct moe_policy_ops *ops = c->ops;
+    struct moe_counts *now = c->now;
+    if (ops->wants && !ops->wants(pool->state, req)) {
+        now[layer].bypasses++;
         return MOE_NO_SLOT;
     }
-    moe_slot v = moe_cache_victim(c, pool, req, counts);
-    return v == MOE_NO_SLOT ? v : put(c, pool, v, req->key, layer);
+    moe_slot v = moe_cache_victim(c, pool, req, &now[layer]);
+    if (v == MOE_NO_SLOT)
+        return v;
+    return put(c, pool, now, v, req, layer);
 }
 
 /* Of the missed expert route->expert[i]. */
@@ -180,9 +184,10 @@ __attribute__((noinline)) static void replace_missed(struct moe_cache *c,
 {
     const struct moe_policy_ops *ops = c->ops;
     moe_slot first = (moe_slot)pool->first_slot, *victim = c->victim;
+    struct moe_counts *now = c->now;
     uint8_t *pinned = c->pinned + first;
     uint32_t n_missed = list_missed(c, first, route);
-    count_event(&c->now[route->layer], route->n - n_missed, route->n);
+    count_event(&now[route->layer], route->n - n_missed, route->n);
     if (ops->on_route)
         ops->on_route(pool->state, route);
     bool named = n_missed > 0 && ops->victims(pool->state, n_missed, pinned, victim);
@@ -190,10 +195,10 @@ __attribute__((noinline)) static void replace_missed(struct moe_cache *c,
         struct moe_victim_req req = request(c, pool, route, c->missed[k]);
         if (!named)
             victim[k] = ops->victim(pool->state, &req);
-        victim[k] = moe_cache_take(c, pool, &req, victim[k], &c->now[route->layer]);
+        victim[k] = moe_cache_take(c, pool, &req, victim[k], &now[route->layer]);
         if (victim[k] == MOE_NO_SLOT)
             continue;
-        put(c, pool, victim[k], req.key, route->layer);
+        put(c, pool, now, victim[k], &req, route->layer);
         pinned[victim[k]] = MOE_PIN_RESERVED;
     }
     for (uint32_t k = 0; k < n_missed; k++)

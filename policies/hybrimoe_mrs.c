@@ -147,7 +147,7 @@ MOE_LOOP void take_block(const struct state *st, const float *score, uint32_t la
         moe_keys_cut_block(st->key, st->p, &counts);
     }
     weight = gain * (moe_floats)((moe_ints)weight & counts);
-    update_block(st->few, st->mean + at, &weight, 1 - st->alpha, st->turn + at);
+    update_block(false, st->mean + at, &weight, 1 - st->alpha, st->turn + at);
 }
 
 MOE_LOOP void update_units(const struct state *st, bool few, size_t unit, const float *of,
@@ -221,7 +221,7 @@ static void on_route(void *state, const struct moe_route *route)
         return;
     st->layer = route->layer;
     st->loops->take_scores(st, route->score, route->layer);
-    if (!st->few && st->first[route->layer] > 0)
+    if (st->first[route->layer] > 0) /* never of few slots */
         forget(st, route->layer);
 }
 
@@ -377,7 +377,7 @@ static void init(void *state, const struct moe_policy_env *env)
 }
 
 /* Of more than few slots; what is pinned is hidden while another is looked for. */
-static moe_slot find_unpinned(struct state *st, const uint8_t *pinned)
+static inline moe_slot find_unpinned(struct state *st, const uint8_t *pinned)
 {
     uint32_t n = 0;
     moe_slot best = st->now > 0 ? st->loops->find(st) : MOE_NO_SLOT;
