@@ -29,6 +29,15 @@ refers_to_a_trace() {
         grep -q "which only a trace tells" "$folder/err"
 }
 
+# Small: one or two values of each axis.
+geometries=(none 3x2 all)
+other_geometries=(global:7 "per-layer:1,0,5" ncmoe:3 global:600KiB 2x1)
+threads=(1 2 3) seeds=(1 2 3) copies=(1 40 60 70 80 100 150)
+if [ "$size" = small ]; then
+    geometries=(3x2) other_geometries=("per-layer:1,0,5" ncmoe:3) threads=(2) seeds=(1)
+    copies=(40 80 150)
+fi
+
 n_strategies=0
 for model in tiny-mixtral tiny-phimoe; do
     answer $model $model
@@ -44,16 +53,17 @@ for model in tiny-mixtral tiny-phimoe; do
             continue
         fi
         n_strategies=$((n_strategies + 1))
-        for geometry in none 3x2 all; do
-            same_text $model --strategy "$strategy" --geometry $geometry --platform paper-4090
+        [ "$size" = whole ] || [ $model = tiny-mixtral ] || ((n_strategies % 3 == 0)) || continue
+        for geometry in "${geometries[@]}"; do
+            same_text $model --strategy "$strategy" --geometry "$geometry" --platform paper-4090
         done
     done
-    for geometry in global:7 per-layer:1,0,5 ncmoe:3 global:600KiB 2x1; do
-        same_text $model --strategy collab --geometry $geometry
-        same_text $model --strategy collab-reference --geometry $geometry
+    for geometry in "${other_geometries[@]}"; do
+        same_text $model --strategy collab --geometry "$geometry"
+        same_text $model --strategy collab-reference --geometry "$geometry"
     done
-    for threads in 1 2 3; do
-        same_text $model --strategy collab --geometry 3x2 --threads $threads --chunk 3
+    for n in "${threads[@]}"; do
+        same_text $model --strategy collab --geometry 3x2 --threads "$n" --chunk 3
     done
     for store in pinned ring pageable; do
         same_text $model --strategy on-demand --geometry 2x2 --store $store
@@ -64,9 +74,9 @@ for model in tiny-mixtral tiny-phimoe; do
     same_text $model --strategy collab --geometry 3x2 --set prefill=stream \
         --set dispatch.in_flight=cpu
     same_text $model --strategy collab --geometry 4x2 --set prefill=auto --platform paper-4090
-    for seed in 1 2 3; do
+    for seed in "${seeds[@]}"; do
         same_text $model --strategy collab-reference --geometry global:5 \
-            --device host:delay_us=300,seed=$seed
+            --device host:delay_us=300,seed="$seed"
     done
 done
 
@@ -76,6 +86,7 @@ holds "only $n_strategies strategies ran" [ $n_strategies -ge 14 ]
 n_policies=0
 for policy in $("$moelab" list policies | sed -n 's/^  \([a-z][a-z0-9-]*\) .*/\1/p'); do
     n_policies=$((n_policies + 1))
+    [ "$size" = whole ] || ((n_policies % 4 == 0)) || continue
     refers_to_a_trace --strategy collab --policy "$policy" && [[ $policy = opt* ]] && continue
     same_text tiny-mixtral --strategy collab --geometry global:6 --policy "$policy"
 done
@@ -143,8 +154,8 @@ expect 2 "prefill" "${hybrid[@]}" --geometry 3x2 --device host --set prefill=aut
 one_line "${run[@]}" --strategy colab
 
 # A copy that fails: one line, exit code 1, and nothing but right text before it.
-for n in 1 40 60 70 80 100 150; do
-    "${hybrid[@]}" --geometry 3x2 --device host:fail_copy=$n >"$folder/out" 2>"$folder/err"
+for n in "${copies[@]}"; do
+    "${hybrid[@]}" --geometry 3x2 --device host:fail_copy="$n" >"$folder/out" 2>"$folder/err"
     code=$?
     head -c "$(wc -c <"$folder/out")" "$folder/tiny-mixtral" >"$folder/prefix"
     holds "fail_copy=$n: wrong text $(cat "$folder/out")" cmp -s "$folder/out" "$folder/prefix"
@@ -241,7 +252,7 @@ interrupt_trace() {
             >"$folder/kept.out" 2>"$folder/kept.err" &
         pid=$!
         while kill -0 "$pid" 2>/dev/null && ! [ -s "$(compgen -G "$folder/kept.txt.*.part")" ]; do
-            :
+            sleep 0.01
         done
         kill -INT "$pid" 2>/dev/null
         wait "$pid"
@@ -292,7 +303,7 @@ for _ in 1 2 3; do
         >"$folder/kept.out" 2>"$folder/kept.err" &
     pid=$!
     while kill -0 "$pid" 2>/dev/null && ! [ -s "$(compgen -G "$folder/kept.txt.*.part")" ]; do
-        :
+        sleep 0.01
     done
     kill -INT "$pid"
     wait "$pid"

@@ -2,6 +2,8 @@
 # Miss ratio curves: the same numbers as replay, the same bytes for any threads, plots, refusals.
 . tests/cli/lib/check.bash
 t=$folder/t.h5
+geometries=(4x1 4x5 4x24 3x2 1x24 global:1 global:7 global:50 global:96)
+[ "$size" = whole ] || geometries=(4x5 global:7)
 expect 0 "SYNTHETIC" "$moelab" trace synth \
     "zipf:layers=4,experts=24,top_k=3,tokens=2000,sequences=40,prompt=6" -o "$t"
 
@@ -24,11 +26,11 @@ replayed() {
 for contract in event access; do
     curves=$folder/$contract.tsv
     expect 0 "" "$moelab" mrc "$t" --contract $contract --grid --layers --format tsv -o "$curves"
-    for geometry in 4x1 4x5 4x24 3x2 1x24 global:1 global:7 global:50 global:96; do
+    for geometry in "${geometries[@]}"; do
         for policy in lru opt; do
             for phase in decode prefill both; do
-                got=$(column "$curves" $geometry $phase ${policy}_hit_percent)
-                want=$(replayed $geometry $policy $contract $phase)
+                got=$(column "$curves" "$geometry" $phase ${policy}_hit_percent)
+                want=$(replayed "$geometry" $policy $contract $phase)
                 holds "$contract $geometry $policy $phase: $got, replay has $want" \
                     test "$got" = "$want"
             done

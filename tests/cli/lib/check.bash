@@ -1,7 +1,9 @@
-# Helpers of the command-line tests. A test is `bash tests/cli/NAME.sh path/to/moelab`, run from the
-# repository root; it prints what failed and exits 1, or 77 when it has to be skipped.
+# Helpers of the command-line tests. A test is `bash tests/cli/NAME.sh path/to/moelab [small]`, run
+# from the repository root; it prints what failed and exits 1, or 77 when it has to be skipped. Small,
+# for sanitizers, is every path of the program with fewer cases and no comparison of speeds.
 set -u
 moelab=$1
+size=${2:-whole}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/moelab-test.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 n_passed=0
