@@ -51,7 +51,7 @@ static enum moe_status read_type(const json_t *entry, struct moe_tensor *tensor,
         if (strcmp(types[i].name, name) != 0)
             continue;
         snprintf(tensor->dtype_name, sizeof tensor->dtype_name, "%s", name);
-        tensor->computable = moe_dtype_find(name, &tensor->dtype);
+        tensor->computable = moe_dtype_find(name, &tensor->dtype) && moe_dtype_plain(tensor->dtype);
         *bits = types[i].bits;
         return MOE_OK;
     }
