@@ -20,7 +20,7 @@ enum {
     HASHED_BYTES = 4096, /* of a tensor's begin, and of its end */
 };
 
-static const char index_name[] = "model.safetensors.index.json";
+static const char index_name[] = MOE_WEIGHTS_INDEX;
 static const char single_name[] = "model.safetensors";
 
 struct taken {
@@ -32,6 +32,7 @@ struct moe_weights {
     char *dir;
     struct moe_safetensors **file; /* [n_files] */
     size_t n_files;
+    bool indexed;
     const struct moe_tensor **tensor; /* [n] of all files, by name */
     struct taken *taken;              /* [n] */
     uint64_t n;
@@ -151,6 +152,7 @@ static enum moe_status open_sharded(struct moe_weights *weights, struct moe_err 
     if (!s)
         s = check_entries(weights, &index, err);
     moe_weights_index_release(&index);
+    weights->indexed = true;
     return s;
 }
 
@@ -239,6 +241,21 @@ void moe_weights_close(struct moe_weights *weights)
     free(weights->taken);
     free(weights->dir);
     free(weights);
+}
+
+size_t moe_weights_n_files(const struct moe_weights *weights)
+{
+    return weights->n_files;
+}
+
+const struct moe_safetensors *moe_weights_file(const struct moe_weights *weights, size_t i)
+{
+    return weights->file[i];
+}
+
+bool moe_weights_indexed(const struct moe_weights *weights)
+{
+    return weights->indexed;
 }
 
 uint64_t moe_weights_n(const struct moe_weights *weights)

@@ -23,6 +23,8 @@ void moe_matrix_fetch(const struct moe_matrix *matrix);
  * Only a hint. Never for a matrix in memory that no file backs: that would lose it. */
 void moe_matrix_drop(const struct moe_matrix *matrix);
 
+#define MOE_WEIGHTS_INDEX "model.safetensors.index.json"
+
 struct moe_weights; /* opaque; once open only the marks of moe_weights_taken change */
 
 /* Errors: those of moe_safetensors_open; MOE_ERR_IO for a missing shard ("'DIR': missing shard
@@ -30,6 +32,11 @@ struct moe_weights; /* opaque; once open only the marks of moe_weights_taken cha
  * an index that names a tensor which its shard lacks, or a tensor in two shards. */
 enum moe_status moe_weights_open(struct moe_weights **out, const char *dir, struct moe_err *err);
 void moe_weights_close(struct moe_weights *weights);
+
+/* The files, each once, in order of name; has an index (MOE_WEIGHTS_INDEX) named them? */
+size_t moe_weights_n_files(const struct moe_weights *weights);
+const struct moe_safetensors *moe_weights_file(const struct moe_weights *weights, size_t i);
+bool moe_weights_indexed(const struct moe_weights *weights);
 
 uint64_t moe_weights_n(const struct moe_weights *weights);
 const struct moe_tensor *moe_weights_at(const struct moe_weights *weights, uint64_t i);
