@@ -25,18 +25,29 @@
 enum { WARPS = 4, BLOCK = WARPS * WARP, FEW_TOKENS = 8, GEMM_ROWS = 512, ORDERED_TOKENS = 4 };
 enum { DEEP = 4 }; // loads of a row on their way, of one token in the fast order
 
-// Rows of a warp at once in the fast order. Loads of blocks are small: more rows make up for it,
+// Rows of a warp at once in the fast order. Loads of Q8 and Q4 are small: more rows make up for it,
 // and what is read of the activations serves all.
-template <moe_dtype TYPE, bool WIDE, int TOKENS>
-static __host__ __device__ constexpr int rows_at_once()
+template <moe_dtype TYPE, bool WIDE> static __host__ __device__ constexpr int rows_at_once()
 {
-    return weight_type<TYPE>::QUANT && WIDE && TOKENS == 1 ? 4 : 2;
+    return weight_type<TYPE>::QUANT && WIDE ? 4 : 2;
 }
 
 // Loads of a row that are on their way in the fast order.
 template <moe_dtype TYPE, int TOKENS> static __host__ __device__ constexpr int depth()
 {
-    return TOKENS > 1 || TYPE == MOE_Q8 ? 2 : DEEP;
+    if (TOKENS > 1)
+        return weight_type<TYPE>::QUANT ? 1 : 2;
+    return TYPE == MOE_Q8 ? 2 : DEEP;
+}
+
+// Of a multiprocessor, with registers enough for what is on its way.
+template <moe_dtype TYPE, bool WIDE, int TOKENS>
+static __host__ __device__ constexpr int blocks_at_once()
+{
+    return (TOKENS == 1   ? 5
+            : TOKENS == 4 ? 4
+                          : 3) -
+           (weight_type<TYPE>::QUANT && WIDE && TOKENS > 1);
 }
 
 struct part {
@@ -173,8 +184,8 @@ static __device__ __forceinline__ float sum_of_four(const float4 &v)
     return (v.x + v.y) + (v.z + v.w);
 }
 
-// sum += the products of loads i, i + WARP ... of rows of Q8 or Q4; with one token of Q4 a 32nd of
-// them, which is taken times 16 in the end.
+// sum += the products of loads i, i + WARP ... of rows of Q8 or Q4, all queued before the first is
+// used; with one token of Q4 a 32nd of them, which is taken times 32 in the end.
 template <moe_dtype TYPE, int DEPTH, int ROWS, int TOKENS>
 static __device__ __forceinline__ void add_blocks(const struct linear_args &a,
                                                   const void *const (&row)[ROWS], uint32_t token,
@@ -184,15 +195,16 @@ static __device__ __forceinline__ void add_blocks(const struct linear_args &a,
     constexpr uint32_t N = weight_type<TYPE>::PER_LOAD;
     constexpr float CENTER = weight_type<TYPE>::CENTER, UNIT = weight_type<TYPE>::UNIT;
     const struct columns at = columns_of<TYPE>(i); // WARP loads further they are 2 WARP further
-    float4 ahead[DEPTH][2];                        // of one token
+    float4 x[DEPTH][TOKENS][2];
     load w[DEPTH][ROWS];
     unsigned short scale[DEPTH][ROWS];
 #pragma unroll
     for (int k = 0; k < DEPTH; k++) {
-        if (TOKENS == 1) {
-            const float4 *x = reinterpret_cast<const float4 *>(token_at(a, token, 0));
-            ahead[k][0] = __ldg(x + at.first + 2 * WARP * k);
-            ahead[k][1] = __ldg(x + at.second + 2 * WARP * k);
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++) {
+            const float4 *from = reinterpret_cast<const float4 *>(token_at(a, token, t));
+            x[k][t][0] = __ldg(from + at.first + 2 * WARP * k);
+            x[k][t][1] = __ldg(from + at.second + 2 * WARP * k);
         }
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -203,32 +215,23 @@ static __device__ __forceinline__ void add_blocks(const struct linear_args &a,
     }
 #pragma unroll
     for (int k = 0; k < DEPTH; k++) {
-        float f[ROWS][N];
+        const float start = -CENTER * (sum_of_four(x[k][0][0]) + sum_of_four(x[k][0][1]));
 #pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            numbers_of(w[k][r], at.turn, f[r]);
-        if (TOKENS == 1) {
-            const float4 &v = ahead[k][0], &u = ahead[k][1];
-            const float start = -CENTER * (sum_of_four(v) + sum_of_four(u));
-#pragma unroll
-            for (int r = 0; r < ROWS; r++)
-                sum[r][0] = fmaf(f16_of(scale[k][r]),
-                                 add_four(add_four(start, f[r], v), f[r] + 4, u), sum[r][0]);
-            continue;
-        }
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
+        for (int r = 0; r < ROWS; r++) {
+            const float unit = f16_of(scale[k][r]);
+            float f[N];
+            numbers_of(w[k][r], at.turn, f);
+            if (TOKENS == 1) {
+                const float of_block = add_four(add_four(start, f, x[k][0][0]), f + 4, x[k][0][1]);
+                sum[r][0] = fmaf(unit, of_block, sum[r][0]);
+                continue;
+            }
 #pragma unroll
             for (uint32_t c = 0; c < N; c++)
-                f[r][c] = (f[r][c] - CENTER) * (UNIT * f16_of(scale[k][r]));
+                f[c] = (f[c] - CENTER) * (UNIT * unit);
 #pragma unroll
-        for (int t = 0; t < TOKENS; t++) {
-            const float4 *x =
-                reinterpret_cast<const float4 *>(token_at(a, token, t)) + 2 * WARP * k;
-            const float4 v = __ldg(x + at.first), u = __ldg(x + at.second);
-#pragma unroll
-            for (int r = 0; r < ROWS; r++)
-                sum[r][t] = add_four(add_four(sum[r][t], f[r], v), f[r] + 4, u);
+            for (int t = 0; t < TOKENS; t++)
+                sum[r][t] = add_four(add_four(sum[r][t], f, x[k][t][0]), f + 4, x[k][t][1]);
         }
     }
 }
@@ -290,12 +293,10 @@ static __device__ __forceinline__ void write_gated(const struct part &p, uint32_
 // A warp, or several, read a row of gate and the same of up, or two neighbours, or twice as many;
 // the last one reads the last row again for those behind it.
 template <moe_dtype TYPE, bool WIDE, bool GATED, int TOKENS>
-static __global__ void __launch_bounds__(BLOCK, TOKENS == 1   ? 5
-                                                : TOKENS == 4 ? 4
-                                                              : 3)
+static __global__ void __launch_bounds__(BLOCK, blocks_at_once<TYPE, WIDE, TOKENS>())
     linear_kernel(const struct linear_args a)
 {
-    constexpr int ROWS = rows_at_once<TYPE, WIDE, TOKENS>(), OF_ONE = GATED ? 2 : 1;
+    constexpr int ROWS = rows_at_once<TYPE, WIDE>(), OF_ONE = GATED ? 2 : 1;
     __shared__ float partial[WARPS][ROWS][TOKENS];
     const uint32_t groups = TOKENS == 1 ? 1 : a.groups; // one token without a division
     const uint32_t token = blockIdx.x % groups * TOKENS;
@@ -417,7 +418,7 @@ template <moe_dtype TYPE, bool WIDE, bool GATED, int TOKENS>
 static void launch_tokens(const struct moe_cuda_context *cuda, struct linear_args a)
 {
     auto *const kernel = linear_kernel<TYPE, WIDE, GATED, TOKENS>;
-    const uint32_t rows = rows_at_once<TYPE, WIDE, TOKENS>() / (GATED ? 2 : 1);
+    const uint32_t rows = rows_at_once<TYPE, WIDE>() / (GATED ? 2 : 1);
     const uint32_t groups = ceil_div(a.rows, rows);
     a.groups = ceil_div(a.n_tokens, TOKENS);
     a.split_bits = choose_split_bits(groups, a.cols / (WIDE ? weight_type<TYPE>::PER_LOAD : 1),
