@@ -348,21 +348,28 @@ def dequantised_model(model_dir, folder):
     save_file(tensors, f"{folder}/model.safetensors", metadata=dict(format="pt"))
 
 
+def load_model(model_dir):
+    """In float32, whatever it is stored as."""
+    with open(f"{model_dir}/config.json") as f:
+        config = json.load(f)
+    phimoe = "phi" in config["architectures"][0].lower()
+    assert not phimoe or VERSION == 4
+    load = (PhimoeForCausalLM if phimoe else MixtralForCausalLM).from_pretrained
+    if "quantization_config" not in config:
+        return load(model_dir, torch_dtype=torch.float32).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        dequantised_model(model_dir, folder)
+        return load(folder, torch_dtype=torch.float32).eval()
+
+
 def make_model(model_dir, name):
     """Goldens of three prompts for a real model, with the logits of their last 4 positions; or of
     one prompt and a text of 8 tokens after another, where its experts are quantised."""
     import sentencepiece
     with open(f"{model_dir}/config.json") as f:
-        config = json.load(f)
-    phimoe = "phi" in config["architectures"][0].lower()
-    assert not phimoe or VERSION == 4
+        quantised = "quantization_config" in json.load(f)
     sp = sentencepiece.SentencePieceProcessor(model_file=f"{model_dir}/tokenizer.model")
-    load = (PhimoeForCausalLM if phimoe else MixtralForCausalLM).from_pretrained
-    quantised = "quantization_config" in config
-    with tempfile.TemporaryDirectory() as plain:
-        if quantised:
-            dequantised_model(model_dir, plain)
-        model = load(plain if quantised else model_dir, torch_dtype=torch.float32).eval()
+    model = load_model(model_dir)
     folder = f"{HERE}/{name}"
     shutil.rmtree(folder, ignore_errors=True)
     runs = [("prompt0", 0), ("text", 8)] if quantised else [(f"prompt{i}", 0) for i in range(3)]
