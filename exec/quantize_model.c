@@ -13,6 +13,7 @@
 
 enum {
     AT_ONCE = 4 << 20, /* bytes that are written at once */
+    BUFFER = 1 << 20,  /* of a file: tensors of small models are small */
     FEW = 1 << 16,     /* weights that are rounded sooner than another thread is awake */
     HEADER_STEP = 8,   /* the data of a file begin at a multiple of it, as others write them */
 };
@@ -24,6 +25,7 @@ struct job {
     uint32_t threads;
     float *weights; /* [threads, the longest row] */
     char *rows;     /* those that are written at once */
+    char *buffer;   /* of the file that is written */
     struct moe_model_folder folder;
     struct moe_progress progress;
     uint64_t done; /* bytes of tensors read */
@@ -125,7 +127,8 @@ static enum moe_status make_room(struct job *job, struct moe_err *err)
     job->threads = job->what->threads ? job->what->threads : (uint32_t)omp_get_max_threads();
     job->weights = calloc(job->threads * longest, sizeof *job->weights);
     job->rows = malloc(row > AT_ONCE ? row : AT_ONCE);
-    if (!job->weights || !job->rows)
+    job->buffer = malloc(BUFFER);
+    if (!job->weights || !job->rows || !job->buffer)
         return moe_fail_memory(err, "rows of weights");
     return MOE_OK;
 }
@@ -315,8 +318,10 @@ static enum moe_status write_file(struct job *job, const struct moe_safetensors 
         tensor[i] = moe_safetensors_at(file, i);
     qsort(tensor, n, sizeof *tensor, by_place);
     enum moe_status s = moe_model_folder_create(&job->folder, slash ? slash + 1 : path, &to, err);
-    if (!s)
+    if (!s) {
+        setvbuf(to.stream, job->buffer, _IOFBF, BUFFER);
         s = moe_output_end(&to, write_tensors(job, file, tensor, &to, err), err);
+    }
     free(tensor);
     return s;
 }
@@ -365,5 +370,6 @@ enum moe_status moe_quantize_model(const struct moe_quantize *what, struct moe_q
     free(job.expert);
     free(job.weights);
     free(job.rows);
+    free(job.buffer);
     return s;
 }
