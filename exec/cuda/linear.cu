@@ -20,11 +20,12 @@
 // (9 MB) the two kernels' 5 us outweigh the H100's 3 us.
 //
 // One token of Q8 or Q4, from the code as well, estimated and not measured: a round is 8 loads of 8
-// bytes a lane, or 16 of 4, of four rows, with 80 to 96 registers: 5 blocks, 40 KiB and more on their
-// way. A weight of Q8 takes 4.3 to 4.8 instructions, 1.5 of them integer ones, of Q4 3.7 and 1.7. At
-// the memory's rate Q8 takes half of what a multiprocessor can issue (H100), three quarters (H200),
-// Q4 three quarters (H100) and all of it (H200), where it is what limits; an RTX 4090 issues a sixth.
-// An expert of Mixtral-8x7B then takes, of it the time at the datasheet's rate:
+// bytes a lane, or 16 of 4, of four rows, with 80 to 96 registers: 5 blocks, 40 KiB and more on
+// their way. A weight of Q8 takes 4.3 to 4.8 instructions, 1.5 of them integer ones, of Q4 3.7
+// and 1.7. At the memory's rate Q8 takes half of what a multiprocessor can issue (H100), three
+// quarters (H200), Q4 three quarters (H100) and all of it (H200), where it is what limits; an RTX
+// 4090 issues a sixth. An expert of Mixtral-8x7B then takes, of it the time at the datasheet's
+// rate:
 //     Q8 (187 MB): H100 62 us (90 %), H200 46 us (85 %), RTX 4090 191 us (97 %);
 //     Q4 (99 MB): H100 35 us (85 %), H200 28 us (75 %), RTX 4090 102 us (96 %).
 #include "exec/cuda/weights.cuh"
