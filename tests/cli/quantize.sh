@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Experts of 8 and 4 bits: the same bytes for any number of threads, the same text and trace by every
-# way to run it; refusals; a full disk, Ctrl-C and kill -9 leave nothing that is a model.
+# Experts of 8 and 4 bits: the same bytes for any number of threads, the same text and trace by
+# every way to run it; refusals; a full disk, Ctrl-C and kill -9 leave nothing that is a model.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
 tiny=experiments/models/tiny-mixtral
 
-quantize() { "$moelab" quantize "$@" 2>>"$folder/log" || failed "quantize $*: $(tail -1 "$folder/log")"; }
+quantize() {
+    "$moelab" quantize "$@" 2>"$folder/made" || failed "quantize $*: $(cat "$folder/made")"
+}
 
 # Every way to say it makes the same files.
-expect 0 "7.5 MiB became 4.7 MiB, 10.02 bits a weight instead of 16.00 (experts 8.5, 79.8 % of the weights)" \
+bits="10.02 bits a weight instead of 16.00 (experts 8.5, 79.8 % of the weights)"
+expect 0 "7.5 MiB became 4.7 MiB, $bits" \
     "$moelab" quantize --model tiny-mixtral --experts q8 -o "$folder/q8"
 expect 0 "became 3.2 MiB, 6.82 bits a weight instead of 16.00 (experts 4.5" \
     "$moelab" quantize --model tiny-mixtral --experts Q4 -o "$folder/q4"
@@ -65,6 +68,23 @@ for model in q8 q4 p4; do
         same "$folder/cpu.h5" "$folder/host.h5"
     done
 done
+
+# The document's way to read a row: rows of 32 weights by hand, and of 64.
+awk '/^```/ { inside = /python/; next } inside && /^def as_float32/ { on = 1 } inside && on' \
+    docs/run-and-record.md >"$folder/rows.py"
+cat >>"$folder/rows.py" <<'END'
+import numpy as np
+i = np.arange(16)
+half, two = [0x00, 0x38], [0x00, 0x40]
+q8 = np.array([list(range(-16, 16)) + half, list(range(100, 68, -1)) + two]).astype("u1")
+assert (as_float32(q8, "Q8") == [np.arange(-16, 16) / 2, 2 * np.arange(100, 68, -1)]).all()
+q4 = np.concatenate([i | (15 - i) << 4, i[::-1] | 8 << 4, half, two]).astype("u1")
+got = as_float32(q4.reshape(1, 1, 36), "Q4")
+assert got.shape == (1, 1, 64) and got.dtype == np.float32
+assert (got == np.concatenate([(i - 8) / 2, (7 - i) / 2, 2 * (7 - i), 0 * i])).all()
+END
+holds "the document has it" test "$(grep -c '^def as_float32' "$folder/rows.py")" = 1
+if python3 -c 'import numpy' 2>/dev/null; then expect 0 "" python3 "$folder/rows.py"; fi
 
 # Refusals: one line, the right exit code, nothing made.
 refuse() {
@@ -140,7 +160,6 @@ ended() {
         code=$?
         [ $code = 0 ] || break
     done
-    echo "$signal $code $try" >>"$folder/log"
     return $code
 }
 ended INT
