@@ -8,6 +8,7 @@
 enum {
     TILE_QUANT_VECTORS = MOE_QUANT_BLOCK / TILE_LANES, /* of a block */
     TILE_SCALES = TILE_COLS / MOE_QUANT_BLOCK,         /* of a panel: whole vectors of them */
+    TILE_QUANT_AHEAD = 512, /* bytes, in a row's numbers; measured: half or double is slower */
     TILE_SCALES_AHEAD = TILE_LINE_BYTES / 2 * MOE_QUANT_BLOCK, /* columns: a line of scales */
 };
 
@@ -54,11 +55,15 @@ TILE_INLINE void tile_few_blocks_as(enum moe_dtype dtype, const struct tile_rows
                                     struct tile_ahead wrap, const float *x, uint32_t tokens,
                                     float *out)
 {
-    const uint32_t cols = w->cols, ahead = TILE_AHEAD_BYTES * (dtype == MOE_Q8 ? 1 : 2);
+    const uint32_t cols = w->cols, ahead = TILE_QUANT_AHEAD * (dtype == MOE_Q8 ? 1 : 2);
+    const uint8_t *row[TILE_ROWS];
     float scale[TILE_ROWS][TILE_SCALES];
     vf acc[TILE_ROWS][TILE_TOKENS];
     TILE_UNROLL for (uint32_t r = 0; r < rows; r++)
+    {
+        row[r] = w->data + r * w->row_bytes;
         TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) acc[r][t] = vf_zero();
+    }
     for (uint32_t c = 0; c < cols; c += TILE_COLS) {
         const uint32_t n = tile_min(cols - c, TILE_COLS);
         const size_t far = tile_scale_bytes(dtype, TILE_SCALES_AHEAD) +
@@ -66,13 +71,13 @@ TILE_INLINE void tile_few_blocks_as(enum moe_dtype dtype, const struct tile_rows
         for (uint32_t r = 0; r < rows; r++)
             tile_scales(dtype, w, r, c, n, far, scale[r]);
         for (uint32_t d = 0; d < n; d += MOE_QUANT_BLOCK) {
-            const size_t distance = TILE_AHEAD_BYTES + (c + d + ahead >= cols ? wrap.numbers : 0);
-            const uint8_t *p = w->data + tile_offset(dtype, c + d);
+            const size_t distance = TILE_QUANT_AHEAD + (c + d + ahead >= cols ? wrap.numbers : 0);
+            const size_t at = tile_offset(dtype, c + d);
             TILE_UNROLL for (uint32_t r = 0; r < rows; r++)
             {
                 vf v[TILE_QUANT_VECTORS];
-                tile_prefetch(p + r * w->row_bytes, distance);
-                tile_block_weights(dtype, p + r * w->row_bytes, scale[r][d / MOE_QUANT_BLOCK], v);
+                tile_prefetch(row[r] + at, distance);
+                tile_block_weights(dtype, row[r] + at, scale[r][d / MOE_QUANT_BLOCK], v);
                 TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS; i++)
                     TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) acc[r][t] =
                         vf_fma(v[i], vf_load(x + (size_t)t * cols + c + d + (size_t)i * TILE_LANES),
@@ -100,16 +105,16 @@ TILE_INLINE void tile_few_blocks_tokens(enum moe_dtype dtype, const struct tile_
         tile_few_blocks_as(dtype, w, TILE_ROWS, wrap, x, 3, out);
 }
 
-/* out[rows][TILE_TOKENS] of 1 or TILE_ROWS rows; last: no rows are read after these. */
-static TILE_TARGET void tile_few_blocks(const struct tile_rows *w, uint32_t rows, bool last,
-                                        const float *x, uint32_t tokens, float *out)
+/* As tile_few_rows of kernels_tile.h. */
+static TILE_TARGET void tile_few_blocks(const struct tile_rows *w, uint32_t rows,
+                                        const uint8_t *next, const float *x, uint32_t tokens,
+                                        float *out)
 {
-    const size_t numbers = tile_offset(w->dtype, w->cols);
-    const size_t scales = tile_scale_bytes(w->dtype, TILE_SCALES_AHEAD);
-    struct tile_ahead wrap = {TILE_ROWS * w->row_bytes - numbers,
-                              (TILE_ROWS - 1) * w->row_bytes + numbers};
-    if (last)
-        wrap = (struct tile_ahead){(size_t)0 - TILE_AHEAD_BYTES, (size_t)0 - scales};
+    const size_t numbers = tile_offset(w->dtype, w->cols), scales = w->row_bytes - numbers;
+    const size_t down = (uintptr_t)next - (uintptr_t)w->data;
+    struct tile_ahead wrap = {down - numbers, down - scales};
+    if (!next)
+        wrap = (struct tile_ahead){(size_t)0 - TILE_QUANT_AHEAD, (size_t)0 - TILE_LINE_BYTES};
     if (w->dtype == MOE_Q8)
         tile_few_blocks_tokens(MOE_Q8, w, rows, wrap, x, tokens, out);
     else

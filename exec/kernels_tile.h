@@ -62,16 +62,19 @@ TILE_INLINE void tile_few_tokens(enum moe_dtype dtype, const struct tile_rows *w
         tile_few(dtype, w, TILE_ROWS, wrap, x, 3, out);
 }
 
-/* out[rows][TILE_TOKENS] of 1 or TILE_ROWS rows; last: no rows are read after these. */
+/* out[rows][TILE_TOKENS] of 1 or TILE_ROWS rows; next: where the rows lie that are read after
+ * these, NULL: none. */
 static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, uint32_t rows,
-                                      bool last, const float *x, uint32_t tokens, float *out)
+                                      const uint8_t *next, const float *x, uint32_t tokens,
+                                      float *out)
 {
     const struct tile_rows w = tile_rows_of(m, r);
     if (tile_quantised(w.dtype)) {
-        tile_few_blocks(&w, rows, last, x, tokens, out);
+        tile_few_blocks(&w, rows, next, x, tokens, out);
         return;
     }
-    const size_t wrap = last ? (size_t)0 - TILE_AHEAD_BYTES : (TILE_ROWS - 1) * w.row_bytes;
+    const size_t wrap =
+        next ? (uintptr_t)next - (uintptr_t)w.data - w.row_bytes : (size_t)0 - TILE_AHEAD_BYTES;
     /* A row left over: its tokens one by one, to keep this small. */
     const uint32_t step = rows == 1 ? 1 : tokens;
     for (uint32_t t = 0; t < tokens; t += step) {
@@ -83,6 +86,12 @@ static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, ui
         else
             tile_few_tokens(MOE_F32, &w, rows, wrap, from, step, out + t);
     }
+}
+
+/* The rows from r on, for tile_few_rows; NULL: there are none. */
+TILE_INLINE const uint8_t *tile_next(const struct moe_matrix *w, uint32_t r, uint32_t r1)
+{
+    return r < r1 ? tile_rows_of(w, r).data : NULL;
 }
 
 TILE_INLINE uint32_t tile_few_step(uint32_t rows_left)
@@ -217,7 +226,7 @@ static TILE_TARGET void tile_dot(const struct moe_matrix *w, uint32_t r0, uint32
         float sum[TILE_ROWS * TILE_TOKENS];
         for (uint32_t r = r0, rows; r < r1; r += rows) {
             rows = tile_few_step(r1 - r);
-            tile_few_rows(w, r, rows, r + rows >= r1, x, n_tokens, sum);
+            tile_few_rows(w, r, rows, tile_next(w, r + rows, r1), x, n_tokens, sum);
             for (uint32_t i = 0; i < rows * n_tokens; i++)
                 y[i % n_tokens * ldy + r + i / n_tokens] =
                     sum[i / n_tokens * TILE_TOKENS + i % n_tokens];
@@ -238,8 +247,8 @@ static TILE_TARGET void tile_gate_up_few(const struct moe_matrix *gate, const st
     float g[TILE_ROWS * TILE_TOKENS], u[TILE_ROWS * TILE_TOKENS];
     for (uint32_t r = r0, rows; r < r1; r += rows) {
         rows = tile_few_step(r1 - r);
-        tile_few_rows(gate, r, rows, r + rows >= r1, x, n_tokens, g);
-        tile_few_rows(up, r, rows, r + rows >= r1, x, n_tokens, u);
+        tile_few_rows(gate, r, rows, tile_next(up, r, r1), x, n_tokens, g);
+        tile_few_rows(up, r, rows, tile_next(gate, r + rows, r1), x, n_tokens, u);
         for (uint32_t i = 0; i < rows * n_tokens; i++) {
             const uint32_t at = i / n_tokens * TILE_TOKENS + i % n_tokens;
             h[i % n_tokens * ldh + r + i / n_tokens] = moe_silu(g[at]) * u[at];
