@@ -4,11 +4,11 @@ moelab's own kernels. By hand:
 
     python fewer_bits.py MOELAB MODEL TEXT
 
-MODEL is a folder such as experiments/models/tiny-mixtral, TEXT a file of which the last 5 % is read,
-which the models have not seen in training, in windows of 256 tokens. Prints, for the model as it is,
-with Q8 and with Q4: mean loss in nats a token, its difference from the model as it is with the standard
-error of that, perplexity, the share of routed experts that are others (of the same token, layer and
-window), and the share of positions with another most likely token.
+MODEL is a folder such as experiments/models/tiny-mixtral, TEXT a file of which the last 5 % is
+read, which the models have not seen in training, in windows of 256 tokens. Prints, for the model as
+it is, with Q8 and with Q4: mean loss in nats a token, its difference from the model as it is with
+the standard error of that, perplexity, the share of routed experts that are others, and the share
+of positions with another most likely token.
 """
 
 import os
@@ -20,7 +20,8 @@ import numpy as np
 import sentencepiece
 import torch
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/golden/logits"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, f"{HERE}/../../tests/golden/logits")
 import make
 
 WINDOW = 256
@@ -35,7 +36,8 @@ def measure(folder, windows):
         watch = make.RouterWatch(model)
         logits = model(torch.tensor([ids[:-1]])).logits[0]
         scores = watch.close()
-        loss.append(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none"))
+        loss.append(torch.nn.functional.cross_entropy(
+            logits, torch.tensor(ids[1:]), reduction="none"))
         best.append(logits.argmax(-1))
         tokens, layers, experts = scores.shape
         expert = make.gates(model, scores.reshape(-1, experts))[0]
@@ -49,7 +51,7 @@ def main(moelab, model_dir, text_file):
         text = f.read()
     ids = sp.encode(text[-len(text) // 20:])
     windows = [[sp.bos_id()] + ids[i:i + WINDOW] for i in range(0, len(ids) - WINDOW + 1, WINDOW)]
-    print(f"{os.path.basename(model_dir)}: {len(windows) * WINDOW} tokens of {os.path.basename(text_file)}")
+    print(f"{model_dir}: {len(windows) * WINDOW} tokens of {text_file}")
     plain = measure(model_dir, windows)
     for kind in ("BF16", "Q8", "Q4"):
         with tempfile.TemporaryDirectory() as folder:
@@ -62,8 +64,9 @@ def main(moelab, model_dir, text_file):
         more = (loss - plain[0]).mean(axis=1) # of a window: tokens of one are not independent
         same = (routes[..., :, None] == plain[2][..., None, :]).any(axis=-1)
         print(f"  {kind}: loss {loss.mean():.4f}, {more.mean():+.4f} +- "
-              f"{more.std(ddof=1) / len(more) ** 0.5:.4f}, perplexity {np.exp(loss.mean()):.3f}, other "
-              f"experts {1 - same.mean():.2%}, other best token {(best != plain[1]).mean():.2%}")
+              f"{more.std(ddof=1) / len(more) ** 0.5:.4f}, "
+              f"perplexity {np.exp(loss.mean()):.3f}, other experts {1 - same.mean():.2%}, "
+              f"other best token {(best != plain[1]).mean():.2%}")
 
 
 if __name__ == "__main__":
