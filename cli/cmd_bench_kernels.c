@@ -177,7 +177,8 @@ const struct cli_command cli_bench_kernels = {
         "one expert on one token, in turn with reading as many bytes; its share of the read rate\n"
         "is the median over the pairs. Case matrix: many tokens times 2048 rows.\n"
         "\n"
-        "The default takes about a minute on two cores and 3 GB of memory; --kernels auto takes\n"
+        "The default takes about two minutes on two cores and 3 GB of memory; --kernels auto "
+        "takes\n"
         "less time, --experts 2 less memory.",
     .options = options,
     .options_size = sizeof(struct options),
