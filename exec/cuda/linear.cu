@@ -231,17 +231,17 @@ static __device__ __forceinline__ void add_blocks(const struct linear_args &a,
             const float unit = f16_of(scale[k][r]);
             float f[N];
             numbers_of(w[k][r], at.turn, f);
-            if (TOKENS == 1) {
+            if constexpr (TOKENS == 1) {
                 const float of_block = add_four(add_four(start, f, x[k][0][0]), f + 4, x[k][0][1]);
                 sum[r][0] = fmaf(unit, of_block, sum[r][0]);
-                continue;
+            } else {
+#pragma unroll
+                for (uint32_t c = 0; c < N; c++)
+                    f[c] = (f[c] - CENTER) * (UNIT * unit);
+#pragma unroll
+                for (int t = 0; t < TOKENS; t++)
+                    sum[r][t] = add_four(add_four(sum[r][t], f, x[k][t][0]), f + 4, x[k][t][1]);
             }
-#pragma unroll
-            for (uint32_t c = 0; c < N; c++)
-                f[c] = (f[c] - CENTER) * (UNIT * unit);
-#pragma unroll
-            for (int t = 0; t < TOKENS; t++)
-                sum[r][t] = add_four(add_four(sum[r][t], f, x[k][t][0]), f + 4, x[k][t][1]);
         }
     }
 }
