@@ -56,19 +56,23 @@ static float scale_at(const void *row, size_t bytes, size_t b)
 static void q8_to_f32(const void *row, size_t n, float *to)
 {
     const int8_t *q = row;
-    for (size_t i = 0; i < n; i++)
-        to[i] = (float)q[i] * scale_at(row, n, i / MOE_QUANT_BLOCK);
+    for (size_t at = 0; at < n; at += MOE_QUANT_BLOCK) {
+        const float scale = scale_at(row, n, at / MOE_QUANT_BLOCK);
+        for (size_t i = at; i < at + MOE_QUANT_BLOCK; i++)
+            to[i] = (float)q[i] * scale;
+    }
 }
 
 static void q4_to_f32(const void *row, size_t n, float *to)
 {
     enum { HALF = MOE_QUANT_BLOCK / 2 };
     const uint8_t *q = row;
-    for (size_t i = 0; i < n; i++) {
-        size_t block = i / MOE_QUANT_BLOCK, place = i % MOE_QUANT_BLOCK;
-        int both = q[block * HALF + place % HALF];
-        int half = place < HALF ? both & 15 : both >> 4;
-        to[i] = (float)(half - 8) * scale_at(row, n / 2, block);
+    for (size_t at = 0; at < n; at += MOE_QUANT_BLOCK, q += HALF) {
+        const float scale = scale_at(row, n / 2, at / MOE_QUANT_BLOCK);
+        for (size_t i = 0; i < HALF; i++) {
+            to[at + i] = (float)((q[i] & 15) - 8) * scale;
+            to[at + HALF + i] = (float)((q[i] >> 4) - 8) * scale;
+        }
     }
 }
 
