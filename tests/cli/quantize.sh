@@ -70,8 +70,9 @@ for model in q8 q4 p4; do
 done
 
 # The document's way to read a row: rows of 32 weights by hand, and of 64.
-awk '/^```/ { inside = /python/; on = 0; next } inside && /^def as_float32/ { on = 1 } inside && on' \
-    docs/run-and-record.md >"$folder/rows.py"
+awk '/^```/ { inside = /python/; on = 0; next }
+    inside && /^def as_float32/ { on = 1 }
+    inside && on' docs/run-and-record.md >"$folder/rows.py"
 cat >>"$folder/rows.py" <<'END'
 import numpy as np
 i = np.arange(16)
