@@ -22,7 +22,8 @@ static const struct moe_param options[] = {
                    "inner width of an expert; the default is Mixtral-8x7B's"),
     CLI_OPTION_U64(struct options, experts, "experts", "8", 1, 1024, NULL,
                    "BF16 experts in memory, read in turn: more than the last-level cache holds"),
-    CLI_OPTION_NAME(struct options, dtype, "dtype", "bf16,f16,f32", "types of the weights, a list"),
+    CLI_OPTION_NAME(struct options, dtype, "dtype", "bf16,f16,f32,q8,q4",
+                    "types of the weights, a list; q8 and q4 need widths that are multiples of 32"),
     CLI_OPTION_NAME(struct options, kernels, "kernels", "all",
                     "one set: portable, avx2, amx, avx512-bf16, avx512, auto; or all that can "
                     "run here"),
@@ -74,7 +75,8 @@ static enum moe_status take_dtype(void *context, const char *word, struct moe_er
         name[n] = (char)(word[n] >= 'a' && word[n] <= 'z' ? word[n] - 'a' + 'A' : word[n]);
     name[n] = '\0';
     if (!moe_dtype_find(name, &dtype))
-        return moe_fail(err, MOE_ERR_USAGE, "unknown dtype '%s'; known: bf16, f16, f32", word);
+        return moe_fail(err, MOE_ERR_USAGE, "unknown dtype '%s'; known: bf16, f16, f32, q8, q4",
+                        word);
     wanted[dtype] = true;
     return MOE_OK;
 }
@@ -94,6 +96,18 @@ static void add_row(void *context, const struct moe_kernel_bench_row *row)
     moe_table_f64(table, "spread_percent", 100 * row->spread);
 }
 
+static enum moe_status check_width(const struct moe_kernel_bench *bench, const char *name,
+                                   uint32_t width, struct moe_err *err)
+{
+    for (int i = 0; i < MOE_N_DTYPES; i++) {
+        const struct moe_dtype_info *info = moe_dtype_info((enum moe_dtype)i);
+        if (bench->dtype[i] && width % info->block)
+            return moe_fail(err, MOE_ERR_USAGE, "%s %u is no multiple of %u, as dtype %s needs",
+                            name, width, info->block, info->name);
+    }
+    return MOE_OK;
+}
+
 static enum moe_status parse(const struct options *o, struct moe_kernel_bench *bench,
                              struct numbers *threads, struct numbers *tokens, struct moe_err *err)
 {
@@ -105,6 +119,10 @@ static enum moe_status parse(const struct options *o, struct moe_kernel_bench *b
         s = cli_each_word(o->tokens, take_number, tokens, err);
     if (!s)
         s = cli_each_word(o->dtype, take_dtype, bench->dtype, err);
+    if (!s)
+        s = check_width(bench, "d_model", bench->d_model, err);
+    if (!s)
+        s = check_width(bench, "d_ffn", bench->d_ffn, err);
     if (!s && strcmp(o->kernels, "all") != 0)
         s = moe_kernels_find(o->kernels, &bench->only, err);
     return s;
@@ -159,7 +177,8 @@ const struct cli_command cli_bench_kernels = {
         "one expert on one token, in turn with reading as many bytes; its share of the read rate\n"
         "is the median over the pairs. Case matrix: many tokens times 2048 rows.\n"
         "\n"
-        "The default takes about a minute on two cores and 3 GB of memory; --kernels auto takes\n"
+        "The default takes about two minutes on two cores and 3 GB of memory; --kernels auto "
+        "takes\n"
         "less time, --experts 2 less memory.",
     .options = options,
     .options_size = sizeof(struct options),

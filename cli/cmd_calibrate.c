@@ -28,8 +28,8 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "folder or name of a model whose experts and steps are measured"),
     CLI_OPTION_NAME(struct options, shape, "shape", "",
-                    "shapes whose experts are measured, names or files, a list (default without "
-                    "--model: " ALL_SHAPES
+                    "shapes whose experts are measured, names or files, a list, in their type: all "
+                    "of 16 bits, of 8.5 (Q8) or of 4.5 (Q4) (default without --model: " ALL_SHAPES
                     "); steps are those of the first that fits, with synthetic weights"),
     CLI_OPTION_U64(struct options, repeats, "repeats", "15", 1, MOE_CALIBRATE_REPEATS, "rounds",
                    "rounds, after one that does not count; each measures every constant once"),

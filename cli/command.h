@@ -46,7 +46,7 @@ extern const struct cli_command cli_trace_import, cli_trace_info, cli_trace_stat
     cli_trace_synth, cli_trace_export, cli_trace_cat, cli_trace_batch, cli_replay, cli_sim,
     cli_sweep, cli_sweep_merge, cli_bench, cli_bench_kernels, cli_bench_device, cli_list,
     cli_version, cli_run, cli_record, cli_mrc, cli_calibrate, cli_tune, cli_validate, cli_report,
-    cli_repro, cli_whatif;
+    cli_repro, cli_whatif, cli_quantize;
 
 /* Parses argv[0..argc) (after the command's words) into call. The options struct and the argument
  * arrays are heap memory of *call; cli_call_release frees them. --help sets *help. */

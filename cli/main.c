@@ -12,7 +12,7 @@ static const struct {
     const char *title;
     const struct cli_command *commands[8];
 } groups[] = {
-    {"real models", {&cli_run, &cli_record}},
+    {"real models", {&cli_run, &cli_record, &cli_quantize}},
     {"traces in and out of HDF5",
      {&cli_trace_import, &cli_trace_info, &cli_trace_stats, &cli_trace_verify, &cli_trace_synth,
       &cli_trace_export, &cli_trace_cat, &cli_trace_batch}},

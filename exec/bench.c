@@ -117,7 +117,7 @@ static enum moe_status bench_expert(struct work *work, enum moe_dtype dtype, str
 {
     double rate[REPEATS_MAX], share[REPEATS_MAX], unused;
     const double bytes = (double)expert_bytes(work->bench, dtype);
-    const double flops = 2 * bytes / (double)moe_dtype_row_bytes(dtype, 1);
+    const double flops = 6.0 * work->bench->d_model * work->bench->d_ffn;
     struct moe_kernel_bench_row row = {.what = "expert",
                                        .kernels = moe_pool_kernels(work->pool)->name,
                                        .dtype = moe_dtype_info(dtype)->name,
@@ -142,8 +142,9 @@ static enum moe_status bench_matrix(struct work *work, enum moe_dtype dtype, uin
                                     bool peer, struct moe_err *err)
 {
     double rate[REPEATS_MAX];
-    const double weights = (double)matrix_rows(work->bench) * work->bench->d_model;
-    const double flops = 2 * weights * tokens;
+    const uint32_t rows = matrix_rows(work->bench), d = work->bench->d_model;
+    const double bytes = (double)(rows * moe_dtype_row_bytes(dtype, d));
+    const double flops = 2.0 * rows * d * tokens;
     struct moe_kernel_bench_row row = {.what = "matrix",
                                        .kernels =
                                            peer ? "OpenBLAS" : moe_pool_kernels(work->pool)->name,
@@ -157,7 +158,7 @@ static enum moe_status bench_matrix(struct work *work, enum moe_dtype dtype, uin
             rate[i - 1] = flops / seconds * 1e-9;
     }
     row.gflop_per_s = median_of(rate, work->bench->repeats, &row.spread);
-    row.gb_per_s = row.gflop_per_s / flops * weights * (double)moe_dtype_row_bytes(dtype, 1);
+    row.gb_per_s = row.gflop_per_s / flops * bytes;
     work->row(work->context, &row);
     return check_interrupt(err);
 }

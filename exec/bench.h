@@ -7,7 +7,7 @@
 #include "exec/kernels.h"
 
 struct moe_kernel_bench {
-    uint32_t d_model, d_ffn;
+    uint32_t d_model, d_ffn; /* whole blocks of every dtype */
     uint32_t n_experts; /* in BF16; their memory, 6 D F bytes each, is what all cases work on */
     uint32_t repeats;   /* of each case, 1..99, after one that is not counted */
     bool dtype[MOE_N_DTYPES];

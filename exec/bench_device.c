@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { CASES_MAX = 32, IN_A_ROW = 4, LAUNCHES = 64, LEAST_AIMED = 64 << 20 };
+enum { CASES_MAX = 40, IN_A_ROW = 4, LAUNCHES = 64, LEAST_AIMED = 64 << 20 };
 
 enum kind {
     H2D,
@@ -16,6 +16,8 @@ enum kind {
     D2H,
     D2D,
     EXPERT,
+    EXPERT_Q8,
+    EXPERT_Q4,
     ATTEND,
     HEAD,
     LAUNCH,
@@ -31,6 +33,8 @@ static const char *const names[] = {
     [D2H] = "d2h pinned",
     [D2D] = "d2d",
     [EXPERT] = "expert",
+    [EXPERT_Q8] = "expert as q8",
+    [EXPERT_Q4] = "expert as q4",
     [ATTEND] = "attend",
     [HEAD] = "head",
     [LAUNCH] = "launch (of 64 combines in a row)",
@@ -58,10 +62,17 @@ static void add(struct work *w, enum kind kind, uint32_t tokens, uint64_t bytes)
     w->cases[w->n_cases++] = (struct bench_case){.kind = kind, .tokens = tokens, .bytes = bytes};
 }
 
+static void add_experts(struct work *w, enum kind kind, uint64_t bytes)
+{
+    static const uint32_t tokens[] = {1, 2, 8, 64, 256};
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
+        if (tokens[i] <= w->bench->max_tokens)
+            add(w, kind, tokens[i], bytes);
+}
+
 static void list_cases(struct work *w)
 {
     static const uint64_t sizes[] = {64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20};
-    static const uint32_t tokens[] = {1, 2, 8, 64, 256};
     const struct moe_bench_rig *r = &w->rig;
     const uint64_t expert = r->layout.bytes;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -73,9 +84,11 @@ static void list_cases(struct work *w)
     add(w, D2H, 0, (uint64_t)r->llm->config.d_model * sizeof(float)); /* a token's activations */
     add(w, D2H, 0, expert);
     add(w, D2D, 0, moe_bench_rig_half(r));
-    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
-        if (tokens[i] <= w->bench->max_tokens)
-            add(w, EXPERT, tokens[i], expert);
+    add_experts(w, EXPERT, expert);
+    if (moe_bench_rig_retypes(r)) {
+        add_experts(w, EXPERT_Q8, moe_bench_rig_expert_bytes(r, MOE_Q8));
+        add_experts(w, EXPERT_Q4, moe_bench_rig_expert_bytes(r, MOE_Q4));
+    }
     add(w, ATTEND, 1, moe_bench_rig_attend_bytes(r));
     add(w, HEAD, 1, moe_matrix_bytes(&r->resident->head));
     add(w, LAUNCH, 1, 0);
@@ -104,6 +117,8 @@ static uint32_t times_of(enum kind kind)
     case H2D_IN_A_ROW:
     case D2D:
     case EXPERT:
+    case EXPERT_Q8:
+    case EXPERT_Q4:
     case ATTEND:
     case HEAD:
         return IN_A_ROW;
@@ -133,7 +148,13 @@ static void queue(struct moe_bench_rig *r, const struct bench_case *c)
         moe_bench_rig_within(r);
         break;
     case EXPERT:
-        moe_bench_rig_expert(r, c->tokens);
+        moe_bench_rig_expert(r, r->layout.w1.dtype, c->tokens);
+        break;
+    case EXPERT_Q8:
+        moe_bench_rig_expert(r, MOE_Q8, c->tokens);
+        break;
+    case EXPERT_Q4:
+        moe_bench_rig_expert(r, MOE_Q4, c->tokens);
         break;
     case ATTEND:
     case ROUTES:
@@ -263,6 +284,11 @@ static double share_of_copy(const struct work *w, const struct bench_case *c)
     return median_of(share, w->bench->rounds, &spread);
 }
 
+static bool is_expert(const struct bench_case *c)
+{
+    return c->kind == EXPERT || c->kind == EXPERT_Q8 || c->kind == EXPERT_Q4;
+}
+
 static struct moe_device_bench_row row_of(const struct work *w, const struct bench_case *c)
 {
     static const double aim_of_copy = 0.95, aim_of_expert = 0.85;
@@ -278,15 +304,15 @@ static struct moe_device_bench_row row_of(const struct work *w, const struct ben
     row.us = seconds * 1e6;
     if (c->bytes)
         row.gb_per_s = moved(c) / seconds * 1e-9;
-    if (c->kind == EXPERT && c->tokens > 1) /* a weight of 2 bytes: a product and a sum a token */
-        row.gflop_per_s = row.gb_per_s * c->tokens;
+    if (is_expert(c) && c->tokens > 1) /* a product and a sum a weight and token */
+        row.gflop_per_s = 2e-9 * moe_bench_rig_expert_weights(&w->rig) * c->tokens / seconds;
     if (c->kind == H2D || c->kind == H2D_IN_A_ROW)
         row.share = moved(c) / seconds / best_pinned(w);
     if (c->tokens == 1 && c->bytes)
         row.share = share_of_copy(w, c);
     if (large && c->kind == H2D && c->bytes == w->rig.layout.bytes)
         row.aim = aim_of_copy;
-    if (large && c->kind == EXPERT && c->tokens == 1)
+    if (large && is_expert(c) && c->tokens == 1)
         row.aim = aim_of_expert;
     return row;
 }

@@ -10,7 +10,7 @@ enum { MOE_BENCH_ROUNDS_MAX = 99 };
 
 struct moe_device_bench {
     struct moe_device *device;
-    const struct moe_model *model; /* the shape; weights of 16 bits */
+    const struct moe_model *model; /* the shape, as moe_synthetic_new takes it */
     uint32_t rounds;               /* 1..MOE_BENCH_ROUNDS_MAX, after one that is not counted */
     uint32_t max_tokens;           /* of an expert: 1, 2, 8, 64, 256 as far as they go */
     uint32_t context;              /* tokens in the KV cache for the dense part */

@@ -86,7 +86,7 @@ static const unsigned char *expert_at(const struct moe_bench_rig *r, uint32_t bu
     return r->llm->layers[buffer / e].experts[buffer % e].w1.data;
 }
 
-/* Weights in every slot, rows for all that is read, keys and values that are numbers. */
+/* Weights in every slot, rows for all that is read, keys and values that are small numbers. */
 static enum moe_status fill(struct moe_bench_rig *r, struct moe_err *err)
 {
     const struct moe_resident *x = r->resident;
@@ -95,21 +95,22 @@ static enum moe_status fill(struct moe_bench_rig *r, struct moe_err *err)
         (uint64_t)c->n_layers * c->n_kv_heads * x->context * c->head_dim * sizeof(float);
     for (uint32_t i = 0; i < r->n_slots; i++)
         moe_bench_rig_up(r, r->layout.bytes, MOE_MEMORY_PINNED);
-    for (uint64_t at = 0; at < kv; at += r->layout.bytes) {
-        const uint64_t n = kv - at < r->layout.bytes ? kv - at : r->layout.bytes;
+    const uint64_t input = (uint64_t)x->chunk * c->top_k * c->d_model * sizeof(float);
+    fill_input(r);
+    for (uint64_t at = 0; at < kv; at += input) {
+        const uint64_t n = kv - at < input ? kv - at : input;
         float *const caches[] = {x->keys, x->values};
-        for (int i = 0; i < 2; i++) /* BF16 weights are modest numbers as float32 as well */
-            ops_of(r)->copy(r->device, MOE_STREAM_UP, (unsigned char *)caches[i] + at,
-                            expert_at(r, 0), n, MOE_MEMORY_PINNED);
+        for (int i = 0; i < 2; i++)
+            ops_of(r)->copy(r->device, MOE_STREAM_UP, (unsigned char *)caches[i] + at, r->input, n,
+                            MOE_MEMORY_PINNED);
     }
     moe_expert_layout_read(&r->layout, &r->llm->layers[0].experts[0], 0, r->layout.bytes,
                            r->pageable);
-    fill_input(r);
     enum moe_status s = moe_bench_rig_calm(r, err);
     if (s)
         return s;
     moe_bench_rig_attend(r); /* the rows that combine adds */
-    moe_bench_rig_expert(r, r->resident->chunk);
+    moe_bench_rig_expert(r, r->layout.w1.dtype, r->resident->chunk);
     return finish(r, err);
 }
 
@@ -178,6 +179,33 @@ uint64_t moe_bench_rig_half(const struct moe_bench_rig *r)
     return r->n_slots / 2 * r->layout.bytes;
 }
 
+/* The matrices of an expert at `slot` taken for those of a type, each where it begins. */
+static struct moe_expert_weights expert_as(const struct moe_bench_rig *r, enum moe_dtype dtype,
+                                           const void *slot)
+{
+    struct moe_expert_weights x = moe_expert_layout_at(&r->layout, slot);
+    x.w1.dtype = x.w3.dtype = x.w2.dtype = dtype;
+    return x;
+}
+
+uint64_t moe_bench_rig_expert_bytes(const struct moe_bench_rig *r, enum moe_dtype dtype)
+{
+    const struct moe_expert_weights x = expert_as(r, dtype, r->pageable);
+    return moe_matrix_bytes(&x.w1) + moe_matrix_bytes(&x.w3) + moe_matrix_bytes(&x.w2);
+}
+
+double moe_bench_rig_expert_weights(const struct moe_bench_rig *r)
+{
+    return 3.0 * r->layout.w1.rows * r->layout.w1.cols;
+}
+
+bool moe_bench_rig_retypes(const struct moe_bench_rig *r)
+{
+    const struct moe_matrix *w1 = &r->layout.w1;
+    return w1->dtype == MOE_BF16 && w1->cols % MOE_QUANT_BLOCK == 0 &&
+           w1->rows % MOE_QUANT_BLOCK == 0;
+}
+
 uint64_t moe_bench_rig_attend_bytes(const struct moe_bench_rig *r)
 {
     const struct moe_llm_config *c = &r->llm->config;
@@ -212,9 +240,9 @@ void moe_bench_rig_within(struct moe_bench_rig *r)
                     half, MOE_MEMORY_DEVICE);
 }
 
-void moe_bench_rig_expert(struct moe_bench_rig *r, uint32_t n_tokens)
+void moe_bench_rig_expert(struct moe_bench_rig *r, enum moe_dtype dtype, uint32_t n_tokens)
 {
-    const struct moe_expert_weights weights = moe_expert_layout_at(&r->layout, next_slot(r));
+    const struct moe_expert_weights weights = expert_as(r, dtype, next_slot(r));
     const struct moe_expert_job job = {
         .weights = &weights, .row = 0, .n_tokens = n_tokens, .a = &r->resident->a};
     ops_of(r)->expert(r->device, &job);

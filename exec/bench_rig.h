@@ -33,13 +33,20 @@ void moe_bench_rig_release(struct moe_bench_rig *r);
 enum moe_status moe_bench_rig_calm(struct moe_bench_rig *r, struct moe_err *err);
 
 uint64_t moe_bench_rig_half(const struct moe_bench_rig *r); /* bytes of a copy within the slots */
+uint64_t moe_bench_rig_expert_bytes(const struct moe_bench_rig *r, enum moe_dtype dtype);
+double moe_bench_rig_expert_weights(const struct moe_bench_rig *r); /* how many */
 uint64_t moe_bench_rig_attend_bytes(const struct moe_bench_rig *r); /* weights, keys and values */
 
-/* Each queues one operation. bytes: at most an expert's. */
+/* Can the experts be taken for ones of Q8 and Q4? BF16 ones can, if rows are whole blocks: the bits
+ * of a BF16 number below 2 are those of a binary16 scale below 2. */
+bool moe_bench_rig_retypes(const struct moe_bench_rig *r);
+
+/* Each queues one operation. bytes: at most an expert's; dtype: the experts' or one that they can
+ * be taken for. */
 void moe_bench_rig_up(struct moe_bench_rig *r, uint64_t bytes, enum moe_memory host);
 void moe_bench_rig_down(struct moe_bench_rig *r, uint64_t bytes);
 void moe_bench_rig_within(struct moe_bench_rig *r);
-void moe_bench_rig_expert(struct moe_bench_rig *r, uint32_t n_tokens);
+void moe_bench_rig_expert(struct moe_bench_rig *r, enum moe_dtype dtype, uint32_t n_tokens);
 void moe_bench_rig_attend(struct moe_bench_rig *r);
 void moe_bench_rig_head(struct moe_bench_rig *r);
 void moe_bench_rig_combine(struct moe_bench_rig *r);

@@ -4,6 +4,7 @@
 #include "exec/calibrate_state.h"
 #include "exec/cpu.h"
 #include "exec/memory_limits.h"
+#include "exec/synthetic.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -68,17 +69,22 @@ static bool has_size(const struct moe_calibrator *c, uint64_t bytes)
     return false;
 }
 
-static void add_size(struct moe_calibrator *c, const struct moe_model *m, uint64_t d_ffn)
+static struct moe_cal_size size_of(const struct moe_model *m, enum moe_dtype dtype,
+                                   uint64_t d_model, uint64_t d_ffn)
 {
-    const uint64_t bytes = moe_bench_expert_bytes(MOE_BF16, (uint32_t)m->d_model, (uint32_t)d_ffn);
-    if (has_size(c, bytes))
-        return;
-    c->size[c->n_sizes++] =
-        (struct moe_cal_size){.d_model = (uint32_t)m->d_model,
-                              .d_ffn = (uint32_t)d_ffn,
-                              .n = (uint32_t)m->top_k,
-                              .bytes = bytes,
-                              .walk = m->n_layers * m->n_experts * moe_model_expert_bytes(m)};
+    return (struct moe_cal_size){
+        .dtype = dtype,
+        .d_model = (uint32_t)d_model,
+        .d_ffn = (uint32_t)d_ffn,
+        .n = (uint32_t)m->top_k,
+        .bytes = moe_bench_expert_bytes(dtype, (uint32_t)d_model, (uint32_t)d_ffn),
+        .walk = m->n_layers * m->n_experts * moe_model_expert_bytes(m)};
+}
+
+static void add_size(struct moe_calibrator *c, struct moe_cal_size size)
+{
+    if (!has_size(c, size.bytes))
+        c->size[c->n_sizes++] = size;
 }
 
 /* A much smaller expert, by which fixed costs of microseconds can be told from the bytes' time. */
@@ -90,19 +96,55 @@ static uint64_t small_ffn(uint64_t d_ffn)
     return d_ffn / share < grain ? grain : d_ffn / share / grain * grain;
 }
 
+/* One such of the type; where its blocks leave none, a larger one. */
+static struct moe_cal_size beside(const struct moe_model *m, enum moe_dtype dtype)
+{
+    const uint64_t block = moe_dtype_info(dtype)->block;
+    if (m->d_ffn > block || moe_dtype_plain(dtype))
+        return size_of(m, dtype, m->d_model, small_ffn(m->d_ffn));
+    return m->d_model > block ? size_of(m, dtype, block, m->d_ffn)
+                              : size_of(m, dtype, m->d_model, 2 * block);
+}
+
+static void choose_dense(struct moe_calibrator *c, const struct moe_model *m)
+{
+    const struct moe_cal_size *largest = moe_cal_largest(c);
+    const uint64_t grain = 32, a_row = moe_bench_expert_bytes(MOE_BF16, largest->d_model, 1);
+    const uint64_t rows = largest->bytes / a_row;
+    if (!moe_dtype_plain(largest->dtype))
+        c->dense =
+            size_of(m, MOE_BF16, largest->d_model, rows < grain ? rows : rows / grain * grain);
+}
+
+/* All shapes have one type of experts: a platform has the rates of one. */
+static enum moe_status choose_type(const struct moe_calibrator *c, enum moe_dtype *out,
+                                   struct moe_err *err)
+{
+    const struct moe_model *shapes = c->o->shapes;
+    struct moe_err why;
+    for (uint32_t i = 0; i < c->o->n_shapes; i++) {
+        if (moe_synthetic_expert_type(&shapes[i], out, &why))
+            return moe_fail(err, MOE_ERR_USAGE, "%s", why.text);
+        if (shapes[i].expert_weight_bits != shapes[0].expert_weight_bits)
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "model '%s' has expert weights of %g bits, '%s' of %g: a platform has "
+                            "the rates of one type, so calibrate each into a file of its own",
+                            shapes[i].name, shapes[i].expert_weight_bits, shapes[0].name,
+                            shapes[0].expert_weight_bits);
+    }
+    return MOE_OK;
+}
+
 /* The sizes that fit; a small one beside the only one, as rate and fixed cost need two. */
 static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, struct moe_err *err)
 {
-    enum { BITS = 16 };
     const struct moe_model *shapes = c->o->shapes, *last = NULL;
+    enum moe_dtype dtype;
     char bytes[32], room[32];
+    enum moe_status s = choose_type(c, &dtype, err);
+    if (s)
+        return s;
     for (uint32_t i = 0; i < c->o->n_shapes; i++) {
-        if (shapes[i].expert_weight_bits != BITS)
-            return moe_fail(
-                err, MOE_ERR_USAGE,
-                "model '%s' has expert weights of %g bits, and BF16 is measured: choose "
-                "a shape of 16 bits",
-                shapes[i].name, shapes[i].expert_weight_bits);
         const uint64_t size = moe_model_expert_bytes(&shapes[i]);
         if (size > most) {
             moe_log("experts of '%s' left out: %s each, and at most %s are used at a time",
@@ -111,7 +153,7 @@ static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, str
             continue;
         }
         last = &shapes[i];
-        add_size(c, last, last->d_ffn);
+        add_size(c, size_of(last, dtype, last->d_model, last->d_ffn));
     }
     if (!last)
         return moe_fail(
@@ -120,8 +162,9 @@ static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, str
             "memory; choose a smaller shape",
             moe_format_bytes(most, room, sizeof room));
     if (c->n_sizes == 1)
-        add_size(c, last, small_ffn(last->d_ffn));
+        add_size(c, beside(last, dtype));
     qsort(c->size, c->n_sizes, sizeof *c->size, compare_sizes);
+    choose_dense(c, last);
     return MOE_OK;
 }
 

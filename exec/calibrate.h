@@ -16,12 +16,16 @@
  *                    experts on the CPU that run together
  *   gpu              experts queued one behind another, as hits are; two sizes give rate and fixed
  *                    cost, to which comes what experts take longer in whole steps, all hits; many
- *                    tokens: so many that twice as many take twice as long, up to 2048
- *   layer, token     whole steps of the real machine, all hits: what the cost model
- *                    (policies/cost.h) leaves unexplained of a layer, and of the step
- *   state            whole steps, all on the CPU: from the routes to the CPU's start, beyond what
- *                    hits wait as well, and from the CPU's end to the sum
- *   power            the mean of a second of doing nothing, and of doing one thing
+ *                    tokens: so many that twice as many take twice as long, up to 2048. Where
+ *                    experts are of Q8 or Q4 the rate is that of BF16, in which the dense part is,
+ *                    if that is the higher one: what the largest expert takes longer than its bytes
+ *                    would at that rate counts as fixed
+ *                    (On a platform without a GPU the dense part has the rates of experts: of Q8
+ * and Q4 lower ones than BF16's where conversion, not memory, takes the time.) layer, token whole
+ * steps of the real machine, all hits: what the cost model (policies/cost.h) leaves unexplained of
+ * a layer, and of the step state            whole steps, all on the CPU: from the routes to the
+ * CPU's start, beyond what hits wait as well, and from the CPU's end to the sum power the mean of a
+ * second of doing nothing, and of doing one thing
  *
  * Rounds: every round measures each of them once, so that a machine that slows down or speeds up
  * moves all alike, and walks through other memory, so that chance pages count like any other
@@ -42,8 +46,8 @@ enum { MOE_CALIBRATE_SHAPES = 8, MOE_CALIBRATE_REPEATS = 99, MOE_MAX_CONSTANTS =
 
 struct moe_calibrate_options {
     struct moe_device *device;
-    /* Whose experts are measured, in BF16; whole steps are those of the first whose layers fit into
-     * the device. 1..SHAPES. */
+    /* Whose experts are measured, all of 16 bits (in BF16), of 8.5 (Q8) or of 4.5 (Q4); whole steps
+     * are those of the first whose layers fit into the device. 1..SHAPES. */
     const struct moe_model *shapes;
     uint32_t n_shapes;
     const struct moe_llm *llm; /* of shapes[0], for the whole steps; NULL: a synthetic one */
@@ -76,7 +80,8 @@ struct moe_calibration {
 };
 
 /* Leaves out shapes whose experts do not fit into a quarter of the host's or the device's memory,
- * and logs it. Errors: MOE_ERR_USAGE (a shape not of 16 bits), MOE_ERR_MEMORY (none fits),
+ * and logs it. Errors: MOE_ERR_USAGE (a shape of other bits, or two of
+ * different ones), MOE_ERR_MEMORY (none fits),
  * MOE_ERR_INTERRUPTED, those of the device. *out is large: heap. */
 enum moe_status moe_calibrate(const struct moe_calibrate_options *options,
                               struct moe_calibration *out, struct moe_err *err);

@@ -45,7 +45,7 @@ static void set_jobs(struct rig *rig, const struct moe_cal_size *size, uint32_t 
         const size_t row = n_tokens > 1 ? 0 : (size_t)i * c->widest;
         rig->jobs[i] =
             (struct moe_ffn_job){.n_tokens = n_tokens, .x = c->x, .h = c->h + row, .y = c->y + row};
-        moe_bench_expert_at(&rig->jobs[i], moe_cal_next_expert(c, size), MOE_BF16, size->d_model,
+        moe_bench_expert_at(&rig->jobs[i], moe_cal_next_expert(c, size), size->dtype, size->d_model,
                             size->d_ffn);
     }
 }
@@ -132,8 +132,8 @@ static enum moe_status many_tokens(struct rig *rig, uint32_t threads, double *gf
     const struct moe_cal_size *size = moe_cal_largest(rig->c);
     double seconds;
     enum moe_status s = job_seconds(rig, size, 1, MOE_CAL_HOST_TOKENS, &seconds, err);
-    if (!s) /* a weight of two bytes: two operations */
-        *gflops = (double)size->bytes * MOE_CAL_HOST_TOKENS / seconds * 1e-9 / threads;
+    if (!s)
+        *gflops = moe_cal_flops(size) * MOE_CAL_HOST_TOKENS / seconds * 1e-9 / threads;
     return s;
 }
 

@@ -39,7 +39,8 @@ static void queue_expert(struct moe_calibrator *c, const struct moe_cal_size *si
                          uint32_t n_tokens)
 {
     struct moe_ffn_job at;
-    moe_bench_expert_at(&at, c->slots + next_place(c, size), MOE_BF16, size->d_model, size->d_ffn);
+    moe_bench_expert_at(&at, c->slots + next_place(c, size), size->dtype, size->d_model,
+                        size->d_ffn);
     const struct moe_expert_weights weights = {.w1 = at.w1, .w3 = at.w3, .w2 = at.w2};
     c->a.n = n_tokens;
     const struct moe_expert_job job = {
@@ -183,6 +184,8 @@ enum moe_status moe_cal_device_round(struct moe_calibrator *c, struct moe_cal_ro
         s = median_of(c, &(struct shot){ends[1], COPY_PAGEABLE, 0}, &r->pageable, err);
     if (!s)
         s = median_of(c, &(struct shot){ends[1], MANY, c->many}, &r->gpu_many, err);
+    if (!s && c->dense.bytes)
+        s = median_of(c, &(struct shot){&c->dense, EXPERTS, 0}, &r->gpu_dense, err);
     if (!s)
         s = moe_cal_tick(c, err);
     if (!s)

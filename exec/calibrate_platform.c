@@ -81,20 +81,41 @@ static double gflops(const struct derivation *d, const struct moe_cal_round *r)
     return r->gflops;
 }
 
+/* Are experts of another type than the dense part? Then each has a rate of its own, and what takes
+ * longer than its bytes at the higher one has the rest as a fixed cost: an expert as its launch,
+ * the dense part as a layer's and a step's. */
+static bool two_types(const struct derivation *d)
+{
+    return d->c->dense.bytes > 0;
+}
+
 static double gpu_read(const struct derivation *d, const struct moe_cal_round *r)
 {
-    return bytes_at(d->c, 1) / rest_of(r->gpu[1], &d->gpu) * 1e-9;
+    const double experts = bytes_at(d->c, 1) / rest_of(r->gpu[1], &d->gpu);
+    const double dense =
+        two_types(d) ? (double)d->c->dense.bytes / rest_of(r->gpu_dense, &d->gpu) : 0;
+    return fmax(experts, dense) * 1e-9;
 }
 
 static double gpu_launch(const struct derivation *d, const struct moe_cal_round *r)
 {
-    return (r->gpu[0] - d->gpu.per_byte * bytes_at(d->c, 0)) * 1e6;
+    const int end = two_types(d);
+    const double per_byte = end ? 1e-9 / d->out->platform.gpu.read_gb_per_s : d->gpu.per_byte;
+    return (r->gpu[end] - per_byte * bytes_at(d->c, end)) * 1e6;
+}
+
+/* What is fixed in the time of an expert on the device: seconds. */
+static struct line gpu_fixed(const struct derivation *d)
+{
+    const double launch = d->out->platform.gpu.expert_launch_us * 1e-6;
+    return two_types(d) ? (struct line){.fixed = launch} : d->gpu;
 }
 
 static double tflops(const struct derivation *d, const struct moe_cal_round *r)
 {
-    const double flops = bytes_at(d->c, 1) * d->c->many; /* two for a weight of two bytes */
-    return flops / rest_of(r->gpu_many, &d->gpu) * 1e-12;
+    const double flops = moe_cal_flops(moe_cal_largest(d->c)) * d->c->many;
+    const struct line line = gpu_fixed(d);
+    return flops / rest_of(r->gpu_many, &line) * 1e-12;
 }
 
 static double time_of(const struct moe_cal_round *r, bool gpu, int end)
@@ -146,7 +167,7 @@ static double launch_in_steps(const struct derivation *d, const struct moe_cal_r
     const double k = (double)d->c->model.top_k;
     const double more = t->span - k * (double)d->costs.gpu_expert_ns;
     const double rest = t->layer - t->span - dense_ns(d);
-    return d->gpu.fixed * 1e6 + (fabs(more) < rest ? more / k * 1e-3 : 0);
+    return gpu_fixed(d).fixed * 1e6 + (fabs(more) < rest ? more / k * 1e-3 : 0);
 }
 
 static double token_overhead(const struct derivation *d, const struct moe_cal_round *r)
@@ -301,13 +322,17 @@ static void derive_points(struct derivation *d)
     k->spread = worst;
     snprintf(k->origin, sizeof k->origin,
              "measured: by the command above, %.20s, medians of %" PRIu32
-             ", largest spread %.1f %%; the experts of a layer together, divided by their number%s",
-             o->date, k->n, 100 * worst, c->model.n_layers ? "; the whole steps' in these" : "");
+             ", largest spread %.1f %%; %s; the experts of a layer together, divided by their "
+             "number%s",
+             o->date, k->n, 100 * worst, moe_dtype_info(moe_cal_largest(c)->dtype)->name,
+             c->model.n_layers ? "; the whole steps' in these" : "");
 }
 
 static void derive_rates(struct derivation *d)
 {
     const struct moe_calibrator *c = d->c;
+    const char *type = moe_dtype_info(moe_cal_largest(c)->dtype)->name;
+    char how[64];
     measured(d, "link.h2d_pinned_gb_per_s", h2d, "two sizes");
     measured(d, "link.h2d_pageable_gb_per_s", pageable, "");
     measured(d, "link.copy_setup_us", copy_setup, "two sizes");
@@ -316,15 +341,16 @@ static void derive_rates(struct derivation *d)
     told(d, "cpu.cores", c->threads[c->n_threads - 1],
          "measured: cores that this process may use, as the system tells, or --threads, %.20s",
          c->o->date);
-    measured(d, "cpu.gflops_per_core", gflops, "64 tokens, all cores");
+    snprintf(how, sizeof how, "%s, %d tokens, all cores", type, MOE_CAL_HOST_TOKENS);
+    measured(d, "cpu.gflops_per_core", gflops, how);
     d->out->platform.memory = c->device->integrated ? MOE_MEMORY_UNIFIED : MOE_MEMORY_SEPARATE;
     told(d, "gpu.memory_bytes", (double)c->device->memory_bytes,
          "measured: as the device tells, %.20s", c->o->date);
-    measured(d, "gpu.read_gb_per_s", gpu_read, "two sizes");
-    char how[64];
-    snprintf(how, sizeof how, "%" PRIu32 " tokens", c->many);
+    snprintf(how, sizeof how, "two sizes of %s%s", type, two_types(d) ? ", and BF16" : "");
+    measured(d, "gpu.read_gb_per_s", gpu_read, how);
+    measured(d, "gpu.expert_launch_us", gpu_launch, how);
+    snprintf(how, sizeof how, "%s, %" PRIu32 " tokens", type, c->many);
     measured(d, "gpu.tflops", tflops, how);
-    measured(d, "gpu.expert_launch_us", gpu_launch, "two sizes");
     derive_points(d);
 }
 

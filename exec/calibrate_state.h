@@ -12,6 +12,7 @@ enum {
 };
 
 struct moe_cal_size {
+    enum moe_dtype dtype;
     uint32_t d_model, d_ffn;
     uint32_t n; /* experts of a layer that are computed together */
     uint64_t bytes;
@@ -55,6 +56,7 @@ struct moe_cal_round {
     double pageable;        /* the largest */
     double together;        /* bytes a second */
     double gpu_many;
+    double gpu_dense; /* of c->dense */
     struct moe_cal_times step[MOE_N_CAL_STEPS];
     double ffn_in_steps[MOE_CAL_THREADS]; /* of the steps' model; 0: not measured */
 };
@@ -65,6 +67,9 @@ struct moe_calibrator {
     uint32_t threads[MOE_CAL_THREADS], n_threads; /* ascending; the last: all */
     struct moe_cal_size size[MOE_CAL_SIZES];      /* ascending bytes, at least two */
     uint32_t n_sizes;
+    /* An expert of BF16, as dense weights are, of about the bytes of the largest; bytes 0: that one
+     * is of such a type itself. */
+    struct moe_cal_size dense;
     struct moe_bench_memory memory; /* pageable */
     /* Blocks of the same size that copies walk through. */
     uint8_t *pinned, *slots;
@@ -93,6 +98,12 @@ enum moe_status moe_cal_tick(struct moe_calibrator *c, struct moe_err *err);
 static inline const struct moe_cal_size *moe_cal_largest(const struct moe_calibrator *c)
 {
     return &c->size[c->n_sizes - 1];
+}
+
+/* Of an expert that a token uses: two for each weight. */
+static inline double moe_cal_flops(const struct moe_cal_size *size)
+{
+    return 6.0 * size->d_model * size->d_ffn;
 }
 
 /* Where the part of `bytes` begins that this round's experts of a size walk through: parts change

@@ -185,13 +185,52 @@ static bool asks_for_nothing(const json_t *value)
            (json_is_array(value) && json_array_size(value) == 0);
 }
 
+/* A key of quantization_config, of the quant_method moelab: one that is not known could change what
+ * the bytes of the weights mean. */
+static enum moe_status read_quantized(const char *key, const json_t *value,
+                                      struct moe_llm_config *config, struct moe_err *err)
+{
+    const char *text = json_string_value(value);
+    char full[80];
+    snprintf(full, sizeof full, "quantization_config.%.50s", key);
+    if (strcmp(key, "quant_method") == 0)
+        return MOE_OK;
+    if (strcmp(key, "experts") != 0)
+        return moe_json_refuse(value, full, "quant_method and experts are", err);
+    if (!text || !moe_dtype_find(text, &config->experts) || moe_dtype_plain(config->experts))
+        return moe_json_refuse(value, full, "Q8 and Q4 are", err);
+    return MOE_OK;
+}
+
+static enum moe_status read_quantization(const json_t *root, struct moe_llm_config *config,
+                                         struct moe_err *err)
+{
+    json_t *object = json_object_get(root, "quantization_config"), *value;
+    const char *key, *method = json_string_value(json_object_get(object, "quant_method"));
+    if (json_is_null(object) || asks_for_nothing(object))
+        return MOE_OK;
+    if (!method || strcmp(method, "moelab") != 0)
+        return moe_json_refuse(object, "quantization_config",
+                               "take the model's folder with weights in BF16, F16 or F32; moelab "
+                               "quantize makes experts of 8 or 4 bits of it",
+                               err);
+    if (!json_object_get(object, "experts"))
+        return moe_fail(err, MOE_ERR_INPUT, "missing key quantization_config.experts");
+    json_object_foreach(object, key, value)
+    {
+        enum moe_status s = read_quantized(key, value, config, err);
+        if (s)
+            return s;
+    }
+    return MOE_OK;
+}
+
 static enum moe_status refuse_unsupported(const json_t *root, const struct moe_llm_config *config,
                                           struct moe_err *err)
 {
     static const struct {
         const char *key, *instead;
     } keys[] = {
-        {"quantization_config", "take the model's folder with weights in BF16, F16 or F32"},
         {"pruned_heads", "leave it out"},
         {"is_encoder_decoder", "leave it out"},
         {"add_cross_attention", "leave it out"},
@@ -229,6 +268,12 @@ static enum moe_status settle(const json_t *root, struct moe_llm_config *c, stru
                         "num_attention_heads %" PRIu32
                         " is not a multiple of num_key_value_heads %" PRIu32,
                         c->n_heads, c->n_kv_heads);
+    if (!moe_dtype_plain(c->experts) && (c->d_model | c->d_ffn) % MOE_QUANT_BLOCK)
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "%s %" PRIu32 " is not a multiple of %d, as experts of %s need it",
+                        c->d_model % MOE_QUANT_BLOCK ? "hidden_size" : "intermediate_size",
+                        c->d_model % MOE_QUANT_BLOCK ? c->d_model : c->d_ffn, MOE_QUANT_BLOCK,
+                        moe_dtype_info(c->experts)->name);
     if (c->top_k > c->n_experts)
         return moe_fail(err, MOE_ERR_INPUT,
                         "num_experts_per_tok %" PRIu32 " exceeds num_local_experts %" PRIu32,
@@ -308,6 +353,8 @@ static enum moe_status read_config(const json_t *root, struct moe_llm_config *co
         config->sliding_window += more_keys;
     if (!s)
         s = refuse_unsupported(root, config, err);
+    if (!s)
+        s = read_quantization(root, config, err);
     if (!s)
         s = settle(root, config, err);
     if (!s)

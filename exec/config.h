@@ -9,6 +9,7 @@
 #define MOELAB_EXEC_CONFIG_H
 
 #include "base/error.h"
+#include "exec/dtype.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,6 +28,9 @@ struct moe_llm_config {
     char architecture[64]; /* as the file spells it */
     uint32_t n_layers, n_experts, top_k;
     uint32_t d_model, d_ffn;
+    /* MOE_Q8 or MOE_Q4 where quantization_config, of the quant_method moelab, says so: then d_model
+     * and d_ffn are multiples of MOE_QUANT_BLOCK. Else MOE_F32: every tensor tells its own type. */
+    enum moe_dtype experts;
     uint32_t n_heads, n_kv_heads, head_dim;
     uint32_t n_vocab;
     uint32_t max_context; /* max_position_embeddings */
@@ -49,7 +53,7 @@ struct moe_llm_config {
 /* Reads DIR/config.json and, if present, the tokens of DIR/generation_config.json. Errors:
  * MOE_ERR_IO (missing directory or file: says which), MOE_ERR_INPUT (not JSON, nested too deep,
  * missing key, value outside its limits: file, key, value, limit), MOE_ERR_UNSUPPORTED
- * (architecture, activation, rope type, quantization_config ...: the key and the value). */
+ * (architecture, activation, rope type, another quantization_config ...: the key, the value). */
 enum moe_status moe_llm_config_load(const char *dir, struct moe_llm_config *out,
                                     struct moe_err *err);
 

@@ -11,6 +11,7 @@
 enum { TILE_LANES = 8, TILE_ROWS = 4 };
 #define TILE_LANES TILE_LANES
 typedef __m256 vf;
+typedef __m256i vq;
 
 TILE_INLINE vf vf_zero(void)
 {
@@ -62,6 +63,36 @@ TILE_INLINE vf vf_bf16(const void *p)
 TILE_INLINE vf vf_f16(const void *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128(p));
+}
+
+TILE_INLINE vf vf_q8(const void *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
+}
+
+TILE_INLINE vq vq_load(const void *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
+}
+
+TILE_INLINE vf vf_q4_scale(float scale)
+{
+    return _mm256_set1_ps(scale);
+}
+
+TILE_INLINE vf vf_q4_of(__m256i q, vf scale)
+{
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(q, _mm256_set1_epi32(8))), scale);
+}
+
+TILE_INLINE vf vf_q4_low(vq q, vf scale)
+{
+    return vf_q4_of(_mm256_and_si256(q, _mm256_set1_epi32(15)), scale);
+}
+
+TILE_INLINE vf vf_q4_high(vq q, vf scale)
+{
+    return vf_q4_of(_mm256_srli_epi32(q, 4), scale);
 }
 
 #include "exec/kernels_tile.h"

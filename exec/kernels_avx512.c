@@ -10,6 +10,7 @@
 enum { TILE_LANES = 16, TILE_ROWS = 8 };
 #define TILE_LANES TILE_LANES
 typedef __m512 vf;
+typedef __m512i vq;
 
 TILE_INLINE vf vf_zero(void)
 {
@@ -63,6 +64,33 @@ TILE_INLINE vf vf_bf16(const void *p)
 TILE_INLINE vf vf_f16(const void *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
+TILE_INLINE vf vf_q8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
+
+TILE_INLINE vq vq_load(const void *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+}
+
+/* The sixteen weights that there can be, for permutations, which take the low half of an index. */
+TILE_INLINE vf vf_q4_scale(float scale)
+{
+    return _mm512_mul_ps(_mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7),
+                         _mm512_set1_ps(scale));
+}
+
+TILE_INLINE vf vf_q4_low(vq q, vf scaled)
+{
+    return _mm512_permutexvar_ps(q, scaled);
+}
+
+TILE_INLINE vf vf_q4_high(vq q, vf scaled)
+{
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), scaled);
 }
 
 #include "exec/kernels_tile.h"

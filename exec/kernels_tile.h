@@ -1,5 +1,6 @@
 /* The arithmetic of one kernel set, written once for vectors of any width. A set defines the vector
- * (macros and functions below) and includes this file; without definitions it is portable C.
+ * (macros and functions of exec/kernels_vector.h) and includes this file; without definitions it is
+ * portable C.
  *
  * Every output has one vector accumulator that walks over the columns from first to last and is
  * summed across its lanes once at the end. That order is all that decides the bits, so the path for
@@ -8,164 +9,7 @@
 #ifndef MOELAB_EXEC_KERNELS_TILE_H
 #define MOELAB_EXEC_KERNELS_TILE_H
 
-#include "exec/kernels.h"
-
-#include <string.h>
-
-#ifdef __clang__
-#define TILE_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define TILE_UNROLL _Pragma("GCC unroll 8")
-#endif
-
-/* A set's TILE_KEEP(v) holds v in a register: gcc reads it again from memory for every use, which
- * costs a third of the speed. */
-#ifndef TILE_LANES
-enum { TILE_LANES = 4, TILE_ROWS = 4 };
-#define TILE_TARGET  __attribute__((unused))
-#define TILE_INLINE  static inline __attribute__((always_inline, unused))
-#define TILE_KEEP(v) (void)(v)
-typedef float vf __attribute__((vector_size(16)));
-
-TILE_INLINE vf vf_zero(void)
-{
-    return (vf){0};
-}
-
-TILE_INLINE vf vf_load(const float *p)
-{
-    vf v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-TILE_INLINE void vf_store(float *p, vf v)
-{
-    memcpy(p, &v, sizeof v);
-}
-
-TILE_INLINE vf vf_set(float s)
-{
-    return (vf){s, s, s, s};
-}
-
-TILE_INLINE vf vf_fma(vf a, vf b, vf c)
-{
-    return c + a * b;
-}
-
-TILE_INLINE vf vf_add(vf a, vf b)
-{
-    return a + b;
-}
-
-TILE_INLINE vf vf_mul(vf a, vf b)
-{
-    return a * b;
-}
-
-TILE_INLINE float vf_sum(vf v)
-{
-    return (v[0] + v[2]) + (v[1] + v[3]);
-}
-
-typedef uint32_t vu __attribute__((vector_size(16)));
-typedef uint16_t vh __attribute__((vector_size(8)));
-
-TILE_INLINE vu vu_load16(const void *p)
-{
-    vh h;
-    memcpy(&h, p, sizeof h);
-    return __builtin_convertvector(h, vu);
-}
-
-TILE_INLINE vf vf_bf16(const void *p)
-{
-    return (vf)(vu_load16(p) << 16);
-}
-
-/* Moving exponent and mantissa up and scaling by 2^112 is exact for normal and subnormal numbers;
- * an exponent of all ones has to stay one. */
-TILE_INLINE vf vf_f16(const void *p)
-{
-    const vu h = vu_load16(p), magnitude = (h & 0x7fff) << 13;
-    const vu special = (vu)(magnitude >= 0x0f800000) & 0x7f800000;
-    return (vf)((vu)((vf)magnitude * 0x1p112f) | special | (h & 0x8000) << 16);
-}
-#endif
-
-/* Columns of a panel: TILE_ROWS rows of it in float32 are 16 KiB or less. A block is what shares
- * accumulators between panels: rows and tokens chosen so that they stay in the second-level cache,
- * where the tokens' columns and the weights of the block have to be as well. */
-enum {
-    TILE_TOKENS = 3,
-    TILE_COLS = 512,
-    TILE_BLOCK_ROWS = 32,
-    TILE_BLOCK_TOKENS = 48,
-    TILE_FEW_TOKENS = 16, /* up to here rows are read whole, for the sake of memory */
-    TILE_LINE_BYTES = 64,
-    TILE_KEYS = TILE_ROWS / 2, /* of attention: four accumulators each */
-    TILE_VALUES = 8,           /* vectors of its output at once */
-    TILE_AHEAD_BYTES = 1024, /* prefetch distance in a row; measured: half or double is no better */
-};
-
-TILE_INLINE uint32_t tile_weight_bytes(enum moe_dtype dtype)
-{
-    return dtype == MOE_F32 ? 4 : 2;
-}
-
-TILE_INLINE uint32_t tile_min(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
-TILE_INLINE void tile_prefetch(const void *p, size_t ahead)
-{
-    /* Integers: the address may lie beyond the matrix, where prefetching does nothing. */
-    __builtin_prefetch((const void *)((uintptr_t)p + ahead)); // NOLINT(performance-no-int-to-ptr)
-}
-
-TILE_INLINE vf tile_weights(enum moe_dtype dtype, const void *p)
-{
-    if (dtype == MOE_BF16)
-        return vf_bf16(p);
-    return dtype == MOE_F16 ? vf_f16(p) : vf_load(p);
-}
-
-/* The first n < TILE_LANES of a vector, zeros behind them; nothing beyond is touched. */
-TILE_INLINE vf tile_weights_tail(enum moe_dtype dtype, const void *p, uint32_t n)
-{
-    float buffer[TILE_LANES] = {0};
-    memcpy(buffer, p, (size_t)n * tile_weight_bytes(dtype));
-    return tile_weights(dtype, buffer);
-}
-
-TILE_INLINE vf tile_load_tail(const float *p, uint32_t n)
-{
-    float buffer[TILE_LANES] = {0};
-    memcpy(buffer, p, n * sizeof *p);
-    return vf_load(buffer);
-}
-
-TILE_INLINE vf tile_load_some(const float *p, uint32_t n)
-{
-    return n == TILE_LANES ? vf_load(p) : tile_load_tail(p, n);
-}
-
-/* One matrix as the loops below see it, from row r on. */
-struct tile_rows {
-    enum moe_dtype dtype;
-    const uint8_t *data;
-    size_t row_bytes;
-    uint32_t cols;
-};
-
-TILE_INLINE struct tile_rows tile_rows_of(const struct moe_matrix *w, uint32_t r)
-{
-    const size_t row_bytes = (size_t)w->cols * tile_weight_bytes(w->dtype);
-    return (struct tile_rows){w->dtype, (const uint8_t *)w->data + r * row_bytes, row_bytes,
-                              w->cols};
-}
+#include "exec/kernels_quant.h"
 
 /* Few tokens: rows straight from memory. wrap: what to add to the prefetch distance near the end of
  * a row to reach the rows read next. */
@@ -218,12 +62,19 @@ TILE_INLINE void tile_few_tokens(enum moe_dtype dtype, const struct tile_rows *w
         tile_few(dtype, w, TILE_ROWS, wrap, x, 3, out);
 }
 
-/* out[rows][TILE_TOKENS] of 1 or TILE_ROWS rows; last: no rows are read after these. */
+/* out[rows][TILE_TOKENS] of 1 or TILE_ROWS rows; next: where the rows lie that are read after
+ * these, NULL: none. */
 static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, uint32_t rows,
-                                      bool last, const float *x, uint32_t tokens, float *out)
+                                      const uint8_t *next, const float *x, uint32_t tokens,
+                                      float *out)
 {
     const struct tile_rows w = tile_rows_of(m, r);
-    const size_t wrap = last ? (size_t)0 - TILE_AHEAD_BYTES : (TILE_ROWS - 1) * w.row_bytes;
+    if (tile_quantised(w.dtype)) {
+        tile_few_blocks(&w, rows, next, x, tokens, out);
+        return;
+    }
+    const size_t wrap =
+        next ? (uintptr_t)next - (uintptr_t)w.data - w.row_bytes : (size_t)0 - TILE_AHEAD_BYTES;
     /* A row left over: its tokens one by one, to keep this small. */
     const uint32_t step = rows == 1 ? 1 : tokens;
     for (uint32_t t = 0; t < tokens; t += step) {
@@ -237,18 +88,24 @@ static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, ui
     }
 }
 
+/* The rows from r on, for tile_few_rows; NULL: there are none. */
+TILE_INLINE const uint8_t *tile_next(const struct moe_matrix *w, uint32_t r, uint32_t r1)
+{
+    return r < r1 ? tile_rows_of(w, r).data : NULL;
+}
+
 TILE_INLINE uint32_t tile_few_step(uint32_t rows_left)
 {
     return rows_left >= TILE_ROWS ? TILE_ROWS : 1;
 }
 
-/* Many tokens: rows x n weights as float32, zeros up to a whole vector and for missing rows. */
+/* Many tokens: rows x n weights from column c on as float32, zeros up to a whole vector. */
 TILE_INLINE void tile_convert_as(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
-                                 uint32_t n, size_t ahead, float *panel)
+                                 uint32_t c, uint32_t n, size_t ahead, float *panel)
 {
     const uint32_t size = tile_weight_bytes(dtype), line = TILE_LINE_BYTES / size;
     for (uint32_t r = 0; r < rows; r++, panel += TILE_COLS) {
-        const uint8_t *row = w->data + r * w->row_bytes;
+        const uint8_t *row = w->data + r * w->row_bytes + (size_t)c * size;
         uint32_t d = 0;
         for (; d + line <= n; d += line) {
             tile_prefetch(row + (size_t)d * size, ahead);
@@ -259,19 +116,22 @@ TILE_INLINE void tile_convert_as(enum moe_dtype dtype, const struct tile_rows *w
             vf_store(panel + d,
                      tile_weights_tail(dtype, row + (size_t)d * size, tile_min(n - d, TILE_LANES)));
     }
-    for (uint32_t r = rows; r < TILE_ROWS; r++, panel += TILE_COLS)
-        memset(panel, 0, TILE_COLS * sizeof *panel);
 }
 
-static TILE_TARGET void tile_convert(const struct tile_rows *w, uint32_t rows, uint32_t n,
-                                     size_t ahead, float *panel)
+/* And zeros for missing rows. */
+static TILE_TARGET void tile_convert(const struct tile_rows *w, uint32_t rows, uint32_t c,
+                                     uint32_t n, struct tile_ahead ahead, float *panel)
 {
     if (w->dtype == MOE_BF16)
-        tile_convert_as(MOE_BF16, w, rows, n, ahead, panel);
+        tile_convert_as(MOE_BF16, w, rows, c, n, ahead.numbers, panel);
     else if (w->dtype == MOE_F16)
-        tile_convert_as(MOE_F16, w, rows, n, ahead, panel);
+        tile_convert_as(MOE_F16, w, rows, c, n, ahead.numbers, panel);
+    else if (w->dtype == MOE_F32)
+        tile_convert_as(MOE_F32, w, rows, c, n, ahead.numbers, panel);
     else
-        tile_convert_as(MOE_F32, w, rows, n, ahead, panel);
+        tile_convert_blocks(w, rows, c, n, ahead, panel);
+    for (uint32_t r = rows; r < TILE_ROWS; r++)
+        memset(panel + (size_t)r * TILE_COLS, 0, TILE_COLS * sizeof *panel);
 }
 
 /* acc[tokens][TILE_ROWS] += panel x tokens, over n columns; all accumulators in registers. */
@@ -316,15 +176,18 @@ static TILE_TARGET void tile_multiply(const float *panel, uint32_t n, const floa
 
 /* What a panel of a block prefetches: the panel after the next in the order of reading, which goes
  * over the row groups and then on along the rows; behind the last column, the rows after these. */
-TILE_INLINE size_t tile_panel_ahead(const struct tile_rows *w, uint32_t groups, uint32_t g,
-                                    uint32_t c)
+TILE_INLINE struct tile_ahead tile_panel_ahead(const struct tile_rows *w, uint32_t groups,
+                                               uint32_t g, uint32_t c)
 {
     const uint32_t next = g + 2;
-    const size_t down = (size_t)(next % groups) * TILE_ROWS * w->row_bytes;
-    const size_t along = (size_t)(next / groups) * TILE_COLS * tile_weight_bytes(w->dtype);
-    const bool turns = c + next / groups * TILE_COLS >= w->cols;
-    return down + along - (size_t)g * TILE_ROWS * w->row_bytes +
-           (turns ? ((size_t)groups * TILE_ROWS - 1) * w->row_bytes : 0);
+    const size_t all = (size_t)groups * TILE_ROWS * w->row_bytes;
+    const size_t down = ((size_t)(next % groups) - g) * TILE_ROWS * w->row_bytes;
+    const size_t along = (size_t)(next / groups) * TILE_COLS;
+    const bool turns = c + along >= w->cols;
+    return (struct tile_ahead){down + tile_offset(w->dtype, along) +
+                                   (turns ? all - tile_offset(w->dtype, w->cols) : 0),
+                               down + tile_scale_bytes(w->dtype, along) +
+                                   (turns ? all - tile_scale_bytes(w->dtype, w->cols) : 0)};
 }
 
 /* y[t * ldy + i], i < rows <= TILE_BLOCK_ROWS, of rows from r on; tokens <= TILE_BLOCK_TOKENS. */
@@ -340,10 +203,9 @@ static TILE_TARGET void tile_block(const struct moe_matrix *m, uint32_t r, uint3
     for (uint32_t c = 0; c < m->cols; c += TILE_COLS) {
         const uint32_t n = tile_min(m->cols - c, TILE_COLS);
         for (uint32_t g = 0; g < groups; g++) {
-            struct tile_rows w = tile_rows_of(m, r + g * TILE_ROWS);
-            const size_t ahead = tile_panel_ahead(&w, groups, g, c);
-            w.data += (size_t)c * tile_weight_bytes(w.dtype);
-            tile_convert(&w, tile_min(rows - g * TILE_ROWS, TILE_ROWS), n, ahead, panel);
+            const struct tile_rows w = tile_rows_of(m, r + g * TILE_ROWS);
+            tile_convert(&w, tile_min(rows - g * TILE_ROWS, TILE_ROWS), c, n,
+                         tile_panel_ahead(&w, groups, g, c), panel);
             tile_multiply(panel, n, x + c, m->cols, tokens, acc + (size_t)g * stride);
         }
     }
@@ -364,7 +226,7 @@ static TILE_TARGET void tile_dot(const struct moe_matrix *w, uint32_t r0, uint32
         float sum[TILE_ROWS * TILE_TOKENS];
         for (uint32_t r = r0, rows; r < r1; r += rows) {
             rows = tile_few_step(r1 - r);
-            tile_few_rows(w, r, rows, r + rows >= r1, x, n_tokens, sum);
+            tile_few_rows(w, r, rows, tile_next(w, r + rows, r1), x, n_tokens, sum);
             for (uint32_t i = 0; i < rows * n_tokens; i++)
                 y[i % n_tokens * ldy + r + i / n_tokens] =
                     sum[i / n_tokens * TILE_TOKENS + i % n_tokens];
@@ -385,8 +247,8 @@ static TILE_TARGET void tile_gate_up_few(const struct moe_matrix *gate, const st
     float g[TILE_ROWS * TILE_TOKENS], u[TILE_ROWS * TILE_TOKENS];
     for (uint32_t r = r0, rows; r < r1; r += rows) {
         rows = tile_few_step(r1 - r);
-        tile_few_rows(gate, r, rows, r + rows >= r1, x, n_tokens, g);
-        tile_few_rows(up, r, rows, r + rows >= r1, x, n_tokens, u);
+        tile_few_rows(gate, r, rows, tile_next(up, r, r1), x, n_tokens, g);
+        tile_few_rows(up, r, rows, tile_next(gate, r + rows, r1), x, n_tokens, u);
         for (uint32_t i = 0; i < rows * n_tokens; i++) {
             const uint32_t at = i / n_tokens * TILE_TOKENS + i % n_tokens;
             h[i % n_tokens * ldh + r + i / n_tokens] = moe_silu(g[at]) * u[at];

@@ -40,19 +40,28 @@ static bool has(struct reader *r, const char *part)
     return moe_weights_find(r->weights, full_name(r, part)) != NULL;
 }
 
-static void read_matrix(struct reader *r, const char *part, uint32_t rows, uint32_t cols,
-                        struct moe_matrix *out)
-{
-    if (!r->status)
-        r->status = moe_weights_matrix(r->weights, full_name(r, part), rows, cols, out, r->err);
-}
-
-static void read_slice(struct reader *r, const char *part, uint32_t n, uint32_t e, uint32_t rows,
-                       uint32_t cols, struct moe_matrix *out)
+/* kind: that of an expert's matrix (exec/weights.h), else MOE_F32. */
+static void read_kind(struct reader *r, const char *part, enum moe_dtype kind, uint32_t rows,
+                      uint32_t cols, struct moe_matrix *out)
 {
     if (!r->status)
         r->status =
-            moe_weights_slice(r->weights, full_name(r, part), n, e, rows, cols, out, r->err);
+            moe_weights_matrix(r->weights, full_name(r, part), kind, rows, cols, out, r->err);
+}
+
+static void read_matrix(struct reader *r, const char *part, uint32_t rows, uint32_t cols,
+                        struct moe_matrix *out)
+{
+    read_kind(r, part, MOE_F32, rows, cols, out);
+}
+
+/* Expert e's part of a tensor of all experts. */
+static void read_slice(struct reader *r, const char *part, const struct moe_llm_config *c,
+                       uint32_t e, uint32_t rows, uint32_t cols, struct moe_matrix *out)
+{
+    if (!r->status)
+        r->status = moe_weights_slice(r->weights, full_name(r, part), c->experts, c->n_experts, e,
+                                      rows, cols, out, r->err);
 }
 
 static void read_vector(struct reader *r, const char *part, uint32_t n, float **out)
@@ -93,24 +102,24 @@ static void read_expert(struct reader *r, const struct moe_llm_config *c, uint32
 {
     char name[64];
     snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w1.weight", (unsigned)e);
-    read_matrix(r, name, c->d_ffn, c->d_model, &out->w1);
+    read_kind(r, name, c->experts, c->d_ffn, c->d_model, &out->w1);
     snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w3.weight", (unsigned)e);
-    read_matrix(r, name, c->d_ffn, c->d_model, &out->w3);
+    read_kind(r, name, c->experts, c->d_ffn, c->d_model, &out->w3);
     if (!r->status && out->w1.dtype != out->w3.dtype) /* kernels read them side by side */
         r->status =
             moe_fail(r->err, MOE_ERR_UNSUPPORTED,
                      "'%.200s': tensor '%s' is %s, but w1 beside it is %s", r->dir, r->name,
                      moe_dtype_info(out->w3.dtype)->name, moe_dtype_info(out->w1.dtype)->name);
     snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w2.weight", (unsigned)e);
-    read_matrix(r, name, c->d_model, c->d_ffn, &out->w2);
+    read_kind(r, name, c->experts, c->d_model, c->d_ffn, &out->w2);
 }
 
 static void read_fused_expert(struct reader *r, const struct moe_llm_config *c, uint32_t e,
                               struct moe_expert_weights *out)
 {
     struct moe_matrix both = {0};
-    read_slice(r, FUSED_UP, c->n_experts, e, 2 * c->d_ffn, c->d_model, &both);
-    read_slice(r, FUSED_DOWN, c->n_experts, e, c->d_model, c->d_ffn, &out->w2);
+    read_slice(r, FUSED_UP, c, e, 2 * c->d_ffn, c->d_model, &both);
+    read_slice(r, FUSED_DOWN, c, e, c->d_model, c->d_ffn, &out->w2);
     if (r->status)
         return;
     both.rows = c->d_ffn;

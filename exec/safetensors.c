@@ -22,9 +22,10 @@ enum {
 struct moe_safetensors {
     struct moe_tensor *tensor; /* [n], by name */
     uint64_t n;
-    char *names; /* of all tensors, one after the other */
-    char *path;  /* or what stands for it */
-    void *map;   /* NULL: parsed from memory that is not ours */
+    char *names;    /* of all tensors, one after the other */
+    char *metadata; /* JSON, or NULL */
+    char *path;     /* or what stands for it */
+    void *map;      /* NULL: parsed from memory that is not ours */
     size_t map_bytes;
 };
 
@@ -51,7 +52,7 @@ static enum moe_status read_type(const json_t *entry, struct moe_tensor *tensor,
         if (strcmp(types[i].name, name) != 0)
             continue;
         snprintf(tensor->dtype_name, sizeof tensor->dtype_name, "%s", name);
-        tensor->computable = moe_dtype_find(name, &tensor->dtype);
+        tensor->computable = moe_dtype_find(name, &tensor->dtype) && moe_dtype_plain(tensor->dtype);
         *bits = types[i].bits;
         return MOE_OK;
     }
@@ -181,6 +182,17 @@ static enum moe_status check_overlaps(struct moe_tensor *tensor, uint64_t n, str
     return s;
 }
 
+/* Not looked at here, but kept for whoever writes the file anew. */
+static enum moe_status take_metadata(struct moe_safetensors *file, const json_t *header,
+                                     struct moe_err *err)
+{
+    const json_t *metadata = json_object_get(header, "__metadata__");
+    if (!json_is_object(metadata))
+        return MOE_OK;
+    file->metadata = json_dumps(metadata, JSON_COMPACT);
+    return file->metadata ? MOE_OK : moe_fail_memory(err, "a safetensors header");
+}
+
 /* Room for the tensors of the header and their names, and the names. */
 static enum moe_status take_names(struct moe_safetensors *file, json_t *header, struct moe_err *err)
 {
@@ -211,6 +223,8 @@ static enum moe_status read_header(struct moe_safetensors *file, json_t *header,
                                    uint64_t data_bytes, struct moe_err *err)
 {
     enum moe_status s = take_names(file, header, err);
+    if (!s)
+        s = take_metadata(file, header, err);
     for (uint64_t i = 0; i < file->n && !s; i++) {
         const json_t *entry = json_object_get(header, file->tensor[i].name);
         s = read_tensor(entry, data, data_bytes, &file->tensor[i], err);
@@ -336,6 +350,7 @@ void moe_safetensors_close(struct moe_safetensors *file)
         munmap(file->map, file->map_bytes);
     free(file->tensor);
     free(file->names);
+    free(file->metadata);
     free(file->path);
     free(file);
 }
@@ -347,6 +362,16 @@ void moe_safetensors_peek(const struct moe_safetensors *file, bool begin)
     (void)madvise(file->map, file->map_bytes, begin ? MADV_RANDOM : MADV_NORMAL);
     if (!begin)
         (void)madvise(file->map, file->map_bytes, MADV_DONTNEED);
+}
+
+const char *moe_safetensors_path(const struct moe_safetensors *file)
+{
+    return file->path;
+}
+
+const char *moe_safetensors_metadata(const struct moe_safetensors *file)
+{
+    return file->metadata;
 }
 
 uint64_t moe_safetensors_n(const struct moe_safetensors *file)

@@ -35,6 +35,12 @@ enum moe_status moe_safetensors_parse(struct moe_safetensors **out, const char *
                                       const void *data, uint64_t size, struct moe_err *err);
 void moe_safetensors_close(struct moe_safetensors *file);
 
+/* As it was opened or called. */
+const char *moe_safetensors_path(const struct moe_safetensors *file);
+
+/* The header's "__metadata__", an object of texts, as JSON; NULL: none. */
+const char *moe_safetensors_metadata(const struct moe_safetensors *file);
+
 uint64_t moe_safetensors_n(const struct moe_safetensors *file);
 const struct moe_tensor *moe_safetensors_at(const struct moe_safetensors *file, uint64_t i);
 

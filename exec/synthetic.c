@@ -7,6 +7,7 @@
 #include "exec/memory_limits.h"
 #include "exec/pinned.h"
 #include "exec/pool.h"
+#include "exec/quantize.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -33,9 +34,42 @@ struct moe_synthetic {
     uint64_t seed;
 };
 
+static bool dtype_of_bits(double bits, enum moe_dtype *out)
+{
+    static const enum moe_dtype types[] = {MOE_BF16, MOE_Q8, MOE_Q4};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        const struct moe_dtype_info *info = moe_dtype_info(types[i]);
+        if (bits == 8.0 * info->bytes / info->block) {
+            *out = types[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+enum moe_status moe_synthetic_expert_type(const struct moe_model *shape, enum moe_dtype *out,
+                                          struct moe_err *err)
+{
+    enum moe_dtype dtype;
+    if (!dtype_of_bits(shape->expert_weight_bits, &dtype))
+        return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                        "model '%s' has expert weights of %g bits, and those made in memory have "
+                        "16 (BF16), 8.5 (Q8) or 4.5 (Q4): choose a shape of these",
+                        shape->name, shape->expert_weight_bits);
+    const uint32_t block = moe_dtype_info(dtype)->block;
+    if (shape->d_model % block || shape->d_ffn % block)
+        return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                        "model '%s' has experts of %" PRIu64 " x %" PRIu64
+                        ", no multiples of the %" PRIu32 " weights that share a scale in %s",
+                        shape->name, shape->d_model, shape->d_ffn, block,
+                        moe_dtype_info(dtype)->name);
+    *out = dtype;
+    return MOE_OK;
+}
+
 static enum moe_status check_weights(const struct moe_model *shape, struct moe_err *err)
 {
-    enum { BITS = 16 };
+    enum { DENSE_BITS = 16 };
     if (shape->dense_ffn)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
                         "model '%s' has a dense FFN of width %" PRIu64
@@ -48,19 +82,17 @@ static enum moe_status check_weights(const struct moe_model *shape, struct moe_e
             "without",
             shape->name,
             shape->dense_layers ? "layers without experts" : "multi-head latent attention");
-    double bits =
-        shape->expert_weight_bits != BITS ? shape->expert_weight_bits : shape->dense_weight_bits;
-    if (bits != BITS)
-        return moe_fail(err, MOE_ERR_UNSUPPORTED,
-                        "model '%s' has weights of %g bits, and synthetic ones are BF16: choose a "
-                        "shape of 16 bits",
-                        shape->name, bits);
     if (shape->head_dim % 2 || shape->head_dim > MOE_HEAD_DIM_MAX)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
                         "model '%s' has heads of width %" PRIu64
                         ", and moelab runs even ones up to "
                         "%d",
                         shape->name, shape->head_dim, MOE_HEAD_DIM_MAX);
+    if (shape->dense_weight_bits != DENSE_BITS)
+        return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                        "model '%s' has dense weights of %g bits, and those made in memory have 16 "
+                        "(BF16): choose a shape of these",
+                        shape->name, shape->dense_weight_bits);
     return MOE_OK;
 }
 
@@ -102,21 +134,23 @@ static void set_config(struct moe_llm *llm, const struct moe_model *shape, uint3
     snprintf(llm->name, sizeof llm->name, "SYNTHETIC %s (Mixtral-like)", shape->name);
 }
 
-static struct moe_matrix matrix_of(uint64_t rows, uint64_t cols)
+static struct moe_matrix matrix_of(enum moe_dtype dtype, uint64_t rows, uint64_t cols)
 {
-    return (struct moe_matrix){NULL, MOE_BF16, (uint32_t)rows, (uint32_t)cols};
+    return (struct moe_matrix){NULL, dtype, (uint32_t)rows, (uint32_t)cols};
 }
 
-static enum moe_status make_layers(struct moe_synthetic *s, struct moe_err *err)
+static enum moe_status make_layers(struct moe_synthetic *s, enum moe_dtype dtype,
+                                   struct moe_err *err)
 {
     const struct moe_llm_config *c = &s->llm.config;
-    const struct moe_matrix up = matrix_of(c->d_ffn, c->d_model);
+    const struct moe_matrix up = matrix_of(dtype, c->d_ffn, c->d_model);
+    const struct moe_matrix down = matrix_of(dtype, c->d_model, c->d_ffn);
     s->llm.layers = calloc(c->n_layers, sizeof *s->llm.layers);
     s->experts = calloc((size_t)c->n_layers * c->n_experts, sizeof *s->experts);
     if (!s->llm.layers || !s->experts)
         return moe_fail_memory(err, "the layers of a synthetic model");
     for (size_t i = 0; i < (size_t)c->n_layers * c->n_experts; i++)
-        s->experts[i] = (struct moe_expert_weights){up, up, matrix_of(c->d_model, c->d_ffn)};
+        s->experts[i] = (struct moe_expert_weights){up, up, down};
     for (size_t l = 0; l < c->n_layers; l++)
         s->llm.layers[l].experts = s->experts + l * c->n_experts;
     return moe_expert_layout_of(&s->llm, &s->layout, err);
@@ -162,14 +196,77 @@ static void fill_chunk(void *context, uint32_t chunk)
     }
 }
 
+/* The same of Q8 or Q4, row by row. */
+struct fill_rows {
+    char *to;
+    uint64_t row_bytes, seed;
+    uint32_t rows, numbers, scales; /* of a row: bytes of numbers, a multiple of 8; scales */
+    uint32_t rows_a_chunk;
+    uint16_t scale; /* binary16 */
+};
+
+/* Random bits are numbers from -128 to 127, or from -8 to 7, of mean -1/2; every second scale is
+ * negative, so that the weights' mean is 0. */
+static void fill_rows_chunk(void *context, uint32_t chunk)
+{
+    enum { SIGN = 0x8000 };
+    const struct fill_rows *f = context;
+    const uint32_t from = chunk * f->rows_a_chunk;
+    const uint32_t end = f->rows - from < f->rows_a_chunk ? f->rows : from + f->rows_a_chunk;
+    for (uint32_t r = from; r < end && !moe_interrupted(); r++) {
+        const uint64_t start = r * f->row_bytes;
+        char *row = f->to + start;
+        for (uint32_t i = 0; i < f->numbers; i += sizeof(uint64_t)) {
+            const uint64_t word = moe_mix64(f->seed + start + i);
+            memcpy(row + i, &word, sizeof word);
+        }
+        for (uint32_t b = 0; b < f->scales; b++) {
+            const uint16_t scale = (r + b) % 2 ? f->scale ^ SIGN : f->scale;
+            memcpy(row + f->numbers + b * sizeof scale, &scale, sizeof scale);
+        }
+    }
+}
+
+/* The scale with which uniform numbers of so many values, from -n / 2 on, have this variance. */
+static uint16_t scale_of(uint32_t n_values, double variance)
+{
+    const double n = n_values;
+    return moe_f16_of((float)sqrt(variance / ((n * n - 1) / 12 + 0.25)));
+}
+
+static void fill_quantized(struct moe_synthetic *s, const struct moe_matrix *m, void *to,
+                           uint32_t fan_in)
+{
+    const uint32_t numbers = m->dtype == MOE_Q8 ? m->cols : m->cols / 2;
+    const uint32_t rows = CHUNK / m->cols ? CHUNK / m->cols : 1;
+    struct fill_rows f = {.to = to,
+                          .row_bytes = moe_dtype_row_bytes(m->dtype, m->cols),
+                          .seed = s->seed,
+                          .rows = m->rows,
+                          .numbers = numbers,
+                          .scales = m->cols / MOE_QUANT_BLOCK,
+                          .rows_a_chunk = rows,
+                          .scale = scale_of(m->dtype == MOE_Q8 ? 256 : 16, 1.0 / fan_in)};
+    moe_pool_each(s->pool, (m->rows - 1) / rows + 1, fill_rows_chunk, &f);
+}
+
+static void fill_plain(struct moe_synthetic *s, const struct moe_matrix *m, void *to,
+                       uint32_t fan_in)
+{
+    struct fill f = {.to = to, .n = (uint64_t)m->rows * m->cols, .seed = s->seed};
+    f.amplitude = sqrtf(3.0F / (float)fan_in);
+    moe_pool_each(s->pool, (uint32_t)((f.n + CHUNK - 1) / CHUNK), fill_chunk, &f);
+}
+
 /* Uniform of variance 1 / fan_in: a sum over fan_in inputs of unit size has unit size. */
 static enum moe_status fill_matrix(struct moe_synthetic *s, struct moe_matrix *m, void *to,
                                    uint32_t fan_in, struct moe_err *err)
 {
-    struct fill f = {.to = to, .n = (uint64_t)m->rows * m->cols, .seed = s->seed};
-    f.amplitude = sqrtf(3.0F / (float)fan_in);
+    if (moe_dtype_plain(m->dtype))
+        fill_plain(s, m, to, fan_in);
+    else
+        fill_quantized(s, m, to, fan_in);
     s->seed = moe_mix64(s->seed + 1); /* another one for the next matrix */
-    moe_pool_each(s->pool, (uint32_t)((f.n + CHUNK - 1) / CHUNK), fill_chunk, &f);
     m->data = to;
     return moe_interrupted() ? moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted") : MOE_OK;
 }
@@ -201,7 +298,7 @@ static enum moe_status make_dense(struct moe_synthetic *s, struct moe_err *err)
     enum moe_status status = MOE_OK;
     uint64_t bytes = 0;
     for (size_t i = 0; i < n; i++) {
-        *parts[i].m = matrix_of(parts[i].rows, parts[i].cols);
+        *parts[i].m = matrix_of(MOE_BF16, parts[i].rows, parts[i].cols);
         bytes += aligned_bytes(parts[i].m);
     }
     char *to = s->dense = aligned_alloc(ALIGNMENT, bytes);
@@ -293,12 +390,15 @@ static enum moe_status build(struct moe_synthetic *s, const struct moe_model *sh
                              struct moe_err *err)
 {
     const struct moe_pool_options pool = {0};
+    enum moe_dtype dtype;
     enum moe_status status = check(shape, options, err);
+    if (!status)
+        status = moe_synthetic_expert_type(shape, &dtype, err);
     if (status)
         return status;
     s->seed = moe_mix64(options->seed);
     set_config(&s->llm, shape, options->layers);
-    status = make_layers(s, err);
+    status = make_layers(s, dtype, err);
     if (!status)
         status = moe_pool_new(&s->pool, &pool, err);
     if (!status)

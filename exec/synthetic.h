@@ -15,14 +15,20 @@ struct moe_synthetic_options {
 
 struct moe_synthetic; /* opaque: owns the memory */
 
-/* A Mixtral-like forward pass (softmax over top-k, RMSNorm) of the shape's sizes in BF16; layers
- * share one set of dense weights in host memory, and expert (l, e) is buffer (l E + e) modulo
- * `buffers`, packed as exec/expert_store.h has it, in pinned memory of the device. Values are
- * small random numbers such that nothing overflows in hundreds of layers. Errors:
- * MOE_ERR_UNSUPPORTED (a shape with dense_ffn, dense_layers or kv_lora_rank, or whose weights are
- * not of 16 bits: named), MOE_ERR_USAGE (more layers than the shape, more buffers than experts),
- * MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. device outlives the model. llm->pinned_on is the device: a
- * store leaves the experts where they are. */
+/* The type of a shape's experts: BF16 of 16 bits, Q8 of 8.5, Q4 of 4.5. Errors:
+ * MOE_ERR_UNSUPPORTED (other bits, or Q8 or Q4 where d_model or d_ffn is no multiple of
+ * MOE_QUANT_BLOCK). */
+enum moe_status moe_synthetic_expert_type(const struct moe_model *shape, enum moe_dtype *out,
+                                          struct moe_err *err);
+
+/* A Mixtral-like forward pass (softmax over top-k, RMSNorm) of the shape's sizes, dense weights in
+ * BF16, experts in the type of their bits; layers share one set of dense weights in host memory,
+ * and expert (l, e) is buffer (l E + e) modulo `buffers`, packed as exec/expert_store.h has it, in
+ * pinned memory of the device. Values are small random numbers such that nothing overflows in
+ * hundreds of layers. Errors: MOE_ERR_UNSUPPORTED (a shape with dense_ffn, dense_layers or
+ * kv_lora_rank, dense weights not of 16 bits, experts of no type above: named), MOE_ERR_USAGE (more
+ * layers than the shape, more buffers than experts), MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. device
+ * outlives the model. llm->pinned_on is the device: a store leaves the experts where they are. */
 enum moe_status moe_synthetic_new(struct moe_synthetic **out, const struct moe_model *shape,
                                   struct moe_device *device,
                                   const struct moe_synthetic_options *options, struct moe_err *err);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,15 +20,21 @@ enum {
     HASHED_BYTES = 4096, /* of a tensor's begin, and of its end */
 };
 
-static const char index_name[] = "model.safetensors.index.json";
+static const char index_name[] = MOE_WEIGHTS_INDEX;
 static const char single_name[] = "model.safetensors";
+
+struct taken {
+    bool yes;
+    enum moe_dtype type; /* as which; MOE_F32 until then */
+};
 
 struct moe_weights {
     char *dir;
     struct moe_safetensors **file; /* [n_files] */
     size_t n_files;
+    bool indexed;
     const struct moe_tensor **tensor; /* [n] of all files, by name */
-    bool *taken;                      /* [n] */
+    struct taken *taken;              /* [n] */
     uint64_t n;
 };
 
@@ -145,6 +152,7 @@ static enum moe_status open_sharded(struct moe_weights *weights, struct moe_err 
     if (!s)
         s = check_entries(weights, &index, err);
     moe_weights_index_release(&index);
+    weights->indexed = true;
     return s;
 }
 
@@ -235,6 +243,21 @@ void moe_weights_close(struct moe_weights *weights)
     free(weights);
 }
 
+size_t moe_weights_n_files(const struct moe_weights *weights)
+{
+    return weights->n_files;
+}
+
+const struct moe_safetensors *moe_weights_file(const struct moe_weights *weights, size_t i)
+{
+    return weights->file[i];
+}
+
+bool moe_weights_indexed(const struct moe_weights *weights)
+{
+    return weights->indexed;
+}
+
 uint64_t moe_weights_n(const struct moe_weights *weights)
 {
     return weights->n;
@@ -261,7 +284,7 @@ const struct moe_tensor *moe_weights_find(const struct moe_weights *weights, con
 
 bool moe_weights_taken(const struct moe_weights *weights, uint64_t i)
 {
-    return weights->taken[i];
+    return weights->taken[i].yes;
 }
 
 static const char *shape_text(const uint64_t *dim, uint32_t n, char *buf, size_t size)
@@ -274,53 +297,80 @@ static const char *shape_text(const uint64_t *dim, uint32_t n, char *buf, size_t
     return buf;
 }
 
-/* The tensor `name` of exactly this shape and of a type that there are kernels for. */
-static enum moe_status take(const struct moe_weights *weights, const char *name,
-                            const uint64_t *dim, uint32_t n, const struct moe_tensor **out,
-                            struct moe_err *err)
+/* Is it of the type that kind (exec/weights.h) asks for? */
+static enum moe_status check_type(const struct moe_weights *weights, const struct moe_tensor *t,
+                                  enum moe_dtype kind, struct moe_err *err)
 {
-    char is[200], expected[80];
+    const bool bytes = strcmp(t->dtype_name, "U8") == 0;
+    if (moe_dtype_plain(kind) ? t->computable : bytes)
+        return MOE_OK;
+    if (moe_dtype_plain(kind))
+        return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                        "'%.200s': tensor '%.120s' is of type %s, not F32, BF16 or F16%s",
+                        weights->dir, t->name, t->dtype_name,
+                        bytes ? ", and config.json names no Q8 or Q4 for it" : "");
+    return moe_fail(
+        err, MOE_ERR_INPUT,
+        "'%.200s': tensor '%.120s' is of type %s, expected U8, as config.json says that "
+        "experts are %s",
+        weights->dir, t->name, t->dtype_name, moe_dtype_info(kind)->name);
+}
+
+/* The tensor `name` of exactly dim[0] .. dim[n - 1], the last in weights, and of the kind. */
+static enum moe_status take(const struct moe_weights *weights, const char *name,
+                            enum moe_dtype kind, const uint64_t *dim, uint32_t n,
+                            const struct moe_tensor **out, struct moe_err *err)
+{
+    char is[200], expected[80], row[64] = "";
     const struct moe_tensor **at = place_of(weights, name), *t = at ? *at : NULL;
+    uint64_t stored[MOE_TENSOR_DIMS_MAX];
     if (!t)
         return moe_fail(err, MOE_ERR_INPUT, "'%.200s': no tensor '%.120s'", weights->dir, name);
-    if (!t->computable)
-        return moe_fail(err, MOE_ERR_UNSUPPORTED,
-                        "'%.200s': tensor '%.120s' is of type %s, not F32, BF16 or F16",
-                        weights->dir, name, t->dtype_name);
-    if (t->n_dims != n || memcmp(t->dim, dim, n * sizeof *dim) != 0)
+    enum moe_status s = check_type(weights, t, kind, err);
+    if (s)
+        return s;
+    memcpy(stored, dim, n * sizeof *dim);
+    if (!moe_dtype_plain(kind)) {
+        stored[n - 1] = moe_dtype_row_bytes(kind, dim[n - 1]);
+        snprintf(row, sizeof row, " (rows of %" PRIu64 " weights in %s)", dim[n - 1],
+                 moe_dtype_info(kind)->name);
+    }
+    if (t->n_dims != n || memcmp(t->dim, stored, n * sizeof *dim) != 0)
         return moe_fail(err, MOE_ERR_INPUT,
-                        "'%.150s': tensor '%.100s' has shape [%s], expected [%s]", weights->dir,
+                        "'%.150s': tensor '%.100s' has shape [%s], expected [%s]%s", weights->dir,
                         name, shape_text(t->dim, t->n_dims, is, sizeof is),
-                        shape_text(dim, n, expected, sizeof expected));
-    weights->taken[at - weights->tensor] = true;
+                        shape_text(stored, n, expected, sizeof expected), row);
+    weights->taken[at - weights->tensor] =
+        (struct taken){true, moe_dtype_plain(kind) ? t->dtype : kind};
     *out = t;
     return MOE_OK;
 }
 
 enum moe_status moe_weights_matrix(const struct moe_weights *weights, const char *name,
-                                   uint32_t rows, uint32_t cols, struct moe_matrix *out,
-                                   struct moe_err *err)
+                                   enum moe_dtype kind, uint32_t rows, uint32_t cols,
+                                   struct moe_matrix *out, struct moe_err *err)
 {
     const struct moe_tensor *t;
-    enum moe_status s = take(weights, name, (uint64_t[]){rows, cols}, 2, &t, err);
+    enum moe_status s = take(weights, name, kind, (uint64_t[]){rows, cols}, 2, &t, err);
     if (!s)
-        *out = (struct moe_matrix){t->data, t->dtype, rows, cols};
+        *out = (struct moe_matrix){t->data, moe_dtype_plain(kind) ? t->dtype : kind, rows, cols};
     return s;
 }
 
-enum moe_status moe_weights_slice(const struct moe_weights *weights, const char *name, uint32_t n,
-                                  uint32_t e, uint32_t rows, uint32_t cols, struct moe_matrix *out,
-                                  struct moe_err *err)
+enum moe_status moe_weights_slice(const struct moe_weights *weights, const char *name,
+                                  enum moe_dtype kind, uint32_t n, uint32_t e, uint32_t rows,
+                                  uint32_t cols, struct moe_matrix *out, struct moe_err *err)
 {
     const struct moe_tensor *t;
-    enum moe_status s = take(weights, name, (uint64_t[]){n, rows, cols}, 3, &t, err);
+    enum moe_status s = take(weights, name, kind, (uint64_t[]){n, rows, cols}, 3, &t, err);
     if (!s && e >= n)
         s = moe_fail(err, MOE_ERR_INPUT, "slice %" PRIu32 " exceeds the %" PRIu32 " of '%.120s'", e,
                      n, name);
     if (s)
         return s;
-    uint64_t bytes = moe_dtype_row_bytes(t->dtype, cols) * rows;
-    *out = (struct moe_matrix){(const char *)t->data + e * bytes, t->dtype, rows, cols};
+    const enum moe_dtype type = moe_dtype_plain(kind) ? t->dtype : kind;
+    const uint64_t bytes = moe_dtype_row_bytes(type, cols) * rows;
+    *out = (struct moe_matrix){(const char *)t->data + e * bytes, type, rows, cols};
     return MOE_OK;
 }
 
@@ -328,7 +378,7 @@ enum moe_status moe_weights_vector(const struct moe_weights *weights, const char
                                    float **out, struct moe_err *err)
 {
     const struct moe_tensor *t;
-    enum moe_status s = take(weights, name, (uint64_t[]){n}, 1, &t, err);
+    enum moe_status s = take(weights, name, MOE_F32, (uint64_t[]){n}, 1, &t, err);
     if (s)
         return s;
     float *values = calloc((size_t)n + 1, sizeof *values);
@@ -402,10 +452,34 @@ void moe_matrix_drop(const struct moe_matrix *matrix)
     (void)madvise(start, bytes, MADV_DONTNEED);
 }
 
+/* The scales of a Q8 or Q4 tensor; its numbers are all finite. A row's are its last bytes. */
+static enum moe_status check_scales(const struct moe_weights *weights, const struct moe_tensor *t,
+                                    enum moe_dtype type, struct moe_err *err)
+{
+    const uint64_t row_bytes = t->dim[t->n_dims - 1];
+    const uint64_t blocks = row_bytes / moe_dtype_info(type)->bytes;
+    for (uint64_t row = 0; row < t->bytes / row_bytes; row++) {
+        const char *end = (const char *)t->data + (row + 1) * row_bytes;
+        for (uint64_t b = 0; b < blocks; b++) {
+            float scale;
+            moe_dtype_info(MOE_F16)->to_f32(end - 2 * (blocks - b), 1, &scale);
+            if (!isfinite(scale))
+                return moe_fail(err, MOE_ERR_INPUT,
+                                "'%.200s': scale %" PRIu64 " of row %" PRIu64
+                                " of tensor '%.150s' is %s, no number to compute with",
+                                weights->dir, b, row, t->name, isnan(scale) ? "NaN" : "infinite");
+        }
+    }
+    return MOE_OK;
+}
+
 enum moe_status moe_weights_check_finite(const struct moe_weights *weights, struct moe_err *err)
 {
     enum moe_status s = MOE_OK;
     for (size_t f = 0; !s && f < weights->n_files; f++)
         s = moe_safetensors_check_finite(weights->file[f], err);
+    for (uint64_t i = 0; !s && i < weights->n; i++)
+        if (!moe_dtype_plain(weights->taken[i].type))
+            s = check_scales(weights, weights->tensor[i], weights->taken[i].type, err);
     return s;
 }

@@ -356,8 +356,8 @@ static void add_weights(struct maker *m)
     size_t n = with_own(types, N, own, values);
     snprintf(text->title, sizeof text->title, "bits per expert weight");
     snprintf(text->note, sizeof text->note,
-             "with scales: 8.5 as GGML's Q8_0, 4.5 as its Q4_0; dense weights keep their type, "
-             "kernels their bytes a second");
+             "32 F32, 16 BF16, 8.5 Q8, 4.5 Q4, with scales (moelab quantize; GGML's Q8_0, Q4_0); "
+             "dense weights keep their type, kernels their bytes a second");
     while (n-- > 0) {
         struct moe_whatif_value *v = add(m, MOE_WHATIF_WEIGHTS, values[n], values[n] == own);
         say_number(v, values[n]);

@@ -1,6 +1,7 @@
 // cuBLAS for many tokens. It multiplies BF16 by BF16 with sums in float32: an activation is divided
-// into two BF16 terms, high and low, whose products with the weights are added. F16 weights are
-// converted, some rows at a time, and F16 and F32 ones multiplied in float32.
+// into two BF16 terms, high and low, whose products with the weights are added. Others are
+// multiplied in float32, F16, Q8 and Q4 after they were converted, some rows at a time: a number
+// times its scale has up to 18 bits of mantissa, more than the 16-bit types keep.
 #include "exec/cuda/weights.cuh"
 
 #include "exec/cuda/gemm.h"
@@ -56,11 +57,13 @@ static __global__ void split_kernel(const float *x, size_t n, uint16_t *high, ui
     low[i] = isfinite(rest) ? static_cast<uint16_t>(bf16_of(rest)) : 0; // NaN, infinity: no rest
 }
 
-static __global__ void convert_kernel(const void *w, size_t n, float *to)
+// n weights of whole rows of `cols`, fewer than 2^32.
+template <moe_dtype TYPE>
+static __global__ void convert_kernel(const void *w, uint32_t cols, uint32_t n, float *to)
 {
-    const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
+    const uint32_t i = blockIdx.x * THREADS + threadIdx.x;
     if (i < n)
-        to[i] = f16_of(static_cast<const unsigned short *>(w)[i]);
+        to[i] = weight_at<TYPE>(row_at<TYPE>(w, i / cols, cols), cols, i % cols);
 }
 
 static __global__ void silu_kernel(float *h, const float *up, size_t n)
@@ -72,7 +75,8 @@ static __global__ void silu_kernel(float *h, const float *up, size_t n)
 
 cudaError_t moe_cuda_load_gemm()
 {
-    return load_kernels(split_kernel, convert_kernel, silu_kernel);
+    return load_kernels(split_kernel, convert_kernel<MOE_F16>, convert_kernel<MOE_Q8>,
+                        convert_kernel<MOE_Q4>, silu_kernel);
 }
 
 static uint32_t blocks_of(size_t n)
@@ -120,20 +124,20 @@ static bool run_bf16(const struct moe_cuda_gemm *g, const struct moe_matrix *w, 
     return true;
 }
 
-// F16: as many rows at once as fit.
-static bool run_f16(const struct moe_cuda_gemm *g, const struct moe_matrix *w, const float *x,
-                    uint32_t n_tokens, float *y, char *room, size_t bytes)
+// As many rows at once as fit.
+template <moe_dtype TYPE>
+static bool run_converted(const struct moe_cuda_gemm *g, const struct moe_matrix *w, const float *x,
+                          uint32_t n_tokens, float *y, char *room, size_t bytes)
 {
+    auto *const convert = convert_kernel<TYPE>;
     const size_t most = bytes / (sizeof(float) * w->cols);
     float *panel = reinterpret_cast<float *>(room);
     for (uint32_t r = 0, n; r < w->rows; r += n) {
         n = w->rows - r < most ? w->rows - r : static_cast<uint32_t>(most);
-        const size_t items = static_cast<size_t>(n) * w->cols;
         if (n == 0)
             return false;
-        MOE_LAUNCH(convert_kernel, blocks_of(items), THREADS, 0, g->stream,
-                   static_cast<const uint16_t *>(w->data) + static_cast<size_t>(r) * w->cols, items,
-                   panel);
+        MOE_LAUNCH(convert, blocks_of(static_cast<size_t>(n) * w->cols), THREADS, 0, g->stream,
+                   row_at<TYPE>(w->data, r, w->cols), w->cols, n * w->cols, panel);
         if (!multiply(g, panel, x, false, n, w->cols, n_tokens, 0, y + r, w->rows))
             return false;
     }
@@ -146,7 +150,11 @@ static bool run_in(const struct moe_cuda_gemm *g, const struct moe_matrix *w, co
     if (w->dtype == MOE_BF16)
         return run_bf16(g, w, x, n_tokens, y, room, bytes);
     if (w->dtype == MOE_F16)
-        return run_f16(g, w, x, n_tokens, y, room, bytes);
+        return run_converted<MOE_F16>(g, w, x, n_tokens, y, room, bytes);
+    if (w->dtype == MOE_Q8)
+        return run_converted<MOE_Q8>(g, w, x, n_tokens, y, room, bytes);
+    if (w->dtype == MOE_Q4)
+        return run_converted<MOE_Q4>(g, w, x, n_tokens, y, room, bytes);
     return multiply(g, w->data, x, false, w->rows, w->cols, n_tokens, 0, y, w->rows);
 }
 

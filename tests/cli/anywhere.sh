@@ -6,8 +6,8 @@ moelab=$(realpath "$moelab")
 data=experiments/data/mixtral-8x7b-decode-stats.json
 stats="synth:stats:file=$data,tokens=64,model=mixtral-8x7b"
 commands=("trace import" "trace info" "trace stats" "trace verify" "trace synth" "trace export"
-    "trace cat" "trace batch" run record replay mrc sim sweep "sweep merge" tune whatif repro report
-    calibrate validate list bench "bench kernels" "bench device" version)
+    "trace cat" "trace batch" run record quantize replay mrc sim sweep "sweep merge" tune whatif
+    repro report calibrate validate list bench "bench kernels" "bench device" version)
 cd "$folder" || exit 1
 expect 0 "SYNTHETIC" "$moelab" sim "$stats"
 # Small: fitting to statistics, which takes seconds under a sanitizer, was just done.

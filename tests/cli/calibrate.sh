@@ -38,6 +38,23 @@ expect 0 "" "$moelab" calibrate --device host --model tiny-phimoe --quick --repe
     -o "$folder/model.yaml"
 holds "steps of the model itself" grep -q "^# Whole steps: tiny-phimoe," "$folder/model.yaml"
 
+# Experts in the type of the shape; of one type a file.
+for bits in 8.5:52224:Q8 4.5:27648:Q4; do
+    IFS=: read -r bits bytes type <<<"$bits"
+    sed "s/^expert_weight_bits: 16.*/expert_weight_bits: $bits/; s/^name:.*/name: tiny-$type/" \
+        experiments/models/tiny-mixtral.yaml >"$folder/$type.yaml"
+    expect 0 "1 thread, $bytes bytes" "$moelab" calibrate --device host --repeats 1 \
+        --power-seconds 0.05 --shape "$folder/$type.yaml" -o "$folder/here-$type.yaml"
+    holds "the type is said" grep -q "; $type, [0-9]* tokens" "$folder/here-$type.yaml"
+    expect 0 "tokens_per_s" "$moelab" sim "$trace" --model "$folder/$type.yaml" \
+        --platform "$folder/here-$type.yaml" --geometry 8x2 --threads 1
+done
+expect 2 "model 'tiny-Q4' has expert weights of 4.5 bits, 'tiny-mixtral' of 16: a platform has" \
+    "$moelab" calibrate --device host --shape "tiny-mixtral,$folder/Q4.yaml" -o "$folder/x"
+sed 's/^d_ffn: .*/d_ffn: 144/' "$folder/Q4.yaml" >"$folder/odd.yaml"
+expect 2 "experts of 128 x 144, no multiples of the 32 weights that share a scale in Q4" \
+    "$moelab" calibrate --device host --shape "$folder/odd.yaml" -o "$folder/x"
+
 expect 2 "'--output' is required" "$moelab" calibrate "${quick[@]}"
 expect 2 "unknown" "$moelab" calibrate --device hots -o "$folder/x"
 expect 2 "tiny-mixtral" "$moelab" calibrate --device host --shape tiny-mixtrel -o "$folder/x"

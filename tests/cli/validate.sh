@@ -58,6 +58,43 @@ while read -r different percent; do
 done < <(paste <(column different_events_timeless "$folder/late.tsv") \
     <(column decided_alike_percent "$folder/late.tsv"))
 
+# Experts of Q8 and Q4, of a folder and made in memory: slots of their size, the decisions of that
+# shape, a recording that is simulated as it runs.
+# copied FILE OPTION...: GB that a token copies on demand, from the sizes of the model.
+copied() {
+    "$moelab" sim "$1" --strategy on-demand --no-bound --format tsv "${@:2}" \
+        >"$folder/copied.tsv" 2>/dev/null
+    column copied_gb_per_token "$folder/copied.tsv"
+}
+for type in q8:8.5:52224 q4:4.5:27648; do
+    IFS=: read -r name bits bytes <<<"$type"
+    tiny=$folder/tiny-$name
+    "$moelab" quantize --model tiny-mixtral --experts "$name" -o "$tiny" 2>"$folder/err" ||
+        failed "quantize: $(cat "$folder/err")"
+    "$moelab" record --model "$tiny" --prompts experiments/prompts/demo.jsonl --limit 2 -n 12 \
+        --out "$tiny.h5" >/dev/null 2>&1
+    sed "s/^expert_weight_bits: 16.*/expert_weight_bits: $bits/; s/^name:.*/name: tiny-$name/" \
+        experiments/models/tiny-mixtral.yaml >"$tiny.yaml"
+    for weights in "--model $tiny" "--shape $tiny.yaml"; do
+        # shellcheck disable=SC2086 # an option and its value
+        "$moelab" validate $weights --trace "$tiny.h5" --platform paper-4090 --device host \
+            --repeats 1 "${any[@]}" --strategy cpu-only,on-demand,static-random,collab \
+            --geometry none,3x2,global:9,all --max-tokens 8 --format tsv -o "$folder/all.tsv" \
+            2>"$folder/err" || failed "validate $weights: $(cat "$folder/err")"
+        holds "$weights: 16 points" [ "$(column strategy "$folder/all.tsv" | wc -l)" = 16 ]
+        holds "$weights: fixed contents decide alike: $(of_fixed decisions)" \
+            [ "$(of_fixed decisions | cut -f2 | sort -u)" = equal ]
+        holds "$weights: $(column decisions "$folder/all.tsv")" \
+            [ -z "$(column decisions "$folder/all.tsv" | grep DIFFER)" ]
+    done
+    got=$(copied "$tiny.h5" --model "$tiny")
+    holds "$name: simulated with the shape of its files" \
+        [ "$got" = "$(copied "$tiny.h5" --model "$tiny.yaml")" ]
+    want=$(copied "$tiny.h5" --model tiny-mixtral)
+    holds "$name: $got GB a token, BF16 $want" awk -v a="$got" -v b="$want" -v n="$bytes" \
+        'BEGIN { d = a / b - n / 98304; exit !(a > 0 && d * d < 1e-12) }'
+done
+
 # Forms of the result.
 expect 0 "predicted_ms_per_token" "${base[@]}" "${any[@]}" --geometry 2x2
 expect 0 "ms of a token by cause, predicted / measured" "${base[@]}" "${any[@]}" --geometry 2x2

@@ -56,6 +56,24 @@ expect 1 "rows could run, the first: " "${none[@]}"
 expect 1 "of the GPU" "${none[@]}"
 one_line "${none[@]}"
 absent "$folder/none/what-if.svg"
+# Fewer bits of a weight are the shape that has them.
+expect 0 "" "$moelab" trace synth "zipf:layers=32,experts=8,top_k=2,tokens=12,sequences=1" \
+    -o "$folder/32.h5"
+expect 0 "" "$moelab" whatif "$folder/32.h5" --model mixtral-8x7b --no-plot -o "$folder/plain"
+for type in q8:8.5 q4:4.5; do
+    quantized=$folder/${type%:*}
+    expect 0 "" "$moelab" whatif "$folder/32.h5" --model "mixtral-8x7b-${type%:*}" --no-plot \
+        -o "$quantized"
+    holds "$type: own" test "$(cell "$quantized/what-if.tsv" weights strategy value)" = "${type#*:}"
+    for column in geometry tokens_per_s bound_ms_per_token; do
+        got=$(awk -F'\t' -v bits="${type#*:}" -v name=$column '/^#/ { next }
+            !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
+            $c["axis"] == "weights" && $c["line"] == "strategy" && $c["value"] == bits {
+                print $c[name] }' "$folder/plain/what-if.tsv")
+        want=$(cell "$quantized/what-if.tsv" weights strategy $column)
+        holds "$type $column: $got, the shape has $want" test "$got" = "$want" -a -n "$got"
+    done
+done
 # A cache that no part changes much.
 expect 0 "change nothing: no single step gains 5 %" "$moelab" whatif "$t" --model tiny-mixtral \
     --no-plot -o "$folder/nothing" --max-tokens 8

@@ -26,6 +26,10 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+
 struct alignas(16) float4 {
     float x, y, z, w;
 };
@@ -131,6 +135,22 @@ static inline unsigned __match_any_sync(unsigned mask, unsigned v)
         if (cuda_emulation_shuffle(mask, v, lane) == v)
             same |= 1u << lane;
     return same;
+}
+
+/* Each hexadecimal digit of the selector is a byte of y and x, those of x being 0 to 3. */
+static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
+{
+    const uint64_t both = (uint64_t)y << 32 | x;
+    unsigned picked = 0;
+    for (unsigned i = 0; i < 4; i++)
+        picked |= (unsigned)(both >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    return picked;
+}
+
+/* The upper half of high:low, moved to the left by the last five bits of n. */
+static inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned n)
+{
+    return (unsigned)(((uint64_t)high << 32 | low) << (n & 31) >> 32);
 }
 
 static inline int __popc(unsigned v)

@@ -15,7 +15,8 @@ struct shape {
     enum moe_dtype dtype;
     uint32_t d, f, experts, top_k, heads, kv_heads, head_dim, window, vocab, context, chunk;
     bool bias;       /* of attention and head; and norms with a shift */
-    uint32_t offset; /* weights and vectors lie this many items behind an aligned address */
+    uint32_t offset; /* weights and vectors lie this many items behind an aligned address; Q8 and
+                        Q4 this many scales */
 };
 
 enum { ARRAYS_MAX = 1 << 14 };
@@ -66,9 +67,32 @@ static inline float *world_vector(struct world *w, size_t n, float centre, float
     return v;
 }
 
-static inline struct moe_matrix world_matrix(struct world *w, uint32_t rows, uint32_t cols)
+/* Any numbers; scales of either sign, some of them subnormal, such that weights are below 0.25. */
+static inline struct moe_matrix world_quantised(struct world *w, uint32_t rows, uint32_t cols)
 {
     const enum moe_dtype dtype = w->shape.dtype;
+    const size_t n_scales = cols / MOE_QUANT_BLOCK, bytes = moe_dtype_row_bytes(dtype, cols);
+    unsigned char *const data = world_array(w, rows * bytes / 2, 2);
+    for (uint32_t r = 0; r < rows; r++) {
+        unsigned char *const row = data + r * bytes, *const scales = row + bytes - 2 * n_scales;
+        for (unsigned char *p = row; p < scales; p++)
+            *p = (unsigned char)moe_rng_below(&w->rng, 256);
+        for (size_t b = 0; b < n_scales; b++) {
+            const uint64_t draw = moe_rng_next(&w->rng), exponents = dtype == MOE_Q8 ? 6 : 10;
+            const uint16_t scale = (uint16_t)((draw & 0x83ff) | (draw >> 20) % exponents << 10);
+            memcpy(scales + 2 * b, &scale, sizeof scale);
+        }
+    }
+    return (struct moe_matrix){data, dtype, rows, cols};
+}
+
+/* Of the shape's type, or F32 where its blocks do not fit into a row. */
+static inline struct moe_matrix world_matrix(struct world *w, uint32_t rows, uint32_t cols)
+{
+    const bool fits = cols % moe_dtype_info(w->shape.dtype)->block == 0;
+    const enum moe_dtype dtype = fits ? w->shape.dtype : MOE_F32;
+    if (!moe_dtype_plain(dtype))
+        return world_quantised(w, rows, cols);
     const size_t n = (size_t)rows * cols, bytes = moe_dtype_info(dtype)->bytes;
     char *data = world_array(w, n, bytes);
     for (size_t i = 0; i < n; i++) {

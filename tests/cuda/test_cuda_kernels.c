@@ -185,13 +185,20 @@ static uint32_t pick(struct moe_rng *rng, const uint32_t *from, size_t n)
     pick(&rng, (const uint32_t[]){__VA_ARGS__},                                                    \
          sizeof(const uint32_t[]){__VA_ARGS__} / sizeof(uint32_t))
 
+/* Rows of whole blocks, where the type has blocks. */
+static uint32_t whole(enum moe_dtype dtype, uint32_t cols)
+{
+    const uint32_t block = moe_dtype_info(dtype)->block;
+    return (cols + block - 1) / block * block;
+}
+
 static struct shape random_shape(uint64_t seed)
 {
     struct moe_rng rng;
     moe_rng_init(&rng, seed);
     struct shape s = {.arch = seed % 3 == 0 ? MOE_ARCH_PHIMOE : MOE_ARCH_MIXTRAL,
                       .dtype = (enum moe_dtype)(seed % MOE_N_DTYPES),
-                      .d = PICK(64, 32, 33, 40, 72, 7, 128),
+                      .d = PICK(64, 32, 33, 40, 72, 7, 128, 128),
                       .f = PICK(64, 48, 31, 96, 5),
                       .experts = PICK(2, 4, 8, 11),
                       .kv_heads = PICK(1, 2, 3),
@@ -202,6 +209,8 @@ static struct shape random_shape(uint64_t seed)
                       .chunk = PICK(1, 5, 13, 17),
                       .bias = moe_rng_below(&rng, 2) == 1,
                       .offset = PICK(0, 0, 1, 3)};
+    s.d = whole(s.dtype, s.d);
+    s.f = whole(s.dtype, s.f);
     s.top_k = s.arch == MOE_ARCH_PHIMOE ? 2 : 1 + (uint32_t)moe_rng_below(&rng, s.experts);
     s.heads = s.kv_heads * PICK(1, 2, 3, 9);
     return s;
@@ -268,9 +277,10 @@ START_TEST(long_rows_and_contexts)
         .cores = 8, .partial = partial, .partial_bytes = MOE_CUDA_PARTIAL_BYTES};
     tolerance = 1e-5;
     for (int dtype = 0; dtype < MOE_N_DTYPES; dtype++) {
+        const bool plain = moe_dtype_plain((enum moe_dtype)dtype);
         const struct shape s = {.dtype = (enum moe_dtype)dtype,
-                                .d = 1032,
-                                .f = 1288,
+                                .d = plain ? 1032 : 1152,
+                                .f = plain ? 1288 : 1408,
                                 .experts = 3,
                                 .top_k = 2,
                                 .heads = 4,
@@ -351,8 +361,8 @@ START_TEST(many_tokens)
     tolerance = 5e-5;
     for (int dtype = 0; dtype < MOE_N_DTYPES; dtype++) {
         const struct shape s = {.dtype = (enum moe_dtype)dtype,
-                                .d = 520,
-                                .f = 530,
+                                .d = whole((enum moe_dtype)dtype, 520),
+                                .f = whole((enum moe_dtype)dtype, 530),
                                 .experts = 2,
                                 .top_k = 2,
                                 .heads = 2,

@@ -3,6 +3,7 @@
  * logits. Deterministic: the bits of the CPU; fast: near them. Faults midway end cleanly. */
 #include "exec/cuda/open.h"
 #include "exec/stage.h"
+#include "exec/synthetic.h"
 #include "tests/cuda/emulation.h"
 #include "tests/unit/hybrid_case.h"
 #include "tests/unit/run_suite.h"
@@ -79,6 +80,45 @@ START_TEST(fast_runs_are_near_the_cpu)
     ck_assert_msg(worst > 0, "fast runs have the very bits: is the order of sums another?");
     free_outcome(&got);
     close_subject(&x);
+}
+END_TEST
+
+/* Experts of Q8 and Q4, whose rows are read in wide loads and, those of w2 of Q8, one by one. */
+START_TEST(quantised_experts_run_as_on_the_cpu)
+{
+    const struct moe_model shape = {.name = "quantised",
+                                    .n_layers = 2,
+                                    .n_experts = 4,
+                                    .top_k = 2,
+                                    .d_model = 128,
+                                    .d_ffn = 64,
+                                    .n_heads = 4,
+                                    .n_kv_heads = 2,
+                                    .head_dim = 16,
+                                    .n_vocab = 101,
+                                    .expert_weight_bits = _i ? 4.5 : 8.5,
+                                    .dense_weight_bits = 16,
+                                    .kv_bits = 16};
+    const struct moe_synthetic_options options = {.seed = 3};
+    struct moe_synthetic *synthetic = NULL;
+    struct moe_device *host = NULL;
+    ck_assert_int_eq(moe_device_open(&host, &(struct moe_device_options){.spec = "host"}, NULL),
+                     MOE_OK);
+    ck_assert_int_eq(moe_synthetic_new(&synthetic, &shape, host, &options, NULL), MOE_OK);
+    struct subject x = subject_of(moe_synthetic_llm(synthetic), "portable", 7);
+    struct outcome got = new_outcome(x.config);
+    double worst = 0;
+    for (size_t k = 0; k < N_HYBRID_CASES; k += 2 * EVERY) {
+        run_case(&x, open_seed(k, "portable", true), &hybrid_cases[k], &got);
+        expect_same(&x, &got, hybrid_cases[k].strategy);
+        run_case(&x, open_seed(k, "portable", false), &hybrid_cases[k], &got);
+        worst = fmax(worst, expect_near(&x, &got, fast_limit, hybrid_cases[k].strategy));
+    }
+    ck_assert(worst > 0);
+    free_outcome(&got);
+    close_subject(&x);
+    moe_synthetic_free(synthetic);
+    moe_device_close(host);
 }
 END_TEST
 
@@ -235,6 +275,7 @@ int main(void)
     TCase *bits = group(suite, "bits");
     tcase_add_loop_test(bits, deterministic_runs_have_the_bits_of_the_cpu, 0, N_MODELS);
     tcase_add_loop_test(group(suite, "fast"), fast_runs_are_near_the_cpu, 0, N_MODELS);
+    tcase_add_loop_test(group(suite, "quantised"), quantised_experts_run_as_on_the_cpu, 0, 2);
     tcase_add_test(group(suite, "orders"), any_legal_order_has_the_bits_of_the_cpu);
     tcase_add_test(group(suite, "one memory"), an_integrated_device_holds_the_hosts_experts_too);
     tcase_add_loop_test(group(suite, "lossy"), rerouted_events_have_the_bits_of_host, 0, N_LOSSY);

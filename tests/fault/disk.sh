@@ -40,5 +40,6 @@ each_change tune g.h5 "${tiny[@]}" --max-points 12 --finalists 2 --jobs 1 -o bes
 each_change whatif g.h5 "${tiny[@]}" --max-tokens 2 --no-plot --jobs 1 -o w
 each_change record --model tiny-mixtral --chat none --prompts p.jsonl -n 2 --threads 1 \
     --created 2026-01-01T00:00:00Z --out rec.h5
+each_change quantize --model experiments/models/tiny-phimoe --experts q4 --threads 1 -o q4
 each_change report in-page -o page.html
 finish

@@ -62,6 +62,7 @@ everywhere tune g.h5 "${tiny[@]}" --max-points 12 --finalists 2 --jobs 1 -o best
 everywhere whatif g.h5 "${tiny[@]}" --max-tokens 2 --no-plot --jobs 1 -o w
 everywhere record --model tiny-mixtral --chat none --prompts p.jsonl -n 2 --threads 1 \
     --created 2026-01-01T00:00:00Z --out rec.h5
+everywhere quantize --model experiments/models/tiny-phimoe --experts q4 --threads 2 -o q4
 everywhere run --model tiny-phimoe -n 2 -p hello --threads 2
 everywhere run --model tiny-mixtral -n 2 -p hello "${here[@]}"
 everywhere run --model tiny-mixtral --trace g.h5 "${here[@]}"

@@ -4,6 +4,7 @@
 #define MOELAB_TESTS_DEVICE_KERNELS_H
 
 #include "exec/dense.h"
+#include "exec/quantize.h"
 #include "exec/router.h"
 #include "tests/unit/device_contract.h"
 
@@ -37,7 +38,8 @@ static inline uint32_t between(struct moe_rng *rng, uint32_t low, uint32_t high)
     return low + (uint32_t)moe_rng_below(rng, high - low + 1);
 }
 
-/* Shapes that no vector width divides, unless the device wants a multiple. */
+/* Shapes that no vector width divides, unless the device wants a multiple; every second one has
+ * rows of whole blocks, for Q8 and Q4. */
 static inline struct small small_shape(struct moe_rng *rng, uint32_t arch, uint32_t multiple)
 {
     struct small m = {.c.arch = arch ? MOE_ARCH_PHIMOE : MOE_ARCH_MIXTRAL};
@@ -45,8 +47,9 @@ static inline struct small small_shape(struct moe_rng *rng, uint32_t arch, uint3
     c->n_layers = 2;
     c->n_experts = between(rng, 2, SMALL_EXPERTS);
     c->top_k = arch ? 2 : between(rng, 1, c->n_experts < 4 ? c->n_experts : 4);
-    c->d_model = multiple * between(rng, 1, multiple > 1 ? 5 : 70);
-    c->d_ffn = multiple * between(rng, 1, multiple > 1 ? 5 : 70);
+    const uint32_t step = between(rng, 0, 1) ? MOE_QUANT_BLOCK : multiple;
+    c->d_model = step * between(rng, 1, step > 1 ? 5 : 70);
+    c->d_ffn = step * between(rng, 1, step > 1 ? 5 : 70);
     c->n_kv_heads = between(rng, 1, 3);
     c->n_heads = c->n_kv_heads * between(rng, 1, 4);
     c->head_dim = (multiple > 1 ? multiple : 2) * between(rng, 1, multiple > 1 ? 2 : 9);
@@ -62,14 +65,35 @@ static inline struct small small_shape(struct moe_rng *rng, uint32_t arch, uint3
     return m;
 }
 
+/* Random weights between -0.5 and 0.5, rounded. */
+static inline void fill_quantised(struct moe_rng *rng, const struct moe_matrix *w)
+{
+    float row[5 * MOE_QUANT_BLOCK * 12];
+    ck_assert_uint_le(w->cols, sizeof row / sizeof *row);
+    unsigned char *to = (unsigned char *)(uintptr_t)w->data;
+    for (uint32_t r = 0; r < w->rows; r++, to += moe_dtype_row_bytes(w->dtype, w->cols)) {
+        for (uint32_t c = 0; c < w->cols; c++)
+            row[c] = (float)(moe_rng_unit(rng) - 0.5);
+        ck_assert_uint_eq(moe_quantize_row(w->dtype, row, w->cols, to), w->cols);
+    }
+}
+
+/* w has its type and shape. */
+static inline void visit_made(struct visitor *v, struct moe_matrix *w)
+{
+    v->visit(v, &w->data, w->dtype, (size_t)w->rows * w->cols);
+    if (v->rng && !moe_dtype_plain(w->dtype))
+        fill_quantised(v->rng, w);
+}
+
 static inline void visit_matrix(struct visitor *v, struct moe_matrix *w, uint32_t rows,
                                 uint32_t cols)
 {
+    const uint32_t types = cols % MOE_QUANT_BLOCK == 0 ? MOE_N_DTYPES : MOE_Q8; /* or plain ones */
     if (v->rng)
-        *w = (struct moe_matrix){.dtype = (enum moe_dtype)moe_rng_below(v->rng, MOE_N_DTYPES),
-                                 .rows = rows,
-                                 .cols = cols};
-    v->visit(v, &w->data, w->dtype, (size_t)rows * cols);
+        *w = (struct moe_matrix){
+            .dtype = (enum moe_dtype)moe_rng_below(v->rng, types), .rows = rows, .cols = cols};
+    visit_made(v, w);
 }
 
 static inline void visit_floats(struct visitor *v, bool there, float **field, size_t n)
@@ -111,7 +135,7 @@ static inline void visit_weights(struct visitor *v, struct small *m)
         m->experts[e].w3.dtype = m->experts[e].w1.dtype; /* the two are read side by side */
         m->experts[e].w3.rows = c->d_ffn;
         m->experts[e].w3.cols = d;
-        v->visit(v, &m->experts[e].w3.data, m->experts[e].w3.dtype, (size_t)c->d_ffn * d);
+        visit_made(v, &m->experts[e].w3);
         visit_matrix(v, &m->experts[e].w2, d, c->d_ffn);
     }
 }
@@ -137,7 +161,7 @@ static inline void visit_activations(struct visitor *v, const struct moe_llm_con
     v->visit(v, &a->row, MOE_F32, tk);
 }
 
-/* Random weights between -0.5 and 0.5. */
+/* Random weights of a plain type between -0.5 and 0.5. */
 static inline void fill_weights(struct moe_rng *rng, enum moe_dtype dtype, size_t n, void *to)
 {
     for (size_t i = 0; i < n; i++) {
@@ -159,7 +183,7 @@ static inline void visit_new(struct visitor *v, void *field, enum moe_dtype dtyp
     const size_t bytes = moe_dtype_row_bytes(dtype, items);
     void *p = v->device ? device_alloc(v->device, MOE_MEMORY_DEVICE, bytes) : calloc(1, bytes);
     ck_assert(p && v->n < sizeof v->made / sizeof *v->made);
-    if (v->rng)
+    if (v->rng && moe_dtype_plain(dtype))
         fill_weights(v->rng, dtype, items, p);
     v->made[v->n++] = p;
     memcpy(field, &p, sizeof p);

@@ -82,16 +82,18 @@ static inline struct moe_strategy load(const char *name, const char *geometry)
 
 /* A model, tokens, and what the CPU alone computes of them with a kernel set (NULL: "auto"). */
 struct subject {
-    struct moe_llm *llm;
+    const struct moe_llm *llm;
+    struct moe_llm *opened;              /* llm, or NULL: another's */
     const struct moe_llm_config *config; /* llm's */
     const char *kernels;
     int32_t tokens[N_TOKENS];
     struct outcome want;
 };
 
-static inline struct subject open_subject(const char *model, const char *kernels, uint64_t seed)
+static inline struct subject subject_of(const struct moe_llm *llm, const char *kernels,
+                                        uint64_t seed)
 {
-    struct subject x = {.llm = open_model(model), .kernels = kernels};
+    struct subject x = {.llm = llm, .kernels = kernels};
     const struct moe_session_options options = {
         .context = 64, .threads = 1, .kernels = kernels, .lookahead = true};
     struct moe_session *session = open_session(x.llm, &options);
@@ -104,10 +106,18 @@ static inline struct subject open_subject(const char *model, const char *kernels
     return x;
 }
 
+static inline struct subject open_subject(const char *model, const char *kernels, uint64_t seed)
+{
+    struct moe_llm *opened = open_model(model);
+    struct subject x = subject_of(opened, kernels, seed);
+    x.opened = opened;
+    return x;
+}
+
 static inline void close_subject(struct subject *x)
 {
     free_outcome(&x->want);
-    moe_llm_close(x->llm);
+    moe_llm_close(x->opened);
 }
 
 /* A session on a device. */

@@ -36,7 +36,8 @@ static const struct moe_model model = {.name = "small",
                                        .expert_weight_bits = 16,
                                        .dense_weight_bits = 16,
                                        .kv_bits = 16};
-enum { EXPERT_BYTES = 3 * 128 * 256 * 2 };
+enum { WEIGHTS = 3 * 128 * 256, EXPERT_BYTES = WEIGHTS * 2 };
+enum { Q8_BYTES = WEIGHTS / 32 * 34, Q4_BYTES = WEIGHTS / 32 * 18 };
 
 static enum moe_status bench(const char *spec, struct rows *rows, struct moe_err *err)
 {
@@ -74,7 +75,7 @@ START_TEST(rates_are_those_that_were_set)
     struct rows rows;
     struct moe_err err = {0};
     ck_assert_msg(bench(spec, &rows, &err) == MOE_OK, "%s", err.text);
-    ck_assert_uint_eq(rows.n, 16);
+    ck_assert_uint_eq(rows.n, 22);
     for (uint32_t i = 0; i < rows.n; i++)
         ck_assert(rows.row[i].us > 0 && rows.row[i].spread >= 0);
     const double a_little = 1.001; /* the device's clock has whole nanoseconds */
@@ -83,19 +84,25 @@ START_TEST(rates_are_those_that_were_set)
                                       *down = find(&rows, "d2h pinned", EXPERT_BYTES, 0),
                                       *within = find(&rows, "d2d", EXPERT_BYTES, 0),
                                       *one = find(&rows, "expert", EXPERT_BYTES, 1),
-                                      *many = find(&rows, "expert", EXPERT_BYTES, 8);
+                                      *many = find(&rows, "expert", EXPERT_BYTES, 8),
+                                      *q8 = find(&rows, "expert as q8", Q8_BYTES, 1),
+                                      *q4 = find(&rows, "expert as q4", Q4_BYTES, 8);
     ck_assert(up->gb_per_s <= 0.2 * a_little && up->share <= 1 && up->share > 0);
     ck_assert(paged->gb_per_s <= 0.1 * a_little && isnan(paged->share));
     ck_assert(down->gb_per_s <= 0.2 * a_little);
     ck_assert(within->gb_per_s <= 0.1 * a_little);
     ck_assert(one->gb_per_s <= 0.1 * a_little && one->share > 0 && isnan(one->gflop_per_s));
     ck_assert(many->gflop_per_s <= 0.4 * a_little && isnan(many->share));
+    ck_assert(q8->gb_per_s <= 0.1 * a_little && q8->share > 0 && isnan(q8->gflop_per_s));
+    ck_assert(q4->gflop_per_s <= 0.4 * a_little && isnan(q4->share));
     ck_assert(find(&rows, "launch (of 64 combines in a row)", 0, 1)->us >= 50 / a_little);
     ck_assert(find(&rows, "attend until routes_wait", 0, 1)->us >= 50 / a_little);
     /* The time is that of the bytes. */
     ck_assert(fabs(up->us * up->gb_per_s * 1e3 - EXPERT_BYTES) < 1);
     ck_assert(fabs(within->us * within->gb_per_s * 1e3 - 2 * EXPERT_BYTES) < 1);
-    ck_assert(fabs(many->us * many->gflop_per_s * 1e3 - EXPERT_BYTES * 8) < 1);
+    ck_assert(fabs(many->us * many->gflop_per_s * 1e3 - 2 * WEIGHTS * 8) < 1);
+    ck_assert(fabs(q8->us * q8->gb_per_s * 1e3 - Q8_BYTES) < 1);
+    ck_assert(fabs(q4->us * q4->gflop_per_s * 1e3 - 2 * WEIGHTS * 8) < 1);
 }
 END_TEST
 

@@ -162,6 +162,50 @@ START_TEST(what_does_not_fit)
     shapes[1].expert_weight_bits = 4.25;
     ck_assert_int_eq(calibrate("host", shapes + 1, 1, 1), MOE_ERR_USAGE);
     ck_assert_ptr_nonnull(strstr(err.text, "4.25 bits"));
+    shapes[1].expert_weight_bits = 4.5;
+    ck_assert_int_eq(calibrate("host", shapes, 2, 1), MOE_ERR_USAGE);
+    ck_assert_str_eq(err.text, "model 'tiny-mixtral' has expert weights of 4.5 bits, "
+                               "'mixtral-8x7b' of 16: a platform has the rates of one type, so "
+                               "calibrate each into a file of its own");
+    shapes[1].d_ffn = 144;
+    ck_assert_int_eq(calibrate("host", shapes + 1, 1, 1), MOE_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "experts of 128 x 144, no multiples of the 32 weights"));
+}
+END_TEST
+
+/* Rates belong to experts of the shape's type: their bytes, and a small one's beside the only. */
+START_TEST(experts_of_every_type)
+{
+    static const struct {
+        double bits;
+        uint64_t d_model, d_ffn, small, large;
+        const char *type;
+    } want[] = {
+        {16, 128, 128, 24576, 98304, "BF16"}, {8.5, 128, 128, 13056, 52224, "Q8"},
+        {4.5, 128, 128, 6912, 27648, "Q4"},   {4.5, 128, 32, 1728, 6912, "Q4"},
+        {8.5, 32, 32, 3264, 6528, "Q8"},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        struct moe_model shape = shape_of("tiny-mixtral");
+        shape.expert_weight_bits = want[i].bits;
+        shape.d_model = want[i].d_model;
+        shape.d_ffn = want[i].d_ffn;
+        const enum moe_status s = calibrate("host:compute_gflops=5", &shape, 1, 1);
+        ck_assert_msg(!s, "%s", err.text);
+        const struct moe_platform *p = &result.platform;
+        ck_assert_uint_eq(p->cpu.n_points, 2);
+        ck_assert_uint_eq(p->cpu.point[0].expert_bytes, want[i].small);
+        ck_assert_uint_eq(p->cpu.point[1].expert_bytes, want[i].large);
+        ck_assert_ptr_nonnull(strstr(constant("cpu.expert_ffn")->origin, want[i].type));
+        /* Set for kernels of many tokens, whatever the type. */
+        const char *origin = constant("gpu.tflops")->origin;
+        const double flops = 6. * (double)(want[i].d_model * want[i].d_ffn) * tokens_of(origin);
+        const bool turned = want[i].d_ffn == 32 && want[i].d_model == 32; /* the other is larger */
+        const double many_s = (turned ? 2 : 1) * flops / (p->gpu.tflops * 1e12);
+        ck_assert_ptr_nonnull(strstr(origin, want[i].type));
+        ck_assert_double_ge(many_s + p->gpu.expert_launch_us * 1e-6,
+                            (turned ? 2 : 1) * flops / 5e9 - 1e-6);
+    }
 }
 END_TEST
 
@@ -206,6 +250,7 @@ int main(void)
     tcase_add_test(tc, every_constant_has_an_origin_and_is_written);
     tcase_add_test(tc, an_integrated_device_shares_the_memory);
     tcase_add_test(tc, what_does_not_fit);
+    tcase_add_test(tc, experts_of_every_type);
     tcase_add_test(tc, without_whole_steps);
     tcase_add_test(tc, a_copy_fails);
     tcase_add_test(tc, interrupted);

@@ -16,19 +16,28 @@ static struct moe_err err;
 static struct moe_calibration result;
 
 /* Expert 3 x 512 x 1024 x 2 bytes. */
-static const struct moe_model model = {.name = "made-up",
-                                       .n_layers = L,
-                                       .n_experts = 8,
-                                       .top_k = K,
-                                       .d_model = 512,
-                                       .d_ffn = 1024,
-                                       .n_heads = 8,
-                                       .n_kv_heads = 8,
-                                       .head_dim = 64,
-                                       .n_vocab = 1000,
-                                       .expert_weight_bits = 16,
-                                       .dense_weight_bits = 16,
-                                       .kv_bits = 16};
+static struct moe_model model = {.name = "made-up",
+                                 .n_layers = L,
+                                 .n_experts = 8,
+                                 .top_k = K,
+                                 .d_model = 512,
+                                 .d_ffn = 1024,
+                                 .n_heads = 8,
+                                 .n_kv_heads = 8,
+                                 .head_dim = 64,
+                                 .n_vocab = 1000,
+                                 .expert_weight_bits = 16,
+                                 .dense_weight_bits = 16,
+                                 .kv_bits = 16};
+
+/* GB/s of a GPU's kernels on experts of Q4; 0: experts are of BF16, as the dense part. */
+static double q4_gb_per_s;
+
+/* Of the small and of the large expert: 256 and 1024 rows. */
+static uint64_t bytes_of(int end)
+{
+    return (end ? UINT64_C(3145728) : UINT64_C(786432)) * (q4_gb_per_s > 0 ? 9 : 32) / 32;
+}
 
 static struct moe_platform wanted(void)
 {
@@ -54,7 +63,7 @@ static struct moe_platform wanted(void)
     };
     const double rate[] = {10, 12, 36, 40}; /* GB/s by threads 1 and 4, then size */
     for (uint32_t i = 0; i < 4; i++) {
-        const uint64_t bytes = i % 2 ? 3145728 : 786432;
+        const uint64_t bytes = bytes_of(i % 2);
         p.cpu.point[i] =
             (struct moe_ffn_point){i < 2 ? 1 : 4, bytes, (double)bytes / rate[i] * 1e-6};
     }
@@ -69,8 +78,11 @@ static double copy_s(const struct moe_platform *p, double bytes, double gb_per_s
     return (p->link.copy_setup_us - 7) * 1e-6 + bytes / (gb_per_s * 1e9);
 }
 
+enum { LAUNCH_US = 7, DENSE_ROWS = 288, DENSE_BYTES = 3 * 512 * DENSE_ROWS * 2 };
 static double gpu_s(const struct moe_platform *p, double bytes)
 {
+    if (q4_gb_per_s > 0)
+        return LAUNCH_US * 1e-6 + bytes / (q4_gb_per_s * 1e9);
     return p->gpu.expert_launch_us * 1e-6 + bytes / (p->gpu.read_gb_per_s * 1e9);
 }
 
@@ -96,7 +108,7 @@ static void fill_steps(const struct moe_platform *p, struct moe_cal_round *r)
 
 static struct moe_cal_round round_of(const struct moe_platform *p)
 {
-    const double small = 786432, large = 3145728;
+    const double small = (double)bytes_of(0), large = (double)bytes_of(1);
     struct moe_cal_round r = {
         .read = {15e9, 50e9},
         .gflops = p->cpu.gflops_per_core,
@@ -104,7 +116,8 @@ static struct moe_cal_round round_of(const struct moe_platform *p)
         .gpu = {gpu_s(p, small), gpu_s(p, large)},
         .pageable = copy_s(p, large, 8),
         .together = 70e9,
-        .gpu_many = p->gpu.expert_launch_us * 1e-6 + large * 1024 / 40e12,
+        .gpu_many = p->gpu.expert_launch_us * 1e-6 + 6.0 * 512 * 1024 * 1024 / 40e12,
+        .gpu_dense = LAUNCH_US * 1e-6 + DENSE_BYTES / 500e9,
     };
     for (int i = 0; i < 4; i++)
         r.ffn[i / 2][i % 2] = p->cpu.point[i].ms * 1e-3;
@@ -126,18 +139,22 @@ static void derive(const struct moe_platform *p, uint64_t layers)
     struct moe_device_ops ops = {.name = "cuda"};
     struct moe_device device = {.ops = &ops, .name = "Card \"9000\" (16 GB)"};
     const struct moe_calibrate_options options = {.repeats = repeats, .date = "d", .power_s = 1};
-    struct moe_calibrator c = {.o = &options,
-                               .device = &device,
-                               .threads = {1, 4},
-                               .n_threads = 2,
-                               .size = {{512, 256, K, 786432, 0}, {512, 1024, K, 3145728, 0}},
-                               .n_sizes = 2,
-                               .many = 1024,
-                               .model = model,
-                               .steps_of = "made up",
-                               .round = rounds,
-                               .power = {{40, 30}, {60, 30}, {41, 230}, {41, 50}}};
+    const enum moe_dtype dtype = q4_gb_per_s > 0 ? MOE_Q4 : MOE_BF16;
+    struct moe_calibrator c = {
+        .o = &options,
+        .device = &device,
+        .threads = {1, 4},
+        .n_threads = 2,
+        .size = {{dtype, 512, 256, K, bytes_of(0), 0}, {dtype, 512, 1024, K, bytes_of(1), 0}},
+        .n_sizes = 2,
+        .many = 1024,
+        .model = model,
+        .steps_of = "made up",
+        .round = rounds,
+        .power = {{40, 30}, {60, 30}, {41, 230}, {41, 50}}};
     device.memory_bytes = p->gpu.memory_bytes;
+    if (q4_gb_per_s > 0)
+        c.dense = (struct moe_cal_size){MOE_BF16, 512, DENSE_ROWS, K, DENSE_BYTES, 0};
     c.model.n_layers = layers;
     memset(rounds, 0x3f, sizeof rounds); /* numbers of about 5e-4 */
     for (uint32_t i = 1; i <= repeats; i++)
@@ -299,6 +316,26 @@ START_TEST(slow_queueing_is_a_launch)
 }
 END_TEST
 
+/* Experts of Q4, which the GPU reads at 300 or 600 GB/s, beside a dense part of BF16 at 500: the
+ * platform has the higher of the two, and steps of that model take as long as they took. */
+START_TEST(experts_of_another_type)
+{
+    q4_gb_per_s = _i ? 600 : 300;
+    model.expert_weight_bits = 4.5;
+    struct moe_platform p = wanted();
+    if (_i)
+        p.gpu.read_gb_per_s = 600;
+    else
+        p.gpu.expert_launch_us += (double)bytes_of(1) * (1 / 300.0 - 1 / 500.0) * 1e-3;
+    derive(&p, L);
+    expect_constants(&result.platform, &p);
+    ck_assert_ptr_nonnull(strstr(moe_calibration_origin(&result, "gpu.tflops"), "; Q4, 1024 tok"));
+    ck_assert_ptr_nonnull(strstr(moe_calibration_origin(&result, "cpu.expert_ffn"), "; Q4; "));
+    q4_gb_per_s = 0;
+    model.expert_weight_bits = 16;
+}
+END_TEST
+
 START_TEST(without_steps)
 {
     struct moe_platform p = wanted();
@@ -324,6 +361,7 @@ int main(void)
     tcase_add_test(tc, misses_that_start_early);
     tcase_add_test(tc, drift_is_no_overhead);
     tcase_add_test(tc, slow_queueing_is_a_launch);
+    tcase_add_loop_test(tc, experts_of_another_type, 0, 2);
     tcase_add_test(tc, without_steps);
     suite_add_tcase(suite, tc);
     return run_suite(suite);

@@ -150,7 +150,7 @@ static void release_twice(struct moe_device *device, char *memory, char *pinned)
 
 static void expert_of_the_host(struct moe_device *device, char *memory, char *pinned)
 {
-    const struct moe_matrix w = {pinned, MOE_F32, 2, 2};
+    const struct moe_matrix w = {pinned, MOE_Q8, 2, 32};
     const struct moe_expert_weights weights = {w, w, w};
     const struct moe_activations a = {
         .n = 1, .ffn_x = (float *)memory, .ffn_h = (float *)memory, .ffn_y = (float *)memory};
@@ -189,7 +189,7 @@ START_TEST(what_leaves_its_memory_is_found)
     says(copy_to_released, "copy of 1 bytes leaves what is allocated of device memory");
     says(release_twice, "device 'host': release of pinned memory that is not allocated");
     says(expert_of_the_host,
-         "kernel 'expert': 'w1' of 16 bytes leaves what is allocated of device memory");
+         "kernel 'expert': 'w1' of 68 bytes leaves what is allocated of device memory");
     says(combine_too_many,
          "kernel 'combine': 'x' of 1040 bytes leaves what is allocated of device memory");
     says(attend_past_the_context, "kernel 'attend': 3 tokens and 2 more exceed the context of 4");

@@ -66,16 +66,46 @@ START_TEST(f32)
 }
 END_TEST
 
+/* Two blocks by hand: numbers first, then the scales 0.5 and -2. */
+START_TEST(q8)
+{
+    char odd[1 + 64 + 4];
+    float to[64];
+    for (int i = 0; i < 64; i++)
+        odd[1 + i] = (char)(i * 4 - 128);
+    memcpy(odd + 65, "\x00\x38\x00\xc0", 4);
+    moe_dtype_info(MOE_Q8)->to_f32(odd + 1, 64, to);
+    for (int i = 0; i < 64; i++)
+        ck_assert(to[i] == (float)(i * 4 - 128) * (i < 32 ? 0.5f : -2.0f));
+}
+END_TEST
+
+START_TEST(q4)
+{
+    char odd[1 + 32 + 4];
+    float to[64];
+    for (int i = 0; i < 32; i++) /* low halves count up, high ones down */
+        odd[1 + i] = (char)(i % 16 | (15 - i % 16) << 4);
+    memcpy(odd + 33, "\x00\x38\x00\xc0", 4);
+    moe_dtype_info(MOE_Q4)->to_f32(odd + 1, 64, to);
+    for (int i = 0; i < 64; i++) {
+        const int half = i % 32 < 16 ? i % 16 : 15 - i % 16;
+        ck_assert(to[i] == (float)(half - 8) * (i < 32 ? 0.5f : -2.0f));
+    }
+}
+END_TEST
+
 START_TEST(table)
 {
-    static const uint32_t bytes[MOE_N_DTYPES] = {[MOE_F32] = 4, [MOE_BF16] = 2, [MOE_F16] = 2};
+    static const uint32_t bytes[MOE_N_DTYPES] = {128, 64, 64, 34, 18}; /* of 32 weights */
     enum moe_dtype found = MOE_F16;
     for (int i = 0; i < MOE_N_DTYPES; i++) {
         const struct moe_dtype_info *info = moe_dtype_info((enum moe_dtype)i);
         ck_assert(moe_dtype_find(info->name, &found));
         ck_assert_int_eq((int)found, i);
-        ck_assert_uint_eq(info->bytes, bytes[i]);
-        ck_assert_uint_eq(moe_dtype_row_bytes(found, 4096), 4096 * (uint64_t)bytes[i]);
+        ck_assert_uint_eq(32 / info->block * info->bytes, bytes[i]);
+        ck_assert_uint_eq(moe_dtype_row_bytes(found, 4096), 128 * (uint64_t)bytes[i]);
+        ck_assert(moe_dtype_plain(found) == (i < MOE_Q8));
     }
     ck_assert(!moe_dtype_find("f32", &found));
     ck_assert(!moe_dtype_find("", &found));
@@ -90,6 +120,8 @@ int main(void)
     tcase_add_test(tcase, bf16);
     tcase_add_test(tcase, f16);
     tcase_add_test(tcase, f32);
+    tcase_add_test(tcase, q8);
+    tcase_add_test(tcase, q4);
     tcase_add_test(tcase, table);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);

@@ -19,11 +19,12 @@ struct by_hand {
     char *data;
 };
 
-static struct by_hand make_by_hand(uint32_t layers, uint32_t experts, uint32_t d, uint32_t f)
+static struct by_hand make_by_hand_of(enum moe_dtype dtype, uint32_t layers, uint32_t experts,
+                                      uint32_t d, uint32_t f)
 {
     struct by_hand m = {0};
     struct moe_rng rng;
-    const size_t n = 3 * (size_t)layers * experts, bytes = 2 * (size_t)d * f + 3;
+    const size_t n = 3 * (size_t)layers * experts, bytes = f * moe_dtype_row_bytes(dtype, d) + 3;
     m.llm.config.n_layers = layers;
     m.llm.config.n_experts = experts;
     m.llm.layers = must_alloc(layers, sizeof *m.llm.layers);
@@ -35,12 +36,17 @@ static struct by_hand make_by_hand(uint32_t layers, uint32_t experts, uint32_t d
         m.llm.layers[l].experts = must_alloc(experts, sizeof *m.llm.layers[l].experts);
         for (size_t e = 0; e < experts; e++, k += 3)
             m.llm.layers[l].experts[e] = (struct moe_expert_weights){
-                {m.data + (k + 1) * bytes, MOE_BF16, f, d},
-                {m.data + k * bytes, MOE_BF16, f, d},
-                {m.data + (k + 2) * bytes, MOE_BF16, d, f},
+                {m.data + (k + 1) * bytes, dtype, f, d},
+                {m.data + k * bytes, dtype, f, d},
+                {m.data + (k + 2) * bytes, dtype, d, f},
             };
     }
     return m;
+}
+
+static struct by_hand make_by_hand(uint32_t layers, uint32_t experts, uint32_t d, uint32_t f)
+{
+    return make_by_hand_of(MOE_BF16, layers, experts, d, f);
 }
 
 static void free_by_hand(struct by_hand *m)
@@ -95,6 +101,30 @@ START_TEST(lies_as_packed)
     packed.w3.data = e->w3.data;
     ck_assert(!moe_expert_layout_packed(&x, &packed));
     free_by_hand(&m);
+}
+END_TEST
+
+/* Rows of 96 weights and of 160: 102 and 170 bytes in Q8, 54 and 90 in Q4. */
+START_TEST(quantized_experts_lie_as_packed)
+{
+    static const struct {
+        enum moe_dtype dtype;
+        uint64_t up, down, at_w3, at_w2, bytes;
+    } want[] = {{MOE_Q8, 16320, 16320, 16384, 32768, 49152},
+                {MOE_Q4, 8640, 8640, 8704, 17408, 26112}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        struct by_hand m = make_by_hand_of(want[i].dtype, 1, 2, 96, 160);
+        struct moe_expert_layout x;
+        struct moe_err err;
+        ck_assert(!moe_expert_layout_of(&m.llm, &x, &err));
+        ck_assert_uint_eq(moe_matrix_bytes(&x.w1), want[i].up);
+        ck_assert_uint_eq(moe_matrix_bytes(&x.w2), want[i].down);
+        ck_assert(x.at_w3 == want[i].at_w3 && x.at_w2 == want[i].at_w2);
+        ck_assert_uint_eq(x.bytes, want[i].bytes);
+        m.llm.layers[0].experts[1].w2.dtype = MOE_BF16;
+        ck_assert_int_eq(moe_expert_layout_of(&m.llm, &x, &err), MOE_ERR_UNSUPPORTED);
+        free_by_hand(&m);
+    }
 }
 END_TEST
 
@@ -215,7 +245,13 @@ static void expect_all_kinds(struct moe_device *device, const struct moe_llm *ll
 
 static const struct {
     uint32_t layers, experts, d, f;
-} sizes[] = {{1, 1, 1, 1}, {2, 3, 7, 11}, {3, 5, 96, 131}, {2, 2, 128, 512}, {2, 4, 255, 1021}};
+    enum moe_dtype dtype;
+} sizes[] = {
+    {1, 1, 1, 1, MOE_BF16}, {2, 3, 7, 11, MOE_BF16},    {3, 5, 96, 131, MOE_BF16},
+    {2, 3, 7, 11, MOE_F32}, {2, 2, 128, 512, MOE_BF16}, {2, 4, 255, 1021, MOE_BF16},
+    {1, 1, 32, 32, MOE_Q8}, {3, 5, 96, 160, MOE_Q8},    {2, 4, 256, 1056, MOE_Q8},
+    {1, 1, 32, 32, MOE_Q4}, {3, 5, 160, 96, MOE_Q4},    {2, 4, 224, 1024, MOE_Q4},
+};
 
 static const char *const models[] = {GOLDEN "mixtral-mqa8-top3-tied", GOLDEN "mixtral-v5-fused",
                                      GOLDEN "mixtral-v5-sharded", GOLDEN "phimoe-plain"};
@@ -224,8 +260,10 @@ static void expect_all_models(struct moe_device *device)
 {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char name[64];
-        struct by_hand m = make_by_hand(sizes[i].layers, sizes[i].experts, sizes[i].d, sizes[i].f);
-        snprintf(name, sizeof name, "%u x %u", (unsigned)sizes[i].d, (unsigned)sizes[i].f);
+        struct by_hand m = make_by_hand_of(sizes[i].dtype, sizes[i].layers, sizes[i].experts,
+                                           sizes[i].d, sizes[i].f);
+        snprintf(name, sizeof name, "%s, %u x %u", moe_dtype_info(sizes[i].dtype)->name,
+                 (unsigned)sizes[i].d, (unsigned)sizes[i].f);
         expect_all_kinds(device, &m.llm, name);
         free_by_hand(&m);
     }
@@ -400,19 +438,20 @@ START_TEST(refused_by_the_device)
 }
 END_TEST
 
-static struct moe_synthetic *make_synthetic(struct moe_device *device, uint32_t buffers)
+static struct moe_synthetic *make_synthetic(struct moe_device *device, uint32_t buffers,
+                                            double bits)
 {
     const struct moe_model shape = {.name = "tiny",
                                     .n_layers = 2,
                                     .n_experts = 4,
                                     .top_k = 2,
-                                    .d_model = 24,
-                                    .d_ffn = 36,
+                                    .d_model = 32,
+                                    .d_ffn = 96,
                                     .n_heads = 2,
                                     .n_kv_heads = 1,
-                                    .head_dim = 12,
+                                    .head_dim = 16,
                                     .n_vocab = 50,
-                                    .expert_weight_bits = 16,
+                                    .expert_weight_bits = bits,
                                     .dense_weight_bits = 16,
                                     .kv_bits = 16};
     const struct moe_synthetic_options options = {.buffers = buffers};
@@ -425,8 +464,9 @@ static struct moe_synthetic *make_synthetic(struct moe_device *device, uint32_t 
 
 START_TEST(synthetic_models_stay_in_place)
 {
+    static const double bits[] = {16, 8.5, 4.5};
     struct late_device *d = late_open(), *other = late_open();
-    struct moe_synthetic *s = make_synthetic(&d->device, 3);
+    struct moe_synthetic *s = make_synthetic(&d->device, 3, bits[_i]);
     const struct moe_llm *llm = moe_synthetic_llm(s);
     const uint64_t pinned = d->pinned_bytes, allocs = d->n_allocs;
     for (size_t i = 0; i < 2; i++) { /* auto and pinned; no limit counts, for nothing is taken */
@@ -527,6 +567,7 @@ int main(void)
     TCase *tc = tcase_create("expert store");
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, lies_as_packed);
+    tcase_add_test(tc, quantized_experts_lie_as_packed);
     tcase_add_test(tc, a_team_reads_as_one);
     tcase_add_test(tc, mixed_experts_are_refused);
     tcase_add_test(tc, every_kind_late);
@@ -535,7 +576,7 @@ int main(void)
     tcase_add_test(tc, limits_decide);
     tcase_add_test(tc, kinds_by_name_are_refused);
     tcase_add_test(tc, refused_by_the_device);
-    tcase_add_test(tc, synthetic_models_stay_in_place);
+    tcase_add_loop_test(tc, synthetic_models_stay_in_place, 0, 3);
     tcase_add_test(tc, pinned_in_blocks);
     tcase_add_test(tc, failed_copy);
     tcase_add_test(tc, interrupted); /* last: the flag stays */

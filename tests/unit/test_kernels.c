@@ -77,9 +77,33 @@ struct setup {
     float *x;     /* [tokens, cols], 4-byte aligned only */
 };
 
-static size_t weight_bytes(enum moe_dtype dtype)
+/* Where the scale of a block lies. */
+static uint8_t *row_scale(const struct setup *s, uint32_t r, uint32_t block)
 {
-    return dtype == MOE_F32 ? 4 : 2;
+    const size_t row_bytes = moe_dtype_row_bytes(s->dtype, s->cols);
+    return s->weights.data + (r + 1) * row_bytes - 2 * (s->cols / MOE_QUANT_BLOCK - block);
+}
+
+/* Rows of blocks: any numbers, and scales of all signs and sizes, a fifth of them 0 or subnormal,
+ * such that a weight is at most 1. */
+static void put_blocks(struct setup *s, struct moe_rng *rng)
+{
+    const size_t row_bytes = moe_dtype_row_bytes(s->dtype, s->cols);
+    const size_t scales = s->cols / MOE_QUANT_BLOCK, largest = s->dtype == MOE_Q8 ? 0x2000 : 0x3000;
+    for (uint32_t r = 0; r < s->rows; r++) {
+        uint8_t *row = s->weights.data + r * row_bytes;
+        for (size_t i = 0; i < row_bytes - 2 * scales; i++)
+            row[i] = (uint8_t)moe_rng_below(rng, 256);
+        for (size_t b = 0; b < scales; b++) {
+            const uint64_t kind = moe_rng_below(rng, 10), any = moe_rng_next(rng);
+            const uint64_t size = kind == 0   ? 0
+                                  : kind == 1 ? any % 0x400
+                                              : largest - 1 - any % 0x400;
+            const uint16_t half = (uint16_t)(size | (any >> 20 & 0x8000));
+            memcpy(row_scale(s, r, (uint32_t)b), &half, sizeof half);
+        }
+        moe_dtype_info(s->dtype)->to_f32(row, s->cols, s->value + (size_t)r * s->cols);
+    }
 }
 
 static struct setup setup_new(enum moe_dtype dtype, uint32_t rows, uint32_t cols, uint32_t tokens,
@@ -87,13 +111,17 @@ static struct setup setup_new(enum moe_dtype dtype, uint32_t rows, uint32_t cols
 {
     struct moe_rng rng;
     moe_rng_init(&rng, seed);
-    const size_t n = (size_t)rows * cols, size = weight_bytes(dtype);
+    const uint32_t block = moe_dtype_info(dtype)->block;
+    cols = (cols + block - 1) / block * block;
+    const size_t n = (size_t)rows * cols, size = moe_dtype_info(dtype)->bytes;
     struct setup s = {.dtype = dtype, .rows = rows, .cols = cols, .tokens = tokens};
-    s.weights = guarded_new(n * size);
+    s.weights = guarded_new(rows * moe_dtype_row_bytes(dtype, cols));
     s.x_memory = guarded_new((size_t)tokens * cols * sizeof(float));
     s.value = malloc(n * sizeof *s.value);
     ck_assert(s.value);
-    for (size_t i = 0; i < n; i++) /* every hundredth is tiny: a subnormal F16 */
+    if (!moe_dtype_plain(dtype))
+        put_blocks(&s, &rng);
+    for (size_t i = 0; moe_dtype_plain(dtype) && i < n; i++) /* some tiny: a subnormal F16 */
         s.value[i] = put_weight(dtype, s.weights.data + i * size,
                                 draw(&rng) * (i % 100 == 7 ? 1e-5f : 1.0f));
     s.x = (float *)(void *)s.x_memory.data;
@@ -148,6 +176,7 @@ static void check_dot(const struct moe_kernels *set, const struct setup *s)
     free(y);
 }
 
+/* Of blocks: rounded up. */
 static const uint32_t some_cols[] = {1,  2,  3,  7,   15,  16,  17,  31,  32,   33,
                                      63, 64, 65, 100, 511, 512, 513, 700, 1030, 2061};
 static const uint32_t some_rows[] = {1, 2, 3, 5, 8, 31, 32, 33, 41};
@@ -324,23 +353,30 @@ START_TEST(bits_do_not_depend_on_the_call)
 }
 END_TEST
 
-/* One weight and one activation that are no numbers: their row and token show it, no other does. */
+/* One weight (of blocks: the scale of one) and one activation that are no numbers: their row and
+ * token show it, no other does. */
 static void check_special(const struct moe_kernels *set, enum moe_dtype dtype, uint32_t tokens,
                           float bad)
 {
-    enum { ROWS = 9, COLS = 77 };
+    enum { ROWS = 9 };
     float y[ROWS * 20];
-    for (uint32_t d = 0; d < COLS; d += 19) {
-        struct setup s = setup_new(dtype, ROWS, COLS, tokens, 5);
+    for (uint32_t d = 0; d < 77; d += 19) {
+        struct setup s = setup_new(dtype, ROWS, 77, tokens, 5);
         uint16_t half = (uint16_t)(dtype == MOE_BF16 ? isnan(bad) ? 0x7fc1 : 0x7f80
                                    : isnan(bad)      ? 0x7e01
                                                      : 0x7c00);
-        uint8_t *at = s.weights.data + (size_t)(4 * COLS + d) * weight_bytes(dtype);
-        memcpy(at, dtype == MOE_F32 ? (void *)&bad : (void *)&half, weight_bytes(dtype));
-        s.x[(size_t)(tokens - 1) * COLS + (COLS - 1 - d)] = bad;
+        uint8_t *row = s.weights.data + 4 * moe_dtype_row_bytes(dtype, s.cols);
+        if (dtype == MOE_F32)
+            memcpy(row + d * sizeof bad, &bad, sizeof bad);
+        else if (moe_dtype_plain(dtype))
+            memcpy(row + d * sizeof half, &half, sizeof half);
+        else
+            memcpy(row_scale(&s, 4, d / MOE_QUANT_BLOCK), &half, sizeof half);
+        s.x[(size_t)(tokens - 1) * s.cols + (76 - d)] = bad;
         set->dot(&s.w, 0, ROWS, s.x, tokens, y, ROWS);
         for (uint32_t r = 0; r < ROWS && isinf(bad); r++) /* infinite, and not 0 times infinity */
-            ck_assert(r == 4 || isinf(y[(tokens - 1) * ROWS + r]));
+            ck_assert(r == 4 || isinf(y[(tokens - 1) * ROWS + r]) ||
+                      s.value[(size_t)r * s.cols + (76 - d)] == 0);
         for (uint32_t t = 0; t < tokens; t++)
             for (uint32_t r = 0; r < ROWS; r++)
                 ck_assert_msg(!isfinite(y[t * ROWS + r]) == (r == 4 || t == tokens - 1),
@@ -362,6 +398,58 @@ static void special(const struct moe_kernels *set, enum moe_dtype dtype)
 START_TEST(nan_and_infinity_stay_visible)
 {
     for_all(special);
+}
+END_TEST
+
+static bool same(float a, float b)
+{
+    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
+}
+
+/* Blocks have the bits of the float32 matrix of the weights that they stand for, whatever their
+ * scales are. */
+static void check_as_f32(const struct moe_kernels *set, enum moe_dtype dtype, uint32_t cols,
+                         uint32_t tokens, const uint16_t *scale)
+{
+    struct setup s = setup_new(dtype, 19, cols, tokens, cols + tokens);
+    if (scale) {
+        for (uint32_t r = 0; r < s.rows; r += 2)
+            memcpy(row_scale(&s, r, r % (s.cols / MOE_QUANT_BLOCK)), scale, sizeof *scale);
+        for (uint32_t r = 0; r < s.rows; r++)
+            moe_dtype_info(dtype)->to_f32(s.weights.data + r * moe_dtype_row_bytes(dtype, s.cols),
+                                          s.cols, s.value + (size_t)r * s.cols);
+    }
+    struct setup plain = s;
+    plain.w = (struct moe_matrix){s.value, MOE_F32, s.rows, s.cols};
+    for (int both = 0; both < 2; both++) {
+        float *got = whole_of(set, &s, both ? &s : NULL);
+        float *want = whole_of(set, &plain, both ? &plain : NULL);
+        for (uint32_t i = 0; i < s.rows * tokens; i++)
+            ck_assert_msg(same(got[i], want[i]), "%s type %d [%u, %u] T %u: %a, not %a", set->name,
+                          (int)dtype, s.rows, s.cols, tokens, (double)got[i], (double)want[i]);
+        free(got);
+        free(want);
+    }
+    setup_free(&s);
+}
+
+static void as_f32(const struct moe_kernels *set, enum moe_dtype dtype)
+{
+    /* Zeros, least and largest subnormal, least and largest normal, infinities, no numbers. */
+    static const uint16_t scales[] = {0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0xfbff,
+                                      0x7bff, 0x7c00, 0xfc00, 0x7e00, 0x7c01, 0xfe01};
+    if (moe_dtype_plain(dtype))
+        return;
+    for (uint32_t cols = MOE_QUANT_BLOCK; cols <= 1200; cols += MOE_QUANT_BLOCK)
+        check_as_f32(set, dtype, cols, some_tokens[cols / MOE_QUANT_BLOCK % 10], NULL);
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
+        for (uint32_t tokens = 1; tokens < 20; tokens += 3)
+            check_as_f32(set, dtype, 96, tokens, &scales[i]);
+}
+
+START_TEST(blocks_are_as_their_float32_weights)
+{
+    for_all(as_f32);
 }
 END_TEST
 
@@ -448,6 +536,7 @@ int main(void)
     tcase_add_test(tc, gate_up_is_near_the_exact_value);
     tcase_add_test(tc, bits_do_not_depend_on_the_call);
     tcase_add_test(tc, nan_and_infinity_stay_visible);
+    tcase_add_test(tc, blocks_are_as_their_float32_weights);
     tcase_add_test(tc, attention_of_every_width);
     tcase_add_test(tc, sets_are_found_by_name);
     suite_add_tcase(suite, tc);

@@ -146,6 +146,27 @@ START_TEST(new_spelling)
 }
 END_TEST
 
+#define QUANTIZED(rest)                                                                            \
+    "\"use_cache\":true,\"quantization_config\":{\"quant_method\":\"moelab\"" rest "}"
+
+START_TEST(quantized)
+{
+    ck_assert_int_eq((int)parsed(mixtral, NULL).experts, MOE_F32);
+    struct moe_llm_config c =
+        parsed(edited(mixtral, "\"use_cache\":true", QUANTIZED(",\"experts\":\"Q8\"")), NULL);
+    ck_assert_int_eq((int)c.experts, MOE_Q8);
+    c = parsed(edited(mixtral, "\"use_cache\":true", QUANTIZED(",\"experts\":\"Q4\"")), NULL);
+    ck_assert_int_eq((int)c.experts, MOE_Q4);
+    static const char *const nothing[] = {"null", "{}", "false", "[]"};
+    for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++) {
+        char text[80];
+        snprintf(text, sizeof text, "\"use_cache\":true,\"quantization_config\":%s", nothing[i]);
+        c = parsed(edited(mixtral, "\"use_cache\":true", text), NULL);
+        ck_assert_int_eq((int)c.experts, MOE_F32);
+    }
+}
+END_TEST
+
 /* What the configuration classes of transformers take where a key is absent or null. */
 START_TEST(defaults)
 {
@@ -310,7 +331,11 @@ START_TEST(not_done)
     NOT_DONE_ADDED(
         "\"quantization_config\":{\"bits\":4}",
         "quantization_config {\"bits\":4} is not supported (take the model's folder with "
-        "weights in BF16, F16 or F32)");
+        "weights in BF16, F16 or F32; moelab quantize makes experts of 8 or 4 bits of it)");
+    NOT_DONE_ADDED(
+        "\"quantization_config\":\"Q8\"",
+        "quantization_config \"Q8\" is not supported (take the model's folder with "
+        "weights in BF16, F16 or F32; moelab quantize makes experts of 8 or 4 bits of it)");
     NOT_DONE_ADDED("\"add_cross_attention\":[\"\\\"1.0,\",2.0,0.1]",
                    "add_cross_attention [\"\\\"1.0,\",2,0.1] is not supported (leave it out)");
     NOT_DONE_ADDED("\"pruned_heads\":{\"0\":[1]}",
@@ -338,6 +363,36 @@ START_TEST(not_done)
                  "rope_type \"yarn\" is not supported (default and longrope are)");
     NOT_DONE_PHI("\"num_experts_per_tok\":2", "\"num_experts_per_tok\":3",
                  "num_experts_per_tok 3 is not supported (SparseMixer takes 2)");
+}
+END_TEST
+
+static void bad_quantized(const char *what, enum moe_status status, const char *expected)
+{
+    char text[200];
+    snprintf(text, sizeof text, QUANTIZED("%s"), what);
+    refused(mixtral, "\"use_cache\":true", text, status, expected);
+}
+
+START_TEST(quantized_otherwise)
+{
+    bad_quantized("", MOE_ERR_INPUT, "missing key quantization_config.experts");
+    bad_quantized(",\"experts\":\"Q5\"", MOE_ERR_UNSUPPORTED,
+                  "quantization_config.experts \"Q5\" is not supported (Q8 and Q4 are)");
+    bad_quantized(",\"experts\":\"BF16\"", MOE_ERR_UNSUPPORTED,
+                  "quantization_config.experts \"BF16\" is not supported (Q8 and Q4 are)");
+    bad_quantized(",\"experts\":8", MOE_ERR_UNSUPPORTED,
+                  "quantization_config.experts 8 is not supported (Q8 and Q4 are)");
+    bad_quantized(",\"experts\":\"Q8\",\"dense\":\"Q8\"", MOE_ERR_UNSUPPORTED,
+                  "quantization_config.dense \"Q8\" is not supported (quant_method and experts "
+                  "are)");
+    /* Rows are whole blocks: of hidden_size in gate and up, of intermediate_size in down. */
+    char text[sizeof buf];
+    snprintf(text, sizeof text, "%s",
+             edited(mixtral, "\"use_cache\":true", QUANTIZED(",\"experts\":\"Q4\"")));
+    refused(text, "\"hidden_size\":64", "\"hidden_size\":72", MOE_ERR_INPUT,
+            "hidden_size 72 is not a multiple of 32, as experts of Q4 need it");
+    refused(text, "\"intermediate_size\":96", "\"intermediate_size\":80", MOE_ERR_INPUT,
+            "intermediate_size 80 is not a multiple of 32, as experts of Q4 need it");
 }
 END_TEST
 
@@ -388,11 +443,13 @@ int main(void)
     tcase_add_test(tcase, published_phimoe);
     tcase_add_test(tcase, published_phi_tiny);
     tcase_add_test(tcase, new_spelling);
+    tcase_add_test(tcase, quantized);
     tcase_add_test(tcase, defaults);
     tcase_add_test(tcase, generation_files);
     tcase_add_test(tcase, bad_values);
     tcase_add_test(tcase, bad_rope);
     tcase_add_test(tcase, not_done);
+    tcase_add_test(tcase, quantized_otherwise);
     tcase_add_test(tcase, bad_generation);
     tcase_add_test(tcase, directories);
     suite_add_tcase(suite, tcase);

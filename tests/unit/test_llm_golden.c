@@ -2,8 +2,10 @@
  * transformers in float32, or the code published with a model; tests/golden/logits/make.py), on
  * every kernel set of this machine. */
 #include "base/file.h"
+#include "exec/quantize_model.h"
 #include "tests/unit/llm_dirs.h"
 #include "tests/unit/run_suite.h"
+#include "tests/unit/temp_folder.h"
 #include "traces/npy.h"
 
 #include <math.h>
@@ -18,7 +20,7 @@ static const double limit_exact = 3e-5, limit_rounding = 3e-4;
 static const double limit_weight = 1e-3;
 
 struct run {
-    const char *name;  /* folder of the goldens */
+    const char *name;  /* folder of the goldens; -q8, -q4: of the model quantised */
     const char *run;   /* and the one below it */
     const char *model; /* directory; NULL: the folder itself */
 };
@@ -45,6 +47,14 @@ static const struct run runs[] = {
     {"tiny-phimoe", "prompt0", "experiments/models/tiny-phimoe"},
     {"tiny-phimoe", "prompt1", "experiments/models/tiny-phimoe"},
     {"tiny-phimoe", "prompt2", "experiments/models/tiny-phimoe"},
+    {"tiny-mixtral-q8", "prompt0", "experiments/models/tiny-mixtral"},
+    {"tiny-mixtral-q8", "text", "experiments/models/tiny-mixtral"},
+    {"tiny-mixtral-q4", "prompt0", "experiments/models/tiny-mixtral"},
+    {"tiny-mixtral-q4", "text", "experiments/models/tiny-mixtral"},
+    {"tiny-phimoe-q8", "prompt0", "experiments/models/tiny-phimoe"},
+    {"tiny-phimoe-q8", "text", "experiments/models/tiny-phimoe"},
+    {"tiny-phimoe-q4", "prompt0", "experiments/models/tiny-phimoe"},
+    {"tiny-phimoe-q4", "text", "experiments/models/tiny-phimoe"},
 };
 enum { N_RUNS = sizeof runs / sizeof *runs };
 
@@ -232,6 +242,32 @@ static double compare_run(const struct moe_llm *llm, const struct run *run, cons
     return worst;
 }
 
+static enum moe_dtype experts_of(const struct run *run)
+{
+    const char *end = strrchr(run->name, '-');
+    return end && !strcmp(end, "-q8") ? MOE_Q8 : end && !strcmp(end, "-q4") ? MOE_Q4 : MOE_F32;
+}
+
+/* The model in dir; a quantised one is made of it, and is gone from the disk once it is mapped. */
+static struct moe_llm *open_or_quantize(const struct run *run, const char *dir)
+{
+    struct moe_llm *llm = open_model(dir);
+    if (moe_dtype_plain(experts_of(run)))
+        return llm;
+    char folder[64], out[80];
+    struct moe_err err = {0};
+    struct moe_quantized done;
+    temporary_folder(folder, sizeof folder);
+    snprintf(out, sizeof out, "%s/model", folder);
+    const struct moe_quantize what = {llm, dir, out, experts_of(run), 2};
+    ck_assert_msg(moe_quantize_model(&what, &done, &err) == MOE_OK, "%s", err.text);
+    moe_llm_close(llm);
+    llm = open_model(out);
+    ck_assert_int_eq((int)llm->layers[0].experts[0].w1.dtype, (int)what.experts);
+    remove_folder(folder);
+    return llm;
+}
+
 START_TEST(equals_the_reference)
 {
     const struct run *run = &runs[_i];
@@ -242,7 +278,7 @@ START_TEST(equals_the_reference)
         printf("%s is not here: its goldens are not compared\n", dir);
         return;
     }
-    struct moe_llm *llm = open_model(dir);
+    struct moe_llm *llm = open_or_quantize(run, dir);
     struct golden g = read_golden(run, &llm->config);
     for (size_t i = 0; i < moe_n_kernel_sets; i++) {
         const struct moe_kernels *set = moe_kernel_sets[i];

@@ -1,6 +1,7 @@
 /* The real machine on the `host` device: the same bits as the CPU alone for every strategy,
  * geometry and number of threads, whatever is delayed; and what is left of it after faults. */
 #include "exec/resident.h"
+#include "exec/synthetic.h"
 #include "tests/unit/hybrid_case.h"
 #include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"
@@ -45,6 +46,50 @@ START_TEST(test_same_bits)
     }
     free_outcome(&got);
     close_subject(&x);
+}
+END_TEST
+
+/* Experts of Q8 and Q4: any cache, strategy and store gives what the CPU alone gives. */
+START_TEST(test_same_bits_quantized)
+{
+    const struct moe_model shape = {.name = "tiny",
+                                    .n_layers = 2,
+                                    .n_experts = 4,
+                                    .top_k = 2,
+                                    .d_model = 64,
+                                    .d_ffn = 96,
+                                    .n_heads = 4,
+                                    .n_kv_heads = 2,
+                                    .head_dim = 16,
+                                    .n_vocab = 101,
+                                    .expert_weight_bits = _i ? 4.5 : 8.5,
+                                    .dense_weight_bits = 16,
+                                    .kv_bits = 16};
+    const struct moe_synthetic_options options = {.seed = 3};
+    struct moe_device *device = open_device(roomy);
+    struct moe_synthetic *synthetic = NULL;
+    struct moe_err err = {0};
+    enum moe_status s = moe_synthetic_new(&synthetic, &shape, device, &options, &err);
+    ck_assert_msg(s == MOE_OK, "%s", err.text);
+    struct subject x = subject_of(moe_synthetic_llm(synthetic), NULL, 7);
+    struct outcome got = new_outcome(x.config);
+    for (size_t k = 0; k < N_HYBRID_CASES; k++) {
+        const struct hybrid_case *c = &hybrid_cases[k];
+        const struct moe_strategy strategy = load(c->strategy, c->geometry);
+        s = run_hybrid(&x, device, &strategy, &got, &err); /* experts where they lie */
+        if (!s)
+            expect_same(&x, &got, c->strategy);
+        if (!s)
+            s = run_on(&x, roomy, &strategy, &got, &err); /* packed for another device */
+        ck_assert_msg(s == MOE_OK, "%s: %s", c->strategy, err.text);
+        expect_same(&x, &got, c->strategy);
+    }
+    for (size_t k = 0; k < N_BUSY_CASES; k++)
+        (void)expect_same_again(&x, device, k, 40);
+    free_outcome(&got);
+    close_subject(&x);
+    moe_synthetic_free(synthetic);
+    moe_device_close(device);
 }
 END_TEST
 
@@ -320,6 +365,7 @@ int main(void)
     TCase *t = tcase_create("machine");
     tcase_set_timeout(t, 0);
     tcase_add_loop_test(t, test_same_bits, 0, N_MODELS);
+    tcase_add_loop_test(t, test_same_bits_quantized, 0, 2);
     tcase_add_test(t, test_same_bits_dispatch);
     tcase_add_test(t, test_same_bits_prefetchers);
     tcase_add_test(t, test_random_schedules);

@@ -80,6 +80,29 @@ START_TEST(published_models)
 }
 END_TEST
 
+/* 34 and 18 bytes for 32 weights; all else as in the published type. */
+START_TEST(quantized_models)
+{
+    static const struct {
+        const char *name, *of;
+        uint64_t expert_bytes;
+    } want[] = {
+        {"mixtral-8x7b-q8", "mixtral-8x7b", 3 * 14336 * 4096 / 32 * 34},
+        {"mixtral-8x7b-q4", "mixtral-8x7b", 3 * 14336 * 4096 / 32 * 18},
+        {"phi-3.5-moe-q4", "phi-3.5-moe", 3 * 6400 * 4096 / 32 * 18},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        struct moe_model m = load(want[i].name);
+        const struct moe_model of = load(want[i].of);
+        ck_assert_uint_eq(moe_model_expert_bytes(&m), want[i].expert_bytes);
+        memcpy(m.name, of.name, sizeof m.name);
+        memcpy(m.source, of.source, sizeof m.source);
+        m.expert_weight_bits = of.expert_weight_bits;
+        ck_assert(!memcmp(&m, &of, sizeof m));
+    }
+}
+END_TEST
+
 /* Weights without norms and biases; the embedding is as large as the head. */
 static double parameters_g(const struct moe_model *m)
 {
@@ -191,6 +214,7 @@ int main(void)
     Suite *suite = suite_create("model");
     TCase *tcase = tcase_create("model");
     tcase_add_test(tcase, published_models);
+    tcase_add_test(tcase, quantized_models);
     tcase_add_test(tcase, parameter_counts);
     tcase_add_test(tcase, formulas);
     tcase_add_test(tcase, bad_descriptions);

@@ -1,6 +1,7 @@
 /* Models made in memory: they run, share what they say they share, and are refused by name. */
 #include "base/progress.h"
 #include "exec/expert_store.h"
+#include "exec/hybrid.h"
 #include "exec/synthetic.h"
 #include "tests/unit/late_device.h"
 #include "tests/unit/llm_dirs.h"
@@ -40,6 +41,23 @@ static struct moe_synthetic *make(struct late_device *device, const struct moe_m
     ck_assert_msg(!status, "%s", err.text);
     return s;
 }
+
+/* The same with experts of so many bits, in sizes that every type can have. */
+static struct moe_model shape_of_bits(double bits)
+{
+    struct moe_model shape = tiny_shape();
+    shape.expert_weight_bits = bits;
+    shape.d_model = 64;
+    shape.d_ffn = 96;
+    shape.head_dim = 16;
+    return shape;
+}
+
+static const struct {
+    double bits;
+    enum moe_dtype dtype;
+} types[] = {{16, MOE_BF16}, {8.5, MOE_Q8}, {4.5, MOE_Q4}};
+enum { N_TYPES = sizeof types / sizeof *types };
 
 /* Logits of a few tokens; also how large the hidden state became. */
 static float *logits_of(const struct moe_llm *llm, uint32_t threads)
@@ -83,10 +101,39 @@ START_TEST(runs)
 }
 END_TEST
 
+/* Experts of every type, the rest in BF16; the shape that comes back is the one that went in. */
+START_TEST(runs_in_every_type)
+{
+    struct late_device *device = late_open();
+    struct moe_model shape = shape_of_bits(types[_i].bits), back;
+    shape.n_layers = 300;
+    const struct moe_synthetic_options options = {.buffers = 7};
+    struct moe_synthetic *s = make(device, &shape, &options);
+    const struct moe_llm *llm = moe_synthetic_llm(s);
+    const struct moe_expert_weights *e = &llm->layers[7].experts[5];
+    float *logits = logits_of(llm, 2);
+    double sum = 0;
+    for (uint32_t v = 0; v < llm->config.n_vocab; v++)
+        sum += (double)logits[v] * (double)logits[v];
+    const double size = sqrt(sum / llm->config.n_vocab);
+    ck_assert_msg(size > 0.2 && size < 5, "logits of size %g", size);
+    ck_assert(e->w1.dtype == types[_i].dtype && e->w3.dtype == types[_i].dtype);
+    ck_assert(e->w2.dtype == types[_i].dtype && llm->layers[7].router.dtype == MOE_BF16);
+    moe_llm_shape(llm, &back);
+    ck_assert_double_eq(back.expert_weight_bits, types[_i].bits);
+    ck_assert_double_eq(back.dense_weight_bits, 16);
+    ck_assert_uint_eq(moe_llm_expert_bytes(llm, 0), moe_model_expert_bytes(&shape));
+    ck_assert_uint_eq(moe_model_expert_bytes(&back), moe_model_expert_bytes(&shape));
+    free(logits);
+    moe_synthetic_free(s);
+    late_close(device);
+}
+END_TEST
+
 START_TEST(seed_decides)
 {
     struct late_device *device = late_open();
-    const struct moe_model shape = tiny_shape();
+    const struct moe_model shape = shape_of_bits(types[_i].bits);
     const struct moe_synthetic_options one = {.seed = 1}, two = {.seed = 2};
     struct moe_synthetic *a = make(device, &shape, &one), *b = make(device, &shape, &one);
     struct moe_synthetic *c = make(device, &shape, &two);
@@ -138,13 +185,22 @@ START_TEST(experts_share_buffers)
 }
 END_TEST
 
+/* Row by row, as a matrix's rows lie. */
+static void read_matrix(const struct moe_matrix *m, float *x)
+{
+    const uint64_t row_bytes = moe_dtype_row_bytes(m->dtype, m->cols);
+    for (uint32_t r = 0; r < m->rows; r++)
+        moe_dtype_info(m->dtype)->to_f32((const char *)m->data + r * row_bytes, m->cols,
+                                         x + (size_t)r * m->cols);
+}
+
 /* All bits of the weights: finite, normal or zero, of the variance that was meant. */
 START_TEST(values)
 {
     struct late_device *device = late_open();
-    struct moe_model shape = tiny_shape();
-    shape.d_ffn = 4099; /* no multiple of anything; several chunks */
-    shape.d_model = 130;
+    struct moe_model shape = shape_of_bits(types[_i].bits);
+    shape.d_ffn = _i ? 4128 : 4099; /* no multiple of anything but 32; several chunks */
+    shape.d_model = _i ? 160 : 130;
     const struct moe_synthetic_options options = {.layers = 1, .buffers = 1};
     struct moe_synthetic *s = make(device, &shape, &options);
     const struct moe_expert_weights *e = &moe_synthetic_llm(s)->layers[0].experts[5];
@@ -153,7 +209,7 @@ START_TEST(values)
         const size_t n = (size_t)m[i]->rows * m[i]->cols;
         float *x = must_alloc(n, sizeof *x);
         double sum = 0, squares = 0;
-        moe_dtype_info(MOE_BF16)->to_f32(m[i]->data, n, x);
+        read_matrix(m[i], x);
         for (size_t k = 0; k < n; k++) {
             ck_assert(x[k] == 0 || isnormal(x[k]));
             ck_assert_double_le(fabs((double)x[k]), sqrt(3.0 / m[i]->cols) * (1 + 1.0 / 256));
@@ -163,9 +219,32 @@ START_TEST(values)
         /* Four standard errors of a mean of n values, and of their squares (below 1 / sqrt(n)). */
         double cols = m[i]->cols, close = 4 / sqrt((double)n);
         ck_assert_double_eq_tol(sum / (double)n * sqrt(cols), 0, close);
-        ck_assert_double_eq_tol(squares / (double)n * cols, 1, close);
+        ck_assert_double_eq_tol(squares / (double)n * cols, 1, close + (_i ? 1.0 / 1024 : 0));
         free(x);
     }
+    moe_synthetic_free(s);
+    late_close(device);
+}
+END_TEST
+
+/* No row, block or matrix is another's. */
+START_TEST(rows_differ)
+{
+    struct late_device *device = late_open();
+    const struct moe_model shape = shape_of_bits(types[_i].bits);
+    const struct moe_synthetic_options options = {.layers = 1, .buffers = 2};
+    struct moe_synthetic *s = make(device, &shape, &options);
+    const struct moe_expert_weights *e = moe_synthetic_llm(s)->layers[0].experts;
+    const struct moe_matrix *m[] = {&e[0].w1, &e[0].w3, &e[0].w2, &e[1].w1, &e[1].w3, &e[1].w2};
+    enum { ROWS = 64, BYTES = 32, N = 6 * ROWS };
+    for (size_t i = 0; i < N; i++)
+        for (size_t k = 0; k < i; k++) {
+            const struct moe_matrix *a = m[i / ROWS], *b = m[k / ROWS];
+            const char *x = a->data, *y = b->data;
+            x += i % ROWS * moe_dtype_row_bytes(a->dtype, a->cols);
+            y += k % ROWS * moe_dtype_row_bytes(b->dtype, b->cols);
+            ck_assert(memcmp(x, y, BYTES) != 0);
+        }
     moe_synthetic_free(s);
     late_close(device);
 }
@@ -198,15 +277,31 @@ START_TEST(refusals)
                    "model 'tiny' has a dense FFN of width 64 beside its experts");
     odd = shape;
     odd.dense_weight_bits = 32;
+    expect_refusal(
+        device, &odd, (struct moe_synthetic_options){0}, MOE_ERR_UNSUPPORTED,
+        "model 'tiny' has dense weights of 32 bits, and those made in memory have 16 (BF16)");
+    odd = shape;
+    odd.dense_weight_bits = 8.5;
     expect_refusal(device, &odd, (struct moe_synthetic_options){0}, MOE_ERR_UNSUPPORTED,
-                   "model 'tiny' has weights of 32 bits");
+                   "model 'tiny' has dense weights of 8.5 bits");
+    odd = shape;
+    odd.expert_weight_bits = 4.5; /* 48 x 56 */
+    expect_refusal(device, &odd, (struct moe_synthetic_options){0}, MOE_ERR_UNSUPPORTED,
+                   "model 'tiny' has experts of 48 x 56, no multiples of the 32 weights that share "
+                   "a scale in Q4");
+    odd = shape_of_bits(8.5);
+    odd.d_ffn = 80;
+    expect_refusal(device, &odd, (struct moe_synthetic_options){0}, MOE_ERR_UNSUPPORTED,
+                   "model 'tiny' has experts of 64 x 80");
     odd = shape;
     odd.head_dim = 13;
     expect_refusal(device, &odd, (struct moe_synthetic_options){0}, MOE_ERR_UNSUPPORTED,
                    "model 'tiny' has heads of width 13");
     ck_assert(!moe_model_load("experiments/models/gpt-oss-20b.yaml", &odd, &err));
-    expect_refusal(device, &odd, (struct moe_synthetic_options){0}, MOE_ERR_UNSUPPORTED,
-                   "model 'gpt-oss-20b' has weights of 4.25 bits");
+    expect_refusal(
+        device, &odd, (struct moe_synthetic_options){0}, MOE_ERR_UNSUPPORTED,
+        "model 'gpt-oss-20b' has expert weights of 4.25 bits, and those made in memory have "
+        "16 (BF16), 8.5 (Q8) or 4.5 (Q4): choose a shape of these");
     late_close(device);
 }
 END_TEST
@@ -273,9 +368,11 @@ int main(void)
     TCase *tc = tcase_create("synthetic");
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, runs);
-    tcase_add_test(tc, seed_decides);
+    tcase_add_loop_test(tc, runs_in_every_type, 0, N_TYPES);
+    tcase_add_loop_test(tc, seed_decides, 0, N_TYPES);
     tcase_add_test(tc, experts_share_buffers);
-    tcase_add_test(tc, values);
+    tcase_add_loop_test(tc, values, 0, N_TYPES);
+    tcase_add_loop_test(tc, rows_differ, 0, N_TYPES);
     tcase_add_test(tc, refusals);
     tcase_add_test(tc, too_little_memory);
     tcase_add_test(tc, shapes_of_files);

@@ -159,9 +159,9 @@ START_TEST(shapes)
     model_write_safetensors("m.safetensors", header, 62);
     struct moe_weights *w = opened();
     const char *data = moe_weights_find(w, "c")->data;
-    ck_assert_int_eq(moe_weights_matrix(w, "c", 2, 3, &m, &err), MOE_OK);
+    ck_assert_int_eq(moe_weights_matrix(w, "c", MOE_F32, 2, 3, &m, &err), MOE_OK);
     ck_assert(m.data == data && m.dtype == MOE_F32 && m.rows == 2 && m.cols == 3);
-    ck_assert_int_eq(moe_weights_slice(w, "b", 2, 1, 2, 3, &m, &err), MOE_OK);
+    ck_assert_int_eq(moe_weights_slice(w, "b", MOE_F32, 2, 1, 2, 3, &m, &err), MOE_OK);
     ck_assert(m.data == data + 30 + 12 && m.dtype == MOE_F16 && m.rows == 2 && m.cols == 3);
     ck_assert_int_eq(moe_weights_vector(w, "v", 3, &v, &err), MOE_OK);
     for (int i = 0; i < 3; i++) { /* bytes 24, 25: pattern 0x1918 and so on */
@@ -171,17 +171,17 @@ START_TEST(shapes)
     free(v);
     v = NULL;
     m = (struct moe_matrix){.rows = 77};
-    ck_assert_int_eq(moe_weights_matrix(w, "c", 3, 2, &m, &err), MOE_ERR_INPUT);
+    ck_assert_int_eq(moe_weights_matrix(w, "c", MOE_F32, 3, 2, &m, &err), MOE_ERR_INPUT);
     ck_assert_msg(strstr(err.text, "': tensor 'c' has shape [2, 3], expected [3, 2]"), "%s",
                   err.text);
-    ck_assert_int_eq(moe_weights_matrix(w, "v", 1, 3, &m, &err), MOE_ERR_INPUT);
+    ck_assert_int_eq(moe_weights_matrix(w, "v", MOE_F32, 1, 3, &m, &err), MOE_ERR_INPUT);
     ck_assert_msg(strstr(err.text, "has shape [3], expected [1, 3]"), "%s", err.text);
-    ck_assert_int_eq(moe_weights_matrix(w, "b", 2, 2, &m, &err), MOE_ERR_INPUT);
+    ck_assert_int_eq(moe_weights_matrix(w, "b", MOE_F32, 2, 2, &m, &err), MOE_ERR_INPUT);
     ck_assert_msg(strstr(err.text, "has shape [2, 2, 3], expected [2, 2]"), "%s", err.text);
-    ck_assert_int_eq(moe_weights_matrix(w, "d", 3, 2, &m, &err), MOE_ERR_INPUT);
+    ck_assert_int_eq(moe_weights_matrix(w, "d", MOE_F32, 3, 2, &m, &err), MOE_ERR_INPUT);
     ck_assert_msg(strstr(err.text, "': no tensor 'd'"), "%s", err.text);
-    ck_assert_int_eq(moe_weights_slice(w, "b", 2, 2, 2, 3, &m, &err), MOE_ERR_INPUT);
-    ck_assert_int_eq(moe_weights_slice(w, "c", 2, 0, 1, 3, &m, &err), MOE_ERR_INPUT);
+    ck_assert_int_eq(moe_weights_slice(w, "b", MOE_F32, 2, 2, 2, 3, &m, &err), MOE_ERR_INPUT);
+    ck_assert_int_eq(moe_weights_slice(w, "c", MOE_F32, 2, 0, 1, 3, &m, &err), MOE_ERR_INPUT);
     ck_assert_int_eq(moe_weights_vector(w, "i", 1, &v, &err), MOE_ERR_UNSUPPORTED);
     ck_assert_msg(strstr(err.text, "': tensor 'i' is of type I64, not F32, BF16 or F16"), "%s",
                   err.text);
@@ -189,6 +189,79 @@ START_TEST(shapes)
     ck_assert_ptr_null(v);
     ck_assert_uint_eq(m.rows, 77); /* out-parameters only on success */
     moe_weights_close(w);
+}
+END_TEST
+
+#define MATRIX(name, kind, rows, cols) moe_weights_matrix(w, name, kind, rows, cols, &m, &err)
+
+/* Rows of 64 weights: 68 bytes as Q8, 36 as Q4. */
+START_TEST(quantized_rows)
+{
+    struct moe_err err = {0};
+    struct moe_matrix m = {.rows = 77};
+    static const char header[] = "{" TENSOR("a", "U8", "3,68", 0, 204) "," TENSOR(
+        "b", "U8", "2,3,36", 204, 420) "," TENSOR("f", "BF16", "1,68", 420, 556) "}";
+    model_write_safetensors("m.safetensors", header, 556);
+    struct moe_weights *w = opened();
+    const char *data = moe_weights_find(w, "a")->data;
+    ck_assert_int_eq(MATRIX("a", MOE_Q8, 3, 64), MOE_OK);
+    ck_assert(m.data == data && m.dtype == MOE_Q8 && m.rows == 3 && m.cols == 64);
+    ck_assert_uint_eq(moe_matrix_bytes(&m), 204);
+    ck_assert_int_eq(moe_weights_slice(w, "b", MOE_Q4, 2, 1, 3, 64, &m, &err), MOE_OK);
+    ck_assert(m.data == data + 204 + 108 && m.dtype == MOE_Q4 && m.rows == 3 && m.cols == 64);
+    m = (struct moe_matrix){.rows = 77};
+    ck_assert_int_eq(MATRIX("a", MOE_Q4, 3, 64), MOE_ERR_INPUT);
+    ck_assert_msg(strstr(err.text, "': tensor 'a' has shape [3, 68], expected [3, 36] (rows of 64 "
+                                   "weights in Q4)"),
+                  "%s", err.text);
+    ck_assert_int_eq(MATRIX("a", MOE_Q8, 3, 96), MOE_ERR_INPUT);
+    ck_assert_int_eq(MATRIX("a", MOE_Q8, 2, 64), MOE_ERR_INPUT);
+    ck_assert_int_eq(moe_weights_slice(w, "b", MOE_Q4, 3, 1, 3, 64, &m, &err), MOE_ERR_INPUT);
+    ck_assert_msg(strstr(err.text, "': tensor 'b' has shape [2, 3, 36], expected [3, 3, 36] (rows"),
+                  "%s", err.text);
+    ck_assert_int_eq(MATRIX("f", MOE_Q8, 1, 64), MOE_ERR_INPUT);
+    ck_assert_msg(strstr(err.text, "': tensor 'f' is of type BF16, expected U8, as config.json "
+                                   "says that experts are Q8"),
+                  "%s", err.text);
+    ck_assert_int_eq(MATRIX("a", MOE_F32, 3, 68), MOE_ERR_UNSUPPORTED);
+    ck_assert_msg(strstr(err.text, "': tensor 'a' is of type U8, not F32, BF16 or F16, and "
+                                   "config.json names no Q8 or Q4 for it"),
+                  "%s", err.text);
+    ck_assert_uint_eq(m.rows, 77);
+    moe_weights_close(w);
+}
+END_TEST
+
+/* Numbers may have any bits; of the scales, two for each of 3 rows, one is infinite, later NaN. */
+START_TEST(scales_that_are_no_numbers)
+{
+    struct moe_err err = {0};
+    struct moe_matrix m;
+    static const char *const kinds[] = {"infinite", "NaN"};
+    for (unsigned i = 0; i < 2; i++) {
+        size_t size;
+        char *file = make_safetensors("{" TENSOR("a", "U8", "3,68", 0, 204) "}", 204, &size);
+        memset(file + size - 204, 0xff, 204);
+        for (unsigned row = 0; row < 3; row++)
+            memset(file + size - 4 - 68 * row, 0x3c, 4);
+        model_write("m.safetensors", file, size);
+        struct moe_weights *w = opened();
+        ck_assert_int_eq(MATRIX("a", MOE_Q8, 3, 64), MOE_OK);
+        ck_assert_msg(moe_weights_check_finite(w, &err) == MOE_OK, "%s", err.text);
+        moe_weights_close(w);
+        file[size - 68 - 1] = 0x7c;
+        file[size - 68 - 2] = (char)i;
+        model_write("m.safetensors", file, size);
+        free(file);
+        w = opened();
+        ck_assert_int_eq(moe_weights_check_finite(w, &err), MOE_OK); /* nothing but bytes */
+        ck_assert_int_eq(MATRIX("a", MOE_Q8, 3, 64), MOE_OK);
+        ck_assert_int_eq(moe_weights_check_finite(w, &err), MOE_ERR_INPUT);
+        char expected[80];
+        snprintf(expected, sizeof expected, "': scale 1 of row 1 of tensor 'a' is %s", kinds[i]);
+        ck_assert_msg(strstr(err.text, expected) != NULL, "%s", err.text);
+        moe_weights_close(w);
+    }
 }
 END_TEST
 
@@ -279,6 +352,8 @@ int main(void)
     tcase_add_test(tcase, index_alone);
     tcase_add_test(tcase, shapes);
     tcase_add_test(tcase, weights_that_are_no_numbers);
+    tcase_add_test(tcase, quantized_rows);
+    tcase_add_test(tcase, scales_that_are_no_numbers);
     tcase_add_test(tcase, hashes);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);

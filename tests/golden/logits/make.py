@@ -3,6 +3,9 @@
 
     python make.py                    random models that the installed version of transformers makes
     python make.py --model DIR NAME   goldens of three prompts for the model in DIR, as ./NAME
+                                      (DIR may be what `moelab quantize` wrote: then the experts are
+                                      made float32 here, by the layout that exec/dtype.h documents,
+                                      and there is one prompt and one greedy text)
     python make.py --slim DIR         those of Phi-tiny-MoE's and Phi-mini-MoE's own code: DIR has the
                                       modeling_slimmoe.py and configuration_slimmoe.py published with
                                       them (needs einops)
@@ -27,17 +30,19 @@ A case is a model directory, and in it a folder for each run:
 Weights are rounded to the stored type first, so the float32 results are those of the stored weights.
 """
 
+import glob
 import importlib
 import json
 import os
 import shutil
 import sys
+import tempfile
 import types
 
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import MixtralConfig, MixtralForCausalLM, PhimoeConfig, PhimoeForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -311,23 +316,69 @@ PROMPTS = [
 ]
 
 
+def dequantised(rows, kind):
+    """uint8 [..., bytes of a row] as float32 [..., weights of a row]."""
+    blocks = rows.shape[-1] // dict(Q8=34, Q4=18)[kind]
+    numbers, scales = rows[..., :-2 * blocks], rows[..., -2 * blocks:]
+    scales = np.ascontiguousarray(scales).view("<f2").astype(np.float32)
+    numbers = np.ascontiguousarray(numbers).reshape(*rows.shape[:-1], blocks, -1)
+    if kind == "Q4": # the low halves are the first 16 weights of a block
+        numbers = np.concatenate([numbers & 15, numbers >> 4], axis=-1) - np.float32(8)
+    else:
+        numbers = numbers.view(np.int8)
+    weights = numbers.astype(np.float32) * scales[..., None]
+    return weights.reshape(*rows.shape[:-1], blocks * 32)
+
+
+def dequantised_model(model_dir, folder):
+    """What moelab quantize wrote, as a model of float32 that transformers loads."""
+    with open(f"{model_dir}/config.json") as f:
+        config = json.load(f)
+    kind = config.pop("quantization_config")
+    assert kind.pop("quant_method") == "moelab" and list(kind) == ["experts"]
+    with open(f"{folder}/config.json", "w") as f:
+        json.dump(config, f)
+    tensors = {}
+    for file in sorted(glob.glob(f"{model_dir}/*.safetensors")):
+        tensors.update(load_file(file))
+    for name, t in tensors.items():
+        assert (t.dtype == torch.uint8) == (".experts." in name)
+        tensors[name] = (torch.from_numpy(dequantised(t.numpy(), kind["experts"]))
+                         if t.dtype == torch.uint8 else t.float())
+    save_file(tensors, f"{folder}/model.safetensors", metadata=dict(format="pt"))
+
+
+def load_model(model_dir):
+    """In float32, whatever it is stored as."""
+    with open(f"{model_dir}/config.json") as f:
+        config = json.load(f)
+    phimoe = "phi" in config["architectures"][0].lower()
+    assert not phimoe or VERSION == 4
+    load = (PhimoeForCausalLM if phimoe else MixtralForCausalLM).from_pretrained
+    if "quantization_config" not in config:
+        return load(model_dir, torch_dtype=torch.float32).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        dequantised_model(model_dir, folder)
+        return load(folder, torch_dtype=torch.float32).eval()
+
+
 def make_model(model_dir, name):
-    """Goldens of three prompts for a real model, with the logits of their last 4 positions."""
+    """Goldens of three prompts for a real model, with the logits of their last 4 positions; or of
+    one prompt and a text of 8 tokens after another, where its experts are quantised."""
     import sentencepiece
     with open(f"{model_dir}/config.json") as f:
-        phimoe = "phi" in json.load(f)["architectures"][0].lower()
-    assert not phimoe or VERSION == 4
+        quantised = "quantization_config" in json.load(f)
     sp = sentencepiece.SentencePieceProcessor(model_file=f"{model_dir}/tokenizer.model")
-    load = (PhimoeForCausalLM if phimoe else MixtralForCausalLM).from_pretrained
-    model = load(model_dir, torch_dtype=torch.float32).eval()
+    model = load_model(model_dir)
     folder = f"{HERE}/{name}"
     shutil.rmtree(folder, ignore_errors=True)
-    done = 0
+    runs = [("prompt0", 0), ("text", 8)] if quantised else [(f"prompt{i}", 0) for i in range(3)]
     for prompt in PROMPTS:
         ids = [sp.bos_id()] + sp.encode(prompt)
-        if done < 3 and write_run(model, f"{folder}/prompt{done}", ids, len(ids), 4):
-            done += 1
-    assert done == 3
+        if runs and write_run(model, f"{folder}/{runs[0][0]}", ids + runs[0][1] * [0], len(ids),
+                              runs[0][1] + 1 if runs[0][1] else 4):
+            runs.pop(0)
+    assert not runs
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+#include "base/numbers.h"
+#include "base/progress.h"
+#include "base/units.h"
+#include "cli/inference.h"
+#include "exec/quantize_model.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+struct options {
+    char model[CLI_PATH_MAX], experts[16], output[CLI_PATH_MAX];
+    uint64_t threads;
+};
+
+static const struct moe_param options[] = {
+    CLI_OPTION_NAME(struct options, model, "model", "",
+                    "folder of a Hugging Face model with weights in BF16, F16 or F32, or "
+                    "tiny-mixtral, tiny-phimoe (required)"),
+    CLI_OPTION_NAME(
+        struct options, experts, "experts", "",
+        "what a weight of an expert becomes: q8 (8.5 bits) or q4 (4.5 bits) (required)"),
+    CLI_OPTION_NAME(struct options, output, "output", "",
+                    "folder to make, which must not exist yet (required)"),
+    CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
+                   "rows that are rounded at the same time; 0: OMP_NUM_THREADS, or every core; "
+                   "changes no byte"),
+    {0},
+};
+
+static enum moe_status find_type(const char *name, enum moe_dtype *out, struct moe_err *err)
+{
+    if (!*name)
+        return moe_fail(err, MOE_ERR_USAGE, "option '--experts' is required: q8 or q4");
+    for (int i = 0; i < MOE_N_DTYPES; i++) {
+        if (moe_dtype_plain((enum moe_dtype)i) ||
+            strcasecmp(moe_dtype_info((enum moe_dtype)i)->name, name) != 0)
+            continue;
+        *out = (enum moe_dtype)i;
+        return MOE_OK;
+    }
+    return moe_fail(err, MOE_ERR_USAGE, "option '--experts': '%s' is not one of q8, q4", name);
+}
+
+static double bits(uint64_t bytes, uint64_t weights)
+{
+    return weights ? 8 * (double)bytes / (double)weights : 0;
+}
+
+static void tell(const struct options *o, const struct moe_quantized *done, enum moe_dtype type,
+                 double seconds)
+{
+    char before[32], after[32];
+    moe_log("wrote '%s': %s became %s, %.2f bits a weight instead of %.2f (experts %.1f, %.1f %% "
+            "of the weights), %.1f s",
+            o->output, moe_format_bytes(done->bytes_before, before, sizeof before),
+            moe_format_bytes(done->bytes_after, after, sizeof after),
+            bits(done->bytes_after, done->weights), bits(done->bytes_before, done->weights),
+            bits(moe_dtype_row_bytes(type, MOE_QUANT_BLOCK), MOE_QUANT_BLOCK),
+            moe_percent(done->expert_weights, done->weights), seconds);
+}
+
+static enum moe_status run(const struct cli_call *call, struct moe_err *err)
+{
+    const struct options *o = call->options;
+    char folder[CLI_PATH_MAX];
+    struct moe_llm *llm = NULL;
+    struct moe_quantized done;
+    struct moe_quantize what = {.from = folder, .out = o->output, .threads = (uint32_t)o->threads};
+    if (!*o->output)
+        return moe_fail(err, MOE_ERR_USAGE, "option '--output' is required: the folder to make");
+    if (strcmp(o->output, "-") == 0)
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "option '--output': a folder is made, and '-' is standard output");
+    const uint64_t start = moe_clock_ns();
+    enum moe_status s = find_type(o->experts, &what.experts, err);
+    if (!s)
+        s = cli_open_llm(o->model, false, folder, sizeof folder, &llm, err);
+    what.llm = llm;
+    if (!s)
+        s = moe_quantize_model(&what, &done, err);
+    if (!s)
+        tell(o, &done, what.experts, (double)(moe_clock_ns() - start) / 1e9);
+    moe_llm_close(llm);
+    return s;
+}
+
+const struct cli_command cli_quantize = {
+    .name = "quantize",
+    .usage = "--model FOLDER --experts q8|q4 -o FOLDER",
+    .summary = "makes a model with experts of 8 or 4 bits of one with 16 or 32",
+    .description =
+        "q8 holds an expert's weight in 8.5 bits, q4 in 4.5: numbers of 8 or 4 bits and a scale "
+        "for\n"
+        "every 32, rounded to the nearest. Attention, norms, routers, embedding and head stay as\n"
+        "they are. Every command that takes a model's folder takes the new one; transformers and\n"
+        "others do not.\n"
+        "\n"
+        "Written are the *.safetensors and their index under the names they have, config.json "
+        "with\n"
+        "a quantization_config, and what lies beside them: files that end in .json, .model, "
+        ".jinja,\n"
+        ".md, .txt or begin with LICENSE or NOTICE. The folder appears when all of it is written;\n"
+        "after an error, a full disk or Ctrl-C nothing is left. The model is read once, in order,\n"
+        "and never held in memory; a few megabytes are enough for any size.\n"
+        "\n"
+        "Refused: hidden_size or intermediate_size that is not a multiple of 32, weights that are\n"
+        "no finite number, a model that is quantised already.\n"
+        "\n"
+        "examples:\n"
+        "  moelab quantize --model tiny-mixtral --experts q4 -o tiny-q4\n"
+        "  moelab run --model tiny-q4 -p \"It was a dark night\"\n"
+        "  moelab quantize --model Mixtral-8x7B-Instruct-v0.1 --experts q8 -o Mixtral-8x7B-q8",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .run = run,
+};
