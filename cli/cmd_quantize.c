@@ -105,7 +105,7 @@ const struct cli_command cli_quantize = {
         "and never held in memory; a few megabytes are enough for any size.\n"
         "\n"
         "Refused: hidden_size or intermediate_size that is not a multiple of 32, weights that are\n"
-        "no finite number, a model that is quantised already.\n"
+        "no finite number, a model that is quantized already.\n"
         "\n"
         "examples:\n"
         "  moelab quantize --model tiny-mixtral --experts q4 -o tiny-q4\n"

@@ -69,7 +69,7 @@ static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, ui
                                       float *out)
 {
     const struct tile_rows w = tile_rows_of(m, r);
-    if (tile_quantised(w.dtype)) {
+    if (tile_quantized(w.dtype)) {
         tile_few_blocks(&w, rows, next, x, tokens, out);
         return;
     }

@@ -146,7 +146,7 @@ TILE_INLINE uint32_t tile_weight_bytes(enum moe_dtype dtype)
     return dtype == MOE_F32 ? 4 : 2;
 }
 
-TILE_INLINE bool tile_quantised(enum moe_dtype dtype)
+TILE_INLINE bool tile_quantized(enum moe_dtype dtype)
 {
     return dtype == MOE_Q8 || dtype == MOE_Q4;
 }
@@ -161,7 +161,7 @@ TILE_INLINE size_t tile_offset(enum moe_dtype dtype, size_t d)
 /* Bytes of the scales of d columns. */
 TILE_INLINE size_t tile_scale_bytes(enum moe_dtype dtype, size_t d)
 {
-    return tile_quantised(dtype) ? d / MOE_QUANT_BLOCK * sizeof(uint16_t) : 0;
+    return tile_quantized(dtype) ? d / MOE_QUANT_BLOCK * sizeof(uint16_t) : 0;
 }
 
 TILE_INLINE uint32_t tile_min(uint32_t a, uint32_t b)

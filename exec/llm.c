@@ -1,5 +1,6 @@
 #include "exec/llm.h"
 
+#include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,12 +190,18 @@ static enum moe_status tie_head(struct moe_llm *llm, const char *dir, struct moe
     return MOE_OK;
 }
 
-/* The last part of the path, also of "." and of "DIR/". */
-static void name_of(const char *dir, char name[MOE_TEXT_MAX])
+/* The last part of the path, also of "." and of "DIR/". Quantized experts show in it: recordings
+ * are simulated with the shape of that name, and Mixtral-8x7B's own has experts of 16 bits. */
+static void name_of(const char *dir, enum moe_dtype experts, char name[MOE_TEXT_MAX])
 {
+    enum { SUFFIX = 4 };
     char *whole = realpath(dir, NULL);
-    const char *slash = whole ? strrchr(whole, '/') : NULL;
-    snprintf(name, MOE_TEXT_MAX, "%.*s", MOE_TEXT_MAX - 1, slash && slash[1] ? slash + 1 : dir);
+    const char *slash = whole ? strrchr(whole, '/') : NULL, *type = moe_dtype_info(experts)->name;
+    snprintf(name, MOE_TEXT_MAX - SUFFIX, "%.*s", MOE_TEXT_MAX - SUFFIX - 1,
+             slash && slash[1] ? slash + 1 : dir);
+    const size_t n = strlen(name);
+    if (!moe_dtype_plain(experts) && !strcasestr(name, type))
+        snprintf(name + n, MOE_TEXT_MAX - n, "-%c%s", tolower((unsigned char)*type), type + 1);
     free(whole);
 }
 
@@ -203,7 +210,7 @@ static enum moe_status fill(struct moe_llm *llm, const char *dir, struct moe_err
     enum moe_status s = moe_llm_config_load(dir, &llm->config, err);
     if (s || (s = moe_weights_open(&llm->weights, dir, err)))
         return s;
-    name_of(dir, llm->name);
+    name_of(dir, llm->config.experts, llm->name);
     llm->layers = calloc(llm->config.n_layers, sizeof *llm->layers);
     if (!llm->layers)
         return moe_fail_memory(err, "the model's layers");

@@ -238,8 +238,8 @@ static enum moe_status fail_weight(const struct job *job, const struct moe_tenso
     type->to_f32((const char *)t->data + weight * type->bytes, 1, x);
     return moe_fail(err, MOE_ERR_INPUT, "'%.200s': weight %" PRIu64 " of tensor '%.150s' %s",
                     job->what->from, weight, t->name,
-                    isnan(x[0])       ? "is NaN, no number to quantise"
-                    : !isfinite(x[0]) ? "is infinite, no number to quantise"
+                    isnan(x[0])       ? "is NaN, no number to quantize"
+                    : !isfinite(x[0]) ? "is infinite, no number to quantize"
                                       : "begins a block whose scale would exceed 65504");
 }
 
@@ -354,7 +354,7 @@ static enum moe_status run(struct job *job, struct moe_err *err)
     s = moe_model_folder_begin(&job->folder, job->what->out, job->what->from, err);
     if (s)
         return s;
-    moe_progress_begin(&job->progress, "quantising", "bytes", job->result.bytes_before);
+    moe_progress_begin(&job->progress, "quantizing", "bytes", job->result.bytes_before);
     s = write_files(job, err);
     moe_progress_end(&job->progress);
     return moe_model_folder_end(&job->folder, s, err);

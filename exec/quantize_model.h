@@ -23,7 +23,7 @@ struct moe_quantized {
 /* Reads and writes tensor by tensor; of the model no more than a few megabytes are ever in memory.
  * The folder appears when all is in it; after an error nothing is left. Progress on a terminal.
  * Errors: those of moe_model_folder_begin; MOE_ERR_INPUT for experts that are
- * quantised already, sizes that are no multiple of MOE_QUANT_BLOCK, and weights that are no finite
+ * quantized already, sizes that are no multiple of MOE_QUANT_BLOCK, and weights that are no finite
  * number or too large; MOE_ERR_IO for a full disk, before the work where it can be known;
  * MOE_ERR_INTERRUPTED. */
 enum moe_status moe_quantize_model(const struct moe_quantize *what, struct moe_quantized *out,

@@ -249,7 +249,7 @@ static __device__ __forceinline__ void add_blocks(const struct linear_args &a,
 // The products of a piece of the rows: every split-th round of `depth` loads a lane.
 template <moe_dtype TYPE, int ROWS, int TOKENS>
 static __device__ __forceinline__ void
-add_quantised(const struct linear_args &a, const void *const (&row)[ROWS], uint32_t token,
+add_quantized(const struct linear_args &a, const void *const (&row)[ROWS], uint32_t token,
               uint32_t piece, uint32_t split, float (&sum)[ROWS][TOKENS])
 {
     constexpr uint32_t DEPTH = depth<TYPE, TOKENS>();
@@ -325,7 +325,7 @@ static __global__ void __launch_bounds__(BLOCK, blocks_at_once<TYPE, WIDE, TOKEN
         }
         const uint32_t from = piece * WARP + lane_of_warp(), step = split * WARP;
         if constexpr (WIDE && weight_type<TYPE>::QUANT)
-            add_quantised<TYPE>(a, rows, token, piece, split, sum);
+            add_quantized<TYPE>(a, rows, token, piece, split, sum);
         else if constexpr (WIDE)
             add_wide<TYPE>(a, rows, token, from, step, sum);
         else

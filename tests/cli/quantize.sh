@@ -69,6 +69,17 @@ for model in q8 q4 p4; do
     done
 done
 
+# Its recordings are not simulated with experts of 16 bits, though the folder's name is of a model
+# that has them.
+mkdir "$folder/same"
+mv "$folder/q8-5" "$folder/same/tiny-mixtral"
+expect 0 "" "$moelab" record --model "$folder/same/tiny-mixtral" --chat none -n 4 \
+    --prompts "$folder/p.jsonl" --out "$folder/same.h5"
+holds "its type in its name" grep -q tiny-mixtral-q8 <("$moelab" trace info "$folder/same.h5")
+expect 2 "tiny-mixtral-q8" "$moelab" sim "$folder/same.h5" --platform paper-4090
+expect 0 "" "$moelab" sim "$folder/same.h5" --platform paper-4090 \
+    --model "$folder/same/tiny-mixtral"
+
 # The document's way to read a row: rows of 32 weights by hand, and of 64.
 awk '/^```/ { inside = /python/; on = 0; next }
     inside && /^def as_float32/ { on = 1 }

@@ -68,7 +68,7 @@ static inline float *world_vector(struct world *w, size_t n, float centre, float
 }
 
 /* Any numbers; scales of either sign, some of them subnormal, such that weights are below 0.25. */
-static inline struct moe_matrix world_quantised(struct world *w, uint32_t rows, uint32_t cols)
+static inline struct moe_matrix world_quantized(struct world *w, uint32_t rows, uint32_t cols)
 {
     const enum moe_dtype dtype = w->shape.dtype;
     const size_t n_scales = cols / MOE_QUANT_BLOCK, bytes = moe_dtype_row_bytes(dtype, cols);
@@ -92,7 +92,7 @@ static inline struct moe_matrix world_matrix(struct world *w, uint32_t rows, uin
     const bool fits = cols % moe_dtype_info(w->shape.dtype)->block == 0;
     const enum moe_dtype dtype = fits ? w->shape.dtype : MOE_F32;
     if (!moe_dtype_plain(dtype))
-        return world_quantised(w, rows, cols);
+        return world_quantized(w, rows, cols);
     const size_t n = (size_t)rows * cols, bytes = moe_dtype_info(dtype)->bytes;
     char *data = world_array(w, n, bytes);
     for (size_t i = 0; i < n; i++) {

@@ -84,9 +84,9 @@ START_TEST(fast_runs_are_near_the_cpu)
 END_TEST
 
 /* Experts of Q8 and Q4, whose rows are read in wide loads and, those of w2 of Q8, one by one. */
-START_TEST(quantised_experts_run_as_on_the_cpu)
+START_TEST(quantized_experts_run_as_on_the_cpu)
 {
-    const struct moe_model shape = {.name = "quantised",
+    const struct moe_model shape = {.name = "quantized",
                                     .n_layers = 2,
                                     .n_experts = 4,
                                     .top_k = 2,
@@ -275,7 +275,7 @@ int main(void)
     TCase *bits = group(suite, "bits");
     tcase_add_loop_test(bits, deterministic_runs_have_the_bits_of_the_cpu, 0, N_MODELS);
     tcase_add_loop_test(group(suite, "fast"), fast_runs_are_near_the_cpu, 0, N_MODELS);
-    tcase_add_loop_test(group(suite, "quantised"), quantised_experts_run_as_on_the_cpu, 0, 2);
+    tcase_add_loop_test(group(suite, "quantized"), quantized_experts_run_as_on_the_cpu, 0, 2);
     tcase_add_test(group(suite, "orders"), any_legal_order_has_the_bits_of_the_cpu);
     tcase_add_test(group(suite, "one memory"), an_integrated_device_holds_the_hosts_experts_too);
     tcase_add_loop_test(group(suite, "lossy"), rerouted_events_have_the_bits_of_host, 0, N_LOSSY);

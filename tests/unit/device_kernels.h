@@ -66,7 +66,7 @@ static inline struct small small_shape(struct moe_rng *rng, uint32_t arch, uint3
 }
 
 /* Random weights between -0.5 and 0.5, rounded. */
-static inline void fill_quantised(struct moe_rng *rng, const struct moe_matrix *w)
+static inline void fill_quantized(struct moe_rng *rng, const struct moe_matrix *w)
 {
     float row[5 * MOE_QUANT_BLOCK * 12];
     ck_assert_uint_le(w->cols, sizeof row / sizeof *row);
@@ -83,7 +83,7 @@ static inline void visit_made(struct visitor *v, struct moe_matrix *w)
 {
     v->visit(v, &w->data, w->dtype, (size_t)w->rows * w->cols);
     if (v->rng && !moe_dtype_plain(w->dtype))
-        fill_quantised(v->rng, w);
+        fill_quantized(v->rng, w);
 }
 
 static inline void visit_matrix(struct visitor *v, struct moe_matrix *w, uint32_t rows,

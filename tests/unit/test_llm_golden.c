@@ -20,7 +20,7 @@ static const double limit_exact = 3e-5, limit_rounding = 3e-4;
 static const double limit_weight = 1e-3;
 
 struct run {
-    const char *name;  /* folder of the goldens; -q8, -q4: of the model quantised */
+    const char *name;  /* folder of the goldens; -q8, -q4: of the model quantized */
     const char *run;   /* and the one below it */
     const char *model; /* directory; NULL: the folder itself */
 };
@@ -248,7 +248,7 @@ static enum moe_dtype experts_of(const struct run *run)
     return end && !strcmp(end, "-q8") ? MOE_Q8 : end && !strcmp(end, "-q4") ? MOE_Q4 : MOE_F32;
 }
 
-/* The model in dir; a quantised one is made of it, and is gone from the disk once it is mapped. */
+/* The model in dir; a quantized one is made of it, and is gone from the disk once it is mapped. */
 static struct moe_llm *open_or_quantize(const struct run *run, const char *dir)
 {
     struct moe_llm *llm = open_model(dir);

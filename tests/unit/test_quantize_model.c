@@ -337,8 +337,8 @@ START_TEST(refusals)
     static const struct {
         uint16_t f16, bf16;
         const char *text;
-    } bad[] = {{0x7e00, 0x7fc0, "is NaN, no number to quantise"},
-               {0xfc00, 0xff80, "is infinite, no number to quantise"},
+    } bad[] = {{0x7e00, 0x7fc0, "is NaN, no number to quantize"},
+               {0xfc00, 0xff80, "is infinite, no number to quantize"},
                {0x7bff, 0x5000, NULL}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char expected[200];
@@ -390,20 +390,20 @@ START_TEST(quantized_already)
 }
 END_TEST
 
-/* A quantised model whose config.json does not say so, and the other way round. */
+/* A quantized model whose config.json does not say so, and the other way round. */
 START_TEST(config_and_weights_differ)
 {
     struct source m = new_source(_i, false, 3);
     struct moe_err err = {0};
     struct moe_llm *llm = open_model(model_dir), *none = NULL;
-    char from[600], to[600], *plain, *quantised;
-    size_t n_plain, n_quantised;
+    char from[600], to[600], *plain, *quantized;
+    size_t n_plain, n_quantized;
     ck_assert_msg(quantize(llm, MOE_Q8, out_dir, 1, &err) == MOE_OK, "%s", err.text);
     moe_llm_close(llm);
-    quantised = read_out("config.json", &n_quantised);
+    quantized = read_out("config.json", &n_quantized);
     snprintf(from, sizeof from, "%s/config.json", model_dir);
     ck_assert_int_eq(moe_file_read(from, 1 << 20, &plain, &n_plain, &err), MOE_OK);
-    model_write("config.json", quantised, n_quantised);
+    model_write("config.json", quantized, n_quantized);
     ck_assert_int_eq(moe_llm_open(&none, model_dir, &err), MOE_ERR_INPUT);
     ck_assert_msg(
         strstr(err.text, _i ? "gate_up_proj' is of type BF16, expected U8, as config.json "
@@ -420,7 +420,7 @@ START_TEST(config_and_weights_differ)
                   "%s", err.text);
     ck_assert_ptr_null(none);
     free(plain);
-    free(quantised);
+    free(quantized);
     free_source(&m);
 }
 END_TEST

@@ -316,7 +316,7 @@ PROMPTS = [
 ]
 
 
-def dequantised(rows, kind):
+def dequantized(rows, kind):
     """uint8 [..., bytes of a row] as float32 [..., weights of a row]."""
     blocks = rows.shape[-1] // dict(Q8=34, Q4=18)[kind]
     numbers, scales = rows[..., :-2 * blocks], rows[..., -2 * blocks:]
@@ -330,7 +330,7 @@ def dequantised(rows, kind):
     return weights.reshape(*rows.shape[:-1], blocks * 32)
 
 
-def dequantised_model(model_dir, folder):
+def dequantized_model(model_dir, folder):
     """What moelab quantize wrote, as a model of float32 that transformers loads."""
     with open(f"{model_dir}/config.json") as f:
         config = json.load(f)
@@ -343,7 +343,7 @@ def dequantised_model(model_dir, folder):
         tensors.update(load_file(file))
     for name, t in tensors.items():
         assert (t.dtype == torch.uint8) == (".experts." in name)
-        tensors[name] = (torch.from_numpy(dequantised(t.numpy(), kind["experts"]))
+        tensors[name] = (torch.from_numpy(dequantized(t.numpy(), kind["experts"]))
                          if t.dtype == torch.uint8 else t.float())
     save_file(tensors, f"{folder}/model.safetensors", metadata=dict(format="pt"))
 
@@ -358,21 +358,21 @@ def load_model(model_dir):
     if "quantization_config" not in config:
         return load(model_dir, torch_dtype=torch.float32).eval()
     with tempfile.TemporaryDirectory() as folder:
-        dequantised_model(model_dir, folder)
+        dequantized_model(model_dir, folder)
         return load(folder, torch_dtype=torch.float32).eval()
 
 
 def make_model(model_dir, name):
     """Goldens of three prompts for a real model, with the logits of their last 4 positions; or of
-    one prompt and a text of 8 tokens after another, where its experts are quantised."""
+    one prompt and a text of 8 tokens after another, where its experts are quantized."""
     import sentencepiece
     with open(f"{model_dir}/config.json") as f:
-        quantised = "quantization_config" in json.load(f)
+        quantized = "quantization_config" in json.load(f)
     sp = sentencepiece.SentencePieceProcessor(model_file=f"{model_dir}/tokenizer.model")
     model = load_model(model_dir)
     folder = f"{HERE}/{name}"
     shutil.rmtree(folder, ignore_errors=True)
-    runs = [("prompt0", 0), ("text", 8)] if quantised else [(f"prompt{i}", 0) for i in range(3)]
+    runs = [("prompt0", 0), ("text", 8)] if quantized else [(f"prompt{i}", 0) for i in range(3)]
     for prompt in PROMPTS:
         ids = [sp.bos_id()] + sp.encode(prompt)
         if runs and write_run(model, f"{folder}/{runs[0][0]}", ids + runs[0][1] * [0], len(ids),
