@@ -20,12 +20,14 @@
  *                    experts are of Q8 or Q4 the rate is that of BF16, in which the dense part is,
  *                    if that is the higher one: what the largest expert takes longer than its bytes
  *                    would at that rate counts as fixed
- *                    (On a platform without a GPU the dense part has the rates of experts: of Q8
- * and Q4 lower ones than BF16's where conversion, not memory, takes the time.) layer, token whole
- * steps of the real machine, all hits: what the cost model (policies/cost.h) leaves unexplained of
- * a layer, and of the step state            whole steps, all on the CPU: from the routes to the
- * CPU's start, beyond what hits wait as well, and from the CPU's end to the sum power the mean of a
- * second of doing nothing, and of doing one thing
+ *   layer, token     whole steps of the real machine, all hits: what the cost model
+ *                    (policies/cost.h) leaves unexplained of a layer, and of the step
+ *   state            whole steps, all on the CPU: from the routes to the CPU's start, beyond what
+ *                    hits wait as well, and from the CPU's end to the sum
+ *   power            the mean of a second of doing nothing, and of doing one thing
+ *
+ * On a platform without a GPU the dense part has the rates of experts, which of Q8 and Q4 are lower
+ * than BF16's where conversion, not memory, takes the time: there it is predicted too slow.
  *
  * Rounds: every round measures each of them once, so that a machine that slows down or speeds up
  * moves all alike, and walks through other memory, so that chance pages count like any other

@@ -68,11 +68,11 @@ static enum moe_status check_new(const char *path, const char *from, struct moe_
 static enum moe_status check_outside(const struct moe_model_folder *folder, const char *from,
                                      struct moe_err *err)
 {
-    char *new = realpath(folder->temporary, NULL), *old = realpath(from, NULL);
-    const size_t n = old ? strlen(old) : 0;
-    const bool inside = new &&old &&strncmp(new, old, n) == 0 && new[n] == '/';
-    free(new);
-    free(old);
+    char *made = realpath(folder->temporary, NULL), *model = realpath(from, NULL);
+    const size_t n = model ? strlen(model) : 0;
+    const bool inside = made && model && strncmp(made, model, n) == 0 && made[n] == '/';
+    free(made);
+    free(model);
     if (inside)
         return moe_fail(err, MOE_ERR_USAGE,
                         "'%.200s' lies inside the folder of the model, '%.200s'; name one outside",
