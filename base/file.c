@@ -264,8 +264,11 @@ enum moe_status moe_make_directories(const char *path, struct moe_err *err)
         char kept = *c;
         if ((kept == '/' && c != copy) || !kept) {
             *c = 0;
-            if (mkdir(copy, 0777) && !moe_is_directory(copy))
+            const int number = mkdir(copy, 0777) ? errno : 0;
+            if (number && !moe_is_directory(copy)) {
+                errno = number;
                 s = fail_errno(err, "make folder", copy);
+            }
             *c = kept;
         }
         if (!kept)
