@@ -90,6 +90,46 @@ START_TEST(exact)
 }
 END_TEST
 
+/* Blocks by hand: numbers are rounded to even, by the scale as it is stored; a Q8 scale is never
+ * negative, nor a Q8 number -128; of weights as far from 0 the first makes the Q4 scale. */
+START_TEST(by_hand)
+{
+    static const struct {
+        enum moe_dtype type;
+        float far, others[4]; /* far is weight 3 of the block, the others are 5 to 8, all else 0 */
+        float unit;           /* of all of them */
+        uint16_t scale;
+        int q[5];
+    } cases[] = {
+        {MOE_Q8, -127, {0.5f, 1.5f, -2.5f, 127}, 1, 0x3c00, {-127, 0, 2, -2, 127}},
+        {MOE_Q8, 127 * 1.0004f, {100.52f, 0, 0, 0}, 1, 0x3c00, {127, 101, 0, 0, 0}},
+        {MOE_Q8, -127.635f, {1, 0, 0, 0}, 0x1p-24f, 1, {-127, 1, 0, 0, 0}},
+        {MOE_Q8, -3.9e-6f, {3e-6f, 0, 0, 0}, 1, 1, {-65, 50, 0, 0, 0}},
+        {MOE_Q8, -3.7e-6f, {3e-6f, 0, 0, 0}, 1, 0, {0, 0, 0, 0, 0}},
+        {MOE_Q4, 8, {-8, 0.5f, 1.5f, 2.5f}, 1, 0xbc00, {-8, 7, 0, -2, -2}},
+        {MOE_Q4, -8, {8, 0.5f, 1.5f, -2.5f}, 1, 0x3c00, {-8, 7, 0, 2, -2}},
+        {MOE_Q4, -8 * 1.0004f, {5.501f, 0, 0, 0}, 1, 0x3c00, {-8, 6, 0, 0, 0}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        static const int place[5] = {3, 5, 6, 7, 8};
+        float from[MOE_QUANT_BLOCK] = {0};
+        uint8_t row[34], expected[34];
+        const size_t n = cases[i].type == MOE_Q8 ? 32 : 16;
+        memset(expected, cases[i].type == MOE_Q8 ? 0 : 0x88, n);
+        for (int k = 0; k < 5; k++) {
+            const int q = cases[i].q[k];
+            from[place[k]] = cases[i].unit * (k ? cases[i].others[k - 1] : cases[i].far);
+            expected[place[k]] = (uint8_t)(cases[i].type == MOE_Q8 ? q : 0x80 | (q + 8));
+        }
+        memcpy(expected + n, &cases[i].scale, 2);
+        ck_assert_uint_eq(moe_quantize_row(cases[i].type, from, MOE_QUANT_BLOCK, row), 32);
+        for (size_t k = 0; k < n + 2; k++)
+            ck_assert_msg(row[k] == expected[k], "case %zu, byte %zu: %d, not %d", i, k, row[k],
+                          expected[k]);
+    }
+}
+END_TEST
+
 START_TEST(refused)
 {
     static float from[N];
@@ -117,6 +157,7 @@ int main(void)
     tcase_add_test(tcase, halves);
     tcase_add_test(tcase, errors);
     tcase_add_test(tcase, exact);
+    tcase_add_test(tcase, by_hand);
     tcase_add_test(tcase, refused);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
