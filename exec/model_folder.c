@@ -64,20 +64,51 @@ static enum moe_status check_new(const char *path, const char *from, struct moe_
                     "'%.300s' exists; name a folder that does not, or remove it", path);
 }
 
-/* A model in a model's folder would be found by whatever looks through that one. */
-static enum moe_status check_outside(const struct moe_model_folder *folder, const char *from,
-                                     struct moe_err *err)
+/* Does the folder lie in the other, or is it that? */
+static bool is_inside(const char *folder, const char *other)
 {
-    char *made = realpath(folder->temporary, NULL), *model = realpath(from, NULL);
-    const size_t n = model ? strlen(model) : 0;
-    const bool inside = made && model && strncmp(made, model, n) == 0 && made[n] == '/';
-    free(made);
-    free(model);
-    if (inside)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "'%.200s' lies inside the folder of the model, '%.200s'; name one outside",
-                        folder->path, from);
-    return MOE_OK;
+    char *a = realpath(folder, NULL), *b = realpath(other, NULL);
+    const size_t n = b ? strlen(b) : 0;
+    const bool inside = a && b && strncmp(a, b, n) == 0 && (a[n] == '/' || !a[n]);
+    free(a);
+    free(b);
+    return inside;
+}
+
+/* What is there of the path to be made, at least the folder that it begins in. */
+static bool begins_inside(const struct moe_model_folder *folder, const char *from)
+{
+    char *path = folder->temporary;
+    const char kept = path[folder->there];
+    path[folder->there] = 0;
+    const bool inside = is_inside(*path ? path : kept == '/' ? "/" : ".", from);
+    path[folder->there] = kept;
+    return inside;
+}
+
+/* A model in a model's folder would be found by whatever looks through that one. */
+static enum moe_status fail_inside(const struct moe_model_folder *folder, const char *from,
+                                   struct moe_err *err)
+{
+    return moe_fail(err, MOE_ERR_USAGE,
+                    "'%.200s' lies inside the folder of the model, '%.200s'; name one outside",
+                    folder->path, from);
+}
+
+/* Asked before anything is made, so that the model's folder is not touched, and again: behind what
+ * was not there yet `..` may lead into it. */
+static enum moe_status make(struct moe_model_folder *folder, const char *from, struct moe_err *err)
+{
+    folder->there = moe_directories_there(folder->temporary);
+    if (begins_inside(folder, from))
+        return fail_inside(folder, from, err);
+    remove_files(folder->temporary); /* of a killed process that had our number */
+    enum moe_status s = moe_make_directories(folder->temporary, err);
+    if (!s && is_inside(folder->temporary, from))
+        s = fail_inside(folder, from, err);
+    if (s)
+        remove_all(folder);
+    return s;
 }
 
 enum moe_status moe_model_folder_begin(struct moe_model_folder *folder, const char *path,
@@ -93,15 +124,8 @@ enum moe_status moe_model_folder_begin(struct moe_model_folder *folder, const ch
     }
     snprintf(made.temporary, n + 32, "%s.%ld.part", made.path, (long)getpid());
     enum moe_status s = check_new(made.path, from, err);
-    if (!s) {
-        remove_files(made.temporary); /* of a killed process that had our number */
-        made.there = moe_directories_there(made.temporary);
-        s = moe_make_directories(made.temporary, err);
-        if (!s)
-            s = check_outside(&made, from, err);
-        if (s)
-            remove_all(&made);
-    }
+    if (!s)
+        s = make(&made, from, err);
     if (s)
         release(&made);
     else

@@ -326,18 +326,19 @@ static enum moe_status write_file(struct job *job, const struct moe_safetensors 
     return s;
 }
 
-/* config.json last: without it the folder is no model. */
+/* Small files first: one that cannot be read is told before the work. config.json last: without it
+ * the folder is no model. */
 static enum moe_status write_files(struct job *job, struct moe_err *err)
 {
     const struct moe_weights *weights = job->what->llm->weights;
     const char *from = job->what->from;
     enum moe_status s = moe_model_folder_room(&job->folder, job->result.bytes_after, err);
-    for (size_t f = 0; !s && f < moe_weights_n_files(weights); f++)
-        s = write_file(job, moe_weights_file(weights, f), err);
-    if (!s && moe_weights_indexed(weights))
-        s = moe_model_folder_index(&job->folder, from, job->result.bytes_after, err);
     if (!s)
         s = moe_model_folder_copy(&job->folder, from, err);
+    if (!s && moe_weights_indexed(weights))
+        s = moe_model_folder_index(&job->folder, from, job->result.bytes_after, err);
+    for (size_t f = 0; !s && f < moe_weights_n_files(weights); f++)
+        s = write_file(job, moe_weights_file(weights, f), err);
     return s ? s : moe_model_folder_config(&job->folder, from, job->what->experts, err);
 }
 

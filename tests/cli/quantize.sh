@@ -139,6 +139,11 @@ printf '\200\177' | dd of="$file" bs=1 seek=$((8 + header + w1 + 2 * 133)) conv=
 refuse 1 "weight 133 of tensor 'model.layers.0.block_sparse_moe.experts.0.w1.weight' is infinite" \
     --model "$folder/copy" --experts q8 -o "$out"
 
+# A file that cannot be copied is told before the weights are worked on.
+ln -s nowhere "$folder/copy/notes.md"
+refuse 1 "cannot open '$folder/copy/notes.md': No such file" --model "$folder/copy" --experts q8 \
+    -o "$out"
+
 # A full disk: midway (a limit of a file's size), and where it can be known before.
 (
     trap '' XFSZ

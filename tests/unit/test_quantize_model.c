@@ -8,6 +8,7 @@
 #include "tests/unit/model_files.h"
 #include "tests/unit/run_suite.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <sys/stat.h>
 
@@ -320,11 +321,19 @@ START_TEST(refusals)
     snprintf(path, sizeof path, "%s/README.md", model_dir);
     refused(MOE_Q8, path, MOE_ERR_USAGE, "/README.md' exists; name a folder that does not");
     snprintf(path, sizeof path, "%s/new/q8", model_dir);
+    static const struct timespec past[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+    struct stat st;
+    ck_assert_int_eq(utimensat(AT_FDCWD, model_dir, past, 0), 0);
     refused(MOE_Q8, path, MOE_ERR_USAGE, "/new/q8' lies inside the folder of the model, '");
-    snprintf(path, sizeof path, "%s/new", model_dir);
-    ck_assert_int_ne(access(path, F_OK), 0); /* what was made for it is gone */
-    snprintf(path, sizeof path, "%s/README.md/q8", model_dir);
+    ck_assert_int_eq(stat(model_dir, &st), 0);
+    ck_assert_int_eq(st.st_mtim.tv_sec, 1000); /* nothing was made in it, even for a moment */
+    snprintf(path, sizeof path, "%s/../%s/q8", out_dir, strrchr(model_dir, '/') + 1);
+    refused(MOE_Q8, path, MOE_ERR_USAGE, "/q8' lies inside the folder of the model, '");
+    rmdir(out_dir);
+    ck_assert_int_eq(symlink("nowhere", out_dir), 0);
+    snprintf(path, sizeof path, "%s/q8", out_dir);
     refused(MOE_Q8, path, MOE_ERR_IO, "cannot make folder '");
+    unlink(out_dir);
     /* Weight 40 of row 7 in the last layer's down, where it lies in the file. */
     const char *const name = m.fused ? "model.layers.1.mlp.experts.down_proj"
                                      : "model.layers.1.block_sparse_moe.experts.2.w2.weight";
