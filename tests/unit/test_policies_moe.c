@@ -169,6 +169,10 @@ START_TEST(hybrimoe_ties_go_by_arrival)
     static const struct hand_case no_scores = {"hybrimoe-mrs", "1 2 1 3 2", "--h-h", "32"};
     parse_events(no_scores.events, &t);
     check_case(&no_scores, &t, false);
+    /* 3>s0(1), then 4>s1(2): 2 came in before 3, which is in the lower slot */
+    static const struct hand_case later = {"hybrimoe-mrs", "1 2 3 4", "----", "34"};
+    parse_events(later.events, &t);
+    check_case(&later, &t, false);
     /* 3>s1(2), as 1 is pinned, which goes in the next event: 4>s0(1) 2>s1(3) */
     static const struct hand_case pinned = {"hybrimoe-mrs", "12 13 42", "-- h- --", "42"};
     parse_events(pinned.events, &t);

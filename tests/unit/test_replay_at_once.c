@@ -23,16 +23,19 @@ static void draw_geometry(struct moe_rng *rng, struct setting *s)
     struct moe_err err;
     for (uint32_t l = 0; l < shape->n_layers; l++)
         n_bytes += shape->n_experts * (uint32_t)bytes[l];
-    if (moe_rng_below(rng, 3) == 0)
+    if (moe_rng_below(rng, 3) == 0) {
+        /* Every other one so small that an event of the first layer fills all its slots. */
+        const uint32_t most = n_bytes < 120 || moe_rng_below(rng, 2) ? n_bytes : 120;
         snprintf(s->geometry_text, MAX_GEOMETRY, "global:%uB",
-                 n_bytes < 40 ? n_bytes : 40 + (uint32_t)moe_rng_below(rng, n_bytes - 39));
-    else if (moe_rng_below(rng, 2))
+                 most < 40 ? most : 40 + (uint32_t)moe_rng_below(rng, most - 39));
+    } else if (moe_rng_below(rng, 2)) {
         snprintf(s->geometry_text, MAX_GEOMETRY, "global:%u",
                  1 + (uint32_t)moe_rng_below(rng, keys));
-    else
+    } else {
         snprintf(s->geometry_text, MAX_GEOMETRY, "%ux%u",
                  1 + (uint32_t)moe_rng_below(rng, shape->n_layers),
                  1 + (uint32_t)moe_rng_below(rng, shape->n_experts));
+    }
     ck_assert_msg(!moe_geometry_parse(s->geometry_text, shape->n_layers, shape->n_experts, bytes,
                                       &s->geometry, &err),
                   "%s: %s", s->geometry_text, err.text);

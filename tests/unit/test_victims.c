@@ -174,10 +174,92 @@ START_TEST(at_once_as_in_turn)
 }
 END_TEST
 
+/* Of the slots that are not pinned the one of the lowest mean, of equals the one that came in
+ * first; a key's mean is its latest score. */
+static moe_slot first_to_go(const struct twins *t, const float *mean, const uint64_t *since)
+{
+    moe_slot best = MOE_NO_SLOT;
+    for (uint32_t s = 0; s < t->env.n_slots; s++) {
+        const float left = mean[t->key[s]], right = best < 0 ? 0 : mean[t->key[best]];
+        if (!t->pinned[s] &&
+            (best < 0 || left < right || (left <= right && since[s] < since[best])))
+            best = (moe_slot)s;
+    }
+    return best;
+}
+
+static void check_means(struct moe_rng *rng, struct twins *t)
+{
+    const uint32_t n_experts = t->env.n_experts, n_keys = t->env.n_layers * n_experts;
+    float *mean = calloc(n_keys, sizeof *mean);
+    uint64_t *since = calloc(t->env.n_slots, sizeof *since), now = 0;
+    t->at_once = new_state(t);
+    bool *is_in = calloc(n_keys, sizeof *is_in);
+    for (uint32_t s = 0; s < t->env.n_slots; s++) {
+        put(t, t->at_once, (moe_slot)s, MOE_NO_KEY, t->key[s] = s);
+        since[s] = ++now;
+        is_in[s] = true;
+    }
+    for (int i = 0; i < N_EVENTS; i++) {
+        const uint32_t layer = (uint32_t)moe_rng_below(rng, t->env.n_layers);
+        float *score = mean + (size_t)layer * n_experts;
+        for (uint32_t e = 0; e < n_experts; e++)
+            score[e] = (float)moe_rng_below(rng, 20);
+        t->ops->on_route(t->at_once, &(struct moe_route){.layer = layer, .score = score});
+        for (uint32_t s = 0; s < t->env.n_slots; s++)
+            t->pinned[s] = moe_rng_below(rng, 4) == 0;
+        const moe_slot expected = first_to_go(t, mean, since);
+        moe_key missed = (moe_key)moe_rng_below(rng, n_keys);
+        while (is_in[missed])
+            missed = (missed + 1) % n_keys;
+        moe_slot found = MOE_NO_SLOT, again = MOE_NO_SLOT;
+        bool named = t->ops->victims(t->at_once, 1, t->pinned, &found);
+        again = t->ops->victim(t->at_once, &(struct moe_victim_req){missed, MOE_NEVER, t->pinned});
+        ck_assert_msg(again == expected && (!named || found == expected),
+                      "%" PRIu32 " slots: %d, %d, not %d", t->env.n_slots, again, found, expected);
+        if (expected == MOE_NO_SLOT)
+            continue;
+        put(t, t->at_once, expected, t->key[expected], missed);
+        is_in[t->key[expected]] = false;
+        is_in[t->key[expected] = missed] = true;
+        since[expected] = ++now;
+    }
+    free(t->at_once);
+    free(is_in);
+    free(since);
+    free(mean);
+}
+
+/* hybrimoe-mrs with few slots and with many: where one way of finding ends, the other begins. */
+START_TEST(the_lowest_mean_goes)
+{
+    static const uint32_t slots[] = {1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 66, 72, 100};
+    static const uint32_t experts[] = {5, 8, 40, 160};
+    struct moe_policy_spec spec =
+        policy("hybrimoe-mrs:scores=probabilities,alpha=1,p=65535"); /* S is the score */
+    struct moe_rng rng;
+    moe_rng_init(&rng, 11);
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
+        for (size_t k = 0; k < sizeof experts / sizeof *experts; k++) {
+            struct twins *t = calloc(1, sizeof *t);
+            t->ops = spec.ops;
+            t->env = (struct moe_policy_env){.n_slots = slots[i],
+                                             .n_layers = MOST_LAYERS,
+                                             .n_experts = experts[k],
+                                             .top_k = 2,
+                                             .params = spec.params};
+            if (slots[i] < MOST_LAYERS * experts[k])
+                check_means(&rng, t);
+            free(t);
+        }
+}
+END_TEST
+
 static void add(TCase *tc)
 {
     tcase_set_timeout(tc, 0);
     tcase_add_test(tc, at_once_as_in_turn);
+    tcase_add_test(tc, the_lowest_mean_goes);
 }
 
 int main(void)
