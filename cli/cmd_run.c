@@ -524,7 +524,8 @@ const struct cli_command cli_run = {
     .summary = "generates text with a model, or times the routes of a trace, on this machine",
     .description =
         "Runs Mixtral and PhiMoE models (Phi-3.5-, Phi-mini-, Phi-tiny-MoE) as published:\n"
-        "config.json, *.safetensors in BF16, F16 or F32, tokenizer.model or tokenizer.json.\n"
+        "config.json, *.safetensors in BF16, F16 or F32 (experts also of 8 or 4 bits, by\n"
+        "`moelab quantize`), tokenizer.model or tokenizer.json.\n"
         "Weights are mapped and used in place; only what is used is read. The text goes to\n"
         "standard output, statistics to standard error.\n"
         "\n"
