@@ -2,9 +2,8 @@
  * when every miss is admitted, in one pass and without a slot ever being in flight. */
 #include "policies/cache_state.h"
 
-/* From so many experts of an event on its victims are asked for together: for fewer it takes
- * longer.
- */
+/* From so many experts of an event on those that are missing are listed, and their victims may be
+ * asked for together: for fewer it takes longer. */
 enum { MANY = 4 };
 
 /* The newcomer takes the place of what is in the pool-local slot v; returns its slot. now: c->now.
@@ -176,8 +175,21 @@ static inline uint32_t list_missed(struct moe_cache *c, moe_slot first,
     return n_missed;
 }
 
-/* An event in a full pool that is limited by slots alone, whose policy may name all victims at
- * once. Apart, so that what calls it needs fewer registers. */
+/* Which were found cannot be foretold: nothing branches on it. slot: the pool's own. */
+static inline void unpin_found(uint8_t *pinned, moe_slot first, const moe_slot *slot, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        pinned[slot[i] + (first & -(slot[i] != MOE_NO_SLOT))] = 0;
+}
+
+/* Does the policy see of an event, after its route, only what is missed? */
+static bool lists_missed(const struct moe_policy_ops *ops)
+{
+    return !ops->on_hit && !ops->wants && ops->flags == 0;
+}
+
+/* An event in a full pool that is limited by slots alone, of whose hits the policy need not be
+ * told. Apart, so that what calls it needs fewer registers. */
 __attribute__((noinline)) static void replace_missed(struct moe_cache *c,
                                                      const struct moe_cache_pool *pool,
                                                      const struct moe_route *route)
@@ -190,7 +202,8 @@ __attribute__((noinline)) static void replace_missed(struct moe_cache *c,
     count_event(&now[route->layer], route->n - n_missed, route->n);
     if (ops->on_route)
         ops->on_route(pool->state, route);
-    bool named = n_missed > 0 && ops->victims(pool->state, n_missed, pinned, victim);
+    bool named =
+        n_missed > 0 && ops->victims && ops->victims(pool->state, n_missed, pinned, victim);
     for (uint32_t k = 0; k < n_missed; k++) {
         struct moe_victim_req req = request(c, pool, route, c->missed[k]);
         if (!named)
@@ -204,9 +217,7 @@ __attribute__((noinline)) static void replace_missed(struct moe_cache *c,
     for (uint32_t k = 0; k < n_missed; k++)
         if (victim[k] != MOE_NO_SLOT)
             pinned[victim[k]] = 0;
-    for (uint32_t i = 0; i < route->n; i++)
-        if (route->slot[i] != MOE_NO_SLOT)
-            pinned[route->slot[i]] = 0;
+    unpin_found(c->pinned, first, route->slot, route->n);
 }
 
 void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
@@ -214,7 +225,7 @@ void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
     struct moe_counts *counts = begin(c, route);
     const struct moe_cache_pool *pool = pool_of(c, route->layer);
     void (*on_hit)(void *, moe_slot, moe_key) = c->ops->on_hit;
-    if (c->ops->victims && route->n >= MANY && pool->n_empty == 0 && pool->bytes == 0) {
+    if (route->n >= MANY && lists_missed(c->ops) && pool->n_empty == 0 && pool->bytes == 0) {
         replace_missed(c, pool, route);
         return;
     }
