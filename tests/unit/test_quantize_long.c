@@ -1,5 +1,6 @@
 /* Tensors longer than what is read, rounded and written at once, as those of real models are: every
  * byte of them, and which of their weights is refused. */
+#include "base/progress.h"
 #include "exec/quantize.h"
 #include "exec/quantize_model.h"
 #include "tests/unit/llm_dirs.h"
@@ -7,6 +8,7 @@
 #include "tests/unit/run_suite.h"
 
 #include <fcntl.h>
+#include <signal.h>
 
 /* One layer of one expert. A row of down is long, one of gate and up is short. */
 enum { D = 32, F = 131072, V = 66000, N_TENSORS = 12 };
@@ -147,8 +149,12 @@ START_TEST(every_byte)
         ck_assert_msg(memcmp(x->data, y->data, x->bytes) == 0, "%s", x->name);
     }
     moe_llm_close(now);
-    moe_llm_close(was);
     remove_folder(out);
+    moe_catch_interrupts();
+    ck_assert_int_eq(raise(SIGINT), 0);
+    ck_assert_int_eq(moe_quantize_model(&what, &done, &err), MOE_ERR_INTERRUPTED);
+    ck_assert_int_ne(access(out, F_OK), 0);
+    moe_llm_close(was);
     model_dir_remove();
 }
 END_TEST

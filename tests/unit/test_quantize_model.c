@@ -84,6 +84,11 @@ static void add_layer(struct source *m, int f, unsigned l)
     }
 }
 
+#define INDEX_METADATA "\"metadata\":{\"total_size\":1,\"total_parameters\":12345},"
+#define INDEX_MAP                                                                                  \
+    "\"weight_map\":{\"lm_head.weight\":\"model-1.safetensors\","                                  \
+    "\"model.norm.weight\":\"model-2.safetensors\"}}"
+
 static void write_source(struct source *m)
 {
     for (int f = 0; f < 2; f++) {
@@ -99,14 +104,13 @@ static void write_source(struct source *m)
     }
     if (m->sharded)
         model_write_text(MOE_WEIGHTS_INDEX,
-                         "{\"metadata\":{\"total_size\":1,\"total_parameters\":12345},"
-                         "\"weight_map\":{\"lm_head.weight\":\"model-1.safetensors\","
-                         "\"model.norm.weight\":\"model-2.safetensors\"}}");
+                         m->fused ? "{" INDEX_MAP : "{" INDEX_METADATA INDEX_MAP);
     model_write_text(
         "config.json",
         "{\"architectures\":[\"MixtralForCausalLM\"],\"hidden_size\":32,\"intermediate_size\":512,"
         "\"num_hidden_layers\":2,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
-        "\"num_local_experts\":3,\"num_experts_per_tok\":2,\"vocab_size\":5,\"rms_norm_eps\":1e-5,"
+        "\"num_local_experts\":3,\"num_experts_per_tok\":2,\"vocab_size\":5,\"rms_norm_eps\":1."
+        "2345678e-5,"
         "\"rope_theta\":10000.0,\"x\":{\"y\":\"} \"},\"tie_word_embeddings\":false \n }\n");
     model_write_text("README.md", "words");
     model_write_text("LICENSE", "more");
@@ -211,21 +215,44 @@ static char *read_out(const char *name, size_t *size)
     return text;
 }
 
-static void check_index(const struct moe_llm *now)
+/* was_there: the source's index has metadata, which are kept. */
+static void check_index(const struct moe_llm *now, bool was_there)
 {
     size_t size;
     json_t *root;
     uint64_t total = 0;
+    char expected[60];
     for (uint64_t i = 0; i < moe_weights_n(now->weights); i++)
         total += moe_weights_at(now->weights, i)->bytes;
     char *text = read_out(MOE_WEIGHTS_INDEX, &size);
     ck_assert_int_eq(moe_json_parse(text, size, &root, NULL), MOE_OK);
+    snprintf(expected, sizeof expected, "\"total_size\": %llu%s", (unsigned long long)total,
+             was_there ? "," : "\n");
+    ck_assert_msg(strstr(text, expected) != NULL, "%s lacks %s", text, expected);
     const json_t *metadata = json_object_get(root, "metadata");
-    ck_assert(json_real_value(json_object_get(metadata, "total_size")) == (double)total);
-    ck_assert(json_real_value(json_object_get(metadata, "total_parameters")) == 12345);
+    ck_assert_uint_eq(json_object_size(metadata), was_there ? 2 : 1);
+    if (was_there)
+        ck_assert(json_real_value(json_object_get(metadata, "total_parameters")) == 12345);
     ck_assert_uint_eq(json_object_size(json_object_get(root, "weight_map")), 2);
     json_decref(root);
     free(text);
+}
+
+/* The tensors lie in the file in the order of the source's, from a multiple of 8 on. */
+static void same_order(const struct moe_safetensors *now, const struct moe_safetensors *was)
+{
+    const char *first = moe_safetensors_at(now, 0)->data;
+    for (uint64_t i = 0; i < moe_safetensors_n(was); i++) {
+        const struct moe_tensor *a = moe_safetensors_at(was, i);
+        const struct moe_tensor *b = moe_safetensors_at(now, i);
+        first = b->data < (const void *)first ? b->data : first;
+        for (uint64_t k = 0; a->bytes && k < i; k++) {
+            const struct moe_tensor *c = moe_safetensors_at(was, k);
+            const struct moe_tensor *d = moe_safetensors_at(now, k);
+            ck_assert_msg(!c->bytes || (c->data < a->data) == (d->data < b->data), "%s", a->name);
+        }
+    }
+    ck_assert_uint_eq((uintptr_t)first % 8, 0);
 }
 
 /* All combinations: i of 8. */
@@ -251,8 +278,10 @@ START_TEST(every_byte)
     ck_assert_str_eq(moe_safetensors_metadata(moe_weights_file(now->weights, 0)),
                      "{\"format\":\"pt\"}");
     ck_assert_uint_eq(moe_weights_n_files(now->weights), m.sharded ? 2 : 1);
+    for (size_t f = 0; f < moe_weights_n_files(now->weights); f++)
+        same_order(moe_weights_file(now->weights, f), moe_weights_file(was->weights, f));
     if (m.sharded)
-        check_index(now);
+        check_index(now, !m.fused);
     moe_llm_close(now);
     moe_llm_close(was);
     free_source(&m);
@@ -265,6 +294,18 @@ START_TEST(what_lies_beside_them)
     struct moe_err err = {0};
     struct moe_llm *was = open_model(model_dir);
     size_t size;
+    static const char *const copied[] = {"README.md",      "LICENSE",        "LICENCE-MODEL",
+                                         "NOTICE",         "tokenizer.json", "tokenizer.model",
+                                         "template.jinja", "words.txt"};
+    for (size_t i = 2; i < sizeof copied / sizeof *copied; i++)
+        model_write_text(copied[i], "{}");
+    ck_assert_int_eq(mkdir(model_path("folder.json"), 0777), 0);
+    /* What a killed process of our number left. */
+    char path[600], left[500];
+    snprintf(left, sizeof left, "%s.%ld.part", out_dir, (long)getpid());
+    ck_assert_int_eq(mkdir(left, 0777), 0);
+    snprintf(path, sizeof path, "%s/left", left);
+    ck_assert_int_eq(mkfifo(path, 0666), 0);
     ck_assert_msg(quantize(was, MOE_Q4, out_dir, 1, &err) == MOE_OK, "%s", err.text);
     char *text = read_out("config.json", &size);
     static const char added[] = "\"x\":{\"y\":\"} \"},\"tie_word_embeddings\":false,\n"
@@ -272,12 +313,13 @@ START_TEST(what_lies_beside_them)
                                 "\"experts\": \"Q4\"}\n}\n";
     ck_assert_msg(strstr(text, added) != NULL, "%s", text);
     free(text);
-    static const char *const copied[] = {"README.md", "LICENSE", "tokenizer.json"};
     for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
         free(read_out(copied[i], &size));
-    char path[600];
-    snprintf(path, sizeof path, "%s/consolidated.00.pth", out_dir);
-    ck_assert_int_ne(access(path, F_OK), 0);
+    static const char *const others[] = {"consolidated.00.pth", "folder.json", "left"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        snprintf(path, sizeof path, "%s/%s", out_dir, others[i]);
+        ck_assert_msg(access(path, F_OK) != 0, "%s", path);
+    }
     remove_folder(out_dir);
     /* One that is there and asks for nothing is replaced. */
     char with_null[2048];
