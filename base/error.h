@@ -19,7 +19,7 @@ enum moe_status {
     MOE_ERR_USAGE,       /* an option, key, value or name the user gave is wrong */
     MOE_ERR_UNSUPPORTED, /* well-formed, but not something this build or version does */
     MOE_ERR_CHECK,       /* ran to the end, and a comparison or tolerance failed */
-    MOE_ERR_INTERRUPTED, /* SIGINT or SIGTERM */
+    MOE_ERR_INTERRUPTED, /* SIGINT, SIGTERM or SIGHUP */
 };
 
 struct moe_err {

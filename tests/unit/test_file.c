@@ -400,6 +400,26 @@ START_TEST(progress_on_a_terminal)
 }
 END_TEST
 
+/* A terminal that goes away interrupts, unless nohup said that it is not to. */
+START_TEST(hangups)
+{
+    for (int nohup = 0; nohup < 2; nohup++) {
+        pid_t child = fork();
+        ck_assert_int_ge(child, 0);
+        if (child == 0) {
+            signal(SIGHUP, nohup ? SIG_IGN : SIG_DFL);
+            moe_catch_interrupts();
+            raise(SIGHUP);
+            _exit(moe_interrupted() ? 3 : 4);
+        }
+        int status;
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        ck_assert(WIFEXITED(status));
+        ck_assert_int_eq(WEXITSTATUS(status), nohup ? 4 : 3);
+    }
+}
+END_TEST
+
 START_TEST(interrupts)
 {
     /* In a child: after the first signal's moment another must kill it; one at once need not. */
@@ -483,6 +503,7 @@ int main(void)
                                   progress_is_silent_off_a_terminal,
                                   progress_on_a_terminal,
                                   gzip,
+                                  hangups,
                                   interrupts,
                                   fifo};
     temporary_folder(folder, sizeof folder);
