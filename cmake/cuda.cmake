@@ -10,18 +10,19 @@ endif()
 
 # Ampere, Ada, Hopper and Blackwell, as far as this toolkit knows them; the newest also as PTX, so
 # that later devices can run it.
+set(MOELAB_CUDA_SM "80;86;89;90;120" CACHE STRING "Compute capabilities to build CUDA kernels for")
 execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch
     OUTPUT_VARIABLE known_archs RESULT_VARIABLE failed)
 set(MOELAB_CUDA_ARCHS "")
 set(newest "")
-foreach(arch 80 86 89 90 120)
+foreach(arch ${MOELAB_CUDA_SM})
     if(NOT failed AND known_archs MATCHES "compute_${arch}(\n|$)")
         list(APPEND MOELAB_CUDA_ARCHS ${arch}-real)
         set(newest ${arch})
     endif()
 endforeach()
 if(NOT newest)
-    message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of sm 80, 86, 89, 90, 120")
+    message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of sm ${MOELAB_CUDA_SM}")
 endif()
 # Between 9.0 and 12.0 lie devices that run neither's code: PTX of 9.0 is for them.
 if("90-real" IN_LIST MOELAB_CUDA_ARCHS)
