@@ -77,15 +77,21 @@ static void poke(hid_t file, const char *name, hid_t type, hsize_t n, const void
     H5Dclose(set);
 }
 
-static void set_attribute(hid_t file, const char *at, const char *name, hid_t type,
-                          const void *value)
+static void set_attribute_array(hid_t file, const char *at, const char *name, hid_t type, hsize_t n,
+                                const void *value)
 {
     H5Adelete_by_name(file, at, name, H5P_DEFAULT);
-    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t space = n == 1 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &n, NULL);
     hid_t a = H5Acreate_by_name(file, at, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     ck_assert_int_ge(H5Awrite(a, type, value), 0);
     H5Aclose(a);
     H5Sclose(space);
+}
+
+static void set_attribute(hid_t file, const char *at, const char *name, hid_t type,
+                          const void *value)
+{
+    set_attribute_array(file, at, name, type, 1, value);
 }
 
 START_TEST(the_good_file_is_good)
@@ -293,6 +299,18 @@ START_TEST(attributes_that_cannot_be)
     char long_text[300];
     memset(long_text, 'x', sizeof long_text);
     set_attribute(file, "provenance", "note", text, long_text);
+    refuse(file, MOE_ERR_INPUT,
+           "'%s': attribute 'note' of 'provenance' is not one string of fixed length up to 255 "
+           "(h5py: numpy.bytes_)");
+    /* More values than one would be written behind the place for it. */
+    static const int64_t integers[1000] = {2};
+    file = open_copy();
+    set_attribute_array(file, "model", "top_k", H5T_NATIVE_INT64, 1000, integers);
+    refuse(file, MOE_ERR_INPUT, "'%s': attribute 'top_k' of 'model' is not one integer");
+    static const char texts[1000][4];
+    H5Tset_size(text, sizeof *texts);
+    file = open_copy();
+    set_attribute_array(file, "provenance", "note", text, 1000, texts);
     refuse(file, MOE_ERR_INPUT,
            "'%s': attribute 'note' of 'provenance' is not one string of fixed length up to 255 "
            "(h5py: numpy.bytes_)");
