@@ -325,6 +325,41 @@ START_TEST(finding)
 }
 END_TEST
 
+/* All names while a message holds them; then whole ones, and where the rest are told. */
+START_TEST(many_names)
+{
+    char here[400], file[80], buf[100], shown[600] = "unknown name 'bear' in zoo (known: ";
+    struct moe_err few, many;
+    ck_assert_ptr_nonnull(getcwd(here, sizeof here));
+    ck_assert_int_eq(moe_make_directories(in_folder("experiments/zoo"), &err), MOE_OK);
+    ck_assert_int_eq(chdir(folder), 0);
+    for (int i = 10; i < 50; i++) {
+        snprintf(file, sizeof file, "experiments/zoo/elephant-%d.yaml", i);
+        write_text(file, "");
+        if (i == 28)
+            moe_find_config("zoo", "bear", buf, sizeof buf, &few);
+    }
+    moe_find_config("zoo", "bear", buf, sizeof buf, &many);
+    for (int i = 10; i < 50; i++) {
+        snprintf(file, sizeof file, "experiments/zoo/elephant-%d.yaml", i);
+        ck_assert_int_eq(unlink(file), 0);
+    }
+    ck_assert_int_eq(chdir(here), 0);
+    rmdir(in_folder("experiments/zoo"));
+    rmdir(in_folder("experiments"));
+    ck_assert_ptr_nonnull(strstr(few.text, "elephant-27, elephant-28)"));
+    const char *const last = strstr(many.text, " and ");
+    ck_assert_ptr_nonnull(last);
+    int n = 10;
+    for (size_t at = strlen(shown); at < (size_t)(last - many.text); n++)
+        at +=
+            (size_t)snprintf(shown + at, sizeof shown - at, "%selephant-%d", n > 10 ? ", " : "", n);
+    snprintf(shown + strlen(shown), sizeof shown - strlen(shown), " and %d more: moelab list zoo)",
+             50 - n);
+    ck_assert_str_eq(many.text, shown);
+}
+END_TEST
+
 /* From elsewhere the folder is found above the program: the test lies in build/ of the source. */
 START_TEST(finding_from_elsewhere)
 {
@@ -499,6 +534,7 @@ int main(void)
                                   standard_output,
                                   directories,
                                   finding,
+                                  many_names,
                                   finding_from_elsewhere,
                                   progress_is_silent_off_a_terminal,
                                   progress_on_a_terminal,
