@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 int moe_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
@@ -186,6 +187,17 @@ static size_t edit_distance(const char *a, const char *b)
     return row[m];
 }
 
+/* The shortest name that begins with text, of at least three letters; NULL: none. */
+static const char *completed(const char *text, const char *const *names, size_t n)
+{
+    const char *best = NULL;
+    const size_t begun = strlen(text);
+    for (size_t i = 0; begun >= 3 && i < n; i++)
+        if (strncasecmp(text, names[i], begun) == 0 && (!best || strlen(names[i]) < strlen(best)))
+            best = names[i];
+    return best;
+}
+
 const char *moe_nearest_name(const char *text, const char *const *names, size_t n)
 {
     const char *best = NULL;
@@ -197,7 +209,7 @@ const char *moe_nearest_name(const char *text, const char *const *names, size_t 
             limit = d;
         }
     }
-    return best;
+    return best ? best : completed(text, names, n);
 }
 
 uint64_t moe_hash_bytes(uint64_t hash, const void *data, size_t n)

@@ -28,8 +28,8 @@ const char *moe_format_bytes(uint64_t bytes, char *buf, size_t size);
 /* Writes e.g. "118 M" or "23.4 k" (three significant digits, decimal prefixes) into buf. */
 const char *moe_format_count(double value, char *buf, size_t size);
 
-/* The entry of names[0..n) nearest to text by edit distance, in which case does not count, or NULL
- * if none is near. */
+/* The entry of names[0..n) nearest to text by edit distance, in which case does not count; if none
+ * is near, the shortest that begins with text, if that has three letters or more; else NULL. */
 const char *moe_nearest_name(const char *text, const char *const *names, size_t n);
 
 /* Product and sum with overflow check: false when the result does not fit. */

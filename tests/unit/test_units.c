@@ -132,6 +132,12 @@ START_TEST(nearest)
     ck_assert_ptr_null(moe_nearest_name("zzzzzzzz", names, 4));
     ck_assert_str_eq(moe_nearest_name("lur", names, 4), "lru");
     ck_assert_ptr_null(moe_nearest_name("lru", names, 0));
+    static const char *const models[] = {"phi-3.5-moe", "mixtral-8x22b", "mixtral-8x7b",
+                                         "olmoe-1b-7b"};
+    ck_assert_str_eq(moe_nearest_name("Mixtral", models, 4), "mixtral-8x7b");
+    ck_assert_str_eq(moe_nearest_name("phi", models, 4), "phi-3.5-moe");
+    ck_assert_ptr_null(moe_nearest_name("ph", models, 1));
+    ck_assert_ptr_null(moe_nearest_name("mixtral-8x77777777777", models, 1));
     char longer[200];
     memset(longer, 'x', sizeof longer - 1);
     longer[sizeof longer - 1] = 0;
