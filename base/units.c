@@ -200,16 +200,15 @@ static const char *completed(const char *text, const char *const *names, size_t 
 
 const char *moe_nearest_name(const char *text, const char *const *names, size_t n)
 {
-    const char *best = NULL;
-    size_t limit = strlen(text) / 3 + 1;
+    size_t best = n, limit = strlen(text) / 3 + 1;
     for (size_t i = 0; i < n; i++) {
         size_t d = edit_distance(text, names[i]);
-        if (d <= limit && (!best || d < limit)) {
-            best = names[i];
+        if (d <= limit && (best == n || d < limit)) {
+            best = i;
             limit = d;
         }
     }
-    return best ? best : completed(text, names, n);
+    return best < n ? names[best] : completed(text, names, n);
 }
 
 uint64_t moe_hash_bytes(uint64_t hash, const void *data, size_t n)
