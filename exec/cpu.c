@@ -15,7 +15,8 @@ enum {
     NODES_MAX = 64,
     STREAMS = 8, /* read side by side, each a page: what the prefetchers like best */
     STREAM_BYTES = 4096,
-    SET_CPUS = 8192, /* the kernel refuses masks shorter than its own */
+    AHEAD_BYTES = 2048, /* prefetch distance in a stream, then in the one a block later */
+    SET_CPUS = 8192,    /* the kernel refuses masks shorter than its own */
 };
 
 /* The numbers of a list "0-3,8,10-11", ascending, at most max. */
@@ -227,11 +228,18 @@ static inline __attribute__((always_inline)) uint64_t read_wide(const uint8_t *p
     const uint64_t block = (uint64_t)STREAMS * STREAM_BYTES;
     memset(sum, 0, sizeof sum);
     for (; bytes >= block; bytes -= block, p += block)
-        for (uint64_t i = 0; i < STREAM_BYTES; i += sizeof v)
+        for (uint64_t i = 0; i < STREAM_BYTES; i += sizeof v) {
+            const uint64_t far = i + AHEAD_BYTES,
+                           over = far < STREAM_BYTES ? 0 : block - STREAM_BYTES;
             for (uint64_t s = 0; s < STREAMS; s++) {
+                /* Into the second level: of these pages few lines fit into the first. An integer:
+                 * the address may lie beyond the end, where this does nothing. */
+                const uintptr_t next = (uintptr_t)p + s * STREAM_BYTES + far + over;
+                __builtin_prefetch((const void *)next, 0, 2); // NOLINT(performance-no-int-to-ptr)
                 memcpy(&v, p + s * STREAM_BYTES + i, sizeof v);
                 sum[s] ^= v;
             }
+        }
     for (; bytes >= sizeof v; bytes -= sizeof v, p += sizeof v) {
         memcpy(&v, p, sizeof v);
         sum[0] ^= v;

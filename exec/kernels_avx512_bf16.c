@@ -81,9 +81,9 @@ INLINE void few(const uint16_t *w, uint32_t cols, uint32_t rows, size_t wrap, co
         {
             const uint16_t *from = w + (size_t)r * cols + d;
             const __m512i v = weights(from, n);
-            /* Integers: the address may lie beyond the matrix, where this does nothing. */
+            /* As tile_prefetch of kernels_vector.h. */
             const uintptr_t next = (uintptr_t)from + 2 * ahead;
-            __builtin_prefetch((const void *)next); // NOLINT(performance-no-int-to-ptr)
+            __builtin_prefetch((const void *)next, 0, 2); // NOLINT(performance-no-int-to-ptr)
             UNROLL for (uint32_t t = 0; t < tokens; t++)
             {
                 high[r][t] = dp(high[r][t], v, p[t].high);
