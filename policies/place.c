@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { FEW = 16 };
+enum { FEW = 16 }; /* a guess: more than decode tokens have */
 
 static int in_order(const void *a, const void *b)
 {
