@@ -67,6 +67,22 @@ START_TEST(by_hand)
 }
 END_TEST
 
+/* However many there are, they go by tokens, of equals by place, in whatever order they come. */
+START_TEST(any_number_in_order)
+{
+    enum { MOST = 40 };
+    struct moe_place_job jobs[MOST];
+    for (uint32_t n = 1; n <= MOST; n++) {
+        for (uint32_t i = 0, last = n - 1; i < n; i++)
+            jobs[i] = (struct moe_place_job)JOB(last - i, 1 + (last - i) * 5 % 3, 20, 10, 4);
+        moe_place_experts(jobs, n, 0, 0);
+        for (uint32_t i = 1; i < n; i++)
+            ck_assert(jobs[i - 1].tokens > jobs[i].tokens ||
+                      (jobs[i - 1].tokens == jobs[i].tokens && jobs[i - 1].index < jobs[i].index));
+    }
+}
+END_TEST
+
 static struct moe_place_job placed(struct moe_place_job job, uint64_t end)
 {
     ck_assert_uint_eq(moe_place_experts(&job, 1, 1, 2), end);
@@ -234,6 +250,7 @@ int main(void)
     Suite *suite = suite_create("place");
     TCase *tc = tcase_create("place");
     tcase_add_test(tc, by_hand);
+    tcase_add_test(tc, any_number_in_order);
     tcase_add_test(tc, one_expert_and_the_link);
     tcase_add_test(tc, flights_in_order);
     tcase_add_test(tc, never_later_than_one_side);
