@@ -12,7 +12,7 @@ enum scores { LOGITS, PROBABILITIES };
 /* Loops turn less often over rows of whole units, which those of more experts are made. */
 enum { LONG_FROM = 64, LONG_UNIT = 4 * MOE_KEY_BLOCK };
 
-enum { LINE = 64 / sizeof(float) }; /* scores that a processor loads at once */
+enum { LINE = 64 / sizeof(float) }; /* scores of a cache line */
 
 _Static_assert(MOE_MAX_EXPERTS < 16384 && MOE_MAX_LAYERS < 16384, "what moe_turns_first takes");
 
@@ -191,7 +191,7 @@ MOE_LOOP void take_units(const struct state *st, size_t unit, const float *score
 }
 
 /* The next layer's, or token's, lie behind a layer's scores mostly: they come while these are
- * worked on (1.03 of the speed with 128 experts). */
+ * worked on (of 128 experts, on Zen 4, 1.02 to 1.06 times as fast). */
 MOE_LOOP void fetch_next(const float *score, uint32_t n)
 {
     for (uint32_t e = 0; e < n; e += LINE)
