@@ -131,6 +131,7 @@ static enum moe_status measure(const struct options *o, struct job *job, struct 
                                             .shapes = job->shape,
                                             .n_shapes = job->n_shapes,
                                             .llm = job->llm,
+                                            .alone = !o->gpu,
                                             .repeats =
                                                 o->quick ? QUICK_REPEATS : (uint32_t)o->repeats,
                                             .threads = (uint32_t)o->threads,
@@ -145,25 +146,6 @@ static enum moe_status measure(const struct options *o, struct job *job, struct 
         job->result ? moe_calibrate(&c, job->result, err) : moe_fail_memory(err, "the calibration");
     moe_progress_end(&progress);
     return s;
-}
-
-/* What was measured of the device, its link and its power. */
-static void leave_gpu_out(struct moe_calibration *c)
-{
-    static const char *const of_gpu[] = {"link.", "gpu.", "power.gpu_"};
-    struct moe_platform *p = &c->platform;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < c->n_constants; i++) {
-        bool keep = true;
-        for (size_t j = 0; j < sizeof of_gpu / sizeof *of_gpu; j++)
-            keep = keep && strncmp(c->constant[i].key, of_gpu[j], strlen(of_gpu[j])) != 0;
-        if (keep)
-            c->constant[kept++] = c->constant[i];
-    }
-    c->n_constants = kept;
-    memset(&p->link, 0, sizeof p->link);
-    memset(&p->gpu, 0, sizeof p->gpu);
-    p->power.gpu_idle_w = p->power.gpu_busy_w = p->power.gpu_copy_w = 0;
 }
 
 static const char *kind_of(const struct moe_constant *k, char *buf, size_t size)
@@ -219,6 +201,36 @@ static struct moe_constant *constant_named(struct moe_calibration *c, const char
     return NULL;
 }
 
+/* Rows of a list of the CPU; returns as fill_table. */
+static uint32_t fill_points(struct moe_table *table, const struct options *o, const char *list,
+                            const struct moe_ffn_point *point, uint32_t n, const double *spread,
+                            const double *share, const struct moe_platform *against)
+{
+    const bool dense = strcmp(list, "dense") == 0;
+    uint32_t far = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct moe_ffn_point *p = &point[i];
+        const double gb_per_s = (double)p->expert_bytes / p->ms * 1e-6;
+        char name[96];
+        snprintf(name, sizeof name, "cpu.%s, %u thread%s, %llu bytes", list, p->threads,
+                 p->threads == 1 ? "" : "s", (unsigned long long)p->expert_bytes);
+        moe_table_row(table);
+        moe_table_text(table, "constant", name);
+        moe_table_f64(table, "value", p->ms);
+        moe_table_text(table, "unit", "ms");
+        moe_table_f64(table, "spread_percent", 100 * spread[i]);
+        moe_table_f64(table, "share_of_read_rate_percent", 100 * share[i]);
+        moe_table_text(table, "origin", "measured");
+        if (against) {
+            const double file =
+                dense ? moe_platform_dense_gb_per_s(against, p->threads, p->expert_bytes)
+                      : moe_platform_expert_gb_per_s(against, p->threads, p->expert_bytes);
+            far += add_difference(table, o, p->ms, p->ms * gb_per_s / file, 0, spread[i]);
+        }
+    }
+    return far;
+}
+
 /* Rows of all constants; against: the platform to compare with, or NULL. Returns how many are far.
  */
 static uint32_t fill_table(struct moe_table *table, const struct options *o,
@@ -236,24 +248,11 @@ static uint32_t fill_table(struct moe_table *table, const struct options *o,
                                       p->min > 0 ? p->min : 1, k->spread) &&
                        k->n > 0;
         }
-    for (uint32_t i = 0; i < c->platform.cpu.n_points; i++) {
-        const struct moe_ffn_point *p = &c->platform.cpu.point[i];
-        const double gb_per_s = (double)p->expert_bytes / p->ms * 1e-6;
-        char name[96];
-        snprintf(name, sizeof name, "cpu.expert_ffn, %u thread%s, %llu bytes", p->threads,
-                 p->threads == 1 ? "" : "s", (unsigned long long)p->expert_bytes);
-        moe_table_row(table);
-        moe_table_text(table, "constant", name);
-        moe_table_f64(table, "value", p->ms);
-        moe_table_text(table, "unit", "ms");
-        moe_table_f64(table, "spread_percent", 100 * c->point_spread[i]);
-        moe_table_f64(table, "share_of_read_rate_percent", 100 * c->point_share[i]);
-        moe_table_text(table, "origin", "measured");
-        if (against) {
-            const double file = moe_platform_expert_gb_per_s(against, p->threads, p->expert_bytes);
-            far += add_difference(table, o, p->ms, p->ms * gb_per_s / file, 0, c->point_spread[i]);
-        }
-    }
+    const struct moe_platform *own = &c->platform;
+    far += fill_points(table, o, "expert_ffn", own->cpu.point, own->cpu.n_points, c->point_spread,
+                       c->point_share, against);
+    far += fill_points(table, o, "dense", own->cpu.dense, own->cpu.n_dense, c->dense_spread,
+                       c->dense_share, against);
     return far;
 }
 
@@ -336,8 +335,6 @@ static enum moe_status calibrate(const struct cli_call *call, struct job *job, s
     }
     if (!s)
         s = measure(o, job, err);
-    if (!s && !o->gpu)
-        leave_gpu_out(job->result);
     if (!s) {
         warn_of_guesses(job->result);
         s = show(call, job, against, &far, err);

@@ -114,10 +114,11 @@ static enum moe_status load_strategies(struct state *st, struct moe_err *err)
         s = split(o->geometry, "geometry", &st->geometries, err);
     if (!s)
         s = cli_load_platform(o->platform, &st->v.platform, err);
-    if (!s && !moe_platform_has_gpu(&st->v.platform))
+    st->v.alone = !s && !moe_platform_has_gpu(&st->v.platform);
+    if (st->v.alone && strcmp(o->device.device, "auto") != 0)
         s = moe_fail(err, MOE_ERR_USAGE,
-                     "platform '%s' has no GPU: nothing to compare a device with",
-                     st->v.platform.name);
+                     "--device '%.60s': platform '%s' has no GPU, so that the CPU computes all",
+                     o->device.device, st->v.platform.name);
     for (size_t i = 0; !s && i < st->strategies.n; i++) {
         const struct cli_strategy_choice choice = {
             .strategy = st->strategies.item[i], .threads = o->threads, .lossy = o->lossy};
@@ -153,10 +154,13 @@ static enum moe_status open_machine(struct state *st, struct moe_err *err)
     unsigned parts = 0;
     for (size_t i = 0; i < st->strategies.n; i++)
         parts |= moe_strategy_parts(&st->loaded[i]);
-    enum moe_status s = cli_open_device(&o->device, o->kernels, &st->v.device, err);
+    struct cli_device_options device = o->device;
+    if (st->v.alone) /* it only holds weights that are made in memory */
+        snprintf(device.device, sizeof device.device, "host");
+    enum moe_status s = cli_open_device(&device, o->kernels, &st->v.device, err);
     if (s)
         return s;
-    cli_open_power(&o->device, st->v.device, &st->power);
+    cli_open_power(&device, st->v.device, &st->power);
     st->power_open = true;
     s = cli_traced_open(&st->traced, &o->traced, o->model, parts, st->v.device, err);
     st->v.traced = &st->traced;
@@ -168,7 +172,8 @@ static enum moe_status open_machine(struct state *st, struct moe_err *err)
     st->v.repeats = (uint32_t)o->repeats;
     st->v.tolerance = o->tolerance;
     st->v.tolerance_p95 = o->tolerance_p95;
-    st->v.platform.gpu.memory_bytes = st->v.device->memory_bytes;
+    if (!st->v.alone)
+        st->v.platform.gpu.memory_bytes = st->v.device->memory_bytes;
     return s;
 }
 
@@ -209,7 +214,7 @@ static enum moe_status begin(struct state *st, struct moe_err *err)
         st->v.n_decode += tokens->phase[t] == MOE_DECODE;
     if (st->v.n_decode == 0)
         return moe_fail(err, MOE_ERR_USAGE, "the trace has no decode tokens to time");
-    for (size_t i = 0; !s && i < st->n_points; i++)
+    for (size_t i = 0; !s && !st->v.alone && i < st->n_points; i++)
         s = check_fit(st, &st->points[i], err);
     for (size_t i = 0; !s && i < st->n_points; i++)
         s = cli_point_begin(&st->points[i], &st->v, err);
@@ -240,7 +245,10 @@ static void add_notes(const struct state *st, struct moe_table *table)
     char line[512];
     cli_traced_note(&st->traced, &st->o->traced, table);
     moe_table_note(table, "platform", "%s: %s", st->v.platform.name, st->v.platform.description);
-    cli_note_device(table, st->v.device, &st->power);
+    if (st->v.alone)
+        moe_table_note(table, "device", "none: the CPU computes all");
+    else
+        cli_note_device(table, st->v.device, &st->power);
     moe_table_note(table, "store", "%s", st->points[0].allocation.store_note);
     moe_table_note(table, "kernels", "%s", st->points[0].allocation.kernels);
     cli_validate_summary(st->points, st->n_points, &st->v, line, sizeof line);
@@ -344,6 +352,9 @@ const struct cli_command cli_validate = {
         "that. Decisions that differ by time give later tokens other work: decided_alike_percent\n"
         "of the tokens had the work that was predicted, and decided_alike_error_* are the errors\n"
         "of these alone. The verdict is over all tokens.\n"
+        "\n"
+        "On a platform without a GPU (moelab calibrate --no-gpu) the CPU computes all, without a\n"
+        "device: --strategy cpu-only, with several --threads in turn.\n"
         "\n"
         "Exit code 3: a point misses a tolerance, or its decisions DIFFER. The keys below are\n"
         "those of --device host:KEY=VALUE,...",

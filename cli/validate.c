@@ -85,7 +85,7 @@ static struct moe_sim_input sim_input(const struct cli_point *point, const struc
 static struct moe_execute_input exec_input(const struct cli_point *point,
                                            const struct cli_validation *v)
 {
-    struct moe_execute_input input = {.device = v->device,
+    struct moe_execute_input input = {.device = v->alone ? NULL : v->device,
                                       .llm = v->traced->llm,
                                       .trace = &v->traced->trace,
                                       .options = {.strategy = &point->strategy,

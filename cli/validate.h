@@ -10,6 +10,7 @@
 struct cli_validation {
     const struct cli_traced *traced;
     struct moe_device *device;
+    bool alone;                   /* the platform has no GPU: what runs, runs without the device */
     struct moe_platform platform; /* gpu.memory_bytes: the device's */
     struct moe_store_options store;
     struct moe_pool_options pool; /* threads: each strategy's */

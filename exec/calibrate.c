@@ -41,6 +41,8 @@ enum moe_status moe_cal_tick(struct moe_calibrator *c, struct moe_err *err)
 static uint64_t ticks(const struct moe_calibrator *c)
 {
     const uint64_t cpu = (uint64_t)c->n_threads * c->n_sizes + 1, device = 4;
+    if (c->o->alone)
+        return cpu + (c->model.n_layers ? c->n_threads : 0);
     return cpu + device + (c->model.n_layers ? MOE_N_CAL_STEPS : 0);
 }
 
@@ -201,7 +203,7 @@ static enum moe_status init(struct moe_calibrator *c, struct moe_err *err)
     moe_memory_limits_read(&limits);
     const uint64_t host = moe_memory_pinnable(&limits, 0, &which) / SHARE;
     const uint64_t device = c->device->ops->free_bytes(c->device) / SHARE;
-    const uint64_t most = host < device ? host : device;
+    const uint64_t most = c->o->alone || host < device ? host : device;
     choose_threads(c);
     enum moe_status s = choose_sizes(c, most, err);
     if (s)
@@ -213,7 +215,7 @@ static enum moe_status init(struct moe_calibrator *c, struct moe_err *err)
         &c->memory, between(largest, c->block_bytes > read ? c->block_bytes : read, host), err);
     if (!s)
         s = make_vectors(c, err);
-    if (!s)
+    if (!s && !c->o->alone)
         s = moe_cal_device_init(c, err);
     if (!s)
         s = moe_cal_steps_init(c, err);
@@ -236,10 +238,10 @@ static enum moe_status measure(struct moe_calibrator *c, struct moe_err *err)
 {
     enum moe_status s = MOE_OK;
     if (c->o->progress)
-        c->o->progress->total = (c->o->repeats + 1) * ticks(c) + MOE_N_CAL_POWERS;
+        c->o->progress->total = (c->o->repeats + 1) * ticks(c) + moe_cal_powers(c);
     for (uint32_t i = 0; i <= c->o->repeats && !s; i++) {
         s = moe_cal_cpu_round(c, &c->round[i], err);
-        if (!s)
+        if (!s && !c->o->alone)
             s = moe_cal_device_round(c, &c->round[i], err);
         if (!s)
             s = moe_cal_steps_round(c, &c->round[i], err);

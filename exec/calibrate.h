@@ -26,8 +26,8 @@
  *                    hits wait as well, and from the CPU's end to the sum
  *   power            the mean of a second of doing nothing, and of doing one thing
  *
- * On a platform without a GPU the dense part has the rates of experts, which of Q8 and Q4 are lower
- * than BF16's where conversion, not memory, takes the time: there it is predicted too slow.
+ * A machine without a GPU is measured without a device (exec/machine_alone.h): whole steps by each
+ * number of threads, of which experts, head, and what is left for each layer are the constants.
  *
  * Rounds: every round measures each of them once, so that a machine that slows down or speeds up
  * moves all alike, and walks through other memory, so that chance pages count like any other
@@ -53,8 +53,10 @@ struct moe_calibrate_options {
     const struct moe_model *shapes;
     uint32_t n_shapes;
     const struct moe_llm *llm; /* of shapes[0], for the whole steps; NULL: a synthetic one */
-    uint32_t repeats;          /* rounds that count, 1..REPEATS */
-    uint32_t threads;          /* most threads of the CPU; 0: one for each core */
+    bool alone;       /* as a machine without a GPU, whose CPU computes all: the device, which only
+                         lends memory then, is not measured */
+    uint32_t repeats; /* rounds that count, 1..REPEATS */
+    uint32_t threads; /* most threads of the CPU; 0: one for each core */
     bool pin;
     const char *kernels; /* of the CPU; NULL: "auto" */
     double power_s;      /* of each measurement of power */
@@ -77,7 +79,9 @@ struct moe_calibration {
     struct moe_platform platform;
     struct moe_constant constant[MOE_MAX_CONSTANTS];
     uint32_t n_constants;
+    /* Of cpu.expert_ffn, and of cpu.dense. */
     double point_spread[MOE_MAX_FFN_POINTS], point_share[MOE_MAX_FFN_POINTS];
+    double dense_spread[MOE_MAX_FFN_POINTS], dense_share[MOE_MAX_FFN_POINTS];
     char steps_of[128]; /* which whole steps were measured, or why none were */
 };
 

@@ -97,7 +97,7 @@ static enum moe_status job_seconds(struct rig *rig, const struct moe_cal_size *s
     enum moe_status s = warm_up(rig, size, jobs, n_tokens, err);
     while (!s && n < SAMPLES && (n < LEAST_SAMPLES || sum < enough)) {
         s = moe_cal_go_on(rig->c, err);
-        if (!s)
+        if (!s && !rig->c->o->alone)
             s = moe_cal_device_touch(rig->c, err);
         set_jobs(rig, size, jobs, n_tokens);
         if (!s)

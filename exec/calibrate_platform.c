@@ -297,6 +297,53 @@ static double expert_seconds(const struct moe_calibrator *c, const struct moe_ca
     return in_steps ? r->ffn_in_steps[t] : r->ffn[t][i];
 }
 
+/* Of cpu.dense, where the CPU computes all: a layer or the head by t's threads. */
+static void derive_dense_point(struct derivation *d, uint32_t t, bool head, uint64_t bytes,
+                               double share_of_time)
+{
+    const struct moe_calibrator *c = d->c;
+    struct moe_calibration *out = d->out;
+    const uint32_t n = c->o->repeats, p = out->platform.cpu.n_dense++;
+    double v[MOE_CALIBRATE_REPEATS], share[MOE_CALIBRATE_REPEATS];
+    for (uint32_t r = 0; r < n; r++) {
+        const struct moe_cal_alone *alone = &c->round[r + 1].alone[t];
+        v[r] = share_of_time * (head ? alone->head : alone->layer);
+        share[r] = (double)bytes / v[r] / c->round[r + 1].read[t];
+    }
+    out->dense_spread[p] = spread_of(v, n);
+    out->dense_share[p] = moe_median(share, n);
+    out->platform.cpu.dense[p] = (struct moe_ffn_point){
+        c->threads[t], bytes, fmax(1e-6, rounded(moe_quantile(v, n, 0.5) * 1e3))};
+}
+
+static void derive_dense(struct derivation *d)
+{
+    const struct moe_calibrator *c = d->c;
+    struct moe_calibration *out = d->out;
+    const uint64_t layer = moe_model_dense_layer_bytes(&c->model);
+    const uint64_t head = moe_model_head_bytes(&c->model);
+    const double kv = (double)moe_model_kv_bytes(&c->model, (uint64_t)d->context + 1);
+    double worst = 0;
+    for (uint32_t t = 0; t < c->n_threads; t++) {
+        const bool head_first = head < layer;
+        if (head_first)
+            derive_dense_point(d, t, true, head, 1);
+        derive_dense_point(d, t, false, layer, (double)layer / ((double)layer + kv));
+        if (head > layer)
+            derive_dense_point(d, t, true, head, 1);
+    }
+    for (uint32_t p = 0; p < out->platform.cpu.n_dense; p++)
+        worst = fmax(worst, out->dense_spread[p]);
+    struct moe_constant *k = constant_of(out, "cpu.dense");
+    k->n = c->o->repeats;
+    k->spread = worst;
+    snprintf(k->origin, sizeof k->origin,
+             "measured: by the command above, %.20s, medians of %" PRIu32
+             ", largest spread %.1f %%; whole steps of %.120s: the head, and what a layer takes "
+             "beside its experts",
+             c->o->date, k->n, 100 * worst, c->steps_of);
+}
+
 static void derive_points(struct derivation *d)
 {
     const struct moe_calibrator *c = d->c;
@@ -333,16 +380,27 @@ static void derive_rates(struct derivation *d)
     const struct moe_calibrator *c = d->c;
     const char *type = moe_dtype_info(moe_cal_largest(c)->dtype)->name;
     char how[64];
-    measured(d, "link.h2d_pinned_gb_per_s", h2d, "two sizes");
-    measured(d, "link.h2d_pageable_gb_per_s", pageable, "");
-    measured(d, "link.copy_setup_us", copy_setup, "two sizes");
     measured(d, "dram.read_gb_per_s", dram,
-             "the largest of reading alone, experts, and experts beside copies");
+             c->o->alone ? "the larger of reading alone and experts"
+                         : "the largest of reading alone, experts, and experts beside copies");
     told(d, "cpu.cores", c->threads[c->n_threads - 1],
          "measured: cores that this process may use, as the system tells, or --threads, %.20s",
          c->o->date);
     snprintf(how, sizeof how, "%s, %d tokens, all cores", type, MOE_CAL_HOST_TOKENS);
     measured(d, "cpu.gflops_per_core", gflops, how);
+    derive_points(d);
+    if (c->o->alone && c->model.n_layers)
+        derive_dense(d);
+}
+
+static void derive_device(struct derivation *d)
+{
+    const struct moe_calibrator *c = d->c;
+    const char *type = moe_dtype_info(moe_cal_largest(c)->dtype)->name;
+    char how[64];
+    measured(d, "link.h2d_pinned_gb_per_s", h2d, "two sizes");
+    measured(d, "link.h2d_pageable_gb_per_s", pageable, "");
+    measured(d, "link.copy_setup_us", copy_setup, "two sizes");
     d->out->platform.memory = c->device->integrated ? MOE_MEMORY_UNIFIED : MOE_MEMORY_SEPARATE;
     told(d, "gpu.memory_bytes", (double)c->device->memory_bytes,
          "measured: as the device tells, %.20s", c->o->date);
@@ -351,7 +409,6 @@ static void derive_rates(struct derivation *d)
     measured(d, "gpu.expert_launch_us", gpu_launch, how);
     snprintf(how, sizeof how, "%s, %" PRIu32 " tokens", type, c->many);
     measured(d, "gpu.tflops", tflops, how);
-    derive_points(d);
 }
 
 static void use_costs(struct derivation *d)
@@ -413,6 +470,8 @@ static void derive_power(struct derivation *d)
     watts(d, "power.cpu_idle_w", w[MOE_CAL_IDLE].cpu, 20 + threads, why);
     watts(d, "power.cpu_busy_per_thread_w",
           (w[MOE_CAL_CPU_BUSY].cpu - w[MOE_CAL_IDLE].cpu) / threads, 3, why);
+    if (d->c->o->alone)
+        return;
     watts(d, "power.gpu_idle_w", w[MOE_CAL_IDLE].gpu, host ? 0 : 50, gpu_why);
     watts(d, "power.gpu_busy_w", w[MOE_CAL_GPU_BUSY].gpu - w[MOE_CAL_IDLE].gpu, host ? 0 : 180,
           gpu_why);
@@ -451,7 +510,10 @@ enum moe_status moe_cal_platform(const struct moe_calibrator *c, struct moe_cali
     d.copy = line_of(c, false);
     d.gpu = line_of(c, true);
     derive_rates(&d);
-    derive_overheads(&d);
+    if (!c->o->alone) {
+        derive_device(&d);
+        derive_overheads(&d);
+    }
     derive_power(&d);
     return MOE_OK;
 }

@@ -65,7 +65,7 @@ enum moe_status moe_cal_power(struct moe_calibrator *c, struct moe_err *err)
     };
     struct moe_power *power = c->o->power;
     enum moe_status s = MOE_OK;
-    for (int i = 0; i < MOE_N_CAL_POWERS && !s; i++) {
+    for (uint32_t i = 0; i < moe_cal_powers(c) && !s; i++) {
         c->power[i] = (struct moe_joules){NAN, NAN};
         if (!power || (!power->n_packages && !power->nvml))
             continue;

@@ -47,6 +47,12 @@ struct moe_cal_times {
     double cpu;    /* from the first expert on the CPU to the end of the last */
 };
 
+/* Whole steps without a device, medians over the steps of a round: seconds. */
+struct moe_cal_alone {
+    double expert, head;
+    double layer; /* what the step takes beside these, for each layer */
+};
+
 /* Raw measurements of one round, in seconds unless said otherwise. */
 struct moe_cal_round {
     double read[MOE_CAL_THREADS]; /* bytes a second */
@@ -58,7 +64,8 @@ struct moe_cal_round {
     double gpu_many;
     double gpu_dense; /* of c->dense */
     struct moe_cal_times step[MOE_N_CAL_STEPS];
-    double ffn_in_steps[MOE_CAL_THREADS]; /* of the steps' model; 0: not measured */
+    struct moe_cal_alone alone[MOE_CAL_THREADS]; /* in place of the steps and all of the device */
+    double ffn_in_steps[MOE_CAL_THREADS];        /* of the steps' model; 0: not measured */
 };
 
 struct moe_calibrator {
@@ -153,6 +160,10 @@ enum moe_status moe_cal_steps_round(struct moe_calibrator *c, struct moe_cal_rou
                                     struct moe_err *err);
 
 /* calibrate_power.c */
+static inline uint32_t moe_cal_powers(const struct moe_calibrator *c)
+{
+    return c->o->alone ? MOE_CAL_CPU_BUSY + 1u : MOE_N_CAL_POWERS;
+}
 enum moe_status moe_cal_power(struct moe_calibrator *c, struct moe_err *err);
 
 /* calibrate_platform.c: from rounds to constants */

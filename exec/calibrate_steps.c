@@ -2,6 +2,7 @@
 
 #include "base/numbers.h"
 #include "exec/hybrid.h"
+#include "exec/memory_limits.h"
 #include "exec/synthetic.h"
 
 #include <inttypes.h>
@@ -60,10 +61,20 @@ static enum moe_status make_synthetic(struct moe_calibrator *c, uint64_t layers,
     return s;
 }
 
+/* Memory for whole steps. */
+static uint64_t room_of(const struct moe_calibrator *c)
+{
+    struct moe_memory_limits limits;
+    const char *which;
+    moe_memory_limits_read(&limits);
+    return c->o->alone ? moe_memory_pinnable(&limits, 0, &which) / 2
+                       : c->device->ops->free_bytes(c->device) / 8 * 7;
+}
+
 /* As many layers of the shape as fit; 0: none. */
 static uint64_t layers_that_fit(const struct moe_calibrator *c, const struct moe_model *shape)
 {
-    const uint64_t room = c->device->ops->free_bytes(c->device) / 8 * 7;
+    const uint64_t room = room_of(c);
     uint64_t layers = shape->n_layers;
     if (!c->o->llm && layers > LAYERS)
         layers = LAYERS;
@@ -94,8 +105,8 @@ enum moe_status moe_cal_steps_init(struct moe_calibrator *c, struct moe_err *err
         if (layers)
             return take_model(c, &c->o->shapes[i], layers, err);
     }
-    snprintf(c->steps_of, sizeof c->steps_of, "%.60s does not fit into the device's memory",
-             c->o->shapes[n - 1].name);
+    snprintf(c->steps_of, sizeof c->steps_of, "%.60s does not fit into the %s memory",
+             c->o->shapes[n - 1].name, c->o->alone ? "machine's" : "device's");
     return MOE_OK;
 }
 
@@ -253,7 +264,7 @@ static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind
     if (s)
         return s;
     const struct moe_execute_input input = {
-        .device = c->device,
+        .device = c->o->alone ? NULL : c->device,
         .llm = c->llm,
         .trace = trace,
         .options = {.strategy = &strategy,
@@ -264,12 +275,27 @@ static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind
     return moe_execute(&input, &result, &allocation, err);
 }
 
+/* Runs so many steps that count, of one kind. */
+static enum moe_status watch_steps(struct moe_calibrator *c, const struct kind *kind,
+                                   uint32_t threads, uint64_t steps, struct moe_timeline **out,
+                                   struct moe_err *err)
+{
+    struct moe_trace trace = {0};
+    enum moe_status s = make_trace(c, kind, steps + WARM, &trace, err);
+    if (!s)
+        s = moe_timeline_new(
+            out, (steps + WARM) * (c->model.n_layers * (2 * c->model.top_k + 8) + 8), err);
+    if (!s)
+        s = execute(c, kind, threads, &trace, *out, err);
+    moe_trace_release(&trace);
+    return s;
+}
+
 /* Steps of one kind. */
 static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind, uint32_t threads,
                                uint64_t steps, struct moe_cal_times *out, struct moe_err *err)
 {
     const uint64_t layers = c->model.n_layers, n = (steps + WARM) * layers;
-    struct moe_trace trace = {0};
     struct moe_timeline *timeline = NULL;
     double *room = calloc(n, sizeof *room);
     struct reading reading = {.layer = calloc(layers + 1, sizeof *reading.layer),
@@ -278,16 +304,10 @@ static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind
     enum moe_status s =
         room && reading.layer && reading.sample ? MOE_OK : moe_fail_memory(err, "whole steps");
     if (!s)
-        s = make_trace(c, kind, steps + WARM, &trace, err);
-    if (!s)
-        s = moe_timeline_new(&timeline, (steps + WARM) * (layers * (2 * c->model.top_k + 8) + 8),
-                             err);
-    if (!s)
-        s = execute(c, kind, threads, &trace, timeline, err);
+        s = watch_steps(c, kind, threads, steps, &timeline, err);
     if (!s)
         read_timeline(timeline, &reading, room, out);
     moe_timeline_free(timeline);
-    moe_trace_release(&trace);
     free(reading.layer);
     free(reading.sample);
     free(room);
@@ -325,6 +345,50 @@ static enum moe_status cpu_steps(struct moe_calibrator *c, struct moe_cal_round 
     return s;
 }
 
+/* Every operation is the CPU's there, and a step's stand before its "token". */
+static void read_alone(const struct moe_timeline *timeline, const struct moe_model *model,
+                       struct moe_cal_alone *out)
+{
+    double experts = 0, head = 0, layer[MOST_STEPS], expert[MOST_STEPS], heads[MOST_STEPS];
+    size_t n = 0, steps = 0;
+    for (uint64_t i = 0; i < moe_timeline_count(timeline); i++) {
+        const struct moe_operation *op = moe_timeline_at(timeline, i);
+        const double seconds = ns_between(op->start_ns, op->end_ns) * 1e-9;
+        if (op->track != MOE_TRACK_TOKEN) {
+            experts += strcmp(op->name, "experts") == 0 ? seconds : 0;
+            head += strcmp(op->name, "head") == 0 ? seconds : 0;
+            continue;
+        }
+        if (steps++ >= WARM) {
+            layer[n] = (seconds - experts - head) / (double)model->n_layers;
+            expert[n] = experts / (double)(model->n_layers * model->top_k);
+            heads[n++] = head;
+        }
+        experts = head = 0;
+    }
+    *out = (struct moe_cal_alone){.expert = moe_median(expert, n),
+                                  .head = moe_median(heads, n),
+                                  .layer = moe_median(layer, n)};
+}
+
+/* Without a device, by threads. */
+static enum moe_status alone_steps(struct moe_calibrator *c, struct moe_cal_round *r,
+                                   uint64_t steps, struct moe_err *err)
+{
+    enum moe_status s = MOE_OK;
+    for (uint32_t t = 0; t < c->n_threads && !s; t++) {
+        struct moe_timeline *timeline = NULL;
+        s = watch_steps(c, &kinds[MOE_CAL_CPU], c->threads[t], steps, &timeline, err);
+        if (!s) {
+            read_alone(timeline, &c->model, &r->alone[t]);
+            r->ffn_in_steps[t] = r->alone[t].expert;
+            s = moe_cal_tick(c, err);
+        }
+        moe_timeline_free(timeline);
+    }
+    return s;
+}
+
 enum moe_status moe_cal_steps_round(struct moe_calibrator *c, struct moe_cal_round *r,
                                     struct moe_err *err)
 {
@@ -336,6 +400,8 @@ enum moe_status moe_cal_steps_round(struct moe_calibrator *c, struct moe_cal_rou
                                                   : (uint64_t)wanted;
     const uint32_t last = c->n_threads - 1;
     enum moe_status s = MOE_OK;
+    if (c->o->alone)
+        return alone_steps(c, r, steps, err);
     for (int i = 0; i < MOE_N_CAL_STEPS && !s; i++) {
         s = measure(c, &kinds[i], c->threads[last], steps, &r->step[i], err);
         if (!s)

@@ -73,8 +73,11 @@ static enum moe_status attach(struct run *run, struct moe_err *err)
         return s;
     if (o->platform)
         run->stage.costs.model = &run->trace.model; /* with the trace's top-k */
-    return moe_trace_run_attach(&run->trace, &moe_exec_machine_ops, run->stage.machine,
-                                o->platform ? &run->stage.costs : NULL, err);
+    const struct moe_costs *costs = o->platform ? &run->stage.costs : NULL;
+    if (run->stage.alone)
+        return moe_trace_run_attach(&run->trace, &moe_alone_machine_ops, run->stage.alone, costs,
+                                    err);
+    return moe_trace_run_attach(&run->trace, &moe_exec_machine_ops, run->stage.machine, costs, err);
 }
 
 static enum moe_status fill_result(const struct run *run, struct moe_result *r, struct moe_err *err)

@@ -64,6 +64,12 @@ enum moe_status moe_forward_begin(struct moe_session *s, const int32_t *tokens, 
     return status;
 }
 
+void moe_forward_place(struct moe_session *s, const int32_t *tokens, uint32_t n, uint32_t position)
+{
+    s->a.length = position;
+    embed(s, tokens, n);
+}
+
 /* The layer as exec/dense.h wants it. */
 static struct moe_dense dense_of(const struct moe_session *s, uint32_t layer)
 {
@@ -86,6 +92,17 @@ void moe_forward_attend(struct moe_session *s, uint32_t layer)
     const struct moe_dense dense = dense_of(s, layer);
     moe_dense_attend(&dense);
     moe_dense_choose(&dense);
+    moe_dense_group(dense.config, dense.a);
+    moe_dense_gather(&dense);
+}
+
+void moe_forward_choose(struct moe_session *s, uint32_t layer, const moe_expert *expert,
+                        const float *weight)
+{
+    const struct moe_dense dense = dense_of(s, layer);
+    const size_t choices = (size_t)s->a.n * dense.config->top_k;
+    memcpy(s->a.expert, expert, choices * sizeof *expert);
+    memcpy(s->a.weight, weight, choices * sizeof *weight);
     moe_dense_group(dense.config, dense.a);
     moe_dense_gather(&dense);
 }

@@ -14,9 +14,19 @@ enum moe_status moe_forward_check(const struct moe_session *session, const int32
 enum moe_status moe_forward_begin(struct moe_session *session, const int32_t *tokens, uint32_t n,
                                   struct moe_err *err);
 
+/* Embeds n tokens, 1 <= n <= chunk and within the vocabulary, at a position that leaves them room:
+ * what the cache holds before it is taken as it is. For passes whose times count, not their text.
+ */
+void moe_forward_place(struct moe_session *session, const int32_t *tokens, uint32_t n,
+                       uint32_t position);
+
 /* Dense part of the layer: attention, norm, router. What was chosen is then in session->a: expert,
  * weight [n, K]. Absent choices cannot happen: the router always gives K. */
 void moe_forward_attend(struct moe_session *session, uint32_t layer);
+
+/* In place of what the router chose: expert, weight [n, K], where no expert is absent. */
+void moe_forward_choose(struct moe_session *session, uint32_t layer, const moe_expert *expert,
+                        const float *weight);
 
 /* Computes all experts that were chosen on their tokens, on the CPU pool, and keeps the results. */
 void moe_forward_experts(struct moe_session *session, uint32_t layer);

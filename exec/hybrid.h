@@ -68,7 +68,7 @@ struct moe_allocation {
 void moe_hybrid_allocation(const struct moe_hybrid *hybrid, struct moe_allocation *out);
 
 struct moe_execute_input {
-    struct moe_device *device;
+    struct moe_device *device; /* NULL: the CPU computes all, for strategies that let it */
     const struct moe_llm *llm;
     const struct moe_trace *trace; /* of the model's shape; top-k at most the model's */
     struct moe_hybrid_options options;

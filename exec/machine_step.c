@@ -1,9 +1,9 @@
 #include "base/progress.h"
 #include "exec/machine_state.h"
+#include "exec/replayed.h"
 #include "policies/trace_run.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 static void send_up(const struct moe_exec_machine *m, void *to, const void *from, uint64_t bytes)
@@ -20,48 +20,25 @@ static void end_sending(const struct moe_exec_machine *m, struct moe_event *end)
     device->ops->wait(device, MOE_STREAM_COMPUTE, end);
 }
 
-/* A choice that the trace lacks (MOE_NO_EXPERT) becomes the token's first one, or expert 0, with
- * weight 0: kernels want K of them. It is in no plan, so that nothing is computed for it. */
-static void force_route(struct moe_exec_machine *m, size_t from, size_t to)
-{
-    const struct moe_tokens *tokens = m->step.tokens;
-    const size_t k = m->config.top_k;
-    const moe_expert first = tokens->expert[from] != MOE_NO_EXPERT ? tokens->expert[from] : 0;
-    for (size_t i = 0; i < k; i++) {
-        const bool absent = tokens->expert[from + i] == MOE_NO_EXPERT;
-        const float w = tokens->weight ? tokens->weight[from + i] : NAN;
-        m->io.forced[to + i] = absent ? first : tokens->expert[from + i];
-        m->io.forced_weight[to + i] = absent ? 0 : isfinite(w) ? w : 1.0f / (float)k;
-    }
-}
-
 /* The replayed routes of the whole step, layer by layer, up to the device. */
 static void force_routes(struct moe_exec_machine *m)
 {
     const struct moe_resident *r = m->setup.resident;
-    const size_t k = m->config.top_k, n = m->host.n, layers = m->config.n_layers;
-    for (size_t l = 0; l < layers; l++)
-        for (size_t t = 0; t < n; t++)
-            force_route(m, ((m->step.first + t) * layers + l) * k, (l * n + t) * k);
-    send_up(m, r->forced, m->io.forced, layers * n * k * sizeof *r->forced);
-    send_up(m, r->forced_weight, m->io.forced_weight, layers * n * k * sizeof *r->forced_weight);
-}
-
-/* What the trace knows of the tokens; 0 for the others. */
-static const int32_t *replayed_ids(struct moe_exec_machine *m)
-{
-    for (size_t t = 0; t < m->host.n; t++) {
-        const int32_t id = m->step.tokens ? m->step.tokens->token_id[m->step.first + t] : 0;
-        m->io.ids[t] = id >= 0 && (uint32_t)id < m->config.n_vocab ? id : 0;
-    }
-    return m->io.ids;
+    const size_t choices = (size_t)m->host.n * m->config.top_k, all = m->config.n_layers * choices;
+    for (uint32_t l = 0; l < m->config.n_layers; l++)
+        moe_replayed_routes(&m->step, &m->config, l, m->io.forced + l * choices,
+                            m->io.forced_weight + l * choices);
+    send_up(m, r->forced, m->io.forced, all * sizeof *r->forced);
+    send_up(m, r->forced_weight, m->io.forced_weight, all * sizeof *r->forced_weight);
 }
 
 static void embed(struct moe_exec_machine *m)
 {
     const struct moe_activations *h = &m->host, *a = &m->setup.resident->a;
-    const int32_t *tokens = m->io.input.tokens ? m->io.input.tokens : replayed_ids(m);
+    const int32_t *tokens = m->io.input.tokens ? m->io.input.tokens : m->io.ids;
     const size_t n = h->n, angles = n * (m->config.head_dim / 2) * sizeof(float);
+    if (!m->io.input.tokens)
+        moe_replayed_tokens(&m->step, &m->config, m->io.ids);
     moe_embed(m->setup.llm, &m->rope, m->io.input.far, tokens, h);
     send_up(m, a->x, h->x, n * m->config.d_model * sizeof(float));
     send_up(m, a->cosine, h->cosine, angles);
@@ -203,8 +180,7 @@ enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_lay
 
 /* Of one token, whose gathered rows are all the same: the device only has to be told which row and
  * what weight each choice has now, before it sums them; but after its own rows, which it may still
- * be writing when the host knows the routes. An absent choice is, as in force_route, the first one
- * with weight 0. */
+ * be writing when the host knows the routes. */
 void moe_machine_reroute(void *machine, const struct moe_layer_routes *routes)
 {
     struct moe_exec_machine *m = machine;
@@ -212,11 +188,7 @@ void moe_machine_reroute(void *machine, const struct moe_layer_routes *routes)
     struct moe_device *device = m->setup.device;
     const struct moe_activations *a = &m->setup.resident->a;
     const uint32_t k = m->config.top_k;
-    for (uint32_t i = 0; i < k; i++) {
-        const bool absent = routes->expert[i] == MOE_NO_EXPERT;
-        io->box.expert[i] = absent ? routes->expert[0] : routes->expert[i];
-        io->box.weight[i] = absent ? 0 : routes->weight[i];
-    }
+    moe_replayed_reroute(routes, k, io->box.expert, io->box.weight);
     moe_dense_group(&m->config, &m->host);
     memcpy(io->row, m->host.row, k * sizeof *io->row);
     device->ops->wait(device, MOE_STREAM_UP, moe_machine_last_end(&m->kernels));

@@ -34,20 +34,23 @@ enum moe_status moe_stage_spec(struct moe_stage *stage, const struct moe_strateg
         return s;
     const struct moe_resident_options options = without_slots(stage);
     moe_llm_shape(stage->llm, &stage->shape);
-    snprintf(stage->device_name, sizeof stage->device_name, "device %s (%s), free now",
-             device->ops->name, device->name);
     if (platform)
         moe_costs_init(&stage->costs, &stage->shape, platform, strategy->threads);
-    /* Experts made in memory are no longer free memory. */
-    const bool on_the_way = device->integrated && stage->llm->weights;
     *out = (struct moe_setup_spec){.strategy = strategy,
                                    .model = &stage->shape,
                                    .expert_bytes = stage->layout.bytes,
-                                   .dense_bytes = moe_resident_bytes(stage->llm, &options),
-                                   .memory_bytes = free_bytes(device),
-                                   .host_expert_bytes = on_the_way ? stage->layout.bytes : 0,
-                                   .device = stage->device_name,
+                                   .device = "a machine without a device",
                                    .costs = platform ? &stage->costs : NULL};
+    if (!device)
+        return MOE_OK;
+    snprintf(stage->device_name, sizeof stage->device_name, "device %s (%s), free now",
+             device->ops->name, device->name);
+    /* Experts made in memory are no longer free memory. */
+    const bool on_the_way = device->integrated && stage->llm->weights;
+    out->dense_bytes = moe_resident_bytes(stage->llm, &options);
+    out->memory_bytes = free_bytes(device);
+    out->host_expert_bytes = on_the_way ? stage->layout.bytes : 0;
+    out->device = stage->device_name;
     return MOE_OK;
 }
 
@@ -56,10 +59,34 @@ static bool wants_lookahead(const struct moe_strategy *strategy)
     return (moe_strategy_parts(strategy) & MOE_HAS_LOOKAHEAD) != 0;
 }
 
+static enum moe_status build_alone(struct moe_stage *stage,
+                                   const struct moe_hybrid_options *options,
+                                   const struct moe_setup *setup, const struct moe_setup_spec *spec,
+                                   const uint32_t *next_use, struct moe_err *err)
+{
+    if (setup->geometry.n_slots || moe_strategy_streams(spec->strategy))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "strategy '%s' computes experts on a device, and there is none: take "
+                        "cpu-only",
+                        spec->strategy->name);
+    struct moe_alone_setup machine = {.llm = stage->llm,
+                                      .model = spec->model,
+                                      .context = stage->context,
+                                      .chunk = stage->chunk,
+                                      .pool = options->pool,
+                                      .next_use = next_use,
+                                      .timeline = options->timeline};
+    if (!machine.pool.threads)
+        machine.pool.threads = (uint32_t)spec->strategy->threads;
+    return moe_alone_machine_new(&stage->alone, &machine, err);
+}
+
 enum moe_status moe_stage_build(struct moe_stage *stage, const struct moe_hybrid_options *options,
                                 const struct moe_setup *setup, const struct moe_setup_spec *spec,
                                 const uint32_t *next_use, struct moe_err *err)
 {
+    if (!stage->device)
+        return build_alone(stage, options, setup, spec, next_use, err);
     struct moe_resident_options resident = without_slots(stage);
     resident.n_slots = setup->geometry.n_slots;
     resident.n_staging = (uint32_t)(moe_setup_staging_bytes(spec) / spec->expert_bytes);
@@ -94,9 +121,11 @@ enum moe_status moe_stage_build(struct moe_stage *stage, const struct moe_hybrid
 void moe_stage_release(struct moe_stage *stage)
 {
     moe_exec_machine_free(stage->machine);
+    moe_alone_machine_free(stage->alone);
     moe_expert_store_free(stage->store);
     moe_resident_free(stage->resident);
     stage->machine = NULL;
+    stage->alone = NULL;
     stage->store = NULL;
     stage->resident = NULL;
 }
@@ -126,26 +155,32 @@ void moe_stage_result(const struct moe_stage *stage, const struct moe_setup *set
     moe_result_add_counts(r, setup->cache, &setup->geometry);
     if (!r->decode_tokens)
         return;
-    moe_result_add_usage(r, moe_exec_machine_usage(stage->machine, MOE_DECODE),
-                         stage->layout.bytes);
+    const struct moe_usage *usage = stage->alone
+                                        ? moe_alone_machine_usage(stage->alone, MOE_DECODE)
+                                        : moe_exec_machine_usage(stage->machine, MOE_DECODE);
+    moe_result_add_usage(r, usage, stage->layout.bytes);
     if (stage->power)
-        moe_result_add_joules(r, stage->used.cpu, stage->used.gpu, stage->device->sm != 0);
+        moe_result_add_joules(r, stage->used.cpu, stage->used.gpu,
+                              stage->device && stage->device->sm != 0);
 }
 
 void moe_stage_allocation(const struct moe_stage *stage, const struct moe_setup *setup,
                           struct moe_allocation *out)
 {
-    const struct moe_pool *pool = moe_exec_machine_pool(stage->machine);
+    const struct moe_pool *pool =
+        stage->alone ? moe_alone_machine_pool(stage->alone) : moe_exec_machine_pool(stage->machine);
     const uint64_t slots = setup->geometry.n_slots * stage->layout.bytes;
     *out = (struct moe_allocation){.slots = setup->geometry.n_slots,
                                    .slot_bytes = stage->layout.bytes,
-                                   .dense_bytes = stage->resident->dense_bytes,
-                                   .other_bytes = stage->resident->other_bytes +
-                                                  stage->resident->cache_bytes - slots,
-                                   .free_bytes = stage->free_bytes,
-                                   .store = moe_expert_store_kind(stage->store),
                                    .threads = moe_pool_threads(pool),
-                                   .redirected = moe_exec_machine_redirected(stage->machine)};
-    snprintf(out->store_note, sizeof out->store_note, "%s", moe_expert_store_note(stage->store));
+                                   .store_note = "where the model lies"};
     snprintf(out->kernels, sizeof out->kernels, "%s", moe_pool_kernels(pool)->name);
+    if (stage->alone)
+        return;
+    out->dense_bytes = stage->resident->dense_bytes;
+    out->other_bytes = stage->resident->other_bytes + stage->resident->cache_bytes - slots;
+    out->free_bytes = stage->free_bytes;
+    out->store = moe_expert_store_kind(stage->store);
+    out->redirected = moe_exec_machine_redirected(stage->machine);
+    snprintf(out->store_note, sizeof out->store_note, "%s", moe_expert_store_note(stage->store));
 }

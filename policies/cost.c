@@ -30,7 +30,7 @@ static double gpu_gb_per_s(const struct moe_costs *c)
 /* Where the dense part is computed. */
 static double dense_gb_per_s(const struct moe_costs *c, double bytes)
 {
-    return c->no_gpu ? moe_platform_expert_gb_per_s(c->platform, c->threads, (uint64_t)bytes)
+    return c->no_gpu ? moe_platform_dense_gb_per_s(c->platform, c->threads, (uint64_t)bytes)
                      : gpu_gb_per_s(c);
 }
 

@@ -7,20 +7,21 @@
  * count as none, whatever they would take. KV bytes are those of the tokens in the cache before the
  * step and of its own.
  *
- *   attend       layer_overhead_us + max(dense + KV bytes / gpu.read, 2 weights n / gpu.tflops)
- *   leading      the same of every layer without experts that comes before those with experts; it
- * is part of the first attend of a step head         max(head bytes / gpu.read, 2 weights n /
- * gpu.tflops) + token_overhead_us GPU expert   expert_launch_us + max(bytes / gpu.read, 2 weights n
- * / gpu.tflops) CPU expert   n = 1: bytes / expert_gb_per_s(threads, bytes)  (the measured time
- * itself) n > 1: the same, or 2 weights n / (threads gflops_per_core) where that is longer copy
- * copy_setup_us + bytes / h2d (pinned or pageable) state        state_down_us or state_up_us, which
- * hold one token's vector, and for each further token 2 D bytes / h2d_pinned
+ * - attend: layer_overhead_us + max(dense + KV bytes / gpu.read, 2 weights n / gpu.tflops)
+ * - leading: the same of every layer without experts that comes before those with experts; it is
+ *   part of the first attend of a step
+ * - head: max(head bytes / gpu.read, 2 weights n / gpu.tflops) + token_overhead_us
+ * - GPU expert: expert_launch_us + max(bytes / gpu.read, 2 weights n / gpu.tflops)
+ * - CPU expert: bytes / expert_gb_per_s(threads, bytes), for n = 1 the measured time itself; for
+ *   n > 1, where that is longer, 2 weights n / (threads gflops_per_core)
+ * - copy: copy_setup_us + bytes / h2d (pinned or pageable)
+ * - state: state_down_us or state_up_us, which hold one token's vector, and for each further token
+ *   2 D bytes / h2d_pinned
  *
  * Without a GPU the CPU computes the dense part as well: attend and head take max(bytes /
- * expert_gb_per_s(threads, bytes), 2 weights n / (threads gflops_per_core)), so that matrices read
- * as fast as experts of their size; nothing is added for a layer or a step (the CPU's fixed costs
- * stand in its measured times), activations stay where they are, and an expert on the GPU or a copy
- * takes MOE_MAX_WORK_NS, so that no comparison favours it.
+ * dense_gb_per_s(threads, bytes), 2 weights n / (threads gflops_per_core)); nothing is added for a
+ * layer or a step (the CPU's fixed costs stand in its measured times), activations stay where they
+ * are, and an expert on the GPU or a copy takes MOE_MAX_WORK_NS, so that no comparison favours it.
  *
  * Where GPU and CPU share one DRAM, gpu.read is at most dram.read, and a copy takes at least 2
  * bytes / dram.read: it reads and writes it. These are times of one operation alone, as all of

@@ -120,39 +120,43 @@ const struct moe_param *moe_platform_table(const struct moe_platform *platform,
     return section->table == power_table ? cpu_power_table : section->table;
 }
 
-/* A list item {threads, expert_bytes, ms}. */
+/* A list item {threads, expert_bytes, ms}, or bytes. */
 #define POINT(member) .offset = offsetof(struct point_text, member)
 struct point_text {
-    uint64_t threads, expert_bytes;
+    uint64_t threads, bytes;
     double ms;
 };
 
-static const struct moe_param point_table[] = {
-    {.name = "threads",
-     .type = MOE_PARAM_U64,
-     POINT(threads),
-     .min = 1,
-     .max = 4096,
-     .help = "threads",
-     .flags = MOE_PARAM_REQUIRED},
-    {.name = "expert_bytes",
-     .type = MOE_PARAM_U64,
-     POINT(expert_bytes),
-     .min = 1,
-     .max = 1e12,
-     .unit = "bytes",
-     .help = "bytes of the expert's weights",
-     .flags = MOE_PARAM_REQUIRED},
-    {.name = "ms",
-     .type = MOE_PARAM_F64,
-     POINT(ms),
-     .min = 1e-6,
-     .max = 1e7,
-     .unit = "ms",
-     .help = "time of one expert at batch 1",
-     .flags = MOE_PARAM_REQUIRED},
-    {0},
-};
+#define POINT_TABLE(bytes_name, of)                                                                \
+    {                                                                                              \
+        {.name = "threads",                                                                        \
+         .type = MOE_PARAM_U64,                                                                    \
+         POINT(threads),                                                                           \
+         .min = 1,                                                                                 \
+         .max = 4096,                                                                              \
+         .help = "threads",                                                                        \
+         .flags = MOE_PARAM_REQUIRED},                                                             \
+            {.name = (bytes_name),                                                                 \
+             .type = MOE_PARAM_U64,                                                                \
+             POINT(bytes),                                                                         \
+             .min = 1,                                                                             \
+             .max = 1e12,                                                                          \
+             .unit = "bytes",                                                                      \
+             .help = "bytes of the weights of " of,                                                \
+             .flags = MOE_PARAM_REQUIRED},                                                         \
+            {.name = "ms",                                                                         \
+             .type = MOE_PARAM_F64,                                                                \
+             POINT(ms),                                                                            \
+             .min = 1e-6,                                                                          \
+             .max = 1e7,                                                                           \
+             .unit = "ms",                                                                         \
+             .help = "time of " of " at batch 1",                                                  \
+             .flags = MOE_PARAM_REQUIRED},                                                         \
+            {0},                                                                                   \
+    }
+
+static const struct moe_param expert_table[] = POINT_TABLE("expert_bytes", "one expert");
+static const struct moe_param dense_table[] = POINT_TABLE("bytes", "a layer or the head");
 
 static int compare_points(const void *a, const void *b)
 {
@@ -164,44 +168,54 @@ static int compare_points(const void *a, const void *b)
     return 0;
 }
 
-static enum moe_status read_point(const struct moe_yaml *item, struct moe_ffn_point *out,
-                                  struct moe_err *err)
+static enum moe_status read_point(const struct moe_yaml *item, const struct moe_param *table,
+                                  struct moe_ffn_point *out, struct moe_err *err)
 {
     struct point_text text;
     if (item->kind != MOE_YAML_MAP)
-        return moe_yaml_fail(item, err, "a point is a mapping {threads, expert_bytes, ms}");
-    enum moe_status s = moe_yaml_check_keys(item, point_table, NULL, 0, err);
+        return moe_yaml_fail(item, err, "a point is a mapping {threads, %s, ms}", table[1].name);
+    enum moe_status s = moe_yaml_check_keys(item, table, NULL, 0, err);
     if (!s)
-        s = moe_yaml_bind(item, point_table, &text, err);
+        s = moe_yaml_bind(item, table, &text, err);
     if (!s)
-        *out = (struct moe_ffn_point){(uint32_t)text.threads, text.expert_bytes, text.ms};
+        *out = (struct moe_ffn_point){(uint32_t)text.threads, text.bytes, text.ms};
     return s;
 }
 
-static enum moe_status read_points(const struct moe_yaml *cpu, struct moe_platform *p,
-                                   struct moe_err *err)
+static enum moe_status read_points(const struct moe_yaml *node, const struct moe_param *table,
+                                   struct moe_ffn_point *point, uint32_t *n, struct moe_err *err)
 {
-    const struct moe_yaml *node = moe_yaml_get(cpu, "expert_ffn"), *list;
-    if (!node)
-        return moe_yaml_fail(cpu, err, "missing key 'expert_ffn'");
+    const struct moe_yaml *list;
     enum moe_status s = moe_yaml_constant(node, "ms", &list, err);
     if (s)
         return s;
     if (list->kind != MOE_YAML_LIST || list->n == 0 || list->n > MOE_MAX_FFN_POINTS)
-        return moe_yaml_fail(list, err, "expert_ffn wants a list of 1 to %d points",
+        return moe_yaml_fail(list, err, "%s wants a list of 1 to %d points",
+                             table == expert_table ? "expert_ffn" : "dense",
                              (int)MOE_MAX_FFN_POINTS);
     for (size_t i = 0; !s && i < list->n; i++)
-        s = read_point(list->item[i], &p->cpu.point[i], err);
+        s = read_point(list->item[i], table, &point[i], err);
     if (s)
         return s;
-    p->cpu.n_points = (uint32_t)list->n;
-    qsort(p->cpu.point, list->n, sizeof p->cpu.point[0], compare_points);
+    *n = (uint32_t)list->n;
+    qsort(point, list->n, sizeof *point, compare_points);
     for (size_t i = 1; i < list->n; i++)
-        if (!compare_points(&p->cpu.point[i - 1], &p->cpu.point[i]))
+        if (!compare_points(&point[i - 1], &point[i]))
             return moe_yaml_fail(list, err, "two points for %u thread%s and %llu bytes",
-                                 p->cpu.point[i].threads, moe_plural(p->cpu.point[i].threads),
-                                 (unsigned long long)p->cpu.point[i].expert_bytes);
+                                 point[i].threads, moe_plural(point[i].threads),
+                                 (unsigned long long)point[i].expert_bytes);
     return MOE_OK;
+}
+
+static enum moe_status read_lists(const struct moe_yaml *cpu, struct moe_platform *p,
+                                  struct moe_err *err)
+{
+    const struct moe_yaml *experts = moe_yaml_get(cpu, "expert_ffn");
+    const struct moe_yaml *dense = moe_yaml_get(cpu, "dense");
+    if (!experts)
+        return moe_yaml_fail(cpu, err, "missing key 'expert_ffn'");
+    enum moe_status s = read_points(experts, expert_table, p->cpu.point, &p->cpu.n_points, err);
+    return s || !dense ? s : read_points(dense, dense_table, p->cpu.dense, &p->cpu.n_dense, err);
 }
 
 static bool says_no_gpu(const struct moe_yaml *root)
@@ -214,7 +228,7 @@ static enum moe_status read_section(const struct moe_yaml *root,
                                     const struct moe_platform_section *section,
                                     struct moe_platform *p, struct moe_err *err)
 {
-    static const char *const list_key[] = {"expert_ffn"};
+    static const char *const list_keys[] = {"expert_ffn", "dense"};
     const struct moe_yaml *map = moe_yaml_get(root, section->name);
     const struct moe_param *table = section->table;
     if (says_no_gpu(root)) {
@@ -233,10 +247,10 @@ static enum moe_status read_section(const struct moe_yaml *root,
         return moe_yaml_fail(map, err, "section '%s' is not a mapping%s", section->name,
                              table == gpu_table ? " (a computer without one: 'gpu: none')" : "");
     bool cpu = table == cpu_table;
-    enum moe_status s = moe_yaml_check_keys(map, table, list_key, cpu ? 1 : 0, err);
+    enum moe_status s = moe_yaml_check_keys(map, table, list_keys, cpu ? 2 : 0, err);
     if (!s)
         s = moe_yaml_bind(map, table, p, err);
-    return !s && cpu ? read_points(map, p, err) : s;
+    return !s && cpu ? read_lists(map, p, err) : s;
 }
 
 static enum moe_status read_root(const struct moe_yaml *root, struct moe_platform *p,
@@ -328,24 +342,21 @@ static double at_size(const struct moe_ffn_point *p, uint32_t n, uint64_t bytes)
     return point_gb_per_s(a) + share * (point_gb_per_s(b) - point_gb_per_s(a));
 }
 
-static uint32_t group_end(const struct moe_platform *p, uint32_t first)
+static uint32_t group_end(const struct moe_ffn_point *point, uint32_t n, uint32_t first)
 {
     uint32_t i = first;
-    while (i < p->cpu.n_points && p->cpu.point[i].threads == p->cpu.point[first].threads)
+    while (i < n && point[i].threads == point[first].threads)
         i++;
     return i;
 }
 
-double moe_platform_expert_gb_per_s(const struct moe_platform *platform, uint64_t threads,
-                                    uint64_t expert_bytes)
+static double at_threads(const struct moe_ffn_point *point, uint32_t n, uint64_t threads,
+                         uint64_t bytes)
 {
-    const struct moe_ffn_point *point = platform->cpu.point;
-    if (threads > platform->cpu.cores)
-        threads = platform->cpu.cores;
     double below = 0, below_threads = 0;
-    for (uint32_t i = 0; i < platform->cpu.n_points;) {
-        uint32_t end = group_end(platform, i);
-        double speed = at_size(&point[i], end - i, expert_bytes), count = point[i].threads;
+    for (uint32_t i = 0; i < n;) {
+        uint32_t end = group_end(point, n, i);
+        double speed = at_size(&point[i], end - i, bytes), count = point[i].threads;
         if (point[i].threads == threads || (point[i].threads > threads && i == 0))
             return speed;
         if (point[i].threads > threads)
@@ -356,4 +367,25 @@ double moe_platform_expert_gb_per_s(const struct moe_platform *platform, uint64_
         i = end;
     }
     return below;
+}
+
+static uint64_t at_most_cores(const struct moe_platform *platform, uint64_t threads)
+{
+    return threads < platform->cpu.cores ? threads : platform->cpu.cores;
+}
+
+double moe_platform_expert_gb_per_s(const struct moe_platform *platform, uint64_t threads,
+                                    uint64_t expert_bytes)
+{
+    return at_threads(platform->cpu.point, platform->cpu.n_points, at_most_cores(platform, threads),
+                      expert_bytes);
+}
+
+double moe_platform_dense_gb_per_s(const struct moe_platform *platform, uint64_t threads,
+                                   uint64_t bytes)
+{
+    if (!platform->cpu.n_dense)
+        return moe_platform_expert_gb_per_s(platform, threads, bytes);
+    return at_threads(platform->cpu.dense, platform->cpu.n_dense, at_most_cores(platform, threads),
+                      bytes);
 }

@@ -14,7 +14,9 @@
  * A computer without a GPU says `gpu: none` in place of that section, and has no `link` and none of
  * the keys power.gpu_*. gpu.memory_bytes 0 (as --set platform.gpu.memory_bytes=0 makes it of any
  * platform) means the same: what else is said of GPU, link and GPU power counts for nothing then.
- * The CPU computes all of a model there, and nothing is ever copied (policies/cost.h). */
+ * The CPU computes all of a model there, and nothing is ever copied (policies/cost.h). How fast it
+ * is with the weights outside the experts, cpu.dense says as cpu.expert_ffn does of experts; where
+ * a file has no such list they are read at the experts' rates. */
 #ifndef MOELAB_POLICIES_PLATFORM_H
 #define MOELAB_POLICIES_PLATFORM_H
 
@@ -27,10 +29,10 @@
 
 enum { MOE_MAX_FFN_POINTS = 256 };
 
-/* One measured batch-1 expert FFN on the CPU. */
+/* One measured time on the CPU at batch 1: of an expert's FFN, or of other matrices. */
 struct moe_ffn_point {
     uint32_t threads;
-    uint64_t expert_bytes;
+    uint64_t expert_bytes; /* or of the matrices */
     double ms;
 };
 
@@ -53,6 +55,8 @@ struct moe_platform {
         double gflops_per_core; /* for many tokens (prefill) */
         uint32_t n_points;
         struct moe_ffn_point point[MOE_MAX_FFN_POINTS]; /* sorted by threads, then bytes */
+        uint32_t n_dense; /* 0: nothing is known of the dense part on the CPU */
+        struct moe_ffn_point dense[MOE_MAX_FFN_POINTS]; /* of a layer's, of the head; likewise */
     } cpu;
     struct {
         uint64_t memory_bytes;
@@ -75,7 +79,7 @@ enum moe_status moe_platform_parse(const char *name, const void *data, size_t si
                                    struct moe_platform *out, struct moe_err *err);
 
 /* The constants of each section, as tables over struct moe_platform; ended by a NULL name.
- * cpu.expert_ffn is a list and stands in none. */
+ * cpu.expert_ffn and cpu.dense are lists and stand in none. */
 struct moe_platform_section {
     const char *name;
     const struct moe_param *table;
@@ -108,5 +112,9 @@ enum moe_status moe_platform_set(struct moe_platform *platform, const char *key,
  * outside; more threads than cores count as cores. */
 double moe_platform_expert_gb_per_s(const struct moe_platform *platform, uint64_t threads,
                                     uint64_t expert_bytes);
+
+/* The same of weights outside the experts: from cpu.dense, or as experts of so many bytes. */
+double moe_platform_dense_gb_per_s(const struct moe_platform *platform, uint64_t threads,
+                                   uint64_t bytes);
 
 #endif

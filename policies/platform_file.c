@@ -83,17 +83,23 @@ static void put_end(const struct moe_platform_notes *notes, const char *section,
     fputc('\n', out);
 }
 
-static void put_points(const struct moe_platform *p, const struct moe_platform_notes *notes,
-                       FILE *out)
+static void put_points(const char *name, const char *bytes_name, const struct moe_ffn_point *point,
+                       uint32_t n, const struct moe_platform_notes *notes, FILE *out)
 {
     char ms[32];
-    fputs("  expert_ffn:\n    value:\n", out);
-    for (uint32_t i = 0; i < p->cpu.n_points; i++) {
-        const struct moe_ffn_point *point = &p->cpu.point[i];
-        fprintf(out, "      - {threads: %" PRIu32 ", expert_bytes: %" PRIu64 ", ms: %s}\n",
-                point->threads, point->expert_bytes, moe_format_f64(point->ms, ms, sizeof ms));
-    }
-    put_end(notes, "cpu", "expert_ffn", "ms", out);
+    fprintf(out, "  %s:\n    value:\n", name);
+    for (uint32_t i = 0; i < n; i++)
+        fprintf(out, "      - {threads: %" PRIu32 ", %s: %" PRIu64 ", ms: %s}\n", point[i].threads,
+                bytes_name, point[i].expert_bytes, moe_format_f64(point[i].ms, ms, sizeof ms));
+    put_end(notes, "cpu", name, "ms", out);
+}
+
+static void put_lists(const struct moe_platform *p, const struct moe_platform_notes *notes,
+                      FILE *out)
+{
+    put_points("expert_ffn", "expert_bytes", p->cpu.point, p->cpu.n_points, notes, out);
+    if (p->cpu.n_dense)
+        put_points("dense", "bytes", p->cpu.dense, p->cpu.n_dense, notes, out);
 }
 
 static void put_platform(const struct moe_platform *p, const struct moe_platform_notes *notes,
@@ -122,8 +128,20 @@ static void put_platform(const struct moe_platform *p, const struct moe_platform
             put_end(notes, s->name, c->name, c->unit, out);
         }
         if (strcmp(s->name, "cpu") == 0)
-            put_points(p, notes, out);
+            put_lists(p, notes, out);
     }
+}
+
+static bool same_points(const struct moe_ffn_point *a, uint32_t n, const struct moe_ffn_point *b,
+                        uint32_t n_b)
+{
+    if (n != n_b)
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        if (a[i].threads != b[i].threads || a[i].expert_bytes != b[i].expert_bytes ||
+            a[i].ms != b[i].ms)
+            return false;
+    return true;
 }
 
 /* Are the constants equal, bit for bit? Names may have lost bytes that are no UTF-8. */
@@ -137,14 +155,8 @@ static bool same_constants(const struct moe_platform *a, const struct moe_platfo
             if (strcmp(moe_param_format(c, a, x, sizeof x), moe_param_format(c, b, y, sizeof y)) !=
                 0)
                 return false;
-    if (a->cpu.n_points != b->cpu.n_points)
-        return false;
-    for (uint32_t i = 0; i < a->cpu.n_points; i++)
-        if (a->cpu.point[i].threads != b->cpu.point[i].threads ||
-            a->cpu.point[i].expert_bytes != b->cpu.point[i].expert_bytes ||
-            a->cpu.point[i].ms != b->cpu.point[i].ms)
-            return false;
-    return true;
+    return same_points(a->cpu.point, a->cpu.n_points, b->cpu.point, b->cpu.n_points) &&
+           same_points(a->cpu.dense, a->cpu.n_dense, b->cpu.dense, b->cpu.n_dense);
 }
 
 static enum moe_status check(const struct moe_platform *platform, const char *text, size_t size,

@@ -32,50 +32,66 @@ double moe_whatif_pcie_gb_per_s(uint64_t generation, uint64_t lanes)
     return lane[i].gt_per_s * lane[i].data / 8 * (double)lanes;
 }
 
+/* What the CPU reads: experts, or the weights outside them, by what was measured of these. */
+struct read {
+    const struct moe_platform *p;
+    bool dense;
+    uint64_t bytes;
+};
+
 /* R at a whole number of the platform's threads. */
-static double rate_at(const struct moe_platform *p, uint64_t threads, uint64_t bytes)
+static double rate_at(const struct read *r, uint64_t threads)
 {
-    return moe_platform_expert_gb_per_s(p, threads, bytes);
+    return r->dense ? moe_platform_dense_gb_per_s(r->p, threads, r->bytes)
+                    : moe_platform_expert_gb_per_s(r->p, threads, r->bytes);
 }
 
 /* GB/s that one more core adds to the platform's last: the slope between the last two numbers of
  * threads that its rates are of. */
-static double last_slope(const struct moe_platform *p, uint64_t bytes)
+static double last_slope(const struct read *r)
 {
-    const uint64_t last = p->cpu.point[p->cpu.n_points - 1].threads;
+    const struct moe_platform *p = r->p;
+    const struct moe_ffn_point *point = r->dense ? p->cpu.dense : p->cpu.point;
+    const uint32_t n = r->dense ? p->cpu.n_dense : p->cpu.n_points;
+    const uint64_t last = point[n - 1].threads;
     const uint64_t top = last < p->cpu.cores ? last : p->cpu.cores;
     uint64_t below = 0;
-    for (uint32_t i = 0; i < p->cpu.n_points; i++)
-        if (p->cpu.point[i].threads < top)
-            below = p->cpu.point[i].threads;
-    const double from = below ? rate_at(p, below, bytes) : 0;
-    return fmax(0, (rate_at(p, top, bytes) - from) / (double)(top - below));
+    for (uint32_t i = 0; i < n; i++)
+        if (point[i].threads < top)
+            below = point[i].threads;
+    const double from = below ? rate_at(r, below) : 0;
+    return fmax(0, (rate_at(r, top) - from) / (double)(top - below));
 }
 
 /* R at any number of threads. */
-static double rate(const struct moe_platform *p, double threads, uint64_t bytes)
+static double rate(const struct read *r, double threads)
 {
-    const double cores = (double)p->cpu.cores;
+    const double cores = (double)r->p->cpu.cores;
     if (threads <= 1)
-        return threads * rate_at(p, 1, bytes);
+        return threads * rate_at(r, 1);
     if (threads > cores) {
-        const double most = rate_at(p, p->cpu.cores, bytes);
-        const double grown = most + (threads - cores) * last_slope(p, bytes);
-        return fmax(most, fmin(grown, p->dram.read_gb_per_s));
+        const double most = rate_at(r, r->p->cpu.cores);
+        const double grown = most + (threads - cores) * last_slope(r);
+        return fmax(most, fmin(grown, r->p->dram.read_gb_per_s));
     }
     const double whole = floor(threads);
-    const double low = rate_at(p, (uint64_t)whole, bytes);
-    const double high = rate_at(p, (uint64_t)ceil(threads), bytes);
+    const double low = rate_at(r, (uint64_t)whole);
+    const double high = rate_at(r, (uint64_t)ceil(threads));
     return low + (threads - whole) * (high - low);
+}
+
+static double scaled_rate(const struct read *r, double threads, double factor)
+{
+    const double own = rate(r, threads);
+    const double scaled = factor * rate(r, threads / factor);
+    /* Rates measured with noise may rise faster than the threads: more bandwidth slows nobody. */
+    return factor >= 1 ? fmax(own, scaled) : fmin(own, scaled);
 }
 
 double moe_whatif_cpu_gb_per_s(const struct moe_platform *platform, double threads, double factor,
                                uint64_t expert_bytes)
 {
-    const double own = rate(platform, threads, expert_bytes);
-    const double scaled = factor * rate(platform, threads / factor, expert_bytes);
-    /* Rates measured with noise may rise faster than the threads: more bandwidth slows nobody. */
-    return factor >= 1 ? fmax(own, scaled) : fmin(own, scaled);
+    return scaled_rate(&(struct read){platform, false, expert_bytes}, threads, factor);
 }
 
 /* --- values --------------------------------------------------------------------------------- */
@@ -109,15 +125,26 @@ static void say_number(struct moe_whatif_value *v, double number)
         snprintf(v->text, sizeof v->text, "%.4g", number);
 }
 
+static struct moe_ffn_point scaled_point(const struct read *r, uint64_t threads, double factor)
+{
+    const double gb_per_s = scaled_rate(r, (double)threads, factor);
+    return (struct moe_ffn_point){(uint32_t)threads, r->bytes, (double)r->bytes / (gb_per_s * 1e6)};
+}
+
 static void set_cpu_rate(struct moe_whatif_value *v, const struct maker *m, uint64_t threads,
                          double factor)
 {
-    const uint64_t bytes = moe_model_expert_bytes(&v->model);
-    const double gb_per_s =
-        moe_whatif_cpu_gb_per_s(m->spec->platform, (double)threads, factor, bytes);
+    const struct moe_platform *own = m->spec->platform;
+    struct read r = {own, false, moe_model_expert_bytes(&v->model)};
     v->platform.cpu.n_points = 1;
-    v->platform.cpu.point[0] =
-        (struct moe_ffn_point){(uint32_t)threads, bytes, (double)bytes / (gb_per_s * 1e6)};
+    v->platform.cpu.point[0] = scaled_point(&r, threads, factor);
+    r.dense = true;
+    v->platform.cpu.n_dense = 0;
+    for (uint32_t i = 0; i < own->cpu.n_dense; i++) {
+        r.bytes = own->cpu.dense[i].expert_bytes;
+        if (own->cpu.dense[i].threads == own->cpu.dense[0].threads) /* each size once */
+            v->platform.cpu.dense[v->platform.cpu.n_dense++] = scaled_point(&r, threads, factor);
+    }
 }
 
 static void scale_link(struct moe_whatif_value *v, double factor)

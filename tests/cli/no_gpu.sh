@@ -52,8 +52,24 @@ for more in "" "--device host" "--platform $platform"; do
     same "$folder/plain" "$folder/text"
 done
 expect 2 "needs a GPU" "${run[@]}" --strategy collab --geometry 4x2 --platform $platform
-expect 2 "has no GPU: nothing to compare a device with" "$moelab" validate --model tiny-mixtral \
-    --trace "$t" --platform $platform
+
+# Predicted and measured without a device; nothing is expected of the times themselves.
+own=$folder/own.h5
+"$moelab" record --model tiny-mixtral --prompts experiments/prompts/demo.jsonl --limit 1 -n 12 \
+    --out "$own" >/dev/null 2>&1
+validate=("$moelab" validate --model tiny-mixtral --trace "$own" --platform $platform --repeats 2
+    --tolerance 1e9 --tolerance-p95 1e9)
+expect 0 "decisions: 1 equal" "${validate[@]}" --strategy cpu-only
+expect 0 "device: none: the CPU computes all" "${validate[@]}" --strategy "$folder/best.yaml" \
+    --format tsv
+expect 0 "SYNTHETIC, made in memory" "$moelab" validate --shape tiny-mixtral --trace "$own" \
+    --platform $platform --strategy cpu-only --tolerance 1e9 --tolerance-p95 1e9 --repeats 1
+expect 2 "needs a GPU" "${validate[@]}" --strategy collab --geometry 4x2
+one_line "${validate[@]}" --strategy on-demand --threads 1
+expect 2 "--device 'host': platform '$platform' has no GPU" "${validate[@]}" --strategy cpu-only \
+    --device host
+"${validate[@]}" --strategy cpu-only --timeline "$folder/line" >/dev/null 2>&1
+holds "a timeline of what ran" grep -q '"experts"' "$folder/line-exec.json"
 
 # What-if, and a league of strategies: what cannot run has its reason in its row.
 expect 2 "needs a GPU" "$moelab" whatif "$t" --platform $platform --no-plot -o "$folder/w"
@@ -73,9 +89,14 @@ X
 expect 0 "2 of 3 points could not run" "$moelab" sweep "$folder/league.yaml" --no-plot \
     -o "$folder/league.tsv"
 
-# Calibrated as a machine without one.
-expect 0 "expert_ffn" "$moelab" calibrate --no-gpu --quick --shape tiny-mixtral \
-    --power-seconds 0.05 --device host:memory_bytes=64MiB -o "$folder/here.yaml"
+# Calibrated as a machine without one: what a device could hold does not matter.
+expect 0 "cpu.dense, 1 thread, " "$moelab" calibrate --no-gpu --quick --shape tiny-mixtral \
+    --power-seconds 0.05 --device host:memory_bytes=64KiB -o "$folder/here.yaml"
 expect 0 "gpu: none" cat "$folder/here.yaml"
+expect 0 "  dense:" cat "$folder/here.yaml"
+holds "constants of a GPU" test "$(grep -cE '^link|gpu_|h2d' "$folder/here.yaml")" = 0
+expect 0 "cpu.dense" "$moelab" calibrate --no-gpu --quick --shape tiny-mixtral \
+    --power-seconds 0.05 --check "$folder/here.yaml" --tolerance 1e9
+expect 0 "decisions: 1 equal" "${validate[@]}" --strategy cpu-only --platform "$folder/here.yaml"
 expect 0 "cpu-only" "$moelab" sim "$t" --platform "$folder/here.yaml" --strategy cpu-only
 finish

@@ -33,7 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < 3; i++)
             for (uint64_t threads = 1; threads <= p.cpu.cores + 1; threads++) {
                 double speed = moe_platform_expert_gb_per_s(&p, threads, bytes[i]);
-                if (!(speed > 0 && speed < 1e300))
+                double dense = moe_platform_dense_gb_per_s(&p, threads, bytes[i]);
+                if (!(speed > 0 && speed < 1e300) || !(dense > 0 && dense < 1e300))
                     abort();
             }
     }

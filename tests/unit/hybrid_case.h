@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "exec/hybrid.h"
 #include "tests/unit/llm_dirs.h"
+#include "traces/trace.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -118,6 +119,33 @@ static inline void close_subject(struct subject *x)
 {
     free_outcome(&x->want);
     moe_llm_close(x->opened);
+}
+
+/* The subject's tokens with the routes that the CPU chose: a prompt in passes of CHUNK, then one by
+ * one. */
+static inline struct moe_trace trace_of(const struct subject *x)
+{
+    const struct moe_llm_config *c = x->config;
+    struct moe_trace t = {
+        .info = {.n_layers = c->n_layers, .n_experts = c->n_experts, .top_k = c->top_k}};
+    const struct moe_route_sink *sink = &x->want.routes.sink;
+    const size_t lk = (size_t)N_TOKENS * c->n_layers * c->top_k;
+    const size_t le = (size_t)N_TOKENS * c->n_layers * c->n_experts;
+    struct moe_err err = {0};
+    ck_assert_int_eq(moe_tokens_init(&t.tokens, &t.info, N_TOKENS,
+                                     MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD, &err),
+                     MOE_OK);
+    for (uint32_t i = 0; i < N_TOKENS; i++) {
+        t.tokens.step[i] = i < PROMPT ? i / CHUNK : i;
+        t.tokens.position[i] = (int32_t)i;
+        t.tokens.token_id[i] = x->tokens[i];
+        t.tokens.phase[i] = i < PROMPT ? MOE_PREFILL : MOE_DECODE;
+    }
+    memcpy(t.tokens.expert, sink->expert, lk * sizeof *sink->expert);
+    memcpy(t.tokens.weight, sink->weight, lk * sizeof *sink->weight);
+    memcpy(t.tokens.score, sink->score, le * sizeof *sink->score);
+    memcpy(t.tokens.lookahead, sink->lookahead, le * sizeof *sink->lookahead);
+    return t;
 }
 
 /* A session on a device. */

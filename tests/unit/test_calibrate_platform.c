@@ -125,6 +125,8 @@ static struct moe_cal_round round_of(const struct moe_platform *p)
     r.ffn_in_steps[1] = r.ffn[1][1];
     r.ffn[1][1] *= 1.5;
     fill_steps(p, &r);
+    for (int t = 0; t < 2; t++)
+        r.alone[t] = (struct moe_cal_alone){.head = t ? 1e-4 : 3e-4, .layer = t ? 2e-4 : 5e-4};
     return r;
 }
 
@@ -133,12 +135,15 @@ static double slow[DRIFT] = {1, 1, 1, 1, 1};    /* factors on one number of each
 static double large[REPEATS] = {1, 1, 1, 1, 1}; /* on the times of the largest expert */
 
 /* The first round, which does not count, is nonsense. */
+static bool alone;
+
 static void derive(const struct moe_platform *p, uint64_t layers)
 {
     static struct moe_cal_round rounds[DRIFT + 1];
     struct moe_device_ops ops = {.name = "cuda"};
     struct moe_device device = {.ops = &ops, .name = "Card \"9000\" (16 GB)"};
-    const struct moe_calibrate_options options = {.repeats = repeats, .date = "d", .power_s = 1};
+    const struct moe_calibrate_options options = {
+        .alone = alone, .repeats = repeats, .date = "d", .power_s = 1};
     const enum moe_dtype dtype = q4_gb_per_s > 0 ? MOE_Q4 : MOE_BF16;
     struct moe_calibrator c = {
         .o = &options,
@@ -215,6 +220,38 @@ static const struct moe_constant *constant(const char *key)
     ck_abort_msg("no '%s'", key);
     return NULL;
 }
+
+/* Without a device: what a layer took for keys and values is not of its weights. */
+START_TEST(a_machine_alone)
+{
+    const struct moe_platform p = wanted(), *got = &result.platform;
+    const uint64_t layer = moe_model_dense_layer_bytes(&model), head = moe_model_head_bytes(&model);
+    const double share = (double)layer / (double)(layer + moe_model_kv_bytes(&model, 17));
+    alone = true;
+    derive(&p, L);
+    alone = false;
+    ck_assert(!moe_platform_has_gpu(got));
+    ck_assert_double_eq(got->link.h2d_pinned_gb_per_s, 0);
+    ck_assert_double_eq(got->cpu.gflops_per_core, 50);
+    ck_assert_uint_eq(got->cpu.n_points, 4);
+    ck_assert_uint_eq(got->cpu.n_dense, 4);
+    ck_assert_uint_lt(head, layer);
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct moe_ffn_point *d = &got->cpu.dense[i];
+        const double ms = i % 2 ? (i < 2 ? 0.5 : 0.2) * share : i < 2 ? 0.3 : 0.1;
+        ck_assert_uint_eq(d->threads, i < 2 ? 1 : 4);
+        ck_assert_uint_eq(d->expert_bytes, i % 2 ? layer : head);
+        ck_assert_double_eq_tol(d->ms, ms, 1e-5);
+    }
+    ck_assert_ptr_nonnull(strstr(moe_calibration_origin(&result, "cpu.dense"), "made up"));
+    struct moe_costs c; /* and the times come back */
+    moe_costs_init(&c, &model, got, 4);
+    ck_assert_double_eq_tol((double)moe_cost_attend_ns(&c, 1, 16), 200000, 20);
+    ck_assert_double_eq_tol((double)moe_cost_head_ns(&c, 1), 100000, 10);
+    derive(&p, L);
+    ck_assert_uint_eq(got->cpu.n_dense, 0);
+}
+END_TEST
 
 /* A machine that is slower in two rounds of five: 45, 50, 50, 60, 100. The tenths lie between them.
  */
@@ -354,6 +391,7 @@ int main(void)
     Suite *suite = suite_create("calibrate_platform");
     TCase *tc = tcase_create("all");
     tcase_add_test(tc, the_platform_comes_back);
+    tcase_add_test(tc, a_machine_alone);
     tcase_add_test(tc, medians_and_spread);
     tcase_add_test(tc, slow_changes_are_in_the_spread);
     tcase_add_test(tc, less_than_the_fixed_cost);

@@ -107,6 +107,66 @@ START_TEST(costs_by_hand)
 }
 END_TEST
 
+/* 41000 bytes of a layer and 200000 of the head, as they were measured; other sizes and numbers of
+ * threads between and beyond. */
+START_TEST(dense_part_as_measured)
+{
+    const struct moe_model model = tiny_model(2, 4, 2);
+    struct moe_platform p = without_gpu();
+    struct moe_costs c;
+    p.cpu.n_dense = 4;
+    p.cpu.dense[0] = (struct moe_ffn_point){1, 41000, 0.0082}; /* 5 GB/s */
+    p.cpu.dense[1] = (struct moe_ffn_point){1, 200000, 0.02};
+    p.cpu.dense[2] = (struct moe_ffn_point){4, 41000, 0.002};
+    p.cpu.dense[3] = (struct moe_ffn_point){4, 200000, 0.008};
+    moe_costs_init(&c, &model, &p, 4);
+    ck_assert_uint_eq(moe_cost_attend_ns(&c, 1, 0), 2000);
+    ck_assert_uint_eq(moe_cost_head_ns(&c, 1), 8000);
+    ck_assert_uint_eq(c.cpu_expert_ns, 30000);
+    ck_assert_uint_eq(moe_cost_attend_ns(&c, 100, 0), 102000);
+    moe_costs_init(&c, &model, &p, 1);
+    ck_assert_uint_eq(moe_cost_head_ns(&c, 1), 20000);
+    ck_assert_double_eq(moe_platform_dense_gb_per_s(&p, 9, 1), 20.5); /* 4 cores */
+    ck_assert_double_eq_tol(moe_platform_dense_gb_per_s(&p, 2, 1), 5 + (20.5 - 5) / 3, 1e-9);
+    const struct moe_platform with = tiny_platform();
+    struct moe_platform told = with; /* a GPU has its own */
+    memcpy(&told.cpu, &p.cpu, sizeof p.cpu);
+    struct moe_costs d;
+    moe_costs_init(&c, &model, &with, 4);
+    moe_costs_init(&d, &model, &told, 4);
+    ck_assert_uint_eq(moe_cost_attend_ns(&c, 1, 0), moe_cost_attend_ns(&d, 1, 0));
+}
+END_TEST
+
+START_TEST(dense_lists_in_files)
+{
+    static const struct {
+        const char *from, *to, *says;
+    } bad[] = {
+        {"threads: 1, bytes", "threads: 1, expert_bytes", "expert_bytes"},
+        {"{threads: 1, bytes: 41000, ms: 0.01}", "7", "{threads, bytes, ms}"},
+        {"threads: 1, bytes: 200000", "threads: 1, bytes: 41000", "two points for 1 thread and"},
+        {"  dense:", "  dence:", "did you mean 'dense'"},
+    };
+    struct moe_platform p = without_gpu(), q;
+    p.cpu.n_dense = 2;
+    p.cpu.dense[0] = (struct moe_ffn_point){1, 41000, 0.01};
+    p.cpu.dense[1] = (struct moe_ffn_point){1, 200000, 0.02};
+    char edited[16384], *text = text_of(&p);
+    ck_assert_int_eq(moe_platform_parse("x", text, strlen(text), &q, &err), MOE_OK);
+    ck_assert_uint_eq(q.cpu.n_dense, 2);
+    ck_assert_uint_eq(q.cpu.dense[1].expert_bytes, 200000);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *at = strstr(text, bad[i].from);
+        ck_assert_msg(at != NULL, "%s", bad[i].from);
+        snprintf(edited, sizeof edited, "%.*s%s%s", (int)(at - text), text, bad[i].to,
+                 at + strlen(bad[i].from));
+        expect_parse(edited, bad[i].says);
+    }
+    free(text);
+}
+END_TEST
+
 static const moe_expert same[] = {0, 1, 2, 3, 0, 1, 2, 3};
 
 static struct moe_result simulated(const struct moe_platform *platform, struct moe_timeline *line)
@@ -301,6 +361,8 @@ int main(void)
     tcase_add_test(tc, files_say_so);
     tcase_add_test(tc, constants_of_the_gpu_cannot_be_set);
     tcase_add_test(tc, costs_by_hand);
+    tcase_add_test(tc, dense_part_as_measured);
+    tcase_add_test(tc, dense_lists_in_files);
     tcase_add_test(tc, cpu_only_by_hand);
     tcase_add_test(tc, slow_dram_by_hand);
     tcase_add_test(tc, no_run_is_long_enough_for_a_gpu);

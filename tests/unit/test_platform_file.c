@@ -41,6 +41,17 @@ static struct moe_platform read_text(const char *text)
     return p;
 }
 
+static void expect_points(const struct moe_ffn_point *a, uint32_t n, const struct moe_ffn_point *b,
+                          uint32_t n_b)
+{
+    ck_assert_uint_eq(n, n_b);
+    for (uint32_t i = 0; i < n; i++) {
+        ck_assert_uint_eq(a[i].threads, b[i].threads);
+        ck_assert_uint_eq(a[i].expert_bytes, b[i].expert_bytes);
+        ck_assert_double_eq(a[i].ms, b[i].ms);
+    }
+}
+
 static void expect_equal(const struct moe_platform *a, const struct moe_platform *b)
 {
     char x[64], y[64];
@@ -50,12 +61,8 @@ static void expect_equal(const struct moe_platform *a, const struct moe_platform
         for (const struct moe_param *c = s->table; c->name; c++)
             ck_assert_str_eq(moe_param_format(c, a, x, sizeof x),
                              moe_param_format(c, b, y, sizeof y));
-    ck_assert_uint_eq(a->cpu.n_points, b->cpu.n_points);
-    for (uint32_t i = 0; i < a->cpu.n_points; i++) {
-        ck_assert_uint_eq(a->cpu.point[i].threads, b->cpu.point[i].threads);
-        ck_assert_uint_eq(a->cpu.point[i].expert_bytes, b->cpu.point[i].expert_bytes);
-        ck_assert_double_eq(a->cpu.point[i].ms, b->cpu.point[i].ms);
-    }
+    expect_points(a->cpu.point, a->cpu.n_points, b->cpu.point, b->cpu.n_points);
+    expect_points(a->cpu.dense, a->cpu.n_dense, b->cpu.dense, b->cpu.n_dense);
 }
 
 static struct moe_platform load(const char *name)
@@ -174,9 +181,13 @@ static struct moe_platform random_platform(struct moe_rng *rng)
                    c->type == MOE_PARAM_F64 ? (const void *)&value : (const void *)&whole, 8);
         }
     p.cpu.n_points = 1 + (uint32_t)moe_rng_below(rng, MOE_MAX_FFN_POINTS);
+    p.cpu.n_dense = (uint32_t)moe_rng_below(rng, MOE_MAX_FFN_POINTS + 1);
     for (uint32_t i = 0; i < p.cpu.n_points; i++) /* ascending, none twice */
         p.cpu.point[i] =
             (struct moe_ffn_point){1 + i / 5, 1 + i % 5 * 1000003ull, random_value(rng, 1e-6, 1e7)};
+    for (uint32_t i = 0; i < p.cpu.n_dense; i++)
+        p.cpu.dense[i] =
+            (struct moe_ffn_point){1 + i / 2, 1 + i % 2 * 7777ull, random_value(rng, 1e-6, 1e7)};
     return p;
 }
 
@@ -247,6 +258,10 @@ START_TEST(what_cannot_be_read_is_not_written)
     p = good;
     p.cpu.n_points = 0;
     refuse(&p, "expert_ffn");
+    p = good;
+    p.cpu.n_dense = 2;
+    p.cpu.dense[0] = p.cpu.dense[1] = good.cpu.point[0];
+    refuse(&p, "two points for 1 thread and 157286400 bytes");
     char *text = NULL;
     size_t size;
     const struct moe_platform_notes notes = {NULL, no_origin, NULL};

@@ -3,6 +3,7 @@
  * layer before's input. */
 #include "exec/dense.h"
 #include "exec/forward.h"
+#include "exec/replayed.h"
 #include "exec/session_state.h"
 #include "exec/stage.h"
 #include "policies/trace_run.h"
@@ -55,32 +56,6 @@ static void after_step(void *user, const struct moe_step *step, uint64_t ns)
     const size_t v = seen.config->n_vocab, last = step->first + step->n_tokens - 1;
     (void)user, (void)ns;
     memcpy(seen.logits + last * v, moe_exec_machine_logits(seen.stage->machine), v * sizeof(float));
-}
-
-/* The subject's tokens with the routes that the CPU chose: a prompt in passes of CHUNK, then one by
- * one. */
-static struct moe_trace trace_of(const struct subject *x)
-{
-    const struct moe_llm_config *c = x->config;
-    struct moe_trace t = {
-        .info = {.n_layers = c->n_layers, .n_experts = c->n_experts, .top_k = c->top_k}};
-    const struct moe_route_sink *sink = &x->want.routes.sink;
-    const size_t lk = (size_t)N_TOKENS * c->n_layers * c->top_k;
-    const size_t le = (size_t)N_TOKENS * c->n_layers * c->n_experts;
-    ck_assert_int_eq(moe_tokens_init(&t.tokens, &t.info, N_TOKENS,
-                                     MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD, &err),
-                     MOE_OK);
-    for (uint32_t i = 0; i < N_TOKENS; i++) {
-        t.tokens.step[i] = i < PROMPT ? i / CHUNK : i;
-        t.tokens.position[i] = (int32_t)i;
-        t.tokens.token_id[i] = x->tokens[i];
-        t.tokens.phase[i] = i < PROMPT ? MOE_PREFILL : MOE_DECODE;
-    }
-    memcpy(t.tokens.expert, sink->expert, lk * sizeof *sink->expert);
-    memcpy(t.tokens.weight, sink->weight, lk * sizeof *sink->weight);
-    memcpy(t.tokens.score, sink->score, le * sizeof *sink->score);
-    memcpy(t.tokens.lookahead, sink->lookahead, le * sizeof *sink->lookahead);
-    return t;
 }
 
 /* Runs the trace; rerouted events go into became. Returns the logits. */
@@ -174,15 +149,12 @@ static void forward_layer(struct moe_session *s, const struct moe_trace *trace, 
 {
     const struct moe_llm_config *c = seen.config;
     struct moe_activations *a = &s->a;
-    const struct moe_dense dense = {.config = c, .pool = s->pool, .a = a};
+    const struct moe_step step = {.tokens = &trace->tokens, .first = t, .n_tokens = a->n};
+    moe_expert expert[CHUNK * MOE_MAX_TOP_K];
+    float weight[CHUNK * MOE_MAX_TOP_K];
     moe_forward_attend(s, layer);
-    for (uint32_t i = 0; i < a->n; i++) {
-        const size_t from = ((size_t)(t + i) * c->n_layers + layer) * c->top_k;
-        memcpy(a->expert + i * c->top_k, trace->tokens.expert + from, c->top_k * sizeof *a->expert);
-        memcpy(a->weight + i * c->top_k, trace->tokens.weight + from, c->top_k * sizeof *a->weight);
-    }
-    moe_dense_group(c, a);
-    moe_dense_gather(&dense);
+    moe_replayed_routes(&step, c, layer, expert, weight);
+    moe_forward_choose(s, layer, expert, weight);
     for (uint32_t e = 0; e < c->n_experts; e++)
         if (seen.taken[((size_t)t * c->n_layers + layer) * c->n_experts + e])
             memcpy(a->ffn_x + (size_t)a->first[e] * c->d_model, before,

@@ -155,6 +155,38 @@ START_TEST(values_by_hand)
 }
 END_TEST
 
+/* Half of the channels, where two threads take all that there is: half the rate, in every size. */
+START_TEST(dense_part_goes_along)
+{
+    struct world w = world_of("cpu-only", "none", 1, (const moe_expert[]){0, 1, 0, 1});
+    struct moe_strategy cpu_only = w.strategy, on_demand = load_strategy("on-demand");
+    struct moe_whatif_spec spec = spec_of(&w, &cpu_only, &on_demand);
+    w.platform = with_rates(20);
+    w.platform.gpu.memory_bytes = 0;
+    w.platform.cpu.n_dense = 4;
+    w.platform.cpu.dense[0] = (struct moe_ffn_point){2, 41000, 0.00205};  /* 20 GB/s */
+    w.platform.cpu.dense[1] = (struct moe_ffn_point){2, 200000, 0.00625}; /* 32 */
+    w.platform.cpu.dense[2] = (struct moe_ffn_point){4, 41000, 0.00205};
+    w.platform.cpu.dense[3] = (struct moe_ffn_point){4, 200000, 0.00625};
+    spec.channels = 2;
+    struct moe_whatif whatif = values_of(&spec);
+    int seen = 0;
+    for (size_t i = 0; i < whatif.n; i++) {
+        const struct moe_whatif_value *v = &whatif.value[i];
+        if (v->axis != MOE_WHATIF_DRAM || strcmp(v->text, "1") != 0)
+            continue;
+        seen++;
+        ck_assert_uint_eq(v->platform.cpu.n_dense, 2);
+        ck_assert_uint_eq(v->platform.cpu.dense[1].threads, 4);
+        ck_assert_double_eq_tol(moe_platform_dense_gb_per_s(&v->platform, 4, 41000), 10, 1e-9);
+        ck_assert_double_eq_tol(moe_platform_dense_gb_per_s(&v->platform, 4, 200000), 16, 1e-9);
+    }
+    ck_assert_int_eq(seen, 1);
+    moe_whatif_release(&whatif);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
 START_TEST(slots_refused)
 {
     struct world w = world_of("collab", "2x2", 1, (const moe_expert[]){0, 1, 0, 1});
@@ -383,6 +415,7 @@ int main(void)
     tcase_add_test(tcase, pcie_rates);
     tcase_add_test(tcase, cpu_rates);
     tcase_add_test(tcase, values_by_hand);
+    tcase_add_test(tcase, dense_part_goes_along);
     tcase_add_test(tcase, slots_refused);
     tcase_add_test(tcase, geometries_by_hand);
     tcase_add_test(tcase, geometries_refused);
