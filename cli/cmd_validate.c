@@ -245,10 +245,7 @@ static void add_notes(const struct state *st, struct moe_table *table)
     char line[512];
     cli_traced_note(&st->traced, &st->o->traced, table);
     moe_table_note(table, "platform", "%s: %s", st->v.platform.name, st->v.platform.description);
-    if (st->v.alone)
-        moe_table_note(table, "device", "none: the CPU computes all");
-    else
-        cli_note_device(table, st->v.device, &st->power);
+    cli_note_device(table, st->v.alone ? NULL : st->v.device, &st->power);
     moe_table_note(table, "store", "%s", st->points[0].allocation.store_note);
     moe_table_note(table, "kernels", "%s", st->points[0].allocation.kernels);
     cli_validate_summary(st->points, st->n_points, &st->v, line, sizeof line);

@@ -70,6 +70,11 @@ void cli_note_device(struct moe_table *table, const struct moe_device *device,
                      const struct moe_power *power)
 {
     char memory[32], name[300];
+    if (!device) {
+        moe_table_note(table, "device", "none: the CPU computes all");
+        moe_table_note(table, "cpu_energy", "%s", power->cpu);
+        return;
+    }
     moe_table_note(table, "device", "%s, %s%s", cli_device_name(device, name, sizeof name),
                    moe_format_bytes(device->memory_bytes, memory, sizeof memory),
                    device->deterministic ? ", deterministic" : "");

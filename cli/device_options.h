@@ -53,7 +53,8 @@ bool cli_device_slot(const struct cli_device_options *o, const struct moe_device
 /* "cuda NVIDIA H100" into buf; returns buf. */
 const char *cli_device_name(const struct moe_device *device, char *buf, size_t size);
 
-/* Provenance: device, what was allocated on it, where the experts lie, how energy is measured. */
+/* Provenance: device (NULL: none), what was allocated on it, where the experts lie, how energy is
+ * measured. */
 void cli_note_device(struct moe_table *table, const struct moe_device *device,
                      const struct moe_power *power);
 void cli_note_allocation(struct moe_table *table, const struct moe_allocation *allocation);

@@ -153,6 +153,12 @@ void cli_hybrid_log(const struct cli_hybrid *h, const struct moe_allocation *a)
         moe_log("LOSSY: with reroute %s %s",
                 moe_reroute_format(&strategy->reroute, policy, sizeof policy),
                 moe_reroute_loss(&strategy->reroute));
+    if (h->alone) {
+        moe_log("no device, as platform '%s' has no GPU: all on the CPU by %" PRIu32
+                " thread%s, %s kernels",
+                h->platform.name, a->threads, moe_plural(a->threads), a->kernels);
+        return;
+    }
     moe_log("device %s: %s of weights beside the experts, %s for the rest, %s free",
             cli_device_name(h->device, device, sizeof device),
             moe_format_bytes(a->dense_bytes, dense, sizeof dense),
@@ -170,7 +176,7 @@ void cli_hybrid_note(const struct cli_hybrid *h, const struct moe_allocation *a,
     moe_table_note(table, "strategy", "%s", described);
     if (h->misfit)
         moe_table_note(table, "fit", "the geometry was shrunk to '%s'", h->fitted);
-    cli_note_device(table, h->device, &h->power);
+    cli_note_device(table, h->alone ? NULL : h->device, &h->power);
     cli_note_allocation(table, a);
 }
 
@@ -192,7 +198,7 @@ enum moe_status cli_hybrid_finish(struct cli_hybrid *h, const char *what, struct
     enum moe_status s = MOE_OK;
     char title[320];
     snprintf(title, sizeof title, "moelab run: %s%s, %s, %s", h->strategy.name,
-             cli_lossy_mark(&h->strategy), what, h->device->ops->name);
+             cli_lossy_mark(&h->strategy), what, h->alone ? "no device" : h->device->ops->name);
     if (h->timeline)
         s = moe_timeline_write(h->timeline, title, h->o->timeline, err);
     if (!s && h->timeline && moe_timeline_dropped(h->timeline))

@@ -34,6 +34,7 @@ struct cli_hybrid {
     struct moe_platform platform; /* where o names one */
     struct moe_device *device;
     struct moe_power power;
+    bool alone; /* the caller's to set once it is open: what runs, runs without the device */
     bool power_open, misfit;
     char fitted[1024]; /* the geometry that fits, where the strategy's does not */
     struct moe_timeline *timeline;

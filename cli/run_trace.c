@@ -5,6 +5,7 @@
 #include "sim/bound.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 struct state {
     const struct cli_run_trace *run;
@@ -25,7 +26,10 @@ static enum moe_status open_all(struct state *st, struct moe_err *err)
     if (!s)
         s = cli_traced_open(&st->traced, run->traced, run->inference->model,
                             moe_strategy_parts(&st->hybrid.strategy), st->hybrid.device, err);
-    if (s)
+    st->hybrid.alone = !s && *run->hybrid->platform &&
+                       strcmp(run->hybrid->device.device, "auto") == 0 &&
+                       !moe_platform_has_gpu(&st->hybrid.platform);
+    if (s || st->hybrid.alone)
         return s;
     struct moe_trace_extent extent = moe_trace_extent(&st->traced.trace, run->traced->max_tokens);
     return cli_hybrid_fit(&st->hybrid, st->traced.llm, extent.context, extent.chunk, err);
@@ -35,7 +39,7 @@ static enum moe_status execute(struct state *st, struct moe_err *err)
 {
     const struct cli_run_trace *run = st->run;
     struct moe_progress packing, steps;
-    struct moe_execute_input input = {.device = st->hybrid.device,
+    struct moe_execute_input input = {.device = st->hybrid.alone ? NULL : st->hybrid.device,
                                       .llm = st->traced.llm,
                                       .trace = &st->traced.trace,
                                       .options = cli_hybrid_settings(&st->hybrid, run->inference),
@@ -88,7 +92,8 @@ static enum moe_status show(struct state *st, struct moe_err *err)
                        st->result.decode_tokens, moe_plural(st->result.decode_tokens));
     moe_table_row(table);
     moe_result_labels(table, &st->traced.trace.info, &st->traced.shape,
-                      cli_device_name(st->hybrid.device, device, sizeof device),
+                      st->hybrid.alone ? st->hybrid.platform.name
+                                       : cli_device_name(st->hybrid.device, device, sizeof device),
                       &st->hybrid.strategy);
     moe_result_cells(table, &st->result);
     if (moe_reroute_is_early(&st->hybrid.strategy.reroute))

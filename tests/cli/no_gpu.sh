@@ -69,6 +69,12 @@ one_line "${validate[@]}" --strategy on-demand --threads 1
 expect 2 "--device 'host': platform '$platform' has no GPU" "${validate[@]}" --strategy cpu-only \
     --device host
 "${validate[@]}" --strategy cpu-only --timeline "$folder/line" >/dev/null 2>&1
+expect 0 "no device, as platform '$platform' has no GPU" "$moelab" run --model tiny-mixtral \
+    --trace "$own" --strategy cpu-only --platform $platform
+expect 0 "device host" "$moelab" run --model tiny-mixtral --trace "$own" --strategy cpu-only \
+    --platform $platform --device host # asked for
+expect 2 "needs a GPU" "$moelab" run --model tiny-mixtral --trace "$own" --strategy on-demand \
+    --platform $platform
 holds "a timeline of what ran" grep -q '"experts"' "$folder/line-exec.json"
 
 # What-if, and a league of strategies: what cannot run has its reason in its row.
