@@ -222,18 +222,24 @@ static const char *rules(const struct moe_strategy *s, char *buf, size_t size)
 static void tell_split(const struct report *p, FILE *out)
 {
     const struct moe_tune_split *split = &p->r->split;
-    if (split->in_time)
+    const uint64_t train = moe_tune_decode_tokens(&split->train);
+    const uint64_t held_out = moe_tune_decode_tokens(&split->held_out);
+    if (split->in_time && split->train.n_sequences == 1)
         fprintf(out,
                 "the trace has one sequence: searched on its first half (%" PRIu64
                 " decode tokens), judged by its second (%" PRIu64 ")\n",
-                moe_tune_decode_tokens(&split->train), moe_tune_decode_tokens(&split->held_out));
+                train, held_out);
+    else if (split->in_time)
+        fprintf(out,
+                "no half of the sequences has a quarter of the tokens: searched on the first half "
+                "of each (%" PRIu64 " decode tokens), judged by the second (%" PRIu64 ")\n",
+                train, held_out);
     else
         fprintf(out,
                 "searched on %" PRIu64 " sequence%s (%" PRIu64 " decode tokens), judged by %" PRIu64
                 " other%s (%" PRIu64 ")\n",
-                split->train.n_sequences, moe_plural(split->train.n_sequences),
-                moe_tune_decode_tokens(&split->train), split->held_out.n_sequences,
-                moe_plural(split->held_out.n_sequences), moe_tune_decode_tokens(&split->held_out));
+                split->train.n_sequences, moe_plural(split->train.n_sequences), train,
+                split->held_out.n_sequences, moe_plural(split->held_out.n_sequences), held_out);
     if (p->r->n_units < 2)
         return;
     fprintf(out,
@@ -323,7 +329,7 @@ static void add_notes(const struct report *p, struct moe_table *table)
     moe_table_note(table, "budget_bytes", "%" PRIu64, r->budget_bytes);
     moe_table_note(table, "slots", "%" PRIu64, r->slots);
     moe_table_note(table, "split", "%s, seed %" PRIu64,
-                   r->split.in_time ? "one sequence, in time" : "half of the sequences",
+                   r->split.in_time ? "in time" : "half of the sequences",
                    ((const struct options *)p->call->options)->seed);
     moe_table_note(table, "resampled", "%u %s, %d times", r->n_units,
                    r->blocks ? "runs of tokens" : "sequences", MOE_TUNE_REPLICATES);

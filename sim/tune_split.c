@@ -26,7 +26,7 @@ static enum moe_status find_ranges(const struct moe_trace *trace, struct ranges 
     uint64_t n = 0;
     for (uint64_t t = 0; t < tokens->n_tokens; t++)
         n += t == 0 || tokens->sequence[t] != tokens->sequence[t - 1];
-    struct range *range = calloc(n + 1, sizeof *range);
+    struct range *range = calloc(2 * n + 1, sizeof *range); /* each may be cut */
     if (!range)
         return moe_fail_memory(err, "the parts of a trace");
     n = 0;
@@ -58,27 +58,67 @@ static int by_place(const void *a, const void *b)
     return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Cuts the only sequence after half of its decode steps. */
+/* Cuts sequences after half of their decode steps; those of one step train. */
 static struct ranges cut_in_time(const struct moe_tokens *tokens, struct ranges *whole)
 {
-    struct range *r = whole->range;
-    uint64_t t = r->first, done = 0;
-    while (done < r->n_steps / 2) {
-        done += tokens->phase[t] == MOE_DECODE;
-        t = moe_step_end(tokens, t);
+    struct ranges rest = {0, whole->range + whole->n};
+    for (struct range *r = whole->range; r < whole->range + whole->n; r++) {
+        uint64_t t = r->first, done = 0;
+        if (r->n_steps < 2)
+            continue;
+        while (done < r->n_steps / 2) {
+            done += tokens->phase[t] == MOE_DECODE;
+            t = moe_step_end(tokens, t);
+        }
+        rest.range[rest.n] = *r;
+        rest.range[rest.n++].first = r->end = t;
     }
-    r[1] = *r; /* find_ranges left room for one more */
-    r[1].first = r[0].end = t;
-    return (struct ranges){1, r + 1};
+    return rest;
 }
 
-/* Orders the ranges so that the first half trains; returns the other half. */
-static struct ranges draw_half(struct ranges *all, uint64_t seed)
+static uint64_t steps_of(const struct ranges *all, uint64_t n)
+{
+    uint64_t steps = 0;
+    for (uint64_t i = 0; i < n; i++)
+        steps += all->range[i].n_steps;
+    return steps;
+}
+
+static bool is_fair(uint64_t part, uint64_t steps)
+{
+    return part >= steps / 4 && steps - part >= steps / 4;
+}
+
+/* How many of the first ranges, not all, come nearest to half of the steps. */
+static uint64_t nearest_to_half(const struct ranges *all)
+{
+    const uint64_t steps = steps_of(all, all->n);
+    uint64_t best = 1, least = UINT64_MAX, done = 0;
+    for (uint64_t i = 0; i + 1 < all->n; i++) {
+        done += all->range[i].n_steps;
+        const uint64_t off = 2 * done > steps ? 2 * done - steps : steps - 2 * done;
+        best = off < least ? i + 1 : best;
+        least = off < least ? off : least;
+    }
+    return best;
+}
+
+/* Orders the ranges so that the first part trains, and says how many; 0: no part is fair. */
+static uint64_t draw_half(struct ranges *all, uint64_t seed)
 {
     for (uint64_t i = 0; i < all->n; i++)
         all->range[i].draw = moe_mix64(moe_mix64(seed) ^ i);
     qsort(all->range, all->n, sizeof *all->range, by_draw);
+    const uint64_t steps = steps_of(all, all->n);
     uint64_t n_train = all->n / 2;
+    if (!is_fair(steps_of(all, n_train), steps))
+        n_train = nearest_to_half(all);
+    return all->n > 1 && is_fair(steps_of(all, n_train), steps) ? n_train : 0;
+}
+
+/* Those behind the first n_train. */
+static struct ranges take_rest(struct ranges *all, uint64_t n_train)
+{
     struct ranges rest = {all->n - n_train, all->range + n_train};
     qsort(rest.range, rest.n, sizeof *rest.range, by_place);
     all->n = n_train;
@@ -151,9 +191,7 @@ enum moe_status moe_tune_split(const struct moe_trace *trace, uint64_t seed,
     enum moe_status s = find_ranges(trace, &train, err);
     if (s)
         return s;
-    uint64_t steps = 0;
-    for (uint64_t i = 0; i < train.n; i++)
-        steps += train.range[i].n_steps;
+    const uint64_t steps = steps_of(&train, train.n);
     if (steps < 2) {
         free(train.range);
         return moe_fail(err, MOE_ERR_USAGE,
@@ -161,9 +199,10 @@ enum moe_status moe_tune_split(const struct moe_trace *trace, uint64_t seed,
                         "search on, one to judge by",
                         steps, steps == 1 ? "" : "es");
     }
-    split.in_time = train.n == 1;
+    const uint64_t n_train = draw_half(&train, seed);
+    split.in_time = n_train == 0;
     struct ranges held =
-        split.in_time ? cut_in_time(&trace->tokens, &train) : draw_half(&train, seed);
+        split.in_time ? cut_in_time(&trace->tokens, &train) : take_rest(&train, n_train);
     s = copy_part(trace, &train, "training", &split.train, err);
     if (!s)
         s = copy_part(trace, &held, "held-out", &split.held_out, err);

@@ -1,8 +1,9 @@
 /* Training and held-out parts of a trace, for the tuner.
  *
- * Whole sequences are divided, half of them to each side, drawn by a seed. Where only one has
- * decode tokens it is cut in time: its first half trains. Sequences without decode tokens belong to
- * neither. Training sequences stand in the order drawn, so that any prefix is a sample of them all;
+ * Whole sequences are divided, half of them to each side, drawn by a seed; where that leaves a side
+ * less than a quarter of the decode passes, as many of those drawn as come nearest to half of the
+ * passes. Where that does not help, as with a single sequence, all are cut in time: their first
+ * halves train. Sequences without decode tokens belong to neither. Training sequences stand in the order drawn, so that any prefix is a sample of them all;
  * held-out ones in the order of the trace. */
 #ifndef MOELAB_SIM_TUNE_SPLIT_H
 #define MOELAB_SIM_TUNE_SPLIT_H
@@ -11,7 +12,7 @@
 
 struct moe_tune_split {
     struct moe_trace train, held_out; /* sequences numbered anew, from 0 */
-    bool in_time;                     /* one sequence, cut */
+    bool in_time;                     /* sequences were cut */
 };
 
 /* Release with moe_tune_split_release. Errors: MOE_ERR_USAGE (fewer than two forward passes of

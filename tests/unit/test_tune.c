@@ -297,6 +297,49 @@ START_TEST(one_sequence_is_cut_in_time)
 }
 END_TEST
 
+/* Of sequence s so many decode steps, the rest of its tokens a prompt. */
+static struct moe_trace with_steps(const int *steps, uint32_t n)
+{
+    struct moe_trace trace = make_trace(UNIFORM, n);
+    for (uint32_t s = 0; s < n; s++)
+        for (int i = 0; i < TOKENS; i++) {
+            const bool prompt = i < TOKENS - steps[s];
+            const size_t t = s * TOKENS + (size_t)i;
+            trace.tokens.phase[t] = prompt ? MOE_PREFILL : MOE_DECODE;
+            trace.tokens.step[t] = prompt ? 0 : (uint32_t)(i - (TOKENS - steps[s]) + 1);
+        }
+    return trace;
+}
+
+/* A warm-up of a token beside a long sequence, and one long one among short ones: neither side is
+ * left with next to nothing, whichever is drawn. */
+START_TEST(no_side_has_next_to_nothing)
+{
+    static const int two[] = {1, TOKENS - 1}, many[] = {2, 3, TOKENS - 1, 2, TOKENS - 5, 3};
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct moe_trace a = with_steps(two, 2), b = with_steps(many, 6);
+        struct moe_tune_split split;
+        ck_assert_int_eq(moe_tune_split(&a, seed, &split, NULL), MOE_OK);
+        ck_assert(split.in_time);
+        ck_assert_uint_eq(split.train.n_sequences, 2);
+        ck_assert_uint_eq(split.held_out.n_sequences, 1);
+        ck_assert_uint_eq(moe_tune_decode_tokens(&split.train), 1 + (TOKENS - 1) / 2);
+        ck_assert_uint_eq(moe_tune_decode_tokens(&split.held_out), TOKENS - 1 - (TOKENS - 1) / 2);
+        ck_assert_int_eq(moe_tokens_check(&split.train.tokens, &split.train.info, NULL), MOE_OK);
+        moe_tune_split_release(&split);
+        ck_assert_int_eq(moe_tune_split(&b, seed, &split, NULL), MOE_OK);
+        const uint64_t train = moe_tune_decode_tokens(&split.train);
+        const uint64_t all = train + moe_tune_decode_tokens(&split.held_out);
+        ck_assert_uint_eq(all, 2 * TOKENS + 4);
+        ck_assert_uint_ge(train, all / 4);
+        ck_assert_uint_ge(all - train, all / 4);
+        moe_tune_split_release(&split);
+        moe_trace_release(&a);
+        moe_trace_release(&b);
+    }
+}
+END_TEST
+
 /* --- same bytes for any threads ------------------------------------------------------------- */
 
 START_TEST(threads_change_nothing)
@@ -540,6 +583,7 @@ int main(void)
     tcase_add_loop_test(tc, held_out_sequences_are_never_seen, 0, LAYERS + 1);
     tcase_add_test(tc, every_sequence_is_on_one_side);
     tcase_add_test(tc, one_sequence_is_cut_in_time);
+    tcase_add_test(tc, no_side_has_next_to_nothing);
     tcase_add_test(tc, threads_change_nothing);
     tcase_add_test(tc, intervals_by_hand);
     tcase_add_test(tc, the_best_that_moves_is_kept_and_varied);
