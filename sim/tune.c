@@ -385,6 +385,8 @@ static enum moe_status add_best_of(struct tuner *t, enum moe_tune_family family,
     enum moe_status s = add_members(t, &q, family, err);
     if (!s && q.n)
         s = moe_tune_halve(&q, err);
+    if (!s && q.n && family == MOE_TUNE_BEST_UNIFORM)
+        s = moe_tune_vary_uniform(&q, t->r->slots, err);
     if (!s && q.n && isfinite(q.candidate[0].ns)) {
         t->families[t->n_judged] = 1U << family;
         t->judged[t->n_judged++] = q.candidate[0];

@@ -35,10 +35,10 @@ enum moe_status moe_tune_compare(const struct moe_tune_units *units, const doubl
                                  const double *other_ms, uint64_t seed, struct moe_tune_gain *out,
                                  struct moe_err *err);
 
-/* Could the other be as fast or faster? */
+/* Could the other be as fast or faster? Sums of equal times in another order are equal. */
 static inline bool moe_tune_may_be_equal(struct moe_tune_gain gain)
 {
-    return !(gain.low > 1);
+    return !(gain.low > 1 + 1e-9);
 }
 
 #endif

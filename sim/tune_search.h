@@ -71,4 +71,9 @@ enum moe_status moe_tune_halve(struct moe_tune_search *search, struct moe_err *e
 enum moe_status moe_tune_polish(struct moe_tune_search *search, struct moe_err *err);
 enum moe_status moe_tune_move(struct moe_tune_search *search, struct moe_err *err);
 
+/* The best candidate, whose geometry is N x M, with other N and M of at most so many slots, until
+ * nothing is better: powers of two first, then what lies near (tune_uniform.c). */
+enum moe_status moe_tune_vary_uniform(struct moe_tune_search *search, uint64_t slots,
+                                      struct moe_err *err);
+
 #endif

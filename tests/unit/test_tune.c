@@ -340,6 +340,35 @@ START_TEST(no_side_has_next_to_nothing)
 }
 END_TEST
 
+/* On a slow link, where every miss is copied, few slots may be better than many: of all N x M the
+ * best on the training part. */
+START_TEST(the_best_grid_is_the_best)
+{
+    struct world w;
+    make_world(&w, _i ? UNIFORM : SKEWED, SEQUENCES);
+    w.options.budget_bytes = 8 * 600000;
+    w.platform.link.h2d_pinned_gb_per_s = 0.25 + _i;
+    struct moe_tune_result r = tune(&w);
+    const struct moe_tune_row *row = best_of(&r, MOE_TUNE_BEST_UNIFORM);
+    double best = 0;
+    for (int n = 1; n <= LAYERS; n++)
+        for (int m = 1; m <= EXPERTS; m++) {
+            struct moe_strategy strategy = row->strategy;
+            struct moe_result result;
+            snprintf(strategy.geometry, sizeof strategy.geometry, "%dx%d", n, m);
+            const struct moe_sim_input in = {.trace = &r.split.train,
+                                             .model = &w.model,
+                                             .platform = &w.platform,
+                                             .strategy = &strategy};
+            ck_assert_int_eq(moe_simulate(&in, &result, NULL), MOE_OK);
+            best = result.tokens_per_s > best ? result.tokens_per_s : best;
+        }
+    ck_assert_double_eq_tol(row->train_tokens_per_s, best, 1e-9 * best);
+    moe_tune_release(&r);
+    moe_trace_release(&w.trace);
+}
+END_TEST
+
 /* --- same bytes for any threads ------------------------------------------------------------- */
 
 START_TEST(threads_change_nothing)
@@ -584,6 +613,7 @@ int main(void)
     tcase_add_test(tc, every_sequence_is_on_one_side);
     tcase_add_test(tc, one_sequence_is_cut_in_time);
     tcase_add_test(tc, no_side_has_next_to_nothing);
+    tcase_add_loop_test(tc, the_best_grid_is_the_best, 0, 4);
     tcase_add_test(tc, threads_change_nothing);
     tcase_add_test(tc, intervals_by_hand);
     tcase_add_test(tc, the_best_that_moves_is_kept_and_varied);
