@@ -3,8 +3,9 @@
  * Whole sequences are divided, half of them to each side, drawn by a seed; where that leaves a side
  * less than a quarter of the decode passes, as many of those drawn as come nearest to half of the
  * passes. Where that does not help, as with a single sequence, all are cut in time: their first
- * halves train. Sequences without decode tokens belong to neither. Training sequences stand in the order drawn, so that any prefix is a sample of them all;
- * held-out ones in the order of the trace. */
+ * halves train. Sequences without decode tokens belong to neither. Training sequences stand in the
+ * order drawn, so that any prefix is a sample of them all; held-out ones in the order of the trace.
+ */
 #ifndef MOELAB_SIM_TUNE_SPLIT_H
 #define MOELAB_SIM_TUNE_SPLIT_H
 
