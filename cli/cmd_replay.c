@@ -52,7 +52,7 @@ static const struct moe_param options[] = {
         "read the file in blocks of constant memory (automatic over 1 GiB of routes)"),
     CLI_OPTION_SEED(struct options, seed, "rules that draw at random"),
     CLI_OPTION_NAME(struct options, model, "model", "",
-                    "model file or name: the size of experts, where the trace does not give it"),
+                    "model file or name: the size of an expert (default: what the trace gives)"),
     CLI_OPTION_RESULT(struct options),
     {0},
 };
@@ -327,13 +327,13 @@ static enum moe_status open_trace(const struct cli_call *call, const struct moe_
     return s;
 }
 
-/* Sizes of experts: the trace's own, or the model's. */
+/* Sizes of experts: the model's, or the trace's own. */
 static enum moe_status make_geometry(const struct options *o, const struct moe_model *model,
                                      struct inputs *in, struct moe_err *err)
 {
     const struct moe_trace_info *info = in->info;
     uint64_t *bytes = NULL;
-    if (!info->expert_bytes && *o->model) {
+    if (*o->model) {
         bytes = malloc(info->n_layers * sizeof *bytes);
         if (!bytes)
             return moe_fail_memory(err, "expert sizes");

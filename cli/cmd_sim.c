@@ -86,9 +86,11 @@ static enum moe_status load_settings(const struct cli_call *call, struct inputs 
     for (int i = 0; !s && i < call->n_sets; i++)
         s = cli_apply_set(call->sets[i], &in->strategy, &in->platform, err);
     in->strategy.lossy = o->lossy;
-    if (!s)
-        cli_limit_threads(&in->strategy, &in->platform);
-    return s;
+    if (s)
+        return s;
+    cli_limit_threads(&in->strategy, &in->platform);
+    cli_tell_unlisted(&in->strategy);
+    return MOE_OK;
 }
 
 static enum moe_status load_inputs(const struct cli_call *call, struct inputs *in,
@@ -109,11 +111,6 @@ static enum moe_status simulate_with_progress(struct moe_sim_input *input,
                                               struct moe_result *result, struct moe_err *err)
 {
     struct moe_progress progress;
-    const struct moe_trace_info *info = &input->trace->info;
-    if (info->top_k < input->model->top_k)
-        moe_log("the trace routes to %u expert%s, model '%s' to %" PRIu64 ": simulated with %u",
-                info->top_k, moe_plural(info->top_k), input->model->name, input->model->top_k,
-                info->top_k);
     moe_progress_begin(&progress, "simulating", "tokens", input->trace->tokens.n_tokens);
     input->progress = &progress;
     enum moe_status s = moe_simulate(input, result, err);

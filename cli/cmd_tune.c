@@ -240,6 +240,9 @@ static void tell_split(const struct report *p, FILE *out)
                 " other%s (%" PRIu64 ")\n",
                 split->train.n_sequences, moe_plural(split->train.n_sequences), train,
                 split->held_out.n_sequences, moe_plural(split->held_out.n_sequences), held_out);
+    if (p->r->slots)
+        fprintf(out, "designs that place experts once begin with these in place, all others with "
+                     "empty slots\n");
     if (p->r->n_units < 2)
         return;
     fprintf(out,
@@ -391,7 +394,9 @@ static void add_origin(const struct report *p, FILE *out)
 {
     const struct moe_tune_row *row = &p->r->row[p->r->chosen];
     char text[512];
-    fprintf(out, "Found by `moelab tune`, version %s; for `moelab run` and `moelab sim`.\ncommand:",
+    fprintf(out,
+            "Found by `moelab tune`, version %s; for `moelab run` and `moelab sim`, with the same "
+            "--platform.\ncommand:",
             MOELAB_VERSION);
     fprintf(out, " moelab tune");
     for (int i = 0; i < p->call->argc; i++)
@@ -405,7 +410,8 @@ static void add_origin(const struct report *p, FILE *out)
     fprintf(out, "predicted: %.17g decode tokens/s on the held-out part of the trace\n",
             row->held_out.tokens_per_s);
     if (row->fitted)
-        fprintf(out, "The list's path is as seen from the folder that tune ran in.\n");
+        fprintf(out, "The list is as seen from the folder that tune ran in, or lies beside this "
+                     "file.\n");
 }
 
 static enum moe_status write_strategy(const struct report *p, const char *path, const char *list,

@@ -172,6 +172,8 @@ static enum moe_status open_machine(struct state *st, struct moe_err *err)
     st->v.repeats = (uint32_t)o->repeats;
     st->v.tolerance = o->tolerance;
     st->v.tolerance_p95 = o->tolerance_p95;
+    st->v.asleep = strcmp(st->v.device->ops->name, "host") == 0 && !st->v.alone &&
+                   !strstr(o->device.device, "awake=");
     if (!st->v.alone)
         st->v.platform.gpu.memory_bytes = st->v.device->memory_bytes;
     return s;

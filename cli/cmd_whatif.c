@@ -80,8 +80,10 @@ static enum moe_status load_inputs(const struct cli_call *call, struct inputs *i
     enum moe_status s = cli_load_platform(o->platform, &in->platform, err);
     if (!s)
         s = load_strategies(call, in, err);
-    if (!s)
+    if (!s) {
         cli_limit_threads(&in->strategy[MOE_WHATIF_STRATEGY], &in->platform);
+        cli_tell_unlisted(&in->strategy[MOE_WHATIF_STRATEGY]);
+    }
     if (!s)
         s = cli_load_trace(call->args[0], o->model,
                            moe_strategy_parts(&in->strategy[MOE_WHATIF_STRATEGY]), &in->model,

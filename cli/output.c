@@ -2,11 +2,14 @@
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/units.h"
 #include "base/version.h"
 #include "exec/hybrid.h"
+#include "policies/registry.h"
 #include "traces/source.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,6 +124,24 @@ bool cli_model_is_folder(const char *name)
     return !find_model(name, path, sizeof path, &folder, NULL) && folder;
 }
 
+/* A log of a quantized model, and a model file of 16 bits, have experts of other sizes. */
+static void tell_differences(const struct moe_trace_info *info, const struct moe_model *model)
+{
+    const double own = (double)moe_model_expert_bytes(model);
+    char a[32], b[32];
+    double sum = 0;
+    if (info->top_k < model->top_k)
+        moe_log("the trace routes to %u expert%s, model '%s' to %" PRIu64 ": simulated with %u",
+                info->top_k, moe_plural(info->top_k), model->name, model->top_k, info->top_k);
+    for (uint32_t l = 0; info->expert_bytes && l < info->n_layers; l++)
+        sum += (double)info->expert_bytes[l] / info->n_layers;
+    if (sum > 0 && fabs(sum - own) > 0.1 * own)
+        moe_log("the trace's experts have %s each, those of model '%s' %s: simulated with the "
+                "latter",
+                moe_format_bytes((uint64_t)sum, a, sizeof a), model->name,
+                moe_format_bytes((uint64_t)own, b, sizeof b));
+}
+
 enum moe_status cli_load_trace(const char *trace_name, const char *model_name, unsigned parts,
                                struct moe_model *model, struct moe_trace *trace,
                                struct moe_err *err)
@@ -129,12 +150,12 @@ enum moe_status cli_load_trace(const char *trace_name, const char *model_name, u
     enum moe_status s = named ? cli_load_model(model_name, model, err) : MOE_OK;
     if (!s)
         s = moe_trace_from_name(trace_name, parts, named ? model : NULL, trace, err);
-    if (s || named)
-        return s;
-    s = cli_load_model(trace->info.model, model, err);
-    return s ? moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
-                               trace->info.model)
-             : MOE_OK;
+    if (!s && !named && (s = cli_load_model(trace->info.model, model, err)))
+        moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
+                        trace->info.model);
+    if (!s && !moe_model_check_trace(model, &trace->info, NULL))
+        tell_differences(&trace->info, model);
+    return s;
 }
 
 enum moe_status cli_load_platform(const char *name, struct moe_platform *out, struct moe_err *err)
@@ -149,6 +170,23 @@ enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, st
     char path[CLI_PATH_MAX];
     enum moe_status s = moe_find_config("strategies", name, path, sizeof path, err);
     return s ? s : moe_strategy_load(path, out, err);
+}
+
+void cli_tell_unlisted(const struct moe_strategy *strategy)
+{
+    const struct moe_policy_spec *policy = &strategy->policy;
+    const char *g = strategy->geometry;
+    const bool pools =
+        strcmp(g, "none") != 0 && strcmp(g, "all") != 0 && strncmp(g, "ncmoe", 5) != 0;
+    char choose[32];
+    if (!pools || policy->ops != &moe_policy_static || *policy->ops->file(policy->params))
+        return;
+    const struct moe_param *param = moe_param_find(policy->ops->params, "choose");
+    if (strcmp(moe_param_format(param, policy->params, choose, sizeof choose), "list") == 0)
+        moe_log("strategy '%s' has no list of hot experts: it keeps the first ones by number; "
+                "'moelab trace stats TRACE --hot-list hot.txt' makes one for --set "
+                "policy.list=hot.txt",
+                strategy->name);
 }
 
 void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform)

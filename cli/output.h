@@ -29,8 +29,9 @@ void cli_note_trace(struct moe_table *table, const char *path, const struct moe_
 enum moe_status cli_load_model(const char *name, struct moe_model *out, struct moe_err *err);
 bool cli_model_is_folder(const char *name);
 
-/* A trace and its model: by that name, or "": the one that the trace names. parts: enum
- * moe_tokens_part wanted. Free with moe_trace_release. */
+/* A trace and its model: by that name, or "": the one that the trace names. Logs where the trace
+ * has other numbers, which count: fewer experts a token; or which do not: sizes of experts. parts:
+ * enum moe_tokens_part wanted. Free with moe_trace_release. */
 enum moe_status cli_load_trace(const char *trace_name, const char *model_name, unsigned parts,
                                struct moe_model *model, struct moe_trace *trace,
                                struct moe_err *err);
@@ -40,6 +41,9 @@ enum moe_status cli_load_strategy(const char *name, struct moe_strategy *out, st
 /* A simulated CPU computes with no more threads than the platform has cores: a strategy that has
  * more is given as many, and that is logged. */
 void cli_limit_threads(struct moe_strategy *strategy, const struct moe_platform *platform);
+
+/* Logs that a strategy of hot experts, which are to be in a list, was given none. */
+void cli_tell_unlisted(const struct moe_strategy *strategy);
 
 /* Applies key=value: "platform.KEY" to the platform (may be NULL), everything else to the
  * strategy. */

@@ -18,6 +18,7 @@ struct cli_validation {
     uint64_t max_tokens, n_decode; /* n_decode: decode tokens of the trace */
     uint32_t repeats;
     double tolerance, tolerance_p95; /* percent */
+    bool asleep;                     /* 'host' lets processors sleep: its key awake is off */
 };
 
 /* A strategy with its geometry, and what came of it. */

@@ -178,10 +178,14 @@ enum moe_status cli_validate_verdict(const struct cli_point *points, size_t n,
         return MOE_OK;
     /* Of repeats that differ by more than the tolerance none can be predicted within it. */
     const bool unsteady = t.repeat > v->tolerance_p95;
+    const bool foreign = t.median > 50 && t.median > 2 * t.repeat;
     return moe_fail(err, MOE_ERR_CHECK,
                     "%zu of %zu points miss the tolerance of %g %% median or %g %% p95: worst "
                     "%.1f %%, %.1f %%, where repeats lie %.1f %% from their median (p95): %s",
                     n - t.times, n, v->tolerance, v->tolerance_p95, t.median, t.p95, t.repeat,
-                    unsteady ? "run nothing else, raise --repeats, give 'host' the key awake=on"
-                             : "the machine may have changed: calibrate again");
+                    foreign                 ? "is this the platform of this machine and device?"
+                    : unsteady && v->asleep ? "run nothing else, raise --repeats, give 'host' the "
+                                              "key awake=on"
+                    : unsteady              ? "run nothing else, raise --repeats"
+                                            : "the machine may have changed: calibrate again");
 }

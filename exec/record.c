@@ -299,8 +299,10 @@ static enum moe_status end_early(struct recording *r, uint64_t n_kept, enum moe_
     if (moe_writer_commit(r->writer, &ignored) || status != MOE_ERR_INTERRUPTED)
         return status;
     return moe_fail(err, status,
-                    "interrupted: '%s' holds %" PRIu64 " of %zu prompts; the same command goes on",
-                    r->options->out, moe_writer_n_sequences(r->writer), r->prompts->n);
+                    "interrupted: '%s' holds %" PRIu64
+                    " of %zu prompts; the same command%s goes on",
+                    r->options->out, moe_writer_n_sequences(r->writer), r->prompts->n,
+                    r->options->overwrite ? " without --overwrite" : "");
 }
 
 static enum moe_status record_all(struct recording *r, struct moe_err *err)

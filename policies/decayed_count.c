@@ -168,13 +168,15 @@ const struct moe_policy_ops moe_policy_decayed_count = {
     .summary = "the lowest decayed count goes, but only for a newcomer that beats it by a margin, "
                "and only after a minimum stay; the default constants are moelab's",
     .source = "rule of ggml-org/llama.cpp pull request 26563",
-    .notes = "May decline: a newcomer must beat the victim by `margin`. The count decays by "
-             "forward passes, not by uses or time; it covers the whole run, also while an expert "
-             "is in no slot, and all of an event count before it seeks a victim. The victim is "
-             "the lowest of those that came in at least `stay` passes ago. Of equal counts the "
-             "one in the lower slot goes. A use in pass i counts as 2^(i / `half_life`) does in "
-             "double precision, each pass' worth a product of the one before it: that rounding "
-             "decides between counts that are equal on paper.",
+    .notes =
+        "May decline: a newcomer must beat the victim by `margin`. The count decays by "
+        "forward passes, not by uses or time; it covers the whole run, also while an expert "
+        "is in no slot, and all of an event count before it seeks a victim. The victim is "
+        "the lowest of those that came in at least `stay` passes ago. Of equal counts the "
+        "one in the lower slot goes. A use in pass i counts as 2^(i / `half_life`) does in "
+        "double precision, each pass' worth a product of the one before it: that rounding "
+        "decides between counts that are equal on paper, and of uses more than about 1000 half "
+        "lives apart the earlier counts as none.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -126,7 +126,9 @@ const struct moe_policy_ops moe_policy_opt = {
     .source = "Belady, A study of replacement algorithms for a virtual-storage computer, 1966",
     .notes =
         "Two bounds go by Belady's name. `admit=bypass` may leave a newcomer out, and may drop an "
-        "expert of the event under way: no decisions have more hits. `admit=forced` takes every "
+        "expert of the event under way: no decisions have more hits, where experts have one size "
+        "(in a "
+        "pool of bytes whose experts differ in size others may). `admit=forced` takes every "
         "miss, as all designs without an admission rule must: what a policy loses to it is due to "
         "the choice of victims alone, as long as every event fits into its pool (where one does "
         "not, which of its experts stay is a choice as well, and `forced` makes it in gate order: "

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FIELD(member) .offset = offsetof(struct moe_strategy, member)
 
@@ -309,6 +310,23 @@ enum moe_status moe_strategy_from_yaml(const struct moe_yaml *root, struct moe_s
     return s;
 }
 
+/* A list that is not where its name says may lie beside the strategy's file: `moelab tune` writes
+ * both into one folder, which may be gone to, or moved. */
+static enum moe_status look_beside(const char *path, struct moe_strategy *strategy,
+                                   struct moe_err *err)
+{
+    const struct moe_policy_spec *policy = &strategy->policy;
+    const char *list = policy->ops->file ? policy->ops->file(policy->params) : "";
+    const char *slash = strrchr(path, '/'), *name = strrchr(list, '/');
+    char beside[1024];
+    if (!*list || *list == '/' || access(list, F_OK) == 0)
+        return MOE_OK;
+    const int n = snprintf(beside, sizeof beside, "%.*s%s", slash ? (int)(slash - path) + 1 : 0,
+                           path, name ? name + 1 : list);
+    const bool there = n > 0 && (size_t)n < sizeof beside && access(beside, F_OK) == 0;
+    return there ? moe_strategy_set(strategy, "policy.list", beside, err) : MOE_OK;
+}
+
 enum moe_status moe_strategy_load(const char *path, struct moe_strategy *out, struct moe_err *err)
 {
     struct moe_yaml *root;
@@ -317,7 +335,7 @@ enum moe_status moe_strategy_load(const char *path, struct moe_strategy *out, st
         return s;
     s = moe_strategy_from_yaml(root, out, err);
     moe_yaml_free(root);
-    return s;
+    return s ? s : look_beside(path, out, err);
 }
 
 static size_t describe_table(const struct moe_param *params, const char *section, const void *base,

@@ -360,7 +360,8 @@ static void add_cores(struct maker *m)
     double values[N + 1];
     const size_t n = with_own(usual, N, (double)own, values);
     uint64_t last = 0;
-    snprintf(text->title, sizeof text->title, "CPU cores");
+    snprintf(text->title, sizeof text->title,
+             own < m->spec->platform->cpu.cores ? "CPU threads" : "CPU cores");
     snprintf(text->note, sizeof text->note,
              "one thread each; beyond the platform's %" PRIu64
              " cores a guess: rates go on with their last slope up to the DRAM's",

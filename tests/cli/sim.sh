@@ -85,4 +85,19 @@ holds "nothing to say of as many threads as cores" test ! -s "$folder/said"
 expect 0 "threads 4096 exceeds the 24 cores of platform 'paper-4090': simulated with 24" \
     sim --threads 4096 --output "$folder/4096"
 same "$folder/24" "$folder/4096"
+
+# What differs from what was asked for, or was left out, is said.
+expect 0 "it keeps the first ones by number" sim --platform paper-4090 --strategy fiddler --threads 8
+"$moelab" sim "$trace" --model tiny-mixtral --platform paper-4090 --strategy ncmoe --threads 8 \
+    --geometry ncmoe:4 2>"$folder/quiet" >/dev/null
+holds "whole layers need no list: $(cat "$folder/quiet")" test ! -s "$folder/quiet"
+row='[[0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1]]'
+printf '{"moelab_trace": 1, "n_layers": 8, "n_experts": 8, "top_k": 2, "expert_bytes": %s}\n' \
+    "[1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000]" >"$folder/sized.jsonl"
+printf '{"layers": %s}\n' "$row" "$row" >>"$folder/sized.jsonl"
+expect 0 "the trace's experts have 1000 B each, those of model 'tiny-mixtral' 96.0 KiB" \
+    "$moelab" sim "jsonl:$folder/sized.jsonl" --model tiny-mixtral --platform paper-4090 --threads 8
+replay=("$moelab" replay "jsonl:$folder/sized.jsonl" --geometry global:100KiB)
+expect 2 "exceed the 64000 bytes of all experts" "${replay[@]}"
+expect 0 "hit_rate_percent" "${replay[@]}" --model tiny-mixtral
 finish

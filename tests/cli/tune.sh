@@ -57,6 +57,14 @@ expect 0 "SYNTHETIC" "$moelab" trace synth \
 round_trip paper-4090 --set platform.link.h2d_pinned_gb_per_s=0.1
 expect 0 "best.hot" cat best.yaml
 holds "the list" test -s best.hot
+# Both moved, and used from another folder.
+mkdir -p moved && cp best.yaml best.hot moved && mv best.hot away.hot
+expect 0 "tokens_per_s" "$moelab" sim "$t" --platform paper-4090 --strategy moved/best.yaml
+(cd moved && ln -s ../experiments . && "$moelab" sim "$t" --platform paper-4090 \
+    --strategy best.yaml >../inside 2>&1)
+expect 0 "tokens_per_s" cat inside
+expect 1 "best.hot" "$moelab" sim "$t" --platform paper-4090 --strategy best.yaml
+mv away.hot best.hot
 
 # The text names all that the result is held against.
 expect 0 "" "$moelab" tune "$t" --platform paper-4090 "${few[@]}" --table text
@@ -118,7 +126,8 @@ holds "the same text with the tuned strategy" test "$plain" = "$tuned"
 
 # Refusals: one line, and nothing written.
 one_line "$moelab" tune "$t" -o bad.yaml
-one_line "$moelab" tune "$t" --platform paper-4090 --budget 99TiB -o bad.yaml
+expect 2 "budget 99.0 TiB exceeds the" "$moelab" tune "$t" --platform paper-4090 --budget 99TiB \
+    -o bad.yaml
 one_line "$moelab" tune "$t" --platform paper-4090 -o -
 one_line "$moelab" tune "$t" --platform paper-4090 --set policy=lru -o bad.yaml
 one_line "$moelab" tune "$t" --platform no-such -o bad.yaml
