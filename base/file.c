@@ -139,6 +139,32 @@ static FILE *open_fifo(const char *path)
     return stream;
 }
 
+/* Standard output or error where it goes to this very file, else -1: /dev/stdout is a link, and
+ * what a log held would be lost if it were replaced, as well as what comes after. */
+static int standard_descriptor(const struct stat *file)
+{
+    struct stat own;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        const int flags = fcntl(fd, F_GETFL);
+        if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && fstat(fd, &own) == 0 &&
+            own.st_dev == file->st_dev && own.st_ino == file->st_ino)
+            return fd;
+    }
+    return -1;
+}
+
+/* stdout itself, so that what is printed comes in the order of the calls. */
+static FILE *open_standard(int fd)
+{
+    if (fd == STDOUT_FILENO)
+        return stdout;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    FILE *stream = copy < 0 ? NULL : fdopen(copy, "w");
+    if (!stream && copy >= 0)
+        close(copy);
+    return stream;
+}
+
 enum moe_status moe_output_create(struct moe_output *out, const char *path, struct moe_err *err)
 {
     if (strcmp(path, "-") == 0) {
@@ -152,12 +178,13 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
         errno = ENOENT; /* else ".part" would be made, and only the rename would fail */
         return fail_errno(err, "create", path);
     }
-    /* Through a link we replace what it points to: "-o /dev/stdout" must not replace the link. */
+    /* Through a link we replace what it points to. */
     struct stat st;
     int linked = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
     int exists = stat(path, &st) == 0;
+    const int standard = exists ? standard_descriptor(&st) : -1;
     /* Devices and FIFOs have no content to protect, and cannot be renamed over. */
-    int direct = exists && !S_ISREG(st.st_mode);
+    int direct = exists && (standard >= 0 || !S_ISREG(st.st_mode));
     errno = 0;
     struct moe_output made = {.path = linked && !direct ? realpath(path, NULL) : strdup(path)};
     if (!made.path)
@@ -166,7 +193,9 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
         release(&made);
         return moe_fail_memory(err, "an output name");
     }
-    if (direct && S_ISFIFO(st.st_mode))
+    if (standard >= 0)
+        made.stream = open_standard(standard);
+    else if (direct && S_ISFIFO(st.st_mode))
         made.stream = open_fifo(made.path);
     else
         made.stream = fopen(direct ? made.path : made.temporary, "we");

@@ -19,11 +19,13 @@ enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, 
 bool moe_is_gzip(const void *data, size_t size);
 
 /* An output file under a temporary name beside its target: stream to write to, then commit
- * (flush, fsync, rename) or abandon (delete). Path "-" is stdout, never renamed. */
+ * (flush, fsync, rename) or abandon (delete). Path "-" is stdout, never renamed; nor is what stdout
+ * or stderr goes to under any name, such as /dev/stdout: it is written there, behind what it has.
+ */
 struct moe_output {
     FILE *stream;
     char *path;      /* target */
-    char *temporary; /* path + ".PID.part"; NULL for stdout */
+    char *temporary; /* path + ".PID.part"; NULL: written in place */
 };
 
 /* Errors of all: MOE_ERR_IO, with the path and why; MOE_ERR_INTERRUPTED (a FIFO that nobody reads),

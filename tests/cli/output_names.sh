@@ -58,6 +58,25 @@ done
 same x.json x.JSON
 expect 0 "# command" head -3 X.TSV
 
+# What standard output or error goes to is written there, behind what it has, and not replaced.
+for name in /dev/stdout /proc/self/fd/1 log.txt; do
+    echo first >log.txt
+    "$moelab" replay t.h5 --format tsv -o $name >>log.txt
+    holds "$name: lost what was there" test "$(head -1 log.txt)" = first
+    holds "$name: not written" grep -q '^# command' log.txt
+done
+echo first >log.txt
+"$moelab" replay t.h5 --format tsv -o /dev/stderr 2>>log.txt
+holds "/dev/stderr: lost what was there" test "$(head -1 log.txt)" = first
+holds "/dev/stderr: not written" grep -q '^# command' log.txt
+expect 0 "# command" "$moelab" replay t.h5 --format tsv -o /dev/stdout
+expect 0 "# command" bash -c "'$moelab' replay t.h5 --format tsv -o /dev/stdout | cat"
+expect 0 "# command" bash -c "'$moelab' replay t.h5 --format tsv -o /dev/stderr 2>&1 >log.txt |
+    cat"
+expect 1 "cannot write '/dev/full': No space left" \
+    bash -c "'$moelab' replay t.h5 -o /dev/full >/dev/full"
+expect 0 "" bash -c "'$moelab' replay t.h5 -o /dev/null >/dev/null"
+
 # One file for two of them, two files for one, and an input.
 expect 2 "'-o' is given twice: one of them would be missing" "$moelab" replay t.h5 -o 1.tsv -o 2.tsv
 absent 1.tsv
