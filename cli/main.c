@@ -5,8 +5,10 @@
 #include "sim/team.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *title;
@@ -134,8 +136,19 @@ static enum moe_status help(int argc, char **argv, struct moe_err *err)
     return run(n + 1, helped, err);
 }
 
+/* The first file opened would get the number of a standard stream that was closed, and with it what
+ * is printed. In their places stands what cannot be read or written, so that use fails as before: a
+ * folder, as /dev/stdout would lead into /dev/null and be written. */
+static void occupy_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!(fd == STDIN_FILENO ? open("/dev/null", O_WRONLY) : open("/", O_RDONLY));
+}
+
 int main(int argc, char **argv)
 {
+    occupy_standard_streams();
     struct moe_err err = {0};
     static char version[] = "version";
     enum moe_status s;

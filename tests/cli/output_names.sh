@@ -77,6 +77,22 @@ expect 1 "cannot write '/dev/full': No space left" \
     bash -c "'$moelab' replay t.h5 -o /dev/full >/dev/full"
 expect 0 "" bash -c "'$moelab' replay t.h5 -o /dev/null >/dev/null"
 
+# A standard stream that is closed: no file takes its place, and what it would have said is missed.
+tiny="'$moelab' run --model tiny-mixtral --strategy collab --threads 2 -p Once -n 8"
+expect 1 "cannot write to standard output: Bad file descriptor" \
+    bash -c "$tiny --decisions uses.txt >&-"
+absent uses.txt
+bash -c "$tiny --decisions uses.txt 2>&-" >/dev/null
+holds "the log is missed: exit $?" test -s uses.txt
+holds "the log is in a file" test -z "$(grep '^moelab: ' uses.txt)"
+for closed in ">&-" "<&- >&-" "<&- >&- 2>&-"; do
+    expect 1 "" bash -c "'$moelab' replay t.h5 $closed"
+    expect 1 "" bash -c "'$moelab' replay t.h5 -o /dev/stdout $closed"
+    expect 0 "" bash -c "'$moelab' replay t.h5 -o /dev/null $closed"
+done
+expect 1 "cannot read standard input: Bad file descriptor" bash -c \
+    "'$moelab' run --model tiny-mixtral -p - <&-"
+
 # One file for two of them, two files for one, and an input.
 expect 2 "'-o' is given twice: one of them would be missing" "$moelab" replay t.h5 -o 1.tsv -o 2.tsv
 absent 1.tsv
