@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/units.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,6 +224,48 @@ static enum moe_status differ(const char *output, const char *input, struct moe_
                     input);
 }
 
+/* The files that a word names for reading: itself, FILE of route-csv:FILE and those of
+ * synth:stats:file=FILE,tokens=9 and static:list=FILE. */
+static enum moe_status differ_from_word(const char *output, const char *word, struct moe_err *err)
+{
+    static const char *const keys[] = {"file=", "list="};
+    const char *colon = strchr(word, ':');
+    enum moe_status s = differ(output, word, err);
+    if (!s && colon)
+        s = differ(output, colon + 1, err);
+    for (size_t i = 0; !s && i < sizeof keys / sizeof *keys; i++) {
+        char file[PATH_MAX];
+        const char *key = strstr(word, keys[i]), *value = key ? key + strlen(keys[i]) : "";
+        snprintf(file, sizeof file, "%.*s", (int)strcspn(value, ","), value);
+        s = differ(output, file, err);
+    }
+    return s;
+}
+
+/* slash: the last of path, or NULL. */
+static bool stat_folder(const char *path, const char *slash, struct stat *st)
+{
+    char folder[PATH_MAX] = ".";
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    return stat(folder, st) == 0;
+}
+
+/* Do two names lead to one file? Where there is none yet, by its folder and its name there. */
+static bool same_file(const char *a, const char *b)
+{
+    struct stat one, other;
+    if (strcmp(a, b) == 0)
+        return true;
+    if (stat(a, &one) == 0 && stat(b, &other) == 0)
+        return S_ISREG(one.st_mode) && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+    const char *slash_a = strrchr(a, '/'), *slash_b = strrchr(b, '/');
+    if (strcmp(slash_a ? slash_a + 1 : a, slash_b ? slash_b + 1 : b) != 0)
+        return false;
+    return stat_folder(a, slash_a, &one) && stat_folder(b, slash_b, &other) &&
+           one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
 /* Is the word, in any case, one of "a|b|c"? */
 static bool is_among(const char *words, const char *word)
 {
@@ -260,17 +303,15 @@ static const char *written(const struct parser *p, const struct moe_param *param
 /* A table in the place of a trace that took hours: refused before anything is read. */
 static enum moe_status check_inputs(const struct parser *p, const char *output, struct moe_err *err)
 {
-    static const char *const inputs[] = {"model",   "platform", "strategy", "trace",
-                                         "prompts", "weights",  "sequences"};
+    static const char *const inputs[] = {"model",   "platform", "strategy",  "trace",
+                                         "prompts", "weights",  "sequences", "policy"};
     enum moe_status s = MOE_OK;
     for (size_t i = 0; !s && i < sizeof inputs / sizeof *inputs; i++)
-        s = differ(output, option_text(p, inputs[i]), err);
-    for (int i = 0; !s && i < p->call->n_args; i++) {
-        const char *colon = strchr(p->args[i], ':'); /* route-csv:FILE */
-        s = differ(output, p->args[i], err);
-        if (!s && colon)
-            s = differ(output, colon + 1, err);
-    }
+        s = differ_from_word(output, option_text(p, inputs[i]), err);
+    for (int i = 0; !s && i < p->call->n_args; i++)
+        s = differ_from_word(output, p->args[i], err);
+    for (int i = 0; !s && i < p->call->n_sets; i++)
+        s = differ_from_word(output, p->sets[i], err);
     return s;
 }
 
@@ -291,7 +332,7 @@ static enum moe_status check_outputs(const struct parser *p, struct moe_err *err
             s = check_form(a, path, err);
         for (const struct moe_param *b = options; !s && b < a; b++) {
             const char *earlier = written(p, b);
-            if (earlier && strcmp(path, earlier) == 0)
+            if (earlier && same_file(path, earlier))
                 s = moe_fail(err, MOE_ERR_USAGE, "'%.300s' is to be written by --%s and by --%s",
                              path, as_typed(b->name, one, sizeof one),
                              as_typed(a->name, other, sizeof other));

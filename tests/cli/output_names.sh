@@ -102,4 +102,35 @@ expect 2 "'x.json' is to be written by --timeline and by --output" "$moelab" sim
 expect 2 "it would be lost" "$moelab" tune t.h5 --model mixtral-8x7b --platform paper-4090 \
     --held-out t.h5
 same t.h5 kept.h5
+# By other names, and where none of them is there yet.
+sim=("$moelab" sim t.h5 --model mixtral-8x7b)
+rm x.json
+for name in ./x.json .//x.json v1.pdf/../x.json "$folder/x.json"; do
+    expect 2 "is to be written by --timeline and by --output" "${sim[@]}" --timeline x.json \
+        -o "$name"
+done
+expect 2 "is to be written by" "${sim[@]}" --timeline /x.json -o /./x.json
+ln -s x.txt x-link
+expect 2 "is to be written by --decisions" "${sim[@]}" --decisions x.txt -o x-link
+expect 0 "" "$moelab" trace synth uniform:layers=32,tokens=64 -o long.h5
+# of one name in two folders
+expect 0 "" "$moelab" trace stats long.h5 -o v1.pdf/hot.txt --hot-list hot.txt
+# An input by its key.
+cp hot.txt kept.txt
+expect 0 "" "$moelab" replay long.h5 --policy static:list=hot.txt --geometry 8x2 -o cold.txt
+for options in "--policy static:list=hot.txt --geometry 8x2" \
+    "--geometry 8x2 --policy static:list=./hot.txt,x=y" \
+    "--policy static --geometry 8x2 --set policy.list=hot.txt"; do
+    # shellcheck disable=SC2086 # words
+    expect 2 "output 'hot.txt' is the input" "$moelab" replay long.h5 $options -o hot.txt
+done
+same hot.txt kept.txt
+cp "$OLDPWD/experiments/data/mixtral-8x7b-decode-stats.json" stats.json
+cp stats.json kept.json
+for option in -o --timeline; do
+    expect 2 "output './stats.json' is the input 'stats.json'" "$moelab" sim \
+        synth:stats:file=stats.json,tokens=20 --model mixtral-8x7b --platform paper-4090 \
+        --strategy fiddler $option ./stats.json
+done
+same stats.json kept.json
 finish
