@@ -1,15 +1,18 @@
 #include "cli/plot.h"
 
 #include "base/file.h"
+#include "base/progress.h"
 #include "base/units.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FOLDER_MAX = 4096, PATH_ROOM = 4300 };
@@ -83,6 +86,26 @@ enum moe_status moe_plot_check(const char *script, struct moe_err *err)
     return find_script(script, folder, sizeof folder, path, sizeof path, err);
 }
 
+/* Its end, also where it hangs and the user does not wait for that. */
+static enum moe_status wait_for(pid_t child, int *status, const char *tsv, struct moe_err *err)
+{
+    const struct timespec nap = {.tv_nsec = 5000000};
+    pid_t ended = 0;
+    while (!moe_interrupted() && (ended = waitpid(child, status, WNOHANG)) <= 0) {
+        if (ended < 0 && errno != EINTR)
+            return moe_fail(err, MOE_ERR_IO, "cannot wait for gnuplot: %s", strerror(errno));
+        nanosleep(&nap, NULL);
+    }
+    if (ended > 0 && !moe_interrupted())
+        return MOE_OK;
+    if (ended <= 0) {
+        kill(child, SIGKILL);
+        waitpid(child, status, 0);
+    }
+    return moe_fail(err, MOE_ERR_INTERRUPTED,
+                    "interrupted while gnuplot drew; the data are in '%s'", tsv);
+}
+
 enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, const char *title,
                          struct moe_err *err)
 {
@@ -105,17 +128,20 @@ enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, 
     char gnuplot[] = "gnuplot", e[] = "-e";
     char *argv[] = {gnuplot, e, set_tsv, e, set_out, e, set_title, e, set_dir, path, NULL};
     pid_t child;
-    int status;
+    int status = 0;
     fflush(NULL);
     setenv("LC_CTYPE", "C.UTF-8", 1); /* in the C locale gnuplot warns of UTF-8 */
-    if (posix_spawnp(&child, gnuplot, NULL, NULL, argv, environ) != 0)
+    const int number = posix_spawnp(&child, gnuplot, NULL, NULL, argv, environ);
+    if (number == ENOENT)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
                         "gnuplot is not installed (Debian: apt-get install gnuplot-nox); the data "
                         "are in '%s'",
                         tsv);
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        return moe_fail(err, MOE_ERR_IO, "gnuplot failed on '%s' with '%s'", path, tsv);
-    return MOE_OK;
+    if (number)
+        return moe_fail(err, MOE_ERR_IO, "cannot start gnuplot: %s; the data are in '%s'",
+                        strerror(number), tsv);
+    s = wait_for(child, &status, tsv, err);
+    if (!s && (!WIFEXITED(status) || WEXITSTATUS(status) != 0))
+        s = moe_fail(err, MOE_ERR_IO, "gnuplot failed on '%s' with '%s'", path, tsv);
+    return s;
 }

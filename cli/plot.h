@@ -6,7 +6,8 @@
 
 /* Draws plots/SCRIPT.gp from the TSV into STEM.svg and STEM.png; title stands on the plot. The
  * script gets the variables tsv, out (STEM), title. Errors: MOE_ERR_UNSUPPORTED when gnuplot is not
- * installed (with what to install), MOE_ERR_IO when the script failed. */
+ * installed (with what to install), MOE_ERR_IO when it cannot be started or the script failed,
+ * MOE_ERR_INTERRUPTED (gnuplot is ended then). */
 enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, const char *title,
                          struct moe_err *err);
 

@@ -104,6 +104,31 @@ if command -v gnuplot >/dev/null; then
     holds "no warning of gnuplot's without a locale" test ! -s "$folder/said"
 fi
 
+# A gnuplot that hangs is ended with the command, and one that cannot be started is not "missing".
+mkdir "$folder/bin"
+printf '#!/bin/sh\necho $$ >"%s"\nexec sleep 600\n' "$folder/drawing" >"$folder/bin/gnuplot"
+chmod +x "$folder/bin/gnuplot"
+PATH=$folder/bin:$PATH "$moelab" mrc "$t" --plot "$folder/hang" >"$folder/hang.out" \
+    2>"$folder/hang.err" &
+pid=$!
+until [ -s "$folder/drawing" ]; do sleep 0.02; done
+kill -TERM $pid
+(sleep 20 && kill -KILL $pid "$(cat "$folder/drawing")") 2>/dev/null & # else it would be for ever
+watch=$!
+wait $pid
+code=$?
+kill $watch 2>/dev/null
+holds "gnuplot hangs: exit $code, not 1" [ $code = 1 ]
+holds "gnuplot hangs: $(cat "$folder/hang.err")" \
+    grep -q "^moelab: interrupted while gnuplot drew; the data are in '" "$folder/hang.err"
+holds "gnuplot still runs" test ! -e "/proc/$(cat "$folder/drawing")"
+holds "the data" test -s "$folder/hang.tsv"
+chmod -x "$folder/bin/gnuplot"
+expect 1 "cannot start gnuplot: Permission denied; the data are in '" \
+    env PATH="$folder/bin" "$moelab" mrc "$t" --plot "$folder/plot"
+rm "$folder/bin/gnuplot"
+expect 1 "gnuplot is not installed" env PATH="$folder/bin" "$moelab" mrc "$t" --plot "$folder/plot"
+
 expect 2 "needs a trace file" "$moelab" mrc "synth:uniform:tokens=64" --stream --no-opt
 expect 2 "takes none of the 40 sequences" "$moelab" mrc "$t" --sample 0.0001
 expect 2 "sample" "$moelab" mrc "$t" --sample 0
