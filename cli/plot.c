@@ -18,15 +18,22 @@
 enum { FOLDER_MAX = 4096, PATH_ROOM = 4300 };
 
 /* Text as a gnuplot single-quoted string: a quote inside is doubled. */
-static void quote(const char *name, const char *text, char *buf, size_t size)
+static void quote(const char *name, const char *before, const char *text, char *buf, size_t size)
 {
-    size_t at = (size_t)snprintf(buf, size, "%s='", name);
+    size_t at = (size_t)snprintf(buf, size, "%s='%s", name, before);
     for (; *text && at + 4 < size; text++) {
         buf[at++] = *text;
         if (*text == '\'')
             buf[at++] = '\'';
     }
     snprintf(buf + at, size - at, "'");
+}
+
+/* With a folder before it a name is nothing else: gnuplot runs what begins with '|' or '<', awk
+ * takes a=b for a variable, grep -x for an option. */
+static void quote_path(const char *name, const char *path, char *buf, size_t size)
+{
+    quote(name, path[0] == '/' ? "" : "./", path, buf, size);
 }
 
 enum { MAX_SCRIPTS = 64 }; /* more are only missing from suggestions */
@@ -121,10 +128,10 @@ enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, 
                         "cannot plot '%s': a quote (') in its name; the data are there, draw them "
                         "under another name",
                         tsv);
-    quote("tsv", tsv, set_tsv, sizeof set_tsv);
-    quote("out", stem, set_out, sizeof set_out);
-    quote("title", title, set_title, sizeof set_title);
-    quote("plots", folder, set_dir, sizeof set_dir);
+    quote_path("tsv", tsv, set_tsv, sizeof set_tsv);
+    quote_path("out", stem, set_out, sizeof set_out);
+    quote("title", "", title, set_title, sizeof set_title);
+    quote_path("plots", folder, set_dir, sizeof set_dir);
     char gnuplot[] = "gnuplot", e[] = "-e";
     char *argv[] = {gnuplot, e, set_tsv, e, set_out, e, set_title, e, set_dir, path, NULL};
     pid_t child;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Miss ratio curves: the same numbers as replay, the same bytes for any threads, plots, refusals.
 . tests/cli/lib/check.bash
+program=$(realpath "$moelab")
 t=$folder/t.h5
 geometries=(4x1 4x5 4x24 3x2 1x24 global:1 global:7 global:50 global:96)
 [ "$size" = whole ] || geometries=(4x5 global:7)
@@ -102,6 +103,18 @@ if command -v gnuplot >/dev/null; then
     env -u LANG -u LC_ALL -u LC_CTYPE "$moelab" mrc "$t" --plot "$folder/plot" \
         -o "$folder/out.txt" 2>"$folder/said"
     holds "no warning of gnuplot's without a locale" test ! -s "$folder/said"
+    # Names that gnuplot, awk or grep would run or take for something else are files.
+    # shellcheck disable=SC2016 # as they are
+    names=('|touch ran;' '<touch ran;' 'a=b' -v 'x"`touch ran`')
+    for name in "${names[@]}"; do
+        (cd "$folder" && timeout 60 "$program" mrc t.h5 --no-opt --plot "$name" -o out.txt 2>said)
+        holds "--plot '$name': exit $?, $(cat "$folder/said")" test ! -s "$folder/said"
+        for plot in svg png pdf tsv; do
+            holds "$name.$plot" test -s "$folder/$name.$plot"
+        done
+    done
+    absent "$folder/ran"
+    expect 2 "a quote (') in its name" "$moelab" mrc "$t" --plot "$folder/'; system 'touch ran';#"
 fi
 
 # A gnuplot that hangs is ended with the command, and one that cannot be started is not "missing".
