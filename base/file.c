@@ -165,6 +165,22 @@ static FILE *open_standard(int fd)
     return stream;
 }
 
+/* replaced: the file that it will stand for, or NULL; who could not read that cannot read this. */
+static FILE *open_temporary(const char *name, const struct stat *replaced)
+{
+    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, replaced ? 0600 : 0666);
+    if (fd < 0)
+        return NULL;
+    FILE *stream = replaced && fchmod(fd, replaced->st_mode & 0777) != 0 ? NULL : fdopen(fd, "w");
+    if (!stream) {
+        const int number = errno;
+        close(fd);
+        unlink(name);
+        errno = number;
+    }
+    return stream;
+}
+
 enum moe_status moe_output_create(struct moe_output *out, const char *path, struct moe_err *err)
 {
     if (strcmp(path, "-") == 0) {
@@ -198,7 +214,8 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
     else if (direct && S_ISFIFO(st.st_mode))
         made.stream = open_fifo(made.path);
     else
-        made.stream = fopen(direct ? made.path : made.temporary, "we");
+        made.stream =
+            direct ? fopen(made.path, "we") : open_temporary(made.temporary, exists ? &st : NULL);
     if (!made.stream) {
         enum moe_status s = errno == EINTR ? moe_fail(err, MOE_ERR_INTERRUPTED,
                                                       "interrupted: nobody reads '%.300s'", path)

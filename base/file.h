@@ -18,10 +18,10 @@ enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, 
 /* Do the first bytes of a file say that gzip (RFC 1952) made it? */
 bool moe_is_gzip(const void *data, size_t size);
 
-/* An output file under a temporary name beside its target: stream to write to, then commit
- * (flush, fsync, rename) or abandon (delete). Path "-" is stdout, never renamed; nor is what stdout
- * or stderr goes to under any name, such as /dev/stdout: it is written there, behind what it has.
- */
+/* An output file under a temporary name beside its target, and with the mode of the file that is
+ * there: stream to write to, then commit (flush, fsync, rename) or abandon (delete). Path "-" is
+ * stdout, never renamed; nor is what stdout or stderr goes to under any name, such as /dev/stdout:
+ * it is written there, behind what it has. */
 struct moe_output {
     FILE *stream;
     char *path;      /* target */

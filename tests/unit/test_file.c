@@ -140,6 +140,34 @@ START_TEST(output_refusals)
 }
 END_TEST
 
+/* What only its owner could read stays so, from the first byte on. */
+START_TEST(output_mode)
+{
+    static const mode_t modes[] = {0600, 0640, 0444, 0755};
+    const mode_t mask = umask(022);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        struct moe_output out;
+        struct stat st;
+        write_text("o", "old");
+        ck_assert_int_eq(chmod(in_folder("o"), modes[i]), 0);
+        ck_assert_int_eq(moe_output_create(&out, in_folder("o"), &err), MOE_OK);
+        ck_assert_int_eq(fstat(fileno(out.stream), &st), 0);
+        ck_assert_uint_eq(st.st_mode & 07777, modes[i]);
+        fputs("new", out.stream);
+        ck_assert_int_eq(moe_output_commit(&out, &err), MOE_OK);
+        ck_assert_int_eq(stat(in_folder("o"), &st), 0);
+        ck_assert_uint_eq(st.st_mode & 07777, modes[i]);
+        unlink(in_folder("o"));
+        ck_assert_int_eq(moe_output_create(&out, in_folder("o"), &err), MOE_OK);
+        ck_assert_int_eq(moe_output_commit(&out, &err), MOE_OK);
+        ck_assert_int_eq(stat(in_folder("o"), &st), 0);
+        ck_assert_uint_eq(st.st_mode & 07777, 0644); /* a new one: as the umask has it */
+        unlink(in_folder("o"));
+    }
+    umask(mask);
+}
+END_TEST
+
 START_TEST(output_link)
 {
     struct moe_output out;
@@ -528,6 +556,7 @@ int main(void)
     const TTest *const tests[] = {reading,
                                   output_commit,
                                   output_refusals,
+                                  output_mode,
                                   output_link,
                                   devices,
                                   failed_commit,
