@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include "base/progress.h"
+#include "base/units.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -99,13 +100,19 @@ enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, 
     return MOE_OK;
 }
 
-/* Of this process: two programs that write one file each have their own, and the later one wins. */
+/* Of this process: two programs that write one file each have their own, and the later one wins. A
+ * name that leaves no room for more has its hash in its place. */
 static char *temporary_name(const char *path)
 {
-    size_t size = strlen(path) + 32;
+    const size_t size = strlen(path) + 64;
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     char *text = malloc(size);
-    if (text)
-        snprintf(text, size, "%s.%ld.part", path, (long)getpid());
+    if (!text)
+        return NULL;
+    const int n = snprintf(text, size, "%s.%ld.part", path, (long)getpid());
+    if (n - (base - path) > NAME_MAX)
+        snprintf(text, size, "%.*s%016" PRIx64 ".%ld.part", (int)(base - path), path,
+                 moe_hash_bytes(MOE_HASH_SEED, base, strlen(base)), (long)getpid());
     return text;
 }
 
@@ -198,6 +205,8 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
     struct stat st;
     int linked = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
     int exists = stat(path, &st) == 0;
+    if (!exists && errno == ENAMETOOLONG) /* else only the rename would tell */
+        return fail_errno(err, "create", path);
     const int standard = exists ? standard_descriptor(&st) : -1;
     /* Devices and FIFOs have no content to protect, and cannot be renamed over. */
     int direct = exists && (standard >= 0 || !S_ISREG(st.st_mode));

@@ -25,7 +25,7 @@ bool moe_is_gzip(const void *data, size_t size);
 struct moe_output {
     FILE *stream;
     char *path;      /* target */
-    char *temporary; /* path + ".PID.part"; NULL: written in place */
+    char *temporary; /* path + ".PID.part", shorter if too long; NULL: in place */
 };
 
 /* Errors of all: MOE_ERR_IO, with the path and why; MOE_ERR_INTERRUPTED (a FIFO that nobody reads),

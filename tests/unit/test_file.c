@@ -7,6 +7,7 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,7 @@ static char folder[256];
 
 static const char *in_folder(const char *name)
 {
-    static char path[400];
+    static char path[600];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return path;
 }
@@ -137,6 +138,32 @@ START_TEST(output_refusals)
     ck_assert_ptr_nonnull(strstr(err.text, "': Is a directory"));
     ck_assert_int_eq(moe_output_create(&out, "", &err), MOE_ERR_IO);
     ck_assert_mem_eq(&out, &before, sizeof out);
+}
+END_TEST
+
+/* As long as names may be: two at a time are two files, and others beside are not touched. */
+START_TEST(long_names)
+{
+    char names[2][NAME_MAX + 1], longer[NAME_MAX + 2];
+    struct moe_output out[2];
+    for (int i = 0; i < 2; i++) {
+        memset(names[i], 'x', NAME_MAX);
+        names[i][NAME_MAX / 2] = (char)('a' + i);
+        names[i][NAME_MAX] = 0;
+        ck_assert_int_eq(moe_output_create(&out[i], in_folder(names[i]), &err), MOE_OK);
+    }
+    for (int i = 0; i < 2; i++) {
+        fputs(i ? "second" : "first", out[i].stream);
+        ck_assert(!exists(names[i]));
+        ck_assert_int_eq(moe_output_commit(&out[i], &err), MOE_OK);
+    }
+    expect_text(names[0], "first");
+    expect_text(names[1], "second");
+    unlink(in_folder(names[0]));
+    unlink(in_folder(names[1]));
+    snprintf(longer, sizeof longer, "%sx", names[0]);
+    ck_assert_int_eq(moe_output_create(&out[0], in_folder(longer), &err), MOE_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(err.text, "File name too long"));
 }
 END_TEST
 
@@ -556,6 +583,7 @@ int main(void)
     const TTest *const tests[] = {reading,
                                   output_commit,
                                   output_refusals,
+                                  long_names,
                                   output_mode,
                                   output_link,
                                   devices,
