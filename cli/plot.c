@@ -113,6 +113,40 @@ static enum moe_status wait_for(pid_t child, int *status, const char *tsv, struc
                     "interrupted while gnuplot drew; the data are in '%s'", tsv);
 }
 
+/* Is a picture there as far as its end? One that is not there was not asked for. */
+static bool is_whole(const char *path, const char *end)
+{
+    enum { TAIL = 64 };
+    char tail[TAIL + 1] = "";
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return errno == ENOENT;
+    if (fseek(file, -TAIL, SEEK_END) != 0)
+        rewind(file);
+    const size_t n = fread(tail, 1, TAIL, file);
+    fclose(file);
+    return memmem(tail, n, end, strlen(end)) != NULL;
+}
+
+/* gnuplot does not tell that the disk is full: what is cut goes, and that is an error. */
+static enum moe_status check_pictures(const char *stem, const char *tsv, struct moe_err *err)
+{
+    static const char *const forms[][2] = {{"svg", "</svg>"}, {"png", "IEND"}, {"pdf", "%%EOF"}};
+    char path[PATH_ROOM], cut[PATH_ROOM] = "";
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        snprintf(path, sizeof path, "%s.%s", stem, forms[i][0]);
+        if (is_whole(path, forms[i][1]))
+            continue;
+        unlink(path);
+        memcpy(cut, path, sizeof cut);
+    }
+    return *cut ? moe_fail(err, MOE_ERR_IO,
+                           "gnuplot could not write all of '%s' (is the disk full?); the data are "
+                           "in '%s'",
+                           cut, tsv)
+                : MOE_OK;
+}
+
 enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, const char *title,
                          struct moe_err *err)
 {
@@ -150,5 +184,5 @@ enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, 
     s = wait_for(child, &status, tsv, err);
     if (!s && (!WIFEXITED(status) || WEXITSTATUS(status) != 0))
         s = moe_fail(err, MOE_ERR_IO, "gnuplot failed on '%s' with '%s'", path, tsv);
-    return s;
+    return s ? s : check_pictures(stem, tsv, err);
 }

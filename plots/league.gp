@@ -17,6 +17,10 @@ set yrange [n + 0.6:0.4]
 set xrange [0:*]
 set xlabel 'decode throughput (tokens/s)'
 set ytics noenhanced
+# Over the whole picture: beside the names a title over the bars alone would leave it.
+unset title
+set tmargin 3
+set label 910 title_text(title) at screen 0.5, screen 1 - 20.0 / height center noenhanced font title_font(title, 15)
 set grid noytics xtics
 set bmargin screen 108.0 / height
 set key at screen 0.53, screen 10.0 / height bottom center horizontal maxcols 3 samplen 1.5 width -4 font ',11'

@@ -136,6 +136,14 @@ holds "gnuplot hangs: $(cat "$folder/hang.err")" \
     grep -q "^moelab: interrupted while gnuplot drew; the data are in '" "$folder/hang.err"
 holds "gnuplot still runs" test ! -e "/proc/$(cat "$folder/drawing")"
 holds "the data" test -s "$folder/hang.tsv"
+# On a full disk gnuplot ends as if all were well: what it cut is no picture.
+printf '#!/bin/sh\nprintf "<svg" >"%s.svg"\n: >"%s.png"\n' "$folder/cut" "$folder/cut" \
+    >"$folder/bin/gnuplot"
+expect 1 "gnuplot could not write all of '$folder/cut.png' (is the disk full?); the data are in '" \
+    env PATH="$folder/bin:$PATH" "$moelab" mrc "$t" --plot "$folder/cut"
+absent "$folder/cut.svg"
+absent "$folder/cut.png"
+holds "the data beside a cut picture" test -s "$folder/cut.tsv"
 chmod -x "$folder/bin/gnuplot"
 expect 1 "cannot start gnuplot: Permission denied; the data are in '" \
     env PATH="$folder/bin" "$moelab" mrc "$t" --plot "$folder/plot"
