@@ -17,6 +17,14 @@ void report_put_badges(const struct report_table *table, FILE *out)
         fputs("<span class=\"badge synthetic\" title=\"no model chose these experts\">SYNTHETIC "
               "routing</span> ",
               out);
+    const char *shard = moe_tsv_note(&table->tsv, "shard");
+    if (shard) {
+        fputs("<span class=\"badge synthetic\" title=\"of a sweep: the best of all may be in "
+              "another, see moelab sweep merge\">shard ",
+              out);
+        moe_html_text(shard, out);
+        fputs(" only</span> ", out);
+    }
     if (table->lossy)
         fputs("<span class=\"badge synthetic\" title=\"some strategies compute other experts than "
               "the "
