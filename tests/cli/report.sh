@@ -145,6 +145,7 @@ says '4 runs of <b>mixtral-8x7b</b> on <b>paper-4090</b>'
 says 'What varies: geometry (none, 7x8), threads (1, 24).'
 
 # A part of a sweep says so: its fastest may not be the fastest.
+mkdir parts
 expect 0 "2 points" "$moelab" sweep x.yaml --shard 1/2 -o parts/x.tsv --no-plot
 expect 0 "tables 1, plots 0" "$moelab" report parts
 says '>shard 1/2 only</span>'
