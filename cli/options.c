@@ -188,20 +188,26 @@ static bool is_table(const struct moe_param *file)
     return file && file->type == MOE_PARAM_STRING && strcmp(file->default_text, "-") == 0;
 }
 
-/* Without --format, a table's file has the form that its name ends in. */
+/* Without --format, a table's file has the form that its name ends in; another is refused. */
 static enum moe_status infer_format(struct parser *p, struct moe_err *err)
 {
     static const char *const files[] = {"output", "table"}, *const forms[] = {"tsv", "json"};
     const struct moe_param *table = p->command->options;
     const struct moe_param *format = table ? moe_param_find(table, "format") : NULL;
-    if (!format || format->type != MOE_PARAM_CHOICE || p->given[format - table])
+    char chosen[32];
+    if (!format || format->type != MOE_PARAM_CHOICE)
         return MOE_OK;
+    moe_param_format(format, p->options, chosen, sizeof chosen);
     for (size_t i = 0; i < 4; i++) {
         const struct moe_param *file = moe_param_find(table, files[i / 2]);
         const char *path = is_table(file) ? (const char *)p->options + file->offset : "";
         const char *dot = strrchr(path, '.');
-        if (dot && strcasecmp(dot + 1, forms[i % 2]) == 0)
-            return moe_param_set(format, p->options, forms[i % 2], err);
+        if (!dot || strcasecmp(dot + 1, forms[i % 2]) != 0)
+            continue;
+        if (p->given[format - table] && strcmp(chosen, forms[i % 2]) != 0)
+            return moe_fail(err, MOE_ERR_USAGE, "--format %s, but the name of '%.300s' ends in %s",
+                            chosen, path, dot);
+        return moe_param_set(format, p->options, forms[i % 2], err);
     }
     return MOE_OK;
 }

@@ -20,6 +20,14 @@ refused() {
     done
 }
 model="--model mixtral-8x7b"
+for form in "tsv json" "json tsv" "text tsv"; do
+    # shellcheck disable=SC2086 # words
+    set -- $form
+    expect 2 "--format $1, but the name of 'y.$2' ends in .$2" "$moelab" trace info t.h5 \
+        --format "$1" -o "y.$2"
+    absent "y.$2"
+done
+expect 0 "" "$moelab" trace info t.h5 --format json -o y.json
 for command in "replay t.h5" "mrc t.h5" "sim t.h5 $model" "trace info t.h5" "trace stats t.h5" \
     "bench sim" "bench kernels" "bench device" "validate"; do
     refused "$command" output yaml PNG csv h5 pdf xml

@@ -31,13 +31,13 @@ expect 0 "# trace_model: unknown, 32 layers, 8 experts, top-2" \
 expect 2 "trace of 'unknown' has 3 layers, 64 experts, top 8, but model 'olmoe-1b-7b' has 16" \
     "$moelab" sim "$shapeless,layers=3" --model olmoe-1b-7b
 
-# A file's ending tells the form of the table in it, unless --format does.
+# A file's ending tells the form of the table in it.
 expect 0 "" sim --output "$folder/r.tsv"
 expect 0 "" sim --output "$folder/r.json"
-expect 0 "" sim --output "$folder/text.tsv" --format text
+expect 0 "" sim --output "$folder/text" --format text
 holds "TSV" grep -q "^# program: moelab" "$folder/r.tsv"
 holds "JSON" grep -q '^{' "$folder/r.json"
-holds "text" grep -qE '^tokens_per_s +[0-9]' "$folder/text.tsv"
+holds "text" grep -qE '^tokens_per_s +[0-9]' "$folder/text"
 
 # The gap split, and rules that need a platform.
 expect 0 "gap_late_fill_ms_per_token" sim --gap
