@@ -47,6 +47,7 @@ static enum moe_status choose_listed(const char *text, uint8_t *chosen, uint64_t
     }
 }
 
+/* n: at least 1. */
 static enum moe_status choose(const char *split, uint8_t *chosen, uint64_t n, struct moe_err *err)
 {
     enum moe_status s;
@@ -114,6 +115,10 @@ enum moe_status cli_write_hot_list(const struct cli_call *call, const struct moe
                                    const char *split, enum moe_phases phases, const char *path,
                                    struct moe_err *err)
 {
+    if (trace->n_sequences == 0) /* a recording interrupted in its first prompt */
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "--hot-list: trace '%.300s' has no sequences to fit a list on",
+                        call->args[0]);
     uint8_t *chosen = calloc(trace->n_sequences + 1, 1);
     if (!chosen)
         return moe_fail_memory(err, "the choice of sequences");

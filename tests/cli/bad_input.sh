@@ -164,6 +164,20 @@ for split in first:0 last:2 half sequences:2 sequences:0,0 sequences:; do
         --hot-split "$split"
 done
 absent "$folder/x.tsv"
+# A recording interrupted in its first prompt has no sequence to fit a list on.
+printf 'x\n' >"$folder/one.txt"
+"$moelab" record --model tiny-mixtral --chat none --prompts "$folder/one.txt" -n 100000 \
+    --ignore-eos --out "$folder/none-yet.h5" 2>"$folder/stderr" &
+child=$!
+until compgen -G "$folder/none-yet.h5*" >/dev/null || ! kill -0 $child 2>/dev/null; do :; done
+kill -INT $child
+wait $child
+expect 0 "ok, 0 sequences" "$moelab" trace verify "$folder/none-yet.h5"
+for split in all first:1 last:1 sequences:0 sequences:5; do
+    expect 2 "--hot-list: trace '$folder/none-yet.h5' has no sequences" "$moelab" trace stats \
+        "$folder/none-yet.h5" --hot-list "$folder/x.tsv" --hot-split "$split"
+done
+absent "$folder/x.tsv"
 printf 'layer\texpert\n4\t0\n' >"$folder/layer.tsv"
 expect 1 "layer.tsv':2: layer 4 is outside 0..3" "$moelab" replay "$t" \
     --policy "static:list=$folder/layer.tsv"
