@@ -42,8 +42,8 @@ struct moe_writer; /* opaque */
 
 /* Starts a new trace at path. `parts` says which optional arrays the tokens will have. With resume
  * an existing file of the same shape and parts is continued after its last committed sequence;
- * without it an existing file is replaced at the first commit. Path "-" is refused: MOE_ERR_USAGE.
- */
+ * without it an existing file is replaced at the first commit. Through a link its file is written;
+ * one to nothing is refused. Path "-" is refused: MOE_ERR_USAGE. */
 enum moe_status moe_writer_open(struct moe_writer **out, const char *path,
                                 const struct moe_trace_info *info, unsigned parts, bool resume,
                                 struct moe_err *err);

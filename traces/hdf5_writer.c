@@ -206,13 +206,28 @@ static enum moe_status flush(struct moe_writer *w)
     return MOE_OK;
 }
 
+static bool is_link(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
+/* Through a link its file is written: exchanged with PATH.part, the link would go to and fro
+ * between the two names, and its file be left behind. */
+static char *behind_link(const char *path)
+{
+    char *real = is_link(path) ? realpath(path, NULL) : NULL;
+    return real ? real : strdup(path);
+}
+
 static enum moe_status check_target(const char *path, struct moe_err *err)
 {
     struct stat st;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return moe_fail(err, MOE_ERR_IO, "%s",
                         S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file");
-    return MOE_OK;
+    return is_link(path) ? moe_fail(err, MOE_ERR_IO, "is a link to a file that is not there")
+                         : MOE_OK;
 }
 
 static enum moe_status resume(struct moe_writer *w, struct moe_err *err)
@@ -274,18 +289,18 @@ static enum moe_status check_info(const struct moe_trace_info *info, struct moe_
 
 static struct moe_writer *new_writer(const char *path)
 {
-    size_t n = strlen(path) + sizeof ".part";
     struct moe_writer *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
     w->file = (struct moe_h5_file)MOE_H5_FILE_NONE;
-    w->path = strdup(path);
+    w->path = behind_link(path);
+    size_t n = (w->path ? strlen(w->path) : 0) + sizeof ".part";
     w->part = malloc(n);
     if (!w->path || !w->part) {
         moe_writer_close(w);
         return NULL;
     }
-    snprintf(w->part, n, "%s.part", path);
+    snprintf(w->part, n, "%s.part", w->path);
     return w;
 }
 

@@ -292,6 +292,49 @@ START_TEST(growing_file_is_whole_after_every_commit)
 }
 END_TEST
 
+/* Through a link its file grows with every commit, and the link stays one. */
+START_TEST(a_link_is_written_through)
+{
+    struct moe_err err = {0};
+    struct moe_trace back, x = make_trace(2, 8, 2, 5, 9, 0, 22);
+    struct moe_writer *w;
+    struct stat st;
+    char link[320], part[330], message[700];
+    snprintf(link, sizeof link, "%s/link.h5", folder);
+    snprintf(part, sizeof part, "%s.part", link);
+    ck_assert_int_eq(symlink("x.h5", link), 0);
+    unlink(path);
+    ck_assert_int_eq(moe_writer_open(&w, link, &x.info, 0, false, &err), MOE_ERR_IO);
+    snprintf(message, sizeof message, "cannot write '%s': is a link to a file that is not there",
+             link);
+    ck_assert_str_eq(err.text, message);
+    must(moe_trace_save(path, &x, &err), &err);
+    must(moe_writer_open(&w, link, &x.info, 0, false, &err), &err);
+    uint64_t at = 0;
+    for (uint64_t i = 0; i < x.n_sequences; at += x.sequences[i].n_tokens, i++) {
+        append_sequence(w, &x, i, at);
+        must(moe_writer_commit(w, &err), &err);
+        ck_assert(lstat(link, &st) == 0 && S_ISLNK(st.st_mode));
+        ck_assert(lstat(path, &st) == 0 && S_ISREG(st.st_mode));
+        must(moe_trace_load(path, 0, &back, &err), &err);
+        ck_assert_uint_eq(back.n_sequences, i + 1);
+        moe_trace_release(&back);
+        if (i == 2) {
+            moe_writer_close(w);
+            must(moe_writer_open(&w, link, &x.info, 0, true, &err), &err);
+        }
+    }
+    moe_writer_close(w);
+    must(moe_trace_load(path, 0, &back, &err), &err);
+    check_equal(&x, &back);
+    moe_trace_release(&back);
+    moe_trace_release(&x);
+    snprintf(message, sizeof message, "%s.part", path);
+    ck_assert(!exists(part) && !exists(message));
+    unlink(link);
+}
+END_TEST
+
 /* More rows between commits than the writer keeps: it must copy, and still be right. */
 START_TEST(commits_larger_than_the_buffer)
 {
@@ -483,6 +526,7 @@ int main(void)
     tcase_add_test(tc, long_texts_come_back);
     tcase_add_test(tc, small_traces_make_small_files);
     tcase_add_test(tc, growing_file_is_whole_after_every_commit);
+    tcase_add_test(tc, a_link_is_written_through);
     tcase_add_test(tc, commits_larger_than_the_buffer);
     tcase_add_test(tc, resume_wants_the_same_shape);
     tcase_add_test(tc, bad_tokens_are_not_written);
