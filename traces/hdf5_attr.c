@@ -135,6 +135,16 @@ static enum moe_status read_identity(hid_t file, struct moe_err *err)
     return MOE_OK;
 }
 
+/* A group must lie in this very file, as datasets must: a link could name any other. */
+static enum moe_status check_group(hid_t file, const char *name, struct moe_err *err)
+{
+    H5L_info_t link;
+    if (H5Lexists(file, name, H5P_DEFAULT) > 0 &&
+        (H5Lget_info(file, name, &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD))
+        return moe_fail(err, MOE_ERR_INPUT, "group '%s' is a link to another place", name);
+    return MOE_OK;
+}
+
 static enum moe_status read_shape(hid_t file, struct moe_trace_info *info, struct moe_err *err)
 {
     int64_t L, E, K, synthetic, in_order = 0;
@@ -160,47 +170,18 @@ static enum moe_status read_shape(hid_t file, struct moe_trace_info *info, struc
     return MOE_OK;
 }
 
-/* Dataset of one u64 a layer; *out stays NULL when the file has none. */
-static enum moe_status read_per_layer(hid_t file, const char *name, uint32_t n, uint64_t **out,
-                                      struct moe_err *err)
-{
-    if (H5Lexists(file, name, H5P_DEFAULT) <= 0)
-        return MOE_OK;
-    hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
-    hid_t type = set < 0 ? -1 : H5Dget_type(set), space = set < 0 ? -1 : H5Dget_space(set);
-    bool ok = type >= 0 && space >= 0 && H5Tget_class(type) == H5T_INTEGER &&
-              H5Sget_simple_extent_ndims(space) == 1 && H5Sget_simple_extent_npoints(space) == n;
-    uint64_t *values = ok ? malloc(n * sizeof *values) : NULL;
-    const bool no_memory = ok && !values;
-    ok = values && H5Dread(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0;
-    if (space >= 0)
-        H5Sclose(space);
-    if (type >= 0)
-        H5Tclose(type);
-    if (set >= 0)
-        H5Dclose(set);
-    if (!ok) {
-        free(values);
-        if (no_memory)
-            return moe_fail_memory(err, name);
-        return moe_fail(err, MOE_ERR_INPUT, "dataset '%s' is not %u readable integers", name, n);
-    }
-    *out = values;
-    return MOE_OK;
-}
-
 enum moe_status moe_h5_read_info(hid_t file, struct moe_trace_info *info, struct moe_err *err)
 {
     struct moe_trace_info x = {0};
     enum moe_status status = read_identity(file, err);
     if (!status)
+        status = check_group(file, "model", err);
+    if (!status)
+        status = check_group(file, "provenance", err);
+    if (!status)
         status = read_shape(file, &x, err);
     if (!status)
         status = read_texts(file, &x, err);
-    if (!status)
-        status = read_per_layer(file, "model/expert_bytes", x.n_layers, &x.expert_bytes, err);
-    if (!status)
-        status = read_per_layer(file, "model/dense_bytes", x.n_layers, &x.dense_bytes, err);
     if (status)
         moe_trace_info_release(&x);
     else

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -256,6 +257,65 @@ static bool column_exists(hid_t file, const struct moe_h5_column *c)
     return link_exists(file, group, c->name);
 }
 
+static bool is_integer(hid_t set)
+{
+    hid_t type = H5Dget_type(set);
+    bool integer = type >= 0 && H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) <= 8;
+    if (type >= 0)
+        H5Tclose(type);
+    return integer;
+}
+
+static enum moe_status read_integers(hid_t set, const char *name, uint32_t n, uint64_t file_bytes,
+                                     uint64_t **out, struct moe_err *err)
+{
+    const struct wanted want = {1, UINT64_MAX, 0, 0};
+    hsize_t extent[3] = {0};
+    enum moe_status status = check_extent(set, name, &want, extent, err);
+    bool ok = !status && extent[0] == n && is_integer(set);
+    if (ok)
+        status = check_storage(set, name, 1, extent, item_size(set), file_bytes, err);
+    if (status)
+        return status;
+    uint64_t *values = ok ? malloc(n * sizeof *values) : NULL;
+    if (ok && !values)
+        return moe_fail_memory(err, name);
+    if (!ok || H5Dread(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
+        free(values);
+        return moe_fail(err, MOE_ERR_INPUT, "dataset '%s' is not %u readable integers", name, n);
+    }
+    *out = values;
+    return MOE_OK;
+}
+
+/* Dataset of one u64 a layer; *out stays NULL when the file has none. */
+static enum moe_status read_per_layer(hid_t file, const char *name, uint32_t n, uint64_t file_bytes,
+                                      uint64_t **out, struct moe_err *err)
+{
+    hid_t set;
+    if (!link_exists(file, "model", name))
+        return MOE_OK;
+    enum moe_status status = open_dataset(file, name, H5P_DEFAULT, &set, err);
+    if (status)
+        return status;
+    status = read_integers(set, name, n, file_bytes, out, err);
+    H5Dclose(set);
+    return status;
+}
+
+static enum moe_status read_description(hid_t file, uint64_t file_bytes,
+                                        struct moe_trace_info *info, struct moe_err *err)
+{
+    enum moe_status status = moe_h5_read_info(file, info, err);
+    if (!status)
+        status = read_per_layer(file, "model/expert_bytes", info->n_layers, file_bytes,
+                                &info->expert_bytes, err);
+    if (!status)
+        status = read_per_layer(file, "model/dense_bytes", info->n_layers, file_bytes,
+                                &info->dense_bytes, err);
+    return status;
+}
+
 static enum moe_status open_columns(struct moe_h5_file *f, const struct moe_trace_info *info,
                                     uint64_t file_bytes, uint64_t *rows, struct moe_err *err)
 {
@@ -379,7 +439,7 @@ enum moe_status moe_h5_open(const char *path, bool writable, struct moe_h5_file 
     enum moe_status status = open_file(path, writable, &x.file, &bytes, err);
     if (status)
         return status;
-    status = moe_h5_read_info(x.file, &found, err);
+    status = read_description(x.file, bytes, &found, err);
     if (!status)
         status = open_columns(&x, &found, bytes, &T, err);
     if (!status)

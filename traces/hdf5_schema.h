@@ -111,7 +111,8 @@ enum moe_status moe_h5_read_rows(hid_t dataset, hid_t type, uint64_t first, uint
 enum moe_status moe_h5_write_rows(hid_t dataset, hid_t type, uint64_t first, uint64_t n,
                                   const void *from, struct moe_err *err);
 
-/* hdf5_attr.c: the description of a trace. Messages do not name the file. */
+/* hdf5_attr.c: the description of a trace, as far as attributes tell it; the datasets of it are
+ * hdf5_open.c's, which checks them all. Messages do not name the file. */
 enum moe_status moe_h5_read_info(hid_t file, struct moe_trace_info *info, struct moe_err *err);
 enum moe_status moe_h5_write_info(hid_t file, const struct moe_trace_info *info,
                                   struct moe_err *err);

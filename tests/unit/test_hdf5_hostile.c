@@ -1,16 +1,10 @@
 /* HDF5 files that are not, or not quite, traces: one clear line each, nothing read past a buffer,
  * no memory for promises. Files are built through the HDF5 library by changing one thing of a good
  * one; truncations and flipped bytes: test_hdf5_damage.c. */
-#include "tests/unit/hdf5_traces.h"
+#include "tests/unit/hdf5_hostile.h"
 #include "tests/unit/run_suite.h"
 
-#include <hdf5.h>
 #include <sys/stat.h>
-
-static char folder[256], good[300], path[300];
-static struct moe_trace trace;
-
-enum { L = 2, E = 8, K = 2 };
 
 static const char *const sets[] = {"tokens/step",      "tokens/position",    "tokens/token_id",
                                    "tokens/phase",     "routes/expert",      "routes/weight",
@@ -18,48 +12,6 @@ static const char *const sets[] = {"tokens/step",      "tokens/position",    "to
                                    "log/loaded_bytes", "sequences/n_tokens", "sequences/text_hash",
                                    "sequences/label",  "sequences/category"};
 enum { SETS = sizeof sets / sizeof *sets };
-
-/* A fresh copy of the good file, open for changes. */
-static hid_t open_copy(void)
-{
-    char command[700];
-    snprintf(command, sizeof command, "cp '%s' '%s'", good, path);
-    ck_assert_int_eq(system(command), 0);
-    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
-    ck_assert_int_ge(file, 0);
-    return file;
-}
-
-static void expect(enum moe_status want, const char *message)
-{
-    struct moe_err err;
-    char text[600];
-    enum moe_status status = read_all(path, &err);
-    snprintf(text, sizeof text, message, path);
-    ck_assert_str_eq(err.text, text);
-    ck_assert_int_eq(status, want);
-}
-
-/* Closes what was changed and expects it to be refused; "%s" in the message is the path. */
-static void refuse(hid_t file, enum moe_status want, const char *message)
-{
-    ck_assert_int_ge(H5Fclose(file), 0);
-    expect(want, message);
-}
-
-/* Replaces a dataset by one of the type and extents, contiguous unless a list is given. */
-static void replace(hid_t file, const char *name, hid_t type, int rank, const hsize_t *extent,
-                    hid_t plist, const void *data)
-{
-    ck_assert_int_ge(H5Ldelete(file, name, H5P_DEFAULT), 0);
-    hid_t space = H5Screate_simple(rank, extent, NULL);
-    hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    ck_assert_msg(set >= 0, "%s", name);
-    if (data)
-        ck_assert_int_ge(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), 0);
-    H5Dclose(set);
-    H5Sclose(space);
-}
 
 /* Overwrites the first n values. */
 static void poke(hid_t file, const char *name, hid_t type, hsize_t n, const void *values)
@@ -385,14 +337,6 @@ START_TEST(datasets_of_another_kind)
 }
 END_TEST
 
-static hid_t sparse_list(int rank, const hsize_t *chunk)
-{
-    hid_t plist = H5Pcreate(H5P_DATASET_CREATE);
-    H5Pset_chunk(plist, rank, chunk);
-    H5Pset_deflate(plist, 1);
-    return plist;
-}
-
 START_TEST(promises_without_data)
 {
     const hsize_t huge[1] = {1000000000000000000u}, more[1] = {100000}, chunk[1] = {1000};
@@ -557,16 +501,7 @@ END_TEST
 
 int main(void)
 {
-    struct moe_err err = {0};
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    temporary_folder(folder, sizeof folder);
-    snprintf(good, sizeof good, "%s/good.h5", folder);
-    snprintf(path, sizeof path, "%s/x.h5", folder);
-    trace = make_trace(L, E, K, 3, 9, ALL_PARTS, 1);
-    if (moe_trace_save(good, &trace, &err)) {
-        fprintf(stderr, "%s\n", err.text);
-        return 1;
-    }
+    make_good();
     Suite *suite = suite_create("hdf5_hostile");
     TCase *tc = tcase_create("hdf5_hostile");
     tcase_add_test(tc, the_good_file_is_good);
