@@ -7,6 +7,7 @@
 #include "traces/sequences.h"
 #include "traces/trace.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -365,13 +366,17 @@ static enum moe_status export_files(const struct moe_trace *trace, const char *f
     return status;
 }
 
+/* Files only, and all: a process that was killed left one under its temporary name. */
 static void remove_folder(const char *folder)
 {
-    char path[4096];
-    for (int i = 0; i < 3; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, file_names[i]);
+    char path[4000 + 258];
+    DIR *stream = opendir(folder);
+    for (struct dirent *e; stream && (e = readdir(stream));) {
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         unlink(path);
     }
+    if (stream)
+        closedir(stream);
     rmdir(folder);
 }
 
@@ -383,12 +388,12 @@ enum moe_status moe_npy_routes_export(const struct moe_trace *trace, const char 
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/')
         n--;
-    if (n == 0 || n + 16 > sizeof folder)
+    if (n == 0 || n + 32 > sizeof folder)
         return moe_fail(err, MOE_ERR_USAGE, "path of %zu bytes is empty or too long", n);
     if (stat(path, &st) == 0)
         return moe_fail(err, MOE_ERR_IO, "cannot create folder '%s': it exists", path);
-    snprintf(folder, sizeof folder, "%.*s.part", (int)n, path);
-    remove_folder(folder); /* left by a killed run */
+    snprintf(folder, sizeof folder, "%.*s.%ld.part", (int)n, path, (long)getpid());
+    remove_folder(folder); /* of a killed process that had our number */
     if (mkdir(folder, 0777) != 0)
         return moe_fail(err, MOE_ERR_IO, "cannot create folder '%s': %s", folder, strerror(errno));
     enum moe_status status = export_files(trace, folder, err);

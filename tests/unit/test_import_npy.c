@@ -283,6 +283,36 @@ static void refused(const char *header, const void *items, size_t n, const char 
     ck_assert_msg(strstr(err.text, expected) != NULL, "'%s' instead of '%s'", err.text, expected);
 }
 
+/* What a killed export left, with a file that it was writing, is in no other's way. */
+START_TEST(export_after_a_killed_one)
+{
+    unsigned char ids[256];
+    struct moe_trace trace;
+    struct moe_err err = {0};
+    char of_our_number[64], left[100];
+    struct moe_blob blobs[3] = {
+        {"i", (char *)ids, make_npy(ids, HEADER("|u1", "(1, 1, 2)"), "\0\1", 2)},
+        {"w", NULL, 0},
+        {"s", NULL, 0}};
+    help_ok(moe_npy_routes_parse(&blobs[0], &blobs[1], &blobs[2], &no_options, &trace, &err), &err);
+    snprintf(of_our_number, sizeof of_our_number, "killed.%ld.part", (long)getpid());
+    const char *const folders[] = {"killed.part", "killed.1.part", of_our_number};
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(mkdir(help_path(folders[i]), 0777), 0);
+        snprintf(left, sizeof left, "%s/ids.npy.%ld.part", folders[i], (long)getpid());
+        FILE *f = fopen(help_path(left), "w");
+        ck_assert_ptr_nonnull(f);
+        fclose(f);
+    }
+    help_ok(moe_npy_routes_export(&trace, help_path("killed"), &err), &err);
+    ck_assert_int_ne(access(help_path(of_our_number), F_OK), 0);
+    ck_assert_int_eq(access(help_path("killed/ids.npy"), F_OK), 0);
+    snprintf(left, sizeof left, "killed/ids.npy.%ld.part", (long)getpid());
+    ck_assert_int_ne(access(help_path(left), F_OK), 0);
+    moe_trace_release(&trace);
+}
+END_TEST
+
 START_TEST(foreign_columns)
 {
     unsigned char ids[512];
