@@ -383,6 +383,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, shared_round_trip);
     tcase_add_test(tcase, absent_and_prompt);
     tcase_add_test(tcase, empty_sequences);
+    tcase_add_test(tcase, export_after_a_killed_one);
     tcase_add_test(tcase, foreign_columns);
     tcase_add_test(tcase, hostile_traces);
 }
