@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum moe_status moe_sweep_line(const struct moe_table *table, bool header, char **out,
                                struct moe_err *err)
@@ -80,40 +81,54 @@ static size_t count_tabs(const char *text)
 
 /* Takes over a finished row: it has the sweep's columns and the identity of a point. Rows of points
  * that could not run are tried again. */
-static void reuse_row(struct moe_sweep *w, const char *line)
+static enum moe_status reuse_row(struct moe_sweep *w, const char *line, struct moe_err *err)
 {
     char *end;
     uint64_t id = strtoull(line, &end, 16);
     if (end != line + 16 || strncmp(end, "\tok\t", 4) != 0 ||
         count_tabs(line) != count_tabs(w->header))
-        return;
+        return MOE_OK;
     for (size_t i = 0; i < w->x->n_points; i++) {
         if (w->ids[i] != id || w->rows[i] || w->skip[i])
             continue;
         w->rows[i] = strdup(line);
-        w->skip[i] = w->rows[i] != NULL;
-        w->summary.n_reused += w->skip[i];
+        if (!w->rows[i])
+            return moe_fail_memory(err, "a result row");
+        w->skip[i] = true;
+        w->summary.n_reused++;
     }
+    return MOE_OK;
+}
+
+/* There is nothing to read where there is no file, or a device that the result goes to. */
+static bool is_no_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? !S_ISREG(st.st_mode) : errno == ENOENT;
 }
 
 /* Rows of an earlier run. A last line without newline was cut by a kill and does not count; a file
- * that is not what was written is not believed at all. */
-static void reuse_file(struct moe_sweep *w, const char *path)
+ * that is not what was written is not believed at all. One that cannot be read is an error: taken
+ * for none, it would be replaced, and its points lost. */
+static enum moe_status reuse_file(struct moe_sweep *w, const char *path, struct moe_err *err)
 {
     char *text;
     size_t size;
-    if (moe_file_read(path, MOE_SWEEP_MAX_BYTES, &text, &size, NULL))
-        return;
+    if (is_no_file(path))
+        return MOE_OK;
+    enum moe_status s = moe_file_read(path, MOE_SWEEP_MAX_BYTES, &text, &size, err);
+    if (s)
+        return moe_fail_prefix(err, "points of an earlier run");
     const char *told;
     uint64_t got;
     if (!moe_sweep_is_whole(text, size, &told, &got)) {
         free(text);
-        return;
+        return MOE_OK;
     }
     const size_t key = sizeof sources_key - 1;
     const char *sources = "unknown";
     bool same_columns = false;
-    for (char *line = text, *newline; (newline = strchr(line, '\n')); line = newline + 1) {
+    for (char *line = text, *newline; !s && (newline = strchr(line, '\n')); line = newline + 1) {
         *newline = 0;
         if (strncmp(line, sources_key, key) == 0)
             sources = line + key;
@@ -128,9 +143,10 @@ static void reuse_file(struct moe_sweep *w, const char *path)
         if (strcmp(line, w->header) == 0)
             same_columns = true;
         else if (same_columns)
-            reuse_row(w, line);
+            s = reuse_row(w, line, err);
     }
     free(text);
+    return s;
 }
 
 void moe_sweep_journal_path(const struct moe_sweep *w, char *buf, size_t size)
@@ -162,9 +178,10 @@ enum moe_status moe_sweep_resume(struct moe_sweep *w, struct moe_err *err)
 {
     char path[4200];
     moe_sweep_journal_path(w, path, sizeof path);
-    reuse_file(w, w->output);
-    reuse_file(w, path);
-    return open_journal(w, path, err);
+    enum moe_status s = reuse_file(w, w->output, err);
+    if (!s)
+        s = reuse_file(w, path, err);
+    return s ? s : open_journal(w, path, err);
 }
 
 /* --- written -------------------------------------------------------------------------------- */

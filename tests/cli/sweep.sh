@@ -34,6 +34,29 @@ grep -E '^(# sources|[^#])' "$folder/one.tsv" | head -n 4 |
 expect 0 "60 points (59 run, 1 taken over)" "$moelab" sweep "$x" -o "$folder/short.tsv"
 same "$folder/one.tsv" "$folder/short.tsv"
 
+# An earlier result or journal that cannot be read is not taken for none, and stays as it is.
+head -n 40 "$folder/one.tsv" | gzip >"$folder/zipped"
+for name in gz.tsv gz.tsv.journal; do
+    cp "$folder/zipped" "$folder/$name"
+    expect 1 "points of an earlier run: cannot read '$folder/$name': compressed by gzip" \
+        "$moelab" sweep "$x" -o "$folder/gz.tsv"
+    one_line "$moelab" sweep "$x" -o "$folder/gz.tsv"
+    same "$folder/zipped" "$folder/$name"
+    rm "$folder/$name"
+    if [ "$(id -u)" != 0 ]; then # root may read everything
+        cp "$folder/one.tsv" "$folder/$name"
+        chmod 0 "$folder/$name"
+        expect 1 "cannot open '$folder/$name': Permission denied" "$moelab" sweep "$x" \
+            -o "$folder/gz.tsv"
+        chmod 600 "$folder/$name"
+        same "$folder/one.tsv" "$folder/$name"
+        rm "$folder/$name"
+    fi
+done
+# A device is no earlier result.
+ln -s /dev/null "$folder/null.tsv"
+expect 0 "60 points (60 run, 0 taken over)" "$moelab" sweep "$x" -o "$folder/null.tsv"
+
 # Rows that other sources made are not taken over, and it is said; journals alike.
 other_sources() { sed "s/^# sources: .*/# sources: $made/; /^# sources: \$/d" "$folder/one.tsv"; }
 for made in 0123456789abcdef ""; do
