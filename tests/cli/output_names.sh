@@ -85,6 +85,16 @@ expect 1 "cannot write '/dev/full': No space left" \
     bash -c "'$moelab' replay t.h5 -o /dev/full >/dev/full"
 expect 0 "" bash -c "'$moelab' replay t.h5 -o /dev/null >/dev/null"
 
+# A file that is replaced keeps its mode; a new one has that of the umask.
+for mode in 600 444 755; do
+    rm -f mode.tsv
+    "$moelab" replay t.h5 -o mode.tsv
+    holds "mode of a new file" [ "$(stat -c %a mode.tsv)" = "$(printf %o $((0666 & ~$(umask))))" ]
+    chmod $mode mode.tsv
+    "$moelab" replay t.h5 -o mode.tsv
+    holds "mode $mode: now $(stat -c %a mode.tsv)" [ "$(stat -c %a mode.tsv)" = $mode ]
+done
+
 # A standard stream that is closed: no file takes its place, and what it would have said is missed.
 tiny="'$moelab' run --model tiny-mixtral --strategy collab --threads 2 -p Once -n 8"
 expect 1 "cannot write to standard output: Bad file descriptor" \
