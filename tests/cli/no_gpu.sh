@@ -57,7 +57,7 @@ expect 2 "needs a GPU" "${run[@]}" --strategy collab --geometry 4x2 --platform $
 own=$folder/own.h5
 "$moelab" record --model tiny-mixtral --prompts experiments/prompts/demo.jsonl --limit 1 -n 12 \
     --out "$own" >/dev/null 2>&1
-validate=("$moelab" validate --model tiny-mixtral --trace "$own" --platform $platform --repeats 2
+validate=("$moelab" validate --model tiny-mixtral --trace "$own" --platform "$platform" --repeats 2
     --tolerance 1e9 --tolerance-p95 1e9)
 expect 0 "decisions: 1 equal" "${validate[@]}" --strategy cpu-only
 expect 0 "device: none: the CPU computes all" "${validate[@]}" --strategy "$folder/best.yaml" \
