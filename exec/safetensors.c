@@ -2,6 +2,7 @@
 
 #include "base/units.h"
 #include "exec/json.h"
+#include "exec/mapped_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -322,6 +323,12 @@ static enum moe_status map_file(const char *path, void **map, size_t *bytes, str
     return s;
 }
 
+static void unmap(void *map, size_t bytes)
+{
+    moe_mapped_files_remove(map);
+    munmap(map, bytes);
+}
+
 enum moe_status moe_safetensors_open(struct moe_safetensors **out, const char *path,
                                      struct moe_err *err)
 {
@@ -331,9 +338,10 @@ enum moe_status moe_safetensors_open(struct moe_safetensors **out, const char *p
     enum moe_status s = map_file(path, &map, &bytes, err);
     if (s)
         return s;
+    moe_mapped_files_add(map, bytes, path);
     s = moe_safetensors_parse(&file, path, map, bytes, err);
     if (s) {
-        munmap(map, bytes);
+        unmap(map, bytes);
         return s;
     }
     file->map = map;
@@ -347,7 +355,7 @@ void moe_safetensors_close(struct moe_safetensors *file)
     if (!file)
         return;
     if (file->map)
-        munmap(file->map, file->map_bytes);
+        unmap(file->map, file->map_bytes);
     free(file->tensor);
     free(file->names);
     free(file->metadata);

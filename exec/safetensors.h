@@ -26,7 +26,8 @@ struct moe_safetensors; /* opaque; immutable once open, so any thread may read i
 
 /* Maps the file. Errors: MOE_ERR_IO; MOE_ERR_INPUT "'x.safetensors': ..." for truncation, offsets
  * outside the file, overlaps, a size that is not shape x type, a header that is not JSON or nested
- * too deep; MOE_ERR_MEMORY. */
+ * too deep; MOE_ERR_MEMORY. Cut short while it is open, it ends the program that reads it, with a
+ * line that says so (exec/mapped_files.h). */
 enum moe_status moe_safetensors_open(struct moe_safetensors **out, const char *path,
                                      struct moe_err *err);
 

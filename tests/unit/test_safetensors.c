@@ -2,8 +2,12 @@
 #include "model_files.h"
 #include "tests/unit/run_suite.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #define TENSOR(name, type, shape, begin, end)                                                      \
     "\"" name "\":{\"dtype\":\"" type "\",\"shape\":[" shape "],\"data_offsets\":[" #begin         \
@@ -258,6 +262,83 @@ START_TEST(files)
 }
 END_TEST
 
+enum { LONG_BYTES = 1 << 20 };
+
+/* Maps file m, cuts it short and reads behind its new end; `other`: another mapping of it, that no
+ * one was told of. Returns only if that harms nothing. */
+static void read_cut(bool other)
+{
+    struct moe_safetensors *file;
+    struct moe_err err = {0};
+    if (moe_safetensors_open(&file, model_path("m"), &err))
+        _exit(10);
+    const char *data = moe_safetensors_find(file, "a")->data;
+    if (other) {
+        int fd = open(model_path("m"), O_RDONLY);
+        data = mmap(NULL, LONG_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+    }
+    if (truncate(model_path("m"), 5000) != 0)
+        _exit(11);
+    volatile char last = data[LONG_BYTES - 1];
+    (void)last;
+    moe_safetensors_close(file);
+}
+
+/* What the child says, and its status. */
+static int said_of_cut(bool other, char *said, size_t size)
+{
+    int ends[2], status;
+    size_t n = 0;
+    model_write_safetensors("m", "{" TENSOR("a", "U8", "1048576", 0, 1048576) "}", LONG_BYTES);
+    ck_assert_int_eq(pipe(ends), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        read_cut(other);
+        _exit(12);
+    }
+    close(ends[1]);
+    for (ssize_t more = 1; more > 0 && n<size - 1; n += more> 0 ? (size_t)more : 0)
+        more = read(ends[0], said + n, size - 1 - n);
+    said[n] = 0;
+    close(ends[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    return status;
+}
+
+START_TEST(cut_short_while_mapped)
+{
+    char said[8000], wanted[800];
+    struct moe_safetensors *file, *second;
+    struct moe_err err = {0};
+    struct sigaction before, now;
+    model_dir_make();
+    int status = said_of_cut(false, said, sizeof said);
+    snprintf(wanted, sizeof wanted, "moelab: a model file was cut short or cannot be read: '%s'\n",
+             model_path("m"));
+    ck_assert_str_eq(said, wanted);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 1, "status %#x", (unsigned)status);
+    /* elsewhere it is what it was: a sanitizer's report, or the signal */
+    status = said_of_cut(true, said, sizeof said);
+    ck_assert_ptr_null(strstr(said, "model file"));
+    ck_assert_msg(strstr(said, "Sanitizer") || (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS),
+                  "status %#x: %s", (unsigned)status, said);
+    /* handled only while a file is mapped */
+    model_write_safetensors("m", "{" TENSOR("a", "F32", "2", 0, 8) "}", 8);
+    sigaction(SIGBUS, NULL, &before);
+    ck_assert_int_eq(moe_safetensors_open(&file, model_path("m"), &err), MOE_OK);
+    ck_assert_int_eq(moe_safetensors_open(&second, model_path("m"), &err), MOE_OK);
+    moe_safetensors_close(file);
+    sigaction(SIGBUS, NULL, &now);
+    ck_assert(now.sa_sigaction != before.sa_sigaction);
+    moe_safetensors_close(second);
+    sigaction(SIGBUS, NULL, &now);
+    ck_assert(now.sa_sigaction == before.sa_sigaction);
+    model_dir_remove();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("safetensors");
@@ -270,6 +351,7 @@ int main(void)
     tcase_add_test(tcase, bad_place);
     tcase_add_test(tcase, truncated);
     tcase_add_test(tcase, files);
+    tcase_add_test(tcase, cut_short_while_mapped);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }
