@@ -96,7 +96,8 @@ printf '{"moelab_trace": 1, "n_layers": 8, "n_experts": 8, "top_k": 2, "expert_b
     "[1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000]" >"$folder/sized.jsonl"
 printf '{"layers": %s}\n' "$row" "$row" >>"$folder/sized.jsonl"
 expect 0 "the trace's experts have 1000 B each, those of model 'tiny-mixtral' 96.0 KiB" \
-    "$moelab" sim "jsonl:$folder/sized.jsonl" --model tiny-mixtral --platform paper-4090 --threads 8
+    "$moelab" sim "jsonl:$folder/sized.jsonl" --model tiny-mixtral --platform paper-4090 \
+    --threads 8
 replay=("$moelab" replay "jsonl:$folder/sized.jsonl" --geometry global:100KiB)
 expect 2 "exceed the 64000 bytes of all experts" "${replay[@]}"
 expect 0 "hit_rate_percent" "${replay[@]}" --model tiny-mixtral

@@ -303,10 +303,9 @@ static struct moe_trace with_steps(const int *steps, uint32_t n)
     struct moe_trace trace = make_trace(UNIFORM, n);
     for (uint32_t s = 0; s < n; s++)
         for (int i = 0; i < TOKENS; i++) {
-            const bool prompt = i < TOKENS - steps[s];
-            const size_t t = s * TOKENS + (size_t)i;
-            trace.tokens.phase[t] = prompt ? MOE_PREFILL : MOE_DECODE;
-            trace.tokens.step[t] = prompt ? 0 : (uint32_t)(i - (TOKENS - steps[s]) + 1);
+            const int decode = i - (TOKENS - steps[s]);
+            trace.tokens.phase[s * TOKENS + i] = decode < 0 ? MOE_PREFILL : MOE_DECODE;
+            trace.tokens.step[s * TOKENS + i] = decode < 0 ? 0 : (uint32_t)decode + 1;
         }
     return trace;
 }
@@ -321,8 +320,6 @@ START_TEST(no_side_has_next_to_nothing)
         struct moe_tune_split split;
         ck_assert_int_eq(moe_tune_split(&a, seed, &split, NULL), MOE_OK);
         ck_assert(split.in_time);
-        ck_assert_uint_eq(split.train.n_sequences, 2);
-        ck_assert_uint_eq(split.held_out.n_sequences, 1);
         ck_assert_uint_eq(moe_tune_decode_tokens(&split.train), 1 + (TOKENS - 1) / 2);
         ck_assert_uint_eq(moe_tune_decode_tokens(&split.held_out), TOKENS - 1 - (TOKENS - 1) / 2);
         ck_assert_int_eq(moe_tokens_check(&split.train.tokens, &split.train.info, NULL), MOE_OK);
