@@ -87,7 +87,8 @@ expect 0 "threads 4096 exceeds the 24 cores of platform 'paper-4090': simulated 
 same "$folder/24" "$folder/4096"
 
 # What differs from what was asked for, or was left out, is said.
-expect 0 "it keeps the first ones by number" sim --platform paper-4090 --strategy fiddler --threads 8
+expect 0 "it keeps the first ones by number" sim --platform paper-4090 --strategy fiddler \
+    --threads 8
 "$moelab" sim "$trace" --model tiny-mixtral --platform paper-4090 --strategy ncmoe --threads 8 \
     --geometry ncmoe:4 2>"$folder/quiet" >/dev/null
 holds "whole layers need no list: $(cat "$folder/quiet")" test ! -s "$folder/quiet"

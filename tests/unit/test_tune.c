@@ -302,8 +302,8 @@ static struct moe_trace with_steps(const int *steps, uint32_t n)
 {
     struct moe_trace trace = make_trace(UNIFORM, n);
     for (uint32_t s = 0; s < n; s++)
-        for (int i = 0; i < TOKENS; i++) {
-            const int decode = i - (TOKENS - steps[s]);
+        for (uint32_t i = 0; i < TOKENS; i++) {
+            const int decode = (int)i - (TOKENS - steps[s]);
             trace.tokens.phase[s * TOKENS + i] = decode < 0 ? MOE_PREFILL : MOE_DECODE;
             trace.tokens.step[s * TOKENS + i] = decode < 0 ? 0 : (uint32_t)decode + 1;
         }
