@@ -121,6 +121,14 @@ static void meet(struct moe_session *s, uint32_t layer, uint32_t e)
     moe_matrix_fetch(&w->w2);
 }
 
+void moe_forward_meet(struct moe_session *s)
+{
+    const struct moe_llm_config *c = &s->llm->config;
+    for (uint32_t l = 0; l < c->n_layers; l++)
+        for (uint32_t e = 0; e < c->n_experts; e++)
+            meet(s, l, e);
+}
+
 void moe_forward_experts(struct moe_session *s, uint32_t layer)
 {
     const struct moe_llm_config *c = &s->llm->config;

@@ -31,6 +31,10 @@ void moe_forward_choose(struct moe_session *session, uint32_t layer, const moe_e
 /* Computes all experts that were chosen on their tokens, on the CPU pool, and keeps the results. */
 void moe_forward_experts(struct moe_session *session, uint32_t layer);
 
+/* Asks for the weights of all experts now, which else happens before the first use of each: where
+ * times count, and the model fits into memory. */
+void moe_forward_meet(struct moe_session *session);
+
 /* Adds the weighted results to the residual stream, in gate order for every token. */
 void moe_forward_combine(struct moe_session *session, uint32_t layer);
 

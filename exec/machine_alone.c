@@ -3,6 +3,7 @@
 #include "base/progress.h"
 #include "exec/forward.h"
 #include "exec/machine_state.h"
+#include "exec/memory_limits.h"
 #include "exec/replayed.h"
 #include "policies/trace_run.h"
 
@@ -121,6 +122,17 @@ const struct moe_machine_ops moe_alone_machine_ops = {.begin_step = begin_step,
                                                       .end_step = end_step,
                                                       .now = now};
 
+/* Before time begins, as experts are packed for a device; more than fits would only go again. */
+static void meet_experts(const struct moe_alone_machine *m)
+{
+    const struct moe_model *model = m->setup.model;
+    struct moe_memory_limits limits;
+    moe_memory_limits_read(&limits);
+    const uint64_t bytes = model->n_layers * model->n_experts * moe_model_expert_bytes(model);
+    if (!m->llm.weights || bytes <= limits.available / 2) /* made in memory, or small */
+        moe_forward_meet(m->session);
+}
+
 static enum moe_status build(struct moe_alone_machine *m, struct moe_err *err)
 {
     const struct moe_alone_setup *setup = &m->setup;
@@ -136,7 +148,10 @@ static enum moe_status build(struct moe_alone_machine *m, struct moe_err *err)
     m->logits = calloc(m->llm.config.n_vocab, sizeof *m->logits);
     if (!m->expert || !m->weight || !m->token || !m->logits)
         return moe_fail_memory(err, "the machine");
-    return moe_session_new(&m->session, &m->llm, &options, err);
+    enum moe_status s = moe_session_new(&m->session, &m->llm, &options, err);
+    if (!s)
+        meet_experts(m);
+    return s;
 }
 
 enum moe_status moe_alone_machine_new(struct moe_alone_machine **out,
