@@ -125,7 +125,7 @@ void moe_forward_meet(struct moe_session *s)
 {
     const struct moe_llm_config *c = &s->llm->config;
     for (uint32_t l = 0; l < c->n_layers; l++)
-        for (uint32_t e = 0; e < c->n_experts; e++)
+        for (uint32_t e = 0; e < c->n_experts && !moe_interrupted(); e++)
             meet(s, l, e);
 }
 

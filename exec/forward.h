@@ -32,7 +32,7 @@ void moe_forward_choose(struct moe_session *session, uint32_t layer, const moe_e
 void moe_forward_experts(struct moe_session *session, uint32_t layer);
 
 /* Asks for the weights of all experts now, which else happens before the first use of each: where
- * times count, and the model fits into memory. */
+ * times count, and the model fits into memory. Ends early after an interrupt. */
 void moe_forward_meet(struct moe_session *session);
 
 /* Adds the weighted results to the residual stream, in gate order for every token. */
