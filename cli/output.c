@@ -124,7 +124,8 @@ bool cli_model_is_folder(const char *name)
     return !find_model(name, path, sizeof path, &folder, NULL) && folder;
 }
 
-/* A log of a quantized model, and a model file of 16 bits, have experts of other sizes. */
+/* A log of a quantized model, and a model file of 16 bits, have experts of other sizes: twice or
+ * more, while scales and padding are below the tenth that is passed over. */
 static void tell_differences(const struct moe_trace_info *info, const struct moe_model *model)
 {
     const double own = (double)moe_model_expert_bytes(model);

@@ -122,7 +122,9 @@ const struct moe_machine_ops moe_alone_machine_ops = {.begin_step = begin_step,
                                                       .end_step = end_step,
                                                       .now = now};
 
-/* Before time begins, as experts are packed for a device; more than fits would only go again. */
+/* Before time begins, as experts are packed for a device. Not a model that would push itself out
+ * again: half of the memory is a guess that leaves room for the rest of it and for other programs.
+ */
 static void meet_experts(const struct moe_alone_machine *m)
 {
     const struct moe_model *model = m->setup.model;

@@ -262,6 +262,15 @@ END_TEST
 
 /* --- intervals ------------------------------------------------------------------------------ */
 
+/* A last place or two is the order of a sum, a millionth is not. */
+START_TEST(equal_but_for_rounding)
+{
+    ck_assert(moe_tune_may_be_equal((struct moe_tune_gain){.low = 0.99}));
+    ck_assert(moe_tune_may_be_equal((struct moe_tune_gain){.low = 1 + 1e-15}));
+    ck_assert(!moe_tune_may_be_equal((struct moe_tune_gain){.low = 1 + 1e-6}));
+}
+END_TEST
+
 START_TEST(intervals_by_hand)
 {
     struct moe_trace trace = make_trace(UNIFORM, 10);
@@ -473,6 +482,7 @@ int main(void)
     tcase_add_loop_test(tc, held_out_sequences_are_never_seen, 0, LAYERS + 1);
     tcase_add_loop_test(tc, the_best_grid_is_the_best, 0, 4);
     tcase_add_test(tc, threads_change_nothing);
+    tcase_add_test(tc, equal_but_for_rounding);
     tcase_add_test(tc, intervals_by_hand);
     tcase_add_test(tc, the_best_that_moves_is_kept_and_varied);
     tcase_add_test(tc, all_strategies_can_be_written);
