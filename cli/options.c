@@ -321,28 +321,56 @@ static enum moe_status check_inputs(const struct parser *p, const char *output, 
     return s;
 }
 
+/* The i-th file that an option's name leads to: itself, or what is written beside a stem; NULL: no
+ * more. Pictures are no option's form. */
+static const char *nth_file(const struct moe_param *param, const char *path, size_t i, char *buf)
+{
+    static const struct {
+        const char *option, *behind[2];
+    } stems[] = {{"plot", {".tsv"}}, {"timeline", {"-sim.json", "-exec.json"}}};
+    for (size_t k = 0; !*param->endings && k < sizeof stems / sizeof *stems; k++)
+        if (strcmp(param->name, stems[k].option) == 0) {
+            const char *behind = i < 2 ? stems[k].behind[i] : NULL;
+            snprintf(buf, PATH_MAX, "%s%s", path, behind ? behind : "");
+            return behind ? buf : NULL;
+        }
+    return i == 0 ? path : NULL;
+}
+
+/* Do two options name one file to be written? */
+static enum moe_status check_pair(const struct parser *p, const struct moe_param *a,
+                                  const struct moe_param *b, struct moe_err *err)
+{
+    char one[PATH_MAX], other[PATH_MAX], name_a[64], name_b[64];
+    const char *path_a = written(p, a), *path_b = written(p, b), *file_a, *file_b;
+    for (size_t i = 0; path_b && (file_a = nth_file(a, path_a, i, one)); i++)
+        for (size_t k = 0; (file_b = nth_file(b, path_b, k, other)); k++)
+            if (same_file(file_a, file_b))
+                return moe_fail(err, MOE_ERR_USAGE, "'%.300s' is to be written by --%s and by --%s",
+                                file_a, as_typed(b->name, name_b, sizeof name_b),
+                                as_typed(a->name, name_a, sizeof name_a));
+    return MOE_OK;
+}
+
 /* Everything that the line names to be written. */
 static enum moe_status check_outputs(const struct parser *p, struct moe_err *err)
 {
     const struct moe_param *options = p->command->options;
-    char one[64], other[64];
+    char name[64], buf[PATH_MAX];
     for (const struct moe_param *a = options; a && a->name; a++) {
-        const char *path = written(p, a);
+        const char *path = written(p, a), *file;
         if (!path)
             continue;
-        enum moe_status s =
-            *path ? check_inputs(p, path, err)
-                  : moe_fail(err, MOE_ERR_USAGE, "--%s: empty value where a name is expected",
-                             as_typed(a->name, one, sizeof one));
+        enum moe_status s = MOE_OK;
+        if (!*path)
+            s = moe_fail(err, MOE_ERR_USAGE, "--%s: empty value where a name is expected",
+                         as_typed(a->name, name, sizeof name));
+        for (size_t i = 0; !s && (file = nth_file(a, path, i, buf)); i++)
+            s = check_inputs(p, file, err);
         if (!s)
             s = check_form(a, path, err);
-        for (const struct moe_param *b = options; !s && b < a; b++) {
-            const char *earlier = written(p, b);
-            if (earlier && same_file(path, earlier))
-                s = moe_fail(err, MOE_ERR_USAGE, "'%.300s' is to be written by --%s and by --%s",
-                             path, as_typed(b->name, one, sizeof one),
-                             as_typed(a->name, other, sizeof other));
-        }
+        for (const struct moe_param *b = options; !s && b < a; b++)
+            s = check_pair(p, a, b, err);
         if (s)
             return s;
     }

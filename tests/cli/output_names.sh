@@ -131,6 +131,19 @@ expect 2 "is to be written by" "${sim[@]}" --timeline /x.json -o /./x.json
 ln -s x.txt x-link
 expect 2 "is to be written by --decisions" "${sim[@]}" --decisions x.txt -o x-link
 expect 0 "" "$moelab" trace synth uniform:layers=32,tokens=64 -o long.h5
+# Beside a stem.
+for option in "-o st.tsv" "--output ./st.tsv" "--format tsv -o $folder/st.tsv"; do
+    # shellcheck disable=SC2086 # words
+    expect 2 "st.tsv' is to be written by --plot and by --output" \
+        "$moelab" mrc t.h5 --plot st $option
+done
+expect 2 "'st.tsv' is to be written by --plot and by --hot-list" "$moelab" trace stats t.h5 \
+    --plot st --hot-list st.tsv
+for ending in sim exec; do
+    expect 2 "'st-$ending.json' is to be written by --timeline and by --output" "$moelab" validate \
+        --timeline st -o st-$ending.json
+done
+absent st.tsv
 # of one name in two folders
 expect 0 "" "$moelab" trace stats long.h5 -o v1.pdf/hot.txt --hot-list hot.txt
 # An input by its key.
@@ -151,4 +164,8 @@ for option in -o --timeline; do
         --strategy fiddler $option ./stats.json
 done
 same stats.json kept.json
+cp hot.txt list.tsv
+expect 2 "output 'list.tsv' is the input 'list.tsv'" "$moelab" trace stats \
+    synth:stats:file=list.tsv,tokens=20 --plot list
+same list.tsv hot.txt
 finish
