@@ -2,6 +2,7 @@
 
 #include "base/units.h"
 #include "policies/cost.h"
+#include "policies/geometry_fit.h"
 #include "policies/registry.h"
 
 #include <inttypes.h>
@@ -116,6 +117,27 @@ static enum moe_status fail_shared(const struct moe_geometry *geometry,
                     moe_format_bytes(spec->memory_bytes, d, sizeof d), spec->device);
 }
 
+/* "; 3 slots fit: 1x2", in the form that was asked for. */
+static void tell_fits(const struct moe_setup_spec *spec, uint64_t room, char *buf, size_t size)
+{
+    const struct moe_model *model = spec->model;
+    const uint32_t slots = room ? moe_setup_slots_in(spec, room) : 0;
+    char form[64];
+    if (slots == 0) {
+        snprintf(buf, size, "no slot fits");
+        return;
+    }
+    int at = snprintf(buf, size, "%" PRIu32 " slot%s", slots, slots == 1 ? " fits" : "s fit");
+    if (moe_geometry_fit(spec->strategy->geometry, (uint32_t)model->n_layers,
+                         (uint32_t)model->n_experts, spec->expert_bytes, slots, form, sizeof form,
+                         NULL)) /* a long list of ways */
+        return;
+    if (strcmp(form, "none") == 0)
+        snprintf(buf + at, size - (size_t)at, ", not a layer's %" PRIu64, model->n_experts);
+    else
+        snprintf(buf + at, size - (size_t)at, ": %s", form);
+}
+
 static enum moe_status check_memory(const struct moe_geometry *geometry,
                                     const struct moe_setup_spec *spec, struct moe_err *err)
 {
@@ -126,10 +148,8 @@ static enum moe_status check_memory(const struct moe_geometry *geometry,
         return MOE_OK;
     if (spec->host_expert_bytes)
         return fail_shared(geometry, spec, other, host, err);
-    char a[32], b[32], c[32], fits[32] = "no slot fits";
-    const uint32_t slots = other < memory ? moe_setup_slots_in(spec, memory - other) : 0;
-    if (slots)
-        snprintf(fits, sizeof fits, "%" PRIu32 " slot%s", slots, slots == 1 ? " fits" : "s fit");
+    char a[32], b[32], c[32], fits[128];
+    tell_fits(spec, other < memory ? memory - other : 0, fits, sizeof fits);
     return moe_fail(
         err, MOE_ERR_USAGE,
         "geometry '%s' takes %s and the rest of model '%s' %s: more than the %s of %s; %s",

@@ -53,7 +53,7 @@ START_TEST(memory_is_enough_to_the_byte)
     expect_taken(&c);
     c.spec.memory_bytes--;
     expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 1.0 MiB: more "
-                       "than the 5.0 MiB of device 'cuda:0'; 3 slots fit");
+                       "than the 5.0 MiB of device 'cuda:0'; 3 slots fit: 1x2");
     c.spec.memory_bytes = 1000; /* less than the dense part alone */
     expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 1.0 MiB: more "
                        "than the 1000 B of device 'cuda:0'; no slot fits");
@@ -110,6 +110,20 @@ START_TEST(slots_beside_the_hosts_experts)
 }
 END_TEST
 
+/* What fits has the form that was asked for. */
+START_TEST(a_refusal_names_what_fits)
+{
+    struct spec_case c;
+    make_case(&c, "collab", 8); /* 7 slots, in layers of 4 */
+    set_key(&c.strategy, "geometry", "ncmoe:0");
+    expect_refused(&c, "geometry 'ncmoe:0' takes 8.0 MiB and the rest of model 'tiny' 1.0 MiB: "
+                       "more than the 8.0 MiB of device 'cuda:0'; 7 slots fit: ncmoe:1");
+    c.spec.memory_bytes = 4 << 20;
+    expect_refused(&c, "geometry 'ncmoe:0' takes 8.0 MiB and the rest of model 'tiny' 1.0 MiB: "
+                       "more than the 4.0 MiB of device 'cuda:0'; 3 slots fit, not a layer's 4");
+}
+END_TEST
+
 START_TEST(streams_take_two_buffers_more)
 {
     struct spec_case c;
@@ -119,7 +133,7 @@ START_TEST(streams_take_two_buffers_more)
     set_key(&c.strategy, "prefill", "stream");
     ck_assert_uint_eq(moe_setup_staging_bytes(&c.spec), 2 << 20);
     expect_refused(&c, "geometry '2x2' takes 4.0 MiB and the rest of model 'tiny' 3.0 MiB: more "
-                       "than the 6.0 MiB of device 'cuda:0'; 3 slots fit");
+                       "than the 6.0 MiB of device 'cuda:0'; 3 slots fit: 1x2");
     make_case(&c, "on-demand", 7);
     ck_assert_uint_eq(moe_setup_staging_bytes(&c.spec), 2 << 20);
     expect_taken(&c);
@@ -170,6 +184,7 @@ int main(void)
     tcase_add_test(tc, memory_is_enough_to_the_byte);
     tcase_add_test(tc, one_memory_is_enough_to_the_byte);
     tcase_add_test(tc, slots_beside_the_hosts_experts);
+    tcase_add_test(tc, a_refusal_names_what_fits);
     tcase_add_test(tc, streams_take_two_buffers_more);
     tcase_add_test(tc, what_the_routes_lack);
     tcase_add_test(tc, geometry_against_the_model);
