@@ -1,6 +1,8 @@
 #include "sim/experiment_sets.h"
 
+#include "base/file.h"
 #include "base/param.h"
+#include "policies/strategy.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -57,6 +59,57 @@ static bool is_for_some(struct moe_experiment *x, const char *key)
     return false;
 }
 
+/* Strategies by name, and whether they have slots; one that is not kept is read again. */
+struct known {
+    size_t n;
+    struct {
+        const char *name;
+        bool slots;
+    } strategy[64];
+};
+
+/* What cannot be read counts as one that has: that it cannot is told when the point is run. */
+static bool strategy_has_slots(struct known *known, const char *name)
+{
+    enum { MAX_KEPT = sizeof known->strategy / sizeof *known->strategy };
+    for (size_t i = 0; i < known->n; i++)
+        if (strcmp(known->strategy[i].name, name) == 0)
+            return known->strategy[i].slots;
+    char path[4096];
+    struct moe_strategy strategy;
+    const bool slots = moe_find_config("strategies", name, path, sizeof path, NULL) ||
+                       moe_strategy_load(path, &strategy, NULL) ||
+                       strcmp(strategy.geometry, "none") != 0;
+    if (known->n < MAX_KEPT) {
+        known->strategy[known->n].name = name;
+        known->strategy[known->n++].slots = slots;
+    }
+    return slots;
+}
+
+static bool has_slots(struct known *known, const struct moe_point *point)
+{
+    for (size_t i = 0; i < point->n_settings; i++)
+        if (strcmp(point->settings[i].key, "geometry") == 0)
+            return strcmp(point->settings[i].value, "none") != 0;
+    return !point->strategy || strategy_has_slots(known, point->strategy);
+}
+
+/* For the points that have slots; where none has, for all. */
+static enum moe_status set_geometry(struct moe_experiment *x, const char *key, const char *value,
+                                    struct moe_err *err)
+{
+    struct known known = {0};
+    bool some = false;
+    enum moe_status s = MOE_OK;
+    for (size_t i = 0; !some && i < x->n_points; i++)
+        some = has_slots(&known, &x->points[i]);
+    for (size_t i = 0; !s && i < x->n_points; i++)
+        if (!some || has_slots(&known, &x->points[i]))
+            s = set_point(&x->points[i], key, value, err);
+    return s;
+}
+
 static enum moe_status set(struct moe_experiment *x, const char *key, const char *value,
                            struct moe_err *err)
 {
@@ -67,6 +120,8 @@ static enum moe_status set(struct moe_experiment *x, const char *key, const char
                             key);
     if (moe_param_find(of_all_points, key))
         return moe_params_set(of_all_points, x, key, value, err);
+    if (strcmp(key, "geometry") == 0)
+        return set_geometry(x, key, value, err);
     const bool some = is_for_some(x, key);
     enum moe_status s = MOE_OK;
     for (size_t i = 0; !s && i < x->n_points; i++)

@@ -204,6 +204,12 @@ row=$(awk -F'\t' '!/^#/ && n++ && $7 == "fiddler" { print n - 1 }' "$folder/leag
 for column in status tokens_per_s hits; do
     expect 0 "$(cell "$folder/sim.tsv" 1 $column)" cell "$folder/league.tsv" "$row" $column
 done
+# What has no slots keeps having none.
+for strategy in fiddler:4x3 ncmoe:4x3 cpu-only:none on-demand:none; do
+    expect 0 "${strategy#*:}" awk -F'\t' -v name="${strategy%:*}" '/^#/ { next }
+        !n { for (n = NF; n && $n != "geometry";) n--; next }
+        $7 == name { print $n }' "$folder/league.tsv"
+done
 expect 2 "--set needs -o X.tsv" "$moelab" sweep experiments/league.yaml --set geometry=4x3
 expect 2 "experiment 'league' varies 'strategy' itself" league --set strategy=collab
 expect 2 "unknown strategy key 'polcy' (did you mean 'policy'?)" league --set polcy=lru

@@ -212,6 +212,30 @@ START_TEST(keys_of_the_command_line)
 }
 END_TEST
 
+/* cpu-only has no slots to divide; where no point has any, the key gives them some. */
+START_TEST(a_geometry_is_for_points_with_slots)
+{
+    struct moe_experiment x;
+    static const char *const sets[] = {"geometry=4x2"};
+    ck_assert_int_eq(parse(HEAD "axes: {strategy: [cpu-only, collab, nowhere]}\n"
+                                "grids: [{}, {set: {geometry: none}, axes: {}},\n"
+                                "  {strategy: cpu-only, set: {geometry: 2x2}, axes: {}}]\n",
+                           &x),
+                     MOE_OK);
+    ck_assert_int_eq(moe_experiment_set(&x, sets, 1, &err), MOE_OK);
+    expect(&x, 0, "t m p cpu-only");
+    expect(&x, 1, "t m p collab geometry=4x2");
+    expect(&x, 2, "t m p nowhere geometry=4x2"); /* not found: told when it is run */
+    expect(&x, 3, "t m p s geometry=none");
+    expect(&x, 4, "t m p cpu-only geometry=4x2");
+    moe_experiment_release(&x);
+    ck_assert_int_eq(parse(HEAD "axes: {strategy: [cpu-only, on-demand]}\n", &x), MOE_OK);
+    ck_assert_int_eq(moe_experiment_set(&x, sets, 1, &err), MOE_OK);
+    expect(&x, 1, "t m p on-demand geometry=4x2");
+    moe_experiment_release(&x);
+}
+END_TEST
+
 START_TEST(what_a_sweep_prints)
 {
     struct moe_experiment x;
@@ -237,6 +261,7 @@ int main(void)
     Suite *suite = suite_create("experiment");
     TCase *tests = tcase_create("experiment");
     tcase_add_test(tests, first_axis_is_slowest);
+    tcase_add_test(tests, a_geometry_is_for_points_with_slots);
     tcase_add_test(tests, what_a_sweep_prints);
     tcase_add_test(tests, keys_of_the_command_line);
     tcase_add_test(tests, grids_over_defaults);
