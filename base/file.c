@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,9 +22,22 @@ static enum moe_status fail_errno(struct moe_err *err, const char *verb, const c
                     verb, path, reason);
 }
 
+/* Until there is something to read or the writers have gone. A FIFO that was opened before its
+ * writer came tells of neither, and an interrupt ends the waiting. */
+static enum moe_status await_writer(int fd, const char *path, struct moe_err *err)
+{
+    struct pollfd pipe = {.fd = fd, .events = POLLIN};
+    int n;
+    while ((n = poll(&pipe, 1, 50)) == 0 || (n < 0 && errno == EINTR))
+        if (moe_interrupted())
+            return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted: nobody writes to '%.300s'",
+                            path);
+    return n < 0 ? fail_errno(err, "read", path) : MOE_OK;
+}
+
 /* Reads to the end of the file: the size fstat() tells is 0 for files of /proc. */
-static enum moe_status read_all(int fd, const char *path, uint64_t max_bytes, char **out,
-                                size_t *size, struct moe_err *err)
+static enum moe_status read_all(int fd, bool is_pipe, const char *path, uint64_t max_bytes,
+                                char **out, size_t *size, struct moe_err *err)
 {
     char *data = NULL;
     size_t used = 0, room = 0;
@@ -37,8 +51,13 @@ static enum moe_status read_all(int fd, const char *path, uint64_t max_bytes, ch
             }
             data = more;
         }
+        enum moe_status s = is_pipe ? await_writer(fd, path, err) : MOE_OK;
+        if (s) {
+            free(data);
+            return s;
+        }
         ssize_t n = read(fd, data + used, room - used);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && (errno == EINTR || (is_pipe && errno == EAGAIN)))
             continue;
         if (n < 0) {
             free(data);
@@ -73,10 +92,11 @@ static enum moe_status refuse_gzip(const char *path, char *data, size_t size, st
                     path);
 }
 
-enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
-                              struct moe_err *err)
+static enum moe_status read_path(const char *path, bool pipes, uint64_t max_bytes, char **out,
+                                 size_t *size, struct moe_err *err)
 {
-    /* O_NONBLOCK: opening a FIFO would wait for its writer before we could refuse it. */
+    /* O_NONBLOCK: opening a FIFO would wait for its writer, before we could refuse it and through
+     * an interrupt. */
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return fail_errno(err, "open", path);
@@ -86,10 +106,11 @@ enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, 
     size_t n = 0;
     if (fstat(fd, &st))
         s = fail_errno(err, "read", path);
-    else if (!S_ISREG(st.st_mode))
-        s = moe_fail(err, MOE_ERR_IO, "cannot read '%.300s': not a regular file", path);
+    else if (!S_ISREG(st.st_mode) && !(pipes && S_ISFIFO(st.st_mode)))
+        s = moe_fail(err, MOE_ERR_IO, "cannot read '%.300s': not a regular file%s", path,
+                     pipes ? " or pipe" : "");
     else
-        s = read_all(fd, path, max_bytes, &data, &n, err);
+        s = read_all(fd, S_ISFIFO(st.st_mode), path, max_bytes, &data, &n, err);
     close(fd);
     if (!s)
         s = refuse_gzip(path, data, n, err);
@@ -98,6 +119,18 @@ enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, 
     *out = data;
     *size = n;
     return MOE_OK;
+}
+
+enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
+                              struct moe_err *err)
+{
+    return read_path(path, false, max_bytes, out, size, err);
+}
+
+enum moe_status moe_input_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
+                               struct moe_err *err)
+{
+    return read_path(path, true, max_bytes, out, size, err);
 }
 
 /* Of this process: two programs that write one file each have their own, and the later one wins. A

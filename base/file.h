@@ -15,6 +15,11 @@
 enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
                               struct moe_err *err);
 
+/* The same of what a user names and what is read once: a pipe will do (/dev/stdin, <(zcat x.gz), a
+ * FIFO, whose writer is waited for). Also MOE_ERR_INTERRUPTED. */
+enum moe_status moe_input_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
+                               struct moe_err *err);
+
 /* Do the first bytes of a file say that gzip (RFC 1952) made it? */
 bool moe_is_gzip(const void *data, size_t size);
 

@@ -314,7 +314,7 @@ enum moe_status moe_yaml_load(const char *path, struct moe_yaml **out, struct mo
 {
     char *data;
     size_t size;
-    enum moe_status s = moe_file_read(path, MAX_BYTES, &data, &size, err);
+    enum moe_status s = moe_input_read(path, MAX_BYTES, &data, &size, err);
     if (s)
         return s;
     s = moe_yaml_parse(path, data, size, out, err);

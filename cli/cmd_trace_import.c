@@ -119,7 +119,8 @@ const struct cli_command cli_trace_import = {
         "  jsonl           one object per token: sequence, phase, layers [[ids], ...] and more\n"
         "                  (traces/format.md)\n"
         "  vllm            return_routed_experts arrays [T, L, K], one a request: .npy, .npz or a\n"
-        "                  folder of .npy",
+        "                  folder of .npy\n"
+        "FILE may be a pipe: <(zcat log.jsonl.gz) or /dev/stdin.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

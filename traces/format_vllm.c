@@ -336,7 +336,7 @@ static enum moe_status read_blob(struct moe_blob *blob, struct moe_err *err)
 {
     char *data = NULL;
     enum moe_status status =
-        moe_file_read(blob->name, MOE_IMPORT_MAX_BYTES, &data, &blob->size, err);
+        moe_input_read(blob->name, MOE_IMPORT_MAX_BYTES, &data, &blob->size, err);
     blob->data = data;
     return status;
 }

@@ -94,7 +94,7 @@ enum moe_status moe_import_file(const char *path, moe_parse_fn *parse,
 {
     char *data = NULL;
     size_t size = 0;
-    enum moe_status status = moe_file_read(path, MOE_IMPORT_MAX_BYTES, &data, &size, err);
+    enum moe_status status = moe_input_read(path, MOE_IMPORT_MAX_BYTES, &data, &size, err);
     if (status == MOE_OK)
         status = parse(path, data, size, options, out, err);
     free(data);

@@ -238,7 +238,7 @@ enum moe_status moe_prompts_load(const char *path, enum moe_prompts_format forma
 {
     char *data = NULL;
     size_t size = 0;
-    enum moe_status status = moe_file_read(path, FILE_MAX, &data, &size, err);
+    enum moe_status status = moe_input_read(path, FILE_MAX, &data, &size, err);
     if (status != MOE_OK)
         return status;
     status = moe_prompts_parse(path, data, size, format, limit, out, err);

@@ -243,6 +243,24 @@ for command in "sim $folder/x.gz" "sweep $folder/x.gz" "sim synth:stats:file=$fo
     # shellcheck disable=SC2086 # words
     expect 1 "compressed by gzip; gunzip it first" "$moelab" $command
 done
+# What is read whole may come through a pipe; HDF5, which is read in parts, may not.
+expect 0 "" "$moelab" trace export "$t" --format jsonl -o "$folder/t.jsonl"
+expect 0 "" "$moelab" trace import --format jsonl "$folder/t.jsonl" --source s -o "$folder/1.h5"
+expect 0 "" "$moelab" trace export "$folder/1.h5" --format jsonl -o "$folder/1.jsonl"
+gzip <"$folder/t.jsonl" >"$folder/t.jsonl.gz"
+for from in "<(zcat $folder/t.jsonl.gz)" "/dev/stdin < <(zcat $folder/t.jsonl.gz)"; do
+    expect 0 "wrote" bash -c \
+        "'$moelab' trace import --format jsonl --source s -o '$folder/2.h5' $from"
+    expect 0 "" "$moelab" trace export "$folder/2.h5" --format jsonl -o "$folder/2.jsonl"
+    same "$folder/1.jsonl" "$folder/2.jsonl"
+done
+expect 0 "wrote" bash -c \
+    "cat '$folder/t.jsonl' | '$moelab' trace import --format jsonl -o '$folder/2.h5' /dev/stdin"
+expect 0 "tokens_per_s" bash -c "'$moelab' sim synth:zipf:tokens=9 --format tsv \
+    --model <(cat experiments/models/mixtral-8x7b.yaml) \
+    --platform <(cat experiments/platforms/paper-4090.yaml) \
+    --strategy <(cat experiments/strategies/collab.yaml)"
+expect 1 "not a regular file" bash -c "'$moelab' replay <(cat '$t')"
 
 # A strategy's own geometry that the model is too small for names the way out.
 run=("$moelab" run --model tiny-mixtral -p x -n 1 --device host)
