@@ -168,6 +168,15 @@ static bool is_locked(const char *path)
     return locked;
 }
 
+/* That of PATH, if it is there: who could not read it cannot read what takes its place. */
+static enum moe_status keep_mode(struct moe_writer *w)
+{
+    struct stat st;
+    if (stat(w->path, &st) == 0 && chmod(w->part, st.st_mode & 0777) != 0)
+        return moe_fail(&w->failed, MOE_ERR_IO, "%s", strerror(errno));
+    return MOE_OK;
+}
+
 /* PATH.part, open and with all rows of PATH. */
 static enum moe_status open_part(struct moe_writer *w)
 {
@@ -184,6 +193,8 @@ static enum moe_status open_part(struct moe_writer *w)
         }
         w->has_part = true;
         w->lag = (struct place){0, 0};
+        if ((status = keep_mode(w)))
+            return status;
     }
     return w->published ? catch_up(w, w->lag) : MOE_OK;
 }

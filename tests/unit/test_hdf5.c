@@ -407,6 +407,34 @@ START_TEST(places_that_cannot_be_written)
 }
 END_TEST
 
+/* Through every commit; who could not read what is replaced cannot read PATH.part. */
+START_TEST(a_replaced_file_keeps_its_mode)
+{
+    static const mode_t modes[] = {0600, 0444, 0755};
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(1, 2, 1, 1, 4, 0, 18);
+    char part[600];
+    struct stat st;
+    snprintf(part, sizeof part, "%s.part", path);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        struct moe_writer *w;
+        must(moe_trace_save(path, &x, &err), &err);
+        ck_assert_int_eq(chmod(path, modes[i]), 0);
+        must(moe_writer_open(&w, path, &x.info, 0, i == 2, &err), &err);
+        for (int commit = 0; commit < 3; commit++) {
+            append_sequence(w, &x, 0, 0);
+            ck_assert(commit > 0 || (stat(part, &st) == 0 && (st.st_mode & 0777) == modes[i]));
+            must(moe_writer_commit(w, &err), &err);
+            ck_assert_int_eq(stat(path, &st), 0);
+            ck_assert_uint_eq(st.st_mode & 0777, modes[i]);
+        }
+        moe_writer_close(w);
+    }
+    unlink(path);
+    moe_trace_release(&x);
+}
+END_TEST
+
 START_TEST(one_writer_at_a_time)
 {
     struct moe_err err = {0};
@@ -531,6 +559,7 @@ int main(void)
     tcase_add_test(tc, resume_wants_the_same_shape);
     tcase_add_test(tc, bad_tokens_are_not_written);
     tcase_add_test(tc, places_that_cannot_be_written);
+    tcase_add_test(tc, a_replaced_file_keeps_its_mode);
     tcase_add_test(tc, one_writer_at_a_time);
     tcase_add_test(tc, commits_stand_between_sequences);
     tcase_add_test(tc, a_full_disk_costs_only_what_was_not_committed);
