@@ -118,21 +118,6 @@ static enum moe_status fail_none(const char *kind, const char *name, struct moe_
                     name, kind, kind, getcwd(here, sizeof here) ? here : "?", program);
 }
 
-/* "a, b, c"; where they are too many for a message, how many are left out. */
-static void join_names(const struct names *names, const char *kind, char *text, size_t size)
-{
-    char rest[80] = "";
-    size_t at = 0;
-    for (size_t i = 0; i < names->n && !*rest; i++) {
-        const size_t room = i + 1 < names->n ? strlen(" and 99 more: moelab list strategies") : 0;
-        if (at + strlen(names->items[i]) + 2 + room >= size)
-            snprintf(rest, sizeof rest, " and %zu more: moelab list %.20s", names->n - i, kind);
-        else
-            at += (size_t)snprintf(text + at, size - at, "%s%s", i ? ", " : "", names->items[i]);
-    }
-    snprintf(text + at, size - at, "%s", rest);
-}
-
 static enum moe_status fail_unknown(const char *kind, const char *name, struct moe_err *err)
 {
     struct names names = list_known(kind);
@@ -140,9 +125,11 @@ static enum moe_status fail_unknown(const char *kind, const char *name, struct m
         moe_free_names(names.items, 0);
         return fail_none(kind, name, err);
     }
-    char known[300];
-    join_names(&names, kind, known, sizeof known);
-    const char *near = moe_nearest_name(name, (const char *const *)names.items, names.n);
+    const char *const *items = (const char *const *)names.items;
+    char known[300], where[40];
+    snprintf(where, sizeof where, ": moelab list %.20s", kind);
+    moe_join_names(items, names.n, ", ", where, known, sizeof known);
+    const char *near = moe_nearest_name(name, items, names.n);
     enum moe_status s =
         moe_fail(err, MOE_ERR_USAGE, "unknown name '%.60s' in %s (%s%s%sknown: %s)", name, kind,
                  near ? "did you mean '" : "", near ? near : "", near ? "'? " : "", known);

@@ -147,19 +147,10 @@ enum moe_status moe_param_set(const struct moe_param *param, void *base, const c
     return s;
 }
 
-/* "a, b, c"; cut where buf ends. */
-static void join_names(const struct moe_param *table, char *buf, size_t size)
-{
-    size_t at = 0;
-    buf[0] = 0;
-    for (const struct moe_param *p = table; p && p->name && at < size; p++)
-        at += (size_t)snprintf(buf + at, size - at, "%s%s", p == table ? "" : ", ", p->name);
-}
-
 /* "unknown parameter 'x' (did you mean 'y'?)" or the names of the table. */
 static enum moe_status unknown(const struct moe_param *table, const char *name, struct moe_err *err)
 {
-    enum { MAX_NAMES = 128 }; /* later ones are only missing from the suggestions */
+    enum { MAX_NAMES = 128 }; /* later ones are only missing from suggestions and list */
     const char *names[MAX_NAMES] = {NULL};
     size_t n = 0;
     for (const struct moe_param *p = table; p && p->name && n < MAX_NAMES; p++)
@@ -169,9 +160,8 @@ static enum moe_status unknown(const struct moe_param *table, const char *name, 
         return moe_fail(err, MOE_ERR_USAGE, "unknown parameter '%.60s' (did you mean '%s'?)", name,
                         near);
     char known[300];
-    join_names(table, known, sizeof known);
     return moe_fail(err, MOE_ERR_USAGE, "unknown parameter '%.60s' (known: %s)", name,
-                    n ? known : "none");
+                    n ? moe_join_names(names, n, ", ", "", known, sizeof known) : "none");
 }
 
 enum moe_status moe_params_set(const struct moe_param *table, void *base, const char *name,

@@ -211,6 +211,24 @@ const char *moe_nearest_name(const char *text, const char *const *names, size_t 
     return best < n ? names[best] : completed(text, names, n);
 }
 
+const char *moe_join_names(const char *const *names, size_t n, const char *between,
+                           const char *where, char *buf, size_t size)
+{
+    char rest[100];
+    const size_t tail = (size_t)snprintf(rest, sizeof rest, " and %zu more%s", n, where);
+    size_t at = 0, i = 0;
+    buf[0] = 0;
+    for (; i < n; i++) {
+        const size_t room = i + 1 < n ? tail : 0;
+        if (at + strlen(between) + strlen(names[i]) + room >= size)
+            break;
+        at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? between : "", names[i]);
+    }
+    if (i < n)
+        snprintf(buf + at, size - at, " and %zu more%s", n - i, where);
+    return buf;
+}
+
 uint64_t moe_hash_bytes(uint64_t hash, const void *data, size_t n)
 {
     const unsigned char *bytes = data;

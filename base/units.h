@@ -32,6 +32,11 @@ const char *moe_format_count(double value, char *buf, size_t size);
  * is near, the shortest that begins with text, if that has three letters or more; else NULL. */
 const char *moe_nearest_name(const char *text, const char *const *names, size_t n);
 
+/* "a, b, c", with `between` between them; where they are too many for buf, whole names and how many
+ * are left out: "a, b and 7 moreWHERE", where telling who has them. Needs some 40 bytes. */
+const char *moe_join_names(const char *const *names, size_t n, const char *between,
+                           const char *where, char *buf, size_t size);
+
 /* Product and sum with overflow check: false when the result does not fit. */
 int moe_mul_u64(uint64_t a, uint64_t b, uint64_t *out);
 int moe_add_u64(uint64_t a, uint64_t b, uint64_t *out);

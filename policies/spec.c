@@ -24,15 +24,13 @@ enum moe_status moe_spec_split(const char *what, const char *text, char *name, s
 enum moe_status moe_spec_unknown(const char *what, const char *name, const char *const *known,
                                  size_t n, struct moe_err *err)
 {
-    char list[256] = "";
-    size_t at = 0;
-    for (size_t i = 0; i < n && at < sizeof list; i++)
-        at += (size_t)snprintf(list + at, sizeof list - at, " %s", known[i]);
+    char list[300];
+    moe_join_names(known, n, " ", ": moelab list", list, sizeof list);
     const char *nearest = moe_nearest_name(name, known, n);
     if (nearest)
-        return moe_fail(err, MOE_ERR_USAGE, "unknown %s '%s' (did you mean '%s'?); known:%s", what,
+        return moe_fail(err, MOE_ERR_USAGE, "unknown %s '%s' (did you mean '%s'?); known: %s", what,
                         name, nearest, list);
-    return moe_fail(err, MOE_ERR_USAGE, "unknown %s '%s'; known:%s", what, name, list);
+    return moe_fail(err, MOE_ERR_USAGE, "unknown %s '%s'; known: %s", what, name, list);
 }
 
 enum moe_status moe_spec_params(const char *what, const char *name, const struct moe_param *table,

@@ -425,7 +425,7 @@ START_TEST(names_without_keys_are_taken)
 }
 END_TEST
 
-/* A list of names longer than the message is cut. */
+/* A list of names longer than the message is cut behind a whole one. */
 START_TEST(a_long_list_of_names_is_cut)
 {
     const char *names[100];
@@ -434,6 +434,7 @@ START_TEST(a_long_list_of_names_is_cut)
         names[i] = N40;
     ck_assert_int_eq(moe_spec_unknown("policy", "x", names, 100, &err), MOE_ERR_USAGE);
     ck_assert_ptr_eq(strstr(err.text, "unknown policy 'x'; known: " N40 " " N40), err.text);
+    ck_assert_ptr_nonnull(strstr(err.text, " " N40 " and 94 more: moelab list"));
 }
 END_TEST
 

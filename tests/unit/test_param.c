@@ -114,6 +114,12 @@ START_TEST(refusals)
     refused("zzzzzzzzzzzz", "1",
             "unknown parameter 'zzzzzzzzzzzz' (known: ways, random_seed, room, rate, shift, flag, "
             "mode, text)");
+    struct moe_param many[30] = {
+        {0}}; /* more than a message has room for: the last name is whole */
+    for (size_t i = 0; i < 29; i++)
+        many[i].name = "a_name_of_twenty_one_";
+    ck_assert_int_eq(moe_params_set(many, NULL, "x", "1", &err), MOE_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, ", a_name_of_twenty_one_ and 17 more)"));
     ck_assert_int_eq(moe_params_set(&(const struct moe_param){0}, NULL, "x", "1", &err),
                      MOE_ERR_USAGE);
     ck_assert_str_eq(err.text, "unknown parameter 'x' (known: none)");
