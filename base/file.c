@@ -15,10 +15,29 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The end of the component that begins at or behind path[from]; 0: there is none. */
+static size_t component_end(const char *path, size_t from)
+{
+    from += strspn(path + from, "/");
+    return path[from] ? from + strcspn(path + from, "/") : 0;
+}
+
+/* Of a path through a file, that file is told. */
+static void tell_why(int number, const char *path, char *buf, size_t size)
+{
+    const size_t end = number == ENOTDIR ? component_end(path, moe_directories_there(path)) : 0;
+    if (end && path[end])
+        snprintf(buf, size, "'%.*s' is not a directory", end < 200 ? (int)end : 200, path);
+    else
+        snprintf(buf, size, "%s", number == EEXIST ? "exists, not a directory" : strerror(number));
+}
+
 static enum moe_status fail_errno(struct moe_err *err, const char *verb, const char *path)
 {
-    const char *reason = strerror(errno ? errno : EIO);
-    return moe_fail(err, errno == ENOMEM ? MOE_ERR_MEMORY : MOE_ERR_IO, "cannot %s '%.300s': %s",
+    const int number = errno ? errno : EIO;
+    char reason[256];
+    tell_why(number, path, reason, sizeof reason);
+    return moe_fail(err, number == ENOMEM ? MOE_ERR_MEMORY : MOE_ERR_IO, "cannot %s '%.300s': %s",
                     verb, path, reason);
 }
 
@@ -364,13 +383,6 @@ enum moe_status moe_make_directories(const char *path, struct moe_err *err)
     }
     free(copy);
     return s;
-}
-
-/* The end of the component that begins at or behind path[from]; 0: there is none. */
-static size_t component_end(const char *path, size_t from)
-{
-    from += strspn(path + from, "/");
-    return path[from] ? from + strcspn(path + from, "/") : 0;
 }
 
 size_t moe_directories_there(const char *path)

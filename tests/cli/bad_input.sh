@@ -210,6 +210,17 @@ absent "$folder/none.h5.part"
 expect 1 "No space left" "$moelab" replay "$t" -o /dev/full
 expect 1 "cannot" "$moelab" replay "$t" -o "$folder/no/such/folder/x.tsv"
 one_line "$moelab" trace info "$folder/text.h5"
+# A file on the way to an output.
+: >"$folder/plain"
+mkdir "$folder/inner"
+for way in plain inner/../plain; do
+    expect 1 "/y/x.tsv': '$folder/$way' is not a directory" \
+        "$moelab" replay "$t" -o "$folder/$way/y/x.tsv"
+    expect 1 "cannot make folder '$folder/$way': exists, not a directory" \
+        "$moelab" repro tab5 -o "$folder/$way/x"
+done
+expect 1 "cannot open '$folder/plain/p.yaml': '$folder/plain' is not a directory" \
+    "$moelab" sim "$t" --platform "$folder/plain/p.yaml"
 
 # imports
 log=$folder/log.csv

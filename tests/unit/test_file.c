@@ -291,11 +291,11 @@ START_TEST(directories)
     ck_assert(S_ISDIR(st.st_mode));
     write_text("a/file", "");
     ck_assert_int_eq(moe_make_directories(in_folder("a/file"), &err), MOE_ERR_IO);
-    ck_assert_ptr_nonnull(strstr(err.text, "/a/file': File exists"));
+    ck_assert_ptr_nonnull(strstr(err.text, "/a/file': exists, not a directory"));
     /* What mkdir says, and not what the look at what stands there says. */
     ck_assert_int_eq(symlink("nowhere", in_folder("a/link")), 0);
     ck_assert_int_eq(moe_make_directories(in_folder("a/link/x"), &err), MOE_ERR_IO);
-    ck_assert_ptr_nonnull(strstr(err.text, "/a/link': File exists"));
+    ck_assert_ptr_nonnull(strstr(err.text, "/a/link': exists, not a directory"));
     unlink(in_folder("a/link"));
     ck_assert_int_eq(moe_make_directories(in_folder("a/file/x"), &err), MOE_ERR_IO);
     ck_assert_int_eq(moe_make_directories("", &err), MOE_ERR_IO);
