@@ -185,8 +185,18 @@ const struct moe_policy_ops moe_policy_lecar = {
     .summary = "draws between LRU and LFU (uses since it came in) by weights learnt from regret; "
                "each has half as many ghosts as slots, and none is kept where both agree (seeded)",
     .source = "Vietri et al., HotStorage 2018; ghosts and constants: libCacheSim LeCaR.c",
-    .notes = "Ghosts and constants follow libCacheSim, not the paper's own code. A prefetched copy "
-             "that is taken back is no victim and blames no rule.",
+    .notes = "Ghosts and constants follow libCacheSim, not the paper's own code. The pool's clock "
+             "counts hits and newcomers, those that find an empty slot too. A newcomer that is a "
+             "ghost ceases to be one, whether it gets a slot or not, and with a = clock, itself "
+             "counted, minus the clock when it was given up, and d = discount^(1/slots), the "
+             "weight w of the rule that gave it up becomes w exp(-learning d^a) + 1e-10; then, "
+             "with t the sum of w and the other weight v plus 2e-10, w becomes w / t and v becomes "
+             "(v + 1e-10) / t. The victims of both rules are those that can go; where they differ, "
+             "one draw u decides: u below the weight of LRU, LRU's. Its expert becomes the newest "
+             "ghost of that rule, and the oldest of more than slots / 2, rounded down, is "
+             "forgotten. Where they are the same nothing is drawn. LFU counts the fill as a use; "
+             "ties by recency. A prefetched copy that is taken back is no victim and blames no "
+             "rule.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,
