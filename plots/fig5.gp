@@ -49,6 +49,6 @@ do for [form in forms] {
         level_1 with lines lw 2 dt 2 lc rgb '#000000' title said_1, \
         level_2 with lines lw 2 dt 3 lc rgb '#000000' title said_2, \
         rule using (column(1) - 0.41):2 with points pt 9 ps 1.2 * small lc rgb '#D55E00' title (has_fiddler ? 'Fiddler (its rule)' : ''), \
-        pub using (side(column(1))):2:3:4 with yerrorbars pt 13 ps 1.5 * small lw 2 lc rgb '#000000' title (has_best ? 'published (bar: predicted)' : '')
+        pub using (side(column(1))):2:3:4 with yerrorbars pt 13 ps 1.5 * small lw 2 lc rgb '#000000' title (has_best ? 'published, predicted range' : '')
     eval done
 }

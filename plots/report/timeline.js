@@ -330,16 +330,12 @@ Viewer.prototype.drawTrack = function(g, row, paint, chosen) {
         drawn = Math.ceil(Math.max(right, left + 1));
         last = colour;
         if (w > 30) {
+            var label = op.expert >= 0  ? "L" + op.layer + " E" + op.expert
+                        : op.layer >= 0 ? op.name + " L" + op.layer
+                                        : op.name;
             g.fillStyle = colour === "--gpu" ? "#fff" : "#000";
-            g.save();
-            g.beginPath();
-            g.rect(left, y, right - left - 2, ROW);
-            g.clip();
-            g.fillText(op.expert >= 0  ? "L" + op.layer + " E" + op.expert
-                       : op.layer >= 0 ? op.name + " L" + op.layer
-                                       : op.name,
-                       left + 4, y + (ROW - GAP) / 2 + 1);
-            g.restore();
+            if (g.measureText(label).width + 8 <= right - left) /* whole or not at all */
+                g.fillText(label, left + 4, y + (ROW - GAP) / 2 + 1);
         }
         if (row === this.track && i === this.op)
             chosen(left, y, Math.max(right - left, 3));
