@@ -4,7 +4,11 @@
 #include "cli/inference.h"
 #include "exec/quantize_model.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -60,6 +64,32 @@ static void tell(const struct options *o, const struct moe_quantized *done, enum
             moe_percent(done->expert_weights, done->weights), seconds);
 }
 
+/* Folders OUT.PID.part of processes that were killed: each may be as large as the model. */
+static void tell_left(const char *out)
+{
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/')
+        n--;
+    size_t base = n;
+    while (base > 0 && out[base - 1] != '/')
+        base--;
+    char folder[CLI_PATH_MAX];
+    snprintf(folder, sizeof folder, "%.*s", base ? (int)base : 1, base ? out : ".");
+    DIR *stream = opendir(folder);
+    for (struct dirent *e; stream && (e = readdir(stream));) {
+        const char *rest = e->d_name + (n - base);
+        if (strncmp(e->d_name, out + base, n - base) != 0 || *rest != '.')
+            continue;
+        char *end;
+        const long pid = strtol(rest + 1, &end, 10);
+        if (pid > 0 && strcmp(end, ".part") == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH)
+            moe_log("'%.*s%s' is of a process that does not run here: if it was killed, remove it",
+                    (int)base, out, e->d_name);
+    }
+    if (stream)
+        closedir(stream);
+}
+
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 {
     const struct options *o = call->options;
@@ -77,6 +107,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         s = cli_open_llm(o->model, false, folder, sizeof folder, &llm, err);
     what.llm = llm;
+    if (!s)
+        tell_left(o->output);
     if (!s)
         s = moe_quantize_model(&what, &done, err);
     if (!s)

@@ -195,6 +195,14 @@ if [ -e "$left/config.json" ]; then # killed before it had its name
 else
     expect 1 "cannot open" "$moelab" run --model "$left" -p x -n 1
 fi
-quantize --model tiny-mixtral --experts q8 -o "$folder/cut"
+mkdir "$folder/cut.$$.part" "$folder/cut.x.part" # of a process that runs, of none
+for out in "$folder/cut" "$folder/cut/"; do
+    rm -rf "$folder/cut"
+    expect 0 "moelab: '$left' is of a process that does not run here: if it was killed, remove it" \
+        "$moelab" quantize --model tiny-mixtral --experts q8 -o "$out"
+done
 holds "the same bytes beside what a kill left" diff -r "$folder/q8" "$folder/cut"
+rm -rf "$folder/cut" "$left"
+lines=$("$moelab" quantize --model tiny-mixtral --experts q8 -o "$folder/cut" 2>&1 | wc -l)
+holds "nothing else is told: $lines lines" [ "$lines" = 1 ]
 finish
