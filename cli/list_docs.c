@@ -53,14 +53,12 @@ static const struct {
              "well"},
     {"seed, draw",
      "what is drawn at random comes from xoshiro256** (Blackman, Vigna, 2018), its four words "
-     "being "
-     "the first outputs of SplitMix64 from a state s. Of the run's seed S, the policy of pool p "
-     "has "
-     "s = mix(S xor mix(2^32 c + p)), an admission rule, one for all pools and the whole run, s = "
-     "mix(S). mix(x) is "
-     "the first output of SplitMix64 from state x, c the number of sequences before this one with "
-     "`replay --cold`, else 0; pools count from 0 in the order of their layers, slots from 0 in "
-     "each pool. A draw u in [0, 1) is the upper 53 bits of the next number times 2^-53"},
+     "being the first outputs of SplitMix64 from a state s. Of the run's seed S, the policy of "
+     "pool p has s = mix(S xor mix(2^32 c + p)), an admission rule, one for all pools and the "
+     "whole run, s = mix(S). mix(x) is the first output of SplitMix64 from state x, c the number "
+     "of sequences before this one with `replay --cold`, else 0; pools count from 0 in the order "
+     "of their layers, slots from 0 in each pool. A draw u in [0, 1) is the upper 53 bits of the "
+     "next number times 2^-53"},
     {"forward pass",
      "one run through all layers: one token of each request in decode, several in a prompt"},
 };
