@@ -77,8 +77,10 @@ static void tell_left(const char *out)
     snprintf(folder, sizeof folder, "%.*s", base ? (int)base : 1, base ? out : ".");
     DIR *stream = opendir(folder);
     for (struct dirent *e; stream && (e = readdir(stream));) {
+        if (strncmp(e->d_name, out + base, n - base) != 0)
+            continue;
         const char *rest = e->d_name + (n - base);
-        if (strncmp(e->d_name, out + base, n - base) != 0 || *rest != '.')
+        if (*rest != '.')
             continue;
         char *end;
         const long pid = strtol(rest + 1, &end, 10);
