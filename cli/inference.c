@@ -1,7 +1,9 @@
 #include "cli/inference.h"
 
 #include "base/progress.h"
+#include "base/units.h"
 #include "exec/cpu.h"
+#include "exec/memory_limits.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -61,6 +63,26 @@ static void tell_unused(const char *folder, const struct moe_llm *llm)
                 n == 1 ? "" : "the first is ", first);
 }
 
+/* It runs all the same, at the speed of the disk. */
+static void tell_larger_than_memory(const char *folder, const struct moe_llm *llm)
+{
+    struct moe_memory_limits limits;
+    uint64_t bytes = 0;
+    char weights[32], memory[32];
+    moe_memory_limits_read(&limits);
+    for (uint64_t i = 0; i < moe_weights_n(llm->weights); i++)
+        bytes += moe_weights_at(llm->weights, i)->bytes;
+    if (bytes <= limits.available)
+        return;
+    moe_log("'%s': weights of %s, available memory %s: experts are read from disk again and "
+            "again%s",
+            folder, moe_format_bytes(bytes, weights, sizeof weights),
+            moe_format_bytes(limits.available, memory, sizeof memory),
+            moe_dtype_plain(llm->layers[0].experts[0].w1.dtype)
+                ? "; `moelab quantize` makes them smaller"
+                : "");
+}
+
 enum moe_status cli_open_llm(const char *name, bool interleave, char *buf, size_t size,
                              struct moe_llm **llm, struct moe_err *err)
 {
@@ -84,6 +106,8 @@ enum moe_status cli_open_model(const struct cli_inference *o, char *buf, size_t 
         s = moe_tokenizer_open(tokenizer, buf, err);
     if (!s)
         s = check_vocabulary(buf, *llm, *tokenizer, err);
+    if (!s)
+        tell_larger_than_memory(buf, *llm);
     if (s) {
         moe_tokenizer_free(*tokenizer);
         moe_llm_close(*llm);
