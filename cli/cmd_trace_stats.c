@@ -40,6 +40,13 @@ static void add_lags(struct moe_table *table, const char *what, const double *va
     }
 }
 
+static void add_lru(struct moe_table *table, uint32_t ways, double rate)
+{
+    char name[48];
+    snprintf(name, sizeof name, "lru_%" PRIu32 "_ways_percent", ways);
+    moe_table_f64(table, name, 100 * rate);
+}
+
 static void add_row(struct moe_table *table, const char *layer, const struct moe_reuse_layer *r,
                     const struct moe_reuse *reuse)
 {
@@ -59,6 +66,8 @@ static void add_row(struct moe_table *table, const char *layer, const struct moe
     moe_table_f64(table, "next_layer_any_percent", 100 * r->next_layer_any);
     moe_table_f64(table, "next_layer_all_percent", 100 * r->next_layer_all);
     moe_table_f64(table, "working_set_16_tokens", r->working_set);
+    for (uint32_t w = 1; r->lru_hit_rate && w <= reuse->n_experts; w++)
+        add_lru(table, w, r->lru_hit_rate[w]);
 }
 
 /* What uniform random routing would give, in the same columns. */
@@ -77,6 +86,8 @@ static void add_chance(struct moe_table *table, const struct moe_reuse *r)
     }
     add_row(table, "chance", &chance, r);
     moe_table_f64(table, "most_popular_percent", 100.0 / r->n_experts);
+    for (uint32_t w = 1; w <= r->n_experts; w++)
+        add_lru(table, w, moe_reuse_chance_lru(r, w));
 }
 
 /* The same rows for a reader: layers across would be 20 columns wide, so only lag 1 and the mean.
@@ -132,7 +143,7 @@ static void print_lru(const struct moe_reuse *r, FILE *out)
     fprintf(out, "\n  chance");
     for (uint32_t w = 1; w <= r->n_experts; w++)
         if (shows_ways(r, w))
-            fprintf(out, " %6.1f", 100.0 * w / r->n_experts);
+            fprintf(out, " %6.1f", 100 * moe_reuse_chance_lru(r, w));
     fprintf(out, "\n");
 }
 
@@ -158,22 +169,14 @@ static enum moe_status write_table(const struct cli_call *call, const struct moe
 {
     const struct options *o = call->options;
     struct moe_table *table = cli_table_new(call);
-    char layer[16], name[48];
+    char layer[16];
     cli_note_trace(table, call->args[0], &trace->info);
     moe_table_note(table, "prompt_common_share", "%g", reuse->prompt_common_share);
     for (uint32_t l = 0; o->layers && l < reuse->n_layers; l++) {
         snprintf(layer, sizeof layer, "%u", l);
         add_row(table, layer, &reuse->layer[l], reuse);
-        for (uint32_t w = 1; w <= reuse->n_experts; w++) {
-            snprintf(name, sizeof name, "lru_%u_ways_percent", w);
-            moe_table_f64(table, name, 100 * reuse->layer[l].lru_hit_rate[w]);
-        }
     }
     add_row(table, "mean", &reuse->mean, reuse);
-    for (uint32_t w = 1; w <= reuse->n_experts; w++) {
-        snprintf(name, sizeof name, "lru_%u_ways_percent", w);
-        moe_table_f64(table, name, 100 * reuse->mean.lru_hit_rate[w]);
-    }
     add_chance(table, reuse);
     return cli_table_end(table, MOE_OK, o->format, o->output, err);
 }

@@ -353,6 +353,14 @@ static void set_chance(struct moe_reuse *r)
     r->chance_working_set = e * (1 - pow(1 - r->chance_expert, WORKING_SET_TOKENS));
 }
 
+double moe_reuse_chance_lru(const struct moe_reuse *r, uint32_t ways)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < r->top_k && i < ways; i++)
+        sum += (double)(ways - i) / (r->n_experts - i);
+    return sum / r->top_k;
+}
+
 static enum moe_status compute_layers(const struct moe_trace *trace, bool distances,
                                       struct moe_reuse *r, struct moe_err *err)
 {

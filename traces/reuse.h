@@ -7,7 +7,8 @@
  * Consecutive layers: the same with R(l), R(l+1) of one token.
  * Reuse distance: number of different experts of the layer used since the last use of this one
  * (LRU stack distance, per access, gate order, cold start per sequence): an LRU of M ways hits
- * exactly the accesses of distance < M. */
+ * exactly the accesses of distance < M; chance: the mean over i < K of max(0, M-i)/(E-i), as the
+ * i-th expert of a token is none of the i before it, which have ways already. */
 #ifndef MOELAB_TRACES_REUSE_H
 #define MOELAB_TRACES_REUSE_H
 
@@ -53,6 +54,8 @@ enum moe_status moe_reuse_compute(const struct moe_trace *trace, struct moe_reus
 /* The same for loops that need popularity and repeats only: lru_hit_rate and working_set stay 0. */
 enum moe_status moe_reuse_compute_repeats(const struct moe_trace *trace, struct moe_reuse *out,
                                           struct moe_err *err);
+/* What `lru_hit_rate[ways]` is by chance, once the ways are full. */
+double moe_reuse_chance_lru(const struct moe_reuse *reuse, uint32_t ways);
 void moe_reuse_release(struct moe_reuse *reuse);
 
 #endif

@@ -249,6 +249,9 @@ START_TEST(chance_levels)
     ck_assert_double_eq_tol(r.chance_all, 1 / 28., tiny);  /* 3.57 % */
     ck_assert_double_eq_tol(r.chance_first, 1 / 8., tiny);
     ck_assert_double_eq_tol(r.chance_entropy, 3, tiny);
+    ck_assert_double_eq_tol(moe_reuse_chance_lru(&r, 1), 1 / 16., tiny);
+    ck_assert_double_eq_tol(moe_reuse_chance_lru(&r, 2), 11 / 56., tiny); /* (2/8 + 1/7) / 2 */
+    ck_assert_double_eq_tol(moe_reuse_chance_lru(&r, 8), 1, tiny);
     ck_assert_double_nan(r.mean.repeat_expert[0]);
     ck_assert_double_nan(r.mean.popularity[0]);
     moe_reuse_release(&r);
@@ -286,6 +289,8 @@ START_TEST(uniform_is_chance)
         ck_assert_double_eq_tol(r.mean.working_set, r.chance_working_set, .05);
         for (uint32_t e = 0; e < r.n_experts; e++)
             ck_assert_double_eq_tol(r.mean.popularity[e], 1. / r.n_experts, .005);
+        for (uint32_t w = 1; w <= r.n_experts; w++)
+            ck_assert_double_eq_tol(r.mean.lru_hit_rate[w], moe_reuse_chance_lru(&r, w), .009);
         moe_reuse_release(&r);
         moe_trace_release(&trace);
     }
