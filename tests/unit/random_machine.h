@@ -111,11 +111,12 @@ static void fetch(void *machine, const struct moe_fetch *f)
     ck_assert(m->may_drop || moe_cache_find(m->run->setup.cache, copy.key) == f->slot);
     if (copy.ahead && m->plan) { /* else: the initial content */
         ck_assert(m->may_drop || !is_of_event(m->plan, f->slot));
-        ck_assert(!m->landed[f->slot] || m->content[f->slot] != copy.key);
+        ck_assert(m->may_drop || !m->landed[f->slot] || m->content[f->slot] != copy.key);
         m->n_ahead++;
     }
+    /* (taken back was perhaps the older expert's copy: see cancel) */
     m->n_promoted += f->priority == MOE_FETCH_DEMAND && m->cancelled.slot == f->slot &&
-                     m->cancelled.key == copy.key;
+                     (m->may_drop || m->cancelled.key == copy.key);
     m->cancelled.slot = MOE_NO_SLOT;
     m->content[f->slot] = copy.key;
     m->landed[f->slot] = false;
