@@ -165,9 +165,9 @@ static enum moe_status store_bytes(struct moe_jsonl *p, const json_t *value, uin
 }
 
 /* Walks over a list with one row or null a layer. Rows may have at most `most` items, and exactly
- * that many where `exact`. */
+ * that many where `exact`; where `routes` is given, as many as that list's. */
 static enum moe_status walk(struct moe_jsonl *p, const json_t *layers, const char *key, size_t most,
-                            bool exact, store_fn *store, struct moe_err *err)
+                            bool exact, const json_t *routes, store_fn *store, struct moe_err *err)
 {
     size_t l, k;
     const json_t *row, *value;
@@ -180,11 +180,13 @@ static enum moe_status walk(struct moe_jsonl *p, const json_t *layers, const cha
     json_array_foreach(layers, l, row)
     {
         size_t n = json_array_size(row);
-        if (json_is_null(row))
-            continue;
-        if (!json_is_array(row) || n > most || (exact && n != most))
+        size_t wanted = routes ? json_array_size(json_array_get(routes, l)) : n;
+        if (!json_is_null(row) && (!json_is_array(row) || n > most || (exact && n != most)))
             return moe_jsonl_fail(p, err, "%s of layer %zu is not a list of %s%zu value%s", key, l,
                                   exact ? "" : "up to ", most, moe_plural(most));
+        if (n != wanted)
+            return moe_jsonl_fail(p, err, "%s of layer %zu has %zu value%s for %zu expert%s", key,
+                                  l, n, moe_plural(n), wanted, moe_plural(wanted));
         if (p->used_top_k < n && store == store_expert)
             p->used_top_k = n;
         json_array_foreach(row, k, value)
@@ -197,8 +199,11 @@ static enum moe_status walk(struct moe_jsonl *p, const json_t *layers, const cha
     return MOE_OK;
 }
 
+enum { LIST_RESIDENCY = 1 << 3, LIST_BYTES = 1 << 4 }; /* places in the table below */
+
 /* The optional lists; in the first pass only which of them there are. */
-static enum moe_status parse_lists(struct moe_jsonl *p, const json_t *object, struct moe_err *err)
+static enum moe_status parse_lists(struct moe_jsonl *p, const json_t *object, const json_t *routes,
+                                   struct moe_err *err)
 {
     static const struct {
         const char *key;
@@ -214,8 +219,12 @@ static enum moe_status parse_lists(struct moe_jsonl *p, const json_t *object, st
     };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         const json_t *list = json_object_get(object, lists[i].key);
-        if (!list || json_is_null(list))
+        if (!list || json_is_null(list)) {
+            if (p->trace && (p->lists & 1u << i) && !lists[i].scores)
+                return moe_jsonl_fail(p, err, "%s is missing: other tokens have it", lists[i].key);
             continue;
+        }
+        p->lists |= 1u << i;
         if (p->has_header && !(p->parts & lists[i].part))
             return moe_jsonl_fail(p, err, "%s: the first line's parts do not name it",
                                   lists[i].key);
@@ -225,7 +234,7 @@ static enum moe_status parse_lists(struct moe_jsonl *p, const json_t *object, st
         const struct moe_trace_info *info = &p->trace->info;
         enum moe_status status =
             walk(p, list, lists[i].key, lists[i].scores ? info->n_experts : info->top_k,
-                 lists[i].scores, lists[i].store, err);
+                 lists[i].scores, lists[i].scores ? NULL : routes, lists[i].store, err);
         if (status != MOE_OK)
             return status;
     }
@@ -302,6 +311,7 @@ static enum moe_status parse_token(struct moe_jsonl *p, const json_t *object, st
     size_t most = p->trace ? p->trace->info.top_k : p->top_k ? p->top_k : MOE_MAX_TOP_K;
     if (!layers == !experts)
         return moe_jsonl_fail(p, err, "one of 'layers' and 'experts' is needed");
+    layers = layers ? layers : experts;
     enum moe_status status =
         moe_jsonl_keys(p, object, token_keys, sizeof token_keys / sizeof *token_keys, err);
     if (status == MOE_OK)
@@ -311,12 +321,12 @@ static enum moe_status parse_token(struct moe_jsonl *p, const json_t *object, st
     if (status == MOE_OK)
         status = parse_request(p, object, err);
     if (status == MOE_OK)
-        status = walk(p, layers ? layers : experts, "layers", most, false, store_expert, err);
+        status = walk(p, layers, "layers", most, false, NULL, store_expert, err);
     if (status == MOE_OK)
-        status = parse_lists(p, object, err);
+        status = parse_lists(p, object, layers, err);
     if (status != MOE_OK)
         return status;
-    size_t n = json_array_size(layers ? layers : experts);
+    size_t n = json_array_size(layers);
     if (n > p->used_layers)
         p->used_layers = n;
     p->n_tokens++;
@@ -419,6 +429,9 @@ enum moe_status moe_jsonl_parse(const char *name, const char *data, size_t size,
     enum moe_status status = parse_lines(&p, &file, options, err);
     if (status == MOE_OK && p.n_tokens == 0)
         status = moe_fail(err, MOE_ERR_INPUT, "'%s': no tokens", name);
+    if (status == MOE_OK && (p.lists & LIST_RESIDENCY) && !(p.lists & LIST_BYTES))
+        status = moe_fail(err, MOE_ERR_INPUT,
+                          "'%s': 'residency' needs 'bytes', which tell hits (0) from misses", name);
     if (status == MOE_OK)
         status = settle_shape(&p, &file, options, &trace, err);
     p.trace = &trace;

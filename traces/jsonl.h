@@ -20,6 +20,7 @@ struct moe_jsonl {
     uint64_t used_layers, used_top_k, used_experts;
     uint64_t n_tokens, n_sequences;
     unsigned parts;
+    unsigned lists; /* bits of format_jsonl.c's optional lists: which some token has */
     struct moe_ignored ignored;
     /* the token before */
     int64_t step;

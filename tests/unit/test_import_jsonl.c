@@ -235,6 +235,18 @@ START_TEST(hostile)
     refused("{\"layers\": [[1]], \"weights\": [[NaN]]}\n", "'x':1: column");
     refused("{\"layers\": [[1]], \"weights\": [[1, 2]]}\n", "is not a list of up to 1 value");
     refused("{\"layers\": [[1]], \"scores\": [[1]]}\n", "is not a list of 2 values");
+    refused("{\"layers\": [[1, 2]], \"weights\": [[1]]}\n",
+            "'x':1: weights of layer 0 has 1 value for 2 experts");
+    refused("{\"layers\": [null], \"weights\": [[1]]}\n{\"layers\": [[1]], \"weights\": [[1]]}\n",
+            "'x':1: weights of layer 0 has 1 value for 0 experts");
+    /* what is not told must not be believed a hit of the engine: 0 bytes */
+    refused("{\"layers\": [[1, 2]], \"bytes\": [[5]]}\n",
+            "'x':1: bytes of layer 0 has 1 value for 2 experts");
+    refused("{\"layers\": [[1]], \"bytes\": [null]}\n",
+            "'x':1: bytes of layer 0 has 0 values for 1 expert");
+    refused("{\"layers\": [[1]], \"bytes\": [[5]]}\n{\"layers\": [[1]]}\n",
+            "'x':2: bytes is missing: other tokens have it");
+    refused("{\"layers\": [[1]], \"residency\": [[1]]}\n", "'x': 'residency' needs 'bytes'");
     refused("{\"layers\": [[1]], \"sequence\": 1}\n", "sequence 1 where 0 is due");
     refused("{\"layers\": [[1]]}\n{\"layers\": [[1]], \"sequence\": 1}\n{\"layers\": [[1]], "
             "\"sequence\": 0}\n",
