@@ -5,7 +5,8 @@
  * Order of calls: on_step once a forward pass that asks the cache; then for each event of a layer
  * that has slots on_route once, after the classification, and in gate order admit for each missed
  * expert. (Under the access contract an event is one expert.) Adding a rule: one file (start from
- * admission_second_miss.c), one line in admission.c. */
+ * admission_second_miss.c), its lines in admission_rules.h and admission.c, one row in
+ * tests/unit/test_rules_together.c. */
 #ifndef MOELAB_POLICIES_ADMISSION_H
 #define MOELAB_POLICIES_ADMISSION_H
 

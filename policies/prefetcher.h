@@ -1,7 +1,8 @@
 /* The prefetcher contract: which experts to fetch before they are asked for. It sees routes, never
  * a cache, a clock or a device; what is there already is skipped, what became useless is taken back
- * by the step loop (ahead.h). Adding one: one file (start from prefetch_popularity.c), one line in
- * the table of prefetcher.c, one row in tests/unit/test_prefetcher_properties.c. */
+ * by the step loop (ahead.h). Adding one: one file (start from prefetch_popularity.c), one line
+ * below and one in the table of prefetcher.c, one row in tests/unit/test_prefetcher_properties.c.
+ */
 #ifndef MOELAB_POLICIES_PREFETCHER_H
 #define MOELAB_POLICIES_PREFETCHER_H
 

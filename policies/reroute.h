@@ -10,7 +10,7 @@
  * once; then `replaces` for missing choices from the last in gate order on, each with the resident
  * outsider that the router scores highest, until it says no or one of both is used up. So a route
  * keeps its number of experts, and has none twice. Adding a rule: one file (start from
- * reroute_substitute.c), one line in reroute.c. */
+ * reroute_substitute.c), one line below and one in reroute.c. */
 #ifndef MOELAB_POLICIES_REROUTE_H
 #define MOELAB_POLICIES_REROUTE_H
 
