@@ -18,13 +18,14 @@ struct scan {
     uint64_t n_ids;  /* of a row that is not empty; 0: none seen yet */
     uint64_t n_used; /* largest id + 1 */
     uint64_t max_id;
+    bool falls;              /* some id is below the one before it in its layer */
     struct moe_trace *trace; /* NULL in the first pass */
 };
 
 static enum moe_status scan_ids(struct scan *s, struct moe_text rest, struct moe_err *err)
 {
     struct moe_text field;
-    uint64_t n = 0, id = 0;
+    uint64_t n = 0, id = 0, before = 0;
     const struct moe_trace *trace = s->trace;
     uint64_t at = trace ? s->n_rows * trace->info.n_layers * trace->info.top_k : 0;
     while (moe_csv_field(&rest, &field)) {
@@ -34,6 +35,8 @@ static enum moe_status scan_ids(struct scan *s, struct moe_text rest, struct moe
         if (trace && n < s->n_ids)
             trace->tokens.expert[at + n] = (moe_expert)id;
         s->n_used = id >= s->n_used ? id + 1 : s->n_used;
+        s->falls |= n % s->top_k && id < before;
+        before = id;
         n++;
     }
     if (s->n_ids && n != s->n_ids)
@@ -137,8 +140,9 @@ static enum moe_status keep_dialect(struct moe_trace *trace, const struct scan *
     const char *end = memchr(file->data, '\n', file->size);
     snprintf(trace->info.dialect, sizeof trace->info.dialect, "format=expert-choices eol=%s",
              s->csv.eol == MOE_EOL_CRLF ? "crlf" : "lf");
-    snprintf(trace->info.note, sizeof trace->info.note,
-             "ids as logged: ascending within a layer, not in gate order");
+    if (s->top_k > 1 && !s->falls)
+        snprintf(trace->info.note, sizeof trace->info.note,
+                 "ids as logged: ascending within a layer, not in gate order");
     return moe_import_header(trace, file->name, file->data, (size_t)(end + 1 - file->data), err);
 }
 

@@ -58,6 +58,12 @@ START_TEST(content)
     ck_assert_uint_eq(x->sequence[3], 1);
     ck_assert_uint_eq(x->step[3], 0);
     ck_assert_str_eq(trace.info.source, "expert-choices, 48 bytes, fnv1a64 acbc4543f4017e6b");
+    ck_assert_str_eq(trace.info.note, ""); /* 3,1: not by number */
+    moe_trace_release(&trace);
+    const char rising[] = "Index,a,a,b,b\n0\n1,1,3,0,2\n";
+    help_ok(moe_expert_choices_parse("x", rising, sizeof rising - 1, &no_options, &trace, &err),
+            &err);
+    ck_assert_ptr_nonnull(strstr(trace.info.note, "not in gate order"));
     moe_trace_release(&trace);
 }
 END_TEST
