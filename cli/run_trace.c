@@ -5,6 +5,7 @@
 #include "sim/bound.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 struct state {
@@ -75,6 +76,16 @@ static enum moe_status add_bound(struct state *st, struct moe_err *err)
     return st->interrupted ? MOE_OK : s;
 }
 
+/* No run is faster than a bound of its own machine: the platform is a slower one's. */
+static void warn_beaten(const struct state *st)
+{
+    double share = fmax(st->result.bound_share, st->result.schedule_bound_share); /* or NaN */
+    if (share > 1)
+        moe_log("faster than its bound on '%s', which is %.1f %% of the time taken: that platform "
+                "is slower than this machine; calibrate again, with nothing else running",
+                st->run->hybrid->platform, 100 * share);
+}
+
 static enum moe_status show(struct state *st, struct moe_err *err)
 {
     const struct cli_run_trace *run = st->run;
@@ -82,6 +93,7 @@ static enum moe_status show(struct state *st, struct moe_err *err)
     struct moe_table *table = cli_table_new(run->call);
     cli_hybrid_log(&st->hybrid, &st->allocation);
     moe_log("weights: %s", cli_traced_weights(&st->traced, weights, sizeof weights));
+    warn_beaten(st);
     moe_log("%s", cli_hybrid_energy(&st->hybrid, &st->result, energy, sizeof energy));
     cli_traced_note(&st->traced, run->traced, table);
     cli_hybrid_note(&st->hybrid, &st->allocation, table);

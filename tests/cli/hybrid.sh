@@ -207,6 +207,11 @@ done
 for bound in bound schedule_bound; do
     holds "a $bound with one" grep -qE '^[0-9.]+$' <<<"$(share $bound)"
 done
+# A platform of a second for each token: no bound of this machine.
+sed 's/token_overhead_us: {value: [0-9.]*/token_overhead_us: {value: 1000000/' \
+    experiments/platforms/laptop-4060.yaml >"$folder/slow.yaml"
+"${traced[@]}" --model tiny-mixtral --platform "$folder/slow.yaml" >/dev/null 2>"$folder/err"
+holds "a bound that was beaten" grep -qF 'slower than this machine; calibrate again' "$folder/err"
 "${traced[@]}" --shape tiny-mixtral --layers 3 --buffers 5 --max-tokens 7 --format json \
     >"$folder/shape.json" 2>/dev/null
 for word in 'SYNTHETIC, made in memory: 5 buffers for 24 experts' 'first 3 of 8 layers' \
