@@ -1,5 +1,6 @@
 #include "traces/synth_spec.h"
 
+#include "base/file.h"
 #include "base/param.h"
 #include "traces/model.h"
 
@@ -92,7 +93,8 @@ const struct moe_param moe_synth_params[] = {
      .offset = MEMBER(model),
      .default_text = "",
      .size = MOE_TEXT_MAX,
-     .help = "name of the model that the shape stands for"},
+     .help = "name of the model that the shape stands for; one that `moelab list models` knows is "
+             "the given model"},
     {.name = NULL}};
 
 /* Keys that mean something to one kind only: elsewhere they would be silently without effect. */
@@ -165,9 +167,22 @@ static enum moe_status parse_kind(const char *spec, size_t n, enum moe_synth_kin
     return MOE_OK;
 }
 
+/* *model becomes the one that the spec names, if there is a description of it. */
+static enum moe_status named_model(const char *name, struct moe_model *read,
+                                   const struct moe_model **model, struct moe_err *err)
+{
+    char path[4096];
+    if (!*name || strchr(name, '/') || (*model && strcmp((*model)->name, name) == 0) ||
+        moe_find_config("models", name, path, sizeof path, NULL))
+        return MOE_OK;
+    *model = read;
+    return moe_model_load(path, read, err);
+}
+
 static enum moe_status parse_spec(const char *spec, const struct moe_model *model,
                                   struct moe_synth_config *c, struct moe_err *err)
 {
+    struct moe_model read;
     size_t n = strcspn(spec, ":");
     const char *list = spec[n] ? spec + n + 1 : "";
     enum moe_status s = parse_kind(spec, n, &c->kind, err);
@@ -175,6 +190,8 @@ static enum moe_status parse_spec(const char *spec, const struct moe_model *mode
         s = moe_params_parse_list(moe_synth_params, c, list, err);
     if (!s)
         s = check_only(list, c->kind, err);
+    if (!s && c->kind != MOE_SYNTH_STATS)
+        s = named_model(c->model, &read, &model, err);
     if (s)
         return s;
     if (c->kind != MOE_SYNTH_STATS)

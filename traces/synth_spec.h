@@ -27,7 +27,8 @@ struct moe_synth_config {
 enum moe_status moe_synth_parse(const char *spec, struct moe_synth_config *out,
                                 struct moe_err *err);
 /* The same; where the spec leaves layers, experts or top_k out, they are the model's, and so is the
- * name where it leaves out all three. Not for stats. model may be NULL. */
+ * name where it leaves out all three; a model that the spec names and that has a description comes
+ * first. Not for stats. model may be NULL. Also errors of moe_model_load. */
 enum moe_status moe_synth_parse_for(const char *spec, const struct moe_model *model,
                                     struct moe_synth_config *out, struct moe_err *err);
 

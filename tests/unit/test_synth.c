@@ -480,6 +480,8 @@ START_TEST(shape_of_a_model)
         const char *name;
     } cases[] = {{"uniform", 5, 60, 4, "a-model"},
                  {"zipf:model=b", 5, 60, 4, "b"},
+                 {"uniform:model=qwen3-30b-a3b", 48, 128, 8, "qwen3-30b-a3b"},
+                 {"uniform:layers=3,model=qwen3-30b-a3b", 3, 128, 8, "qwen3-30b-a3b"},
                  {"sticky:layers=2,top_k=1", 2, 60, 1, ""},
                  {"stats:file=" MIXTRAL, 0, 0, 0, ""}};
     struct moe_synth_config config;
