@@ -5,6 +5,7 @@
 #ifdef MOELAB_HAVE_MPI
 
 #include "base/progress.h"
+#include "base/units.h"
 
 #include <limits.h>
 #include <mpi.h>
@@ -125,6 +126,20 @@ static void mpi_close(void *self, uint64_t wait_ns, enum moe_leave how)
 static const struct moe_team_link_ops mpi_ops = {
     .send = mpi_send, .poll = mpi_poll, .close = mpi_close};
 
+/* The same on processes of one machine. Not MPI_COMM_TYPE_SHARED, which over UCX put each process
+ * on a machine of its own in MPICH 5.0.0 to 5.0.2 (its issue 7814). */
+static int machine_colour(void)
+{
+    char name[MPI_MAX_PROCESSOR_NAME] = "";
+    int length = 0;
+    FILE *boot = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!boot || !fgets(name, sizeof name, boot))
+        MPI_Get_processor_name(name, &length);
+    if (boot)
+        fclose(boot);
+    return (int)(moe_hash_bytes(MOE_HASH_SEED, name, strlen(name)) & INT_MAX);
+}
+
 /* This process's part of the processors of its machine: of the n that it may run on, as many as
  * there are for each of those who may use them. */
 static uint32_t fair_threads(void)
@@ -133,7 +148,7 @@ static uint32_t fair_threads(void)
     MPI_Comm machine;
     int n = 0, sum = 0;
     if (sched_getaffinity(0, sizeof mine, &mine) ||
-        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine))
+        MPI_Comm_split(MPI_COMM_WORLD, machine_colour(), 0, &machine))
         return 0;
     n = CPU_COUNT(&mine);
     MPI_Allreduce(&n, &sum, 1, MPI_INT, MPI_SUM, machine);
@@ -179,9 +194,13 @@ const char *moe_team_library(char *buf, size_t size)
     int length = 0;
     MPI_Get_library_version(text, &length);
     text[strcspn(text, ",\n")] = 0;
-    snprintf(buf, size, "%.60s", text);
-    for (char *c = buf; *c; c++)
-        *c = *c == '\t' ? ' ' : *c;
+    size_t n = 0;
+    for (const char *c = text; *c && n + 1 < size; c++) /* MPICH aligns its values */
+        if (*c != ' ' && *c != '\t')
+            buf[n++] = *c;
+        else if (n > 0 && buf[n - 1] != ' ')
+            buf[n++] = ' ';
+    buf[n] = 0;
     return buf;
 }
 
