@@ -142,7 +142,11 @@ enum moe_status moe_spm_decode(const struct moe_spm *spm, const int32_t *ids, si
     return guarded(
         what, err, [&]() -> enum moe_status {
             std::string text;
+#ifdef ABSL_TYPES_SPAN_H_ // from 0.2.2 on, which will drop vectors
+            const auto list = absl::MakeConstSpan(ids, n);
+#else
             const std::vector<int> list(ids, ids + n);
+#endif
             enum moe_status status = check(spm->model.Decode(list, &text), what, err);
             if (status != MOE_OK)
                 return status;
