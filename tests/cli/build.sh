@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Configuring where a library is missing says at once what to install; a program that is built
+# outside of the sources finds its models and plots from any folder, and so does an installed one.
+. tests/cli/lib/check.bash
+if ! command -v cmake >/dev/null; then
+    echo "skipped: no cmake"
+    exit 77
+fi
+moelab=$(realpath "$moelab")
+configure() { cmake -S . -B "$folder/$1" -DMOELAB_CUDA=OFF -DMOELAB_MPI=OFF "${@:2}" 2>&1; }
+out=$(configure none -DCMAKE_DISABLE_FIND_PACKAGE_HDF5=ON -DCMAKE_DISABLE_FIND_PACKAGE_ZLIB=ON)
+holds "configured without HDF5" test $? != 0
+holds "not both named: $out" grep -q "not found: HDF5, zlib$" <<<"$out"
+holds "no packages: $out" grep -q " apt-get install .* libhdf5-dev .* check$" <<<"$out"
+
+outside="$folder/of the sources"
+holds "not configured" configure "of the sources" -DMOELAB_TESTS=OFF >/dev/null
+cp "$moelab" "$outside/moelab"
+runs() { # PROGRAM: from a folder that has nothing
+    cd "$folder" || exit 1
+    expect 0 "static-hot" "$1" list strategies
+    expect 0 "tokens_per_s" "$1" sim synth:sticky:tokens=8,model=mixtral-8x7b
+    cd "$OLDPWD" || exit 1
+}
+runs "$outside/moelab"
+expect 0 "" cmake --install "$outside" --prefix "$folder/to here"
+rm -r "$outside"
+runs "$folder/to here/bin/moelab"
+finish
