@@ -100,9 +100,12 @@ if command -v gnuplot >/dev/null; then
             holds "plot.$plot of '$options'" test -s "$folder/plot.$plot"
         done
     done
-    env -u LANG -u LC_ALL -u LC_CTYPE "$moelab" mrc "$t" --plot "$folder/plot" \
-        -o "$folder/out.txt" 2>"$folder/said"
-    holds "no warning of gnuplot's without a locale" test ! -s "$folder/said"
+    # Whatever the locale, gnuplot and the awk of its scripts run in one with points in numbers.
+    for locale in "" C de_DE.UTF-8; do
+        env -u LANG -u LC_CTYPE LC_ALL=$locale "$moelab" mrc "$t" --plot "$folder/plot" \
+            -o "$folder/out.txt" 2>"$folder/said"
+        holds "LC_ALL=$locale: $(cat "$folder/said")" test ! -s "$folder/said"
+    done
     # Names that gnuplot, awk or grep would run or take for something else are files.
     # shellcheck disable=SC2016 # as they are
     names=('|touch ran;' '<touch ran;' 'a=b' -v 'x"`touch ran`')
