@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void clean_line(char *text)
+void moe_clean_line(char *text)
 {
     for (char *c = text; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
@@ -19,7 +19,7 @@ enum moe_status(moe_fail)(struct moe_err *err, enum moe_status status, const cha
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
-    clean_line(err->text);
+    moe_clean_line(err->text);
     err->status = status;
     return status;
 }
@@ -41,7 +41,7 @@ enum moe_status(moe_fail_prefix)(struct moe_err *err, const char *format, ...)
         memcpy(err->text + at + 2, tail, length < room ? length + 1 : room);
         err->text[sizeof err->text - 1] = 0;
     }
-    clean_line(err->text);
+    moe_clean_line(err->text);
     return err->status;
 }
 

@@ -33,6 +33,9 @@ struct moe_err {
 enum moe_status moe_fail(struct moe_err *err, enum moe_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Makes text one line, as above: what is quoted may be a name of a file with a newline in it. */
+void moe_clean_line(char *text);
+
 /* Puts "format: " in front of the text already in err; returns err->status. For adding the file
  * name on the way up. */
 enum moe_status moe_fail_prefix(struct moe_err *err, const char *format, ...)

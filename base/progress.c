@@ -20,6 +20,7 @@ void moe_log(const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    moe_clean_line(text);
     fprintf(stderr, "%smoelab: %s\n", isatty(STDERR_FILENO) ? clear_line : "", text);
 }
 

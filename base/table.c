@@ -1,5 +1,7 @@
 #include "base/table.h"
 
+#include "base/utf8.h"
+
 #include <errno.h>
 #include <float.h>
 #include <inttypes.h>
@@ -90,15 +92,16 @@ static void *grow(struct moe_table *table, void *items, size_t n, size_t *room, 
     return more;
 }
 
-/* Tabs and newlines would break TSV, and other control characters a terminal. */
+/* Tabs and newlines would break TSV, other control characters a terminal, and a name of a file need
+ * not be UTF-8. */
 static char *clean_copy(struct moe_table *table, const char *text)
 {
-    char *copy = strdup(text);
-    if (!copy)
+    const size_t n = strlen(text);
+    char *copy = malloc(3 * n + 1);
+    if (copy)
+        moe_utf8_clean(copy, text, n);
+    else
         table->out_of_memory = 1;
-    for (char *c = copy; c && *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = ' ';
     return copy;
 }
 
@@ -297,44 +300,21 @@ enum moe_status moe_table_write_tsv(const struct moe_table *table, FILE *out, st
     return finish(out, err);
 }
 
-/* Length of the UTF-8 character at text, 0 when the bytes are none (RFC 3629). */
-static int utf8_length(const unsigned char *text)
-{
-    static const struct {
-        unsigned char low, high, second_low, second_high, length;
-    } forms[] = {
-        {0x01, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        if (text[0] < forms[i].low || text[0] > forms[i].high)
-            continue;
-        if (forms[i].length > 1 &&
-            (text[1] < forms[i].second_low || text[1] > forms[i].second_high))
-            return 0;
-        for (int k = 2; k < forms[i].length; k++)
-            if ((text[k] & 0xc0) != 0x80)
-                return 0;
-        return forms[i].length;
-    }
-    return 0;
-}
-
 void moe_json_text(const char *text, FILE *out)
 {
+    const char *end = text + strlen(text);
     fputc('"', out);
-    while (*text) {
-        int length = utf8_length((const unsigned char *)text);
+    while (text < end) {
+        int length = moe_utf8_char(text, (size_t)(end - text));
         if (*text == '"' || *text == '\\')
             fprintf(out, "\\%c", *text);
         else if (*text > 0 && *text < ' ')
             fprintf(out, "\\u%04x", (unsigned)*text);
-        else if (length)
+        else if (length > 0)
             fwrite(text, 1, (size_t)length, out);
         else
             fputs("\\ufffd", out);
-        text += length ? length : 1;
+        text += length > 0 ? length : 1;
     }
     fputc('"', out);
 }

@@ -1,6 +1,7 @@
 #include "base/utf8.h"
 
 #include <stdint.h>
+#include <string.h>
 
 /* The Unicode standard's table of well-formed byte sequences: first byte, range of the second. */
 static const struct {
@@ -38,4 +39,20 @@ size_t moe_utf8_prefix(const char *text, size_t n)
         i += (size_t)length;
     }
     return i;
+}
+
+void moe_utf8_clean(char *out, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        int length = moe_utf8_char(text + i, n - i);
+        if (length > 1)
+            memcpy(out, text + i, (size_t)length);
+        else if (length == 1)
+            *out = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? ' ' : text[i];
+        else
+            memcpy(out, "\xef\xbf\xbd", 3);
+        out += length > 0 ? length : 3;
+        i += length > 0 ? (size_t)length : 1;
+    }
+    *out = 0;
 }

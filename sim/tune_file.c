@@ -1,6 +1,7 @@
 #include "sim/tune_file.h"
 
 #include "base/table.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -72,13 +73,19 @@ static void write_keys(const char *word, const char *list, FILE *out)
     }
 }
 
-static void write_notes(const char *notes, FILE *out)
+static enum moe_status write_notes(const char *notes, FILE *out, struct moe_err *err)
 {
+    char *clean = malloc(notes ? 3 * strlen(notes) + 1 : 1);
+    if (!clean)
+        return moe_fail_memory(err, "a strategy file");
     while (notes && *notes) {
         size_t n = strcspn(notes, "\n");
-        fprintf(out, "# %.*s\n", (int)n, notes);
+        moe_utf8_clean(clean, notes, n);
+        fprintf(out, "# %s\n", clean);
         notes += n + (notes[n] == '\n');
     }
+    free(clean);
+    return MOE_OK;
 }
 
 static enum moe_status describe_without_list(const struct moe_strategy *strategy, char *text,
@@ -99,8 +106,9 @@ static enum moe_status write_text(const struct moe_strategy *strategy, const cha
     if (!described)
         return moe_fail_memory(err, "a strategy file");
     enum moe_status s = describe_without_list(strategy, described, err);
+    if (!s)
+        s = write_notes(notes, out, err);
     if (!s) {
-        write_notes(notes, out);
         const char *rest = described + strcspn(described, " ");
         fputs("strategy: ", out);
         moe_json_text(strategy->name, out);

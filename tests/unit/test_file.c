@@ -430,12 +430,12 @@ START_TEST(progress_is_silent_off_a_terminal)
     p.last_ns -= 1000000000u; /* as if a second had passed */
     moe_progress_update(&p, 5);
     moe_progress_end(&p);
-    moe_log("hello %d", 5);
+    moe_log("hello\n%d", 5);
     fflush(stderr);
     dup2(saved, STDERR_FILENO);
     close(saved);
     close(file);
-    expect_text("log", "moelab: hello 5\n");
+    expect_text("log", "moelab: hello?5\n");
     unlink(in_folder("log"));
     ck_assert(!p.shown);
 }

@@ -140,6 +140,8 @@ START_TEST(notes_replace)
 }
 END_TEST
 
+#define NONE "\xef\xbf\xbd" /* U+FFFD */
+
 START_TEST(text_of_any_bytes)
 {
     /* U+00E9 and U+1F600 stand; overlong, surrogate, cut and stray bytes become U+FFFD. */
@@ -151,8 +153,12 @@ START_TEST(text_of_any_bytes)
     moe_table_text(t, "y", "1\x1b[2J");
     expect(t, moe_table_write_json,
            "{\n\"provenance\": {},\n\"columns\": [\"x\", \"y\"],\n\"rows\": [\n  [null, null],\n"
-           "  [\"\xc3\xa9 \xf0\x9f\x98\x80 \\ufffd\\ufffd \\ufffd\\ufffd\\ufffd "
-           "\\ufffd\\ufffd\\ufffd\\ufffd \\ufffd\\ufffd \\ufffd\", \"1 [2J\"]]\n}\n");
+           "  [\"\xc3\xa9 \xf0\x9f\x98\x80 " NONE NONE " " NONE NONE NONE " " NONE NONE NONE NONE
+           " " NONE NONE " " NONE "\", \"1 [2J\"]]\n}\n");
+    moe_table_free(t);
+    t = new_table();
+    moe_table_note(t, "trace", "a\xff\x62.h5");
+    expect(t, moe_table_write_tsv, "# trace: a" NONE "b.h5\n");
     moe_table_free(t);
     t = new_table();
     moe_table_text(t, "x", "\xc3\xa9\xc3\xa9");

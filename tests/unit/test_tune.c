@@ -331,10 +331,10 @@ static void expect_same_file(const struct moe_strategy *strategy)
     size_t size;
     struct moe_err err = {0};
     FILE *out = open_memstream(&text, &size);
-    if (moe_tune_write_strategy(strategy, "a test", "one\ntwo", out, &err))
+    if (moe_tune_write_strategy(strategy, "a test", "one\ntwo\xff", out, &err))
         ck_abort_msg("%s", err.text);
     fclose(out);
-    ck_assert_int_eq(strncmp(text, "# one\n# two\nstrategy: ", 21), 0);
+    ck_assert_int_eq(strncmp(text, "# one\n# two\xef\xbf\xbd\nstrategy: ", 24), 0);
     free(text);
 }
 
