@@ -171,7 +171,7 @@ enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, 
     pid_t child;
     int status = 0;
     fflush(NULL);
-    /* In the C locale gnuplot warns of UTF-8; where numbers have commas the scripts' awk has them. */
+    /* In the C locale gnuplot warns of UTF-8; with commas in numbers awk writes them, too. */
     setenv("LC_ALL", "C.UTF-8", 1);
     const int number = posix_spawnp(&child, gnuplot, NULL, NULL, argv, environ);
     if (number == ENOENT)
