@@ -7,6 +7,7 @@ if ! command -v cmake >/dev/null; then
     exit 77
 fi
 moelab=$(realpath "$moelab")
+command -v make >/dev/null || export CMAKE_GENERATOR=Ninja
 configure() { cmake -S . -B "$folder/$1" -DMOELAB_CUDA=OFF -DMOELAB_MPI=OFF "${@:2}" 2>&1; }
 out=$(configure none -DCMAKE_DISABLE_FIND_PACKAGE_HDF5=ON -DCMAKE_DISABLE_FIND_PACKAGE_ZLIB=ON)
 holds "configured without HDF5" test $? != 0

@@ -237,7 +237,7 @@ axes:
   geometry: [none, 8x1, 8x2, 4x4, "global:16"]
   policy: [lru, fifo, opt, random]
 YAML
-sed 's/seed: .*/seed: 1..150/' "$z" >"$folder/long.yaml"
+sed 's/seed: .*/seed: 1..900/' "$z" >"$folder/long.yaml"
 "$moelab" sweep "$z" -o "$folder/fresh.tsv" >/dev/null 2>&1
 rank_pid() { # RANK: of the job that writes z.tsv
     local pid
