@@ -2,6 +2,7 @@
 # from the repository root; it prints what failed and exits 1, or 77 when it has to be skipped. Small,
 # for sanitizers, is every path of the program with fewer cases and no comparison of speeds.
 set -u
+export LC_ALL=C.UTF-8 # awk reads and writes points in numbers
 moelab=$1
 size=${2:-whole}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/moelab-test.XXXXXX")
