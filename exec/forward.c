@@ -107,13 +107,18 @@ void moe_forward_choose(struct moe_session *s, uint32_t layer, const moe_expert 
     moe_dense_gather(&dense);
 }
 
-/* An expert's matrices in the order in which they are read. */
-static void each_matrix(const struct moe_expert_weights *w,
-                        void (*do_one)(const struct moe_matrix *matrix))
+/* An expert is asked for whole before its first use: the disk then reads it in long runs, instead
+ * of a little at each place where a thread first touches it. */
+static void meet(struct moe_session *s, uint32_t layer, uint32_t e)
 {
-    do_one(&w->w1);
-    do_one(&w->w3);
-    do_one(&w->w2);
+    const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
+    bool *met = &s->met[(size_t)layer * s->llm->config.n_experts + e];
+    if (*met)
+        return;
+    *met = true;
+    moe_matrix_fetch(&w->w1);
+    moe_matrix_fetch(&w->w3);
+    moe_matrix_fetch(&w->w2);
 }
 
 void moe_forward_meet(struct moe_session *s)
@@ -121,23 +126,9 @@ void moe_forward_meet(struct moe_session *s)
     const struct moe_llm_config *c = &s->llm->config;
     for (uint32_t l = 0; l < c->n_layers; l++)
         for (uint32_t e = 0; e < c->n_experts && !moe_interrupted(); e++)
-            each_matrix(&s->llm->layers[l].experts[e], moe_matrix_fetch);
+            meet(s, l, e);
 }
 
-/* An expert is asked for whole before its first use, and again when the system has put it out (a
- * model larger than the memory): the disk then reads it in long runs, instead of a little at each
- * place where a thread touches it. */
-static void ask(struct moe_session *s, uint32_t layer, uint32_t e)
-{
-    const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
-    bool *asked = &s->asked[(size_t)layer * s->llm->config.n_experts + e];
-    if (*asked && moe_matrix_begins_in_memory(&w->w1))
-        return;
-    *asked = true;
-    each_matrix(w, moe_matrix_ask);
-}
-
-/* All are asked for before any is computed, so that the disk reads meanwhile. */
 void moe_forward_experts(struct moe_session *s, uint32_t layer)
 {
     const struct moe_llm_config *c = &s->llm->config;
@@ -146,7 +137,7 @@ void moe_forward_experts(struct moe_session *s, uint32_t layer)
         const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
         if (!s->a.count[e])
             continue;
-        ask(s, layer, e);
+        meet(s, layer, e);
         s->jobs[n_jobs++] = moe_dense_expert(c, w, &s->a, (moe_expert)e);
     }
     if (n_jobs)

@@ -22,7 +22,7 @@ static void list_pieces(struct moe_session *s, struct moe_array piece[PIECES])
     piece[1] = (struct moe_array){&s->values, cache, sizeof *s->values};
     piece[2] = (struct moe_array){&s->history, c->longrope ? s->context : 0, sizeof *s->history};
     piece[3] = (struct moe_array){&s->jobs, e, sizeof *s->jobs};
-    piece[4] = (struct moe_array){&s->asked, e * c->n_layers, sizeof *s->asked};
+    piece[4] = (struct moe_array){&s->met, e * c->n_layers, sizeof *s->met};
     moe_activations_list(&s->a, c, s->chunk, s->lookahead, piece + 5);
 }
 

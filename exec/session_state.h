@@ -30,7 +30,7 @@ struct moe_session {
 
     struct moe_activations a;
     struct moe_ffn_job *jobs; /* [E] */
-    bool *asked;              /* [L, E] experts whose weights were asked for before */
+    bool *met;                /* [L, E] experts whose weights were asked for before */
 
     void (*watch)(void *context, uint64_t done); /* of the prefill under way, or NULL */
     void *watch_context;

@@ -445,20 +445,6 @@ void moe_matrix_fetch(const struct moe_matrix *matrix)
         (void)madvise(start, bytes, MADV_WILLNEED);
 }
 
-void moe_matrix_ask(const struct moe_matrix *matrix)
-{
-    size_t bytes;
-    void *start = pages_of(matrix, &bytes);
-    (void)madvise(start, bytes, MADV_WILLNEED);
-}
-
-bool moe_matrix_begins_in_memory(const struct moe_matrix *matrix)
-{
-    size_t bytes;
-    unsigned char there;
-    return mincore(pages_of(matrix, &bytes), 1, &there) != 0 || (there & 1);
-}
-
 void moe_matrix_drop(const struct moe_matrix *matrix)
 {
     size_t bytes;

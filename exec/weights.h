@@ -19,13 +19,6 @@ uint64_t moe_matrix_bytes(const struct moe_matrix *matrix);
  * cannot. Only a hint: nothing depends on it. */
 void moe_matrix_fetch(const struct moe_matrix *matrix);
 
-/* Likewise, without waiting for the disk: who reads the matrix waits for what is not there yet. */
-void moe_matrix_ask(const struct moe_matrix *matrix);
-
-/* Is its first page in memory? Also true where the system does not tell (a file of another user).
- */
-bool moe_matrix_begins_in_memory(const struct moe_matrix *matrix);
-
 /* The pages of a matrix of a mapped file leave the resident set; they come back when they are read.
  * Only a hint. Never for a matrix in memory that no file backs: that would lose it. */
 void moe_matrix_drop(const struct moe_matrix *matrix);
