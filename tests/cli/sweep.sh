@@ -205,6 +205,7 @@ for column in status tokens_per_s hits; do
     expect 0 "$(cell "$folder/sim.tsv" 1 $column)" cell "$folder/league.tsv" "$row" $column
 done
 # What has no slots keeps having none.
+# shellcheck disable=SC2016 # the quoted text is awk's
 for strategy in fiddler:4x3 ncmoe:4x3 cpu-only:none on-demand:none; do
     expect 0 "${strategy#*:}" awk -F'\t' -v name="${strategy%:*}" '/^#/ { next }
         !n { for (n = NF; n && $n != "geometry";) n--; next }
