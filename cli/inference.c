@@ -71,7 +71,8 @@ static void tell_larger_than_memory(const char *folder, const struct moe_llm *ll
     char weights[32], memory[32];
     moe_memory_limits_read(&limits);
     for (uint64_t i = 0; i < moe_weights_n(llm->weights); i++)
-        bytes += moe_weights_at(llm->weights, i)->bytes;
+        if (moe_weights_taken(llm->weights, i))
+            bytes += moe_weights_at(llm->weights, i)->bytes;
     if (bytes <= limits.available)
         return;
     moe_log("'%s': weights of %s, available memory %s: experts are read from disk again and "

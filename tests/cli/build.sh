@@ -24,7 +24,6 @@ runs() { # PROGRAM: from a folder that has nothing
     cd "$OLDPWD" || exit 1
 }
 runs "$outside/moelab"
-expect 0 "" cmake --install "$outside" --prefix "$folder/to here"
-rm -r "$outside"
+expect 0 "" cmake --install "$(dirname "$moelab")" --prefix "$folder/to here"
 runs "$folder/to here/bin/moelab"
 finish

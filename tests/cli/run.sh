@@ -84,6 +84,37 @@ expect 0 "'$folder/m': 31 tensors are not used, the first is 'model.layers.7.blo
 
 # Ctrl-C after the first text
 interrupted "$moelab" run --model tiny-phimoe --ignore-eos -n 2000 -p x
+
+# A model larger than any memory is told. Its file is a hole, and an error comes before it is read.
+copy
+sed -i 's/"num_hidden_layers": 8/"num_hidden_layers": 1/
+    s/"num_local_experts": 8/"num_local_experts": 64/
+    s/"intermediate_size": 128/"intermediate_size": 16777216/' "$folder/m/config.json"
+header='{"__metadata__":{}' at=0
+add() { # NAME COLUMNS [ROWS]
+    local size=$((2 * $2 * ${3:-1}))
+    header+=",\"$1.weight\":{\"dtype\":\"BF16\",\"shape\":[${3:+$3,}$2],"
+    header+="\"data_offsets\":[$at,$((at + size))]}"
+    at=$((at + size))
+}
+layer=model.layers.0
+for name in lm_head model.embed_tokens; do add "$name" 128 1536; done
+for name in model.norm $layer.{input,post_attention}_layernorm; do add "$name" 128; done
+for name in q o; do add $layer.self_attn.${name}_proj 128 128; done
+for name in k v; do add $layer.self_attn.${name}_proj 128 64; done
+add $layer.block_sparse_moe.gate 128 64
+for e in {0..63}; do
+    for name in w1 w3; do add "$layer.block_sparse_moe.experts.$e.$name" 128 16777216; done
+    add "$layer.block_sparse_moe.experts.$e.w2" 16777216 128
+done
+header+="}"
+length=$(printf '\\x%02x\\x%02x' $((${#header} % 256)) $((${#header} / 256)))
+printf '%b%s' "$length\\0\\0\\0\\0\\0\\0" "$header" >"$folder/m/model.safetensors"
+if truncate -s $((8 + ${#header} + at)) "$folder/m/model.safetensors" 2>/dev/null; then
+    for text in "weights of 768 GiB, available memory" " makes them smaller"; do
+        expect 2 "$text" "$moelab" run --model "$folder/m" -n 1 --context 1 -p "a b c"
+    done
+fi
 # a prompt that cannot be read, one longer than a buffer, and Ctrl-C while waiting for one
 expect 1 "cannot read standard input: Is a directory" bash -c \
     "exec '$moelab' run --model tiny-mixtral --chat none -p - <'$folder'"
