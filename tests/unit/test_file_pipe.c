@@ -78,7 +78,7 @@ START_TEST(written_before)
     size_t size = 0;
     for (size_t n = 0; n < 6; n += 5) {
         ck_assert_int_eq(pipe(end), 0);
-        ck_assert_int_eq(write(end[1], "whole", n), n);
+        ck_assert_int_eq(write(end[1], "whole", n), (intmax_t)n);
         close(end[1]);
         snprintf(path, sizeof path, "/dev/fd/%d", end[0]);
         ck_assert_int_eq(moe_input_read(path, 5, &data, &size, &err), MOE_OK);
