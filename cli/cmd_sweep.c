@@ -88,7 +88,9 @@ static enum moe_status output_path(struct sweep *w, struct moe_err *err)
     else
         snprintf(w->path, sizeof w->path, "results/%s.tsv", w->x.name);
     bool makes = !*w->o->output && moe_team_rank(w->how.team) == 0;
-    return makes ? moe_make_directories("results", err) : MOE_OK;
+    if (makes && moe_make_directories("results", err))
+        return moe_fail_prefix(err, "without -o the result is '%.200s'", w->path);
+    return MOE_OK;
 }
 
 /* A typo in a plot's name costs no sweep. Only rank 0 draws. */

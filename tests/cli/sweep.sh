@@ -225,6 +225,14 @@ for name in r.json r.csv r.CSV .x.json; do
     absent "$folder/$name.journal"
 done
 
+# Where the folder of results cannot be.
+mkdir "$folder/taken"
+echo >"$folder/taken/results"
+here=$PWD
+cd "$folder/taken" || exit 1
+expect 1 "without -o the result is 'results/fig5-mixtral.tsv': cannot make folder 'results': exists" \
+    "$moelab" sweep "$here/experiments/fig5-mixtral.yaml"
+cd "$here" || exit 1
 # A full disk: neither the folder of results nor anything in it. (clang's OpenMP does not start
 # there: it needs shared memory.)
 if ! ldd "$moelab" | grep -q libomp; then
