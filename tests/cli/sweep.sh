@@ -230,7 +230,7 @@ mkdir "$folder/taken"
 echo >"$folder/taken/results"
 here=$PWD
 cd "$folder/taken" || exit 1
-expect 1 "without -o the result is 'results/fig5-mixtral.tsv': cannot make folder 'results': exists" \
+expect 1 "without -o the result is 'results/fig5-mixtral.tsv': cannot make folder 'results'" \
     "$moelab" sweep "$here/experiments/fig5-mixtral.yaml"
 cd "$here" || exit 1
 # A full disk: neither the folder of results nor anything in it. (clang's OpenMP does not start
