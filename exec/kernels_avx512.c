@@ -10,7 +10,6 @@
 enum { TILE_LANES = 16, TILE_ROWS = 8 };
 #define TILE_LANES TILE_LANES
 typedef __m512 vf;
-typedef __m512i vq;
 
 TILE_INLINE vf vf_zero(void)
 {
@@ -71,26 +70,23 @@ TILE_INLINE vf vf_q8(const void *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
 }
 
-TILE_INLINE vq vq_load(const void *p)
+enum { TILE_Q4_FACTORS = 1 };
+
+TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
 {
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+    (void)stride;
+    vf_store(to, scale);
 }
 
-/* The sixteen weights that there can be, for permutations, which take the low half of an index. */
-TILE_INLINE vf vf_q4_scale(float scale)
+/* Permutations take the low half of an index to one of the sixteen weights that there can be. */
+TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf v[2])
 {
-    return _mm512_mul_ps(_mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7),
-                         _mm512_set1_ps(scale));
-}
-
-TILE_INLINE vf vf_q4_low(vq q, vf scaled)
-{
-    return _mm512_permutexvar_ps(q, scaled);
-}
-
-TILE_INLINE vf vf_q4_high(vq q, vf scaled)
-{
-    return _mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), scaled);
+    (void)stride;
+    const vf weights = _mm512_mul_ps(
+        _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7), vf_set(*factor));
+    const __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    v[0] = _mm512_permutexvar_ps(q, weights);
+    v[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), weights);
 }
 
 #include "exec/kernels_tile.h"

@@ -17,27 +17,26 @@ struct tile_ahead {
     size_t numbers, scales;
 };
 
-/* One block's weights, its numbers at p. */
-TILE_INLINE void tile_block_weights(enum moe_dtype dtype, const uint8_t *p, float scale, vf *v)
+/* The factors of a row's blocks in one panel, as vf_q4_factors writes them; Q8 uses only the first
+ * row, which holds the scales. */
+typedef float tile_factors[TILE_Q4_FACTORS][TILE_SCALES];
+
+/* One block's weights: its numbers are at p, its factors in the column at `factor`. */
+TILE_INLINE void tile_block_weights(enum moe_dtype dtype, const uint8_t *p, const float *factor,
+                                    vf *v)
 {
-    if (dtype == MOE_Q8) {
-        const vf factor = vf_set(scale);
-        TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS; i++) v[i] =
-            vf_mul(vf_q8(p + (size_t)i * TILE_LANES), factor);
+    if (dtype == MOE_Q4) {
+        vf_q4(p, factor, TILE_SCALES, v);
         return;
     }
-    const vf factor = vf_q4_scale(scale);
-    TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS / 2; i++)
-    {
-        const vq q = vq_load(p + (size_t)i * TILE_LANES);
-        v[i] = vf_q4_low(q, factor);
-        v[TILE_QUANT_VECTORS / 2 + i] = vf_q4_high(q, factor);
-    }
+    const vf scale = vf_set(*factor);
+    TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS; i++) v[i] =
+        vf_mul(vf_q8(p + (size_t)i * TILE_LANES), scale);
 }
 
-/* The scales of row r from column c on, n columns: to[TILE_SCALES]. */
-TILE_INLINE void tile_scales(enum moe_dtype dtype, const struct tile_rows *w, uint32_t r,
-                             uint32_t c, uint32_t n, size_t ahead, float *to)
+/* The factors of row r from column c on, n columns. */
+TILE_INLINE void tile_factors_of(enum moe_dtype dtype, const struct tile_rows *w, uint32_t r,
+                                 uint32_t c, uint32_t n, size_t ahead, tile_factors to)
 {
     const uint8_t *from =
         w->data + r * w->row_bytes + tile_offset(dtype, w->cols) + tile_scale_bytes(dtype, c);
@@ -45,8 +44,12 @@ TILE_INLINE void tile_scales(enum moe_dtype dtype, const struct tile_rows *w, ui
     tile_prefetch(from, ahead);
     for (uint32_t i = 0; i < count; i += TILE_LANES) {
         const uint8_t *p = from + i * sizeof(uint16_t);
-        vf_store(to + i,
-                 count - i >= TILE_LANES ? vf_f16(p) : tile_weights_tail(MOE_F16, p, count - i));
+        const vf scale =
+            count - i >= TILE_LANES ? vf_f16(p) : tile_weights_tail(MOE_F16, p, count - i);
+        if (dtype == MOE_Q4)
+            vf_q4_factors(scale, to[0] + i, TILE_SCALES);
+        else
+            vf_store(to[0] + i, scale);
     }
 }
 
@@ -57,7 +60,7 @@ TILE_INLINE void tile_few_blocks_as(enum moe_dtype dtype, const struct tile_rows
 {
     const uint32_t cols = w->cols, ahead = TILE_QUANT_AHEAD * (dtype == MOE_Q8 ? 1 : 2);
     const uint8_t *row[TILE_ROWS];
-    float scale[TILE_ROWS][TILE_SCALES];
+    tile_factors factor[TILE_ROWS];
     vf acc[TILE_ROWS][TILE_TOKENS];
     TILE_UNROLL for (uint32_t r = 0; r < rows; r++)
     {
@@ -69,7 +72,7 @@ TILE_INLINE void tile_few_blocks_as(enum moe_dtype dtype, const struct tile_rows
         const size_t far = tile_scale_bytes(dtype, TILE_SCALES_AHEAD) +
                            (c + TILE_SCALES_AHEAD >= cols ? wrap.scales : 0);
         for (uint32_t r = 0; r < rows; r++)
-            tile_scales(dtype, w, r, c, n, far, scale[r]);
+            tile_factors_of(dtype, w, r, c, n, far, factor[r]);
         for (uint32_t d = 0; d < n; d += MOE_QUANT_BLOCK) {
             const size_t distance = TILE_QUANT_AHEAD + (c + d + ahead >= cols ? wrap.numbers : 0);
             const size_t at = tile_offset(dtype, c + d);
@@ -77,7 +80,7 @@ TILE_INLINE void tile_few_blocks_as(enum moe_dtype dtype, const struct tile_rows
             {
                 vf v[TILE_QUANT_VECTORS];
                 tile_prefetch(row[r] + at, distance);
-                tile_block_weights(dtype, row[r] + at, scale[r][d / MOE_QUANT_BLOCK], v);
+                tile_block_weights(dtype, row[r] + at, factor[r][0] + d / MOE_QUANT_BLOCK, v);
                 TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS; i++)
                     TILE_UNROLL for (uint32_t t = 0; t < tokens; t++) acc[r][t] =
                         vf_fma(v[i], vf_load(x + (size_t)t * cols + c + d + (size_t)i * TILE_LANES),
@@ -125,15 +128,15 @@ TILE_INLINE void tile_convert_blocks_as(enum moe_dtype dtype, const struct tile_
                                         uint32_t rows, uint32_t c, uint32_t n,
                                         struct tile_ahead ahead, float *panel)
 {
-    float scale[TILE_SCALES];
+    tile_factors factor;
     for (uint32_t r = 0; r < rows; r++, panel += TILE_COLS) {
         const uint8_t *row = w->data + r * w->row_bytes + tile_offset(dtype, c);
-        tile_scales(dtype, w, r, c, n, ahead.scales, scale);
+        tile_factors_of(dtype, w, r, c, n, ahead.scales, factor);
         for (uint32_t d = 0; d < n; d += MOE_QUANT_BLOCK) {
             const uint8_t *p = row + tile_offset(dtype, d);
             vf v[TILE_QUANT_VECTORS];
             tile_prefetch(p, ahead.numbers);
-            tile_block_weights(dtype, p, scale[d / MOE_QUANT_BLOCK], v);
+            tile_block_weights(dtype, p, factor[0] + d / MOE_QUANT_BLOCK, v);
             TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS; i++)
                 vf_store(panel + d + (size_t)i * TILE_LANES, v[i]);
         }

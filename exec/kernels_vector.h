@@ -70,7 +70,6 @@ typedef int32_t vi __attribute__((vector_size(16)));
 typedef uint16_t vh __attribute__((vector_size(8)));
 typedef uint8_t vb __attribute__((vector_size(4)));
 typedef int8_t vs __attribute__((vector_size(4)));
-typedef vu vq;
 
 TILE_INLINE vu vu_load16(const void *p)
 {
@@ -100,28 +99,27 @@ TILE_INLINE vf vf_q8(const void *p)
     return __builtin_convertvector(q, vf);
 }
 
-/* Bytes of a Q4 block, each with two weights: those of the low halves, those of the high ones. */
-TILE_INLINE vq vq_load(const void *p)
+/* What vf_q4 needs of a block beside its bytes: TILE_Q4_FACTORS floats, `stride` apart. Written for
+ * TILE_LANES blocks at once, which are neighbours in each row. */
+enum { TILE_Q4_FACTORS = 1 };
+
+TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
 {
-    vb q;
-    memcpy(&q, p, sizeof q);
-    return __builtin_convertvector(q, vu);
+    (void)stride;
+    vf_store(to, scale);
 }
 
-/* What both functions below take for a block. */
-TILE_INLINE vf vf_q4_scale(float scale)
+/* The 32 weights of a Q4 block: its 16 bytes have those of columns 0 to 15 in their low halves. */
+TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf v[8])
 {
-    return vf_set(scale);
-}
-
-TILE_INLINE vf vf_q4_low(vq q, vf scale)
-{
-    return __builtin_convertvector((vi)(q & 15) - 8, vf) * scale;
-}
-
-TILE_INLINE vf vf_q4_high(vq q, vf scale)
-{
-    return __builtin_convertvector((vi)(q >> 4) - 8, vf) * scale;
+    (void)stride;
+    for (int i = 0; i < 4; i++) {
+        vb bytes;
+        memcpy(&bytes, p + 4 * i, sizeof bytes);
+        const vu q = __builtin_convertvector(bytes, vu);
+        v[i] = __builtin_convertvector((vi)(q & 15) - 8, vf) * *factor;
+        v[4 + i] = __builtin_convertvector((vi)(q >> 4) - 8, vf) * *factor;
+    }
 }
 #endif
 
