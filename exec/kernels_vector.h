@@ -113,7 +113,7 @@ TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
 TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf v[8])
 {
     (void)stride;
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 4; i++) {
         vb bytes;
         memcpy(&bytes, p + 4 * i, sizeof bytes);
         const vu q = __builtin_convertvector(bytes, vu);
