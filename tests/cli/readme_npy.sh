@@ -5,6 +5,8 @@
 moelab=$(realpath "$moelab")
 page=docs/run-and-record.md
 awk '/^```/ { inside = /python/; next } inside' $page >"$folder/record.py"
+awk '/^## / { here = /vLLM and SGLang/ } /^```/ { inside = /python/; next } here && inside' $page \
+    >"$folder/engines.py"
 holds "a block of Python that saves ids.npy" grep -q '^np.save("ids.npy", .*astype("u2"))$' \
     "$folder/record.py"
 if command -v python3 >/dev/null; then
@@ -44,4 +46,32 @@ expect 0 "2 sequences, 5 tokens" "$moelab" "${words[@]:1}" --sequences s.csv
 "$moelab" trace cat mine.h5 | awk -F'\t' '$7 == 0 { print $2 "," $3 "," $6 }' >got
 printf '%s\n' 0,0,prefill 0,0,prefill 0,1,decode 1,0,decode 1,1,decode >want
 same got want
+
+# Replies of engines, made up in their forms: 2 layers, top 2, prompts of 3 and 2 tokens.
+line=$(grep '^    moelab trace import --format vllm ' "$OLDPWD/$page")
+read -ra words <<<"$line"
+holds "one command: $line" test "$(wc -l <<<"$line")" = 1
+cat >reply.py <<'PYTHON'
+from types import SimpleNamespace
+exec(open("engines.py").read())
+ids = np.array([[[t, 7], [9, t]] for t in range(5)], "<i4")
+vllm = SimpleNamespace(outputs=[SimpleNamespace(routed_experts=ids)], prompt_token_ids=[1, 2, 3])
+apart = SimpleNamespace(outputs=[SimpleNamespace(routed_experts=ids[3:])],
+                        prompt_routed_experts=ids[:3], prompt_token_ids=[1, 2, 3])
+info = {"prompt_tokens": 2, "routed_experts": base64.b64encode(ids[:4].tobytes()).decode()}
+save([from_vllm(vllm), from_vllm(apart), from_sglang({"meta_info": info}, 2, 2)])
+PYTHON
+if python3 -c 'import numpy' 2>/dev/null; then
+    expect 0 "" python3 reply.py
+    expect 0 "3 sequences, 14 tokens, 2 layers, 128 experts" "$moelab" "${words[@]:1}"
+    "$moelab" trace cat engine.h5 | awk -F'\t' '$7 == 1 && $2 != 1 { print $2 "," $6 "," $8 }' >got
+    printf '%s\n' 0,prefill,"9,0" 0,prefill,"9,1" 0,prefill,"9,2" 0,decode,"9,3" 0,decode,"9,4" \
+        2,prefill,"9,0" 2,prefill,"9,1" 2,decode,"9,2" 2,decode,"9,3" >want
+    same got want
+    "$moelab" trace cat engine.h5 | awk -F'\t' '$2 == 0' | cut -f3- >want
+    "$moelab" trace cat engine.h5 | awk -F'\t' '$2 == 1' | cut -f3- >got
+    same got want
+else
+    echo "no numpy: what is made of engines' replies is not tried"
+fi
 finish
