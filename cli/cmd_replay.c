@@ -9,6 +9,7 @@
 #include "traces/source.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,12 @@ static const char *lossy_text(const struct moe_strategy *strategy, char *buf, si
                                            : "no";
 }
 
+/* The sizes of a trace's experts may be unknown. */
+static bool has_bytes(uint64_t experts, uint64_t bytes)
+{
+    return experts == 0 || bytes > 0;
+}
+
 /* lossy: of lossy_text; lossless rows are not told so. */
 static void add_row(struct moe_table *table, const char *lossy, const char *phase,
                     const char *layer, const struct moe_counts *c)
@@ -93,7 +100,10 @@ static void add_row(struct moe_table *table, const char *lossy, const char *phas
     moe_table_u64(table, "bypasses", c->bypasses);
     moe_table_u64(table, "dropped_fills", c->dropped_fills);
     moe_table_u64(table, "hazards", c->hazards);
-    moe_table_u64(table, "fill_bytes", c->fill_bytes);
+    if (has_bytes(c->fills, c->fill_bytes))
+        moe_table_u64(table, "fill_bytes", c->fill_bytes);
+    else
+        moe_table_f64(table, "fill_bytes", NAN);
 }
 
 static void add_layers(struct moe_table *table, const char *lossy,
@@ -142,16 +152,26 @@ static const struct count_field count_fields[] = {
     COUNT(lookups),       COUNT(hits),           COUNT(misses),         COUNT(fills),
     COUNT(evictions),     COUNT(any_hit_events), COUNT(all_hit_events), COUNT(events),
     COUNT(useless_fills), COUNT(late_fills),     COUNT(dropped_fills),  COUNT(bypasses),
-    COUNT(hazards),       COUNT(fill_bytes),
+    COUNT(hazards),
 };
+
+static void json_bytes(FILE *out, uint64_t experts, uint64_t bytes)
+{
+    if (has_bytes(experts, bytes))
+        fprintf(out, "%" PRIu64, bytes);
+    else
+        fprintf(out, "null");
+}
 
 static void json_counts(FILE *out, const char *indent, const struct moe_counts *c)
 {
     for (size_t i = 0; i < sizeof count_fields / sizeof *count_fields; i++) {
         uint64_t value;
         memcpy(&value, (const char *)c + count_fields[i].offset, sizeof value);
-        fprintf(out, "%s%s\"%s\": %" PRIu64, i ? "," : "", indent, count_fields[i].name, value);
+        fprintf(out, "%s\"%s\": %" PRIu64 ",", indent, count_fields[i].name, value);
     }
+    fprintf(out, "%s\"fill_bytes\": ", indent);
+    json_bytes(out, c->fills, c->fill_bytes);
 }
 
 /* Totals over both phases as top-level keys, then each phase, then the layers. */
@@ -167,8 +187,9 @@ static void write_json(FILE *out, const struct moe_replay_result *r, const struc
     fprintf(out, "{");
     json_counts(out, "\n  ", &r->both);
     fprintf(out, ",\n  \"tokens\": %" PRIu64, r->tokens);
-    fprintf(out, ",\n  \"preloaded_experts\": %" PRIu64 ",\n  \"preloaded_bytes\": %" PRIu64,
-            r->preloads.experts, r->preloads.bytes);
+    fprintf(out, ",\n  \"preloaded_experts\": %" PRIu64 ",\n  \"preloaded_bytes\": ",
+            r->preloads.experts);
+    json_bytes(out, r->preloads.experts, r->preloads.bytes);
     fprintf(out, ",\n  \"layers\": %u,\n  \"covered_layers\": %u", r->n_layers, covered);
     if (o->compare_log)
         fprintf(out, ",\n  \"log_rows\": %" PRIu64 ",\n  \"log_agree\": %" PRIu64, r->log_rows,
@@ -228,7 +249,8 @@ static enum moe_status write_result(const struct cli_call *call, const struct in
     moe_table_note(table, "weight_moved_percent", "%.6g", share.weight_moved);
     moe_table_note(table, "gate_mass_lost_percent", "%.6g", share.mass_lost);
     moe_table_note(table, "preloaded_experts", "%" PRIu64, r->preloads.experts);
-    moe_table_note(table, "preloaded_bytes", "%" PRIu64, r->preloads.bytes);
+    if (has_bytes(r->preloads.experts, r->preloads.bytes))
+        moe_table_note(table, "preloaded_bytes", "%" PRIu64, r->preloads.bytes);
     fill_table(table, in, r, o);
     return cli_table_end(table, MOE_OK, o->format, o->output, err);
 }

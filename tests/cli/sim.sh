@@ -102,4 +102,14 @@ expect 0 "the trace's experts have 1000 B each, those of model 'tiny-mixtral' 96
 replay=("$moelab" replay "jsonl:$folder/sized.jsonl" --geometry global:100KiB)
 expect 2 "exceed the 64000 bytes of all experts" "${replay[@]}"
 expect 0 "hit_rate_percent" "${replay[@]}" --model tiny-mixtral
+
+# Bytes of fills: a number where the experts' sizes are known, unknown elsewhere and not 0.
+sed 's/, "expert_bytes": [^]]*]//' "$folder/sized.jsonl" >"$folder/unsized.jsonl"
+for file in sized unsized; do
+    replay=("$moelab" replay "jsonl:$folder/$file.jsonl" --geometry 8x1 --no-layers)
+    "${replay[@]}" --format tsv | tail -1 | cut -f16
+    "${replay[@]}" --format json | grep -m 1 -o '"fill_bytes": [^,]*'
+done >"$folder/bytes"
+printf '%s\n' 8000 '"fill_bytes": 8000' nan '"fill_bytes": null' >"$folder/wanted"
+same "$folder/bytes" "$folder/wanted"
 finish
