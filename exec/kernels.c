@@ -10,6 +10,8 @@ const struct moe_kernels *const moe_kernel_sets[] = {
     &moe_kernels_amx, /* its processors have the last as well: taken by name alone */
     &moe_kernels_avx512_bf16,
     &moe_kernels_avx512,
+#elif defined(__aarch64__)
+    &moe_kernels_neon,
 #endif
 };
 const size_t moe_n_kernel_sets = sizeof moe_kernel_sets / sizeof *moe_kernel_sets;

@@ -19,7 +19,7 @@ struct moe_softmax {
 enum { MOE_ATTENTION_KEYS = 32 };
 
 struct moe_kernels {
-    const char *name;    /* "portable", "avx2", "avx512", "avx512-bf16", "amx" */
+    const char *name;    /* "portable", "avx2", "avx512", "avx512-bf16", "amx", "neon" */
     const char *summary; /* instructions it needs, for `moelab bench kernels --help` */
     bool (*usable)(void);
 
@@ -57,7 +57,7 @@ static inline MOE_ANYWHERE float moe_silu(float g)
 
 /* The sets; those of other architectures than the program's are not there. */
 extern const struct moe_kernels moe_kernels_portable, moe_kernels_avx2, moe_kernels_avx512,
-    moe_kernels_avx512_bf16, moe_kernels_amx;
+    moe_kernels_avx512_bf16, moe_kernels_amx, moe_kernels_neon;
 
 /* Every set built into this program, the portable one first and the best last. AVX-512 stands
  * behind AVX-512 BF16: both read memory as fast as it gives, but with activations of two BF16 terms

@@ -64,9 +64,11 @@ TILE_INLINE vf vf_f16(const void *p)
     return _mm256_cvtph_ps(_mm_loadu_si128(p));
 }
 
-TILE_INLINE vf vf_q8(const void *p)
+TILE_INLINE void vf_q8(const uint8_t *p, vf v[4])
 {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
+    for (size_t i = 0; i < 4; i++)
+        v[i] =
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8 * i))));
 }
 
 /* Puts each half byte into the mantissa of a float instead of converting it: the low one becomes

@@ -65,9 +65,10 @@ TILE_INLINE vf vf_f16(const void *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
 
-TILE_INLINE vf vf_q8(const void *p)
+TILE_INLINE void vf_q8(const uint8_t *p, vf v[2])
 {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+    for (size_t i = 0; i < 2; i++)
+        v[i] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p + i)));
 }
 
 enum { TILE_Q4_FACTORS = 1 };

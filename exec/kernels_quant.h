@@ -30,8 +30,8 @@ TILE_INLINE void tile_block_weights(enum moe_dtype dtype, const uint8_t *p, cons
         return;
     }
     const vf scale = vf_set(*factor);
-    TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS; i++) v[i] =
-        vf_mul(vf_q8(p + (size_t)i * TILE_LANES), scale);
+    vf_q8(p, v);
+    TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS; i++) v[i] = vf_mul(v[i], scale);
 }
 
 /* The factors of row r from column c on, n columns. */

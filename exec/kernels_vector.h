@@ -92,11 +92,14 @@ TILE_INLINE vf vf_f16(const void *p)
     return (vf)((vu)((vf)magnitude * 0x1p112f) | special | (h & 0x8000) << 16);
 }
 
-TILE_INLINE vf vf_q8(const void *p)
+/* The 32 numbers of a Q8 block. */
+TILE_INLINE void vf_q8(const uint8_t *p, vf v[8])
 {
-    vs q;
-    memcpy(&q, p, sizeof q);
-    return __builtin_convertvector(q, vf);
+    for (size_t i = 0; i < 8; i++) {
+        vs q;
+        memcpy(&q, p + 4 * i, sizeof q);
+        v[i] = __builtin_convertvector(q, vf);
+    }
 }
 
 /* What vf_q4 needs of a block beside its bytes: TILE_Q4_FACTORS floats, `stride` apart. Written for
