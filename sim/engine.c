@@ -27,8 +27,8 @@ static const uint8_t lane_of[MOE_N_QUEUES] = {
     [MOE_QUEUE_UP] = MOE_LANE_UP,
 };
 
-/* Operations leave a queue in the order they came, so an operation is done exactly when its number
- * is not above n_done, and a handle is that number beside the queue's. */
+/* A queue finishes its operations in the order in which they were submitted. They are numbered from
+ * 1, so operation i is done exactly when i <= n_done. Its handle is i << QUEUE_BITS | queue. */
 struct queue {
     struct moe_op_spec *ring;
     uint64_t n_submitted, n_started, n_done;
@@ -37,10 +37,10 @@ struct queue {
 struct lane {
     uint64_t end_ns; /* of the running operation at its present speed */
     uint64_t start_ns;
-    uint64_t rated_ns; /* when `left` was true; only for operations that use the DRAM */
+    uint64_t rated_ns; /* when `left` was computed; only for operations that use the DRAM */
     uint64_t left;     /* work left then, in 2^-20 ns */
     uint64_t dram_kb_per_s;
-    uint8_t queue; /* it came from */
+    uint8_t queue; /* that the running operation came from */
 };
 
 struct moe_engine {
@@ -49,9 +49,9 @@ struct moe_engine {
     unsigned busy;    /* lanes that run an operation */
     unsigned open;    /* queues whose lane is idle */
     unsigned waiting; /* queues with operations not started */
-    uint64_t speed;   /* of operations that use the DRAM */
-    uint64_t dram_kb_per_s, wanted_kb_per_s;
-    uint32_t mask; /* ring size - 1 */
+    uint64_t speed;   /* of operations that use the DRAM; FULL_SPEED is 1 ns of work a ns */
+    uint64_t dram_kb_per_s, wanted_kb_per_s; /* what it has; what the running operations want */
+    uint32_t mask;                           /* ring size - 1 */
     unsigned observed;
     moe_op_observer *observer;
     void *user;
@@ -114,12 +114,22 @@ uint64_t moe_engine_now(const struct moe_engine *e)
     return e->now_ns;
 }
 
-bool moe_engine_done(const struct moe_engine *e, moe_op op)
+enum moe_queue moe_op_queue(moe_op op)
 {
-    return op >> QUEUE_BITS <= e->queue[op & ((1 << QUEUE_BITS) - 1)].n_done;
+    return (enum moe_queue)(op & ((1 << QUEUE_BITS) - 1));
 }
 
-/* Gives the running operations that read DRAM the speed that it allows them, and new ends. */
+static moe_op handle_of(uint64_t number, unsigned q)
+{
+    return number << QUEUE_BITS | q;
+}
+
+bool moe_engine_done(const struct moe_engine *e, moe_op op)
+{
+    return op >> QUEUE_BITS <= e->queue[moe_op_queue(op)].n_done;
+}
+
+/* After the DRAM's readers changed: their new common speed, and when each of them ends at it. */
 static void share_dram(struct moe_engine *e)
 {
     uint64_t old = e->speed, speed = FULL_SPEED;
@@ -137,8 +147,9 @@ static void share_dram(struct moe_engine *e)
     }
 }
 
-/* Enough DRAM for all before and now: nobody's end changes. */
-static bool is_shared(const struct moe_engine *e)
+/* Whether a change of the DRAM's readers moves the ends of the others: not where it had enough for
+ * all of them before, and has now. */
+static bool dram_is_short(const struct moe_engine *e)
 {
     return e->speed != FULL_SPEED || e->wanted_kb_per_s > e->dram_kb_per_s;
 }
@@ -167,7 +178,7 @@ static inline void start_head(struct moe_engine *e, unsigned q)
         lane->rated_ns = e->now_ns;
         lane->left = spec->work_ns << SPEED_BITS;
         e->wanted_kb_per_s += spec->dram_kb_per_s;
-        if (is_shared(e))
+        if (dram_is_short(e))
             share_dram(e);
     }
 }
@@ -183,11 +194,11 @@ static inline void finish(struct moe_engine *e, unsigned l)
     lane->end_ns = UINT64_MAX;
     if (lane->dram_kb_per_s) {
         e->wanted_kb_per_s -= lane->dram_kb_per_s;
-        if (is_shared(e))
+        if (dram_is_short(e))
             share_dram(e);
     }
     if (e->observed >> q & 1)
-        e->observer(e->user, queue->n_done << QUEUE_BITS | q, spec, lane->start_ns, e->now_ns);
+        e->observer(e->user, handle_of(queue->n_done, q), spec, lane->start_ns, e->now_ns);
 }
 
 static inline void start_ready(struct moe_engine *e)
@@ -218,9 +229,9 @@ static inline void advance(struct moe_engine *e)
     start_ready(e);
 }
 
-/* The lanes are busy for ns, and copies go on beside them; one that ends when the time is over is
- * left to whoever moves time next, as lanes before the copies' are served first. */
-static inline void pass(struct moe_engine *e, unsigned lanes, uint64_t ns)
+/* Moves time on by ns with these lanes busy, while copies run on. A copy that ends just then is
+ * left to whoever moves time next, as the lanes before the copies' are served first. */
+static inline void pass_time(struct moe_engine *e, unsigned lanes, uint64_t ns)
 {
     const uint64_t end = e->now_ns + ns;
     while (ns && e->lane[MOE_LANE_H2D].end_ns < end) {
@@ -244,11 +255,11 @@ bool moe_engine_run_layer(struct moe_engine *e, const struct moe_layer_work *wor
         return false;
     for (size_t i = 0; i < sizeof lane / sizeof lane[0]; i++) {
         uint64_t both = beside[i] < left ? beside[i] : left;
-        pass(e, lane[i] | gpu, both);
-        pass(e, lane[i], beside[i] - both);
+        pass_time(e, lane[i] | gpu, both);
+        pass_time(e, lane[i], beside[i] - both);
         left -= both;
     }
-    pass(e, gpu, left + work->last_ns);
+    pass_time(e, gpu, left + work->last_ns);
     return true;
 }
 
@@ -257,7 +268,7 @@ struct moe_op_spec *moe_engine_place(struct moe_engine *e, enum moe_queue q)
     struct queue *queue = &e->queue[q];
     struct moe_op_spec *spec = &queue->ring[queue->n_submitted & e->mask];
     if (queue->n_submitted - queue->n_done > e->mask)
-        moe_engine_run_until(e, (queue->n_done + 1) << QUEUE_BITS | (uint64_t)q);
+        moe_engine_run_until(e, handle_of(queue->n_done + 1, q));
     return spec;
 }
 
@@ -271,12 +282,12 @@ moe_op moe_engine_submit(struct moe_engine *e, enum moe_queue q)
     e->waiting |= 1u << q;
     if (is_head && e->open >> q & 1 && head_is_ready(e, q))
         start_head(e, q);
-    return queue->n_submitted << QUEUE_BITS | (uint64_t)q;
+    return handle_of(queue->n_submitted, q);
 }
 
 bool moe_engine_cancel(struct moe_engine *e, moe_op op, uint8_t kind)
 {
-    struct queue *queue = &e->queue[op & ((1 << QUEUE_BITS) - 1)];
+    struct queue *queue = &e->queue[moe_op_queue(op)];
     if (op >> QUEUE_BITS <= queue->n_started)
         return false;
     struct moe_op_spec *spec = &queue->ring[((op >> QUEUE_BITS) - 1) & e->mask];

@@ -28,18 +28,19 @@ struct buffer {
 
 enum { N_STAGING = 2, MAX_HELD = 64 };
 
-/* The operation before the first of a queue: done, and yet one. */
-static const moe_op ALL_DONE = MOE_QUEUE_CPU;
+/* A cpu_tail that is done, while 0 would mean that the CPU takes no part in the layer: number 0 of
+ * the CPU's queue, whose operations are numbered from 1. */
+static const moe_op CPU_DONE = MOE_QUEUE_CPU;
 
-/* Calls of the layer under way that were not carried out: experts in slots, experts of the CPU and
- * the combination. When time moves next it moves by sums of theirs (moe_engine_run_layer); if a
- * copy is asked for before, they go to the engine as they came. */
+/* Calls of the layer under way that are held back: experts in slots, experts on the CPU and the
+ * combination. If no copy is asked for before time has to move, their durations are added up
+ * (moe_engine_run_layer); otherwise they are submitted to the engine in the order they came. */
 struct held {
-    bool open; /* no call of the layer went to the engine */
-    uint32_t n, n_cpu;
-    bool combined;
-    struct moe_layer_work work;
-    struct moe_ffn ffn[MAX_HELD];
+    bool open;                    /* nothing of the layer was submitted: calls can be held back */
+    uint32_t n, n_cpu;            /* calls held; those of them on the CPU */
+    bool combined;                /* combine was called, and the CPU had a part */
+    struct moe_layer_work work;   /* the sum of the calls held */
+    struct moe_ffn ffn[MAX_HELD]; /* slot -1: on the CPU */
 };
 
 struct moe_sim_machine {
@@ -52,19 +53,19 @@ struct moe_sim_machine {
     unsigned n_pending;
     bool late;         /* one of them is a copy into a slot */
     moe_op cpu_tail;   /* last CPU operation of the layer; 0: the CPU takes no part so far */
-    moe_op *early;     /* [E] begun for the next layer: the operation */
-    moe_op taken;      /* the last of those that the layer takes; 0: none */
-    moe_op early_down; /* the layer's activations on their way down for the next one's experts */
-    bool begins;       /* experts are begun early */
+    moe_op *early;     /* [E] the operation of each expert begun early for the next layer */
+    moe_op taken;      /* of those that this layer takes the one done last; 0: none */
+    moe_op early_down; /* this layer's activations on their way down for experts of the next */
+    bool uses_early;   /* cpu_early has been called */
     struct moe_step step;
     struct held held;
     uint64_t step_start_ns;
     uint64_t down_ns, up_ns; /* activations of this step */
-    uint64_t attend_ns[2]; /* dense part in this step: of the first layer, with those before it, and
-                              of each other; overheads included */
-    double attend_bytes[2];                          /* that it reads from host DRAM */
-    uint64_t cpu_ns, gpu_ns;                         /* one token's expert */
-    uint64_t cpu_dram, copy_dram[2], most_copy_dram; /* kB/s */
+    uint64_t attend_ns[2];   /* dense part in this step, overheads included: [0] of the first layer
+                                with experts and the dense layers before it; [1] of each other */
+    double attend_bytes[2];  /* that it reads from host DRAM */
+    uint64_t cpu_ns, gpu_ns; /* one expert for one token */
+    uint64_t cpu_dram, copy_dram[2], most_copy_dram; /* kB/s; copies: pinned, pageable */
     struct moe_usage usage[2];                       /* by enum moe_phase */
     struct moe_usage *now;                           /* of the phase under way */
 };
@@ -75,7 +76,7 @@ static void show(struct moe_sim_machine *m, moe_op op, const struct moe_op_spec 
     if (spec->kind == MARK)
         return;
     bool routed = spec->kind == EXPERT || spec->kind == COPY;
-    struct moe_operation shown = {.track = track_of[op & 7],
+    struct moe_operation shown = {.track = track_of[moe_op_queue(op)],
                                   .name = kind_names[spec->kind],
                                   .cause = cause_names[spec->cause],
                                   .layer = spec->kind == HEAD ? -1 : (int32_t)spec->layer,
@@ -151,7 +152,7 @@ static struct moe_op_spec *place(struct moe_sim_machine *m, enum moe_queue queue
     return moe_engine_place(m->engine, queue);
 }
 
-/* Submits the GPU operation written in its place, behind all that it has to wait for. */
+/* Submits the GPU operation written to its place, which waits for the pending operations. */
 static moe_op submit_gpu(struct moe_sim_machine *m, struct moe_op_spec *spec)
 {
     spec->after[0] = m->n_pending > 0 ? m->pending[0] : 0;
@@ -214,7 +215,7 @@ static void queue_gpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
     buffer->use = submit_gpu(m, spec);
 }
 
-/* Returns the operation, or 0 where the activations are there already. */
+/* Sends the layer's activations down. Returns the operation, or 0 where they are there already. */
 static moe_op queue_down(struct moe_sim_machine *m, uint32_t layer)
 {
     if (m->cpu_tail || m->early_down || m->setup.costs->no_gpu)
@@ -224,8 +225,8 @@ static moe_op queue_down(struct moe_sim_machine *m, uint32_t layer)
     return moe_engine_submit(m->engine, MOE_QUEUE_DOWN);
 }
 
-static moe_op queue_expert(struct moe_sim_machine *m, const struct moe_ffn *ffn, moe_op after,
-                           enum op_cause cause)
+static moe_op queue_cpu_expert(struct moe_sim_machine *m, const struct moe_ffn *ffn, moe_op after,
+                               enum op_cause cause)
 {
     uint64_t ns = cpu_expert_ns(m, ffn->n_tokens);
     *place(m, MOE_QUEUE_CPU) =
@@ -242,9 +243,10 @@ static moe_op queue_expert(struct moe_sim_machine *m, const struct moe_ffn *ffn,
 
 static void queue_cpu(struct moe_sim_machine *m, const struct moe_ffn *ffn)
 {
-    m->cpu_tail = queue_expert(m, ffn, queue_down(m, ffn->layer), MISS);
+    m->cpu_tail = queue_cpu_expert(m, ffn, queue_down(m, ffn->layer), MISS);
 }
 
+/* Ends the layer's CPU part: what it computed goes up, and the next GPU operation waits for it. */
 static void queue_up(struct moe_sim_machine *m, uint32_t layer)
 {
     const moe_op tail = m->cpu_tail, taken = m->taken;
@@ -263,8 +265,8 @@ static void queue_up(struct moe_sim_machine *m, uint32_t layer)
     gpu_after(m, moe_engine_submit(m->engine, MOE_QUEUE_UP));
 }
 
-/* What was held back goes to the engine, and so will the rest of the layer. */
-static void let_go(struct moe_sim_machine *m)
+/* Submits what was held back; the rest of the layer will go to the engine at once. */
+static void submit_held(struct moe_sim_machine *m)
 {
     struct held *held = &m->held;
     held->open = false;
@@ -277,20 +279,22 @@ static void let_go(struct moe_sim_machine *m)
     if (held->combined)
         queue_up(m, held->ffn[0].layer);
     held->n = 0;
+    held->combined = false;
 }
 
-/* Holds the expert back, if the layer may still turn out to be a sum. */
+/* Holds the expert back if the layer may still be one whose durations are added up. */
 static bool hold(struct moe_sim_machine *m, const struct moe_ffn *ffn)
 {
     if (m->held.n == MAX_HELD)
-        let_go(m);
+        submit_held(m);
     if (!m->held.open)
         return false;
     m->held.ffn[m->held.n++] = *ffn;
     return true;
 }
 
-/* The dense part where there is no GPU: on the CPU, behind the whole layer; waits for it. */
+/* The dense part where there is no GPU: an operation on the CPU behind the whole layer; waits for
+ * it. */
 static void run_on_cpu(struct moe_sim_machine *m, uint64_t ns, double dram_bytes, enum op_kind kind,
                        uint32_t layer)
 {
@@ -314,7 +318,7 @@ static void run_dense(struct moe_sim_machine *m, uint64_t ns, double dram_bytes,
     struct held *held = &m->held;
     held->work.last_ns = ns < MOE_MAX_WORK_NS ? ns : MOE_MAX_WORK_NS;
     if (!held->open || ns == 0 || !moe_engine_run_layer(m->engine, &held->work)) {
-        let_go(m);
+        submit_held(m);
         struct moe_op_spec *spec = place(m, MOE_QUEUE_GPU);
         *spec = (struct moe_op_spec){.work_ns = ns,
                                      .dram_kb_per_s = moe_cost_kb_per_s(dram_bytes, ns),
@@ -323,7 +327,7 @@ static void run_dense(struct moe_sim_machine *m, uint64_t ns, double dram_bytes,
                                      .slot = -1};
         moe_engine_run_until(m->engine, submit_gpu(m, spec));
     }
-    /* Sums know nothing of a DRAM that GPU and CPU take from each other. */
+    /* Adding up durations shows no operations, and ignores that GPU and CPU share a DRAM. */
     held->open = !m->setup.timeline && !m->setup.costs->shares_dram;
     held->n = held->n_cpu = 0;
     held->combined = false;
@@ -331,11 +335,12 @@ static void run_dense(struct moe_sim_machine *m, uint64_t ns, double dram_bytes,
     m->late = false;
 }
 
-/* Of the phase, where it matters: how long the GPU was busy and the CPU was not. */
+/* How long the GPU was busy and the CPU was not, in this phase so far; 0 as long as no expert was
+ * begun early: only count_host asks, and needs it only then. */
 static uint64_t gpu_alone_ns(const struct moe_sim_machine *m)
 {
     uint64_t ns = 0;
-    for (unsigned lanes = 0; m->begins && lanes < 1u << MOE_N_LANES; lanes++)
+    for (unsigned lanes = 0; m->uses_early && lanes < 1u << MOE_N_LANES; lanes++)
         if ((lanes >> MOE_LANE_GPU & 1) && !(lanes >> MOE_LANE_CPU & 1))
             ns += m->now->busy_ns[lanes];
     return ns;
@@ -362,11 +367,11 @@ static enum moe_status begin_step(void *machine, const struct moe_step *step, st
     return MOE_OK;
 }
 
-/* Counts overhead inside the dense part that has just run, as far as the CPU was idle meanwhile:
- * before is gpu_alone_ns as it began. */
+/* Counts the overhead inside the dense part that has just run, as far as the CPU was idle meanwhile
+ * (experts begun early may have been running). before: gpu_alone_ns when the dense part began. */
 static void count_host(struct moe_sim_machine *m, uint64_t overhead_ns, uint64_t before)
 {
-    uint64_t alone = m->begins ? gpu_alone_ns(m) - before : overhead_ns;
+    uint64_t alone = m->uses_early ? gpu_alone_ns(m) - before : overhead_ns;
     m->now->host_ns += alone < overhead_ns ? alone : overhead_ns;
 }
 
@@ -411,16 +416,16 @@ static void cpu_ffn(void *machine, const struct moe_ffn *ffn)
     m->held.n_cpu++;
 }
 
-/* A layer that begins or takes something early is not a sum: it goes to the engine as it comes. */
+/* Operations begun early overlap two layers: such layers are always submitted to the engine. */
 static void cpu_early(void *machine, const struct moe_ffn *ffn)
 {
     struct moe_sim_machine *m = machine;
     m->now->cpu_unused++;
-    let_go(m);
+    submit_held(m);
     moe_op down = queue_down(m, ffn->layer - 1);
     m->early_down = down ? down : m->early_down;
-    m->begins = true;
-    m->early[ffn->expert] = queue_expert(m, ffn, down, EARLY);
+    m->uses_early = true;
+    m->early[ffn->expert] = queue_cpu_expert(m, ffn, down, EARLY);
 }
 
 static void cpu_take(void *machine, const struct moe_ffn *ffn)
@@ -428,7 +433,7 @@ static void cpu_take(void *machine, const struct moe_ffn *ffn)
     struct moe_sim_machine *m = machine;
     m->now->cpu_unused--;
     m->now->cpu_experts++;
-    let_go(m);
+    submit_held(m);
     if (m->early[ffn->expert] > m->taken) /* of one queue: the greater handle is done later */
         m->taken = m->early[ffn->expert];
 }
@@ -438,15 +443,15 @@ static void cpu_wait(void *machine)
     struct moe_sim_machine *m = machine;
     struct held *held = &m->held;
     uint64_t ns = held->work.down_ns + held->work.cpu_ns;
-    /* GPU experts that end later would be half done. */
+    /* Not if a GPU expert would then still be running: run_layer waits for all there is. */
     if (held->open && held->work.cpu_ns > 0 && held->work.gpu_ns <= ns &&
         moe_engine_run_layer(m->engine, &held->work)) {
         held->open = false;
         held->n = 0;
-        m->cpu_tail = ALL_DONE;
+        m->cpu_tail = CPU_DONE;
         return;
     }
-    let_go(m);
+    submit_held(m);
     moe_engine_run_until(m->engine, m->cpu_tail);
     moe_engine_run_until(m->engine, m->taken);
 }
@@ -460,7 +465,7 @@ static void fetch(void *machine, const struct moe_fetch *f)
         moe_cache_ready(m->setup.cache, f->slot);
         return;
     }
-    let_go(m);
+    submit_held(m);
     struct buffer *buffer =
         f->slot >= 0 ? &m->slot[f->slot] : &m->staging[m->n_staged++ % N_STAGING];
     enum moe_queue queue = (enum moe_queue)(MOE_QUEUE_DEMAND + (int)f->priority);
@@ -481,7 +486,7 @@ static void slot_wait(void *machine, moe_slot slot, bool host)
 {
     struct moe_sim_machine *m = machine;
     moe_op copy = m->slot[slot].copy;
-    let_go(m);
+    submit_held(m);
     m->late = !moe_engine_done(m->engine, copy);
     if (host)
         moe_engine_run_until(m->engine, copy);

@@ -5,10 +5,11 @@
  *   fetch     waits for the last use of the slot on the GPU (no overwriting under a kernel) and for
  *             an earlier copy into it; a pageable copy blocks the host until it has landed
  *   cpu_ffn   the first of a layer waits for the activations (state down)
- *   cpu_early the same; not the layer's combination waits for it, but the next one's that takes it
- *   combine   sends the CPU's part up; the sum itself is in the next dense part
- *   slot -1   an expert that is kept nowhere: two staging buffers taken in turns, so that a copy
- *             runs while the expert before it computes */
+ *   cpu_early the same, but what waits for it is the combination of the next layer, if that layer
+ *             takes it
+ *   combine   sends the CPU's part up; the time of the sum itself is in the next dense part
+ *   slot -1   an expert that is not kept: two staging buffers are used alternately, so that its
+ *             copy runs while the expert before it computes */
 #ifndef MOELAB_SIM_MACHINE_H
 #define MOELAB_SIM_MACHINE_H
 

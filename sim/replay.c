@@ -6,8 +6,8 @@
 
 #include <stdlib.h>
 
-/* A replay under way: what it asks of a trace, and the engine that decides: either the shared
- * cache and planner or the specialised path. */
+/* A replay under way. Who decides is either the shared cache and planner or the specialised
+ * replay. */
 struct replay {
     const struct moe_trace_info *info;
     const struct moe_geometry *geometry;
@@ -18,10 +18,10 @@ struct replay {
     struct moe_planner *planner;
     struct moe_admission admission;
     struct moe_rerouter reroute;
-    bool at_once;   /* every miss is admitted: the cache needs no planner */
-    bool as_routed; /* so, and no rule changes a route, no log is compared */
+    bool at_once;   /* every miss is admitted: the cache decides without the planner */
+    bool as_routed; /* at_once, and no rule changes a route, no log is compared */
     bool begun;
-    uint32_t sequence; /* the latest one, once begun */
+    uint32_t sequence; /* the current one, once begun */
     uint64_t tokens, log_rows, log_agree;
 };
 
@@ -149,7 +149,7 @@ static const float *scores_of(const struct replay *r, const float *scores, uint6
     return scores ? scores + ((size_t)t * r->info->n_layers + layer) * r->info->n_experts : NULL;
 }
 
-/* Of the pass in a layer, from token t on; changed where a rule does. */
+/* The routes of a pass in a layer, from token t on, after the reroute rule. */
 static inline struct moe_layer_routes routes_of(struct replay *r, const struct pass *pass,
                                                 uint64_t t, uint32_t layer)
 {
@@ -285,8 +285,8 @@ static uint32_t count_experts(const moe_expert *expert, uint32_t top_k)
     return n;
 }
 
-/* A pass of one token, as it was routed: its route moves on from layer to layer. To collect each
- * layer's anew took a fifth of the time of a replay of two experts a layer. */
+/* A pass of one token whose routes stay as they are: one route advances from layer to layer. To
+ * build each layer's anew took a fifth of the time of a replay of two experts a layer. */
 static void replay_token(struct replay *r, const struct pass *pass)
 {
     uint32_t n_layers = r->info->n_layers, top_k = r->info->top_k, n_experts = r->info->n_experts;

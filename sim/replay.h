@@ -37,8 +37,8 @@ struct moe_replay_result {
     struct moe_counts total[2];  /* by enum moe_phase */
     struct moe_counts both;
     uint64_t tokens;
-    struct moe_preloads preloads; /* anew for each sequence where it starts cold */
-    uint64_t log_rows, log_agree; /* compare_log */
+    struct moe_preloads preloads; /* counted again for every sequence that starts cold */
+    uint64_t log_rows, log_agree; /* compare_log: accesses compared, and those that agree */
     struct moe_rerouted rerouted; /* what a lossy rule changed */
 };
 
@@ -58,8 +58,8 @@ enum moe_status moe_replay_stream(struct moe_reader *reader, const struct moe_ge
 void moe_replay_release(struct moe_replay_result *result);
 
 /* Decode hits of every N x M geometry, N = 0..L and M = 0..max_ways, event or access contract:
- * hits[n * (max_ways + 1) + m]. Layers of such a geometry do not see each other, so each (layer, M)
- * is replayed once and summed over layers. Caller frees *hits. */
+ * hits[n * (max_ways + 1) + m]. In such a geometry layers do not affect each other, so each
+ * (layer, M) is replayed once and summed over layers. Caller frees *hits. */
 enum moe_status moe_replay_grid(const struct moe_trace *trace, const struct moe_policy_spec *policy,
                                 const struct moe_replay_options *options, uint32_t max_ways,
                                 uint64_t **hits, struct moe_err *err);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Places of experts and slots are numbers of 32 bits (replay_places.h). */
+/* Of the (layer, expert) keys: places of experts and slots are 32-bit numbers (replay_places.h). */
 enum { MAX_KEYS = 1 << 26 };
 
 static const struct moe_policy_ops *const order_policies[MOE_FAST_ORDERS] = {

@@ -5,18 +5,18 @@
 
 #include "sim/replay.h"
 
-/* What an expert's turn to go depends on: its last use (lru), its arrival (fifo), the clock. */
+/* The order in which experts are evicted: by last use (lru), by arrival (fifo), by the clock. */
 enum moe_fast_order {
     MOE_FAST_RECENCY,
     MOE_FAST_ARRIVAL,
     MOE_FAST_CLOCK,
-    MOE_FAST_ORDERS /* another policy's */
+    MOE_FAST_ORDERS /* their number; also: the order of another policy */
 };
 
-/* The different experts of an event. */
+/* The distinct experts of an event. */
 struct moe_fast_event {
     moe_expert *expert; /* [E] */
-    uint8_t *seen;      /* [E] */
+    uint8_t *seen;      /* [E] scratch of moe_fast_collect, 0 between its calls */
     uint32_t n;
 };
 
@@ -44,12 +44,12 @@ extern const struct moe_fast_kind moe_fast_wide;
 
 bool moe_fast_is_narrow(const struct moe_fast_task *task);
 
-/* Collects the experts of n_rows rows of a layer, in order of appearance; stride is the distance
- * between the rows of two tokens. */
+/* Collects the distinct experts of n_rows rows of a layer into task->event, in order of appearance.
+ * stride: entries from one token's row to the next one's. */
 void moe_fast_collect(struct moe_fast_task *task, const moe_expert *row, uint64_t n_rows,
                       size_t stride);
 
-/* An event of n experts of which n_hits were there, without fills. */
+/* Counts an event of n experts, n_hits of them hits, but no fills. */
 static inline void moe_fast_count(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
 {
     counts->events += n > 0;

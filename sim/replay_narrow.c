@@ -1,7 +1,7 @@
-/* The specialised replay of pools of at most 8 slots, one a layer: a pool's order is one 64-bit
- * word, one byte an expert. Of LRU the most recent is lowest, so that finding an expert, moving it
- * to the front and dropping the last are a few operations without a branch; of FIFO and clock:
- * replay_order.h. */
+/* The specialised replay of pools of at most 8 slots, one a layer: the content of a pool is one
+ * 64-bit word, one byte an expert. For LRU the lowest byte is the most recent expert, so that
+ * finding an expert, moving it to the front and dropping the last one are a few operations without
+ * a branch. FIFO and clock: replay_order.h. */
 #include "sim/replay_kind.h"
 #include "sim/replay_order.h"
 
@@ -9,26 +9,27 @@
 
 enum { MAX_WAYS = 8, MAX_EXPERTS = 255, MAX_TOP_K = 8, EMPTY = 0xff };
 
-/* Short names of what is told apart in every inner loop. */
+/* Short names of enum moe_fast_order. */
 enum order { RECENCY = MOE_FAST_RECENCY, ARRIVAL = MOE_FAST_ARRIVAL, CLOCK = MOE_FAST_CLOCK };
 
 #define ONES  0x0101010101010101u
 #define HIGHS 0x8080808080808080u
 
-/* Counters of one layer and phase. Rows that take the short way only note how many of their K
- * experts hit; the rest follows, because their pool was full. Useless fills follow from
- * `first_hits`: of the experts evicted, as many had a use as had a first hit and are not in the
- * pool any more. */
+/* Counters of one layer and phase. The fast path (one token with all K experts, a full pool) only
+ * counts rows by their number of hits; all other counters follow from that, because the pool was
+ * full. Useless fills follow from `first_hits`, the hits that were the first since a fill: an
+ * evicted expert had been of use if it had a first hit, so as many were as had a first hit and are
+ * no longer in the pool. */
 struct tally {
-    uint64_t rows_by_hits[MAX_TOP_K + 1]; /* short way */
-    uint64_t
-        first_hits; /* both ways; plus those in the pool when the phase came, minus when it went */
-    struct moe_counts counts; /* long way */
+    uint64_t rows_by_hits[MAX_TOP_K + 1]; /* fast path */
+    uint64_t first_hits;      /* both paths; plus the used experts in the pool when the phase began,
+                                 minus      those in it when the phase ended */
+    struct moe_counts counts; /* slow path */
 };
 
-/* A layer with a pool. Byte i of `stack` is the expert used i-th last (lru), that came in i-th last
- * (fifo), or that lies in slot i (clock). The pool holds those in the lowest `ways` bytes; what
- * lies above is stale and masked out by `highs`. */
+/* A layer with a pool. Byte i of `stack` is the i-th most recently used expert (lru), the i-th most
+ * recent arrival (fifo), or the expert in slot i (clock). The pool is the lowest `ways` bytes; the
+ * bytes above are stale and masked out by `highs`. */
 struct lane {
     uint64_t stack;
     uint64_t highs; /* high bit of each byte that is a way */
@@ -36,7 +37,7 @@ struct lane {
     uint64_t slots, marks, from; /* sets of the clock (replay_order.h); slots: all */
     bool full;
     struct tally tally[2];
-    uint8_t unused[256]; /* [expert] 1: not asked for since its fill */
+    uint8_t unused[256]; /* [expert] 1: filled, and not asked for since */
 };
 
 struct narrow;
@@ -44,33 +45,34 @@ typedef void token_fn(struct narrow *f, const moe_expert *rows);
 
 struct narrow {
     struct moe_fast_task *task;
-    token_fn *token; /* one through all layers */
+    token_fn *token; /* replays one token through all layers */
     uint32_t phase;  /* of the step under way */
     uint32_t n_lanes;
     struct lane lane[]; /* [n_lanes] */
 };
 
-/* High bit set of the byte of the pool that holds the expert, 0 if none does. Bits above a true one
- * may be false, so only the lowest counts. */
+/* The high bit of the pool's byte that holds the expert, 0 if none does. Further, false bits may be
+ * set above it: only the lowest counts. */
 static inline uint64_t find(uint64_t stack, uint64_t highs, moe_expert expert)
 {
     uint64_t x = stack ^ expert * ONES;
     return (x - ONES) & ~x & highs;
 }
 
-/* Bytes from the front up to the one found; all of them when none was found. */
+/* Mask of the bytes from the front up to the one found; of all bytes when none was found. */
 static inline uint64_t span(uint64_t found)
 {
     return found ^ (found - 1);
 }
 
-/* Shifts the bytes of a span up by one and puts the expert in front. */
+/* Shifts the bytes of a span up by one byte and puts the expert in front. */
 static inline uint64_t to_front(uint64_t stack, uint64_t bytes, moe_expert expert)
 {
     return stack ^ ((stack ^ (stack << 8 | expert)) & bytes);
 }
 
-/* Of high bits of bytes the set of the bytes; the product gathers them in its highest byte. */
+/* Turns high bits of bytes into a set with one bit a byte; the product gathers them in its highest
+ * byte. */
 static inline uint64_t slots_of(uint64_t highs)
 {
     return (highs >> 7) * 0x0102040810204080u >> 56;
@@ -126,8 +128,8 @@ static inline __attribute__((always_inline)) void access_row(struct lane *lane, 
     tally->first_hits += first_hits;
 }
 
-/* Event contract, where hits stay where they are: those of the event must stay, and each miss takes
- * a place that need not. */
+/* Event contract, for the orders that hits do not change: the event's hits are pinned, and each
+ * miss replaces an expert that is not. */
 static inline __attribute__((always_inline)) void fixed_row(struct lane *lane, struct tally *tally,
                                                             const moe_expert *row, uint32_t top_k,
                                                             enum order order)
@@ -161,13 +163,13 @@ static inline __attribute__((always_inline)) void fixed_row(struct lane *lane, s
     tally->first_hits += first_hits;
 }
 
-/* Event contract: all experts are looked for in the stack as it is before the event, so that the
- * searches need not wait for each other. Moving expert i to the front pushes those of the later
- * ones that lay before it one byte up. narrow: the pool is smaller than K; the misses that find
- * no room besides the hits are not kept. */
+/* Event contract, LRU: all experts are looked for in the stack as it is before the event, so that
+ * the searches do not depend on each other. Moving expert k to the front pushes the later ones that
+ * lay in front of it up by one byte. too_small: the pool has fewer than K slots; misses that find
+ * no room beside the hits are not kept. */
 static inline __attribute__((always_inline)) void event_row(struct lane *lane, struct tally *tally,
                                                             const moe_expert *row, uint32_t top_k,
-                                                            bool narrow)
+                                                            bool too_small)
 {
     uint64_t bytes[MAX_TOP_K], keep[MAX_TOP_K], stack = lane->stack;
     uint32_t hit[MAX_TOP_K], n_hits = 0, first_hits = 0;
@@ -178,7 +180,7 @@ static inline __attribute__((always_inline)) void event_row(struct lane *lane, s
         n_hits += hit[k];
     }
     for (uint32_t k = 0, room = lane->ways - n_hits; k < top_k; k++) {
-        keep[k] = !narrow || hit[k] || room > 0 ? UINT64_MAX : 0;
+        keep[k] = !too_small || hit[k] || room > 0 ? UINT64_MAX : 0;
         room -= keep[k] && !hit[k];
     }
     for (uint32_t k = 0; k < top_k; k++) {
@@ -210,8 +212,9 @@ static bool is_full(const struct lane *lane)
     return (lane->stack >> 8 * (lane->ways - 1) & 0xff) != EMPTY;
 }
 
-/* One expert: found or inserted, with every counter. Returns whether it was found. */
-static bool place(struct lane *lane, struct tally *tally, moe_expert expert)
+/* LRU: looks one expert up, inserts it if it is missing, and updates all counters. Returns whether
+ * it was found. */
+static bool touch_or_insert(struct lane *lane, struct tally *tally, moe_expert expert)
 {
     uint64_t found = find(lane->stack, lane->highs, expert);
     tally->counts.fills += !found;
@@ -223,10 +226,10 @@ static bool place(struct lane *lane, struct tally *tally, moe_expert expert)
     return found;
 }
 
-/* The n different experts of an event; the pool may be smaller than n or have empty slots. Those
- * present go to the front first, so that none of them is last when the misses are inserted. */
-static void place_event(struct lane *lane, struct tally *tally, const moe_expert *expert,
-                        uint32_t n)
+/* LRU: the n distinct experts of an event; the pool may be smaller than n or have empty slots. The
+ * hits go to the front first, so that inserting the misses evicts none of them. */
+static void slow_recency_event(struct lane *lane, struct tally *tally, const moe_expert *expert,
+                               uint32_t n)
 {
     uint32_t n_hits = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -241,12 +244,12 @@ static void place_event(struct lane *lane, struct tally *tally, const moe_expert
         if (room == 0 && !find(lane->stack, lane->highs, expert[i]))
             tally->counts.dropped_fills++;
         else
-            room -= !place(lane, tally, expert[i]);
+            room -= !touch_or_insert(lane, tally, expert[i]);
     }
     moe_fast_count(&tally->counts, n_hits, n);
 }
 
-/* A missed expert where hits stay where they are; false: every slot must stay. */
+/* FIFO and clock: inserts a missed expert. False: every slot is pinned. */
 static bool insert_fixed(struct lane *lane, enum order order, struct moe_arrivals *arrivals,
                          moe_expert expert)
 {
@@ -274,9 +277,10 @@ static bool insert_fixed(struct lane *lane, enum order order, struct moe_arrival
     return true;
 }
 
-/* As place_event, in those orders; under the access contract of one expert, without the event. */
-static uint32_t place_fixed(struct lane *lane, struct tally *tally, enum order order,
-                            const moe_expert *expert, uint32_t n)
+/* FIFO and clock: the n distinct experts of an event, or a single access (n is 1). Counts fills,
+ * but not the event. Returns the number of hits. */
+static uint32_t slow_fixed_event(struct lane *lane, struct tally *tally, enum order order,
+                                 const moe_expert *expert, uint32_t n)
 {
     struct moe_arrivals arrivals = {lane->stack, 0};
     uint32_t n_hits = 0;
@@ -305,9 +309,9 @@ static uint32_t place_fixed(struct lane *lane, struct tally *tally, enum order o
     return n_hits;
 }
 
-/* Any rows of one layer; stride is the distance between the rows of two tokens. */
-static void long_way(struct narrow *f, struct lane *lane, const moe_expert *row, uint64_t n_rows,
-                     size_t stride)
+/* Any rows of one layer; stride: entries from one token's row to the next one's. */
+static void slow_path(struct narrow *f, struct lane *lane, const moe_expert *row, uint64_t n_rows,
+                      size_t stride)
 {
     struct moe_fast_task *task = f->task;
     const struct moe_fast_event *event = &task->event;
@@ -317,20 +321,21 @@ static void long_way(struct narrow *f, struct lane *lane, const moe_expert *row,
     if (task->contract == MOE_CONTRACT_EVENT) {
         moe_fast_collect(task, row, n_rows, stride);
         if (order == RECENCY)
-            place_event(lane, tally, event->expert, event->n);
+            slow_recency_event(lane, tally, event->expert, event->n);
         else
-            moe_fast_count(&tally->counts, place_fixed(lane, tally, order, event->expert, event->n),
-                           event->n);
+            moe_fast_count(&tally->counts,
+                           slow_fixed_event(lane, tally, order, event->expert, event->n), event->n);
         return;
     }
     for (uint64_t t = 0; t < n_rows; t++, row += stride)
         for (uint32_t k = 0; k < task->top_k && row[k] != MOE_NO_EXPERT; k++, n++)
-            n_hits += order == RECENCY ? place(lane, tally, row[k])
-                                       : place_fixed(lane, tally, order, row + k, 1);
+            n_hits += order == RECENCY ? touch_or_insert(lane, tally, row[k])
+                                       : slow_fixed_event(lane, tally, order, row + k, 1);
     moe_fast_count(&tally->counts, n_hits, n);
 }
 
-/* One token through all layers; inlined with a constant top_k and event where that pays. */
+/* Replays one token through all layers. Inlined into the callers below with constant arguments,
+ * top_k only where that pays. */
 static inline __attribute__((always_inline)) void
 token(struct narrow *f, const moe_expert *rows, uint32_t top_k, bool event, enum order order)
 {
@@ -339,7 +344,7 @@ token(struct narrow *f, const moe_expert *rows, uint32_t top_k, bool event, enum
     for (struct lane *lane = f->lane; lane < stop; lane++) {
         const moe_expert *row = rows + (size_t)lane->layer * top_k;
         if (!lane->full || row[top_k - 1] == MOE_NO_EXPERT)
-            long_way(f, lane, row, 1, 0);
+            slow_path(f, lane, row, 1, 0);
         else if (!event)
             access_row(lane, &lane->tally[phase], row, top_k, order);
         else if (order != RECENCY)
@@ -380,7 +385,7 @@ static void token_plain(struct narrow *f, const moe_expert *rows)
 }
 
 #ifdef __x86_64__
-/* Shifts by a number that is not constant and searches for a bit are one step there. */
+/* With BMI, a shift by a variable count and the search for a bit are one instruction each. */
 __attribute__((target("bmi,bmi2"))) static void token_bmi(struct narrow *f, const moe_expert *rows)
 {
     token_any(f, rows);
@@ -396,7 +401,8 @@ static token_fn *best_token(void)
     return token_plain;
 }
 
-/* Experts used in one phase may be evicted in the other. */
+/* Experts used in one phase may be evicted in the other: those in the pool move with it, so that
+ * each phase's useless fills come out right (struct tally). */
 static void change_phase(struct narrow *f, uint32_t phase)
 {
     for (uint32_t i = 0; i < f->n_lanes; i++) {
@@ -417,8 +423,8 @@ static void step(void *state, const struct moe_tokens *tokens, uint64_t begin, u
         change_phase(f, tokens->phase[begin]);
     if (end - begin > 1 || task->top_k > MAX_TOP_K)
         for (uint32_t i = 0; i < f->n_lanes; i++)
-            long_way(f, &f->lane[i], rows + (size_t)f->lane[i].layer * task->top_k, end - begin,
-                     stride);
+            slow_path(f, &f->lane[i], rows + (size_t)f->lane[i].layer * task->top_k, end - begin,
+                      stride);
     else
         f->token(f, rows);
 }
@@ -429,7 +435,7 @@ bool moe_fast_is_narrow(const struct moe_fast_task *task)
     uint32_t n_covered = 0;
     for (uint32_t i = 0; i < geometry->n_layers; i++)
         n_covered += geometry->pool_of_layer[i] >= 0;
-    if (n_covered != geometry->n_pools) /* a pool that several layers share */
+    if (n_covered != geometry->n_pools) /* several layers share a pool */
         return false;
     for (uint32_t p = 0; p < geometry->n_pools; p++)
         if (geometry->pool[p].n_slots > MAX_WAYS)
@@ -475,9 +481,9 @@ static void clear(void *state)
     }
 }
 
-/* Counters of the rows that took the short way. */
-static void add_short_rows(struct moe_counts *counts, const struct narrow *f,
-                           const struct lane *lane, const struct tally *tally)
+/* Adds the counters of the rows that took the fast path. */
+static void add_fast_rows(struct moe_counts *counts, const struct narrow *f,
+                          const struct lane *lane, const struct tally *tally)
 {
     uint32_t k = f->task->top_k;
     uint32_t n_kept = f->task->contract == MOE_CONTRACT_EVENT && lane->ways < k ? lane->ways : k;
@@ -500,7 +506,7 @@ static struct moe_counts lane_counts(const struct narrow *f, const struct lane *
 {
     const struct tally *tally = &lane->tally[phase];
     struct moe_counts counts = tally->counts;
-    add_short_rows(&counts, f, lane, tally);
+    add_fast_rows(&counts, f, lane, tally);
     uint64_t used_evictions = tally->first_hits - (phase == f->phase ? count_used(lane) : 0);
     counts.useless_fills = counts.evictions - used_evictions;
     if (f->task->geometry->expert_bytes)

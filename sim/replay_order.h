@@ -1,18 +1,18 @@
 /* The orders of the specialised replay that hits do not rearrange: arrival (fifo) and the clock, of
- * pools of at most 8 slots. Nothing branches on hit or miss, which cannot be foreseen. */
+ * pools of at most 8 slots. Nothing branches on hit or miss, which is unpredictable. */
 #ifndef MOELAB_SIM_REPLAY_ORDER_H
 #define MOELAB_SIM_REPLAY_ORDER_H
 
 #include <stdint.h>
 
-/* Byte i is the expert that came in i-th last. */
+/* Byte i is the i-th most recent arrival. */
 struct moe_arrivals {
     uint64_t stack;
     uint64_t pinned; /* high bits of the bytes that must stay */
 };
 
-/* The expert in the place of the oldest that need not stay, of the bytes in highs; wanted: 0 leaves
- * all as it is. Returns the bytes that moved: 0 when none had to or could. */
+/* Replaces the oldest unpinned expert among the bytes in highs by `expert`, which becomes the
+ * latest arrival. wanted 0: changes nothing. Returns a mask of the bytes that moved, 0 if none. */
 static inline uint64_t moe_arrivals_insert(struct moe_arrivals *a, uint64_t highs, uint64_t expert,
                                            uint64_t wanted)
 {
@@ -31,9 +31,9 @@ struct moe_clock_lane {
     uint64_t from;  /* slots that the hand reaches before it begins anew; higher bits are none */
 };
 
-/* The slots of `free` in the order in which newcomers get them; each is a bit, at its number plus a
- * multiple of 8. First those unmarked, from the hand on and round; on its way the hand unmarks the
- * others, which follow. */
+/* The slots of `free` in the order in which newcomers get them, as a queue in four groups of 8
+ * bits: slot s is bit s of its group. Unmarked slots come first, from the hand on and then round;
+ * the marked ones, which the hand unmarks on its way, follow in the same order. */
 static inline uint64_t moe_clock_queue(const struct moe_clock_lane *c, uint64_t free)
 {
     uint64_t marked = free & c->marks, all = marked << 16 | (free ^ marked);
@@ -41,8 +41,8 @@ static inline uint64_t moe_clock_queue(const struct moe_clock_lane *c, uint64_t 
     return ahead | (all ^ ahead) << 8;
 }
 
-/* wanted: 1: the first of the queue, which is not empty, gets the expert; 0: none does. difference:
- * of content and that expert in every byte. Returns the rest of the queue. */
+/* wanted 1: the first slot of the queue, which is not empty, gets the expert; 0: none does.
+ * difference: content ^ (the expert in every byte). Returns the rest of the queue. */
 static inline uint64_t moe_clock_put(struct moe_clock_lane *c, uint64_t queue, uint64_t difference,
                                      uint64_t wanted)
 {
@@ -51,8 +51,8 @@ static inline uint64_t moe_clock_put(struct moe_clock_lane *c, uint64_t queue, u
     return queue & (queue - wanted);
 }
 
-/* The hand passes those of `free` up to the last of those taken from the queue, if there are any.
- */
+/* Moves the hand behind the last slot taken from the queue, if any was, and unmarks the slots of
+ * `free` that it passes. */
 static inline void moe_clock_pass(struct moe_clock_lane *c, uint64_t free, uint64_t taken)
 {
     uint32_t last = 63 ^ (uint32_t)__builtin_clzll(taken | 1);

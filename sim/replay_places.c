@@ -9,8 +9,8 @@ static uint64_t bit_of(uint32_t place)
     return (uint64_t)1 << place % WORD;
 }
 
-/* As many are taken, from place 1 on, as there are slots. */
-static void begin_line(struct moe_places *p)
+/* Places 1 to n_slots are the oldest taken; higher ones are set in advance. */
+static void reset_order(struct moe_places *p)
 {
     memset(p->bit, 0xff, p->end / WORD * sizeof *p->bit);
     p->bit[0] = p->word = ~bit_of(0);
@@ -19,10 +19,10 @@ static void begin_line(struct moe_places *p)
     p->now = p->n_slots + 1;
 }
 
-void moe_places_clear_line(struct moe_places *p)
+void moe_places_clear_order(struct moe_places *p)
 {
     memset(p->at, 0, p->n_keys * sizeof *p->at);
-    begin_line(p);
+    reset_order(p);
 }
 
 void moe_places_clear_clock(struct moe_places *p)
@@ -36,10 +36,10 @@ void moe_places_clear_clock(struct moe_places *p)
     p->now = WORD;
 }
 
-void moe_places_renumber(struct moe_places *p, bool latest)
+void moe_places_renumber(struct moe_places *p, bool recency)
 {
     uint32_t n = 1, first_word = p->base / WORD;
-    if (latest)
+    if (recency)
         p->bit[first_word] = p->word;
     memset(p->bit, 0, first_word * sizeof *p->bit);
     for (uint32_t w = first_word; w < p->end / WORD; w++) {
@@ -52,10 +52,10 @@ void moe_places_renumber(struct moe_places *p, bool latest)
         uint32_t rank = (uint32_t)__builtin_popcountll(bits & (bit_of(place) - 1));
         p->at[key] = bits & bit_of(place) ? 2 * (p->before[place / WORD] + rank) | (u & 1) : 0;
     }
-    begin_line(p);
+    reset_order(p);
 }
 
-void moe_places_give_up(struct moe_places *p, uint32_t n_misses)
+void moe_places_evict_oldest(struct moe_places *p, uint32_t n_misses)
 {
     for (;; n_misses--) {
         while (!p->word) {
@@ -68,8 +68,8 @@ void moe_places_give_up(struct moe_places *p, uint32_t n_misses)
     }
 }
 
-void moe_places_give_up_but(struct moe_places *p, const uint32_t *was, uint32_t n,
-                            uint32_t n_misses)
+void moe_places_evict_others(struct moe_places *p, const uint32_t *was, uint32_t n,
+                             uint32_t n_misses)
 {
     for (uint32_t base = p->base; n_misses > 0; base += WORD) {
         uint64_t *bits = &p->bit[base / WORD];
@@ -83,7 +83,7 @@ void moe_places_give_up_but(struct moe_places *p, const uint32_t *was, uint32_t 
         p->base += WORD;
 }
 
-/* The hand comes to a word; slots begin at the second. */
+/* The hand comes to the word at base. Slots begin in the second word: slot i is place 64 + i. */
 static void enter_word(struct moe_places *p, uint32_t base)
 {
     uint32_t n = p->n_slots + WORD - base;
@@ -91,7 +91,7 @@ static void enter_word(struct moe_places *p, uint32_t base)
     p->word = n < WORD ? bit_of(n) - 1 : UINT64_MAX;
 }
 
-/* The lowest empty slot; the hand stays before the first. */
+/* Takes the lowest empty slot. The hand comes to the first slot when none is empty any more. */
 static uint32_t take_empty(struct moe_places *p)
 {
     if (++p->now == p->n_slots + WORD)
@@ -99,8 +99,8 @@ static uint32_t take_empty(struct moe_places *p)
     return p->now - 1;
 }
 
-/* The first unmarked slot; the hand goes round, one word at a time, until it stops. It passes over
- * pins, those of its word. */
+/* Takes the first unmarked slot: the hand goes on, one word at a time and round, until it finds
+ * one. It skips *pins, the pinned slots of its word, and leaves them marked. */
 static uint32_t take_next(struct moe_places *p, const uint32_t *was, uint32_t n, uint64_t *pins)
 {
     for (;;) {
@@ -116,7 +116,7 @@ static uint32_t take_next(struct moe_places *p, const uint32_t *was, uint32_t n,
     }
 }
 
-/* Notes where the hits of n <= 64 lie; returns which others there are. */
+/* Sets at[] of the hits among n <= 64 experts; returns the set of the misses. */
 static uint64_t find_missing(uint32_t *at, const moe_expert *expert, const uint32_t *was,
                              uint32_t n)
 {
@@ -141,7 +141,7 @@ void moe_places_turn(struct moe_places *p, uint32_t *at, uint32_t key, const moe
             was[k] = 2 * place;
             at[expert[k]] = 2 * place + 1;
             p->key_at[place] = key + expert[k];
-            if (empty) /* the hand may have come to its first word */
+            if (empty) /* the hand may have come to the first slots */
                 pins = moe_pins_in(was, n, p->base);
         }
     }

@@ -1,14 +1,16 @@
 /* LRU, FIFO and clock in pools of any size, for the specialised replay (replay_wide.c).
  *
- * An expert has a place, a number. LRU: each use takes the next one. FIFO: each arrival does. In
- * both a bit a place tells whether it is taken: by the expert whose latest it is, or by an empty
- * slot, which are the oldest of all; so as many are taken as there are slots, and places that
- * nobody came to yet count as taken, so that nobody need set their bits. When places run out, those
- * taken are numbered anew. Clock: the place is a slot, the bit its reference bit.
+ * LRU and FIFO: an expert's place is a number; LRU gives it the next one at each use, FIFO at each
+ * arrival. A bitmap over the places tells which are taken: the current place of each expert in the
+ * pool and, as the oldest of all, one place for each empty slot. So as many are taken as the pool
+ * has slots, and to evict is to clear the lowest bit. The bits of places not yet given out are set
+ * in advance, so that giving one out writes nothing. When the numbers run out, the places taken are
+ * renumbered from 1. Clock: the place is the slot, and the bit its reference bit.
  *
- * Whether an expert hits cannot be foreseen, and a branch foreseen wrongly takes longer than all
- * the rest of an access. So hits and misses do the same, and masks choose what it does; branches
- * are left for what is rare: that a word of 64 bits has no place left to give up. */
+ * Whether an access hits is unpredictable, and a mispredicted branch takes longer than the rest of
+ * the access. So hits and misses execute the same instructions, and masks select their effect.
+ * Branches remain for what is rare: that a 64-bit word of the bitmap has too few places to evict.
+ */
 #ifndef MOELAB_SIM_REPLAY_PLACES_H
 #define MOELAB_SIM_REPLAY_PLACES_H
 
@@ -16,45 +18,50 @@
 
 enum { MOE_PLACES_WORD = 64 };
 
-/* Most experts of an event that is taken without a branch; more is right too, and slower. */
-enum { MOE_PLACES_FEW = 16 };
+/* lru, fifo: events of up to so many experts evict without a branch; larger ones always by the
+ * out-of-line functions below, with the same result, but slower. */
+enum { MOE_PLACES_BRANCHLESS = 16 };
 
 #define MOE_PLACES_INLINE static inline __attribute__((always_inline))
 
-/* One pool. Place 0 is nobody's: there is what never came in. */
+/* One pool. A key is an expert of one of its layers: layer's first key + expert. Place 0 is never
+ * given out: experts that never came in are there. */
 struct moe_places {
-    uint32_t *at;     /* [n_keys] twice the place of each expert of the pool's layers, plus 1 while
-                         it has not been asked for since its fill; stale where it was given up */
-    uint64_t *bit;    /* [end / 64] */
-    uint32_t *key_at; /* clock: [end] whose slot it is */
-    uint32_t *before; /* lru, fifo: [end / 64] scratch */
-    uint64_t word;    /* lru: the bits of the word at `base`, which are out of date in `bit`; clock:
+    uint32_t *at;     /* [n_keys] twice the place of each expert, plus 1 while it has not been asked
+                         for since its fill; stale after its eviction */
+    uint64_t *bit;    /* [end / 64] the bitmap */
+    uint32_t *key_at; /* clock: [end] the key in each slot */
+    uint32_t *before; /* lru, fifo: [end / 64] scratch of moe_places_renumber */
+    uint64_t word;    /* lru: the bitmap's word at `base`, which is out of date in `bit`; clock: the
                          slots of that word that the hand has yet to reach */
-    uint32_t end, n_keys; /* end: a multiple of 64 that no place reaches */
-    uint32_t base; /* lru, fifo: place of the first bit of the first word with any taken; clock: of
-                      the hand's word, 0 while there are empty slots */
-    uint32_t oldest; /* lru: twice the first place taken */
-    uint32_t now;    /* the next place; clock: the next empty slot */
+    uint32_t end, n_keys; /* end: a multiple of 64 above all places */
+    uint32_t base;   /* lru, fifo: first place of the first word with any place taken; clock: of the
+                        hand's word, 0 while there are empty slots */
+    uint32_t oldest; /* lru: twice the lowest place taken */
+    uint32_t now;    /* the next place to give out; clock: the next empty slot */
     uint32_t n_slots;
 };
 
-/* What the three orders need, at their start or when all was given up. */
-void moe_places_clear_line(struct moe_places *p);
+/* Empties the pool, also a new one: for lru and fifo, and for clock. */
+void moe_places_clear_order(struct moe_places *p);
 void moe_places_clear_clock(struct moe_places *p);
 
-/* Numbers the places of lru and fifo anew, in the same order. latest: `word` is in use (lru). */
-void moe_places_renumber(struct moe_places *p, bool latest);
+/* Renumbers the places of lru and fifo, in the same order. recency: lru, which uses `word`. */
+void moe_places_renumber(struct moe_places *p, bool recency);
 
-/* The ways out of the rare branches. The n experts of the event lie in places was[] / 2; turn: the
- * hits do, those in the hand's word are pins, and was[] is 0 of the misses, which get their places.
- */
-void moe_places_give_up(struct moe_places *p, uint32_t n_misses);
-void moe_places_give_up_but(struct moe_places *p, const uint32_t *was, uint32_t n,
-                            uint32_t n_misses);
+/* Out of line, for the rare branches: evict n_misses experts for an event where the first word has
+ * too few to evict. lru: the oldest ones. fifo: the oldest that are not among the event's n
+ * experts, whose `at` was[] before it. */
+void moe_places_evict_oldest(struct moe_places *p, uint32_t n_misses);
+void moe_places_evict_others(struct moe_places *p, const uint32_t *was, uint32_t n,
+                             uint32_t n_misses);
+
+/* The same for the clock, which also gives the misses their slots. was: [n] twice the slot of a
+ * hit, 0 of a miss; pins: bits of the hits in the hand's word. key: of the layer's expert 0. */
 void moe_places_turn(struct moe_places *p, uint32_t *at, uint32_t key, const moe_expert *expert,
                      uint32_t *was, uint32_t n, uint64_t pins);
 
-/* All bits set where the condition is 1, none where it is 0. */
+/* All bits set if the condition is 1, none if it is 0. */
 MOE_PLACES_INLINE uint64_t moe_mask_of(uint64_t condition)
 {
     return 0 - condition;
@@ -67,7 +74,8 @@ MOE_PLACES_INLINE uint64_t moe_bit_in(uint32_t place, uint32_t base)
     return same << place % MOE_PLACES_WORD;
 }
 
-/* The bits of a word that the event under way may not touch. */
+/* The bits, of the word that begins at base, of the experts of the event under way, which it may
+ * not evict. */
 static inline uint64_t moe_pins_in(const uint32_t *was, uint32_t n, uint32_t base)
 {
     uint64_t pins = 0;
@@ -76,15 +84,16 @@ static inline uint64_t moe_pins_in(const uint32_t *was, uint32_t n, uint32_t bas
     return pins;
 }
 
-/* One event of n different experts, no more than the pool has slots; returns how many were there,
- * and adds to *first_hits those not asked for since their fill. at: [E] of the layer; n places must
- * be left. The hits move to the front, so that the oldest left are those to give up. */
+/* LRU: one event of n distinct experts, no more than the pool has slots. Returns the number of hits
+ * and adds to *first_hits those that are the first since their fill. at: [E] of the layer. At least
+ * n places must be left to give out. All of the event's experts get new places first, so that the
+ * oldest of the rest are those to evict. */
 MOE_PLACES_INLINE uint32_t moe_recency_event(struct moe_places *p, uint32_t *at,
                                              const moe_expert *expert, uint32_t n,
                                              uint64_t *first_hits)
 {
     uint32_t n_hits = 0, first = 0, oldest = p->oldest, base = p->base, now = p->now;
-    uint64_t word = p->word, *bit = p->bit, miss[MOE_PLACES_FEW];
+    uint64_t word = p->word, *bit = p->bit, miss[MOE_PLACES_BRANCHLESS];
     for (uint32_t k = 0; k < n; k++) {
         uint32_t u = at[expert[k]], place = u / 2, missed = (u - oldest) >> 31;
         n_hits += missed ^ 1;
@@ -92,31 +101,31 @@ MOE_PLACES_INLINE uint32_t moe_recency_event(struct moe_places *p, uint32_t *at,
         at[expert[k]] = 2 * (now + k) + missed;
         bit[place / MOE_PLACES_WORD] &= ~((uint64_t)1 << place % MOE_PLACES_WORD);
         word &= ~moe_bit_in(place, base);
-        if (n <= MOE_PLACES_FEW)
+        if (n <= MOE_PLACES_BRANCHLESS)
             miss[k] = missed;
     }
-    uint64_t left = n <= MOE_PLACES_FEW ? word : 0;
-    for (uint32_t k = 0; n <= MOE_PLACES_FEW && k < n; k++)
-        left &= left - miss[k]; /* the lowest goes */
+    uint64_t left = n <= MOE_PLACES_BRANCHLESS ? word : 0;
+    for (uint32_t k = 0; n <= MOE_PLACES_BRANCHLESS && k < n; k++)
+        left &= left - miss[k]; /* clears the lowest bit for a miss */
     p->now = now + n;
     p->word = left;
     if (__builtin_expect(!left, 0)) {
         p->word = word;
-        moe_places_give_up(p, n - n_hits);
+        moe_places_evict_oldest(p, n - n_hits);
     }
     p->oldest = 2 * (p->base + (uint32_t)__builtin_ctzll(p->word));
     *first_hits += first;
     return n_hits;
 }
 
-/* The same in order of arrival: hits stay where they are, and misses take the oldest of the rest.
- * was: [n] scratch. */
+/* The same for FIFO: hits keep their places, and misses evict the oldest of the other experts. was:
+ * [n] scratch. */
 MOE_PLACES_INLINE uint32_t moe_arrival_event(struct moe_places *p, uint32_t *at,
                                              const moe_expert *expert, uint32_t n, uint32_t *was,
                                              uint64_t *first_hits)
 {
     uint32_t n_hits = 0, first = 0, base = p->base, now = p->now;
-    uint64_t pins = 0, *bit = p->bit, miss[MOE_PLACES_FEW];
+    uint64_t pins = 0, *bit = p->bit, miss[MOE_PLACES_BRANCHLESS];
     for (uint32_t k = 0; k < n; k++) {
         uint32_t u = at[expert[k]], place = u / 2;
         uint32_t hit = bit[place / MOE_PLACES_WORD] >> place % MOE_PLACES_WORD & 1;
@@ -124,16 +133,17 @@ MOE_PLACES_INLINE uint32_t moe_arrival_event(struct moe_places *p, uint32_t *at,
         first += u & hit;
         pins |= moe_bit_in(place, base); /* of a miss: a bit that is clear */
         was[k] = u;
-        if (n <= MOE_PLACES_FEW)
+        if (n <= MOE_PLACES_BRANCHLESS)
             miss[k] = hit ^ 1;
         at[expert[k]] = hit ? u & ~1u : 2 * now + 1;
         now += hit ^ 1;
     }
-    uint64_t free = bit[base / MOE_PLACES_WORD] & ~pins, left = n <= MOE_PLACES_FEW ? free : 0;
-    for (uint32_t k = 0; n <= MOE_PLACES_FEW && k < n; k++)
+    uint64_t free = bit[base / MOE_PLACES_WORD] & ~pins,
+             left = n <= MOE_PLACES_BRANCHLESS ? free : 0;
+    for (uint32_t k = 0; n <= MOE_PLACES_BRANCHLESS && k < n; k++)
         left &= left - miss[k];
     if (__builtin_expect(!left, 0))
-        moe_places_give_up_but(p, was, n, n - n_hits);
+        moe_places_evict_others(p, was, n, n - n_hits);
     else
         bit[base / MOE_PLACES_WORD] &= ~(free ^ left);
     p->now = now;
@@ -141,7 +151,7 @@ MOE_PLACES_INLINE uint32_t moe_arrival_event(struct moe_places *p, uint32_t *at,
     return n_hits;
 }
 
-/* The word that the clock's hand is in, out of date in the pool while an event is under way. */
+/* A copy of the word that the clock's hand is in; out of date in the pool during an event. */
 struct moe_hand {
     uint64_t marks; /* reference bits */
     uint64_t ahead; /* slots that the hand has yet to reach */
@@ -160,8 +170,8 @@ MOE_PLACES_INLINE void moe_hand_keep(struct moe_places *p, const struct moe_hand
     p->base = hand->base;
 }
 
-/* The same as those above, by the clock; key: of the layer's expert 0 in the pool. Newcomers get
- * the lowest unmarked slots that lie ahead; pinned ones are marked. */
+/* The same for the clock; key: of the layer's expert 0. Misses get the lowest unmarked slots ahead
+ * of the hand; those of the event's hits are marked, so they stay. */
 MOE_PLACES_INLINE uint32_t moe_clock_event(struct moe_places *p, struct moe_hand *hand,
                                            uint32_t *at, uint32_t key, const moe_expert *expert,
                                            uint32_t n, uint32_t *was, uint64_t *first_hits)
@@ -200,7 +210,7 @@ MOE_PLACES_INLINE uint32_t moe_clock_event(struct moe_places *p, struct moe_hand
     return n_hits;
 }
 
-/* The same of one expert. */
+/* The same for one expert. */
 MOE_PLACES_INLINE uint32_t moe_clock_access(struct moe_places *p, struct moe_hand *hand,
                                             uint32_t *at, uint32_t key, const moe_expert *expert,
                                             uint64_t *first_hits)
@@ -215,7 +225,7 @@ MOE_PLACES_INLINE uint32_t moe_clock_access(struct moe_places *p, struct moe_han
         *hand = moe_hand_of(p);
         return 0;
     }
-    uint64_t passed = (stops ^ (stops - 1)) & missed; /* up to the one that is taken */
+    uint64_t passed = (stops ^ (stops - 1)) & missed; /* up to and with the slot taken */
     hand->marks |= mark & moe_mask_of(place - hand->base < MOE_PLACES_WORD);
     hand->marks &= ~(hand->ahead & passed);
     hand->ahead &= ~passed;

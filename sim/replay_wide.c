@@ -1,5 +1,5 @@
-/* The specialised replay of pools of any size: counters and rows; the orders are in
- * replay_places.h. */
+/* The specialised replay of pools of any size: rows and counters. The orders, and so the evictions,
+ * are in replay_places.h. */
 #include "sim/replay_kind.h"
 #include "sim/replay_places.h"
 
@@ -8,21 +8,21 @@
 
 enum { WORD = MOE_PLACES_WORD };
 
-/* Counters of one layer and phase. Evictions are what was filled and is not there any more, useful
- * ones what was hit a first time and is not: so neither is counted when it happens, and no victim
- * is looked at. */
+/* Counters of one layer and phase. Evicted is what was filled and is no longer in the pool, evicted
+ * after use what had a first hit and is no longer there. So evictions are not counted as they
+ * happen, and no victim is looked at. */
 struct tally {
     struct moe_counts counts; /* those of an event, and dropped fills */
-    uint64_t came, came_used; /* experts there when the phase came, less those when it went; of them
-                                 those asked for since their fill */
-    uint64_t first_hits;
+    uint64_t came, came_used; /* experts in the pool when the phase began, minus those when it
+                                 ended; came_used: only those asked for since their fill */
+    uint64_t first_hits;      /* hits that are the first since the fill */
 };
 
 /* A layer with a pool. */
 struct site {
     struct moe_places *pool;
-    uint32_t *at; /* [E] of the pool's */
-    uint32_t key; /* of expert 0 in the pool */
+    uint32_t *at; /* [E] the layer's part of pool->at */
+    uint32_t key; /* of the layer's expert 0 in the pool */
     uint32_t layer;
     struct tally tally[2];
 };
@@ -32,7 +32,7 @@ typedef void token_fn(struct wide *w, const moe_expert *rows);
 
 struct wide {
     struct moe_fast_task *task;
-    token_fn *token; /* one through all layers */
+    token_fn *token; /* replays one token through all layers */
     uint32_t phase;  /* of the step under way */
     uint32_t n_sites;
     struct site *site;
@@ -40,9 +40,10 @@ struct wide {
     uint32_t *was;           /* [E] scratch of events */
 };
 
-/* n different experts, at once or one after the other; as many places are left. */
-MOE_PLACES_INLINE uint32_t place(struct site *site, struct tally *tally, const moe_expert *expert,
-                                 uint32_t n, uint32_t *was, enum moe_fast_order order, bool event)
+/* n distinct experts of a layer, as one event or one access after another. At least n places must
+ * be left to give out. Returns the number of hits. */
+MOE_PLACES_INLINE uint32_t look_up(struct site *site, struct tally *tally, const moe_expert *expert,
+                                   uint32_t n, uint32_t *was, enum moe_fast_order order, bool event)
 {
     struct moe_places *pool = site->pool;
     struct moe_hand hand = {0};
@@ -66,7 +67,8 @@ MOE_PLACES_INLINE uint32_t place(struct site *site, struct tally *tally, const m
     return n_hits;
 }
 
-MOE_PLACES_INLINE void leave_places(struct moe_places *pool, uint32_t n, enum moe_fast_order order)
+/* Makes sure that n places are left to give out. */
+MOE_PLACES_INLINE void ensure_places(struct moe_places *pool, uint32_t n, enum moe_fast_order order)
 {
     if (order != MOE_FAST_CLOCK && __builtin_expect(pool->now + n > pool->end, 0))
         moe_places_renumber(pool, order == MOE_FAST_RECENCY);
@@ -83,8 +85,8 @@ static bool is_present(const struct site *site, uint32_t expert, enum moe_fast_o
     return pool->key_at[i] == site->key + expert;
 }
 
-/* Takes the misses that find no room beside the hits out of an event that is larger than the pool.
- */
+/* Removes the misses that find no room beside the hits from an event that is larger than the pool.
+ * Returns how many experts remain. */
 static uint32_t drop_misses(const struct site *site, enum moe_fast_order order, moe_expert *expert,
                             uint32_t n)
 {
@@ -101,9 +103,9 @@ static uint32_t drop_misses(const struct site *site, enum moe_fast_order order, 
     return n_kept;
 }
 
-/* Any rows of one layer; stride is the distance between the rows of two tokens. */
-static void long_way(struct wide *w, struct site *site, const moe_expert *row, uint64_t n_rows,
-                     size_t stride)
+/* Any rows of one layer; stride: entries from one token's row to the next one's. */
+static void slow_path(struct wide *w, struct site *site, const moe_expert *row, uint64_t n_rows,
+                      size_t stride)
 {
     struct moe_fast_task *task = w->task;
     struct tally *tally = &site->tally[w->phase];
@@ -113,33 +115,33 @@ static void long_way(struct wide *w, struct site *site, const moe_expert *row, u
         moe_fast_collect(task, row, n_rows, stride);
         n = task->event.n;
         uint32_t n_kept = n > site->pool->n_slots ? drop_misses(site, task->order, expert, n) : n;
-        leave_places(site->pool, n_kept, task->order);
-        n_hits = place(site, tally, expert, n_kept, w->was, task->order, true);
+        ensure_places(site->pool, n_kept, task->order);
+        n_hits = look_up(site, tally, expert, n_kept, w->was, task->order, true);
         tally->counts.dropped_fills += n - n_kept;
     }
     for (uint64_t t = 0; t < n_rows && task->contract == MOE_CONTRACT_ACCESS; t++, row += stride)
         for (uint32_t k = 0; k < task->top_k && row[k] != MOE_NO_EXPERT; k++, n++) {
-            leave_places(site->pool, 1, task->order);
-            n_hits += place(site, tally, row + k, 1, w->was, task->order, false);
+            ensure_places(site->pool, 1, task->order);
+            n_hits += look_up(site, tally, row + k, 1, w->was, task->order, false);
         }
     moe_fast_count(&tally->counts, n_hits, n);
 }
 
-/* One token through all layers; inlined with constants. */
+/* Replays one token through all layers. Inlined into the callers below with constant arguments. */
 MOE_PLACES_INLINE void token(struct wide *w, const moe_expert *rows, uint32_t top_k,
                              enum moe_fast_order order, bool event)
 {
-    uint32_t was[MOE_PLACES_FEW];
+    uint32_t was[MOE_PLACES_BRANCHLESS];
     struct site *stop = w->site + w->n_sites;
     for (struct site *site = w->site; site < stop; site++) {
         const moe_expert *row = rows + (size_t)site->layer * top_k;
         struct tally *tally = &site->tally[w->phase];
         if (row[top_k - 1] == MOE_NO_EXPERT || (event && site->pool->n_slots < top_k)) {
-            long_way(w, site, row, 1, 0);
+            slow_path(w, site, row, 1, 0);
             continue;
         }
-        leave_places(site->pool, top_k, order);
-        moe_fast_count(&tally->counts, place(site, tally, row, top_k, was, order, event), top_k);
+        ensure_places(site->pool, top_k, order);
+        moe_fast_count(&tally->counts, look_up(site, tally, row, top_k, was, order, event), top_k);
     }
 }
 
@@ -185,7 +187,8 @@ static void token_plain(struct wide *w, const moe_expert *rows)
 }
 
 #ifdef __x86_64__
-/* Shifts by a number that is not constant, searches for a bit and counts are one step there. */
+/* With BMI and POPCNT, a shift by a variable count, the search for a bit and counting the bits are
+ * one instruction each. */
 __attribute__((target("bmi,bmi2,popcnt"))) static void token_bmi(struct wide *w,
                                                                  const moe_expert *rows)
 {
@@ -207,6 +210,8 @@ struct present {
     uint64_t n, used; /* used: asked for since their fill */
 };
 
+/* The layer's experts in the pool. */
+
 static struct present count_present(const struct wide *w, const struct site *site)
 {
     struct present present = {0, 0};
@@ -218,7 +223,8 @@ static struct present count_present(const struct wide *w, const struct site *sit
     return present;
 }
 
-/* What is there leaves the counts of one phase, and enters those of another. */
+/* At the end of a phase: what is in the pool is taken from its tally and added to the next phase's;
+ * enters NULL: to none, as the pool is about to be emptied. */
 static void leave_phase(struct wide *w, struct site *site, struct tally *enters)
 {
     struct present present = count_present(w, site);
@@ -241,10 +247,10 @@ static void step(void *state, const struct moe_tokens *tokens, uint64_t begin, u
     for (uint32_t i = 0; i < w->n_sites && phase != w->phase; i++)
         leave_phase(w, &w->site[i], &w->site[i].tally[phase]);
     w->phase = phase;
-    if (end - begin > 1 || task->top_k > MOE_PLACES_FEW)
+    if (end - begin > 1 || task->top_k > MOE_PLACES_BRANCHLESS)
         for (uint32_t i = 0; i < w->n_sites; i++)
-            long_way(w, &w->site[i], rows + (size_t)w->site[i].layer * task->top_k, end - begin,
-                     stride);
+            slow_path(w, &w->site[i], rows + (size_t)w->site[i].layer * task->top_k, end - begin,
+                      stride);
     else
         w->token(w, rows);
 }
@@ -254,7 +260,7 @@ static void clear_pool(const struct wide *w, struct moe_places *pool)
     if (w->task->order == MOE_FAST_CLOCK)
         moe_places_clear_clock(pool);
     else
-        moe_places_clear_line(pool);
+        moe_places_clear_order(pool);
 }
 
 static void clear(void *state)
@@ -266,7 +272,8 @@ static void clear(void *state)
         clear_pool(w, &w->pool[p]);
 }
 
-/* Places for some events between two numberings, which go over all keys and places. */
+/* The size of a pool's places. Those beyond the slots delay the next renumbering, which visits all
+ * keys and places. */
 static uint32_t places_of(const struct wide *w, const struct moe_places *pool)
 {
     uint32_t n_experts = w->task->geometry->n_experts;
