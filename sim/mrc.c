@@ -42,7 +42,7 @@ static enum moe_status add_unit(struct mrc *m, enum moe_mrc_policy policy, bool 
     return MOE_OK;
 }
 
-/* The first layer of group g; layers that are side by side in lanes stay together. */
+/* The first layer of group g; layers that are handled sixteen at once stay together. */
 static uint32_t group_begin(const struct mrc *m, enum moe_mrc_policy policy, uint32_t g)
 {
     uint32_t n_layers = m->job.info->n_layers;

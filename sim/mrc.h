@@ -2,7 +2,7 @@
  *
  * Equal to moe_replay's counters (policies `lru` and `opt`, every miss admitted) at every size, in
  * both contracts: with one pool of M slots a layer, M = 0..E (and so for every N x M and per-layer
- * geometry, whose layers do not see each other), and with one pool of S slots for all layers,
+ * geometry, whose layers do not affect each other), and with one pool of S slots for all layers,
  * S = 0..L*E. How: mrc_lru.h, mrc_opt.h.
  * Part of a trace only, and error bars: mrc_sample.h, mrc_interval.h. */
 #ifndef MOELAB_SIM_MRC_H
@@ -53,8 +53,8 @@ enum moe_status moe_mrc_compute(const struct moe_trace *trace,
                                 const struct moe_mrc_options *options, struct moe_mrc *out,
                                 struct moe_err *err);
 
-/* Can OPT be had in constant memory? Only on some processors, and of pools not too large. Errors:
- * MOE_ERR_USAGE. */
+/* Fails (MOE_ERR_USAGE) if moe_mrc_stream cannot do OPT: it needs AVX-512, and pools of at most
+ * MOE_OPT_ENDS_MOST slots. */
 enum moe_status moe_mrc_streams_opt(const struct moe_trace_info *info, bool global,
                                     struct moe_err *err);
 

@@ -9,19 +9,21 @@
 
 #define NO_KEY UINT32_MAX
 
-/* Of a key in the event under way. */
+/* State of a key in the event under way. */
 enum mark { NOT_IN_EVENT, WAITING, PLACED };
 
 struct moe_lru_stack {
     bool wide;
     struct recency recency;
-    /* The sizes below the largest event's: narrow[s] is what a pool of s + 1 slots holds more than
-     * one of s slots. n <= depth are used; where n < depth, they are all keys ever used. */
+    /* The stack of the sizes below the largest event's: narrow[s] is the key that a pool of s + 1
+     * slots holds and one of s slots does not. The first n <= depth entries are used; if n < depth,
+     * they are all keys ever used. */
     uint32_t depth, n;
     uint32_t *narrow; /* [n_keys] */
     uint32_t *place;  /* [n_keys] index in narrow plus one; 0: not there */
     uint8_t *mark;    /* [n_keys] enum mark */
-    /* What the size under way has given up and larger ones may still hold: latest use first. */
+    /* Keys that smaller sizes drop in this event and larger ones may still hold: latest use first.
+     */
     uint32_t *queue; /* [2 * n_keys] */
     uint32_t head, tail;
 };
@@ -46,7 +48,7 @@ enum moe_status moe_lru_stack_new_as(struct moe_lru_stack **out, uint32_t n_keys
     struct moe_lru_stack *st = moe_mrc_room(1, sizeof *st);
     if (!st)
         return moe_fail_memory(err, "an LRU stack");
-    st->wide = wide && n_keys <= WIDE_MOST;
+    st->wide = wide && n_keys <= WIDE_MAX_KEYS;
     st->narrow = moe_mrc_room(n_keys + 1u, sizeof *st->narrow);
     st->place = moe_mrc_room(n_keys + 1u, sizeof *st->place);
     st->mark = moe_mrc_room(n_keys + 1u, sizeof *st->mark);
@@ -95,7 +97,8 @@ static void append(struct moe_lru_stack *st, uint32_t key)
     st->place[key] = st->n;
 }
 
-/* Up to now no event exceeded the pools of more than `depth` slots: those hold the latest keys. */
+/* Adds the sizes up to `depth` to the stack of small sizes. No event so far was too large for them:
+ * they hold the most recently used keys. */
 static void deepen(struct moe_lru_stack *st, uint32_t depth)
 {
     const struct recency *r = &st->recency;
@@ -124,8 +127,9 @@ static void put(struct moe_lru_stack *st, uint32_t s, uint32_t key)
     st->place[key] = s + 1;
 }
 
-/* What comes from deeper in the stack was mostly used earlier: it goes to the end. */
-static void give_up(struct moe_lru_stack *st, uint32_t key)
+/* Puts a key into the queue, which is in order of use. Keys from deeper in the stack were mostly
+ * used earlier, so its place is looked for from the end. */
+static void drop(struct moe_lru_stack *st, uint32_t key)
 {
     uint32_t at = st->tail++;
     for (; at > st->head && recency_before(&st->recency, st->queue[at - 1], key); at--)
@@ -133,8 +137,9 @@ static void give_up(struct moe_lru_stack *st, uint32_t key)
     st->queue[at] = key;
 }
 
-/* Pools that the event fills: what they hit, then of their misses the first in gate order. larger:
- * there are pools of this stack that it does not fill, which may still hold what these give up. */
+/* The sizes that the event fills. Each keeps its own key if that is one of the event's and still
+ * waits, else it takes the next miss in gate order. larger: the stack also has sizes that the event
+ * does not fill, which may still hold what these drop. Returns the first of those. */
 static uint32_t place_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t n, bool larger)
 {
     uint32_t s = 0, gate = 0;
@@ -144,7 +149,7 @@ static uint32_t place_event(struct moe_lru_stack *st, const uint32_t *key, uint3
             if (old != NO_KEY && st->mark[old] == NOT_IN_EVENT) {
                 st->place[old] = 0;
                 if (larger)
-                    give_up(st, old);
+                    drop(st, old);
             }
             while (st->mark[key[gate]] != WAITING)
                 gate++;
@@ -156,13 +161,13 @@ static uint32_t place_event(struct moe_lru_stack *st, const uint32_t *key, uint3
     return s;
 }
 
-/* Larger pools: besides the event, of what they held the latest. */
+/* The larger sizes: beside the event they hold the most recently used of what they held. */
 static uint32_t place_others(struct moe_lru_stack *st, uint32_t s)
 {
     for (; s < st->depth; s++) {
         uint32_t old = s < st->n ? st->narrow[s] : NO_KEY;
         if (old != NO_KEY && st->mark[old] == NOT_IN_EVENT)
-            give_up(st, old);
+            drop(st, old);
         if (st->head == st->tail)
             break;
         put(st, s, st->queue[st->head++]);
@@ -188,7 +193,7 @@ static void place_all(struct moe_lru_stack *st, const uint32_t *key, uint32_t n)
     }
 }
 
-/* The same for events of at most two keys, which have one size below theirs. */
+/* place_all for an event of two keys where none was larger: there is one size below it. */
 static void place_pair(struct moe_lru_stack *st, const uint32_t *key)
 {
     uint32_t old = st->n ? st->narrow[0] : key[0];
@@ -197,11 +202,11 @@ static void place_pair(struct moe_lru_stack *st, const uint32_t *key)
     st->n = 1;
 }
 
-/* The same for an event that fills every pool of this stack, without a branch that depends on which
- * experts come again. */
+/* place_all for an event of up to 64 keys that fills every size of the stack, without a branch that
+ * depends on which experts come again. */
 static void place_full(struct moe_lru_stack *st, const uint32_t *key, uint32_t n)
 {
-    uint64_t waiting = first_bits(n), holds[WORD + 1]; /* bits: of the gate order */
+    uint64_t waiting = first_bits(n), holds[WORD + 1]; /* [place] sets of indices into key */
     for (uint32_t s = 0; s <= st->depth; s++)
         holds[s] = 0;
     for (uint32_t i = 0; i < n; i++)
@@ -217,7 +222,7 @@ static void place_full(struct moe_lru_stack *st, const uint32_t *key, uint32_t n
     st->n = st->depth;
 }
 
-static INLINE void see_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t n,
+static INLINE void one_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t n,
                              uint32_t *position, bool wide)
 {
     if (n > st->depth + 1)
@@ -242,7 +247,7 @@ AVX512 static uint32_t access_wide(struct moe_lru_stack *st, uint32_t key)
 AVX512 static void event_wide(struct moe_lru_stack *st, const uint32_t *key, uint32_t n,
                               uint32_t *position)
 {
-    see_event(st, key, n, position, true);
+    one_event(st, key, n, position, true);
 }
 #endif
 
@@ -264,5 +269,5 @@ void moe_lru_stack_event(struct moe_lru_stack *st, const uint32_t *key, uint32_t
         return;
     }
 #endif
-    see_event(st, key, n, position, false);
+    one_event(st, key, n, position, false);
 }

@@ -5,10 +5,9 @@
  * `access`: position = 1 + number of different keys used since (Mattson and others, Evaluation
  * techniques for storage hierarchies, IBM Systems Journal 9(2), 1970).
  * `event`: the same for pools of at least the largest event's size D. A smaller pool may bypass
- * part of an event, so its contents do not follow from recency alone; but the inclusion still
- * holds, because of an event too large for a pool the larger pool keeps one expert more: one that
- * it hit, or the next one of the misses in gate order. These D - 1 sizes are kept as a stack of
- * their own. */
+ * part of an event, so its contents do not follow from recency alone. But inclusion still holds: of
+ * an event that is too large for two pools, the one with one slot more keeps one expert more, one
+ * that it hit or the next miss in gate order. These D - 1 sizes have a stack of their own. */
 #ifndef MOELAB_SIM_MRC_LRU_H
 #define MOELAB_SIM_MRC_LRU_H
 
@@ -23,7 +22,7 @@ struct moe_lru_stack; /* opaque; single-threaded */
 
 /* For keys 0..n_keys-1. Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_lru_stack_new(struct moe_lru_stack **out, uint32_t n_keys, struct moe_err *err);
-/* The same with or, on any processor, without the vectors of AVX-512. wide: moe_lru_has_wide(). */
+/* The same for tests, with (wide; only if moe_lru_has_wide) or without AVX-512. */
 enum moe_status moe_lru_stack_new_as(struct moe_lru_stack **out, uint32_t n_keys, bool wide,
                                      struct moe_err *err);
 bool moe_lru_has_wide(void);

@@ -7,13 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Few keys stand in so few blocks that vectors do not pay. */
 enum {
     BLOCK = MOE_OPT_BLOCK,
     GROUP = MOE_OPT_GROUP,
     NOT_DUE = MOE_OPT_NOT_DUE,
     AT_ONCE = MOE_OPT_AT_ONCE,
-    FEW = 64,
+    MOST_PLAIN = 64, /* keys: they take so few blocks that vectors do not pay */
     LINE = 64,
 };
 
@@ -53,7 +52,7 @@ static inline uint32_t max_u32(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-/* Everyone in the block meets the newcomer; returns who goes on down. */
+/* A newcomer passes through a block; returns the one that goes on down. */
 static uint32_t pass_block(struct moe_opt_stack *st, uint32_t b, uint32_t comer)
 {
     uint32_t *next_use = st->next_use + (size_t)b * BLOCK, high = 0;
@@ -68,7 +67,7 @@ static uint32_t pass_block(struct moe_opt_stack *st, uint32_t b, uint32_t comer)
     return comer;
 }
 
-/* The same in the block where somebody is due now: the way down ends there. Returns the place. */
+/* The same in a block with a key that is due now: the pass ends in its place, which is returned. */
 static uint32_t end_in_block(struct moe_opt_stack *st, uint32_t b, uint32_t comer, uint32_t now)
 {
     uint32_t *next_use = st->next_use + (size_t)b * BLOCK, at = 0, low = MOE_NEVER;
@@ -85,7 +84,8 @@ static uint32_t end_in_block(struct moe_opt_stack *st, uint32_t b, uint32_t come
     return b * BLOCK + at;
 }
 
-/* In line, and so twice, it takes a fifth longer with gcc 12 (pools of 8 keys). */
+/* One newcomer passes down the stack. Inlined, and so twice, this takes a fifth longer with gcc 12
+ * (pools of 8 keys). */
 static __attribute__((noinline)) uint32_t pass_one(struct moe_opt_stack *st, uint32_t comer,
                                                    uint32_t now)
 {
@@ -111,7 +111,7 @@ uint32_t moe_opt_pass_plain(struct moe_opt_stack *st, const uint32_t *comer, uin
     return n_found;
 }
 
-/* Numbers that no vector reads across two lines. */
+/* n numbers, aligned so that no vector crosses a cache line. */
 static uint32_t *lines(size_t n)
 {
     return aligned_alloc(LINE, (n * sizeof(uint32_t) + LINE - 1) / LINE * LINE);
@@ -162,9 +162,9 @@ enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, b
                                   struct moe_err *err)
 {
     moe_opt_pass *pass = moe_opt_pass_plain;
-    if (back || (n_keys > FEW && moe_opt_stack_can_look_back(n_keys)))
+    if (back || (n_keys > MOST_PLAIN && moe_opt_stack_can_look_back(n_keys)))
         pass = NULL;
-    else if (n_keys > FEW && moe_opt_has_avx2())
+    else if (n_keys > MOST_PLAIN && moe_opt_has_avx2())
         pass = moe_opt_pass_avx2;
     return moe_opt_stack_new_as(out, n_keys, pass, err);
 }
@@ -182,9 +182,9 @@ uint32_t moe_opt_stack_access(struct moe_opt_stack *st, uint32_t key, uint32_t n
     return position;
 }
 
-/* The soonest first: so fewer places change on the way down, which pays where it is long. Without a
- * branch that depends on the numbers. */
-static void sort_few(uint32_t *a, uint32_t n)
+/* Sorts up to AT_ONCE newcomers, the soonest first: then fewer places change on the way down, which
+ * pays in a deep stack. No branch depends on the numbers. */
+static void sort_comers(uint32_t *a, uint32_t n)
 {
     for (uint32_t i = 1; i < n; i++) {
         uint32_t comer = a[i];
@@ -197,9 +197,10 @@ static void sort_few(uint32_t *a, uint32_t n)
     }
 }
 
-/* All that are due now are due at one ordinal, so it does not matter which newcomer takes whose
- * place, nor in which order they come: each place keeps the least of all that meet there. Those
- * that a place is left for come first: only then does everyone compete for the places there are. */
+/* All keys due now have the same ordinal, so it does not matter which newcomer takes whose place,
+ * nor in which order they come: each place keeps the least of all that meet there. The newcomers
+ * that end in a place left by a key come first; the others then compete for what places there are.
+ */
 void moe_opt_stack_event(struct moe_opt_stack *st, const uint32_t *key, const uint32_t *next_use,
                          uint32_t n, uint32_t *position)
 {
@@ -218,7 +219,7 @@ void moe_opt_stack_event(struct moe_opt_stack *st, const uint32_t *key, const ui
         more = min_u32(n - i, AT_ONCE);
         memcpy(comer, next_use + i, more * sizeof *comer);
         if (st->n_blocks > GROUP)
-            sort_few(comer, more);
+            sort_comers(comer, more);
         n_found += st->pass(st, comer, more, now, n_due - n_found, position + n_found);
     }
     for (; n_found < n; n_found++)

@@ -1,12 +1,13 @@
 /* OPT (Belady) for every pool size at once, as policies/opt.c decides with admit=bypass.
  *
- * Keeping an expert from one use to the next is an interval; a pool of S slots keeps, whenever more
- * than S of them overlap, those that end first, the newcomer's own included. What a pool keeps, a
- * larger one keeps too, so one stack serves all sizes: a newcomer goes down, and in each place
- * stays whoever is needed sooner, until it comes to the place that the key used now has left
- * (Mattson and others 1970; their OPT must take every newcomer, this one may decline it). Equals:
- * keys with the same next use are used by one event, of one layer and phase. Which of them stays
- * moves no counter. An expert never used again is declined: it takes no place.
+ * Keeping an expert from one use to the next is an interval. Whenever more than S intervals
+ * overlap, a pool of S slots keeps those that end first, the newcomer's own included. What a pool
+ * keeps, a larger one keeps too, so one stack serves all sizes. A newcomer passes down the stack:
+ * at each place the one that is needed sooner stays and the other goes on, until one comes to the
+ * place that the key used now has left (Mattson and others 1970; their OPT must take every
+ * newcomer, this one may decline it). Ties: keys with the same next use are used by one event, of
+ * one layer and phase, so which of them stays changes no counter. An expert never used again is
+ * declined: it takes no place.
  *
  * Processors with AVX-512 find the same places from the uses so far (mrc_opt_ends.h). */
 #ifndef MOELAB_SIM_MRC_OPT_H
@@ -21,8 +22,8 @@ struct moe_opt_stack; /* opaque; single-threaded */
 /* Can a stack of so many keys do without next uses? */
 bool moe_opt_stack_can_look_back(uint32_t n_keys);
 
-/* For keys 0..n_keys-1. back: it does not look ahead, though it may be slower; only where
- * it can. Errors: MOE_ERR_MEMORY. */
+/* For keys 0..n_keys-1. back: do without next uses, even where that is slower; only if
+ * moe_opt_stack_can_look_back. Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_opt_stack_new(struct moe_opt_stack **out, uint32_t n_keys, bool back,
                                   struct moe_err *err);
 
@@ -35,8 +36,8 @@ void moe_opt_stack_clear(struct moe_opt_stack *stack);
  * is its ordinal of policies/future.h, MOE_NEVER for none. */
 uint32_t moe_opt_stack_access(struct moe_opt_stack *stack, uint32_t key, uint32_t next_use);
 
-/* `event`: position[n], the places that the n different keys had at the event's start, not in their
- * order: a pool hits as many of them as are no greater than its size. Then the event. */
+/* `event`: position[n] of the n different keys at the event's start, but in any order: a pool hits
+ * as many of them as are no greater than its size. Then the event. */
 void moe_opt_stack_event(struct moe_opt_stack *stack, const uint32_t *key, const uint32_t *next_use,
                          uint32_t n, uint32_t *position);
 

@@ -108,7 +108,7 @@ AVX2 static inline uint32_t row_first(struct row mask)
     return (uint32_t)__builtin_ctz(row_bits(mask) | 1u << BLOCK);
 }
 
-/* Who comes to each place or block, when each keeps the sooner and hands on the later. */
+/* What comes to each place or block when each keeps the sooner one and hands on the later. */
 AVX2 static inline struct row who_comes(struct row here, __m256i comer)
 {
     const __m256i last = _mm256_set1_epi32(LANES - 1);
@@ -118,7 +118,7 @@ AVX2 static inline struct row who_comes(struct row here, __m256i comer)
     return (struct row){a, _mm256_max_epu32(b, on)};
 }
 
-/* Everyone in the block meets the newcomer; returns the block's greatest then. */
+/* A newcomer passes through a block; returns the block's new greatest. */
 AVX2 static inline struct row pass_block(uint32_t *place, uint32_t comer)
 {
     struct row here = row_load(place);
@@ -127,7 +127,7 @@ AVX2 static inline struct row pass_block(uint32_t *place, uint32_t comer)
     return row_greatest(stays);
 }
 
-/* The same down to the place of somebody due now, who leaves it; returns the block's least then. */
+/* The same down to place *at, which a key that is due now leaves; returns the block's new least. */
 AVX2 static inline struct row end_in_block(uint32_t *place, uint32_t comer, uint32_t now,
                                            uint32_t *at)
 {
@@ -152,9 +152,10 @@ AVX2 static inline bool goes_by(const uint32_t *low, const uint32_t *high, uint3
     return _mm256_movemask_epi8(quiet) == -1;
 }
 
-/* Through a group of blocks, of which it changes some. Their least and greatest are put together in
- * vectors and stored as such: a vector read soon after single numbers were stored into its place
- * would wait for them. Returns who goes on, or with *place the place of somebody due now. */
+/* A newcomer passes through a group of blocks, some of which it changes. The blocks' least and
+ * greatest are collected in vectors and stored as such: a vector that is loaded soon after single
+ * numbers were stored into its place has to wait for them. Returns the one that goes on, or sets
+ * *place to the position that a key due now has left, where the pass ends. */
 AVX2 static inline uint32_t pass_group(struct moe_opt_stack *st, uint32_t group, uint32_t comer,
                                        uint32_t now, uint32_t *place)
 {

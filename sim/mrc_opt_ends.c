@@ -6,32 +6,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Slots of the list: 64 groups of 32 blocks of 1, 2, 4... ends each. What a use meets stands in
- * this order: the latest end first. End i of a group's blocks is one vector, with block b in lane
- * b: who comes to each block passes them all at once. */
+/* The list has slots in 64 groups of 32 blocks of 1, 2, 4... ends each, in the order in which a use
+ * meets them: the latest end first. End i of all blocks of a group is one vector ("row"), with
+ * block b in lane b, so that all blocks are passed at once. */
 enum {
     LANES = 32,
     GROUPS = 64,
     MOST_ROWS_LOG = 6,
     MOST_IN_GROUP = LANES << MOST_ROWS_LOG,
     AT_ONCE = 8,
-    MORE = 256, /* slots more than keys, at least: few keys would move the list too often */
+    SPARE = 256, /* slots more than keys, at least: with few keys the list would move too often */
 };
 
-/* Numbers are kept as what they lack to UINT16_MAX, so that 0 means no end: a use that has taken an
- * end out has left none there. */
+/* A number is stored as UINT16_MAX - number: the lower number is the greater value, and 0 means
+ * that a slot has no end (any more). Below, values are what is stored. */
 struct moe_opt_ends {
-    uint32_t n_keys, rows_log, n_slots;
-    uint32_t lowest;   /* slot that the list may grow down to */
-    uint32_t next;     /* the slot taken last; those from here on are the list */
-    uint32_t n_places; /* numbers that are in use */
-    uint16_t *end;     /* [GROUPS + 1, rows, LANES]; the last group is never filled */
-    uint16_t *before;  /* [GROUPS + 1, LANES] the greatest of the blocks before each */
-    uint16_t *top;     /* [GROUPS + LANES] the greatest of each group */
-    /* [n_keys] the slot of the first end that was there at the latest use; n_slots + 1: not used */
+    uint32_t n_keys, rows_log, n_slots; /* rows_log: of the rows of a group */
+    uint32_t lowest;                    /* slot that the list may grow down to */
+    uint32_t next;                      /* the slot taken last; those from here on are the list */
+    uint32_t n_places;                  /* numbers that are in use */
+    uint16_t *end;    /* [GROUPS + 1, rows, LANES]; the last group is never filled */
+    uint16_t *before; /* [GROUPS + 1, LANES] the greatest value of the blocks before each */
+    uint16_t *top;    /* [GROUPS + LANES] the greatest value of each group */
+    /* [n_keys] where the key's next use begins its walk: the slot of the latest end at its last
+     * use; n_slots + 1: it was never used */
     uint32_t *from;
-    uint16_t *line; /* [n_slots] the list in its order, while it moves */
-    uint32_t *to;   /* [n_slots + 2] and the slots that it moves to */
+    /* scratch of close_up */
+    uint16_t *line; /* [n_slots] the list in its order */
+    uint32_t *to;   /* [n_slots + 2] the new slot of each */
 };
 
 void moe_opt_ends_free(struct moe_opt_ends *e)
@@ -66,7 +68,7 @@ enum moe_status moe_opt_ends_new(struct moe_opt_ends **out, uint32_t n_keys, str
     while (((uint32_t)(LANES * GROUPS) << e->rows_log) < n_keys + n_keys / 4 + AT_ONCE)
         e->rows_log++;
     e->n_slots = (uint32_t)(LANES * GROUPS) << e->rows_log;
-    uint32_t most = n_keys + n_keys / 2 + MORE;
+    uint32_t most = n_keys + n_keys / 2 + SPARE;
     e->lowest = e->n_slots > most ? e->n_slots - most : AT_ONCE;
     e->end = moe_mrc_room(e->n_slots + (size_t)MOST_IN_GROUP, sizeof *e->end);
     e->before = moe_mrc_room((size_t)(GROUPS + 1) * LANES, sizeof *e->before);
@@ -86,7 +88,7 @@ enum moe_status moe_opt_ends_new(struct moe_opt_ends **out, uint32_t n_keys, str
 #ifdef __x86_64__
 #include <immintrin.h>
 
-/* Shifts by a number that is no constant take three steps without bmi2: a fifth of the time. */
+/* Shifts by a variable count take three instructions without bmi2: a fifth of the time. */
 #define AVX512 __attribute__((target("avx512f,avx512bw,bmi,bmi2")))
 
 bool moe_opt_has_avx512(void)
@@ -126,7 +128,7 @@ AVX512 static inline uint32_t last_lane(__m512i v)
     return (uint32_t)_mm_extract_epi16(_mm512_extracti32x4_epi32(v, 3), 7);
 }
 
-/* greatest: of each block of the group. */
+/* Updates before and top of a group; greatest: of each of its blocks. */
 AVX512 static inline void sum_up(struct moe_opt_ends *e, uint32_t group, __m512i greatest)
 {
     __m512i before = greatest_before(greatest);
@@ -143,14 +145,15 @@ AVX512 static inline void sum_up_group(struct moe_opt_ends *e, uint32_t rows_log
     sum_up(e, group, greatest);
 }
 
-/* Lanes of row i whose ends stand at the slot or behind, in its group. */
+/* The lanes of row i whose ends are at the slot or behind it, within its group. */
 AVX512 static inline uint32_t lanes_from(uint32_t rows_log, uint32_t slot, size_t i)
 {
     size_t last = ((size_t)1 << rows_log) - 1, at = slot & (in_group(rows_log) - 1);
     return (uint32_t)(UINT64_MAX << ((at + last - i) >> rows_log));
 }
 
-/* A use begins its way at the slot and goes to the end of its group; returns what it has then. */
+/* A use walks from the slot to the end of the slot's group; returns the value that it carries then.
+ */
 AVX512 static inline uint32_t start(struct moe_opt_ends *e, uint32_t rows_log, uint32_t slot)
 {
     const uint32_t group = group_of(rows_log, slot);
@@ -174,7 +177,8 @@ AVX512 static inline uint32_t start(struct moe_opt_ends *e, uint32_t rows_log, u
     return last_lane(come);
 }
 
-/* It goes through a group; returns what it has then. Where nobody has more, nothing changes. */
+/* A use that carries `has` walks through a whole group; returns what it carries then. If no end has
+ * a greater value, nothing changes. */
 AVX512 static inline uint32_t pass(struct moe_opt_ends *e, uint32_t rows_log, uint32_t group,
                                    uint32_t has)
 {
@@ -194,7 +198,7 @@ AVX512 static inline uint32_t pass(struct moe_opt_ends *e, uint32_t rows_log, ui
     return top > has ? top : has;
 }
 
-/* Two halves between each other, and back. */
+/* Interleaves the two halves; unzip separates them. */
 AVX512 static void zip(uint16_t *restrict to, const uint16_t *restrict from, size_t n)
 {
     for (size_t i = 0; i < n / 2; i++) {
@@ -211,7 +215,7 @@ AVX512 static void unzip(uint16_t *restrict to, const uint16_t *restrict from, s
     }
 }
 
-/* A group's rows in the order of the list, or back. */
+/* Turns a group's rows into the order of the list, or back. */
 static void turn(uint16_t *group, uint32_t n, uint32_t rows_log, bool to_rows)
 {
     uint16_t turned[MOST_IN_GROUP];
@@ -227,7 +231,7 @@ AVX512 static void renumber(uint32_t *restrict slot, const uint32_t *restrict to
         slot[i] = to[slot[i]];
 }
 
-/* Moves the list to the end of its room, without the slots that have lost their ends. */
+/* Moves the list to the end of its room, leaving out the slots that have lost their ends. */
 AVX512 static void close_up(struct moe_opt_ends *e)
 {
     uint32_t n = in_group(e->rows_log), first = group_of(e->rows_log, e->next), at = e->n_slots;
@@ -253,7 +257,7 @@ AVX512 static void close_up(struct moe_opt_ends *e)
     e->next = at;
 }
 
-/* A new end. Groups are summed up when they are full: nobody goes through one before. */
+/* Adds an end. Groups are summed up when they are full: no use walks through one before. */
 AVX512 static inline void append(struct moe_opt_ends *e, uint32_t rows_log, uint32_t has)
 {
     uint32_t slot = --e->next, at = slot & (in_group(rows_log) - 1), rows = (1U << rows_log) - 1;
@@ -266,7 +270,7 @@ struct tops {
     __m512i a, b;
 };
 
-/* Groups behind this one where somebody has more, as bits. */
+/* The set of groups behind this one where an end has a greater value. */
 AVX512 static inline uint64_t groups_ahead(struct tops tops, uint32_t group, uint32_t has)
 {
     __m512i it = _mm512_set1_epi16((short)has);
@@ -275,19 +279,21 @@ AVX512 static inline uint64_t groups_ahead(struct tops tops, uint32_t group, uin
     return group < GROUPS ? more & ~UINT64_C(1) << group : 0;
 }
 
-/* Uses on their way: those that wait for their next group, and what those at the end have. Uses at
- * the same time do not see each other's new ends, and it does not matter who meets whom first: an
- * end keeps the highest number of all that come to it. So all of them go one group at a time:
- * processors need not wait for one to begin the next. */
-struct ways {
+/* The walks of an event's uses: a queue of those that wait for their next group, and the values
+ * that finished ones carry. Uses of one event do not see each other's new ends, and it does not
+ * matter which of them comes to an end first: the end keeps the least value of all that come to it.
+ * So they walk one group each in turn, and the processor need not finish one walk to begin the
+ * next. */
+struct walks {
     uint32_t group[AT_ONCE], has[AT_ONCE], done[AT_ONCE];
-    uint32_t first, end, n_done; /* first, end: counted on, places modulo AT_ONCE */
+    uint32_t first, end, n_done; /* first, end: of the queue, modulo AT_ONCE */
 };
 
-/* A use that has come through a group waits for the next one, or is done. A queue takes the place
- * of branches, which nobody could foretell: there is one guess for an event, when it is empty. The
- * greatest of the groups are those from before the event, which are no less. */
-AVX512 static inline void go_on(struct ways *w, struct tops tops, uint32_t group, uint32_t has)
+/* A use that has walked through a group is queued for the next one that it changes, or is done.
+ * Both are written and counted by masks, as a branch would be unpredictable: the only one is that
+ * of the empty queue, once an event. tops are from before the event, and so no less than they are
+ * now. */
+AVX512 static inline void go_on(struct walks *w, struct tops tops, uint32_t group, uint32_t has)
 {
     uint64_t ahead = groups_ahead(tops, group, has);
     uint32_t at = w->end % AT_ONCE;
@@ -297,13 +303,14 @@ AVX512 static inline void go_on(struct ways *w, struct tops tops, uint32_t group
     w->n_done += ahead == 0;
 }
 
-/* n keys, at most AT_ONCE; returns how many were used before, and their places. rows_log is known
- * where this is called, so that a group's rows stay in registers: nine tenths of the time. */
+/* n keys, at most AT_ONCE. Returns how many were used before, and writes their positions. rows_log
+ * is a constant where this is called, so that a group's rows stay in registers: nine tenths of the
+ * time. */
 AVX512 static inline __attribute__((always_inline)) uint32_t
 use(struct moe_opt_ends *e, uint32_t rows_log, const uint32_t *key, uint32_t n, uint32_t *place)
 {
     uint32_t from[AT_ONCE], n_from = 0;
-    struct ways w = {.first = 0};
+    struct walks w = {.first = 0};
     struct tops tops = {_mm512_loadu_si512(e->top), _mm512_loadu_si512(e->top + LANES)};
     for (uint32_t i = 0; i < n; i++) {
         from[n_from] = e->from[key[i]];
@@ -315,7 +322,7 @@ use(struct moe_opt_ends *e, uint32_t rows_log, const uint32_t *key, uint32_t n, 
         uint32_t at = w.first % AT_ONCE, group = w.group[at];
         go_on(&w, tops, group, pass(e, rows_log, group, w.has[at]));
     }
-    for (uint32_t i = 0; i < n_from; i++) { /* with nothing: of those in use no slot was free */
+    for (uint32_t i = 0; i < n_from; i++) { /* carries 0: no slot in use was free, so one more is */
         e->n_places += w.done[i] == 0;
         uint32_t it = w.done[i] ? w.done[i] : UINT16_MAX - e->n_places;
         place[i] = UINT16_MAX - it;

@@ -1,20 +1,23 @@
-/* OPT for every pool size at once (mrc_opt.h), from the uses so far alone, by AVX-512.
+/* OPT for every pool size at once (mrc_opt.h), from past uses alone, by AVX-512.
  *
- * A pool keeps an expert from one use to the next in one of its slots. Taken in order of their
- * ends, such intervals are kept by as many as can be if each takes, of the slots left free by its
- * begin, the one left last, and is declined where there is none (Carlisle and Lloyd, On the
- * k-coloring of intervals, 1995): that is what OPT keeps (mrc_opt.h), told when it is used again.
- * A pool of one slot more has the same ends of intervals and one more, so one list serves all
- * sizes: latest end of each slot, in order of time, each with the number of the smallest pool that
- * has it. A use goes from the key's use before back in time; it takes the first end out, and with
- * it its number; each older end with a lower number changes numbers with it. The number that
- * it has at last is its place, and that of the new end. Where numbers are at most 16 bits, 32 of
- * them are one vector.
+ * Keeping an expert in a slot from one use to the next is an interval. As many intervals as
+ * possible are kept if they are taken in order of their ends, and each gets, of the slots that were
+ * free by its begin, the one that became free last, or is declined if there is none (Carlisle and
+ * Lloyd, On the k-coloring of intervals, 1995). That is what OPT keeps (mrc_opt.h), but known only
+ * when the expert is used again.
  *
- * Uses A B A B B, at times 1 to 5. A at 3 finds no end that is not later than its use at 1: a slot
- * more than any so far, place 1, and the end (3, number 1). B at 4 finds none until 2: place 2, end
- * (4, 2). B at 5 takes (4, 2) out; on its way back (3, 1) has the lower number, so that becomes
- * (3, 2) and B goes on with 1: place 1, end (5, 1). One slot keeps B from 4 to 5, as OPT does, and
+ * What is needed of the past is when the latest interval of each slot ended. A pool of one slot
+ * more has the same ends and one more, so one list serves all sizes: the ends in order of time,
+ * each with a number, that of the smallest pool that has it. A use walks the list from the key's
+ * last use back in time. It takes the first end that it meets out of the list, and carries its
+ * number on; with each older end that has a lower number it swaps numbers. The number that it
+ * carries at last is the key's position, and the number of the new end. Numbers are at most 16
+ * bits, so 32 of them are one vector.
+ *
+ * Uses A B A B B, at times 1 to 5. A at 3 finds no end at or before its use at 1, so it needs a
+ * slot more than there were: position 1, end (3, number 1). B at 4 finds none at or before 2:
+ * position 2, end (4, 2). B at 5 takes (4, 2) out; then (3, 1) has a lower number and becomes (3,
+ * 2), while B carries 1 on: position 1, end (5, 1). One slot keeps B from 4 to 5, as OPT does, and
  * the two slots of the next size have the ends 3 and 5. */
 #ifndef MOELAB_SIM_MRC_OPT_ENDS_H
 #define MOELAB_SIM_MRC_OPT_ENDS_H

@@ -47,9 +47,9 @@ enum moe_status moe_opt_lanes_new(struct moe_opt_lanes **out, uint32_t n_keys, s
 #ifdef __x86_64__
 #include <immintrin.h>
 
-/* Measured with sixteen layers and more, beside stacks of their own: with eight keys an event a
- * third of the time for 128 places, under half for 256; with one key and 256 places no less. Fewer
- * layers leave lanes idle, which cost the same. */
+/* Measured against a stack for each layer, with sixteen layers and more: events of eight keys take
+ * a third of the time with 128 places and under half with 256; events of one key and 256 places
+ * take no less. With fewer layers some lanes are idle, and cost the same. */
 enum { MOST_KEYS = 256, KEYS_A_LAYER = 16 };
 
 #define AVX512 __attribute__((target("avx512f")))
@@ -60,12 +60,13 @@ bool moe_opt_lanes_pay(uint32_t n_layers, uint32_t n_keys)
            moe_opt_has_avx512();
 }
 
+/* As struct moe_opt_found. */
 struct sums {
     __m512i n, first, last;
 };
 
-/* Up to `room` newcomers pass all places once; who is due now has left a place when they come to
- * it. room is known where this is called, so that the newcomers stay in registers. */
+/* Up to `room` newcomers pass all places once; a key that is due now leaves its place before they
+ * come to it. room is a constant where this is called, so that the newcomers stay in registers. */
 AVX512 static inline __attribute__((always_inline)) struct sums
 sweep(struct moe_opt_lanes *st, __m512i now, const uint32_t *next_use, uint32_t n, uint32_t room,
       uint32_t *uses)
@@ -110,7 +111,7 @@ AVX512 void moe_opt_lanes_event(struct moe_opt_lanes *st, const uint32_t *now,
                                 struct moe_opt_found *found)
 {
     struct sums sums = sweep_some(st, _mm512_loadu_si512(now), next_use, n, uses);
-    for (uint32_t i = AT_ONCE; i < n; i += AT_ONCE) /* nobody is due now any more */
+    for (uint32_t i = AT_ONCE; i < n; i += AT_ONCE) /* all keys due now have left */
         sweep_some(st, _mm512_setzero_si512(), next_use + (size_t)i * LANES, n - i, uses);
     _mm512_storeu_si512(found->n, sums.n);
     _mm512_storeu_si512(found->first, sums.first);

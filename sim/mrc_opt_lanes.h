@@ -1,9 +1,9 @@
-/* OPT for every pool size at once (mrc_opt.h), of sixteen layers' own pools at once.
+/* OPT for every pool size at once (mrc_opt.h), for the pools of sixteen layers at once.
  *
- * Layers do not see each other, so layer i of sixteen has lane i of the vectors: place p of all of
- * them is one vector, and one newcomer of each meets it in one step. Nothing is skipped and nothing
- * is looked for, so the way costs the same whatever the routes are: it pays where pools are small.
- * Contract `event` only. */
+ * Layers with pools of their own do not affect each other, so layer i of sixteen has lane i of the
+ * vectors: place p of all their stacks is one vector, and a newcomer of each passes it in one step.
+ * No place is skipped or searched for, so the cost does not depend on the routes: it pays where
+ * pools are small. Contract `event` only. */
 #ifndef MOELAB_SIM_MRC_OPT_LANES_H
 #define MOELAB_SIM_MRC_OPT_LANES_H
 

@@ -1,5 +1,5 @@
-/* The stack of mrc_opt.h inside, and the ways a newcomer goes down it: plain C and vectors of
- * eight. Both leave the same stack and return the same place. */
+/* Private to mrc_opt*.c: the stack of mrc_opt.h, and the pass of newcomers down it, in plain C and
+ * with AVX2 vectors of eight. Both leave the same stack and return the same positions. */
 #ifndef MOELAB_SIM_MRC_OPT_PASS_H
 #define MOELAB_SIM_MRC_OPT_PASS_H
 
@@ -11,9 +11,9 @@
  * nobody's next use. */
 enum { MOE_OPT_BLOCK = 16, MOE_OPT_GROUP = 16, MOE_OPT_AT_ONCE = 8, MOE_OPT_NOT_DUE = 0 };
 
-/* n newcomers, at most MOE_OPT_AT_ONCE, go down from the top. n_due keys in the stack are due now:
- * writes the places plus one that some of them leave, at least as many as there are newcomers;
- * returns how many. */
+/* Passes n newcomers, at most MOE_OPT_AT_ONCE, down from the top. comer: [n] their next uses. n_due
+ * keys in the stack have the next use `now`: min(n, n_due) of them leave their places, and their
+ * positions (from 1) are written. Returns how many. */
 typedef uint32_t moe_opt_pass(struct moe_opt_stack *st, const uint32_t *comer, uint32_t n,
                               uint32_t now, uint32_t n_due, uint32_t *position);
 

@@ -1,5 +1,6 @@
-/* Of keys, how many others were used since (mrc_lru.c). Included once: `wide`, whether there are
- * AVX-512's vectors, is known where these functions are called, and they become part of that. */
+/* For each key, how many other keys were used since its last use (LRU's stack distance). A part of
+ * mrc_lru.c, which alone includes it: its functions are inlined there with a constant `wide` (use
+ * AVX-512), and so compiled for the instruction set of their caller. */
 #ifndef MOELAB_SIM_MRC_RECENCY_H
 #define MOELAB_SIM_MRC_RECENCY_H
 
@@ -14,26 +15,41 @@
 #include <immintrin.h>
 #endif
 
-enum { WORD = 64, BYTES = 8, COUNTS = 8, RANKS = 16, AT_ONCE = 8, FEW = 128, NEVER = UINT8_MAX };
-enum { WIDE_RANKS = 64, WIDE_FEW = 256, WIDE_SUMS = 32, WIDE_PAIR = 2, WIDE_MOST = UINT16_MAX };
+enum {
+    WORD = 64,
+    BYTES = 8,
+    COUNTS = 8,
+    RANKS = 16,
+    AT_ONCE = 8,
+    MAX_RANKED = 128,
+    NEVER = UINT8_MAX
+};
+enum {
+    WIDE_RANKS = 64,
+    WIDE_MAX_RANKED = 256,
+    WIDE_SUMS = 32,
+    WIDE_PAIR = 2,
+    WIDE_MAX_KEYS = UINT16_MAX
+};
 
-/* Keys by their last use: each use takes the next bit of a long row, so that the number of bits set
- * behind a key's own is the number of different keys used since. When the row is full, the bits
- * set move to its front. Up to FEW keys have that number itself and nothing of the rest: it
- * is sooner changed for all of them, sixteen at once, than found (8 keys: 0.6 of the time).
- * By AVX-512 ("wide") that goes for up to WIDE_FEW keys, and of more keys for the bits set behind
- * each eight words. */
+/* Each use sets the next bit of a long bitmap and clears the key's bit before, so that the number
+ * of bits set behind a key's own is the number of distinct keys used since. Counts of blocks of
+ * words make that sum short. When the bitmap is full, the bits set move to its front. With up to
+ * MAX_RANKED keys there is none of that, but the number itself (rank): updating it for all keys,
+ * sixteen at once, is faster than finding it (8 keys: 0.6 of the time). With AVX-512 ("wide") ranks
+ * serve up to WIDE_MAX_RANKED keys, and with more keys the number of bits set behind each eight
+ * words is updated at once in the same way. */
 struct recency {
-    uint8_t *rank;                  /* [n_keys] NEVER: never used; NULL: many keys */
-    uint32_t n_used;                /* keys that have a rank: where 256 have, it may be NEVER */
+    uint8_t *rank; /* [n_keys] keys used since; NEVER: never used; NULL: too many keys for ranks */
+    uint32_t n_used; /* keys that have a rank: when all of 256 have, NEVER is a rank as well */
     uint32_t n_keys, n_words, next; /* next: bit that the next use takes */
     uint32_t *bit_of;               /* [n_keys] plus one; 0: never used */
     uint32_t *key_at;               /* [n_words * WORD] */
-    uint64_t *word;                 /* [n_words] */
-    uint64_t *count;   /* [n_words / 8 + 1] bits set in each of eight words, a byte each */
-    uint16_t *behind;  /* [n_behind] wide: the sum of all later counts; NULL: the rest instead */
+    uint64_t *word;                 /* [n_words] the bitmap */
+    uint64_t *count;   /* [n_words / 8 + 1] bits set in each of eight words, a byte a word */
+    uint16_t *behind;  /* wide: [n_behind] bits set behind each count's words; else NULL */
     uint32_t n_behind; /* a multiple of WIDE_SUMS */
-    uint32_t *sum;     /* [n_totals * 8] the sum of each count */
+    uint32_t *sum;     /* not wide: [n_totals * 8] bits set in each count's words */
     uint32_t *total;   /* [n_totals] of each eight sums */
     uint32_t n_totals; /* a multiple of eight */
 };
@@ -41,7 +57,7 @@ struct recency {
 static bool recency_init(struct recency *r, uint32_t n_keys, bool wide)
 {
     r->n_keys = n_keys;
-    if (n_keys <= (uint32_t)(wide ? WIDE_FEW : FEW)) {
+    if (n_keys <= (uint32_t)(wide ? WIDE_MAX_RANKED : MAX_RANKED)) {
         r->rank = moe_mrc_room(n_keys + (size_t)WIDE_RANKS, sizeof *r->rank);
         if (r->rank)
             memset(r->rank, NEVER, n_keys + (size_t)WIDE_RANKS);
@@ -99,17 +115,17 @@ static void recency_clear(struct recency *r)
     r->next = 0;
 }
 
-/* With what a processor has, which is known where it is called. */
+/* Becomes part of its caller, with the instruction set that the caller is compiled for. */
 #define INLINE inline __attribute__((always_inline))
 
-/* The first n of a word. */
+/* The lowest n bits of a word. */
 static inline uint64_t first_bits(uint32_t n)
 {
     return n < WORD ? (UINT64_C(1) << n) - 1 : UINT64_MAX;
 }
 
-/* Without the processor's instruction, which not every one has, the compiler would call a function;
- * where it may use it, it knows it in this. */
+/* Where the target lacks the instruction, __builtin_popcountll would call a function; where it has
+ * it, compilers recognise this. */
 static inline uint32_t bits_set(uint64_t w)
 {
     w -= w >> 1 & 0x5555555555555555u;
@@ -123,7 +139,7 @@ static inline uint32_t bytes_sum(uint64_t bytes)
     return (uint32_t)(((bytes & even) + (bytes >> 8 & even)) * 0x0001000100010001 >> 48);
 }
 
-/* Of eight numbers those behind the one at -1 (all of them) to 7 (none). */
+/* The sum of those of eight numbers that are behind index `at`, -1 (all of them) to 7 (none). */
 static inline uint32_t sum_behind(const uint32_t *number, int at)
 {
     static const uint32_t none_then_all[2 * COUNTS] = {
@@ -146,8 +162,8 @@ static inline bool recency_has(const struct recency *r, uint32_t key)
     return r->rank ? r->rank[key] != NEVER || r->n_used > NEVER : r->bit_of[key] != 0;
 }
 
-/* Different keys used after this one, which was used. Without a branch that depends on when that
- * was. */
+/* The number of distinct keys used after this one, which was used. No branch depends on how long
+ * ago that was. */
 static INLINE uint32_t recency_distance(const struct recency *r, uint32_t key, bool wide)
 {
     if (r->rank)
@@ -163,7 +179,7 @@ static INLINE uint32_t recency_distance(const struct recency *r, uint32_t key, b
     return n;
 }
 
-/* Of two that were used. */
+/* Was a's last use before b's? Both were used. */
 static inline bool recency_before(const struct recency *r, uint32_t a, uint32_t b)
 {
     return r->rank ? r->rank[a] > r->rank[b] : r->bit_of[a] < r->bit_of[b];
@@ -182,7 +198,7 @@ static const uint8_t from_zero[WIDE_RANKS] = {
     22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
     44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
 
-/* For each of the n, at most AT_ONCE: so many more behind all counts before it. */
+/* For each of n <= AT_ONCE counts `at`: `more` bits more are set behind all counts before it. */
 AVX512 static inline void behind_add(struct recency *r, const uint32_t *at, uint32_t n, int more)
 {
     const __m512i by = _mm512_set1_epi16((short)more), step = _mm512_set1_epi16(WIDE_SUMS);
@@ -198,14 +214,14 @@ AVX512 static inline void behind_add(struct recency *r, const uint32_t *at, uint
     }
 }
 
-/* As ranks_touch, up to `room` keys: known where it is called, so that they stay in registers. Of
- * few keys their own new ranks are put in by vectors as well: a vector that is read soon after
- * single bytes of it were written waits for them. */
+/* ranks_touch for up to `room` keys, a constant where it is called, so that they stay in registers.
+ * Of a pair of keys, their own new ranks are stored by vectors as well: a vector that is loaded
+ * soon after single bytes of it were stored has to wait for them. */
 AVX512 static INLINE void ranks_touch_room(struct recency *r, const uint32_t *key, uint32_t n,
                                            uint32_t room)
 {
     const __m512i one = _mm512_set1_epi8(1), step = _mm512_set1_epi8(WIDE_RANKS);
-    const bool few = room <= WIDE_PAIR;
+    const bool is_pair = room <= WIDE_PAIR;
     __m512i before[AT_ONCE], own[AT_ONCE], number = _mm512_loadu_si512(from_zero);
     for (uint32_t i = 0; i < room; i++) {
         uint32_t k = key[i < n ? i : 0];
@@ -217,13 +233,13 @@ AVX512 static INLINE void ranks_touch_room(struct recency *r, const uint32_t *ke
         __m512i old = _mm512_loadu_si512(r->rank + at), new = old;
         for (uint32_t i = 0; i < room; i++)
             new = _mm512_mask_add_epi8(new, _mm512_cmplt_epu8_mask(old, before[i]), new, one);
-        for (uint32_t i = room; few && i-- > 0;) /* where there is one only, it is put in last */
+        for (uint32_t i = room; is_pair && i-- > 0;) /* n of 1: the same key twice, with rank 0 */
             new = _mm512_mask_mov_epi8(new, _mm512_cmpeq_epi8_mask(number, own[i]),
                                        _mm512_set1_epi8((char)(i < n ? n - 1 - i : 0)));
         _mm512_storeu_si512(r->rank + at, new);
         number = _mm512_add_epi8(number, step);
     }
-    for (uint32_t i = 0; !few && i < n; i++)
+    for (uint32_t i = 0; !is_pair && i < n; i++)
         r->rank[key[i]] = (uint8_t)(n - 1 - i);
 }
 
@@ -237,7 +253,7 @@ AVX512 static inline void ranks_touch_wide(struct recency *r, const uint32_t *ke
 
 #else
 
-/* Never called, as no processor is for them. */
+/* Never called: there is no such processor. */
 static inline void behind_add(struct recency *r, const uint32_t *at, uint32_t n, int more)
 {
     (void)r;
@@ -255,7 +271,7 @@ static inline void ranks_touch_wide(struct recency *r, const uint32_t *key, uint
 
 #endif
 
-/* n bits more in word w; wide: what is behind others is not changed here. */
+/* Word w has n more bits set (UINT32_MAX: one less). wide: `behind` is left to the caller. */
 static INLINE void recency_add(struct recency *r, uint32_t w, uint32_t n, bool wide)
 {
     r->count[w / BYTES] += (uint64_t)(int32_t)n * one_at(w);
@@ -297,7 +313,7 @@ static INLINE void recency_leave(struct recency *r, uint32_t key, bool wide)
     r->bit_of[key] = 0;
 }
 
-/* Up to AT_ONCE keys. */
+/* Clears the bits of up to AT_ONCE keys. */
 static INLINE void recency_leave_some(struct recency *r, const uint32_t *key, uint32_t n, bool wide)
 {
     uint32_t at[AT_ONCE];
@@ -311,7 +327,7 @@ static INLINE void recency_leave_some(struct recency *r, const uint32_t *key, ui
         behind_add(r, at, n, -1);
 }
 
-/* The next n bits, of one word, are taken. */
+/* Sets the next n bits, which lie in one word. */
 static INLINE void recency_take(struct recency *r, uint32_t n, bool wide)
 {
     uint32_t bit = r->next, at = bit / (WORD * BYTES);
@@ -324,7 +340,8 @@ static INLINE void recency_take(struct recency *r, uint32_t n, bool wide)
 
 typedef uint8_t ranks __attribute__((vector_size(RANKS)));
 
-/* Up to AT_ONCE keys. Whoever was used after one of them goes back by one. */
+/* Uses of up to AT_ONCE keys, in this order. For each of them, the keys that were used after it go
+ * back by one rank. */
 static inline void ranks_touch(struct recency *r, const uint32_t *key, uint32_t n)
 {
     ranks before[AT_ONCE];
@@ -340,6 +357,7 @@ static inline void ranks_touch(struct recency *r, const uint32_t *key, uint32_t 
         r->rank[key[i]] = (uint8_t)(n - 1 - i);
 }
 
+/* Uses of n keys, in this order. */
 static INLINE void recency_touch(struct recency *r, const uint32_t *key, uint32_t n, bool wide)
 {
     for (uint32_t done = 0, some; done < n; done += some) {

@@ -1,7 +1,8 @@
 /* A part of a trace for curves of what does not fit into memory: whole sequences by a hash.
  *
  * LRU needs no sample: its stacks hold keys, not accesses, so moe_mrc_stream is exact in constant
- * memory however long the trace is. OPT needs the future, and for that a trace has to be in memory.
+ * memory however long the trace is. So is OPT where moe_mrc_streams_opt says so; elsewhere it needs
+ * the future, and for that a trace has to be in memory.
  * SHARDS (Waldspurger, Park, Garthwaite, Ahmad, Efficient MRC construction with SHARDS, FAST 2015)
  * takes those keys whose hash lies below a threshold and scales distances up. That is sound for
  * millions of keys; here a layer has 8 to 128 and uses them unequally, so that a sample of one in
@@ -22,7 +23,7 @@
 struct moe_mrc_sample_options {
     double rate;   /* of the sequences, in (0, 1] */
     uint64_t seed; /* of the hash */
-    bool cold;     /* caches do not stay warm: no sequence before is taken */
+    bool cold;     /* caches do not stay warm: preceding sequences are not taken */
 };
 
 struct moe_mrc_sample {

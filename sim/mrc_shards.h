@@ -38,8 +38,9 @@ struct moe_shards_curve {
 };
 
 /* From a trace in memory, or from a file in constant memory. Release the curve. Errors:
- * MOE_ERR_USAGE (order file refused; fewer than MOE_SHARDS_MIN_KEYS experts in a sample; nothing
- * to look up), MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. Any number of threads, the same result. */
+ * MOE_ERR_USAGE (order file refused; fewer than MOE_SHARDS_MIN_KEYS experts in a sample),
+ * MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. Without lookups all rates are 0. Any number of threads gives
+ * the same result. */
 enum moe_status moe_shards_compute(const struct moe_trace *trace,
                                    const struct moe_shards_options *options,
                                    struct moe_shards_curve *out, struct moe_err *err);

@@ -14,15 +14,15 @@ enum { PASSES_BETWEEN_LOOKS = 1 << 14, TOKENS_AHEAD = 16, LINE = 64, LANES = MOE
 struct pool {
     struct moe_lru_stack *lru; /* one of the two; none in lanes */
     struct moe_opt_stack *opt;
-    struct moe_mrc_counts
-        now[2]; /* [phase] of the sequence under way; of all, where none is apart */
+    struct moe_mrc_counts now[2]; /* [phase] not settled yet: of the sequence under way, or of all
+                                     sequences where they need not be told apart */
     struct moe_mrc_counts total[2];
 };
 
 /* The stacks of sixteen pools. */
 struct lanes {
     struct moe_opt_lanes *stack;
-    uint32_t *uses[2]; /* [phase][E, LANES] what the pools' own counts do not have yet */
+    uint32_t *uses[2]; /* [phase][E, LANES] not yet added to the pools' own counts */
 };
 
 struct moe_mrc_unit {
@@ -177,7 +177,7 @@ void moe_mrc_unit_free(struct moe_mrc_unit *u)
     free(u);
 }
 
-/* Adds what `from` counted to `to`, or drops it where that is NULL; `from` starts anew. */
+/* Moves counts to `to`, or drops them if that is NULL; `from` is zero then. */
 static void move_counts(struct moe_mrc_counts *to, struct moe_mrc_counts *from)
 {
     size_t n = (size_t)from->max_slots + 2;
@@ -191,7 +191,7 @@ static void move_counts(struct moe_mrc_counts *to, struct moe_mrc_counts *from)
     memset(from->last, 0, n * sizeof *from->last);
 }
 
-/* Hits by slots; returns the lookups. */
+/* Sets sums to the hits by number of slots; returns the lookups. */
 static uint64_t sum_hits(uint64_t *sums, const struct moe_mrc_counts *counts)
 {
     sums[0] = 0;
@@ -200,7 +200,7 @@ static uint64_t sum_hits(uint64_t *sums, const struct moe_mrc_counts *counts)
     return sums[counts->max_slots] + counts->uses[counts->max_slots + 1];
 }
 
-/* Several units add to the rows of all layers. */
+/* Adds to what the units of several layers share. */
 static void add_shared(uint64_t *to, uint64_t n)
 {
 #pragma omp atomic
@@ -224,7 +224,7 @@ static void note_sequence(struct moe_mrc_unit *u, const struct moe_mrc_counts *c
         add_shared(&q->lookups[phase][u->sequence], lookups);
 }
 
-/* Uses found in lanes into the counts of their pools. */
+/* Moves the uses counted in lanes to the counts of their pools. */
 static void take_lanes(struct moe_mrc_unit *u)
 {
     uint32_t n = u->info->n_experts;
@@ -238,7 +238,8 @@ static void take_lanes(struct moe_mrc_unit *u)
         }
 }
 
-/* Takes the counts since the last call into the totals, or drops them. */
+/* Adds the counts since the last call to the totals, or drops those of a sequence that is not
+ * counted. */
 static void settle(struct moe_mrc_unit *u)
 {
     take_lanes(u);
@@ -360,7 +361,7 @@ static void visit_event(struct moe_mrc_unit *u, const struct pass *pass, uint32_
     counts->last[last]++;
 }
 
-/* One layer's next uses into its lane; returns how many there are. */
+/* Writes one layer's next uses into its lane; returns how many experts the event has. */
 static uint32_t fill_lane(struct moe_mrc_unit *u, const struct pass *pass, uint32_t layer,
                           uint32_t *comer)
 {
@@ -379,7 +380,7 @@ static uint32_t fill_lane(struct moe_mrc_unit *u, const struct pass *pass, uint3
     return n;
 }
 
-/* The event of a layer that found some of its n keys in their places. */
+/* Counts the event of a layer with n keys, of which in->n[lane] were found. */
 static void count_found(struct moe_mrc_counts *counts, uint32_t n, const struct moe_opt_found *in,
                         uint32_t lane)
 {
@@ -433,28 +434,30 @@ static void visit_accesses(struct moe_mrc_unit *u, const struct pass *pass, uint
     }
 }
 
-static void fetch(const void *begin, const void *end)
+static void prefetch(const void *begin, const void *end)
 {
     for (const char *at = begin; at < (const char *)end; at += LINE)
         __builtin_prefetch(at);
 }
 
-/* A unit of some layers reads a part of every token, which processors do not foresee. */
-static void fetch_ahead(const struct moe_mrc_unit *u, const struct pass *pass)
+/* A unit of some layers reads a part of every token, which processors do not prefetch by
+ * themselves.
+ */
+static void prefetch_ahead(const struct moe_mrc_unit *u, const struct pass *pass)
 {
     uint64_t t = pass->end - 1 + TOKENS_AHEAD;
     if (t >= pass->tokens->n_tokens)
         return;
     size_t begin = row_of(u, t, u->first), end = row_of(u, t, u->end);
-    fetch(pass->tokens->expert + begin, pass->tokens->expert + end);
+    prefetch(pass->tokens->expert + begin, pass->tokens->expert + end);
     if (pass->next_use)
-        fetch(pass->next_use + begin, pass->next_use + end);
+        prefetch(pass->next_use + begin, pass->next_use + end);
 }
 
 static void visit(struct moe_mrc_unit *u, const struct pass *pass)
 {
     if (!u->global)
-        fetch_ahead(u, pass);
+        prefetch_ahead(u, pass);
     for (uint32_t i = 0; i < u->n_lanes; i++)
         visit_lanes(u, pass, u->first + i * LANES);
     for (uint32_t layer = u->first; !u->n_lanes && layer < u->end; layer++) {
@@ -472,7 +475,7 @@ static bool phase_wanted(const struct moe_mrc_unit *u, uint8_t phase)
            (u->options->phases == MOE_PHASES_DECODE) == (phase == MOE_DECODE);
 }
 
-/* Now and then: adds to what all units have done, shows it, and tells whether to stop. */
+/* Called now and then: adds to what all units have done, shows it, and tells whether to stop. */
 static bool stopped(struct moe_mrc_unit *u, uint64_t n_tokens)
 {
     struct moe_mrc_job *job = u->job;

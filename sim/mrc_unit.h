@@ -5,7 +5,7 @@
 
 #include "sim/mrc.h"
 
-/* Uses by the position that they were found in: pools of so many slots hit. Index 1..max_slots;
+/* Uses by the position of their key: pools of at least so many slots hit. Index 1..max_slots;
  * max_slots + 1: no pool hits. */
 struct moe_mrc_counts {
     uint32_t max_slots;
@@ -18,13 +18,13 @@ struct moe_mrc_counts {
 struct moe_mrc_job {
     const struct moe_trace_info *info;
     const struct moe_mrc_options *options;
-    bool blocks;                   /* a block of tokens after the other, without their next uses */
+    bool blocks;                   /* tokens come block by block, without their next uses */
     uint64_t n_units, tokens_done; /* of every unit together */
 };
 
 struct moe_mrc_unit; /* opaque; single-threaded */
 
-/* Do units of layers' own pools have sixteen of them side by side (mrc_opt_lanes.h)? */
+/* Do units of layers' own pools handle sixteen layers at once (mrc_opt_lanes.h)? */
 bool moe_mrc_unit_has_lanes(const struct moe_mrc_job *job, enum moe_mrc_policy policy);
 
 /* Layers [first, end): with a pool each, or with one pool. job outlives the unit. Errors:
