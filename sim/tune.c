@@ -27,9 +27,9 @@ struct tuner {
     struct moe_tune_space space;
     struct moe_tune_search search;
     struct moe_tune_units units;
-    uint64_t *worth, *static_worth; /* [L, E + 1] */
-    uint64_t identity;              /* of what was given */
-    /* [rows]: points judged, the families they stand for, and their times on the held-out part */
+    uint64_t *worth, *static_worth; /* [L, E + 1] of ways: tune_ways.h */
+    uint64_t identity;              /* of all inputs, for moe_team_map */
+    /* [n_judged] finalists, the families they stand for, and their times on the held-out part */
     size_t n_judged;
     struct moe_tune_candidate *judged;
     unsigned *families;
@@ -38,6 +38,7 @@ struct tuner {
 
 /* --- memory --------------------------------------------------------------------------------- */
 
+/* What is left of `from` bytes; 0 where that is less. */
 static uint64_t take(uint64_t from, uint64_t bytes)
 {
     return from > bytes ? from - bytes : 0;
@@ -55,7 +56,7 @@ static uint64_t staging_bytes(const struct moe_tune_options *o)
     return 2 * moe_model_expert_bytes(o->model);
 }
 
-/* Of one memory of GPU and CPU: where it cannot hold every expert once, no design runs. */
+/* Where GPU and CPU share a memory that cannot hold every expert once, no design runs. */
 static enum moe_status check_shared(const struct moe_tune_options *o, struct moe_err *err)
 {
     const uint64_t experts =
@@ -180,7 +181,7 @@ static enum moe_status divide_slots(struct tuner *t, struct moe_err *err)
         moe_tune_worth_hits(&mrc, (enum moe_mrc_policy)p, t->worth);
         s = add_ways(t, t->worth, err);
     }
-    for (int p = MOE_MRC_POLICIES; !s && p-- > 0;) { /* LRU's stay, for what comes later */
+    for (int p = MOE_MRC_POLICIES; !s && p-- > 0;) { /* LRU last: its worth stays, for moves */
         moe_tune_worth_ns(&mrc, (enum moe_mrc_policy)p, &costs, t->worth);
         s = add_ways(t, t->worth, err);
     }
@@ -199,7 +200,7 @@ static uint64_t hash_array(uint64_t hash, const void *array, uint64_t n, size_t 
     return bytes ? moe_hash_bytes(hash, array, (size_t)bytes) : hash;
 }
 
-/* All that policies, prefetchers and the step loop can read of it. */
+/* All of the trace that policies, prefetchers and the step loop can read. */
 static uint64_t hash_tokens(uint64_t hash, const struct moe_trace *trace)
 {
     const struct moe_tokens *k = &trace->tokens;
@@ -216,7 +217,7 @@ static uint64_t hash_tokens(uint64_t hash, const struct moe_trace *trace)
     return hash_array(hash, k->lookahead, scores, sizeof *k->lookahead);
 }
 
-/* The same on ranks that were given the same; machines may hold files that differ. */
+/* A hash that tells whether ranks were given the same: files may differ between machines. */
 static uint64_t identify(const struct tuner *t)
 {
     const struct moe_tune_options *o = t->o;
@@ -276,7 +277,7 @@ static enum moe_status prepare(struct tuner *t, struct moe_err *err)
     return divide_slots(t, err);
 }
 
-/* Of equals the first is chosen. One needs no GPU, three no slots. */
+/* Of equals the first is chosen. The first family needs no GPU, the first three need no slots. */
 static const enum moe_tune_family simplest_first[] = {MOE_TUNE_CPU_ONLY,    MOE_TUNE_ON_DEMAND,
                                                       MOE_TUNE_BOTH_SIDES,  MOE_TUNE_WHOLE_LAYERS,
                                                       MOE_TUNE_BEST_STATIC, MOE_TUNE_BEST_UNIFORM};
@@ -330,7 +331,8 @@ static enum moe_status search(struct tuner *t, struct moe_err *err)
     return s ? s : moe_tune_move(q, err);
 }
 
-/* Does a point with this geometry, policy 0 or static, and dispatch belong to a family? */
+/* Does a point with this kind of geometry, policy `static` (fixed) or the first one, this dispatch
+ * and its kind of miss belong to a family? */
 static bool belongs(enum moe_tune_family family, int geometry, bool fixed, uint32_t dispatch,
                     int miss)
 {
@@ -375,7 +377,8 @@ static enum moe_status add_members(struct tuner *t, struct moe_tune_search *q,
     return s;
 }
 
-/* Every design at its best on the training part; halved like the search where there are many. */
+/* The family's best on the training part; where it has many members they are halved like the
+ * search. */
 static enum moe_status add_best_of(struct tuner *t, enum moe_tune_family family,
                                    struct moe_err *err)
 {
@@ -460,8 +463,7 @@ static enum moe_status judge_all(struct tuner *t, struct moe_err *err)
     return s;
 }
 
-/* What comes first in the table: index into it by rank. Few enough for an insertion sort, which
- * keeps the order of equals. */
+/* The fastest first. They are few enough for an insertion sort, which keeps the order of equals. */
 static void sort_rows(struct tuner *t)
 {
     struct moe_tune_row *row = t->r->row;
@@ -517,7 +519,7 @@ static void name_row(struct moe_tune_row *row)
              f < MOE_TUNE_FAMILIES ? moe_tune_family_names[f] : "tuned");
 }
 
-/* The list that rows hold is the space's, which goes. */
+/* Rows outlive the space: where their policy is the space's fitted list, it becomes `static`. */
 static enum moe_status detach_lists(struct tuner *t, struct moe_err *err)
 {
     enum moe_status s = MOE_OK;

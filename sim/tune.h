@@ -5,8 +5,8 @@
  * curves (tune_ways.h), and of each simple design (enum moe_tune_family) the best is found. These
  * and the best of the search are then simulated on the held-out part, which nothing has seen
  * before, and ordered by decode tokens per second there; which of them are really different,
- * tune_compare.h tells. That the winner is picked by what it is then reported with favours it a
- * little: it is the best of a dozen or so, not of thousands.
+ * tune_compare.h tells. The winner is reported with the numbers that it was picked by, which
+ * favours it a little: it is the best of a dozen or so, not of thousands.
  *
  * Where a design without slots may be as fast as the winner, the verdict is not to cache. Where no
  * expert fits beside the dense part nothing is searched, only the designs without slots compared,
@@ -66,11 +66,12 @@ struct moe_tune_row {
 
 struct moe_tune_result {
     struct moe_tune_split split;
-    bool blocks;      /* resampled runs of tokens, not sequences */
-    uint32_t n_units; /* resampled; fewer than 2: no intervals, and nothing can be told apart */
-    moe_key *hot;     /* [L * E] experts by uses in the training part, and their uses by key */
+    bool blocks; /* runs of tokens were resampled, not sequences */
+    uint32_t
+        n_units;  /* what was resampled; fewer than 2: no intervals, nothing can be told apart */
+    moe_key *hot; /* [L * E] experts by uses in the training part, and their uses by key */
     uint64_t *uses;
-    uint64_t free_bytes, budget_bytes, slots; /* of device memory for slots: there is, used */
+    uint64_t free_bytes, budget_bytes, slots; /* device memory left for slots; used for them */
     uint64_t space, simulations, tokens;      /* combinations; runs and their decode tokens */
     size_t n_rows;
     struct moe_tune_row *row;          /* fastest on the held-out part first */

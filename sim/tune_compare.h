@@ -2,9 +2,9 @@
  *
  * The units are whole sequences, drawn with replacement, as many as there are (as in
  * mrc_interval.h); the same draw for both strategies, whose times of a sequence go up and down
- * together. Fewer than 8 sequences tell too little: then each unit is a run of neighbouring tokens,
- * 16 or more of them in all, which takes for independent what is not quite (Kunsch 1989). The order
- * of the sequences, and what caches hold when one begins, stay as they were in the run. */
+ * together. Fewer than 8 sequences are too few: then the units are runs of neighbouring tokens,
+ * each up to a sixteenth of all, which treats as independent what is not quite (Kunsch 1989). The
+ * order of the sequences, and what caches hold when one begins, stay as they were in the run. */
 #ifndef MOELAB_SIM_TUNE_COMPARE_H
 #define MOELAB_SIM_TUNE_COMPARE_H
 

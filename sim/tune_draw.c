@@ -11,7 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* --- hits, and what they let expect --------------------------------------------------------- */
+/* --- hits, and the times estimated from them ------------------------------------------------ */
 
 enum { REPLAY_ACCESSES = 100000, FEWEST_TOKENS = 32 };
 
@@ -23,6 +23,7 @@ struct estimates {
     double gpu_ns, copy_ns, uses;
 };
 
+/* The trace up to about REPLAY_ACCESSES, not copied. */
 static struct moe_trace head_of(const struct moe_trace *trace)
 {
     const uint64_t row = (uint64_t)trace->info.n_layers * trace->info.top_k;
@@ -122,8 +123,8 @@ static void estimates_release(struct estimates *x)
     free(x->cpu_ns);
 }
 
-/* ns a token: misses on the CPU, over the link, or on both at the rates of each; beside them the
- * GPU. What admission and prefetching would change is not in it. */
+/* ns a token: misses on the CPU, over the link, or on both at the rates of each, while the GPU
+ * computes hits. The effects of admission and prefetching are left out. */
 static double estimate(const struct estimates *x, struct moe_tune_point p)
 {
     const struct moe_tune_space *space = x->q->space;
@@ -140,7 +141,7 @@ static double estimate(const struct estimates *x, struct moe_tune_point p)
     }
 }
 
-/* --- which ---------------------------------------------------------------------------------- */
+/* --- candidates ----------------------------------------------------------------------------- */
 
 /* Points of the core: with the paper's rules and with a fixed placement, every geometry and every
  * dispatch; without slots, every dispatch and number of threads. */
@@ -174,8 +175,8 @@ static enum moe_status add_all(struct moe_tune_search *q, uint64_t size, struct 
     return s;
 }
 
-/* Adds a sample to the `core` candidates and keeps of it what fits beside them, the best estimates
- * first. */
+/* Adds a sample to the core, which is there, and keeps the core and the best estimates of the
+ * sample, max_points in all. */
 static enum moe_status add_sample(struct moe_tune_search *q, uint64_t size, struct moe_err *err)
 {
     enum { TIMES = 4 };

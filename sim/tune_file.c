@@ -8,8 +8,8 @@
 
 enum { DESCRIBED = 16384 };
 
-/* The file a fixed placement is read from: a path may hold what parts the words of a description,
- * and is written by itself. */
+/* The file that a fixed placement is read from, or "". It is written separately: a path may hold
+ * the characters that separate the words of a description. */
 static const char *list_of(const struct moe_strategy *strategy)
 {
     const struct moe_policy_spec *policy = &strategy->policy;

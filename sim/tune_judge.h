@@ -10,7 +10,7 @@ struct moe_tune_judging {
     uint32_t jobs;
     uint64_t identity; /* as in tune_search.h */
     const struct moe_trace *held_out;
-    uint64_t n_tokens; /* of decode, of it */
+    uint64_t n_tokens; /* its decode tokens */
     const struct moe_model *model;
     const struct moe_platform *platform;
     const struct moe_tune_space *space;

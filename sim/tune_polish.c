@@ -1,11 +1,11 @@
-/* The end of a search (tune_search.h): what one change makes better. */
+/* The last steps of a search (tune_search.h): single changes that make a strategy better. */
 #include "policies/geometry.h"
 #include "sim/tune_search.h"
 #include "sim/tune_ways.h"
 
 #include <stdlib.h>
 
-enum { VARIED = 3, ROUNDS = 6, MOVES = 4 };
+enum { VARIED = 3, ROUNDS = 6, MOVES = 4 }; /* the best few; most rounds of polish, of move */
 
 /* Every point that differs from this one in one axis. */
 static enum moe_status add_neighbours(struct moe_tune_search *q, struct moe_tune_point point,
@@ -77,6 +77,7 @@ static int64_t gain(const struct mover *m, uint32_t l)
     return (int64_t)(w[1] - w[0]);
 }
 
+/* What it loses by one way less. */
 static int64_t loss(const struct mover *m, uint32_t l)
 {
     const uint64_t *w = m->worth + (size_t)l * (m->n_experts + 1) + m->ways[l];

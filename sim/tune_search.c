@@ -143,7 +143,8 @@ struct evaluation {
     uint64_t max_tokens;
 };
 
-/* Hands over ns a token, infinite where the strategy cannot run: it is one that is not chosen. */
+/* An item's result is its ns a token; infinite for a strategy that cannot run, which is not an
+ * error but never chosen. */
 static enum moe_status run_item(void *context, size_t i, char **bytes, size_t *size,
                                 struct moe_err *err)
 {
@@ -222,16 +223,16 @@ enum moe_status moe_tune_race(struct moe_tune_search *q, size_t first, const cha
                               struct moe_err *err)
 {
     enum { SHARE = 8, FEWEST_TOKENS = 16, FEWEST = 8 };
-    const uint64_t most = all_tokens(q), few = moe_tune_prefix(q->train, most / SHARE);
+    const uint64_t all = all_tokens(q), prefix = moe_tune_prefix(q->train, all / SHARE);
     const size_t n = q->n - first, kept = n / SHARE > FEWEST ? n / SHARE : FEWEST;
-    if (most / SHARE >= FEWEST_TOKENS && few < most && kept < n) {
-        enum moe_status s = evaluate(q, first, few, what, err);
+    if (all / SHARE >= FEWEST_TOKENS && prefix < all && kept < n) {
+        enum moe_status s = evaluate(q, first, prefix, what, err);
         if (s)
             return s;
         qsort(q->candidate + first, n, sizeof *q->candidate, by_time);
         q->n = first + kept;
     }
-    return evaluate(q, first, most, what, err);
+    return evaluate(q, first, all, what, err);
 }
 
 /* --- halving -------------------------------------------------------------------------------- */

@@ -55,14 +55,14 @@ void moe_tune_rank(struct moe_tune_search *search, size_t keep);
 /* The best candidate whose slots change what they hold; n where there is none. */
 size_t moe_tune_best_moving(const struct moe_tune_search *search);
 
-/* The same after all tokens, where of candidates with exactly the same time, which did the same
- * under different names, only the first is kept. The best moving one stays in any case: where what
- * was held out uses other experts, the best of fixed placements is worth nothing. */
+/* The same for times over all tokens: of candidates with exactly the same time, which did the same
+ * under different names, only the first is kept. The best moving one stays in any case: if the
+ * held-out part uses other experts, the best fixed placements are worth nothing. */
 void moe_tune_rank_different(struct moe_tune_search *search, size_t keep);
 
-/* Times candidates [first, n) on all tokens, after dropping those that a prefix of an eighth shows
- * behind: the best eighth stays. Errors: MOE_ERR_INTERRUPTED, MOE_ERR_MEMORY, and where none of
- * them can run, why. */
+/* Times candidates [first, n) on all tokens; of many only the eighth that was best on a prefix of
+ * an eighth of the tokens, the others are dropped. what: for the progress line. Errors:
+ * MOE_ERR_INTERRUPTED, MOE_ERR_MEMORY; with first 0 where none can run, why. */
 enum moe_status moe_tune_race(struct moe_tune_search *search, size_t first, const char *what,
                               struct moe_err *err);
 
@@ -71,7 +71,7 @@ enum moe_status moe_tune_halve(struct moe_tune_search *search, struct moe_err *e
 enum moe_status moe_tune_polish(struct moe_tune_search *search, struct moe_err *err);
 enum moe_status moe_tune_move(struct moe_tune_search *search, struct moe_err *err);
 
-/* The best candidate, whose geometry is N x M, with other N and M of at most so many slots, until
+/* Varies the N and M of the best candidate, whose geometry is N x M, within so many slots, until
  * nothing is better: powers of two first, then what lies near (tune_uniform.c). */
 enum moe_status moe_tune_vary_uniform(struct moe_tune_search *search, uint64_t slots,
                                       struct moe_err *err);

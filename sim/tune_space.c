@@ -12,7 +12,7 @@
 static const struct {
     enum moe_tune_axis axis;
     const char *rule;
-} more[] = {
+} variants[] = {
     {MOE_TUNE_POLICY, "paper-lru:hazards=off"},
     {MOE_TUNE_POLICY, "slru:segments=2"},
     {MOE_TUNE_POLICY, "s3-fifo:small=0.25,ghost=2,threshold=1"},
@@ -49,8 +49,8 @@ static const struct {
     {MOE_TUNE_PREFETCHER, "moe-infinity:horizon=1"},
 };
 
-/* The same rule twice under two spellings would be two strategies: these replace the default. */
-static const char *const not_as_they_are[] = {"paper-lru"};
+/* Rules that are not tried with their defaults, which overwrite slots in use: only as above. */
+static const char *const without_defaults[] = {"paper-lru"};
 
 static enum moe_status add_value(struct moe_tune_values *values, const char *keys, int kind,
                                  uint32_t *at, struct moe_err *err)
@@ -96,26 +96,26 @@ static bool can_do(uint32_t needs, unsigned parts)
            (!(needs & MOE_NEEDS_LOOKAHEAD) || (parts & MOE_HAS_LOOKAHEAD));
 }
 
-/* The table's lines of a rule, by the name in front of the colon. */
-static enum moe_status add_more(struct moe_tune_space *space, enum moe_tune_axis axis,
-                                const char *name, struct moe_err *err)
+/* The variants of a rule, by the name in front of the colon. */
+static enum moe_status add_variants(struct moe_tune_space *space, enum moe_tune_axis axis,
+                                    const char *name, struct moe_err *err)
 {
     enum moe_status s = MOE_OK;
-    for (size_t i = 0; !s && i < sizeof more / sizeof *more; i++)
-        if (more[i].axis == axis && strncmp(more[i].rule, name, strlen(name)) == 0 &&
-            more[i].rule[strlen(name)] == ':')
-            s = add_rule(space, axis, more[i].rule, 0, err);
+    for (size_t i = 0; !s && i < sizeof variants / sizeof *variants; i++)
+        if (variants[i].axis == axis && strncmp(variants[i].rule, name, strlen(name)) == 0 &&
+            variants[i].rule[strlen(name)] == ':')
+            s = add_rule(space, axis, variants[i].rule, 0, err);
     return s;
 }
 
 static enum moe_status add_named(struct moe_tune_space *space, enum moe_tune_axis axis,
                                  const char *name, int kind, struct moe_err *err)
 {
-    bool as_it_is = true;
-    for (size_t i = 0; i < sizeof not_as_they_are / sizeof *not_as_they_are; i++)
-        as_it_is = as_it_is && strcmp(name, not_as_they_are[i]) != 0;
-    enum moe_status s = as_it_is ? add_rule(space, axis, name, kind, err) : MOE_OK;
-    return s ? s : add_more(space, axis, name, err);
+    bool with_defaults = true;
+    for (size_t i = 0; i < sizeof without_defaults / sizeof *without_defaults; i++)
+        with_defaults = with_defaults && strcmp(name, without_defaults[i]) != 0;
+    enum moe_status s = with_defaults ? add_rule(space, axis, name, kind, err) : MOE_OK;
+    return s ? s : add_variants(space, axis, name, err);
 }
 
 static enum moe_status add_rules(struct moe_tune_space *space,
@@ -141,8 +141,8 @@ static enum moe_status add_rules(struct moe_tune_space *space,
     return s;
 }
 
-/* In-flight and fill rules differ within a kind of miss; the first of each kind stands for all
- * where nothing is ever copied into a slot. */
+/* Every rule for misses with every rule for slots in flight and for fills. Where nothing is ever
+ * copied into a slot, the first value of each kind of miss stands for all (moe_tune_canonical). */
 static enum moe_status add_dispatches(struct moe_tune_space *space, struct moe_err *err)
 {
     static const char *const miss[] = {"cpu", "wait", "fastest", "admitted"};

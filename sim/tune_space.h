@@ -46,8 +46,8 @@ struct moe_tune_point {
 
 struct moe_tune_space {
     struct moe_tune_values axis[MOE_TUNE_AXES];
-    uint32_t first_static, never; /* indexes of policy and admission */
-    struct moe_strategy base;     /* what no axis says */
+    uint32_t first_static, never; /* index of policy `static`; of admission `never` */
+    struct moe_strategy base;     /* keys that no axis sets */
     /* Policy `static` with the list fitted on the training part, which is in no file yet. */
     struct moe_policy_ops fitted;
     const moe_key *hot; /* [L * E] rank order, not owned */
@@ -85,8 +85,8 @@ uint64_t moe_tune_space_size(const struct moe_tune_space *space);
 /* The n-th combination, n below that size. */
 struct moe_tune_point moe_tune_point_at(const struct moe_tune_space *space, uint64_t n);
 
-/* The point that stands for all that are the same strategy: what has no effect at its first value.
- */
+/* The point that stands for all that are the same strategy: axes without effect are at their first
+ * value. */
 struct moe_tune_point moe_tune_canonical(const struct moe_tune_space *space,
                                          struct moe_tune_point point);
 
@@ -98,8 +98,11 @@ uint64_t moe_tune_point_id(struct moe_tune_point point);
 enum moe_status moe_tune_strategy(const struct moe_tune_space *space, struct moe_tune_point point,
                                   struct moe_strategy *out, struct moe_err *err);
 
-/* Has the strategy the fitted list? And the same with the list in a file, as files can say it. */
+/* Does the strategy use the fitted list? */
 bool moe_tune_is_fitted(const struct moe_tune_space *space, const struct moe_strategy *strategy);
+
+/* Makes the strategy's policy `static` with the list in the file `list`, which a strategy file can
+ * express. Errors: those of moe_strategy_set. */
 enum moe_status moe_tune_name_list(struct moe_strategy *strategy, const char *list,
                                    struct moe_err *err);
 

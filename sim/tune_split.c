@@ -89,7 +89,7 @@ static bool is_fair(uint64_t part, uint64_t steps)
     return part >= steps / 4 && steps - part >= steps / 4;
 }
 
-/* How many of the first ranges, not all, come nearest to half of the steps. */
+/* How many ranges, from the first on but not all, come nearest to half of the steps. */
 static uint64_t nearest_to_half(const struct ranges *all)
 {
     const uint64_t steps = steps_of(all, all->n);
@@ -134,7 +134,7 @@ static void copy_tokens(const struct moe_trace *from, const struct range *r, str
     moe_tokens_copy(y, at, x, r->first, n, &from->info);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t t = r->first + i;
-        bool cut = r->first > r->start; /* the context that was cut off still counts */
+        bool cut = r->first > r->start; /* the context before the cut still counts */
         y->sequence[at + i] = sequence;
         y->step[at + i] = x->step[t] - x->step[r->first];
         y->position[at + i] = x->position[t] < 0 && cut ? (int32_t)(t - r->start) : x->position[t];

@@ -1,11 +1,11 @@
 /* Training and held-out parts of a trace, for the tuner.
  *
- * Whole sequences are divided, half of them to each side, drawn by a seed; where that leaves a side
- * less than a quarter of the decode passes, as many of those drawn as come nearest to half of the
- * passes. Where that does not help, as with a single sequence, all are cut in time: their first
- * halves train. Sequences without decode tokens belong to neither. Training sequences stand in the
- * order drawn, so that any prefix is a sample of them all; held-out ones in the order of the trace.
- */
+ * Whole sequences are divided: in an order drawn by a seed, the first half of them trains. Where
+ * that leaves a side less than a quarter of the decode passes, as many train as come nearest to
+ * half of the passes. Where that does not help, as with a single sequence, all are cut in time:
+ * their first halves train. Sequences without decode tokens belong to neither part. Training
+ * sequences stay in the order drawn, so that any prefix is a sample of them all; held-out ones are
+ * in the order of the trace. */
 #ifndef MOELAB_SIM_TUNE_SPLIT_H
 #define MOELAB_SIM_TUNE_SPLIT_H
 

@@ -1,4 +1,4 @@
-/* The best N x M for one set of rules. The space has, for each M, N as large as it goes; on a slow
+/* The best N x M for one set of rules. The space has only the largest N for each M; but on a slow
  * link far fewer slots are the best, since every miss is copied. */
 #include "sim/tune_search.h"
 

@@ -1,7 +1,7 @@
 /* How many slots each layer gets, exactly: the division of a budget over layers that is worth most.
  *
  * A curve says what m ways are worth in a layer, whatever the others have: hits (sim/mrc.h), or ns
- * saved. Pools of different layers do not see each other, so the worth of a division is the sum
+ * saved. Pools of different layers do not affect each other, so the worth of a division is the sum
  * over layers, and dynamic programming over layers finds the best of all divisions; curves need be
  * neither concave (LRU's have cliffs below an event's demand) nor rising. */
 #ifndef MOELAB_SIM_TUNE_WAYS_H
@@ -28,7 +28,7 @@ void moe_tune_worth_ns(const struct moe_mrc *mrc, enum moe_mrc_policy policy,
 enum moe_status moe_tune_worth_static(const uint64_t *uses, uint32_t n_layers, uint32_t n_experts,
                                       uint64_t *worth, struct moe_err *err);
 
-/* "per-layer:2,0,3", or "none". False, and buf kept beyond its start, where it does not fit. */
+/* Writes "per-layer:2,0,3", or "none". False where it does not fit: then it is cut. */
 bool moe_tune_ways_format(const uint32_t *ways, uint32_t n_layers, char *buf, size_t size);
 
 #endif
