@@ -80,7 +80,8 @@ static enum moe_status fit_tokens(struct subject *subject, uint64_t all, struct 
     return MOE_OK;
 }
 
-/* Noise, above it the chosen experts, in gate order: only the work matters. */
+/* Scores of noise, with the chosen experts above it in gate order: for speed any others would do.
+ */
 static enum moe_status make_scores(const struct moe_trace *trace, float **scores,
                                    struct moe_err *err)
 {
@@ -102,7 +103,8 @@ static enum moe_status make_scores(const struct moe_trace *trace, float **scores
     return MOE_OK;
 }
 
-/* Readings belong to the policy before the colon. */
+/* Was the policy asked for? A variant ("lfru:reading=ties") belongs to the policy before its colon.
+ */
 static bool is_wanted(const char *only, const char *policy)
 {
     size_t n = strcspn(policy, ":");

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* How many of `ns` long operations fit in time; no limit when they take none. */
+/* How many operations of `ns` each fit into time; `most` if they take none. */
 static double fits(double time, uint64_t ns, double most)
 {
     return ns ? time / (double)ns : most;
@@ -18,6 +18,7 @@ static uint64_t fastest_copy_ns(const struct moe_costs *costs)
     return costs->copy_ns[costs->copy_ns[1] < costs->copy_ns[0]];
 }
 
+/* Can x + y + z reach all uses in that time? (sim/bound.h) */
 static bool feasible(const struct moe_bound_case *bound, uint64_t time_ns)
 {
     const struct moe_costs *costs = bound->costs;

@@ -11,7 +11,7 @@ struct moe_crew {
     moe_crew_run *run;
     void *context;
     pthread_mutex_t lock;
-    pthread_cond_t work, news; /* for the threads; for the one that talks */
+    pthread_cond_t work, news; /* for the crew's threads; for the one that talks */
     uint64_t *queue;           /* [room], items not begun at [head, tail) */
     size_t head, tail, room;
     struct moe_crew_result *first, *last; /* finished, not taken */
@@ -33,7 +33,6 @@ static void finish(struct moe_crew *crew, struct moe_crew_result *result)
     crew->busy_ns += result->ns;
 }
 
-/* What the item's own results find no memory for is its failure. */
 static void compute(struct moe_crew *crew, struct moe_crew_result *result)
 {
     uint64_t begin = moe_clock_ns();
@@ -49,7 +48,8 @@ static void tell(struct moe_crew *crew)
     pthread_cond_signal(&crew->news);
 }
 
-/* The next item under the lock, or NULL at the end. Without a spare there is none but to wait. */
+/* The next item, written to spare, or NULL at the end; called with the lock held. Without a spare
+ * it only waits for the end. */
 static struct moe_crew_result *next_item(struct moe_crew *crew, struct moe_crew_result *spare)
 {
     if (crew->head == crew->tail || !spare) {
@@ -88,7 +88,8 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* A result for each thread's first item; one ahead from then on. */
+/* Makes a result for each thread's first item. Later ones are made before an item is run, so that
+ * the failure to make one is itself a result. */
 static bool make_spares(struct moe_crew *crew, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -199,7 +200,7 @@ void moe_crew_drop(struct moe_crew *crew)
     pthread_mutex_unlock(&crew->lock);
 }
 
-/* A thread that waits although there is work has been called and will take it. */
+/* A thread may still count as idle although items wait: it has been woken and will take one. */
 struct moe_crew_state moe_crew_look(struct moe_crew *crew)
 {
     pthread_mutex_lock(&crew->lock);

@@ -1,11 +1,11 @@
 /* Who computes what: items of a job, dealt to processes that ask.
  *
- * Whoever asks says how many items it wants: as many as keep it busy for MOE_DEAL_GRAIN_NS, judged
- * by those that it has finished, so that messages are few where items are short. It never gets
- * more than its part of half of what is left (guided self-scheduling; Polychronopoulos, Kuck, IEEE
- * Trans. Computers C-36, 1987), so that all end together. Short items are asked for before the last
- * one is begun, long ones (where an answer costs nothing beside them) when a thread is idle: none
- * waits at one process while another could run it. The same rules make the plan of sim/plan.h. */
+ * A process asks for as many items as keep it busy for MOE_DEAL_GRAIN_NS, judged by those that it
+ * has finished, so that messages are few where items are short. It never gets more than its part of
+ * half of what is left (guided self-scheduling; Polychronopoulos, Kuck, IEEE Trans. Computers C-36,
+ * 1987), so that all end together. A process asks for short items when its queue is empty, and for
+ * long ones (beside which the time of an answer is nothing) only when a thread is idle: none waits
+ * at one process while another could run it. The same rules make the plan of sim/plan.h. */
 #ifndef MOELAB_SIM_DEAL_H
 #define MOELAB_SIM_DEAL_H
 
@@ -24,8 +24,8 @@ uint64_t moe_deal_wanted(const struct moe_crew_state *state);
 struct moe_deal {
     size_t n_items, n_done, n_left; /* left: with nobody */
     uint32_t n_ranks;
-    size_t next;            /* never dealt: [next, n_items) */
-    size_t *again, n_again; /* [n_items] taken back from ranks that were lost */
+    size_t next;            /* items [next, n_items) were never dealt; some may be done (skipped) */
+    size_t *again, n_again; /* [n_items] taken back from ranks that were lost, to be dealt again */
     uint32_t *owner;        /* [n_items] rank, or MOE_DEAL_NOBODY, or MOE_DEAL_DONE */
     size_t *owned;          /* [n_ranks] items */
 };
@@ -41,10 +41,10 @@ void moe_deal_release(struct moe_deal *deal); /* also one that is all zero */
 size_t moe_deal_give(struct moe_deal *deal, uint32_t rank, uint64_t wanted, size_t room,
                      uint64_t *items);
 
-/* Item is computed, by whomever. False: it was before, or there is no such item. */
+/* The item is computed, whoever did it. False: it was computed before, or there is no such item. */
 bool moe_deal_finish(struct moe_deal *deal, uint64_t item);
 
-/* What the rank has goes to others. Returns how many items that were. */
+/* Takes back the items that the rank has not finished, for others. Returns how many. */
 size_t moe_deal_take_back(struct moe_deal *deal, uint32_t rank);
 
 #endif

@@ -17,7 +17,7 @@ static const struct moe_param of_all_points[] = {
     {0},
 };
 
-/* Gives the key its value if the point has the key; value NULL: only looks. false: has it not. */
+/* Sets the key's value if the point has the key; value NULL: only looks. Returns whether it has. */
 static bool replace(struct moe_point *point, const char *key, const char *value)
 {
     const char **const loaded[] = {&point->trace, &point->model, &point->platform,
@@ -68,7 +68,7 @@ struct known {
     } strategy[64];
 };
 
-/* What cannot be read counts as one that has: that it cannot is told when the point is run. */
+/* A strategy that cannot be read counts as one with slots: running the point will report it. */
 static bool strategy_has_slots(struct known *known, const char *name)
 {
     enum { MAX_KEPT = sizeof known->strategy / sizeof *known->strategy };
@@ -132,7 +132,8 @@ static enum moe_status set(struct moe_experiment *x, const char *key, const char
     return s;
 }
 
-/* The file's title tells what no longer holds. Of paths the last part will do: it has one line. */
+/* Replaces the title, which no longer holds, by name and settings. Of paths the last part is
+ * enough: it is one line. */
 static void entitle(struct moe_experiment *x, const char *const *sets, size_t n_sets)
 {
     size_t at = (size_t)snprintf(x->title, sizeof x->title, "%s", x->name);

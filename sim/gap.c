@@ -16,8 +16,8 @@ struct ladder {
     uint64_t ns[MOE_N_GAP_PARTS + 1];
 };
 
-/* The bound with so many hits. What prompts leave in the strategy's slots, and what lies there from
- * the start, is the same at every step. */
+/* The bound with so many hits. What prompts leave in the strategy's slots, and its initial content,
+ * are added alike in all bounds. */
 static uint64_t bound_with(const struct ladder *l, uint64_t hits)
 {
     const struct moe_result *r = l->result;

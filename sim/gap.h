@@ -3,19 +3,19 @@
  * steps, so the parts sum to the whole, in whole nanoseconds of decode.
  *
  *   floor       the bound (sim/bound.h) as if every use could be a hit: nothing is ever missing
- *   + cold      the bound with a slot for every expert: first uses. (At every step a prompt may
- * leave as many experts as the strategy has slots, and what the strategy begins with is there: so
- * few first uses cost nothing.)
+ *   + cold      the bound with a slot for every expert: first uses. (In all bounds each prompt may
+ *               leave as many experts as the strategy has slots, and the strategy's initial
+ *               content is there: so a few first uses cost nothing.)
  *   + capacity  the bound with as many slots as the strategy has: the bound that results print
  *   + conflict  the bound where each pool serves its own layers only: slots as the geometry divides
  *               them, and layers that have none
  *   + dispatch  a simulation: the geometry, policy opt, every miss admitted, no prefetcher, fills
  *               that land when they are queued; the strategy decides where and in which order
- *               experts are computed. What a layer cannot have side by side counts here, and so do
+ *               experts are computed. Work of a layer that cannot overlap counts here, and so do
  *               activations sent to the CPU and back, and copies that the GPU waits for on demand
- *   + victim    the strategy's policy for opt (its declining a newcomer is admission by policy and
- *               counts here), and its initial content
- *   + admission the strategy's rule for `always`
+ *   + victim    the strategy's policy in place of opt (its declining a newcomer is admission by
+ *               policy and counts here), and its initial content
+ *   + admission the strategy's rule in place of `always`
  *   + prefetch  the strategy's prefetcher
  *   + late fill fills and prefetches take time: the run itself. Experts waited for, or computed on
  *               the CPU, because their copy is on its way; slots that cannot be given up meanwhile;

@@ -21,7 +21,7 @@ struct rank {
     struct moe_crew_state crew;
     const uint64_t *queue; /* items dealt to it last */
     size_t head, tail, n_finished;
-    double busy_ns, told_at; /* told: when results were last sent */
+    double busy_ns, told_at; /* told: when it last sent results */
     bool asked;
 };
 
@@ -33,7 +33,8 @@ struct planner {
     size_t n_events, room;
     uint64_t *dealt; /* [n_items] items in the order they were dealt */
     size_t n_dealt;
-    double now, free_at, talking_ns; /* rank 0's: when it may take the next message; all of it */
+    double now;
+    double free_at, talking_ns; /* when rank 0 can take the next message; its time for all */
     uint64_t order, messages;
     bool out_of_memory;
 };
@@ -103,7 +104,7 @@ static void take_items(struct planner *p, uint32_t r, const uint64_t *items, siz
     begin_items(p, r);
 }
 
-/* Rank 0 takes a message when it is done with those before; returns when it has answered. */
+/* Rank 0 takes a message once it is done with those before. Returns when it has answered. */
 static double handle(struct planner *p)
 {
     double begin = p->now > p->free_at ? p->now : p->free_at;
@@ -154,7 +155,7 @@ static void finish(struct planner *p, const struct event *e)
     rank->crew.idle++;
     moe_deal_finish(&p->deal, e->item);
     begin_items(p, e->rank);
-    /* Results go in one message where several are finished between two looks. */
+    /* Results that are finished within one pause of the talking thread share a message. */
     if (e->rank > 0 && p->now - rank->told_at >= MOE_TEAM_LONGEST_NS) {
         rank->told_at = p->now;
         handle(p);

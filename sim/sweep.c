@@ -28,8 +28,8 @@ static enum moe_status make_header(struct moe_sweep *w, struct moe_err *err)
     return s;
 }
 
-/* Positions that are not the tokens' places in their sequences, which unknown ones are taken for.
- */
+/* Hashes the positions that differ from the token's place in its sequence. Unknown ones are taken
+ * to be that place, so they do not differ. */
 static uint64_t hash_positions(uint64_t hash, const struct moe_tokens *x)
 {
     uint64_t start = 0;
@@ -43,7 +43,8 @@ static uint64_t hash_positions(uint64_t hash, const struct moe_tokens *x)
     return hash;
 }
 
-/* What every point sees. Sizes and labels that a file has; those of others are their model's. */
+/* Hashes what every point sees; of files also their sizes and labels, which for other traces are
+ * those of their model. */
 static uint64_t hash_trace(const struct moe_trace *trace, bool is_file)
 {
     const struct moe_trace_info *info = &trace->info;
@@ -187,7 +188,7 @@ static enum moe_status run_point(const struct moe_sweep *w, size_t i, char **row
     return s;
 }
 
-/* What a point's process hands over: the row, its final NUL, and whether the point could run. */
+/* An item's result: the row, its NUL, and a byte that is 1 if the point could not run. */
 static enum moe_status run_item(void *context, size_t i, char **bytes, size_t *size,
                                 struct moe_err *err)
 {

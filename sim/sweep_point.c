@@ -37,7 +37,7 @@ enum { CONFIG_MAX_BYTES = 1 << 20, LIST_MAX_BYTES = 64 << 20 };
 
 struct moe_sweep_file {
     char *name;
-    char *text; /* part of identities; NULL: a strategy, whose keys are that */
+    char *text; /* hashed into points' identities; NULL: a strategy, of which the keys are */
     size_t length;
     struct moe_text view; /* of text, for a policy */
     union {
@@ -234,7 +234,7 @@ static const char *policy_file(const struct moe_sweep_inputs *in)
     return policy->ops->file ? policy->ops->file(policy->params) : "";
 }
 
-/* The last of the point's files, which only its settings name, and what it is known by. */
+/* Takes the policy's file, which is known only after the settings, and completes parts and hash. */
 static enum moe_status take_policy_file(const struct moe_sweep_files *files,
                                         struct moe_sweep_inputs *out, struct moe_err *err)
 {

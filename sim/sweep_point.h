@@ -54,8 +54,8 @@ struct moe_sweep_files {
     struct moe_sweep_file *file[MOE_SWEEP_KINDS][MOE_SWEEP_MAX_KEPT];
 };
 
-/* Takes the point's files from those kept, loads those that are not, and applies its settings. *out
- * points into files. Errors: MOE_ERR_IO, MOE_ERR_USAGE, MOE_ERR_MEMORY. */
+/* Takes the point's files from those kept, loads the others, and applies its settings. *out points
+ * into files. Errors: MOE_ERR_IO, MOE_ERR_USAGE, MOE_ERR_MEMORY. */
 enum moe_status moe_sweep_resolve(const struct moe_experiment *experiment,
                                   const struct moe_sweep_files *files,
                                   const struct moe_point *point, struct moe_sweep_inputs *out,

@@ -100,16 +100,16 @@ static enum moe_status reuse_row(struct moe_sweep *w, const char *line, struct m
     return MOE_OK;
 }
 
-/* There is nothing to read where there is no file, or a device that the result goes to. */
+/* Is there nothing to read: no file, or a device that the result goes to? */
 static bool is_no_file(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 ? !S_ISREG(st.st_mode) : errno == ENOENT;
 }
 
-/* Rows of an earlier run. A last line without newline was cut by a kill and does not count; a file
- * that is not what was written is not believed at all. One that cannot be read is an error: taken
- * for none, it would be replaced, and its points lost. */
+/* Takes over rows of an earlier run. A last line without newline was cut by a kill and does not
+ * count; a file whose checksum is wrong is ignored. One that cannot be read is an error: ignored,
+ * it would be replaced, and its points lost. */
 static enum moe_status reuse_file(struct moe_sweep *w, const char *path, struct moe_err *err)
 {
     char *text;

@@ -40,16 +40,16 @@ enum moe_status moe_sweep_resume(struct moe_sweep *sweep, struct moe_err *err);
 /* Stores a finished point; takes the row over. Errors: MOE_ERR_IO. */
 enum moe_status moe_sweep_store(struct moe_sweep *sweep, size_t i, char *row, struct moe_err *err);
 
-/* Writes the result; the journal goes. */
+/* Writes the result and removes the journal. */
 enum moe_status moe_sweep_write(const struct moe_sweep *sweep, struct moe_err *err);
 
 void moe_sweep_journal_path(const struct moe_sweep *sweep, char *buf, size_t size);
 
-/* What makes two runs' points the same ones: a hash of their identities in order. */
+/* A hash of the points' identities, in order: equal if two runs have the same points. */
 uint64_t moe_sweep_hash(const uint64_t *ids, size_t n);
 
-/* Does a result file's line "# checksum: HASH", where it has one, fit all its other bytes? *told
- * and *got: the line's and the bytes' hash, *told NULL where there is no such line (then true). */
+/* Does a result file's line "# checksum: HASH" match all its other bytes? True also without such a
+ * line. *told: the line's hash (text in the file), or NULL; *got: the hash of the bytes. */
 bool moe_sweep_is_whole(const char *text, size_t size, const char **told, uint64_t *got);
 
 #endif

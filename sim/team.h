@@ -5,12 +5,13 @@
  * main thread talks. Which rank computes an item may differ from run to run, so an item's result
  * must depend on the item only.
  *
- * A rank that was not heard from for `lost_after` seconds while it had items is taken for lost: its
- * items go to others. If it was only slow, its results are as good. A rank that was never heard of
- * may still be reading traces: it gets items when it asks, and once the work is done it is waited
- * for ten times as long. Rank 0 cannot be replaced: the others end with an error, but wait for its
- * first word without limit. That presumes that the launcher lets a job live on without one of its
- * processes (Open MPI: `mpirun --enable-recovery`); by default launchers end the whole job. */
+ * A rank that has items and is not heard from for `lost_after` seconds is considered lost: its
+ * items go to others. If it was only slow, its results are still accepted. A rank that was never
+ * heard from may still be reading traces: it gets items when it asks, and once the work is done it
+ * is waited for ten times as long. Rank 0 cannot be replaced: when it is lost the others end with
+ * an error, but they wait for its first message without limit. All this needs a launcher that lets
+ * a job live on without one of its processes (Open MPI: `mpirun --enable-recovery`); by default
+ * launchers end the whole job. */
 #ifndef MOELAB_SIM_TEAM_H
 #define MOELAB_SIM_TEAM_H
 
@@ -29,13 +30,13 @@ struct moe_team; /* opaque; NULL is a process alone */
  * several, but this build has no MPI, or another one than the launcher's). */
 enum moe_status moe_team_open(double lost_after, struct moe_team **out, struct moe_err *err);
 
-/* The same over a link of one's own, which the team closes. */
+/* The same over a given link, which the team closes, also on failure. */
 enum moe_status moe_team_over(const struct moe_team_link *link, double lost_after,
                               struct moe_team **out, struct moe_err *err);
 
-/* Leaves the job. s, err: how this process's part ended; the first failure of any rank ends the
- * others' maps with the same error. Returns what is this process's to report: MOE_OK on other ranks
- * than 0. Where rank 0 is lost the others say so (base/progress.h) and the job is aborted. */
+/* Leaves the job and frees the team. s, err: how this process's part ended; the first failure of
+ * any rank ends the others' maps with the same error. Returns what this process is to report: s on
+ * rank 0, MOE_OK on the others. Where rank 0 is lost the others log it and the job is aborted. */
 enum moe_status moe_team_close(struct moe_team *team, enum moe_status s, struct moe_err *err);
 
 uint32_t moe_team_rank(const struct moe_team *team); /* 0 alone */
@@ -51,7 +52,7 @@ struct moe_team_work {
     bool share;        /* `done` is called on every rank, not on rank 0 alone */
     moe_crew_run *run; /* see sim/crew.h; MOE_ERR_INTERRUPTED where moe_interrupted() */
     /* Takes the result of an item, once each, in the thread that called moe_team_map. ns: time that
-     * it took to compute, 0 where results are shared. bytes: the caller's. */
+     * it took to compute, 0 on ranks other than 0. bytes: valid during the call. */
     enum moe_status (*done)(void *context, size_t item, const char *bytes, size_t size, uint64_t ns,
                             struct moe_err *err);
     void *context;

@@ -18,7 +18,7 @@ struct lead {
     uint64_t *items; /* [MOST_DEALT] */
 };
 
-/* The first failure is the one that is told. */
+/* The first failure is the one that is reported. */
 static void fail(struct lead *l, const struct moe_err *why)
 {
     if (!l->team->why.status)
@@ -117,7 +117,7 @@ static void take_message(struct lead *l, uint32_t from, const struct moe_team_fr
     if (f->kind == MOE_TEAM_CLOSE)
         l->team->peer[from].closed = true;
     if (f->map != l->team->map)
-        return; /* of a map that is over: a rank that had been taken for lost */
+        return; /* of an earlier map, from a rank that was considered lost */
     if (f->kind == MOE_TEAM_ASK)
         take_ask(l, from, f);
     else if (f->kind == MOE_TEAM_RESULTS)
@@ -151,7 +151,7 @@ static bool take_messages(struct lead *l)
     return any;
 }
 
-/* Tells every rank; also those taken for lost, which may only be slow. */
+/* Sends to every rank; also to those considered lost, which may only be slow. */
 static void tell_all(struct lead *l, struct moe_team_frame frame, const void *payload, size_t size)
 {
     struct moe_err err = {0};
@@ -166,7 +166,7 @@ static void tell_all(struct lead *l, struct moe_team_frame frame, const void *pa
 
 static void lose(struct lead *l, uint32_t rank)
 {
-    l->team->peer[rank].lost = true; /* until it is heard again; what it wants, it still wants */
+    l->team->peer[rank].lost = true; /* until it is heard again; `wanted` stays for then */
     size_t n = moe_deal_take_back(&l->deal, rank);
     moe_log("rank %" PRIu32 " was not heard from for %.3g s: others run its %zu items again", rank,
             (double)l->team->lost_ns / 1e9, n);
@@ -189,7 +189,7 @@ static void pass_time(struct lead *l, uint64_t ns)
 
 /* --- the map -------------------------------------------------------------------------------- */
 
-/* After a failure: what was begun is waited for, everywhere. */
+/* Does nobody compute any more? After a failure the items that were begun are waited for. */
 static bool is_quiet(const struct lead *l)
 {
     struct moe_crew_state state = moe_crew_look(l->crew);

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum moe_leave {
-    MOE_LEAVE_TOGETHER, /* every rank does, too */
+    MOE_LEAVE_TOGETHER, /* every rank leaves */
     MOE_LEAVE_SOME,     /* some rank is lost: the others do not wait for it */
     MOE_LEAVE_BROKEN,   /* rank 0 is lost: all others should end */
 };

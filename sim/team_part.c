@@ -1,4 +1,4 @@
-/* The end of a team. A rank may be lost when it has nothing to do, too, and would be waited for. */
+/* The end of a team. A rank may be lost while it has no items, too, and would be waited for. */
 #include "base/progress.h"
 #include "sim/team_frame.h"
 
@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Rank 0 waits for ranks that it never heard of that many times `lost_after` after the end of the
- * work. They may still be reading traces, so the limit for a rank that had beaten is too short; but
- * rank 0 has read the same ones and all the work was done since: one that is that late is dead. */
+/* After the end of the work, rank 0 waits so many times `lost_after` for a rank that it never heard
+ * from. It may still be reading traces, so the limit of the others is too short; but rank 0 has
+ * read the same ones, and all the work was done since then: a rank that is that late is dead. */
 enum { UNHEARD = 10 };
 
 static void send(struct moe_team *team, uint32_t to, enum moe_team_kind kind)
@@ -26,9 +26,9 @@ static void send_all(struct moe_team *team, enum moe_team_kind kind)
         send(team, r, kind);
 }
 
-/* A rank that is silent for too long is taken for lost; not a rank 0 that was never heard: it may
- * still be reading, and what the others have done is of no use without it. */
-static void look_for(struct moe_team *team, uint32_t rank)
+/* Considers a rank lost that is silent for too long; but not a rank 0 that was never heard from: it
+ * may still be reading, and what the others have done is of no use without it. */
+static void check_silence(struct moe_team *team, uint32_t rank)
 {
     struct moe_team_peer *peer = &team->peer[rank];
     const uint64_t most = peer->heard ? team->lost_ns : UNHEARD * team->lost_ns;
@@ -46,7 +46,7 @@ static void pass_time(struct moe_team *team, uint64_t ns)
     const uint32_t end = team->link.rank ? 1 : team->link.size;
     for (uint32_t r = team->link.rank ? 0 : 1; r < end; r++) {
         team->peer[r].silent_ns += ns;
-        look_for(team, r);
+        check_silence(team, r);
     }
     team->beat_ns += ns;
     if (team->beat_ns > team->lost_ns / 10) {
@@ -55,7 +55,7 @@ static void pass_time(struct moe_team *team, uint64_t ns)
     }
 }
 
-/* Has rank 0 heard from everyone, or another rank from rank 0? */
+/* On rank 0: has every other rank closed, or is lost? On others: has rank 0? */
 static bool is_over(const struct moe_team *team)
 {
     const uint32_t end = team->link.rank ? 1 : team->link.size;
@@ -90,7 +90,7 @@ void moe_team_part(struct moe_team *team)
         send(team, 0, MOE_TEAM_CLOSE);
     for (uint32_t r = 0; r < team->link.size; r++)
         if (!team->peer[r].heard)
-            team->peer[r].silent_ns = 0; /* the work is not counted */
+            team->peer[r].silent_ns = 0; /* its time starts now, at the end of the work */
     for (uint64_t last = moe_clock_ns(); !is_over(team);) {
         if (take_message(team))
             continue;

@@ -13,9 +13,12 @@ struct serve {
     struct moe_team *team;
     const struct moe_team_work *work;
     struct moe_crew *crew;
-    bool asked, heard, dealt, stopping;
+    bool asked;    /* and not been dealt items since */
+    bool heard;    /* from rank 0, in this map */
+    bool dealt;    /* items, at least once */
+    bool stopping; /* STOP has come */
     uint64_t asked_ns, answer_ns;
-    enum moe_status failed; /* the link, or memory: nothing can be said any more */
+    enum moe_status failed; /* a message could not be sent or taken, or rank 0 is lost */
     struct moe_err err;
 };
 

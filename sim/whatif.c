@@ -179,7 +179,7 @@ static uint64_t slots_of(const struct runner *r, const struct moe_whatif_value *
     return left < all ? left : all;
 }
 
-/* Takes geometry. */
+/* Takes the geometry over; NULL: there was no memory for it. */
 static enum moe_status add_task(struct runner *r, size_t value, int line, char *geometry,
                                 struct moe_err *err)
 {
@@ -208,7 +208,7 @@ static enum moe_status add_line(struct runner *r, size_t value, int line, struct
     return s;
 }
 
-/* Slots without any rule that would ask for more memory. */
+/* The default rules, none of which takes memory beside the slots. */
 static void bound_strategy(struct moe_strategy *out)
 {
     moe_strategy_default(out);

@@ -12,9 +12,9 @@
  *   CORES    CPU threads up to twice the strategy's own; beyond the platform's cores R goes on with
  *            its last slope, up to the DRAM's rate
  *   WEIGHTS  bits of an expert's weight with its scales, of the types that moelab runs: 32 (F32),
- * 16 (BF16, F16), 8.5 (Q8: 34 bytes for 32 weights, as GGML's Q8_0), 4.5 (Q4: 18 bytes, as its
- * Q4_0). The dense part keeps its type. Expert kernels of CPU and GPU are taken to read as many
- * bytes a second for every type.
+ *            16 (BF16, F16), 8.5 (Q8: 34 bytes for 32 weights, as GGML's Q8_0), 4.5 (Q4: 18
+ *            bytes, as its Q4_0). The dense part keeps its type. Expert kernels of CPU and GPU
+ *            are assumed to read as many bytes a second for every type.
  *
  * Where GPU and CPU share one DRAM there are no values of PCIE, VRAM is what the GPU may have of
  * it, and with DRAM the rates of GPU and copies grow in proportion.
