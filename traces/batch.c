@@ -191,7 +191,7 @@ static enum moe_status find_members(struct maker *m, const struct moe_trace *inp
 
 /* --- rows ----------------------------------------------------------------------------------- */
 
-/* The next pass of a request joins the step that is due, if it is of the phase. */
+/* The request's next pass joins the step under way, if it is of that phase; false: it is not. */
 static bool take_pass(struct maker *m, struct member *r, uint32_t request, enum moe_phase phase,
                       uint32_t sequence)
 {
@@ -214,7 +214,7 @@ static bool take_pass(struct maker *m, struct member *r, uint32_t request, enum 
     return true;
 }
 
-/* The next pass of every request that has one of the phase, in one; false: none has. */
+/* One step of the next passes of all requests whose next one is of the phase; false: none is. */
 static bool take_passes(struct maker *m, struct member *r, uint32_t n, enum moe_phase phase,
                         uint32_t sequence)
 {

@@ -8,10 +8,10 @@
  *   decode    the first decode passes of all requests in one, then the second ones, and so on; a
  *             request that has ended is missing from there on
  *
- * Within a pass tokens stand by request (struct moe_tokens, request). Rows are carried bit by bit:
- * routes, weights, scores, lookahead, token ids, positions, phases. `step` counts the passes anew,
- * as it numbers them. Positions that are unknown become what every reader takes them for, the
- * tokens since the request began: in a pass of several requests nothing else could tell them.
+ * Within a pass tokens are in the order of requests (struct moe_tokens, request). Rows are copied
+ * unchanged: routes, weights, scores, lookahead, token ids, positions, phases. `step` numbers the
+ * new passes. Unknown positions become what every reader takes them for, the number of tokens since
+ * the request began: in a pass of several requests they could not be found otherwise.
  *
  * This is what would have been recorded, as far as a token's route depends on its own request only:
  * attention reads one request's keys and values, everything else is computed token by token. Two
@@ -31,7 +31,7 @@ struct moe_batch_options {
     int prefill;   /* enum moe_batch_prefill */
 };
 
-/* A size of 1 gives the inputs one behind the other, with nothing changed.
+/* Makes one trace of the inputs; a size of 1 only joins them, one after the other.
  *
  * Errors: MOE_ERR_USAGE (size; inputs that differ in model, shape, sizes of experts or in what was
  * recorded; inputs that have requests already; with a size above 1 an engine's log, which is of a

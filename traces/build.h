@@ -18,8 +18,8 @@
 void moe_import_start(struct moe_trace *trace, const char *format,
                       const struct moe_import_options *options, uint64_t n_bytes, uint64_t hash);
 
-/* For loops over a file, once in a thousand rows: shows that `done` bytes of `total` were read.
- * MOE_ERR_INTERRUPTED when the user wants to stop. */
+/* For loops over a file, to be called every few thousand rows: shows that `done` bytes of `total`
+ * were read. MOE_ERR_INTERRUPTED when the user wants to stop. */
 enum moe_status moe_import_tick(const struct moe_import_options *options, uint64_t done,
                                 uint64_t total, struct moe_err *err);
 

@@ -194,7 +194,7 @@ enum moe_status moe_csv_kept_columns(const struct moe_csv *csv, const int *colum
     return MOE_OK;
 }
 
-/* The field as a short string, or a failure: no number is longer. */
+/* Copies the field into a string for messages and strtod; no number is longer than its 63 bytes. */
 static enum moe_status number_text(const struct moe_csv *csv, struct moe_text field,
                                    const char *what, char text[static 64], struct moe_err *err)
 {

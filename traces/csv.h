@@ -48,8 +48,8 @@ enum moe_status moe_csv_row(const struct moe_csv *csv, struct moe_text *fields, 
                             struct moe_err *err);
 
 /* Reads the column line: column[i] is the place of known[i] or -1; *n_columns the line's fields, up
- * to MOE_CSV_MAX_COLUMNS. Columns that are not known are skipped and named in `ignored`. Names of
- * `same` (bit i) mean the same: with one of them none of them is absent. Errors: an unknown name
+ * to MOE_CSV_MAX_COLUMNS. Columns that are not known are skipped and named in `ignored`. The known
+ * names of `same` (bit i) are synonyms: one of them is enough. Errors: an unknown name that looks
  * like a known one that is absent, a known name twice, one of required (bit i) missing. */
 enum moe_status moe_csv_columns(const struct moe_csv *csv, const char *const *known, size_t n_known,
                                 uint32_t required, uint32_t same, int *column, size_t *n_columns,

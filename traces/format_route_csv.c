@@ -493,7 +493,7 @@ static enum moe_status keep_header(const struct parser *p, const char *data,
     return status;
 }
 
-/* Turns are kept when they run 0, 1, 2, ... from the first one; else a re-import renumbers them. */
+/* Only the first turn is kept: an export numbers the turns from it on. */
 static void keep_dialect(const struct parser *p, struct moe_trace *trace,
                          const struct moe_import_options *options)
 {

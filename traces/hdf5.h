@@ -27,8 +27,8 @@ enum moe_status moe_reader_sequence(struct moe_reader *reader, uint64_t i, struc
 
 /* The next block: whole forward passes, about block_bytes of memory (at least one pass). *out
  * points into the reader and is valid until the next call; *out is NULL at the end. Only the parts
- * in `want` are read, and requests: who does not ask must not take them for one. Every block has
- * passed moe_tokens_check. */
+ * in `want` are read, and always requests: several of them must never be taken for one. Every block
+ * has passed moe_tokens_check. */
 enum moe_status moe_reader_next(struct moe_reader *reader, unsigned want,
                                 const struct moe_tokens **out, struct moe_err *err);
 enum moe_status moe_reader_rewind(struct moe_reader *reader, struct moe_err *err);
@@ -42,8 +42,9 @@ struct moe_writer; /* opaque */
 
 /* Starts a new trace at path. `parts` says which optional arrays the tokens will have. With resume
  * an existing file of the same shape and parts is continued after its last committed sequence;
- * without it an existing file is replaced at the first commit. Through a link its file is written;
- * one to nothing is refused. Path "-" is refused: MOE_ERR_USAGE. */
+ * without it an existing file is replaced at the first commit. Where path is a symbolic link, the
+ * file that it points to is written; a dangling link is refused. Path "-" is refused:
+ * MOE_ERR_USAGE. */
 enum moe_status moe_writer_open(struct moe_writer **out, const char *path,
                                 const struct moe_trace_info *info, unsigned parts, bool resume,
                                 struct moe_err *err);

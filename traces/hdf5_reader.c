@@ -41,7 +41,7 @@ struct moe_reader {
     struct moe_tokens block; /* n_tokens is what the caller sees */
     uint64_t capacity;
     unsigned block_parts;
-    uint8_t *narrow; /* [capacity, L, K] ids as they stand in the file */
+    uint8_t *narrow; /* [capacity, L, K] ids as they are in the file; NULL: not one byte each */
     bool follows;    /* last_step is of the sequence at the cursor */
     uint32_t last_step;
 };
@@ -289,7 +289,8 @@ static uint64_t whole_passes(const struct moe_reader *r, uint64_t n)
     return end;
 }
 
-/* Reads order and passes of the next tokens and finds how many make whole passes. */
+/* Reads sequences and steps of about a block of tokens, more if they are not yet a whole pass, and
+ * finds how many make whole passes. */
 static enum moe_status plan_block(struct moe_reader *r, unsigned parts, uint64_t *out,
                                   struct moe_err *err)
 {
@@ -311,7 +312,7 @@ static enum moe_status plan_block(struct moe_reader *r, unsigned parts, uint64_t
     }
 }
 
-/* A pass that goes back behind the block before. */
+/* Steps must not fall from one block to the next, either. */
 static enum moe_status check_seam(struct moe_reader *r, struct moe_err *err)
 {
     if (r->follows && r->block.step[0] < r->last_step)

@@ -12,7 +12,7 @@
 enum {
     MOE_H5_VERSION = 1,
     /* Raw bytes of one chunk of routes: small enough that a boundary chunk of every column stays
-     * cached, large enough that the index and the calls vanish beside the inflating. */
+     * cached, large enough that the index and the calls take little time beside inflating. */
     MOE_H5_CHUNK_BYTES = 512 << 10,
     MOE_H5_CHUNK_TOKENS = 64 << 10, /* of the columns with one value a token */
     MOE_H5_CHUNK_SEQUENCES = 1 << 10,
@@ -101,7 +101,7 @@ struct moe_h5_file {
 /* Closes everything; fails (MOE_ERR_IO) when data could not be written out. */
 enum moe_status moe_h5_close(struct moe_h5_file *f, struct moe_err *err);
 
-/* Closes a file that could not be written: nothing more reaches the disk, everything is freed. */
+/* Closes everything, whatever the errors: of a file that was only read, or could not be written. */
 void moe_h5_abandon(struct moe_h5_file *f);
 
 /* Rows [first, first + n) of a dataset whose further extents are taken whole, from or to memory of

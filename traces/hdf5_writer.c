@@ -21,7 +21,7 @@
 enum {
     BUFFER_BYTES = 32 << 20, /* of rows in memory before they are written out */
     FIRST_ROWS = 64,
-    HOLES_BYTES = 1 << 20, /* that nobody minds; beyond, half of a file may be holes */
+    HOLES_BYTES = 1 << 20, /* of holes are always allowed; in larger files half may be holes */
 };
 
 struct place {
@@ -168,7 +168,8 @@ static bool is_locked(const char *path)
     return locked;
 }
 
-/* That of PATH, if it is there: who could not read it cannot read what takes its place. */
+/* Gives PATH.part the mode of PATH, if that exists: who could not read PATH must not be able to
+ * read what takes its place. */
 static enum moe_status keep_mode(struct moe_writer *w)
 {
     struct stat st;
@@ -177,7 +178,7 @@ static enum moe_status keep_mode(struct moe_writer *w)
     return MOE_OK;
 }
 
-/* PATH.part, open and with all rows of PATH. */
+/* Makes sure that PATH.part is open and has all rows of PATH. */
 static enum moe_status open_part(struct moe_writer *w)
 {
     if (w->file.file >= 0)
@@ -223,8 +224,8 @@ static bool is_link(const char *path)
     return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
 }
 
-/* Through a link its file is written: exchanged with PATH.part, the link would go to and fro
- * between the two names, and its file be left behind. */
+/* The file to write: of a link the one that it points to. The link itself, exchanged with
+ * PATH.part, would alternate between the two names, and its file be left as it was. */
 static char *behind_link(const char *path)
 {
     char *real = is_link(path) ? realpath(path, NULL) : NULL;

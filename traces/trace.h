@@ -92,7 +92,7 @@ enum moe_tokens_part {
     MOE_HAS_SCORE = 2,
     MOE_HAS_LOOKAHEAD = 4,
     MOE_HAS_LOG = 8,       /* log_residency and log_bytes */
-    MOE_HAS_REQUEST = 256, /* behind enum moe_format_holds; loaders read it without being asked */
+    MOE_HAS_REQUEST = 256, /* the bits between are enum moe_format_holds'; loaders always read it */
 };
 
 /* Allocates arrays for n tokens of the shape with the parts wanted; all absent/unknown/zero.
@@ -102,8 +102,8 @@ enum moe_status moe_tokens_init(struct moe_tokens *tokens, const struct moe_trac
 void moe_tokens_release(struct moe_tokens *tokens);
 unsigned moe_tokens_parts(const struct moe_tokens *tokens);
 
-/* Rows [first, first + n) of every array that both have, to row `at` and on. info: shape of both.
- */
+/* Copies rows [first, first + n) of every array that both have to rows [at, at + n). info: shape of
+ * both. */
 void moe_tokens_copy(struct moe_tokens *to, uint64_t at, const struct moe_tokens *from,
                      uint64_t first, uint64_t n, const struct moe_trace_info *info);
 
@@ -113,11 +113,11 @@ enum moe_status moe_trace_info_copy(struct moe_trace_info *to, const struct moe_
                                     struct moe_err *err);
 void moe_trace_release(struct moe_trace *trace);
 
-/* Entries from which on moe_tokens_check takes threads. 31 pairs a size in fresh processes, one and
- * two threads, 2 cores, 2026-11-22: beside other work two took 1.3 to 6.7 times as long for 2^18 to
- * 2^21 entries, as the second is waited for, and 1.1 for 2^22; with both cores to themselves 0.5 to
- * 0.7, which is 1 ms of 2^18 and 4 to 12 ms of 2^22. A reader's blocks are smaller: streaming took
- * as long by one. The result is the same. */
+/* moe_tokens_check uses threads from so many entries (T L K) on. 31 pairs a size in fresh
+ * processes, one and two threads, 2 cores, 2026-11-22: beside other work two threads took 1.3
+ * to 6.7 times as long for 2^18 to 2^21 entries, as the second one is waited for, and 1.1 times for
+ * 2^22; with both cores to themselves 0.5 to 0.7 times, which saves 1 ms of 2^18 and 4 to 12 ms of
+ * 2^22. A reader's blocks are smaller: streaming took as long with one. The result is the same. */
 enum { MOE_CHECK_THREADS_FROM = 1 << 22 };
 
 /* Checks what the format promises of `tokens` against info and gives the place of the first fault:
@@ -132,20 +132,23 @@ uint64_t moe_step_end(const struct moe_tokens *tokens, uint64_t t);
 /* Tokens in the KV caches of the requests of a forward pass, before it. */
 struct moe_step_context {
     uint32_t n_requests;
-    uint64_t longest, all; /* of the request that has most, of all of them */
+    uint64_t longest; /* of the request that has most */
+    uint64_t all;     /* of all of them */
 };
 
-/* Of the pass that begins with token t. A request has as many as the position of its first token,
- * or where that is unknown the tokens since sequence_start, the sequence's first. */
+/* For the pass that begins with token t. A request has as many as the position of its first token
+ * in the pass; where that is unknown, the tokens since sequence_start, the sequence's first. */
 struct moe_step_context moe_step_context(const struct moe_tokens *tokens, uint64_t t,
                                          uint64_t sequence_start);
 
-/* What the trace needs up to the end of the step with its max_tokens-th decode token (0: all), each
- * at least 1: tokens of the longest forward pass, of one KV cache that holds the longest request
- * with that pass behind it, and of the KV caches of all requests of a pass. */
+/* What a machine needs room for, in tokens, each at least 1. */
 struct moe_trace_extent {
-    uint64_t chunk, context, caches;
+    uint64_t chunk;   /* the longest forward pass */
+    uint64_t context; /* one KV cache: the longest request, with a forward pass behind it */
+    uint64_t caches;  /* the KV caches of all requests of a pass, with that pass */
 };
+
+/* Of the trace up to the end of the step with its max_tokens-th decode token; 0: of all of it. */
 struct moe_trace_extent moe_trace_extent(const struct moe_trace *trace, uint64_t max_tokens);
 
 #endif
