@@ -7,9 +7,11 @@
 /* A pair with less agreement than this has little text in common (the checklist's 5 %). */
 static const double little = 0.05;
 
-/* The decode tokens of a sequence that count. */
+/* The decode tokens of a sequence that count. They need not be neighbours: later turns of a request
+ * have prompts between them. */
 struct part {
-    uint64_t first, n;
+    const uint64_t *token; /* [n] their numbers in the trace */
+    uint64_t n;
     const char *category;
 };
 
@@ -18,8 +20,9 @@ struct sums {
     double agreement, jaccard;
 };
 
+/* decode: room for the numbers of all tokens. */
 static enum moe_status find_parts(const struct moe_trace *trace, uint64_t from, uint64_t to,
-                                  struct part *parts, struct moe_err *err)
+                                  uint64_t *decode, struct part *parts, struct moe_err *err)
 {
     const struct moe_tokens *x = &trace->tokens;
     for (uint64_t t = 0; t < x->n_tokens; t++) {
@@ -28,23 +31,27 @@ static enum moe_status find_parts(const struct moe_trace *trace, uint64_t from, 
             continue;
         if (!x->token_id || x->token_id[t] < 0)
             return moe_fail(err, MOE_ERR_UNSUPPORTED, "the trace does not hold the ids of tokens");
-        p->first = p->n ? p->first : t;
-        p->n++;
+        if (p->n++ == 0)
+            p->token = decode;
+        *decode++ = t;
     }
     for (uint64_t s = 0; s < trace->n_sequences; s++) {
         struct part *p = &parts[s];
         uint64_t begin = from < p->n ? from : p->n, end = to < p->n ? to : p->n;
         p->category = trace->sequences[s].category;
-        p->first += begin;
         p->n = end > begin ? end - begin : 0;
+        if (p->n)
+            p->token += begin;
     }
     return MOE_OK;
 }
 
 static bool is_same_text(const struct moe_tokens *x, const struct part *a, const struct part *b)
 {
-    return a->n == b->n && memcmp(x->token_id + a->first, x->token_id + b->first,
-                                  (size_t)a->n * sizeof *x->token_id) == 0;
+    uint64_t i = 0;
+    while (i < a->n && i < b->n && x->token_id[a->token[i]] == x->token_id[b->token[i]])
+        i++;
+    return i == a->n && i == b->n;
 }
 
 /* Adds the jaccard of every layer in which both tokens have a route. */
@@ -77,9 +84,9 @@ static bool compare(const struct moe_trace *trace, const struct part *a, const s
     const uint64_t n = a->n < b->n ? a->n : b->n;
     uint64_t equal = 0;
     *pair = (struct sums){0};
-    for (uint64_t t = 0; t < n; t++) {
-        equal += id[a->first + t] == id[b->first + t];
-        add_routes(trace, a->first + t, b->first + t, pair);
+    for (uint64_t i = 0; i < n; i++) {
+        equal += id[a->token[i]] == id[b->token[i]];
+        add_routes(trace, a->token[i], b->token[i], pair);
     }
     if (pair->n == 0)
         return false;
@@ -145,11 +152,12 @@ enum moe_status moe_pairs_compute(const struct moe_trace *trace, const char *cat
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
                         "pairs are of single requests: the trace has several in a sequence");
     struct part *parts = calloc(trace->n_sequences + 1, sizeof *parts);
-    if (!parts)
-        return moe_fail_memory(err, "the sequences of a trace");
-    enum moe_status s = find_parts(trace, from, to, parts, err);
+    uint64_t *decode = malloc((size_t)trace->tokens.n_tokens * sizeof *decode + 1);
+    enum moe_status s = parts && decode ? find_parts(trace, from, to, decode, parts, err)
+                                        : moe_fail_memory(err, "the sequences of a trace");
     if (!s)
         *out = compare_all(trace, category, parts);
+    free(decode);
     free(parts);
     return s;
 }

@@ -18,14 +18,14 @@ struct moe_pairs_mean {
 struct moe_pairs {
     uint64_t n_sequences, n_unique; /* with decode tokens; different in their ids */
     struct moe_pairs_mean within;   /* of one category */
-    struct moe_pairs_mean apart;    /* of them, those with little text in common: agreement < 5 % */
-    struct moe_pairs_mean across;   /* of two categories, one of them `category` */
+    struct moe_pairs_mean
+        apart; /* of `within`, pairs with little text in common: agreement < 5 % */
+    struct moe_pairs_mean across; /* of two categories, one of them `category` */
 };
 
 /* Over decode tokens [from, to) of each sequence; category NULL: every one. The trace holds what
- * moe_tokens_check promises. Errors: MOE_ERR_UNSUPPORTED (decode tokens without ids,
- * several requests in a sequence),
- * MOE_ERR_MEMORY. */
+ * moe_tokens_check promises. Errors: MOE_ERR_UNSUPPORTED (decode tokens without ids, several
+ * requests in a sequence), MOE_ERR_MEMORY. */
 enum moe_status moe_pairs_compute(const struct moe_trace *trace, const char *category,
                                   uint64_t from, uint64_t to, struct moe_pairs *out,
                                   struct moe_err *err);

@@ -33,6 +33,7 @@ static enum moe_status bad(const struct zip *z, struct moe_err *err, const char 
 
 int moe_natural_order(const char *a, const char *b)
 {
+    const int exact = strcmp(a, b);
     while (*a && *b) {
         size_t na = strspn(a, "0123456789"), nb = strspn(b, "0123456789");
         if (na && nb) {
@@ -53,7 +54,9 @@ int moe_natural_order(const char *a, const char *b)
             b++;
         }
     }
-    return (*a != 0) - (*b != 0);
+    if (*a || *b)
+        return *a ? 1 : -1;
+    return (exact > 0) - (exact < 0);
 }
 
 static int compare_entries(const void *left, const void *right)

@@ -22,7 +22,8 @@ enum moe_status moe_zip_list(const char *name, const char *data, size_t size,
                              struct moe_zip_entry **out, size_t *n, struct moe_err *err);
 void moe_zip_release(struct moe_zip_entry *entries, size_t n);
 
-/* -1, 0, 1: compares digits as numbers and other bytes as they are. */
+/* -1, 0, 1: compares runs of digits as numbers and other bytes as they are; of names that then are
+ * equal (a2, a02) the lesser string comes first. 0: the same name. */
 int moe_natural_order(const char *a, const char *b);
 
 #endif

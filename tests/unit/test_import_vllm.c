@@ -1,6 +1,7 @@
 #include "import_help.h"
 
 #include "traces/npy.h"
+#include "traces/zip.h"
 
 #include <sys/stat.h>
 
@@ -20,6 +21,26 @@ START_TEST(one_request)
     ck_assert_int_eq(trace.tokens.position[3], 3);
     ck_assert_ptr_nonnull(strstr(trace.info.note, "every token is called a decode token"));
     moe_trace_release(&trace);
+}
+END_TEST
+
+/* Names that differ only in leading zeros have an order as well: a folder lists them in any. */
+START_TEST(natural_order)
+{
+    static const char *const names[] = {"a0", "a00", "a1", "a01", "a01b2", "a1b02", "a1b10", "a2"};
+    enum { N = sizeof names / sizeof *names };
+    int order[N][N];
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++)
+            order[i][j] = moe_natural_order(names[i], names[j]);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            ck_assert_msg(order[i][j] == -order[j][i], "%s, %s", names[i], names[j]);
+            ck_assert_msg((order[i][j] == 0) == (i == j), "%s, %s", names[i], names[j]);
+        }
+    ck_assert_int_eq(moe_natural_order("arr_2", "arr_10"), -1);
+    ck_assert_int_eq(moe_natural_order("arr_002", "arr_10"), -1);
+    ck_assert_int_eq(moe_natural_order("arr_02", "arr_2"), -1);
 }
 END_TEST
 
@@ -187,6 +208,7 @@ END_TEST
 static void add(TCase *tcase)
 {
     tcase_add_test(tcase, one_request);
+    tcase_add_test(tcase, natural_order);
     tcase_add_test(tcase, several_requests);
     tcase_add_test(tcase, other_containers);
     tcase_add_test(tcase, hostile);

@@ -111,6 +111,23 @@ START_TEST(bands)
 }
 END_TEST
 
+/* A request of several turns: its second prompt is not compared. */
+START_TEST(several_turns)
+{
+    struct moe_trace trace = make_trace();
+    struct moe_pairs p;
+    trace.tokens.phase[2] = MOE_PREFILL;
+    /* 0 and 1: (1 + 1/3 + 0) / 3, 0 and 2: (1/3 + 0 + 1 + 0) / 4, 1 and 2: (1/3 + 1/3 + 0) / 3. */
+    ck_assert(!moe_pairs_compute(&trace, "a", 0, 100, &p, NULL));
+    ck_assert(p.n_sequences == 3 && p.n_unique == 3);
+    expect(p.within, 3, 0.5 / 3, (4 / 9.0 + 1 / 3.0 + 2 / 9.0) / 3);
+    trace.tokens.token_id[3] = 8; /* then its answers say what those of 1 and 3 do */
+    ck_assert(!moe_pairs_compute(&trace, NULL, 0, 100, &p, NULL));
+    ck_assert(p.n_sequences == 4 && p.n_unique == 2);
+    release(&trace);
+}
+END_TEST
+
 START_TEST(without_ids)
 {
     struct moe_trace trace = make_trace();
@@ -132,6 +149,7 @@ int main(void)
     TCase *t = tcase_create("pairs");
     tcase_add_test(t, by_hand);
     tcase_add_test(t, bands);
+    tcase_add_test(t, several_turns);
     tcase_add_test(t, without_ids);
     suite_add_tcase(suite, t);
     return run_suite(suite);
