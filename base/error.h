@@ -33,7 +33,7 @@ struct moe_err {
 enum moe_status moe_fail(struct moe_err *err, enum moe_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Makes text one line, as above: what is quoted may be a name of a file with a newline in it. */
+/* Makes text one line, as above: a quoted file name may have a newline in it. */
 void moe_clean_line(char *text);
 
 /* Puts "format: " in front of the text already in err; returns err->status. For adding the file
@@ -54,7 +54,7 @@ enum moe_status moe_fail_memory(struct moe_err *err, const char *what);
 /* Exit code of the program: 0 ok, 1 failed, 2 usage, 3 a check failed. */
 int moe_exit_code(enum moe_status status);
 
-/* What a regular noun ends in behind the number n: "s", or "" behind 1. */
+/* The ending of a regular noun after the number n: "" for 1, else "s". */
 const char *moe_plural(unsigned long long n);
 
 #endif

@@ -22,8 +22,8 @@ static size_t component_end(const char *path, size_t from)
     return path[from] ? from + strcspn(path + from, "/") : 0;
 }
 
-/* Of a path through a file, that file is told. */
-static void tell_why(int number, const char *path, char *buf, size_t size)
+/* Writes what an errno means for a path. ENOTDIR names the part of the path that is a file. */
+static void describe_errno(int number, const char *path, char *buf, size_t size)
 {
     const size_t end = number == ENOTDIR ? component_end(path, moe_directories_there(path)) : 0;
     if (end && path[end])
@@ -36,13 +36,13 @@ static enum moe_status fail_errno(struct moe_err *err, const char *verb, const c
 {
     const int number = errno ? errno : EIO;
     char reason[256];
-    tell_why(number, path, reason, sizeof reason);
+    describe_errno(number, path, reason, sizeof reason);
     return moe_fail(err, number == ENOMEM ? MOE_ERR_MEMORY : MOE_ERR_IO, "cannot %s '%.300s': %s",
                     verb, path, reason);
 }
 
-/* Until there is something to read or the writers have gone. A FIFO that was opened before its
- * writer came tells of neither, and an interrupt ends the waiting. */
+/* Waits until there is something to read or the writers have gone; for a FIFO that was opened
+ * before its writer this includes waiting for the writer. An interrupt ends the wait. */
 static enum moe_status await_writer(int fd, const char *path, struct moe_err *err)
 {
     struct pollfd pipe = {.fd = fd, .events = POLLIN};
@@ -152,8 +152,9 @@ enum moe_status moe_input_read(const char *path, uint64_t max_bytes, char **out,
     return read_path(path, true, max_bytes, out, size, err);
 }
 
-/* Of this process: two programs that write one file each have their own, and the later one wins. A
- * name that leaves no room for more has its hash in its place. */
+/* The name holds the process id, so that programs that write the same file do not share it; the
+ * last one to commit wins. Where the base name leaves no room for more, its hash takes its place.
+ */
 static char *temporary_name(const char *path)
 {
     const size_t size = strlen(path) + 64;
@@ -175,8 +176,9 @@ static void release(struct moe_output *out)
     *out = (struct moe_output){0};
 }
 
-/* A FIFO for writing. Opening one waits for its reader, and through a signal; so that Ctrl-C ends
- * the waiting, it is asked for again and again. NULL: see errno; EINTR: interrupted. */
+/* Opens a FIFO for writing. A blocking open() would wait for a reader even through a signal, so it
+ * is tried again and again without blocking, and Ctrl-C ends the wait. NULL: see errno; EINTR:
+ * interrupted. */
 static FILE *open_fifo(const char *path)
 {
     const struct timespec pause = {.tv_nsec = 50000000};
@@ -198,8 +200,8 @@ static FILE *open_fifo(const char *path)
     return stream;
 }
 
-/* Standard output or error where it goes to this very file, else -1: /dev/stdout is a link, and
- * what a log held would be lost if it were replaced, as well as what comes after. */
+/* Standard output or error if it goes to this very file, else -1. /dev/stdout is a link to what may
+ * be a log: were that replaced, what it holds and what is still to come would be lost. */
 static int standard_descriptor(const struct stat *file)
 {
     struct stat own;
@@ -224,7 +226,7 @@ static FILE *open_standard(int fd)
     return stream;
 }
 
-/* replaced: the file that it will stand for, or NULL; who could not read that cannot read this. */
+/* replaced: the file that it will replace, or NULL; who cannot read that must not read this. */
 static FILE *open_temporary(const char *name, const struct stat *replaced)
 {
     int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, replaced ? 0600 : 0666);
@@ -288,8 +290,9 @@ enum moe_status moe_output_create(struct moe_output *out, const char *path, stru
     return MOE_OK;
 }
 
-/* Why a write failed that was some time ago: a file that is given up can take one byte more. */
-static int ask_why(const struct moe_output *out)
+/* The errno of a write that failed earlier, found by writing one more byte: the file is given up
+ * anyway. */
+static int find_write_error(const struct moe_output *out)
 {
     return out->temporary && write(fileno(out->stream), "", 1) < 0 ? errno : EIO;
 }
@@ -299,7 +302,7 @@ static int close_stream(struct moe_output *out)
 {
     errno = 0;
     int bad = fflush(out->stream) != 0 || ferror(out->stream);
-    int number = bad ? (errno ? errno : ask_why(out)) : 0;
+    int number = bad ? (errno ? errno : find_write_error(out)) : 0;
     if (!number && out->temporary && fsync(fileno(out->stream)))
         number = errno;
     if (out->stream != stdout && fclose(out->stream) && !number)

@@ -10,23 +10,23 @@
 #include <stdio.h>
 
 /* Reads a regular file of at most max_bytes into a NUL-terminated heap buffer (*out, caller frees;
- * *size without the NUL). Directories, devices and larger files are errors, and so is what gzip
- * made: nothing that is read whole is meant to be that. */
+ * *size without the NUL). Directories, devices and larger files are errors, and so are files
+ * compressed by gzip: none of those that are read whole should be. */
 enum moe_status moe_file_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
                               struct moe_err *err);
 
-/* The same of what a user names and what is read once: a pipe will do (/dev/stdin, <(zcat x.gz), a
- * FIFO, whose writer is waited for). Also MOE_ERR_INTERRUPTED. */
+/* The same for files that a user names and that are read once: they may be pipes (/dev/stdin,
+ * <(zcat x.gz), a FIFO, whose writer is waited for). Also MOE_ERR_INTERRUPTED. */
 enum moe_status moe_input_read(const char *path, uint64_t max_bytes, char **out, size_t *size,
                                struct moe_err *err);
 
 /* Do the first bytes of a file say that gzip (RFC 1952) made it? */
 bool moe_is_gzip(const void *data, size_t size);
 
-/* An output file under a temporary name beside its target, and with the mode of the file that is
- * there: stream to write to, then commit (flush, fsync, rename) or abandon (delete). Path "-" is
- * stdout, never renamed; nor is what stdout or stderr goes to under any name, such as /dev/stdout:
- * it is written there, behind what it has. */
+/* An output file: it is written under a temporary name beside its target, with the mode of the file
+ * that it replaces, then committed (flush, fsync, rename) or abandoned (deleted). Path "-" is
+ * stdout. Devices, FIFOs, and the file that stdout or stderr goes to, under any name such as
+ * /dev/stdout, are written in place. */
 struct moe_output {
     FILE *stream;
     char *path;      /* target */
@@ -40,22 +40,24 @@ enum moe_status moe_output_commit(struct moe_output *out, struct moe_err *err);
 void moe_output_abandon(struct moe_output *out);
 /* Commits where the writer's status is MOE_OK, else abandons; returns the first failure of both. */
 enum moe_status moe_output_end(struct moe_output *out, enum moe_status status, struct moe_err *err);
-/* Could path be written? Asked before long work whose result goes there; leaves nothing. A device
- * or FIFO is not opened: its reader would see an end. */
+/* Could path be written? For use before long work whose result goes there; leaves nothing behind. A
+ * device or FIFO is not opened, as its reader would see the end of the file. */
 enum moe_status moe_output_check(const char *path, struct moe_err *err);
 
 bool moe_is_directory(const char *path);
 /* Makes directory path and its parents (mode 0777 & ~umask); no error if it is there. */
 enum moe_status moe_make_directories(const char *path, struct moe_err *err);
-/* How much of path, in bytes from its beginning, is directories already. Asked before they are
- * made, so that where the work then fails the empty ones among those made can go again. */
+/* Length of the part of path, from its beginning, that consists of existing directories. */
 size_t moe_directories_there(const char *path);
+
+/* After a failure: removes the directories of path behind its first `there` bytes, as far as they
+ * are empty. there: moe_directories_there before moe_make_directories. */
 void moe_remove_directories(const char *path, size_t there);
 
-/* Finds a named file of a kind ("models", "platforms", "strategies"): a name with '/' or ending in
- * ".yaml" is a path as it stands; otherwise NAME.yaml is looked for in ./experiments/KIND and in
- * the experiments folder beside or above the program. On failure the message lists the known names.
- * Writes the path into buf. */
+/* Finds a named file of a kind ("models", "platforms", "strategies"): a name with '/', or ending in
+ * ".yaml" or ".yml", is itself the path; otherwise NAME.yaml is looked for in ./experiments/KIND
+ * and in the experiments folder beside or above the program. Writes the path into buf. Errors:
+ * MOE_ERR_USAGE; the message lists the known names. */
 enum moe_status moe_find_config(const char *kind, const char *name, char *buf, size_t size,
                                 struct moe_err *err);
 
@@ -64,9 +66,9 @@ enum moe_status moe_find_config(const char *kind, const char *name, char *buf, s
 char **moe_config_names(const char *kind, size_t *n);
 void moe_free_names(char **names, size_t n);
 
-/* Committed experiments name their data "experiments/data/...", found from any folder: path itself
- * where it can be read or does not begin so, else the same file beside or above the program, if it
- * is there. Returns path or buf. */
+/* Committed experiments name their data "experiments/data/...", which is found from any working
+ * folder. Returns path itself if it can be read or does not begin with "experiments/"; else buf
+ * with the same file beside or above the program, or path if there is none. */
 const char *moe_find_data(const char *path, char *buf, size_t size);
 
 /* The folder `name` ("plots", "experiments") of this installation, by the same search. */

@@ -12,8 +12,9 @@
 
 enum { N_ROOTS = 7 };
 
-/* The folders that may hold "experiments" and "plots", in order of search: here, the program's
- * folder and four above it (a build tree), and where it is installed. 0 when there is no i-th. */
+/* The i-th folder that may hold "experiments" and "plots", in order of search: the working folder,
+ * the program's folder and four above it (a build tree), and the installed one. 0: there is none.
+ */
 static int search_root(int i, char *buf, size_t size)
 {
     if (i == 0) {
@@ -101,7 +102,7 @@ void moe_free_names(char **names, size_t n)
     free(names);
 }
 
-/* Nothing is known of the kind: the folders are missing, not the name. */
+/* No name of the kind is known: the folders are missing, rather than the name wrong. */
 static enum moe_status fail_none(const char *kind, const char *name, struct moe_err *err)
 {
     char here[PATH_MAX] = "?", program[PATH_MAX] = "?";

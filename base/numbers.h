@@ -18,7 +18,7 @@ double moe_median(double *values, size_t n);
 /* Arithmetic mean by pairwise summation; NaN when n is 0. */
 double moe_mean(const double *values, size_t n);
 
-/* 100 part / whole. Of nothing: 0, where a table has a number in every cell; or NaN. */
+/* 100 part / whole. If whole is 0: 0, for tables with a number in every cell; or NaN. */
 double moe_percent(uint64_t part, uint64_t whole);
 double moe_percent_or_nan(uint64_t part, uint64_t whole);
 

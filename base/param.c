@@ -57,7 +57,7 @@ static enum moe_status parse_choice(const struct moe_param *param, const char *t
     return MOE_OK;
 }
 
-/* Behind a number of percent the sign may stand. */
+/* A number whose unit is "%" may be followed by that sign. */
 static enum moe_status parse_f64(const struct moe_param *param, const char *text, double *out,
                                  struct moe_err *err)
 {

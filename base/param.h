@@ -23,8 +23,8 @@ enum moe_param_type {
 enum moe_param_flags {
     MOE_PARAM_REQUIRED = 1, /* no default: absence in a file is an error */
     MOE_PARAM_CONSTANT = 2, /* in YAML a mapping {value, unit, origin}; implies REQUIRED */
-    /* Newer than results that are kept: at its default it is not described, so that what they are
-     * known by stays. */
+    /* Added when results existed already: descriptions leave it out at its default, so that those
+     * results keep their identities. */
     MOE_PARAM_LATER = 4,
 };
 
@@ -38,8 +38,8 @@ struct moe_param {
     const char *help;
     const char *choices; /* CHOICE only */
     size_t size;         /* STRING only: bytes of the buffer */
-    /* STRING only: it names what is written, of forms with these endings ("txt|tsv"; "": a folder,
-     * or the stem of names). NULL: it does not. */
+    /* STRING only: names an output, whose form is one of these endings ("txt|tsv"; "": a folder, or
+     * the stem of file names). NULL: it is no output. */
     const char *endings;
     unsigned flags;
 };

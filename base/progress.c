@@ -114,8 +114,7 @@ void moe_catch_interrupts(void)
     struct sigaction before;
     if (sigaction(SIGHUP, NULL, &before) || before.sa_handler != SIG_IGN) /* not under nohup */
         sigaction(SIGHUP, &action, NULL);
-    action.sa_handler =
-        SIG_IGN; /* a limit of file sizes is an error of the write, with its message */
+    action.sa_handler = SIG_IGN; /* a write past a limit of file sizes then fails */
     sigaction(SIGXFSZ, &action, NULL);
     action.sa_handler = on_pipe;
     sigaction(SIGPIPE, &action, NULL);

@@ -25,9 +25,9 @@ void moe_progress_end(struct moe_progress *p);
 /* Wall clock for rates only (monotonic, ns). Never enters a result except in `bench`. */
 uint64_t moe_clock_ns(void);
 
-/* Installs handlers; after a first SIGINT, SIGTERM or SIGHUP (a terminal that went away; nohup's
- * choice stays) moe_interrupted() is true; a second kills, unless it comes within 0.3 s. SIGXFSZ is
- * ignored: a write past a limit of file sizes then fails, and says so. */
+/* Installs handlers; after a first SIGINT, SIGTERM or SIGHUP (the terminal has gone; ignored under
+ * nohup) moe_interrupted() is true; a second one kills, unless it comes within 0.3 s. SIGXFSZ is
+ * ignored: a write past a limit of file sizes then fails like any other. */
 void moe_catch_interrupts(void);
 bool moe_interrupted(void);
 

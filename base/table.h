@@ -15,7 +15,8 @@
 
 struct moe_table; /* opaque; grows as needed; single-threaded */
 
-/* NULL when out of memory: all below take that, and writing it fails. */
+/* NULL when out of memory. The functions that free, add to or write a table take NULL; writing then
+ * fails. */
 struct moe_table *moe_table_new(void);
 void moe_table_free(struct moe_table *table);
 
@@ -31,7 +32,7 @@ void moe_table_u64(struct moe_table *table, const char *column, uint64_t value);
 void moe_table_f64(struct moe_table *table, const char *column, double value);
 void moe_table_text(struct moe_table *table, const char *column, const char *value);
 
-/* The columns so far, in their order, *n of them; good until the table is changed or freed. */
+/* The columns so far, in their order, *n of them; valid until the table is changed or freed. */
 const char *const *moe_table_columns(const struct moe_table *table, size_t *n);
 
 /* Out-of-memory while adding is remembered and reported here. */

@@ -32,8 +32,9 @@ const char *moe_format_count(double value, char *buf, size_t size);
  * is near, the shortest that begins with text, if that has three letters or more; else NULL. */
 const char *moe_nearest_name(const char *text, const char *const *names, size_t n);
 
-/* "a, b, c", with `between` between them; where they are too many for buf, whole names and how many
- * are left out: "a, b and 7 moreWHERE", where telling who has them. Needs some 40 bytes. */
+/* Joins names with `between`: "a, b, c". Where they do not fit into buf: as many whole names as do,
+ * the number left out, and `where`, which says where to find them: "a, b and 7 more: moelab list
+ * models". buf needs some 40 bytes. Returns buf. */
 const char *moe_join_names(const char *const *names, size_t n, const char *between,
                            const char *where, char *buf, size_t size);
 
@@ -41,7 +42,7 @@ const char *moe_join_names(const char *const *names, size_t n, const char *betwe
 int moe_mul_u64(uint64_t a, uint64_t b, uint64_t *out);
 int moe_add_u64(uint64_t a, uint64_t b, uint64_t *out);
 
-/* FNV-1a, 64 bit: names the content of a source file in provenance (not cryptographic). */
+/* FNV-1a, 64 bit: identifies content, as of a source file in provenance (not cryptographic). */
 #define MOE_HASH_SEED 0xcbf29ce484222325u
 uint64_t moe_hash_bytes(uint64_t hash, const void *data, size_t n);
 

@@ -11,7 +11,7 @@ int moe_utf8_char(const char *text, size_t n);
 /* Length of the longest start of text that is whole and valid; n where everything is. */
 size_t moe_utf8_prefix(const char *text, size_t n);
 
-/* The n bytes as one line that everybody can read: bytes that are no UTF-8 become U+FFFD, control
+/* Copies n bytes as one line of valid UTF-8: bytes that are not UTF-8 become U+FFFD, control
  * characters spaces. out holds 3 n + 1 bytes. */
 void moe_utf8_clean(char *out, const char *text, size_t n);
 

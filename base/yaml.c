@@ -63,7 +63,7 @@ static enum moe_status refuse(const struct loader *l, const yaml_event_t *event,
     return fail_at(l, event->start_mark.line + 1, problem);
 }
 
-/* What libyaml found wrong. Its reader tells an offset, the rest of it a line. */
+/* What libyaml found wrong. Its reader gives an offset, the rest of it a line. */
 static enum moe_status fail_syntax(const struct loader *l)
 {
     const yaml_parser_t *p = &l->parser;
@@ -343,7 +343,7 @@ enum moe_status moe_yaml_fail(const struct moe_yaml *node, struct moe_err *err, 
     return moe_fail(err, MOE_ERR_USAGE, "'%.200s':%d: %s", node->file, node->line, text);
 }
 
-/* One key that nobody knows: names[0..n) are the known ones. */
+/* An unknown key, the map's i-th; names[0..n) are the known ones. */
 static enum moe_status fail_key(const struct moe_yaml *map, size_t i, const char *const *names,
                                 size_t n, struct moe_err *err)
 {

@@ -18,9 +18,8 @@ struct moe_pairs_mean {
 struct moe_pairs {
     uint64_t n_sequences, n_unique; /* with decode tokens; different in their ids */
     struct moe_pairs_mean within;   /* of one category */
-    struct moe_pairs_mean
-        apart; /* of `within`, pairs with little text in common: agreement < 5 % */
-    struct moe_pairs_mean across; /* of two categories, one of them `category` */
+    struct moe_pairs_mean apart;    /* those of them with little text in common: agreement < 5 % */
+    struct moe_pairs_mean across;   /* of two categories, one of them `category` */
 };
 
 /* Over decode tokens [from, to) of each sequence; category NULL: every one. The trace holds what
