@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { SPEED_BITS = 20, QUEUE_BITS = 3 };
+enum { SPEED_BITS = 20, QUEUE_BITS = MOE_OP_QUEUE_BITS };
 #define FULL_SPEED ((uint64_t)1 << SPEED_BITS)
 
 _Static_assert(MOE_N_QUEUES <= 1 << QUEUE_BITS, "a handle has room for the queue's number");
@@ -27,8 +27,8 @@ static const uint8_t lane_of[MOE_N_QUEUES] = {
     [MOE_QUEUE_UP] = MOE_LANE_UP,
 };
 
-/* A queue finishes its operations in the order in which they were submitted. They are numbered from
- * 1, so operation i is done exactly when i <= n_done. Its handle is i << QUEUE_BITS | queue. */
+/* A queue finishes its operations in the order in which they were submitted, so operation number i
+ * (from 1) is done exactly when i <= n_done. */
 struct queue {
     struct moe_op_spec *ring;
     uint64_t n_submitted, n_started, n_done;
@@ -112,11 +112,6 @@ void moe_engine_count_into(struct moe_engine *e, uint64_t *busy_ns)
 uint64_t moe_engine_now(const struct moe_engine *e)
 {
     return e->now_ns;
-}
-
-enum moe_queue moe_op_queue(moe_op op)
-{
-    return (enum moe_queue)(op & ((1 << QUEUE_BITS) - 1));
 }
 
 static moe_op handle_of(uint64_t number, unsigned q)

@@ -38,8 +38,17 @@ enum moe_queue {
     MOE_N_QUEUES
 };
 
-/* Handle of a submitted operation. 0 is never given out and counts as done. */
+/* Handle of a submitted operation: its number within its queue, from 1, and the queue in the lowest
+ * MOE_OP_QUEUE_BITS. 0 is never given out and counts as done. */
 typedef uint64_t moe_op;
+
+enum { MOE_OP_QUEUE_BITS = 3 };
+
+/* The queue that an operation other than 0 was submitted to. */
+static inline enum moe_queue moe_op_queue(moe_op op)
+{
+    return (enum moe_queue)(op & ((1 << MOE_OP_QUEUE_BITS) - 1));
+}
 
 struct moe_op_spec {
     moe_op after[2];        /* starts when both are done */
@@ -62,9 +71,6 @@ struct moe_engine; /* opaque; single-threaded */
 enum moe_status moe_engine_new(struct moe_engine **out, uint64_t dram_kb_per_s, uint32_t capacity,
                                struct moe_err *err);
 void moe_engine_free(struct moe_engine *engine);
-
-/* The queue that an operation other than 0 was submitted to. */
-enum moe_queue moe_op_queue(moe_op op);
 
 /* observer gets the operations of the queues in the mask (1 << MOE_QUEUE_x). */
 void moe_engine_observe(struct moe_engine *engine, unsigned queues, moe_op_observer *observer,
