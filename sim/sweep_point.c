@@ -137,7 +137,7 @@ void moe_sweep_files_release(struct moe_sweep_files *files)
     *files = (struct moe_sweep_files){0};
 }
 
-/* Writes what the file says into its place in *out, its text mixed into *hash. */
+/* Copies the file's content to its place in *out, and adds its text to *hash. */
 static enum moe_status take_file(const struct moe_sweep_files *files, enum moe_sweep_kind kind,
                                  const char *name, struct moe_sweep_inputs *out, uint64_t *hash,
                                  struct moe_err *err)
@@ -164,7 +164,7 @@ static enum moe_status take_file(const struct moe_sweep_files *files, enum moe_s
     return MOE_OK;
 }
 
-/* From the caller, or the description of that name. */
+/* The model that the caller described under that name, or else the file. */
 static enum moe_status take_model(const struct moe_experiment *x,
                                   const struct moe_sweep_files *files, const char *name,
                                   struct moe_sweep_inputs *out, uint64_t *hash, struct moe_err *err)
@@ -220,9 +220,9 @@ static enum moe_status apply_settings(const struct moe_experiment *x, const stru
         out->hash = moe_hash_bytes(out->hash, set->key, strlen(set->key) + 1);
         out->hash = moe_hash_bytes(out->hash, set->value, strlen(set->value) + 1);
     }
-    if (!s) /* whether the model has room for it, its point tells */
+    if (!s) /* whether the model fits is checked when the point runs */
         s = moe_geometry_check(out->strategy.geometry, err);
-    if (!s) /* parts and needs are looked at where the trace is known */
+    if (!s) /* parts and needs are checked when the point runs, with its trace */
         s = moe_reroute_check(&out->strategy.reroute, x->lossy, UINT_MAX, 0, err);
     return s;
 }

@@ -1,4 +1,4 @@
-/* Parts of a sweep: named, and put together again. */
+/* Shards of a sweep: reading their names, and merging their results. */
 #include "base/file.h"
 #include "base/tsv.h"
 #include "base/units.h"
@@ -43,7 +43,7 @@ struct merge {
     size_t n_points;
 };
 
-/* Notes that tell of the part; all others are the sweep's. */
+/* Is the note about the part? All others are about the whole sweep. */
 static bool is_own_note(const char *key)
 {
     static const char *const own[] = {"shard", "points", "points_hash", "experiment_file",
@@ -60,15 +60,15 @@ static const char *note_of(const struct part *p, const char *key)
     return value ? value : "";
 }
 
-/* What is broken is a shard that can be made again. */
-static enum moe_status again(struct moe_err *err)
+/* Adds to the error of a broken file that its shard can be run again. */
+static enum moe_status suggest_again(struct moe_err *err)
 {
     char why[sizeof err->text];
     snprintf(why, sizeof why, "%s", err->text);
     return moe_fail(err, MOE_ERR_INPUT, "%.400s (or run its shard again)", why);
 }
 
-/* Do the file's bytes fit its checksum? */
+/* Does the file's checksum match its bytes? */
 static enum moe_status check_bytes(const struct part *p, struct moe_err *err)
 {
     char *text;
@@ -97,7 +97,7 @@ static enum moe_status read_part(const char *path, struct part *p, struct moe_er
     p->path = path;
     enum moe_status s = moe_tsv_load(path, MOE_SWEEP_MAX_BYTES, &p->tsv, err);
     if (s)
-        return s == MOE_ERR_INPUT ? again(err) : s;
+        return s == MOE_ERR_INPUT ? suggest_again(err) : s;
     if (!moe_tsv_note(&p->tsv, "shard"))
         return moe_fail(err, MOE_ERR_INPUT,
                         "'%.200s' is no shard: it has no line '# shard: i/n', as 'moelab sweep "
@@ -245,7 +245,7 @@ static const char *const *row_of(const struct merge *m, size_t i)
     return (const char *const *)p->tsv.cells + i / m->of.parts * p->tsv.n_columns;
 }
 
-/* The rows' points are those that every shard was told of, in their order. */
+/* Are the rows' points, in order, those whose hash every shard has? */
 static enum moe_status check_points(const struct merge *m, struct moe_err *err)
 {
     const struct part *first = &m->part[m->of.part - 1];

@@ -109,7 +109,7 @@ static enum moe_status put_largest(struct list *list, const char *given,
     return pool == 0 || (!one_pool && pool < model->n_experts) ? MOE_OK : put(list, text, err);
 }
 
-/* ncmoe:N with N at most the layers of the model; all else as it is. */
+/* Copies the geometry; in ncmoe:N, N is at most the layers of the model. */
 static void keep_layers(const char *given, const struct moe_model *model, char *buf, size_t size)
 {
     uint64_t on_cpu;
@@ -132,7 +132,7 @@ static enum moe_status put_own(struct list *list, const char *given, const struc
                                          expert, slots, fitted, sizeof fitted, NULL);
     if (!s)
         return put(list, fitted, err);
-    /* Wrong for any model? */
+    /* Only a geometry that is wrong for any model is an error. */
     return moe_geometry_fit(own, MANY_LAYERS, MANY_EXPERTS, expert, UINT64_MAX, fitted,
                             sizeof fitted, err);
 }
@@ -225,7 +225,8 @@ static enum moe_status add_bound(struct runner *r, size_t value, struct moe_err 
     return add_task(r, value, BOUND, strdup(text), err);
 }
 
-/* What the platform has is one machine, whatever the axis: simulated once. */
+/* The value whose simulations stand for this one: what the platform has is the same machine on
+ * every axis, and simulated once. */
 static size_t simulated_as(const struct moe_whatif *w, size_t value)
 {
     size_t first = value;
@@ -279,7 +280,7 @@ static enum moe_status run_task(const struct runner *r, struct task *task, struc
     return s ? s : moe_simulate(&input, &task->result, err);
 }
 
-/* Ends the run, and not only a point. */
+/* Does it end the run, rather than fail the rows of one value? */
 static bool is_fatal(enum moe_status s)
 {
     return s == MOE_ERR_MEMORY || s == MOE_ERR_INTERRUPTED;
@@ -355,7 +356,7 @@ static enum moe_status fill_row(const struct runner *r, size_t value, int line, 
     if (s || row->failed.status)
         return s;
     row->result = best->result;
-    /* It is one of the experts that the routers chose. */
+    /* The bound is of the routers' choices, which a lossy rule has changed. */
     if (bound->failed.status || best->result.rerouted.events_moved)
         return MOE_OK;
     row->result.bound_ms = bound->result.bound_ms;
@@ -375,7 +376,7 @@ static enum moe_status fill_rows(const struct runner *r, struct moe_err *err)
     return s;
 }
 
-/* With its first geometry of those tried where every expert would fit. */
+/* Simulates a token of the line with the first geometry that is tried where every expert fits. */
 static enum moe_status check_line(const struct moe_whatif_spec *spec, int line,
                                   const struct moe_platform *platform, struct moe_err *err)
 {
@@ -396,12 +397,12 @@ static enum moe_status check_line(const struct moe_whatif_spec *spec, int line,
     return s ? s : moe_simulate(&input, &result, err);
 }
 
-/* Faults that every value would have: found with all the memory one could wish for. */
+/* Finds faults that every value would have: on the platform, but with unlimited GPU memory. */
 static enum moe_status check(const struct moe_whatif_spec *spec, struct moe_err *err)
 {
     struct moe_platform platform = *spec->platform;
     enum moe_status s = MOE_OK;
-    if (!moe_platform_has_gpu(&platform)) /* what runs beside it may need one */
+    if (!moe_platform_has_gpu(&platform)) /* the other lines may need one */
         return check_line(spec, MOE_WHATIF_STRATEGY, &platform, err);
     platform.gpu.memory_bytes = UINT64_MAX / 2;
     for (int line = 0; !s && line < MOE_WHATIF_LINES; line++)

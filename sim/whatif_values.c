@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Values closer than this to what the platform has are taken for it. */
+/* Values that differ by less than this from what the platform has count as the same. */
 #define SAME 0.03
 #define GIB  0x1p30
 
@@ -32,11 +32,11 @@ double moe_whatif_pcie_gb_per_s(uint64_t generation, uint64_t lanes)
     return lane[i].gt_per_s * lane[i].data / 8 * (double)lanes;
 }
 
-/* What the CPU reads: experts, or the weights outside them, by what was measured of these. */
+/* A read of the CPU, whose rate the platform has. */
 struct read {
     const struct moe_platform *p;
-    bool dense;
-    uint64_t bytes;
+    bool dense;     /* of dense weights; else of an expert */
+    uint64_t bytes; /* of the expert or dense part */
 };
 
 /* R at a whole number of the platform's threads. */
@@ -46,8 +46,8 @@ static double rate_at(const struct read *r, uint64_t threads)
                     : moe_platform_expert_gb_per_s(r->p, threads, r->bytes);
 }
 
-/* GB/s that one more core adds to the platform's last: the slope between the last two numbers of
- * threads that its rates are of. */
+/* GB/s that each core beyond the platform's adds: the slope between the last two numbers of threads
+ * that its rates were measured with. */
 static double last_slope(const struct read *r)
 {
     const struct moe_platform *p = r->p;
@@ -269,7 +269,8 @@ static struct moe_whatif_value *add_dram_value(struct maker *m, double factor)
     return v;
 }
 
-/* The own number among the others, in order. */
+/* Writes the own number and those of the others that differ from it to out, rising; returns how
+ * many. */
 static size_t with_own(const double *others, size_t n, double own, double *out)
 {
     size_t made = 0;
@@ -330,7 +331,7 @@ static void add_vram(struct maker *m)
     for (size_t i = 0; i < n; i++) {
         const double gib = usual ? values[i] : own * multiples[i];
         struct moe_whatif_value *v = add(m, MOE_WHATIF_VRAM, gib, gib == own);
-        /* 24564 MiB are a card of 24 GB */
+        /* a card of 24 GB has 24564 MiB */
         say_number(v, fabs(round(gib) / gib - 1) < SAME ? round(gib) : gib);
         if (v && !v->own)
             v->platform.gpu.memory_bytes = (uint64_t)(gib * GIB);

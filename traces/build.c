@@ -176,7 +176,7 @@ bool moe_import_single_passes(const struct moe_tokens *tokens)
     return true;
 }
 
-/* A file may give weights to experts it does not have. */
+/* Files may have values for absent experts: they are dropped. */
 static void clear_absent(struct moe_trace *trace)
 {
     struct moe_tokens *x = &trace->tokens;

@@ -164,8 +164,8 @@ static enum moe_status store_bytes(struct moe_jsonl *p, const json_t *value, uin
     return MOE_OK;
 }
 
-/* Walks over a list with one row or null a layer. Rows may have at most `most` items, and exactly
- * that many where `exact`; where `routes` is given, as many as that list's. */
+/* Stores a list with one row or null a layer. Rows have at most `most` items; with `exact` exactly
+ * that many; with `routes` as many as that list's rows. */
 static enum moe_status walk(struct moe_jsonl *p, const json_t *layers, const char *key, size_t most,
                             bool exact, const json_t *routes, store_fn *store, struct moe_err *err)
 {
@@ -257,7 +257,7 @@ static enum moe_status get_phase(const struct moe_jsonl *p, const json_t *object
     return MOE_OK;
 }
 
-/* Without one where another line has it, it is 0. */
+/* The batch request. If only some lines have one, it is 0 for the others. */
 static enum moe_status parse_request(struct moe_jsonl *p, const json_t *object, struct moe_err *err)
 {
     const json_t *value = json_object_get(object, "batch_request");
@@ -407,7 +407,7 @@ static enum moe_status settle_shape(const struct moe_jsonl *p, const struct moe_
     return status;
 }
 
-/* What the user said goes before what the file says. */
+/* What the user says takes precedence over what the file says. */
 static void apply_options(struct moe_trace_info *info, const struct moe_import_options *options)
 {
     if (options->model)

@@ -66,7 +66,7 @@ enum moe_status moe_jsonl_keys(struct moe_jsonl *p, const json_t *object, const 
     bool present[32];
     const char *key;
     json_t *value;
-    /* "layers" and "experts" mean the same: with one of them the other is not missed. */
+    /* "layers" and "experts" are synonyms: one of them is enough. */
     bool routes = json_object_get(object, "layers") || json_object_get(object, "experts");
     for (size_t i = 0; i < n; i++)
         present[i] = json_object_get(object, known[i]) ||
@@ -82,7 +82,7 @@ enum moe_status moe_jsonl_keys(struct moe_jsonl *p, const json_t *object, const 
     return MOE_OK;
 }
 
-/* The first line is of our own making: a key that is not known is an error. */
+/* Only moelab writes the first line: an unknown key in it is an error. */
 static enum moe_status header_only_known(const struct moe_jsonl *p, const json_t *object,
                                          const char *const *known, size_t n, struct moe_err *err)
 {

@@ -163,7 +163,7 @@ static enum moe_status build(struct arrays *a, const struct moe_blob *ids,
     return keep_dialect(a, trace, ids->name, err);
 }
 
-/* The fault is that file's, not the ids'. */
+/* Checked before moe_import_finish, which would name the file of ids. */
 static enum moe_status check_finite(const struct moe_trace *trace, const char *name,
                                     struct moe_err *err)
 {
@@ -366,7 +366,7 @@ static enum moe_status export_files(const struct moe_trace *trace, const char *f
     return status;
 }
 
-/* Files only, and all: a process that was killed left one under its temporary name. */
+/* Removes the folder with all files in it, also the temporary ones of a process that was killed. */
 static void remove_folder(const char *folder)
 {
     char path[4000 + 258];
@@ -393,7 +393,7 @@ enum moe_status moe_npy_routes_export(const struct moe_trace *trace, const char 
     if (stat(path, &st) == 0)
         return moe_fail(err, MOE_ERR_IO, "cannot create folder '%s': it exists", path);
     snprintf(folder, sizeof folder, "%.*s.%ld.part", (int)n, path, (long)getpid());
-    remove_folder(folder); /* of a killed process that had our number */
+    remove_folder(folder); /* of a killed process that had our process id */
     if (mkdir(folder, 0777) != 0)
         return moe_fail(err, MOE_ERR_IO, "cannot create folder '%s': %s", folder, strerror(errno));
     enum moe_status status = export_files(trace, folder, err);

@@ -18,8 +18,8 @@ struct writer {
     const char *columns; /* the column line, to its end */
 };
 
-/* Six digits, as engines write them, so that their logs come out as they were; more, up to the nine
- * that tell any float from the next, where these would read back as another number. */
+/* Six digits, as engines write them, so that their logs come out unchanged; where these would read
+ * back as another number, more, up to the nine that distinguish any two floats. */
 static void write_weight(FILE *out, float weight)
 {
     char text[32];
@@ -133,7 +133,7 @@ static void write_header(struct writer *w)
     write_made_header(w);
 }
 
-/* The first layer with experts of token t; L: none. */
+/* The first layer in which token t has experts; L: none. */
 static uint32_t first_layer(const struct moe_trace *trace, uint64_t t)
 {
     const struct moe_trace_info *info = &trace->info;

@@ -115,7 +115,7 @@ static enum moe_status open_arrays(struct batch *b, const struct moe_blob *files
     return status;
 }
 
-/* The rows of sequences.csv against the arrays. */
+/* Checks the rows of sequences.csv against the arrays. */
 static enum moe_status match_rows(struct batch *b, const struct moe_blob *file,
                                   const struct moe_blob *sequences, struct moe_err *err)
 {

@@ -96,7 +96,8 @@ struct cause {
     size_t size;
 };
 
-/* Keeps the deepest entry; HDF5 puts the system's own words between quotes after a fixed text. */
+/* Keeps the deepest entry of the error stack; of that only the system's message, if there is one,
+ * which HDF5 quotes after a fixed text. */
 static herr_t note_cause(unsigned n, const H5E_error2_t *e, void *data)
 {
     static const char mark[] = "error message = '";
@@ -166,7 +167,8 @@ void moe_h5_abandon(struct moe_h5_file *f)
     moe_h5_close(f, &ignored);
 }
 
-/* Rows [first, first + n): a file space with the selection, or -1; its memory space beside it. */
+/* Selects rows [first, first + n): returns the file space, or -1, and sets *memory to a space of
+ * the same extent. */
 static hid_t select_rows(hid_t dataset, uint64_t first, uint64_t n, hid_t *memory)
 {
     hsize_t extent[3], start[3] = {first, 0, 0};

@@ -112,7 +112,7 @@ static void reopen_part(struct moe_writer *w)
         remove_part(w);
 }
 
-/* Records of sequences [first, end) from PATH into PATH.part. */
+/* Copies the records of sequences [first, end) from PATH to PATH.part. */
 static enum moe_status copy_sequences(struct moe_writer *w, struct moe_reader *r, uint64_t first,
                                       uint64_t end)
 {
@@ -135,7 +135,7 @@ static enum moe_status copy_sequences(struct moe_writer *w, struct moe_reader *r
     return status;
 }
 
-/* Gives PATH.part, open with the rows up to `from`, the further ones of PATH. */
+/* Appends to PATH.part, which is open and has the rows before `from`, all later rows of PATH. */
 static enum moe_status catch_up(struct moe_writer *w, struct place from)
 {
     struct moe_reader *r;
@@ -157,7 +157,7 @@ static enum moe_status catch_up(struct moe_writer *w, struct place from)
     return status;
 }
 
-/* True when someone has the file open: HDF5 holds such a lock as long. */
+/* Has someone the file open? HDF5 holds such a lock while it has. */
 static bool is_locked(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -267,7 +267,7 @@ static enum moe_status resume(struct moe_writer *w, struct moe_err *err)
     return status;
 }
 
-/* An unfinished file of a writer that was killed is replaced, that of a living one is not. */
+/* Removes the unfinished file of a writer that was killed; that of a running one is an error. */
 static enum moe_status clear_part(struct moe_writer *w)
 {
     if (is_locked(w->part))

@@ -51,7 +51,7 @@ static enum moe_status read_quoted(struct moe_prompts_file *file, struct record 
                     line);
 }
 
-/* Reads the next record; there is one. */
+/* Reads the next record; the file is not at its end. */
 static enum moe_status read_record(struct moe_prompts_file *file, struct record *r,
                                    struct moe_err *err)
 {

@@ -64,7 +64,7 @@ static enum moe_status text(const struct parser *p, int column, char **out, stru
     return moe_csv_string(&p->csv, at < 0 ? empty : p->field[at], names[column], out, err);
 }
 
-/* sequence and token_offset say nothing new, and must agree. */
+/* sequence and token_offset are redundant, and must agree with the rows. */
 static enum moe_status check_numbering(const struct parser *p, struct moe_err *err)
 {
     uint64_t sequence = 0, offset = 0;
@@ -263,7 +263,9 @@ static void default_columns(const struct moe_trace *trace, char *buf, size_t siz
              position ? "first_position," : "", prompt ? "n_prompt," : "");
 }
 
-/* Which columns stand where; a column line that is not of our own making is refused. */
+/* order[i] becomes the column in place i. A line with unknown columns is refused: imports keep
+ * none.
+ */
 static enum moe_status find_columns(const struct moe_csv *csv, int order[N_COLUMNS],
                                     size_t *n_columns, struct moe_err *err)
 {

@@ -6,8 +6,8 @@
 #include "traces/trace.h"
 
 /* "t.h5", "synth:SPEC", or "FORMAT:FILE" with a format of `moelab trace import`. `want` is a set of
- * enum moe_tokens_part bits. model may be NULL: of it is what a generator's spec or a log leaves
- * out. Release with moe_trace_release. */
+ * enum moe_tokens_part bits, for files. model (may be NULL) gives what a generator's spec or a log
+ * leaves out. Release with moe_trace_release. */
 enum moe_status moe_trace_from_name(const char *name, unsigned want, const struct moe_model *model,
                                     struct moe_trace *out, struct moe_err *err);
 

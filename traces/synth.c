@@ -51,7 +51,7 @@ static void uniform_route(struct maker *m, uint32_t layer, moe_expert *route)
     memcpy(route, order, m->top_k * sizeof *route);
 }
 
-/* Rank drawn by popularity among the ranks whose mass is left; `left` loses it. */
+/* Draws a rank with probability proportional to left[rank], then sets that to 0. */
 static uint32_t draw_rank(struct maker *m, double *left)
 {
     double total = 0;
@@ -187,7 +187,7 @@ static void make_token(struct maker *m, uint32_t sequence, uint64_t index)
     }
 }
 
-/* Evenly; the first sequences take the remainder, one token each. */
+/* Decode tokens of a sequence: divided evenly, the first ones get one more for the remainder. */
 static uint64_t decode_tokens(const struct moe_synth_config *c, uint64_t sequence)
 {
     uint64_t share = c->tokens / c->sequences;
@@ -215,7 +215,7 @@ static enum moe_status make_tokens(struct maker *m, struct moe_err *err)
     return MOE_OK;
 }
 
-/* The statistics file's shape, which the spec may repeat but not change. */
+/* Takes a dimension from the statistics file; the spec may repeat it, but not change it. */
 static enum moe_status take_shape(uint64_t *asked, uint32_t told, const char *what,
                                   struct moe_err *err)
 {

@@ -17,7 +17,6 @@
 
 extern const struct moe_param moe_synth_params[];
 
-/* "a: help" lines of the kinds and keys for `moelab trace synth --help`. */
 extern const char moe_synth_kinds[]; /* "uniform|zipf|sticky|stats" */
 
 /* Makes the trace. Errors: MOE_ERR_USAGE (spec), MOE_ERR_INPUT (statistics file), MOE_ERR_MEMORY.

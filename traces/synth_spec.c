@@ -97,7 +97,7 @@ const struct moe_param moe_synth_params[] = {
              "the given model"},
     {.name = NULL}};
 
-/* Keys that mean something to one kind only: elsewhere they would be silently without effect. */
+/* Keys of one kind only: elsewhere they are refused, as they would silently have no effect. */
 static const struct {
     const char *key;
     enum moe_synth_kind kind;
@@ -224,7 +224,7 @@ const char *moe_synth_format(const struct moe_synth_config *c, char *buf, size_t
         int used = 1;
         for (size_t i = 0; i < sizeof only / sizeof *only; i++)
             used &= strcmp(p->name, only[i].key) != 0 || only[i].kind == c->kind;
-        /* Texts are told elsewhere in the provenance: the model by name, the file by content. */
+        /* Texts are elsewhere in the provenance: the model by name, the file by content. */
         if (!used || p->type == MOE_PARAM_STRING || n < 0 || (size_t)n >= size)
             continue;
         n += snprintf(buf + n, size - (size_t)n, "%s%s=%s", p == moe_synth_params ? "" : ",",

@@ -319,8 +319,8 @@ static bool route_ok(const moe_expert *e, const float *w, uint32_t top_k, uint32
     return ok;
 }
 
-/* The usual route, all present and E <= 64: a set in a register and no branches. False means no
- * more than that the route needs the other look. */
+/* Fast check of the usual route, all present and E <= 64, without branches. False only means that
+ * route_ok has to decide. */
 static bool route_is_plain(const moe_expert *e, const float *w, uint32_t top_k, uint32_t n_experts)
 {
     uint64_t seen = 0, bad = 0;
@@ -425,7 +425,7 @@ static enum moe_status check_rows(const struct moe_tokens *tokens,
     return MOE_OK;
 }
 
-/* In parts side by side, where that is worth it; the first fault counts. */
+/* Large traces are checked by several threads; the first fault in order is the one reported. */
 enum moe_status moe_tokens_check(const struct moe_tokens *tokens, const struct moe_trace_info *info,
                                  struct moe_err *err)
 {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of n rows of `before` bytes each, keeps the first `after` of every row, one behind the other. */
+/* Shortens n rows from `before` to `after` bytes each, in place. */
 static void keep_front(void *array, uint64_t n, size_t before, size_t after)
 {
     unsigned char *bytes = array;
