@@ -84,14 +84,24 @@ static void cut_text(char *text, size_t size)
     text[end] = '\0';
 }
 
+static const char between[] = "; ";
+
+/* Is `last` the last of the joined texts, or all of them? */
+static bool ends_with(const char *joined, const char *last)
+{
+    const size_t n = strlen(joined), k = strlen(last), gap = sizeof between - 1;
+    if (n < k || strcmp(joined + n - k, last) != 0)
+        return false;
+    return n == k || (n >= k + gap && memcmp(joined + n - k - gap, between, gap) == 0);
+}
+
 /* Appends one more text, unless it is the last one again. Longer ones than fit are cut. */
 static void join_text(char to[MOE_TEXT_MAX], const char *more)
 {
     char both[2 * MOE_TEXT_MAX + 4];
-    const size_t n = strlen(to), k = strlen(more);
-    if (k == 0 || (n >= k && strcmp(to + n - k, more) == 0))
+    if (!*more || ends_with(to, more))
         return;
-    snprintf(both, sizeof both, "%s%s%.*s", to, n ? "; " : "", MOE_TEXT_MAX, more);
+    snprintf(both, sizeof both, "%s%s%.*s", to, *to ? between : "", MOE_TEXT_MAX, more);
     cut_text(both, MOE_TEXT_MAX);
     memcpy(to, both, strlen(both) + 1);
 }

@@ -283,6 +283,28 @@ static enum moe_status find_columns(const struct moe_csv *csv, int order[N_COLUM
     return MOE_OK;
 }
 
+/* Lines of the file are records of UTF-8, so it cannot hold every text. */
+static enum moe_status check_texts(const struct moe_trace *trace, const int *order,
+                                   size_t n_columns, struct moe_err *err)
+{
+    for (uint64_t i = 0; i < trace->n_sequences; i++)
+        for (size_t c = 0; c < n_columns; c++) {
+            const struct moe_sequence *s = &trace->sequences[i];
+            const char *value = order[c] == COL_DATASET    ? s->label
+                                : order[c] == COL_CATEGORY ? s->category
+                                                           : "";
+            if (strchr(value, '\n'))
+                return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                                "%s of sequence %" PRIu64 " has a line break, which sequences.csv "
+                                "cannot hold; jsonl holds any trace",
+                                names[order[c]], i);
+            if (!moe_text_is_utf8(value, strlen(value)))
+                return moe_fail(err, MOE_ERR_UNSUPPORTED, "%s of sequence %" PRIu64 " is not UTF-8",
+                                names[order[c]], i);
+        }
+    return MOE_OK;
+}
+
 enum moe_status moe_sequences_write(FILE *out, const struct moe_trace *trace, const char *header,
                                     bool crlf, struct moe_err *err)
 {
@@ -295,6 +317,8 @@ enum moe_status moe_sequences_write(FILE *out, const struct moe_trace *trace, co
     if (header)
         csv.text = (struct moe_text){header, strcspn(header, "\r\n")};
     enum moe_status status = find_columns(&csv, order, &n_columns, err);
+    if (status == MOE_OK)
+        status = check_texts(trace, order, n_columns, err);
     if (status != MOE_OK)
         return status;
     fprintf(out, "%.*s%s", (int)csv.text.n, csv.text.at, end);

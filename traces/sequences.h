@@ -48,7 +48,8 @@ void moe_sequences_apply(const struct moe_sequence_rows *rows, uint64_t i, struc
                          uint64_t first, uint64_t n);
 
 /* Writes the trace's sequences under the column line `header` (one line; NULL: all columns that the
- * trace has values for) with CRLF line ends or LF. */
+ * trace has values for) with CRLF line ends or LF. Errors: MOE_ERR_INPUT (columns of `header`),
+ * MOE_ERR_UNSUPPORTED (a text with a line break, or that is not UTF-8). */
 enum moe_status moe_sequences_write(FILE *out, const struct moe_trace *trace, const char *header,
                                     bool crlf, struct moe_err *err);
 

@@ -107,6 +107,31 @@ static void check_rows(const struct moe_trace *out, const struct moe_trace *in,
 /* Ids 0..4: a prompt of two, three decode; 5..7: one decode; 8..10: one decode. */
 static const uint64_t lengths[] = {5, 3, 3};
 
+static void relabel(struct moe_trace *trace, uint64_t i, const char *label)
+{
+    free(trace->sequences[i].label);
+    trace->sequences[i].label = strdup(label);
+}
+
+/* Equal labels are joined once; one that only ends like the one before is another. */
+START_TEST(joined_labels)
+{
+    struct moe_trace in = numbered(all_parts, 3, lengths, 2, 0);
+    relabel(&in, 0, "data.jsonl");
+    relabel(&in, 1, "a.jsonl");
+    relabel(&in, 2, "a.jsonl");
+    struct moe_trace out = merge(&in, 1, 3, MOE_BATCH_ONE_BY_ONE);
+    ck_assert_str_eq(out.sequences[0].label, "data.jsonl; a.jsonl");
+    moe_trace_release(&out);
+    relabel(&in, 1, "data.jsonl");
+    relabel(&in, 2, "data.jsonl");
+    out = merge(&in, 1, 3, MOE_BATCH_ONE_BY_ONE);
+    ck_assert_str_eq(out.sequences[0].label, "data.jsonl");
+    moe_trace_release(&out);
+    moe_trace_release(&in);
+}
+END_TEST
+
 START_TEST(every_row)
 {
     static const struct row rows[] = {{0, 0, 0, 0}, {0, 0, 0, 1}, {0, 1, 1, 5}, {0, 1, 1, 6},
@@ -353,6 +378,7 @@ int main(void)
     Suite *suite = suite_create("batch");
     TCase *tc = tcase_create("batch");
     tcase_add_test(tc, every_row);
+    tcase_add_test(tc, joined_labels);
     tcase_add_test(tc, prompts_together);
     tcase_add_test(tc, several_inputs);
     tcase_add_test(tc, refusals);

@@ -342,6 +342,23 @@ START_TEST(foreign_columns)
 }
 END_TEST
 
+/* Lines of sequences.csv are records: a label of two lines would make a file that is not read. */
+START_TEST(line_break_in_label)
+{
+    struct moe_trace trace;
+    struct moe_err err = {0};
+    struct stat st;
+    help_ok(moe_npy_routes_import(GOLDEN "npy", &no_options, &trace, &err), &err);
+    free(trace.sequences[0].label);
+    trace.sequences[0].label = strdup("two\nlines");
+    ck_assert_int_eq(moe_npy_routes_export(&trace, help_path("broken"), &err), MOE_ERR_UNSUPPORTED);
+    ck_assert_str_eq(err.text, "dataset of sequence 0 has a line break, which sequences.csv cannot "
+                               "hold; jsonl holds any trace");
+    ck_assert_int_ne(stat(help_path("broken"), &st), 0);
+    moe_trace_release(&trace);
+}
+END_TEST
+
 START_TEST(hostile_traces)
 {
     const unsigned char two[2] = {0, 1};
@@ -385,6 +402,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, empty_sequences);
     tcase_add_test(tcase, export_after_a_killed_one);
     tcase_add_test(tcase, foreign_columns);
+    tcase_add_test(tcase, line_break_in_label);
     tcase_add_test(tcase, hostile_traces);
 }
 
