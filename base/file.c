@@ -153,8 +153,7 @@ enum moe_status moe_input_read(const char *path, uint64_t max_bytes, char **out,
 }
 
 /* The name holds the process id, so that programs that write the same file do not share it; the
- * last one to commit wins. Where the base name leaves no room for more, its hash takes its place.
- */
+ * last one to commit wins. A base name that leaves no room for more is replaced by its hash. */
 static char *temporary_name(const char *path)
 {
     const size_t size = strlen(path) + 64;

@@ -12,9 +12,8 @@
 
 enum { N_ROOTS = 7 };
 
-/* The i-th folder that may hold "experiments" and "plots", in order of search: the working folder,
- * the program's folder and four above it (a build tree), and the installed one. 0: there is none.
- */
+/* The i-th folder to search for "experiments" and "plots": the working folder, the program's folder
+ * and four above it (a build tree), the installed one. Returns 0 where there is no i-th. */
 static int search_root(int i, char *buf, size_t size)
 {
     if (i == 0) {

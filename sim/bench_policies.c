@@ -80,8 +80,7 @@ static enum moe_status fit_tokens(struct subject *subject, uint64_t all, struct 
     return MOE_OK;
 }
 
-/* Scores of noise, with the chosen experts above it in gate order: for speed any others would do.
- */
+/* Noise, with the chosen experts above it in gate order: any scores would do to measure speed. */
 static enum moe_status make_scores(const struct moe_trace *trace, float **scores,
                                    struct moe_err *err)
 {
@@ -103,8 +102,7 @@ static enum moe_status make_scores(const struct moe_trace *trace, float **scores
     return MOE_OK;
 }
 
-/* Was the policy asked for? A variant ("lfru:reading=ties") belongs to the policy before its colon.
- */
+/* Was the policy asked for? "lfru:reading=ties" belongs to the policy before the colon. */
 static bool is_wanted(const char *only, const char *policy)
 {
     size_t n = strcspn(policy, ":");

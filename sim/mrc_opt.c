@@ -199,8 +199,7 @@ static void sort_comers(uint32_t *a, uint32_t n)
 
 /* All keys due now have the same ordinal, so it does not matter which newcomer takes whose place,
  * nor in which order they come: each place keeps the least of all that meet there. The newcomers
- * that end in a place left by a key come first; the others then compete for what places there are.
- */
+ * that end in a place left by a key come first; the others then compete for places. */
 void moe_opt_stack_event(struct moe_opt_stack *st, const uint32_t *key, const uint32_t *next_use,
                          uint32_t n, uint32_t *position)
 {

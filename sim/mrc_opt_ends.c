@@ -152,8 +152,7 @@ AVX512 static inline uint32_t lanes_from(uint32_t rows_log, uint32_t slot, size_
     return (uint32_t)(UINT64_MAX << ((at + last - i) >> rows_log));
 }
 
-/* A use walks from the slot to the end of the slot's group; returns the value that it carries then.
- */
+/* A use walks from the slot to the end of its group; returns the value that it carries then. */
 AVX512 static inline uint32_t start(struct moe_opt_ends *e, uint32_t rows_log, uint32_t slot)
 {
     const uint32_t group = group_of(rows_log, slot);

@@ -440,9 +440,7 @@ static void prefetch(const void *begin, const void *end)
         __builtin_prefetch(at);
 }
 
-/* A unit of some layers reads a part of every token, which processors do not prefetch by
- * themselves.
- */
+/* A unit of some layers reads a part of every token: processors do not prefetch that themselves. */
 static void prefetch_ahead(const struct moe_mrc_unit *u, const struct pass *pass)
 {
     uint64_t t = pass->end - 1 + TOKENS_AHEAD;

@@ -22,8 +22,8 @@ enum order { RECENCY = MOE_FAST_RECENCY, ARRIVAL = MOE_FAST_ARRIVAL, CLOCK = MOE
  * no longer in the pool. */
 struct tally {
     uint64_t rows_by_hits[MAX_TOP_K + 1]; /* fast path */
-    uint64_t first_hits;      /* both paths; plus the used experts in the pool when the phase began,
-                                 minus      those in it when the phase ended */
+    uint64_t first_hits; /* both paths; plus the used experts in the pool when the phase began, less
+                            those when it ended */
     struct moe_counts counts; /* slow path */
 };
 

@@ -9,8 +9,7 @@
  *
  * Whether an access hits is unpredictable, and a mispredicted branch takes longer than the rest of
  * the access. So hits and misses execute the same instructions, and masks select their effect.
- * Branches remain for what is rare: that a 64-bit word of the bitmap has too few places to evict.
- */
+ * Branches remain for what is rare: a 64-bit word of the bitmap with too few places to evict. */
 #ifndef MOELAB_SIM_REPLAY_PLACES_H
 #define MOELAB_SIM_REPLAY_PLACES_H
 

@@ -263,9 +263,7 @@ static void default_columns(const struct moe_trace *trace, char *buf, size_t siz
              position ? "first_position," : "", prompt ? "n_prompt," : "");
 }
 
-/* order[i] becomes the column in place i. A line with unknown columns is refused: imports keep
- * none.
- */
+/* order[i] becomes the column in place i. Unknown columns are refused: imports keep none. */
 static enum moe_status find_columns(const struct moe_csv *csv, int order[N_COLUMNS],
                                     size_t *n_columns, struct moe_err *err)
 {
