@@ -1,4 +1,4 @@
-/* The cache directory's life, and what can be asked of it. */
+/* The cache directory: making, clearing and freeing one, and the queries. */
 #include "policies/cache_state.h"
 
 #include "base/rng.h"
@@ -23,12 +23,12 @@ static struct moe_policy_env env_of(const struct moe_cache *c, uint32_t n_slots,
 
 static struct moe_policy_env policy_env(const struct moe_cache *c, uint32_t pool)
 {
-    /* A cache that was cleared goes on with other random numbers. */
+    /* A seed of its own for every pool, and a new one each time the cache is cleared. */
     return env_of(c, c->geometry->pool[pool].n_slots, c->seed ^ moe_mix64(c->clears << 32 | pool));
 }
 
-/* Everything empty, in the state in which moe_cache_new leaves it. */
-static void empty_all(struct moe_cache *c)
+/* Empties all slots and starts the policies anew: what moe_cache_new and moe_cache_clear share. */
+static void reset(struct moe_cache *c)
 {
     const struct moe_geometry *g = c->geometry;
     for (size_t k = 0; k < (size_t)g->n_layers * g->n_experts; k++)
@@ -45,13 +45,13 @@ static void empty_all(struct moe_cache *c)
             moe_cache_end_prefetch(c, &c->slot[pool->first_slot + s]);
             c->slot[pool->first_slot + s] = (struct moe_cache_slot){.key = MOE_NO_KEY, .pool = p};
         }
-        if (c->clears > 0) /* else it is new */
+        if (c->clears > 0) /* else calloc has just zeroed it */
             memset(pool->state, 0, pool->state_size);
         c->ops->init(pool->state, &env);
     }
 }
 
-/* Bytes of all policy states; false when they do not fit. */
+/* Bytes of all policy states; false on overflow. */
 static bool measure_states(struct moe_cache *c, size_t *total)
 {
     *total = 0;
@@ -72,7 +72,7 @@ static bool alloc_states(struct moe_cache *c)
     size_t total;
     if (!measure_states(c, &total))
         return false;
-    c->states = calloc(1, total + STATE_ALIGN); /* pages that no policy writes cost nothing */
+    c->states = calloc(1, total + STATE_ALIGN); /* pages that no policy writes take no memory */
     if (!c->states)
         return false;
     char *at = (char *)c->states + (STATE_ALIGN - (uintptr_t)c->states % STATE_ALIGN);
@@ -89,7 +89,7 @@ static bool alloc_arrays(struct moe_cache *c)
     size_t keys = (size_t)g->n_layers * g->n_experts;
     c->slot_of = calloc(keys + 1, sizeof *c->slot_of); /* + 1: calloc(0) may give NULL */
     c->slot = calloc((size_t)g->n_slots + 1, sizeof *c->slot);
-    c->slot += c->slot ? 1 : 0; /* behind that of MOE_NO_SLOT */
+    c->slot += c->slot ? 1 : 0; /* so that index -1, MOE_NO_SLOT, may be written */
     c->pinned = calloc((size_t)g->n_slots + 1, sizeof *c->pinned);
     c->pinned += c->pinned ? 1 : 0;
     c->event_slot = calloc((size_t)g->n_slots + 1, sizeof *c->event_slot);
@@ -135,7 +135,7 @@ enum moe_status moe_cache_new(struct moe_cache **out, const struct moe_geometry 
         c->pool[p].bytes = geometry->pool[p].bytes;
     }
     c->now = c->counts;
-    empty_all(c);
+    reset(c);
     enum moe_status s = find_initial(c, err);
     if (s) {
         moe_cache_free(c);
@@ -166,7 +166,7 @@ void moe_cache_clear(struct moe_cache *c)
 {
     c->clears++;
     c->next_initial = 0;
-    empty_all(c);
+    reset(c);
 }
 
 void moe_cache_begin_sequence(struct moe_cache *c)

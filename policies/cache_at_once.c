@@ -2,12 +2,11 @@
  * when every miss is admitted, in one pass and without a slot ever being in flight. */
 #include "policies/cache_state.h"
 
-/* From so many experts of an event on those that are missing are listed, and their victims may be
- * asked for together: for fewer it takes longer. */
+/* From this many experts of an event on, replace_missed is used: for fewer it is slower. */
 enum { MANY = 4 };
 
-/* The newcomer takes the place of what is in the pool-local slot v; returns its slot. now: c->now.
- */
+/* Puts the newcomer in place of the expert in the pool-local slot v; returns the global slot. now:
+ * c->now. */
 static inline moe_slot put(struct moe_cache *c, const struct moe_cache_pool *pool,
                            struct moe_counts *now, moe_slot v, const struct moe_victim_req *req,
                            uint32_t layer)
@@ -30,8 +29,8 @@ static inline moe_slot put(struct moe_cache *c, const struct moe_cache_pool *poo
     return s;
 }
 
-/* The missed expert takes the place of one that the policy names; its slot, or MOE_NO_SLOT. The
- * pool is full and limited by slots alone. */
+/* Puts the missed expert in place of one that the policy names; returns its slot, or MOE_NO_SLOT.
+ * The pool is full and limited by slots alone. */
 static inline moe_slot replace(struct moe_cache *c, const struct moe_cache_pool *pool,
                                const struct moe_victim_req *req, uint32_t layer)
 {
@@ -47,7 +46,7 @@ static inline moe_slot replace(struct moe_cache *c, const struct moe_cache_pool 
     return put(c, pool, now, v, req, layer);
 }
 
-/* Of the missed expert route->expert[i]. */
+/* The request for a slot for the missed expert route->expert[i]. */
 static inline struct moe_victim_req request(const struct moe_cache *c,
                                             const struct moe_cache_pool *pool,
                                             const struct moe_route *route, uint32_t i)
@@ -59,7 +58,7 @@ static inline struct moe_victim_req request(const struct moe_cache *c,
     };
 }
 
-/* A slot for the missed expert route->expert[i], or MOE_NO_SLOT. */
+/* Puts the missed expert route->expert[i] into a slot; returns it, or MOE_NO_SLOT. */
 static inline moe_slot keep(struct moe_cache *c, const struct moe_cache_pool *pool,
                             const struct moe_route *route, uint32_t i)
 {
@@ -73,8 +72,8 @@ static inline moe_slot keep(struct moe_cache *c, const struct moe_cache_pool *po
     return s;
 }
 
-/* Looks all experts up; returns how many are there. Whether one is cannot be foretold, so that
- * nothing branches on it. */
+/* Looks all experts up; returns how many are present. Hits and misses are too irregular for branch
+ * prediction, so nothing branches on them. */
 static inline uint32_t classify(struct moe_cache *c, const struct moe_route *route)
 {
     const moe_slot *slot_of = c->slot_of + (size_t)route->layer * c->geometry->n_experts;
@@ -105,8 +104,9 @@ static inline void tell_policy(const struct moe_cache *c, const struct moe_cache
         route->slot[i] += route->slot[i] == MOE_NO_SLOT ? 0 : first;
 }
 
-/* What an event does where some experts are missing. A policy may have handed the slot of a hit to
- * another expert of the event. */
+/* Carries out, after classify, an event with misses: touches hits and admits misses in gate order.
+ * A hit whose slot went to another expert of the event meanwhile (a policy may drop experts of the
+ * event) is not touched. */
 static void keep_missed(struct moe_cache *c, const struct moe_cache_pool *pool,
                         struct moe_route *route)
 {
@@ -151,8 +151,8 @@ static void count_event(struct moe_counts *counts, uint32_t n_found, uint32_t n)
     counts->misses += n - n_found;
 }
 
-/* Looks all experts up in a pool that is full, lists those that are missing and pins the others;
- * slots are the pool's own from here on. Returns how many are missing. */
+/* Looks all experts up in a full pool: writes the indices of the missed ones to c->missed, pins the
+ * others, and writes pool-local slots to route->slot. Returns how many are missing. */
 static inline uint32_t list_missed(struct moe_cache *c, moe_slot first,
                                    const struct moe_route *route)
 {
@@ -175,21 +175,21 @@ static inline uint32_t list_missed(struct moe_cache *c, moe_slot first,
     return n_missed;
 }
 
-/* Which were found cannot be foretold: nothing branches on it. slot: the pool's own. */
+/* Unpins the pool-local slots of the hits; without branches, as classify. */
 static inline void unpin_found(uint8_t *pinned, moe_slot first, const moe_slot *slot, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         pinned[slot[i] + (first & -(slot[i] != MOE_NO_SLOT))] = 0;
 }
 
-/* Does the policy see of an event, after its route, only what is missed? */
-static bool lists_missed(const struct moe_policy_ops *ops)
+/* After on_route, is the policy called for the misses of an event only? */
+static bool sees_only_misses(const struct moe_policy_ops *ops)
 {
     return !ops->on_hit && !ops->wants && ops->flags == 0;
 }
 
-/* An event in a full pool that is limited by slots alone, of whose hits the policy need not be
- * told. Apart, so that what calls it needs fewer registers. */
+/* A whole event in a full pool that is limited by slots alone, of a policy that need not be told of
+ * hits. Not inlined, so that its caller needs fewer registers. */
 __attribute__((noinline)) static void replace_missed(struct moe_cache *c,
                                                      const struct moe_cache_pool *pool,
                                                      const struct moe_route *route)
@@ -225,7 +225,7 @@ void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
     struct moe_counts *counts = begin(c, route);
     const struct moe_cache_pool *pool = pool_of(c, route->layer);
     void (*on_hit)(void *, moe_slot, moe_key) = c->ops->on_hit;
-    if (route->n >= MANY && lists_missed(c->ops) && pool->n_empty == 0 && pool->bytes == 0) {
+    if (route->n >= MANY && sees_only_misses(c->ops) && pool->n_empty == 0 && pool->bytes == 0) {
         replace_missed(c, pool, route);
         return;
     }
@@ -243,7 +243,7 @@ void moe_cache_event_at_once(struct moe_cache *c, struct moe_route *route)
         on_hit(pool->state, route->slot[i] - first, first_key + route->expert[i]);
 }
 
-/* What policies see of one expert of a token; scores with the first only. */
+/* Calls on_route for expert i of a token alone; scores come with the first only. */
 static void tell_policy_one(const struct moe_cache *c, const struct moe_cache_pool *pool,
                             const struct moe_route *token, uint32_t i)
 {

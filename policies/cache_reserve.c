@@ -1,7 +1,7 @@
-/* The cache directory: slots handed out, given up and taken back. */
+/* The cache directory: slots reserved, evicted and cancelled. */
 #include "policies/cache_state.h"
 
-/* What the expert in the slot, which was fetched ahead, was good for. */
+/* Counts what became so far of the prefetched expert in the slot. */
 static void count_prefetch(struct moe_prefetches *sum, const struct moe_cache_slot *slot)
 {
     sum->useful += slot->used && !slot->late;
@@ -9,7 +9,6 @@ static void count_prefetch(struct moe_prefetches *sum, const struct moe_cache_sl
     sum->unused += !slot->used;
 }
 
-/* As count_prefetch, of an expert that is given up. */
 void moe_cache_end_prefetch(struct moe_cache *c, const struct moe_cache_slot *slot)
 {
     if (!slot->fetched)
@@ -37,7 +36,8 @@ static void evict(struct moe_cache *c, struct moe_cache_pool *pool, moe_slot loc
     slot->key = MOE_NO_KEY;
     slot->fetched = 0;
     moe_cache_end_flight(c, s);
-    /* Event pins stay listed and end with the event; a hold belongs to the slot, not the expert. */
+    /* Event pins stay, as event_slot lists the slot until the event ends; a hold is of the slot,
+     * not of the expert in it. */
     c->pinned[s] = (uint8_t)((c->pinned[s] & (MOE_EVENT_PINS | MOE_PIN_HELD)) | MOE_PIN_EMPTY);
 }
 
@@ -46,7 +46,7 @@ static bool has_room(const struct moe_cache_pool *pool, uint64_t bytes)
     return pool->n_empty > 0 && (!pool->bytes || bytes <= pool->bytes - pool->used_bytes);
 }
 
-/* Gives up experts until `bytes` more fit. */
+/* Evicts experts until `bytes` more fit; false: the policy named no victim. *evicted: the last. */
 static bool make_room(struct moe_cache *c, struct moe_cache_pool *pool,
                       const struct moe_victim_req *req, uint64_t bytes, struct moe_counts *counts,
                       moe_key *evicted)
@@ -71,12 +71,12 @@ static moe_slot take_lowest_empty(struct moe_cache *c, struct moe_cache_pool *po
     return (moe_slot)s;
 }
 
-/* An expert that wants a slot. */
+/* An expert that asks for a slot. */
 struct newcomer {
     uint32_t layer;
     uint64_t bytes;
     uint8_t pin;     /* MOE_PIN_RESERVED, or 0 outside an event */
-    uint8_t fetched; /* as in struct slot */
+    uint8_t fetched; /* as in struct moe_cache_slot */
     struct moe_victim_req req;
 };
 
@@ -156,7 +156,7 @@ void moe_cache_cancel(struct moe_cache *c, moe_slot s)
     struct moe_cache_slot *slot = &c->slot[s];
     c->prefetches[slot->fetched - 1].cancelled++;
     slot->fetched = 0;
-    slot->used = true; /* no useless fill */
+    slot->used = true; /* so that evict counts no useless fill */
     slot->copies--;
     c->n_copies--;
     evict(c, &c->pool[slot->pool], s - (moe_slot)c->pool[slot->pool].first_slot);
@@ -181,7 +181,7 @@ moe_slot moe_cache_preload_next(struct moe_cache *c, moe_key *key)
         if (p < 0 || c->slot_of[new.req.key] != MOE_NO_SLOT || !has_room(&c->pool[p], new.bytes))
             continue;
         moe_slot s = fill(c, &c->pool[p], &new);
-        c->slot[s].used = c->slot[s].late = true; /* no fill: neither useless nor late */
+        c->slot[s].used = c->slot[s].late = true; /* never counted as a useless or late fill */
         c->preloads.experts++;
         c->preloads.bytes += new.bytes;
         *key = new.req.key;

@@ -1,7 +1,7 @@
 /* The cache directory: an event's experts are looked up, pinned, counted and touched. */
 #include "policies/cache_state.h"
 
-/* A lookup found an expert whose copy has not landed. */
+/* A lookup found an expert in flight. */
 static void note_late(struct moe_cache_slot *slot, struct moe_counts *counts)
 {
     counts->inflight_hits++;
@@ -9,8 +9,9 @@ static void note_late(struct moe_cache_slot *slot, struct moe_counts *counts)
     slot->late = true;
 }
 
-/* Looks all experts up, pins those present, and returns how many are. The arrays are held in
- * locals: through c and route the compiler would load them anew after each byte written. */
+/* Looks all experts up, pins those present and returns their number. The array pointers are kept in
+ * locals: otherwise the compiler reloads them from c and route after each byte that it writes,
+ * which may alias them. */
 static uint32_t classify(struct moe_cache *c, const struct moe_route *route,
                          struct moe_counts *counts)
 {

@@ -1,6 +1,6 @@
 /* What the files of the cache directory share: cache.c makes it, cache_route.c looks experts up,
- * cache_reserve.c hands slots out and takes them back, cache_at_once.c does both where no copy
- * takes time. No other file may include this. */
+ * cache_reserve.c reserves and evicts slots, cache_at_once.c does both where no copy takes time. No
+ * other file may include this. */
 #ifndef MOELAB_POLICIES_CACHE_STATE_H
 #define MOELAB_POLICIES_CACHE_STATE_H
 
@@ -12,10 +12,11 @@ struct moe_cache_slot {
     moe_key key;    /* MOE_NO_KEY: empty */
     uint32_t layer; /* of key */
     uint32_t pool;
-    uint32_t copies; /* that have not landed */
-    uint32_t holds;  /* moe_cache_pin without moe_cache_unpin */
-    bool used, late; /* found by a lookup since it was filled; so while in flight */
-    uint8_t fetched; /* ahead of any lookup: in this enum moe_phase + 1; 0: it was not */
+    uint32_t copies; /* into it that have not landed */
+    uint32_t holds;  /* moe_cache_pin calls not yet undone by moe_cache_unpin */
+    bool used;       /* a lookup has found the expert since it was filled */
+    bool late;       /* and found it in flight */
+    uint8_t fetched; /* by a prefetch: 1 + the enum moe_phase that asked for it; 0: by a miss */
 };
 
 struct moe_cache_pool {
@@ -33,22 +34,24 @@ struct moe_cache {
     const struct moe_policy_ops *ops;
     uint64_t seed, clears;
     uint32_t top_k;
-    moe_slot *slot_of;           /* [L * E] */
-    struct moe_cache_slot *slot; /* [S] and [MOE_NO_SLOT], which holds nothing that is read */
-    uint8_t *pinned;             /* [S] and [MOE_NO_SLOT], likewise; enum moe_pin bits */
-    moe_slot *event_slot;        /* [S] slots that the event under way pinned */
+    moe_slot *slot_of;           /* [L * E] by key */
+    struct moe_cache_slot *slot; /* [S]; [MOE_NO_SLOT] takes writes too, so that code need not
+                                    branch on a miss; its value means nothing */
+    uint8_t *pinned;             /* [S] enum moe_pin bits; [MOE_NO_SLOT] likewise */
+    moe_slot *event_slot;        /* [n_event_slots], at most S: pinned by the event under way */
     uint32_t n_event_slots;
-    uint32_t *missed;            /* [E] experts of the event under way, by their number in it */
-    moe_slot *victim;            /* [E] what goes for each of them, or MOE_NO_SLOT */
-    uint32_t n_flight, n_copies; /* of all pools; copies of all slots */
+    uint32_t *missed;            /* [E] scratch: indices of the event's missed experts */
+    moe_slot *victim;            /* [E] scratch: the slot evicted for each of them */
+    uint32_t n_flight;           /* slots with MOE_PIN_FLIGHT, of all pools */
+    uint32_t n_copies;           /* copies that have not landed, into all slots */
     struct moe_cache_pool *pool; /* [n_pools] */
-    struct moe_counts *counts;   /* [2, L] */
-    struct moe_counts *now;      /* [L] those of the latest event's phase */
-    void *states;                /* the policy's, pool after pool */
+    struct moe_counts *counts;   /* [2, L] by enum moe_phase */
+    struct moe_counts *now;      /* [L] the row of `counts` of the latest event's phase */
+    void *states;                /* of the policy, pool after pool */
     moe_key *initial;            /* [n_initial] the policy's initial content, or NULL */
     uint32_t n_initial, next_initial;
     struct moe_preloads preloads;
-    struct moe_prefetches prefetches[2]; /* by enum moe_phase; without those that lie in slots */
+    struct moe_prefetches prefetches[2]; /* by enum moe_phase; without those still in slots */
     enum moe_phase phase;                /* of the latest event */
 };
 
@@ -58,13 +61,13 @@ static inline struct moe_counts *moe_cache_counts_in(const struct moe_cache *c,
     return c->counts + (size_t)phase * c->geometry->n_layers;
 }
 
-/* Experts of different layers may differ in bytes; 0: sizes are unknown. */
+/* Bytes of an expert of the layer; 0: unknown. */
 static inline uint64_t moe_cache_bytes_of(const struct moe_cache *c, uint32_t layer)
 {
     return c->geometry->expert_bytes ? c->geometry->expert_bytes[layer] : 0;
 }
 
-/* A copy into the slot begins to be waited for; nobody waits any more. */
+/* Marks the slot as in flight. */
 static inline void moe_cache_set_flight(struct moe_cache *c, moe_slot s)
 {
     c->pinned[s] |= MOE_PIN_FLIGHT;
@@ -81,7 +84,7 @@ static inline void moe_cache_end_flight(struct moe_cache *c, moe_slot s)
     c->n_flight--;
 }
 
-/* Did the policy name a slot that it may? Counts the hazard where it may name pinned ones. */
+/* May the policy evict a slot with these pins? Counts the hazard if it may and has any. */
 static inline bool moe_cache_may_evict(const struct moe_cache *c, uint8_t pinned,
                                        struct moe_counts *counts)
 {
@@ -96,7 +99,7 @@ static inline bool moe_cache_may_evict(const struct moe_cache *c, uint8_t pinned
     return pinned == MOE_PIN_EVENT && (c->ops->flags & MOE_POLICY_MAY_DROP_EVENT);
 }
 
-/* Every expert of the pool is pinned: then it is not the policy that declined. */
+/* Is every slot of the pool pinned? Then no slot could be had whatever the policy says. */
 static inline bool moe_cache_all_pinned(const struct moe_cache *c,
                                         const struct moe_cache_pool *pool)
 {
@@ -106,7 +109,8 @@ static inline bool moe_cache_all_pinned(const struct moe_cache *c,
     return true;
 }
 
-/* The pool-local slot v that the policy named, or MOE_NO_SLOT where it may not be had, counted. */
+/* The pool-local slot v that the policy named, or MOE_NO_SLOT if it named none, or one that it may
+ * not; that is counted as a dropped fill or a bypass. */
 static inline moe_slot moe_cache_take(const struct moe_cache *c, const struct moe_cache_pool *pool,
                                       const struct moe_victim_req *req, moe_slot v,
                                       struct moe_counts *counts)
@@ -119,7 +123,7 @@ static inline moe_slot moe_cache_take(const struct moe_cache *c, const struct mo
     return MOE_NO_SLOT;
 }
 
-/* The pool-local slot that the policy gives up for the newcomer, or MOE_NO_SLOT, counted. */
+/* Asks the policy for a victim; result as of moe_cache_take. */
 static inline moe_slot moe_cache_victim(const struct moe_cache *c,
                                         const struct moe_cache_pool *pool,
                                         const struct moe_victim_req *req, struct moe_counts *counts)
@@ -127,7 +131,7 @@ static inline moe_slot moe_cache_victim(const struct moe_cache *c,
     return moe_cache_take(c, pool, req, c->ops->victim(pool->state, req), counts);
 }
 
-/* An event in which n_hits of n experts were found. */
+/* Counts an event in which n_hits of n experts were found. */
 static inline void moe_counts_event(struct moe_counts *counts, uint32_t n_hits, uint32_t n)
 {
     if (n == 0)
@@ -137,7 +141,8 @@ static inline void moe_counts_event(struct moe_counts *counts, uint32_t n_hits, 
     counts->all_hit_events += n_hits == n;
 }
 
-/* The expert in the slot is given up: what it was good for, if it was fetched ahead. */
+/* Called when the expert in the slot is evicted: if it was prefetched, counts what became of that.
+ */
 void moe_cache_end_prefetch(struct moe_cache *cache, const struct moe_cache_slot *slot);
 
 #endif

@@ -5,12 +5,12 @@
 struct moe_planner {
     uint32_t n_experts;
     struct moe_plan plan;
-    /* [E] each: what the plan's pointers refer to */
+    /* [max(E, K)] each; all but place: what the plan's pointers refer to */
     moe_expert *expert;
     float *weight;
     uint32_t *next_use;
     uint32_t *tokens;
-    uint32_t *place; /* [E] index of an expert in this event plus one; 0: not in it */
+    uint32_t *place; /* scratch by expert: 1 + its index in this event; 0: not in it */
     moe_slot *slot, *fill;
     uint8_t *access;
 };
@@ -59,7 +59,7 @@ void moe_planner_free(struct moe_planner *p)
     free(p);
 }
 
-/* One token: its row in the trace is the event, nothing is copied. */
+/* One token: the route points at its row in the trace, nothing is copied. */
 static void collect_one(struct moe_planner *p, const struct moe_layer_routes *routes)
 {
     struct moe_route *route = &p->plan.route;
@@ -74,9 +74,9 @@ static void collect_one(struct moe_planner *p, const struct moe_layer_routes *ro
     route->lookahead = routes->lookahead;
 }
 
-/* Next use of an expert that several tokens of the event share: all of them carry the ordinal of
- * the next event that uses it, under the access contract the last token's is the one that counts.
- */
+/* The next use of an expert that several tokens of the event share is taken from the last of them:
+ * under the event contract all carry the same ordinal, under the access contract only the last
+ * token's lies after the event. */
 static void collect_many(struct moe_planner *p, const struct moe_layer_routes *routes)
 {
     struct moe_route *route = &p->plan.route;

@@ -1,5 +1,5 @@
 /* The decisions of one event, written once for replay, simulator and executor: which experts are
- * on the GPU, which are fetched into which slot. No time and no device in here. */
+ * on the GPU, and which are fetched into which slot. Nothing here knows of time or devices. */
 #ifndef MOELAB_POLICIES_DECIDE_H
 #define MOELAB_POLICIES_DECIDE_H
 
@@ -20,42 +20,44 @@ struct moe_layer_routes {
     const float *lookahead;   /* [E] of the only token, or NULL */
 };
 
-/* What was decided. Arrays belong to the planner and hold until its next event. */
+/* What was decided. The planner owns the arrays; they are valid until its next event. */
 struct moe_plan {
-    struct moe_route route; /* the event's different experts; slot and access filled */
+    struct moe_route route; /* the event's distinct experts; slot and access filled */
     const uint32_t *tokens; /* [n] tokens of the step that use the expert */
     const moe_slot *fill;   /* [n] slot reserved for a missed expert, or MOE_NO_SLOT */
 };
 
-struct moe_planner; /* opaque: scratch for one step at a time */
+struct moe_planner; /* opaque: scratch memory for one event at a time */
 
 enum moe_status moe_planner_new(struct moe_planner **out, uint32_t n_experts, uint32_t top_k,
                                 struct moe_err *err);
 void moe_planner_free(struct moe_planner *planner);
 
-/* The different experts of the layer, collected as below, slot and access unset: for callers that
- * decide themselves. Belongs to the planner and holds until its next event. */
+/* Collects the distinct experts of the layer: of one token in gate order, of several in order of
+ * first appearance. slot and access are not set: for callers that decide themselves. The planner
+ * owns the result, which is valid until its next event. */
 struct moe_route *moe_plan_route(struct moe_planner *planner,
                                  const struct moe_layer_routes *routes);
 
-/* Collects the different experts of the layer (gate order, then order of appearance) without
- * touching the cache: every access is a miss. For layers and phases the strategy keeps out. */
+/* The same as a plan in which every access is a miss and nothing is filled: for layers without
+ * slots and phases that the strategy keeps out of the cache. */
 const struct moe_plan *moe_plan_collect(struct moe_planner *planner,
                                         const struct moe_layer_routes *routes);
 
-/* As moe_plan_collect, and experts that lie in a slot or are on their way into one have access and
- * slot set as a lookup would: for phases that the strategy keeps out of the cache and yet computes
- * where the weights are. Nothing is counted, no policy is told, nothing is pinned. */
+/* As moe_plan_collect, but with slot and access as a lookup would set them for experts that are
+ * resident or in flight: for phases that the strategy keeps out of the cache but computes where the
+ * weights are. Nothing is counted or pinned, and the policy is not told. */
 const struct moe_plan *moe_plan_peek(struct moe_planner *planner, const struct moe_cache *cache,
                                      const struct moe_layer_routes *routes);
 
-/* Asks the admission rule for the missed expert route->expert[i]. */
+/* Does the admission rule let the missed expert route->expert[i] be fetched into a slot? */
 bool moe_plan_admits(const struct moe_cache *cache, struct moe_admission *admission,
                      const struct moe_route *route, uint32_t i);
 
-/* Event contract: classify all at the event's start; in gate order touch the hits and, where
- * admission says so, reserve slots for the misses; then end the event. Reserved slots are in
- * flight: the caller fetches and reports moe_cache_ready. */
+/* Decides an event under the event contract: classifies all experts against the contents at its
+ * start; in gate order touches the hits and reserves slots for the misses that the admission rule
+ * lets through; ends the event. Reserved slots are in flight: the caller fetches into them and
+ * reports moe_cache_ready. */
 const struct moe_plan *moe_plan_event(struct moe_planner *planner, struct moe_cache *cache,
                                       struct moe_admission *admission,
                                       const struct moe_layer_routes *routes);

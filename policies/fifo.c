@@ -1,4 +1,4 @@
-/* First in, first out: gives up the expert that came in longest ago; hits change nothing. */
+/* First in, first out: evicts the expert that was inserted first; hits change nothing. */
 #include "policies/registry.h"
 #include "policies/slot_list.h"
 

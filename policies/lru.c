@@ -1,5 +1,6 @@
-/* Least recently used: gives up the expert whose last use is longest ago. Start here to write a
- * policy: state of one pool, what happens on a use, an insert and an eviction, and the victim. */
+/* Least recently used: evicts the expert whose last use is longest ago. Start here to write a
+ * policy: the state of one pool, what a hit, an insertion and an eviction do to it, and the
+ * victim. */
 #include "policies/registry.h"
 #include "policies/slot_list.h"
 

@@ -1,5 +1,5 @@
-/* Slots of a pool in an order: a doubly linked ring in one array, node n_slots is its head.
- * For policies that keep slots by recency or age. All operations O(1) but the walk. */
+/* The slots of a pool in order of insertion or use: a doubly linked ring in one array, whose head
+ * is node n_slots. All operations are O(1) except the search, which walks over pinned slots. */
 #ifndef MOELAB_POLICIES_SLOT_LIST_H
 #define MOELAB_POLICIES_SLOT_LIST_H
 
@@ -8,8 +8,8 @@
 struct moe_slot_list {
     uint32_t n_slots;
     struct {
-        uint32_t before, after;
-    } node[]; /* [n_slots + 1] */
+        uint32_t before, after; /* before: pushed later; of the head: the oldest */
+    } node[];                   /* [n_slots + 1] */
 };
 
 static inline size_t moe_slot_list_size(const struct moe_policy_env *env)

@@ -32,14 +32,14 @@ static enum moe_status alloc(struct moe_loop *loop, struct moe_err *err)
 {
     size_t n = loop->n_experts > loop->top_k ? loop->n_experts : loop->top_k;
     size_t keys = (size_t)loop->n_layers * loop->n_experts;
-    bool places = moe_dispatch_needs_costs(loop->strategy);
+    bool by_cost = moe_dispatch_needs_costs(loop->strategy);
     bool early = moe_reroute_is_early(&loop->strategy->reroute) && loop->ops->cpu_early;
     loop->place = calloc(n, sizeof *loop->place);
     loop->early = early ? calloc(loop->top_k, sizeof *loop->early) : NULL;
-    loop->jobs = places ? calloc(n, sizeof *loop->jobs) : NULL;
-    loop->link.landed_ns = places ? calloc(keys + 1, sizeof *loop->link.landed_ns) : NULL;
+    loop->jobs = by_cost ? calloc(n, sizeof *loop->jobs) : NULL;
+    loop->link.landed_ns = by_cost ? calloc(keys + 1, sizeof *loop->link.landed_ns) : NULL;
     if (!loop->place || (early && !loop->early) ||
-        (places && (!loop->jobs || !loop->link.landed_ns)))
+        (by_cost && (!loop->jobs || !loop->link.landed_ns)))
         return moe_fail_memory(err, "the places of experts");
     enum moe_status s = moe_ahead_init(&loop->ahead, loop->n_layers, loop->top_k, err);
     return s ? s : moe_planner_new(&loop->planner, loop->n_experts, loop->top_k, err);
@@ -108,7 +108,7 @@ void moe_loop_release(struct moe_loop *loop)
     loop->jobs = NULL;
 }
 
-/* All copies are queued before the first is waited for, so that they follow one another. */
+/* Queues all copies before it waits for the first, so that the link does not idle between them. */
 void moe_loop_preload(struct moe_loop *loop)
 {
     moe_key key;
@@ -125,13 +125,13 @@ void moe_loop_preload(struct moe_loop *loop)
             loop->ops->slot_wait(loop->machine, (moe_slot)s, true);
 }
 
-/* Everything that one layer's execution needs at hand. */
+/* One layer of the step under way, while it is carried out. */
 struct layer_run {
     struct moe_loop *loop;
     const struct moe_plan *plan;
-    bool placed; /* by the platform's costs: loop->jobs is the order */
-    bool early;  /* experts of the next layer may be begun */
-    bool fills;  /* an expert of the CPU has got a slot, whose copy follows the layer's compute */
+    bool by_cost;     /* experts were placed by the platform's costs, in the order of loop->jobs */
+    bool may_begin;   /* the CPU may begin experts of the next layer early */
+    bool fills_later; /* some copies into slots are queued behind the layer's compute */
 };
 
 static struct moe_ffn ffn_of(const struct moe_plan *plan, uint32_t i, moe_slot slot)
@@ -155,7 +155,8 @@ static void compute_hit(const struct layer_run *run, uint32_t i)
 {
     const struct moe_loop *loop = run->loop;
     moe_slot slot = run->plan->route.slot[i];
-    /* Asked now, not at classification: the reference code may have overwritten the slot since. */
+    /* Asked now, not when the event was classified: a policy that ignores pins may have given the
+     * slot to another expert since. */
     if (moe_cache_in_flight(loop->cache, slot))
         loop->ops->slot_wait(loop->machine, slot, !loop->strategy->overlap);
     struct moe_ffn f = ffn_of(run->plan, i, slot);
@@ -206,36 +207,37 @@ static void compute_miss(const struct layer_run *run, uint32_t i)
         compute_on_cpu(run, i);
 }
 
-/* With overlap the CPU pool works on all misses of the layer at once, and their weights are copied
- * when it is done with them (arXiv 2512.16473 Fig. 4: the load starts where the CPU FFN ends). */
-static bool fills_later(const struct layer_run *run, uint32_t i)
+/* Does expert i, computed on the CPU, have a slot to be filled? */
+static bool fills_from_cpu(const struct layer_run *run, uint32_t i)
 {
     uint8_t place = run->loop->place[i];
     return run->plan->fill[i] != MOE_NO_SLOT &&
            (place == MOE_PLACE_CPU || place == MOE_PLACE_EARLY);
 }
 
+/* With overlap the CPU pool works on all misses of the layer at once, and their weights are copied
+ * when it is done with them (arXiv 2512.16473 Fig. 4: the load starts where the CPU FFN ends). */
 static bool has_later_fills(const struct layer_run *run)
 {
     const struct moe_strategy *strategy = run->loop->strategy;
     bool later = strategy->overlap && strategy->fill_when == MOE_FILL_AFTER_COMPUTE;
     for (uint32_t i = 0; later && i < run->plan->route.n; i++)
-        if (fills_later(run, i))
+        if (fills_from_cpu(run, i))
             return true;
     return false;
 }
 
-/* Behind the combination: on a real machine it takes the host some time to queue a copy, and the
- * token does not wait for it. */
+/* Called after combine: on a real machine the host takes some time to queue a copy, and the token
+ * need not wait for that. */
 static void fill_after_compute(const struct layer_run *run)
 {
-    for (uint32_t i = 0; run->fills && i < run->plan->route.n; i++)
-        if (fills_later(run, i))
+    for (uint32_t i = 0; run->fills_later && i < run->plan->route.n; i++)
+        if (fills_from_cpu(run, i))
             fetch(run, i, run->plan->fill[i], MOE_FETCH_FILL);
 }
 
-/* The GPU's first: queueing an expert for the CPU may keep the host waiting until it is done. */
-static void run_in_places(const struct layer_run *run)
+/* The GPU's experts first: queueing one for the CPU may block the host until it is computed. */
+static void run_by_cost(const struct layer_run *run)
 {
     const struct moe_loop *loop = run->loop;
     for (int cpu = 0; cpu < 2; cpu++) {
@@ -254,8 +256,8 @@ static void run_in_places(const struct layer_run *run)
 static void run_experts(const struct layer_run *run)
 {
     uint32_t n = run->plan->route.n;
-    if (run->placed) {
-        run_in_places(run);
+    if (run->by_cost) {
+        run_by_cost(run);
     } else if (run->loop->strategy->order == MOE_ORDER_GATE) {
         for (uint32_t i = 0; i < n; i++) {
             if (is_hit(run, i))
@@ -281,8 +283,8 @@ static bool is_begun(const struct moe_loop *loop, moe_expert expert)
     return false;
 }
 
-/* What was begun of the layer, and is the CPU's to compute, is taken. The rest was in vain: wrong
- * guesses, and experts that have got a slot since. */
+/* Takes the results of those experts that were begun early and that the CPU has to compute. The
+ * others were begun in vain: wrong guesses, and experts that have come into a slot since. */
 static void take_early(struct moe_loop *loop, const struct moe_plan *plan)
 {
     struct moe_rerouted *done = &loop->reroute.done;
@@ -303,7 +305,7 @@ static void begin_early(const struct layer_run *run)
     struct moe_loop *loop = run->loop;
     uint32_t next = run->plan->route.layer + 1;
     loop->n_early =
-        run->early ? moe_rerouter_early(&loop->reroute, loop->cache, next, loop->early) : 0;
+        run->may_begin ? moe_rerouter_early(&loop->reroute, loop->cache, next, loop->early) : 0;
     for (uint32_t i = 0; i < loop->n_early; i++) {
         struct moe_ffn f = {next, loop->early[i], MOE_NO_SLOT, 1};
         loop->ops->cpu_early(loop->machine, &f);
@@ -311,7 +313,7 @@ static void begin_early(const struct layer_run *run)
     loop->reroute.done.early += loop->n_early;
 }
 
-/* Prompts may stay outside: then the cache and its policy do not see the step at all. */
+/* A strategy may keep prompts out of the cache: cache and policy then do not see such a step. */
 static bool uses_cache(const struct moe_loop *loop, enum moe_phase phase)
 {
     return phase != MOE_PREFILL || moe_strategy_caches_prompts(loop->strategy);
@@ -326,20 +328,20 @@ static bool has_demands(const struct layer_run *run)
     return false;
 }
 
-/* Prefetches are queued before the host may have to wait for the CPU, but behind copies that the
- * layer itself waits for: one that runs is never broken off. Where there are such, they come last.
- */
+/* Prefetches are queued before the experts, because the host may then have to wait for the CPU. But
+ * a running copy cannot be interrupted: where the layer itself waits for copies, prefetches are
+ * queued last. */
 static void carry_out(const struct layer_run *run, bool cached)
 {
     struct moe_loop *loop = run->loop;
-    bool ahead = cached && loop->ahead.state, last = ahead && has_demands(run);
-    if (ahead)
+    bool prefetches = cached && loop->ahead.state, last = prefetches && has_demands(run);
+    if (prefetches)
         moe_ahead_planned(&loop->ahead, run->plan, loop->place);
-    if (ahead && !last)
+    if (prefetches && !last)
         moe_ahead_fetch(&loop->ahead, run->plan);
     run_experts(run);
     begin_early(run);
-    if (run->fills)
+    if (run->fills_later)
         loop->ops->cpu_wait(loop->machine);
     loop->ops->combine(loop->machine, run->plan->route.layer);
     fill_after_compute(run);
@@ -347,11 +349,13 @@ static void carry_out(const struct layer_run *run, bool cached)
         moe_ahead_fetch(&loop->ahead, run->plan);
 }
 
-/* May what is decided now depend on when copies land? */
+/* May the decisions of this event depend on when copies land? Without prefetches, placement by cost
+ * and an admission rule that counts copies, only on those into the layer's own pool. */
 static bool copying(const struct moe_loop *loop, uint32_t layer)
 {
-    bool alone = !loop->ahead.state && !loop->link.landed_ns;
-    if (alone && !moe_admission_on_time(&loop->admission))
+    bool own_pool_only =
+        !loop->ahead.state && !loop->link.landed_ns && !moe_admission_on_time(&loop->admission);
+    if (own_pool_only)
         return moe_cache_copying(loop->cache, layer);
     return moe_cache_copying_any(loop->cache) ||
            (loop->link.landed_ns && loop->link.free_ns > loop->ops->now(loop->machine));
@@ -369,24 +373,24 @@ static enum moe_status run_layer(struct moe_loop *loop, uint32_t layer, struct m
         loop->ops->reroute(loop->machine, &routes);
     struct layer_run run = {.loop = loop};
     bool cached = uses_cache(loop, routes.phase);
-    bool by_cost = routes.phase == MOE_PREFILL && loop->strategy->prefill == MOE_PREFILL_AUTO;
-    bool depends = loop->observer && (cached || by_cost) && copying(loop, layer);
+    bool peeks = routes.phase == MOE_PREFILL && loop->strategy->prefill == MOE_PREFILL_AUTO;
+    bool on_time = loop->observer && (cached || peeks) && copying(loop, layer);
     if (cached)
         run.plan = moe_plan_event(loop->planner, loop->cache, &loop->admission, &routes);
-    else if (by_cost)
+    else if (peeks)
         run.plan = moe_plan_peek(loop->planner, loop->cache, &routes);
     else
         run.plan = moe_plan_collect(loop->planner, &routes);
-    run.placed = moe_dispatch_event(loop, run.plan, &routes);
+    run.by_cost = moe_dispatch_event(loop, run.plan, &routes);
     take_early(loop, run.plan);
     if (loop->observer)
         loop->observer(loop->observer_user,
                        &(struct moe_decision){loop->n_steps - 1, run.plan, loop->place,
                                               rerouted ? router : NULL, loop->early, loop->n_early,
-                                              depends});
-    run.early = loop->early && routes.n_tokens == 1 && routes.phase == MOE_DECODE &&
-                layer + 1 < loop->n_layers;
-    run.fills = has_later_fills(&run);
+                                              on_time});
+    run.may_begin = loop->early && routes.n_tokens == 1 && routes.phase == MOE_DECODE &&
+                    layer + 1 < loop->n_layers;
+    run.fills_later = has_later_fills(&run);
     carry_out(&run, cached);
     return MOE_OK;
 }
