@@ -1,6 +1,7 @@
-/* Experts in several orders: a key is in one of n lists, or in none. For policies that keep
- * segments, queues or ghosts (experts given up that are still remembered). A list is a ring, newest
- * first, whose head is a node behind those of the keys; all operations O(1) but the walks. */
+/* Lists of experts: a key is in one of n lists, or in none. For policies that keep segments, queues
+ * or ghosts (evicted experts that are still remembered). A list is a ring, newest first, whose head
+ * is a node behind those of the keys. All operations are O(1) except init and
+ * moe_key_list_victim, which walks over pinned experts. */
 #ifndef MOELAB_POLICIES_KEY_LISTS_H
 #define MOELAB_POLICIES_KEY_LISTS_H
 
@@ -10,8 +11,8 @@
 
 struct moe_key_node {
     uint32_t before, after; /* before: newer, after: older */
-    uint32_t list;          /* of a key: where it is, or MOE_NO_LIST; of a head: its members */
-    moe_slot slot;          /* of a resident key */
+    uint32_t list; /* of a key: the list that it is in, or MOE_NO_LIST; of a head: the length */
+    moe_slot slot; /* of a resident key; kept by the policy */
 };
 
 struct moe_key_lists {
@@ -83,13 +84,7 @@ static inline void moe_key_list_remove(struct moe_key_lists *lists, moe_key key)
     lists->node[key].list = MOE_NO_LIST;
 }
 
-/* The key becomes the newest of the list that it is in. */
-static inline void moe_key_list_renew(struct moe_key_lists *lists, uint32_t list, moe_key key)
-{
-    moe_key_list_unlink(lists, key);
-    moe_key_list_link(lists, list, key);
-}
-
+/* The key becomes the newest of the list, which may be the one that it is in. */
 static inline void moe_key_list_move(struct moe_key_lists *lists, uint32_t list, moe_key key)
 {
     moe_key_list_remove(lists, key);

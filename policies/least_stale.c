@@ -185,8 +185,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     if (best == MOE_NO_SLOT || st->reading == INTERVALS || dues->due[best] >= never(now))
         return best;
     const struct use *new = &st->of_key[req->key];
-    bool declines = moe_due_stands_at((double)new->last, due(new), now) >
-                    moe_due_stands_at(dues->last[best], dues->due[best], now);
+    bool declines = moe_due_priority((double)new->last, due(new), now) >
+                    moe_due_priority(dues->last[best], dues->due[best], now);
     return declines ? MOE_NO_SLOT : best;
 }
 

@@ -32,26 +32,27 @@ struct missed {
     uint32_t next_use;
 };
 
-/* Candidates are the residents, by their slots, and newcomers, from n_slots on in gate order. */
+/* Candidates are numbered: residents by slot, then newcomers, n_slots + index in `missed`. */
 struct state {
     uint32_t n_slots, n_layers, n_experts, top_k;
     uint32_t pass;    /* ordinal of the first event of the forward pass */
-    uint32_t now;     /* of the event under way */
+    uint32_t now;     /* ordinal of the event under way */
+    moe_key asked;    /* the newcomer that asked last and is wanted, until it is inserted */
     uint32_t pending; /* next use of the newcomer that asked last */
-    moe_key asked;    /* it */
     moe_slot victim;  /* to make room for it, or MOE_NO_SLOT */
-    bool begun;
+    bool begun;       /* on_step was called */
     uint32_t n_missed, n_residents;
-    uint32_t new_begin, new_end;  /* newcomers that are candidates: from the one that asked last */
-    struct moe_use_few few;       /* the candidates, of a pool for it */
-    struct moe_use_groups groups; /* of another one */
-    struct missed *missed;        /* [E + 1] gate order */
-    struct moe_used *used;        /* [E + 1] residents that the event found, gate order */
-    uint32_t n_given_up;          /* for the newcomers that are candidates */
-    uint32_t given_up[];          /* [n_slots + E + 1] candidates, in that order */
+    uint32_t new_begin, new_end;  /* of `missed`: those that are candidates now */
+    struct moe_use_few few;       /* the candidates, if the pool suits it (few.in_use) */
+    struct moe_use_groups groups; /* otherwise */
+    struct missed *missed;        /* [E + 1] of the event under way, in gate order */
+    struct moe_used *used;        /* [E + 1] scratch: residents that the event found */
+    uint32_t n_given_up;
+    uint32_t given_up[]; /* [n_slots + E + 1] candidates, in the order in which they were given up
+                            to make room for the newcomers that are candidates */
 };
 
-/* Of the state and the arrays behind it. */
+/* Bytes of the state and the arrays behind it. */
 static size_t size_before_groups(const struct moe_policy_env *env)
 {
     size_t size = sizeof(struct state) +
@@ -126,7 +127,8 @@ static inline bool is_kept(const struct state *st, uint32_t i)
     return st->few.in_use ? st->few.use[i] > 0 : st->groups.candidate[i].kept;
 }
 
-/* Do others share its value; if `many`, more than an event has? */
+/* Are other candidates of its group, whose values depend on it? `many`: more than top-k in all,
+ * so that the size of the group matters and not only how many are kept. */
 static inline bool shares(const struct state *st, uint32_t i, bool many)
 {
     uint32_t least = many ? st->top_k + 1 : 2;
@@ -134,11 +136,13 @@ static inline bool shares(const struct state *st, uint32_t i, bool many)
                           : moe_use_sharing(&st->groups, i) >= least;
 }
 
+/* Is its value positive? */
 static inline bool saves(const struct state *st, uint32_t i)
 {
     return st->few.in_use ? moe_few_saves(&st->few, i) : moe_use_value(&st->groups, i) > 0;
 }
 
+/* The candidate to give up first, or MOE_USE_NONE. */
 static inline uint32_t find_first(struct state *st, const uint8_t *pinned)
 {
     return st->few.in_use ? moe_few_first(&st->few, st->now, pinned)
@@ -150,15 +154,16 @@ static inline bool unstick(struct state *st)
     return st->few.in_use ? moe_few_unstick(&st->few) : moe_use_unstick(&st->groups);
 }
 
+/* Takes back what was given up. */
 static void keep_all(struct state *st)
 {
     while (st->n_given_up > 0)
         set_kept(st, st->given_up[--st->n_given_up], true);
 }
 
-/* A candidate goes for good, one that is kept as if it were given up next. What was given up for
- * the event's other newcomers stays given up if without this candidate the same would be: where it
- * went first, or none shares its value. */
+/* Removes a candidate for good; a kept one as if it were given up next. The others stay given up
+ * for the event's remaining newcomers if the same would be given up without this candidate: if it
+ * was the first, or no other candidate's value depends on it. Otherwise all are kept again. */
 static void remove_candidate(struct state *st, uint32_t i)
 {
     uint32_t place = 0;
@@ -189,8 +194,9 @@ static void on_step(void *state)
     st->begun = true;
 }
 
-/* What was to be used next at this event tells its ordinal: counting may have begun late, or
- * ordinals count accesses. expected: 1 + its next use, 0 where it was never to be used. */
+/* Corrects `now` by the next use that a resident was expected to have and that is this event: steps
+ * may have run before this policy began to count them, or ordinals count accesses. expected: 1 +
+ * that next use, or 0 for none. */
 static inline void note_now(struct state *st, uint32_t expected, uint32_t layer)
 {
     if (expected > st->now + 1) {
@@ -199,7 +205,7 @@ static inline void note_now(struct state *st, uint32_t expected, uint32_t layer)
     }
 }
 
-/* No branch depends on who was found. */
+/* Without branches on hits and misses, which branch prediction cannot foresee. */
 static __attribute__((noinline)) void route_many(struct state *st, const struct moe_route *route)
 {
     moe_key first_key = route->layer * st->n_experts;
@@ -234,7 +240,7 @@ static void route_one(struct state *st, const struct moe_route *route)
     moe_use_one_again(&st->groups, slot, next_use);
 }
 
-/* As route_many: the keys of who was not found are nobody's, behind the row. */
+/* As route_many; for misses it writes the key behind the row, where that has no effect. */
 static __attribute__((noinline)) void route_to_few(struct state *st, const struct moe_route *route)
 {
     moe_key first_key = route->layer * st->n_experts;
@@ -295,7 +301,8 @@ static void on_route(void *state, const struct moe_route *route)
     }
 }
 
-/* Gives up candidates until there is room for all that are left; do they include the newcomer? */
+/* Gives up candidates until all that are left have a slot; is the newcomer that asks among them,
+ * and of positive value? */
 static bool make_room(struct state *st, const struct moe_victim_req *req)
 {
     uint32_t asks = st->n_slots + st->new_begin;
@@ -317,8 +324,9 @@ static bool make_room(struct state *st, const struct moe_victim_req *req)
     return false;
 }
 
-/* The newcomer, and the misses of the event that will ask after it. Those that asked before lie in
- * slots, or were declined. One that is no miss of the event has the number behind them. */
+/* Makes candidates of the newcomer that asks and of the misses of the event that ask after it.
+ * Those that asked before are residents by now, or were declined. A newcomer that is no miss of the
+ * event (a prefetch) has index n_missed. */
 static void join_newcomers(struct state *st, const struct moe_victim_req *req)
 {
     uint32_t i = st->new_begin;
@@ -395,7 +403,8 @@ static uint32_t next_use_of(const struct state *st, uint32_t i)
     return key == MOE_FEW_IDLE ? MOE_NEVER : key - (key > 0);
 }
 
-/* Pools limited by bytes may want more room than slots tell: then what is used last goes. */
+/* A byte-limited pool may need more room than wants made in slots: then the resident that is used
+ * last goes, if that is after the newcomer's next use. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;

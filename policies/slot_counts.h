@@ -1,18 +1,19 @@
-/* Slots by uses since they came in, those with as many by their last use: finds the lowest. There
- * is a ring for each small number of uses. A slot that is used moves to the end of the next ring:
- * its use is the latest of all, so that each is in order. The last ring has all that were used more
- * often; it is searched, but only where nothing else may go, as newcomers begin in the first. All
- * operations are O(1) but this search and the walk over pinned slots; no others branch. */
+/* Finds the slot with the fewest uses since its expert was inserted, of several the one used
+ * longest ago. There is a ring for each small number of uses, in order of last use: a slot that is
+ * used moves to the end of the next ring, as its use is the latest of all. The last ring has all
+ * slots with more uses, of different numbers, and has to be searched; but only if no slot of the
+ * other rings may be evicted, as newcomers begin in the first. All operations are O(1) and without
+ * branches, except this search and the walk over pinned slots. */
 #ifndef MOELAB_POLICIES_SLOT_COUNTS_H
 #define MOELAB_POLICIES_SLOT_COUNTS_H
 
 #include "policies/policy.h"
 
-enum { MOE_COUNTS_RINGS = 64 }; /* for as many uses as its number, the last: and more */
+enum { MOE_COUNTS_RINGS = 64 }; /* ring r is for r uses, the last one for 63 or more */
 
 struct moe_slot_counts {
     uint32_t n_slots;
-    uint64_t some; /* bit r: ring r has slots */
+    uint64_t some; /* bit r: ring r is not empty */
     struct moe_counted_slot {
         uint64_t count;
         uint32_t before, after; /* before: used later */
@@ -24,7 +25,7 @@ static inline size_t moe_slot_counts_size(const struct moe_policy_env *env)
     return ((size_t)env->n_slots + MOE_COUNTS_RINGS) * sizeof(struct moe_counted_slot);
 }
 
-/* memory: moe_slot_counts_size bytes, of 8-byte alignment. No slot is in it. */
+/* memory: moe_slot_counts_size bytes, of 8-byte alignment. All rings begin empty. */
 static inline void moe_slot_counts_init(struct moe_slot_counts *counts,
                                         const struct moe_policy_env *env, void *memory)
 {
@@ -55,10 +56,10 @@ static inline void moe_slot_counts_unlink(struct moe_slot_counts *counts, uint32
     uint32_t ring = moe_counts_ring(node[s].count), before = node[s].before, after = node[s].after;
     node[before].after = after;
     node[after].before = before;
-    counts->some &= ~((uint64_t)(before == after) << ring); /* no slot has one on both sides */
+    counts->some &= ~((uint64_t)(before == after) << ring); /* both the head: it was the last */
 }
 
-/* It came in: this is its first use. */
+/* An expert was inserted into the slot: that is its first use. */
 static inline void moe_slot_counts_add(struct moe_slot_counts *counts, moe_slot slot)
 {
     moe_slot_counts_link(counts, (uint32_t)slot, 1);
@@ -75,7 +76,7 @@ static inline void moe_slot_counts_remove(struct moe_slot_counts *counts, moe_sl
     moe_slot_counts_unlink(counts, (uint32_t)slot);
 }
 
-/* Of the last ring the lowest that is not pinned, or MOE_NO_SLOT. */
+/* The slot to evict from the last ring, or MOE_NO_SLOT: all are pinned. */
 static inline moe_slot moe_slot_counts_search(const struct moe_slot_counts *counts,
                                               const uint8_t *pinned)
 {

@@ -3,13 +3,15 @@
 #include <math.h>
 #include <string.h>
 
-static bool is_few(uint32_t n_slots)
+/* Small pools: all slots are scanned. */
+static bool is_small(uint32_t n_slots)
 {
-    return n_slots <= MOE_LINES_MOST;
+    return n_slots <= MOE_LINES_MAX;
 }
 
-/* What an event fills is often due last, and pinned: others must be left. */
-static uint32_t count_late(uint32_t top_k)
+/* The experts that an event inserts are often the ones due last, but pinned: the list must hold
+ * others besides. */
+static uint32_t late_capacity(uint32_t top_k)
 {
     uint32_t n = MOE_DUES_PER_USE * (top_k > 0 ? top_k : 1);
     return n < MOE_DUES_LATE ? n : MOE_DUES_LATE;
@@ -22,7 +24,7 @@ static size_t list_size(const struct moe_policy_env *env)
 
 size_t moe_slot_dues_size(const struct moe_policy_env *env)
 {
-    if (is_few(env->n_slots))
+    if (is_small(env->n_slots))
         return moe_slot_lines_size();
     return 2 * sizeof(double) * env->n_slots + list_size(env);
 }
@@ -30,11 +32,11 @@ size_t moe_slot_dues_size(const struct moe_policy_env *env)
 void moe_slot_dues_init(struct moe_slot_dues *dues, const struct moe_policy_env *env, void *memory)
 {
     dues->n_slots = env->n_slots;
-    dues->most = count_late(env->top_k);
-    if (is_few(env->n_slots)) {
-        moe_slot_lines_init(&dues->few, env->n_slots, memory);
-        dues->last = dues->few.last;
-        dues->due = dues->few.due;
+    dues->capacity = late_capacity(env->top_k);
+    if (is_small(env->n_slots)) {
+        moe_slot_lines_init(&dues->lines, env->n_slots, memory);
+        dues->last = dues->lines.last;
+        dues->due = dues->lines.due;
         return;
     }
     dues->last = memory;
@@ -42,13 +44,14 @@ void moe_slot_dues_init(struct moe_slot_dues *dues, const struct moe_policy_env 
     dues->by_use = (struct moe_slot_list *)(dues->due + env->n_slots);
     moe_slot_list_init(dues->by_use, env->n_slots);
     for (uint32_t s = 0; s < env->n_slots; s++) {
-        dues->last[s] = INFINITY; /* stands nowhere yet */
+        dues->last[s] = INFINITY; /* not set yet: overdue with priority -INFINITY */
         dues->due[s] = -1;
     }
 }
 
 /* --- slots set ------------------------------------------------------------------------------- */
 
+/* Of two slots that are not due yet, is a evicted before b? */
 static bool goes_before(const struct moe_due *a, const struct moe_due *b)
 {
     if (a->due < b->due || a->due > b->due)
@@ -65,14 +68,14 @@ static void forget_late(struct moe_slot_dues *dues, uint32_t i)
 
 static void forget_lower_half(struct moe_slot_dues *dues)
 {
-    uint32_t half = dues->most / 2;
-    dues->from = dues->late[half - 1].due;
+    uint32_t half = dues->capacity / 2;
+    dues->threshold = dues->late[half - 1].due;
     dues->n_late -= half;
     memmove(dues->late, dues->late + half, dues->n_late * sizeof *dues->late);
 }
 
-/* Most often the slot is the one that was found last: what it was due at gives way, and the new
- * time stands not far from it. */
+/* Enters the slot into `late`, unless it is due too early. Usually the slot is the victim found
+ * last: its old entry is replaced, and the new one belongs not far from it. */
 static void add_late(struct moe_slot_dues *dues, uint32_t slot)
 {
     const struct moe_due new = {dues->due[slot], dues->last[slot], slot};
@@ -80,12 +83,12 @@ static void add_late(struct moe_slot_dues *dues, uint32_t slot)
     uint32_t i = dues->found;
     bool was_found = (i < dues->n_late) & (late[i].slot == slot);
     if (!was_found) {
-        if (new.due > dues->from && dues->n_late == dues->most)
+        if (new.due > dues->threshold && dues->n_late == dues->capacity)
             forget_lower_half(dues);
-        if (new.due <= dues->from)
+        if (new.due <= dues->threshold)
             return;
         i = dues->n_late++;
-    } else if (new.due <= dues->from) {
+    } else if (new.due <= dues->threshold) {
         forget_late(dues, i);
         return;
     }
@@ -96,12 +99,13 @@ static void add_late(struct moe_slot_dues *dues, uint32_t slot)
     late[i] = new;
 }
 
-static bool is_due_some_day(double due)
+static bool is_ever_due(double due)
 {
     return due >= 0 && due < MOE_DUE_NEVER / 2;
 }
 
-/* Most often the latest use of all, or of all but some of the event under way. */
+/* Inserts the slot in order. The walk is short: usually its use is the latest of all, or of all but
+ * some of the event under way. */
 static void add_by_use(struct moe_slot_dues *dues, uint32_t slot)
 {
     struct moe_slot_list *list = dues->by_use;
@@ -116,35 +120,37 @@ static void add_by_use(struct moe_slot_dues *dues, uint32_t slot)
 
 void moe_slot_dues_place(struct moe_slot_dues *dues, uint32_t slot, double last, double due)
 {
-    if (is_due_some_day(dues->due[slot]))
+    if (is_ever_due(dues->due[slot]))
         moe_slot_list_remove(dues->by_use, (moe_slot)slot);
     dues->last[slot] = last;
     dues->due[slot] = due;
-    if (is_due_some_day(due))
+    if (is_ever_due(due))
         add_by_use(dues, slot);
     add_late(dues, slot);
 }
 
-/* --- who goes first -------------------------------------------------------------------------- */
+/* --- the victim ------------------------------------------------------------------------------ */
 
-/* Does b go before a? Exact: times are whole, and a prediction less one of them loses nothing. */
+/* Is b evicted before a? Exact: times are whole numbers, and the difference of a due time and one
+ * of them is not rounded. */
 static bool goes(const void *state, uint32_t a, uint32_t b)
 {
     const struct moe_slot_dues *dues = state;
-    double left = moe_due_stands_at(dues->last[b], dues->due[b], dues->now);
-    double right = moe_due_stands_at(dues->last[a], dues->due[a], dues->now);
+    double left = moe_due_priority(dues->last[b], dues->due[b], dues->now);
+    double right = moe_due_priority(dues->last[a], dues->due[a], dues->now);
     if (left < right || left > right)
         return left > right;
     return dues->last[b] < dues->last[a] || (dues->last[b] <= dues->last[a] && b < a);
 }
 
-/* The first of `late`, or MOE_NO_SLOT; if it is overdue all are. */
+/* The unpinned slot that is due last, or MOE_NO_SLOT if `late` does not tell. Forgets stale entries
+ * on the way. If the result is overdue, every unpinned slot is. */
 static moe_slot find_late(struct moe_slot_dues *dues, const uint8_t *pinned)
 {
     struct moe_due *late = dues->late;
     for (uint32_t i = dues->n_late; i-- > 0;) {
         uint32_t s = late[i].slot;
-        if (late[i].due <= dues->from)
+        if (late[i].due <= dues->threshold)
             return MOE_NO_SLOT;
         if (pinned[s])
             continue;
@@ -157,16 +163,17 @@ static moe_slot find_late(struct moe_slot_dues *dues, const uint8_t *pinned)
     return MOE_NO_SLOT;
 }
 
-static void find_late_anew(struct moe_slot_dues *dues)
+/* Makes `late` anew of all slots that are not overdue, or of the latest of them. */
+static void refill_late(struct moe_slot_dues *dues)
 {
     dues->n_late = 0;
-    dues->from = dues->now - 1;
+    dues->threshold = dues->now - 1;
     for (uint32_t s = 0; s < dues->n_slots; s++)
         add_late(dues, s);
 }
 
-/* Of those that are overdue, if it stands at least there, or MOE_NO_SLOT. Few others are in the
- * way: what is used so seldom goes while it is not due. */
+/* The overdue slot of the highest priority, if that is at least `least`; else MOE_NO_SLOT. The walk
+ * passes few slots that are not due: one unused for so long is usually evicted before it is due. */
 static moe_slot find_overdue(const struct moe_slot_dues *dues, const uint8_t *pinned, double least)
 {
     double now = dues->now;
@@ -190,14 +197,14 @@ static moe_slot search_all(const struct moe_slot_dues *dues, const uint8_t *pinn
 moe_slot moe_slot_dues_victim(struct moe_slot_dues *dues, const uint8_t *pinned, double now)
 {
     dues->now = now;
-    if (is_few(dues->n_slots))
-        return moe_slot_lines_victim(&dues->few, pinned, now, goes, dues);
+    if (is_small(dues->n_slots))
+        return moe_slot_lines_victim(&dues->lines, pinned, now, goes, dues);
     moe_slot late = find_late(dues, pinned), overdue;
-    if (late == MOE_NO_SLOT) { /* the others that are not overdue stand at from - now at most */
-        overdue = find_overdue(dues, pinned, dues->from + 1 - now);
+    if (late == MOE_NO_SLOT) { /* what is not due yet has priority threshold - now at most */
+        overdue = find_overdue(dues, pinned, dues->threshold + 1 - now);
         if (overdue != MOE_NO_SLOT)
             return overdue;
-        find_late_anew(dues);
+        refill_late(dues);
         late = find_late(dues, pinned);
     }
     if (late == MOE_NO_SLOT)

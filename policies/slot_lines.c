@@ -12,7 +12,7 @@ void moe_slot_lines_init(struct moe_slot_lines *lines, uint32_t n_slots, void *m
 {
     double *last = (double *)memory + MOE_LINES_BEFORE;
     *lines = (struct moe_slot_lines){n_slots, moe_lines_best(), last,
-                                     last + MOE_LINES_MOST + MOE_LINES_BEFORE};
+                                     last + MOE_LINES_MAX + MOE_LINES_BEFORE};
 }
 
 moe_slot moe_slot_lines_victim(const struct moe_slot_lines *lines, const uint8_t *pinned,
@@ -20,9 +20,9 @@ moe_slot moe_slot_lines_victim(const struct moe_slot_lines *lines, const uint8_t
 {
     struct moe_slot_search search = {pinned, goes, state, MOE_NO_SLOT};
     uint64_t found = lines->loops->highest(lines, now, pinned);
-    if (found && !(found & (found - 1))) /* as nearly always */
+    if (found && !(found & (found - 1))) /* a single bit, as nearly always */
         return (moe_slot)__builtin_ctzll(found);
     for (; found; found &= found - 1)
-        moe_slot_search_sees(&search, (uint32_t)__builtin_ctzll(found));
+        moe_slot_search_offer(&search, (uint32_t)__builtin_ctzll(found));
     return search.best;
 }

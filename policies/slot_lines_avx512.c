@@ -3,11 +3,11 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 
-enum { BLOCK = MOE_LINES_MOST, LANES = 8, FLOATS = 16 };
+enum { BLOCK = MOE_LINES_MAX, LANES = 8, FLOATS = 16 };
 
 #define AVX512 __attribute__((target("avx512f,avx512bw")))
 
-/* And those behind the last. */
+/* The pinned of n slots, with the bits from n on set as well. */
 AVX512 static inline uint64_t find_pinned(const uint8_t *pinned, uint32_t n)
 {
     uint64_t there = moe_lines_first(n);
@@ -15,13 +15,13 @@ AVX512 static inline uint64_t find_pinned(const uint8_t *pinned, uint32_t n)
     return _mm512_test_epi8_mask(bytes, bytes) | ~there;
 }
 
-/* Four vectors at a time: few branches depend on n. */
-AVX512 static inline uint64_t above(const double *stands, uint32_t n, double least)
+/* Four vectors at a time, so that few branches depend on n. */
+AVX512 static inline uint64_t at_least(const double *priority, uint32_t n, double least)
 {
     const __m512d level = _mm512_set1_pd(least);
     uint64_t found = 0;
     for (uint32_t i = 0; i < n; i += 4 * LANES) {
-        const double *at = stands + i;
+        const double *at = priority + i;
         __mmask8 a = _mm512_cmp_pd_mask(_mm512_loadu_pd(at), level, _CMP_GE_OQ);
         __mmask8 b = _mm512_cmp_pd_mask(_mm512_loadu_pd(at + LANES), level, _CMP_GE_OQ);
         __mmask8 c = _mm512_cmp_pd_mask(_mm512_loadu_pd(at + (size_t)2 * LANES), level, _CMP_GE_OQ);
@@ -32,14 +32,14 @@ AVX512 static inline uint64_t above(const double *stands, uint32_t n, double lea
     return found & moe_lines_first(n);
 }
 
-/* Of a vector of slots, the barred at -1. */
-AVX512 static inline __m512d stand_or_due(const struct moe_slot_lines *lines, uint32_t at,
-                                          __m512d time, uint64_t bars)
+/* The priorities of slots at .. at + 7; -1 where the lowest bits of `skips` are set. */
+AVX512 static inline __m512d priority_at(const struct moe_slot_lines *lines, uint32_t at,
+                                         __m512d time, uint64_t skips)
 {
     __m512d left = _mm512_sub_pd(_mm512_loadu_pd(lines->due + at), time);
     __mmask8 past = _mm512_cmp_pd_mask(left, _mm512_setzero_pd(), _CMP_LT_OQ);
     __m512d v = _mm512_mask_sub_pd(left, past, time, _mm512_loadu_pd(lines->last + at));
-    return _mm512_mask_mov_pd(v, (__mmask8)bars, _mm512_set1_pd(-1));
+    return _mm512_mask_mov_pd(v, (__mmask8)skips, _mm512_set1_pd(-1));
 }
 
 AVX512 static uint64_t highest(const struct moe_slot_lines *lines, double now,
@@ -48,23 +48,23 @@ AVX512 static uint64_t highest(const struct moe_slot_lines *lines, double now,
     const __m512d time = _mm512_set1_pd(now);
     __m512d high = _mm512_set1_pd(-1);
     uint32_t n = lines->n_slots;
-    uint64_t bars = find_pinned(pinned, n);
-    double stands[BLOCK];
+    uint64_t skips = find_pinned(pinned, n);
+    double priority[BLOCK];
     if (n <= LANES) {
-        high = stand_or_due(lines, 0, time, bars);
+        high = priority_at(lines, 0, time, skips);
         __m512d near = _mm512_set1_pd(_mm512_reduce_max_pd(high) * MOE_LINES_NEAR);
         return _mm512_cmp_pd_mask(high, near, _CMP_GE_OQ) & moe_lines_first(n);
     }
-    for (uint32_t i = 0; i < n; i += 4 * LANES, bars >>= 4 * LANES) {
+    for (uint32_t i = 0; i < n; i += 4 * LANES, skips >>= 4 * LANES) {
         __m512d v[4];
         for (uint32_t k = 0; k < 4; k++) {
-            v[k] = stand_or_due(lines, i + k * LANES, time, bars >> k * LANES);
-            _mm512_storeu_pd(stands + i + (size_t)k * LANES, v[k]);
+            v[k] = priority_at(lines, i + k * LANES, time, skips >> k * LANES);
+            _mm512_storeu_pd(priority + i + (size_t)k * LANES, v[k]);
         }
         __m512d low = _mm512_max_pd(v[0], v[1]);
         high = _mm512_max_pd(high, _mm512_max_pd(low, _mm512_max_pd(v[2], v[3])));
     }
-    return above(stands, n, _mm512_reduce_max_pd(high) * MOE_LINES_NEAR);
+    return at_least(priority, n, _mm512_reduce_max_pd(high) * MOE_LINES_NEAR);
 }
 
 AVX512 static inline __m512 age_at(const uint32_t *last, __m512i time)
@@ -72,29 +72,30 @@ AVX512 static inline __m512 age_at(const uint32_t *last, __m512i time)
     return _mm512_cvtepu32_ps(_mm512_sub_epi32(time, _mm512_loadu_si512(last)));
 }
 
-/* The barred at -1. */
-AVX512 static inline __m512 stand_at(const uint32_t *last, const float *slope, __m512i time,
-                                     uint64_t bars)
+/* Ages times slopes of 16 slots; -1 where the lowest bits of `skips` are set. */
+AVX512 static inline __m512 scaled_age(const uint32_t *last, const float *slope, __m512i time,
+                                       uint64_t skips)
 {
-    return _mm512_mask_mul_ps(_mm512_set1_ps(-1), (__mmask16)~bars, age_at(last, time),
+    return _mm512_mask_mul_ps(_mm512_set1_ps(-1), (__mmask16)~skips, age_at(last, time),
                               _mm512_loadu_ps(slope));
 }
 
-/* One vector or four: no branch depends on how many of a block there are. */
+/* One vector or all four of the block, so that no other branch depends on n. */
 AVX512 static uint64_t oldest(const uint32_t *last, const float *slope, uint32_t n, uint32_t now,
-                              const uint8_t *pinned, uint64_t barred, float *most)
+                              const uint8_t *pinned, uint64_t skipped, float *most)
 {
     const __m512i time = _mm512_set1_epi32((int)now);
-    uint64_t bars = pinned ? find_pinned(pinned, n) : barred | ~moe_lines_first(n);
-    __m512 a = stand_at(last, slope, time, bars), b, c, d;
+    uint64_t skips = pinned ? find_pinned(pinned, n) : skipped | ~moe_lines_first(n);
+    __m512 a = scaled_age(last, slope, time, skips), b, c, d;
     if (n <= FLOATS) {
         *most = _mm512_reduce_max_ps(a);
         return _mm512_cmp_ps_mask(a, _mm512_set1_ps(*most * MOE_AGES_NEAR), _CMP_GE_OQ) &
                moe_lines_first(n);
     }
-    b = stand_at(last + FLOATS, slope + FLOATS, time, bars >> FLOATS);
-    c = stand_at(last + (size_t)2 * FLOATS, slope + (size_t)2 * FLOATS, time, bars >> 2 * FLOATS);
-    d = stand_at(last + (size_t)3 * FLOATS, slope + (size_t)3 * FLOATS, time, bars >> 3 * FLOATS);
+    const size_t two = (size_t)2 * FLOATS, three = (size_t)3 * FLOATS;
+    b = scaled_age(last + FLOATS, slope + FLOATS, time, skips >> FLOATS);
+    c = scaled_age(last + two, slope + two, time, skips >> two);
+    d = scaled_age(last + three, slope + three, time, skips >> three);
     *most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
     const __m512 near = _mm512_set1_ps(*most * MOE_AGES_NEAR);
     __mmask32 low = _mm512_kunpackw(_mm512_cmp_ps_mask(b, near, _CMP_GE_OQ),
@@ -121,15 +122,15 @@ AVX512 static uint32_t reach(const uint32_t *last, const float *weight, uint32_t
     return n_found;
 }
 
-/* Each lane of the upper half joins one of the lower. */
+/* Lanes i and i + 8 belong to part i. */
 AVX512 static void find_parts(const uint32_t *last, const float *weight, uint32_t n, uint32_t now,
                               float part[MOE_LINES_PARTS])
 {
     const __m512i time = _mm512_set1_epi32((int)now);
     __m512 high = _mm512_setzero_ps();
     for (uint32_t i = 0; i < n; i += FLOATS) {
-        __m512 stands = _mm512_div_ps(age_at(last + i, time), _mm512_loadu_ps(weight + i));
-        high = _mm512_max_ps(high, stands);
+        __m512 priority = _mm512_div_ps(age_at(last + i, time), _mm512_loadu_ps(weight + i));
+        high = _mm512_max_ps(high, priority);
     }
     __m512 upper = _mm512_shuffle_f32x4(high, high, 0xEE);
     _mm256_storeu_ps(part, _mm512_castps512_ps256(_mm512_max_ps(high, upper)));

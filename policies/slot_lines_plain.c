@@ -2,40 +2,40 @@
 
 #include <string.h>
 
-enum { BLOCK = MOE_LINES_MOST, PARTS = MOE_LINES_PARTS };
+enum { BLOCK = MOE_LINES_MAX, PARTS = MOE_LINES_PARTS };
 
-static uint64_t above(const double *stands, uint32_t n, double least)
+static uint64_t at_least(const double *priority, uint32_t n, double least)
 {
     uint64_t found = 0;
     for (uint32_t i = 0; i < n; i++)
-        found |= (uint64_t)(stands[i] >= least) << i;
+        found |= (uint64_t)(priority[i] >= least) << i;
     return found;
 }
 
 static uint64_t highest(const struct moe_slot_lines *lines, double now, const uint8_t *pinned)
 {
-    double stands[BLOCK], most = -1;
+    double priority[BLOCK], most = -1;
     for (uint32_t i = 0; i < lines->n_slots; i++) {
-        double line = now - lines->last[i], due = lines->due[i];
-        stands[i] = pinned[i] ? -1 : now > due ? line : due - now;
-        most = stands[i] > most ? stands[i] : most;
+        double age = now - lines->last[i], due = lines->due[i];
+        priority[i] = pinned[i] ? -1 : now > due ? age : due - now;
+        most = priority[i] > most ? priority[i] : most;
     }
-    return above(stands, lines->n_slots, most * MOE_LINES_NEAR);
+    return at_least(priority, lines->n_slots, most * MOE_LINES_NEAR);
 }
 
 static uint64_t oldest(const uint32_t *last, const float *slope, uint32_t n, uint32_t now,
-                       const uint8_t *pinned, uint64_t barred, float *most)
+                       const uint8_t *pinned, uint64_t skipped, float *most)
 {
-    float stands[BLOCK];
+    float priority[BLOCK];
     uint64_t found = 0;
     *most = -1;
     for (uint32_t i = 0; i < n; i++) {
-        bool bars = pinned ? pinned[i] : barred >> i & 1;
-        stands[i] = bars ? -1 : (float)(now - last[i]) * slope[i];
-        *most = stands[i] > *most ? stands[i] : *most;
+        bool skips = pinned ? pinned[i] : skipped >> i & 1;
+        priority[i] = skips ? -1 : (float)(now - last[i]) * slope[i];
+        *most = priority[i] > *most ? priority[i] : *most;
     }
     for (uint32_t i = 0; i < n; i++)
-        found |= (uint64_t)(stands[i] >= *most * MOE_AGES_NEAR) << i;
+        found |= (uint64_t)(priority[i] >= *most * MOE_AGES_NEAR) << i;
     return found;
 }
 
@@ -54,8 +54,8 @@ static void find_parts(const uint32_t *last, const float *weight, uint32_t n, ui
 {
     memset(part, 0, PARTS * sizeof *part);
     for (uint32_t i = 0; i < n; i++) {
-        float *high = &part[i % PARTS], stands = (float)(now - last[i]) / weight[i];
-        *high = stands > *high ? stands : *high;
+        float *high = &part[i % PARTS], priority = (float)(now - last[i]) / weight[i];
+        *high = priority > *high ? priority : *high;
     }
 }
 

@@ -1,21 +1,24 @@
-/* Slots by rank: finds the lowest of any number of slots without looking at all of them. For
- * policies in which only a slot's own uses change its rank. A tournament: each inner node of a
- * binary tree holds the lowest rank below it. A rank, with its slot as its last digits, is one
- * number of 128 bits, so that a match is a minimum: no branch depends on who wins, which no
- * processor could foresee. All nodes above a slot are played again when its rank changes.
+/* Finds the slot of the lowest rank without looking at all slots. For policies in which the rank of
+ * a slot changes only when it is used itself.
  *
- * A slot that would win and is pinned is set aside, and stays there until there are too many: what
- * an event fills often ranks lowest, its other misses would all meet it again, and the next event
- * gives it up first.
+ * A tournament tree: each inner node of a binary tree holds the lowest key below it. A key is the
+ * rank followed by the slot number, one number of 128 bits, so that a match is a minimum: no branch
+ * depends on its outcome, which branch prediction could not foresee. When a rank changes, the
+ * matches on the path from its leaf to the root are played again.
  *
- * Very few slots are looked at one after the other: that is faster than to keep a tournament. */
+ * A pinned slot that would win is set aside: its leaf gets the highest key. It is put back only
+ * when too many are aside, because an expert that an event inserts often has the lowest rank: the
+ * other misses of the event would meet it again, and the next event evicts it first.
+ *
+ * Very few slots are scanned instead: that is faster. */
 #ifndef MOELAB_POLICIES_SLOT_TREE_H
 #define MOELAB_POLICIES_SLOT_TREE_H
 
 #include "policies/policy.h"
 
 /* Compared by first, then by second, then by slot. A slot whose first is UINT64_MAX ranks after all
- * others, whatever its second. second: less than 2^64 / n_slots rounded up to a power of two. */
+ * others, whatever its second. second must be below 2^64 / n, where n is n_slots rounded up to a
+ * power of two. */
 struct moe_rank {
     uint64_t first, second;
 };
@@ -27,19 +30,20 @@ struct moe_slot_tree {
     uint32_t n_leaves;  /* a power of two, >= n_slots */
     uint32_t slot_bits; /* its logarithm */
     uint32_t n_aside;
-    moe_slot_key *rank; /* [n_leaves] */
-    moe_slot_key *node; /* [2 n_leaves] below node i are 2 i and 2 i + 1; from n_leaves on the
-                           slots' own, the highest for one that is aside, a lower one
-                           than its rank for one that was raised since */
-    uint32_t *aside;    /* [n_leaves] slots; n_aside of them */
+    moe_slot_key *rank; /* [n_leaves] present key of each slot */
+    moe_slot_key *node; /* [2 n_leaves] children of node i are 2 i and 2 i + 1; leaves begin at
+                           n_leaves. A leaf has its slot's key; the highest key if the slot is
+                           aside; an older, lower one if the slot was raised since */
+    uint32_t *aside;    /* [n_aside] slots; room for n_leaves */
     uint8_t *is_aside;  /* [n_leaves] */
 };
 
-/* Both chosen by `moelab bench sim`, of 8 and 32, and of 12 and 16; any give the same slots. */
+/* Any values give the same slots. SMALL (8 or 32) and ASIDE (12 or 16) were chosen by `moelab bench
+ * sim`. */
 enum {
-    MOE_SLOT_TREE_FEW = 8,    /* leaves, at most, for which there is no tournament */
-    MOE_SLOT_TREE_MANY = 256, /* leaves, from which on several victims are found at once */
-    MOE_SLOT_TREE_ASIDE = 12  /* slots aside, from which on those come back that may go */
+    MOE_SLOT_TREE_SMALL = 8,  /* leaves, at most, of a pool that is scanned */
+    MOE_SLOT_TREE_MANY = 256, /* from so many leaves on, several victims are found at once */
+    MOE_SLOT_TREE_ASIDE = 12  /* with so many slots aside, those without pins are put back */
 };
 
 static inline uint32_t moe_slot_tree_leaves(const struct moe_policy_env *env)
@@ -79,11 +83,11 @@ static inline uint64_t moe_slot_tree_first(const struct moe_slot_tree *tree, moe
 
 static inline bool moe_slot_tree_is_small(const struct moe_slot_tree *tree)
 {
-    return tree->n_leaves <= MOE_SLOT_TREE_FEW;
+    return tree->n_leaves <= MOE_SLOT_TREE_SMALL;
 }
 
-/* Another first and the same second, for many slots: moe_slot_tree_build must follow before
- * anything else. */
+/* Changes `first` of a slot's rank and keeps `second`. For changes of many slots:
+ * moe_slot_tree_build must follow before any other call. */
 static inline void moe_slot_tree_put_first(struct moe_slot_tree *tree, uint32_t s, uint64_t first)
 {
     tree->rank[s] = (moe_slot_key)first << 64 | (uint64_t)tree->rank[s];
@@ -100,7 +104,8 @@ static inline void moe_slot_tree_build(struct moe_slot_tree *tree)
         tree->node[i] = moe_slot_key_min(tree->node[2 * i], tree->node[2 * i + 1]);
 }
 
-/* memory: moe_slot_tree_size bytes, of 8-byte alignment. Every slot has the highest rank. */
+/* memory: moe_slot_tree_size bytes, of 8-byte alignment. Every slot begins with the highest rank.
+ */
 static inline void moe_slot_tree_init(struct moe_slot_tree *tree, const struct moe_policy_env *env,
                                       void *memory)
 {
@@ -119,7 +124,7 @@ static inline void moe_slot_tree_init(struct moe_slot_tree *tree, const struct m
     moe_slot_tree_build(tree);
 }
 
-/* Plays again what the slot takes part in. */
+/* Gives the slot's leaf a key and plays the matches above it again. */
 static inline void moe_slot_tree_play(struct moe_slot_tree *tree, uint32_t s, moe_slot_key key)
 {
     moe_slot_key *node = tree->node;
@@ -143,8 +148,9 @@ static inline void moe_slot_tree_set(struct moe_slot_tree *tree, moe_slot slot,
         moe_slot_tree_play(tree, s, key);
 }
 
-/* As moe_slot_tree_set, to a rank not below the one before: its matches wait until it would win by
- * the old one. Faster where what is raised seldom stands lowest. */
+/* As moe_slot_tree_set, for a rank that is not below the present one: the matches are played again
+ * only when the slot wins by its old rank. Faster where slots that are raised seldom come to that.
+ */
 static inline void moe_slot_tree_raise(struct moe_slot_tree *tree, moe_slot slot,
                                        struct moe_rank rank)
 {
@@ -158,6 +164,7 @@ static inline void moe_slot_tree_set_aside(struct moe_slot_tree *tree, uint32_t 
     moe_slot_tree_play(tree, s, ~(moe_slot_key)0);
 }
 
+/* Puts back those aside that have no pin of `forbids` any more. */
 static inline void moe_slot_tree_return(struct moe_slot_tree *tree, const uint8_t *pinned,
                                         uint8_t forbids)
 {
@@ -174,9 +181,9 @@ static inline void moe_slot_tree_return(struct moe_slot_tree *tree, const uint8_
     tree->n_aside = kept;
 }
 
-/* Its rank; the highest if it is pinned. */
-static inline moe_slot_key moe_slot_tree_unless(const struct moe_slot_tree *tree, uint32_t s,
-                                                const uint8_t *pinned, uint8_t forbids)
+/* The slot's key; the highest key if it has a pin of `forbids`. */
+static inline moe_slot_key moe_slot_tree_free_key(const struct moe_slot_tree *tree, uint32_t s,
+                                                  const uint8_t *pinned, uint8_t forbids)
 {
     return tree->rank[s] | ((moe_slot_key)0 - !!(pinned[s] & forbids));
 }
@@ -190,11 +197,11 @@ static inline moe_slot moe_slot_tree_lowest(struct moe_slot_tree *tree, const ui
         moe_slot_tree_return(tree, pinned, forbids);
     for (uint32_t i = 0; i < tree->n_aside; i++)
         lowest =
-            moe_slot_key_min(lowest, moe_slot_tree_unless(tree, tree->aside[i], pinned, forbids));
+            moe_slot_key_min(lowest, moe_slot_tree_free_key(tree, tree->aside[i], pinned, forbids));
     while (!moe_slot_tree_is_small(tree)) {
         uint32_t s = moe_slot_key_slot(tree, root = moe_slot_key_min(lowest, tree->node[1]));
         if (moe_slot_key_first(root) == UINT64_MAX)
-            break; /* left are slots that never had another rank, if any */
+            break; /* only slots of the highest rank are left, if any: the scan below finds them */
         if (root == tree->rank[s] && !(pinned[s] & forbids))
             return (moe_slot)s;
         if (root != tree->rank[s])
@@ -203,7 +210,7 @@ static inline moe_slot moe_slot_tree_lowest(struct moe_slot_tree *tree, const ui
             moe_slot_tree_set_aside(tree, s);
     }
     for (uint32_t s = 0; s < n_slots; s++)
-        lowest = moe_slot_key_min(lowest, moe_slot_tree_unless(tree, s, pinned, forbids));
+        lowest = moe_slot_key_min(lowest, moe_slot_tree_free_key(tree, s, pinned, forbids));
     return ~lowest ? (moe_slot)moe_slot_key_slot(tree, lowest) : MOE_NO_SLOT;
 }
 
@@ -214,9 +221,10 @@ static inline moe_slot moe_slot_tree_victim(struct moe_slot_tree *tree, const ui
     return moe_slot_tree_lowest(tree, pinned, UINT8_MAX, n_slots);
 }
 
-/* The n lowest that are not pinned, in turn, or MOE_NO_SLOT where there are not so many. All must
- * be set anew before anything else: most rank after all others until then. False, and nothing done,
- * where it is faster to set each before the next is looked for. */
+/* Writes to slot [n] the n lowest slots that are not pinned, in order, then MOE_NO_SLOT where there
+ * are not so many. All of them must be set before any other call: most have the highest rank until
+ * then. False: nothing was done, as in this pool it is faster to find and set one after the other.
+ */
 static inline bool moe_slot_tree_victims(struct moe_slot_tree *tree, uint32_t n,
                                          const uint8_t *pinned, uint32_t n_slots, moe_slot *slot)
 {

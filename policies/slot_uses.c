@@ -9,7 +9,7 @@ enum { LANES = MOE_USES_LANES };
 
 #define AVX2 __attribute__((target("avx2")))
 
-/* Eight uses, 0 where the slot is forbidden. */
+/* Eight next uses, 0 where the slot has a pin of `forbids`. */
 AVX2 static inline __m256i allowed(const uint32_t *use, const uint8_t *pinned, __m256i forbids)
 {
     __m256i pins = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)pinned));
@@ -37,7 +37,7 @@ AVX2 static moe_slot last_avx2(const uint32_t *use, uint32_t n, const uint8_t *p
     for (uint32_t i = whole; i < n; i++)
         if (use[i] > most && !(pinned[i] & forbids))
             most = use[i];
-    if (most == 0) /* of a slot that is used at 0, or of none */
+    if (most == 0) /* either all next uses are 0, or no slot is allowed: the plain scan tells */
         return moe_uses_last(use, n, pinned, forbids);
     const __m256i level = _mm256_set1_epi32((int)most);
     for (uint32_t i = 0; i < whole; i += LANES) {
@@ -82,13 +82,13 @@ static const struct moe_uses_loops *best_loops(void)
 
 void moe_slot_uses_init(struct moe_slot_uses *uses, const struct moe_policy_env *env, void *memory)
 {
-    uint32_t quarter = env->n_slots / 4; /* of more nearly every hit would enter the list */
+    uint32_t quarter = env->n_slots / 4; /* a longer list nearly every hit would enter */
     *uses = (struct moe_slot_uses){
         .n_slots = env->n_slots,
         .loops = best_loops(),
         .use = memory,
-        .most = quarter < MOE_USES_LATE ? quarter / 2 * 2 : MOE_USES_LATE,
-        .from = env->n_slots <= MOE_USES_FEW ? UINT64_MAX : 0,
+        .capacity = quarter < MOE_USES_LATE ? quarter / 2 * 2 : MOE_USES_LATE,
+        .threshold = env->n_slots <= MOE_USES_SMALL ? UINT64_MAX : 0, /* small: nothing enters */
     };
     memset(uses->use, 0, env->n_slots * sizeof *uses->use);
 }

@@ -1,12 +1,12 @@
 #include "policies/use_groups.h"
 
 enum {
-    OTHER = MOE_USE_KINDS, /* of a value that no kind has, or that is not positive */
-    CANNOT_GO,             /* of value INFINITY */
-    RANKS = MOE_USE_RANKS,
+    OTHER = MOE_USE_VALUES, /* kind of groups whose value is not in all->value, or not positive */
+    CANNOT_GO,              /* kind of groups that are stuck, or of which none is kept */
+    KINDS = MOE_USE_KINDS,
     BLOCK = MOE_USE_BLOCK,
     LANES = 8,
-    FEW = 16, /* groups, of which each is compared */
+    FEW = 16, /* groups, at most, that are scanned without bounds */
 };
 
 #define NONE MOE_USE_NONE
@@ -52,7 +52,7 @@ size_t moe_use_groups_size(const struct moe_policy_env *env)
 {
     size_t n = count_candidates(env), row = count_row(env);
     size_t size =
-        RANKS * (row + count_blocks((uint32_t)row)) * sizeof(uint32_t) +
+        KINDS * (row + count_blocks((uint32_t)row)) * sizeof(uint32_t) +
         n * (sizeof(struct moe_use_group) + sizeof(struct moe_use_candidate) + sizeof(uint32_t)) +
         count_words(n) * sizeof(uint64_t) + count_buckets(env) * sizeof(uint32_t) +
         (size_t)env->top_k + 1;
@@ -66,8 +66,8 @@ static void place_arrays(struct moe_use_groups *all, const struct moe_policy_env
     all->candidate = (struct moe_use_candidate *)(all->idle + count_words(n));
     all->group = (struct moe_use_group *)(all->candidate + n);
     all->use = (uint32_t *)(all->group + n);
-    all->bound = all->use + (size_t)RANKS * all->row;
-    all->bucket = all->bound + (size_t)RANKS * all->n_blocks;
+    all->bound = all->use + (size_t)KINDS * all->row;
+    all->bucket = all->bound + (size_t)KINDS * all->n_blocks;
     all->stuck = all->bucket + all->n_buckets;
     all->kind_by = (uint8_t *)(all->stuck + n);
 }
@@ -87,7 +87,7 @@ static uint8_t kind_of_value(const struct moe_use_groups *all, double value)
 
 /* --- the latest of a kind -------------------------------------------------------------------- */
 
-/* Of n, a multiple of LANES. */
+/* n: a multiple of LANES. */
 static inline uint32_t highest(const uint32_t *use, uint32_t n)
 {
     uint32_t lane[LANES] = {0}, most = 0;
@@ -99,6 +99,7 @@ static inline uint32_t highest(const uint32_t *use, uint32_t n)
     return most;
 }
 
+/* The block of the highest bound. */
 static inline uint32_t highest_block(const uint32_t *bound, uint32_t n)
 {
     uint32_t most = 0;
@@ -107,7 +108,9 @@ static inline uint32_t highest_block(const uint32_t *bound, uint32_t n)
     return most;
 }
 
-/* Of the groups of the kind, of which there is one: 1 + the last next use. */
+/* 1 + the latest next use among the groups of a kind, of which there is at least one. Scans the
+ * block of the highest bound and corrects that bound, until the bound of the scanned block is the
+ * highest. */
 static inline __attribute__((always_inline)) uint32_t latest(struct moe_use_groups *all,
                                                              uint8_t kind)
 {
@@ -159,7 +162,7 @@ void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env
     for (uint32_t n = 1; n <= all->top_k; n++) {
         double value = saved_by_each(all, n, n);
         uint8_t kind = kind_of_value(all, value);
-        if (kind == OTHER && value > 0 && all->n_kinds < MOE_USE_KINDS) {
+        if (kind == OTHER && value > 0 && all->n_kinds < MOE_USE_VALUES) {
             kind = all->n_kinds++;
             all->value[kind] = value;
         }
@@ -169,7 +172,7 @@ void moe_use_groups_init(struct moe_use_groups *all, const struct moe_policy_env
 
 /* --- groups ---------------------------------------------------------------------------------- */
 
-/* Where the group stands in the row of a kind. */
+/* Enters the group's next use into the row of a kind. */
 static inline void put_use(struct moe_use_groups *all, uint32_t g, uint8_t kind)
 {
     uint32_t use = all->group[g].next_use + 1;
@@ -198,8 +201,8 @@ static uint8_t kind_of_many(const struct moe_use_groups *all, const struct moe_u
     return kind_of_value(all, saved_by_each(all, group->n, group->n_kept));
 }
 
-/* The group's numbers changed. */
-static inline void renew(struct moe_use_groups *all, uint32_t g)
+/* Finds the group's kind anew, after n or n_kept changed. */
+static inline void update_kind(struct moe_use_groups *all, uint32_t g)
 {
     struct moe_use_group *group = &all->group[g];
     uint8_t kind = group->n <= all->top_k ? all->kind_by[group->n_kept] : kind_of_many(all, group);
@@ -207,14 +210,14 @@ static inline void renew(struct moe_use_groups *all, uint32_t g)
         set_kind(all, g, kind);
 }
 
-/* By the product's highest digits: next uses of a layer are n_layers apart, their lowest digits may
- * all be the same. */
+/* Multiplicative hashing by the product's highest bits: next uses of a layer are multiples of
+ * n_layers apart, so that their lowest bits may all be the same. */
 static inline uint32_t *find_bucket(const struct moe_use_groups *all, uint32_t next_use)
 {
     return &all->bucket[next_use * 2654435761u >> all->shift];
 }
 
-/* The group that is used then, or NONE. */
+/* The group of that next use, or NONE. */
 static inline uint32_t find_group(const struct moe_use_groups *all, uint32_t next_use)
 {
     uint32_t g = *find_bucket(all, next_use);
@@ -223,7 +226,7 @@ static inline uint32_t find_group(const struct moe_use_groups *all, uint32_t nex
     return g;
 }
 
-/* Of candidate i alone. */
+/* Makes a group of candidate i alone; returns its number. */
 static inline uint32_t new_group(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
 {
     uint32_t *bucket = find_bucket(all, next_use), g = all->unused;
@@ -259,8 +262,8 @@ static inline void drop_group(struct moe_use_groups *all, uint32_t g)
 
 /* --- candidates ------------------------------------------------------------------------------ */
 
-/* Newcomers go first. */
-static void note_idle(struct moe_use_groups *all, uint32_t i, bool kept)
+/* Sets or clears i's bit of `idle`, where newcomers come before residents. */
+static void set_idle(struct moe_use_groups *all, uint32_t i, bool kept)
 {
     uint32_t at = i < all->n_slots ? all->n_new + i : i - all->n_slots;
     uint64_t bit = (uint64_t)1 << at % 64, *word = &all->idle[at / 64];
@@ -273,7 +276,7 @@ static inline void join(struct moe_use_groups *all, uint32_t i, uint32_t next_us
     struct moe_use_candidate *c = &all->candidate[i];
     if (next_use == MOE_NEVER) {
         *c = (struct moe_use_candidate){next_use, IDLE, NONE, true};
-        note_idle(all, i, true);
+        set_idle(all, i, true);
         return;
     }
     uint32_t g = find_group(all, next_use);
@@ -287,7 +290,7 @@ static inline void join(struct moe_use_groups *all, uint32_t i, uint32_t next_us
     group->first = i;
     group->n++;
     group->n_kept++;
-    renew(all, g);
+    update_kind(all, g);
 }
 
 void moe_use_join(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
@@ -295,7 +298,7 @@ void moe_use_join(struct moe_use_groups *all, uint32_t i, uint32_t next_use)
     join(all, i, next_use);
 }
 
-/* What leads to candidate i. */
+/* The link of the group's list that points to candidate i. */
 static uint32_t *find_link(struct moe_use_groups *all, uint32_t g, uint32_t i)
 {
     uint32_t *link = &all->group[g].first;
@@ -310,7 +313,7 @@ void moe_use_leave(struct moe_use_groups *all, uint32_t i)
     uint32_t g = c->group;
     c->group = NONE;
     if (g == IDLE) {
-        note_idle(all, i, false);
+        set_idle(all, i, false);
         return;
     }
     if (all->group[g].n == 1) {
@@ -320,10 +323,10 @@ void moe_use_leave(struct moe_use_groups *all, uint32_t i)
     *find_link(all, g, i) = c->after;
     all->group[g].n_kept -= c->kept;
     all->group[g].n--;
-    renew(all, g);
+    update_kind(all, g);
 }
 
-/* As a rule they are all of a group. */
+/* Usually they are all the candidates of one group, which is then dropped as a whole. */
 static inline void leave_all(struct moe_use_groups *all, const struct moe_used *used, uint32_t n)
 {
     uint32_t g = all->candidate[used[0].candidate].group, n_same = 1;
@@ -347,7 +350,7 @@ void moe_use_one_again(struct moe_use_groups *all, uint32_t i, uint32_t next_use
         join(all, i, next_use);
         return;
     }
-    unlink_group(all, g); /* it moves as a whole */
+    unlink_group(all, g); /* i is alone in its group, which changes its next use */
     uint32_t *bucket = find_bucket(all, next_use);
     c->next_use = all->group[g].next_use = next_use;
     all->group[g].chained = *bucket;
@@ -370,8 +373,8 @@ void moe_use_settle(struct moe_use_groups *all, uint32_t newcomer, uint32_t slot
     all->candidate[slot] = *c;
     c->group = NONE;
     if (g == IDLE) {
-        note_idle(all, newcomer, false);
-        note_idle(all, slot, c->kept);
+        set_idle(all, newcomer, false);
+        set_idle(all, slot, c->kept);
         return;
     }
     *find_link(all, g, newcomer) = slot;
@@ -382,18 +385,18 @@ void moe_use_set_kept(struct moe_use_groups *all, uint32_t i, bool kept)
     uint32_t g = all->candidate[i].group;
     all->candidate[i].kept = kept;
     if (g == IDLE) {
-        note_idle(all, i, kept);
+        set_idle(all, i, kept);
         return;
     }
     all->group[g].n_kept += kept ? 1 : UINT32_MAX;
-    renew(all, g);
+    update_kind(all, g);
 }
 
 static inline double value_of(const struct moe_use_groups *all, uint32_t g)
 {
     const struct moe_use_group *group = &all->group[g];
-    return group->kind < MOE_USE_KINDS ? all->value[group->kind]
-                                       : saved_by_each(all, group->n, group->n_kept);
+    return group->kind < MOE_USE_VALUES ? all->value[group->kind]
+                                        : saved_by_each(all, group->n, group->n_kept);
 }
 
 double moe_use_value(const struct moe_use_groups *all, uint32_t i)
@@ -404,7 +407,8 @@ double moe_use_value(const struct moe_use_groups *all, uint32_t i)
 
 /* --- who goes first -------------------------------------------------------------------------- */
 
-static bool goes_before(const struct moe_use_groups *all, uint32_t now, uint32_t a, uint32_t b)
+/* Does group b go before group a? Compares value / time held crosswise, without division. */
+static bool b_goes_first(const struct moe_use_groups *all, uint32_t now, uint32_t a, uint32_t b)
 {
     uint32_t use_a = all->group[a].next_use, use_b = all->group[b].next_use;
     double held_a = use_a > now ? (double)(use_a - now) : 1;
@@ -416,7 +420,7 @@ static bool goes_before(const struct moe_use_groups *all, uint32_t now, uint32_t
 static uint32_t find_latest_of_few(const struct moe_use_groups *all, uint8_t k)
 {
     const uint32_t *row = all->use + (size_t)k * all->row;
-    uint64_t most = 0; /* the group as its last digits: no branch */
+    uint64_t most = 0; /* next use, then group, in one number: no branch */
     for (uint32_t g = 0; g < all->n_groups; g++) {
         uint64_t use = (uint64_t)row[g] << 32 | g;
         most = use > most ? use : most;
@@ -424,7 +428,8 @@ static uint32_t find_latest_of_few(const struct moe_use_groups *all, uint8_t k)
     return (uint32_t)most;
 }
 
-/* The group of the kind, of which there is one, that is used last. */
+/* The group of the kind, of which there is at least one, that is used last. top is often exact: it
+ * is tried first. */
 static inline uint32_t find_latest(struct moe_use_groups *all, uint8_t k)
 {
     if (all->n_groups <= FEW)
@@ -436,6 +441,7 @@ static inline uint32_t find_latest(struct moe_use_groups *all, uint8_t k)
     return find_group(all, all->top[k] - 1);
 }
 
+/* The group that goes first, or NONE: there is none that can go. */
 static uint32_t find_least(struct moe_use_groups *all, uint32_t now)
 {
     uint32_t best = NONE;
@@ -443,11 +449,11 @@ static uint32_t find_least(struct moe_use_groups *all, uint32_t now)
         if (all->n_of[k] == 0)
             continue;
         uint32_t g = find_latest(all, k);
-        if (best == NONE || goes_before(all, now, best, g))
+        if (best == NONE || b_goes_first(all, now, best, g))
             best = g;
     }
     for (uint32_t g = 0; all->n_of[OTHER] > 0 && g < all->n_groups; g++)
-        if (all->use[OTHER * all->row + g] > 0 && (best == NONE || goes_before(all, now, best, g)))
+        if (all->use[OTHER * all->row + g] > 0 && (best == NONE || b_goes_first(all, now, best, g)))
             best = g;
     return best;
 }
@@ -457,7 +463,8 @@ static bool may_go(const struct moe_use_groups *all, uint32_t i, const uint8_t *
     return i >= all->n_slots || !(pinned[i] & ~MOE_PIN_EVENT);
 }
 
-/* The idle one that goes first, or NONE; IDLE: none of them can go. */
+/* The kept idle candidate that goes first; IDLE: there are some, but none can go; NONE: there are
+ * none. */
 static uint32_t find_idle(const struct moe_use_groups *all, const uint8_t *pinned)
 {
     uint32_t n_words = (uint32_t)count_words(all->n_slots + all->n_new), none = NONE;
@@ -474,6 +481,7 @@ static uint32_t find_idle(const struct moe_use_groups *all, const uint8_t *pinne
     return none;
 }
 
+/* The kept candidate of the group that goes first, or NONE: none can go. */
 static uint32_t find_member(const struct moe_use_groups *all, uint32_t g, const uint8_t *pinned)
 {
     uint32_t best = NONE;
@@ -511,6 +519,6 @@ bool moe_use_unstick_all(struct moe_use_groups *all)
 {
     all->some_stuck = false;
     while (all->n_stuck > 0)
-        renew(all, all->stuck[--all->n_stuck]);
+        update_kind(all, all->stuck[--all->n_stuck]);
     return true;
 }

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SLOTS = MOE_LINES_MOST, N_STEPS = 3000 };
+enum { MAX_SLOTS = MOE_LINES_MAX, N_STEPS = 3000 };
 
 struct world {
     double now, last[MAX_SLOTS], due[MAX_SLOTS];
