@@ -1,12 +1,12 @@
 /* The admission contract: whether a missed expert is fetched into a slot at all. A strategy has one
- * rule. Rules see routes and the platform's costs, never a clock; one that asks how many copies are
- * under way (MOE_ADMISSION_ON_TIME) decides by time all the same, and says so.
+ * rule. Rules see routes and the platform's costs, never a clock; but the decisions of a rule that
+ * asks how many copies are under way depend on time, which its flags say (MOE_ADMISSION_ON_TIME).
  *
- * Order of calls: on_step once a forward pass that asks the cache; then for each event of a layer
- * that has slots on_route once, after the classification, and in gate order admit for each missed
- * expert. (Under the access contract an event is one expert.) Adding a rule: one file (start from
- * admission_second_miss.c), its lines in admission_rules.h and admission.c, one row in
- * tests/unit/test_rules_together.c. */
+ * Order of calls: on_step at the start of each forward pass that uses the cache; then for each
+ * event of a layer that has slots on_route once, after the classification, and admit for each
+ * missed expert in gate order. (Under the access contract an event is one expert.) Adding a rule:
+ * one file (start from admission_second_miss.c), its lines in admission_rules.h and admission.c,
+ * one row in tests/unit/test_rules_together.c. */
 #ifndef MOELAB_POLICIES_ADMISSION_H
 #define MOELAB_POLICIES_ADMISSION_H
 
@@ -19,20 +19,22 @@ struct moe_admission_env {
     uint64_t seed;
     const struct moe_costs *costs; /* of the platform, or NULL; outlives the rule */
     bool pageable;                 /* copies come from pageable memory */
-    bool miss_waits;               /* a missed expert is copied to the GPU anyway: dispatch.miss */
+    bool miss_waits;               /* dispatch.miss=wait: every missed expert is copied anyway */
     const void *params;            /* the struct that ops->params describes */
 };
 
 struct moe_admit_req {
     const struct moe_route *route;
     uint32_t i;      /* which expert of the route */
-    uint32_t copies; /* into slots, queued or running, those reserved by this event among them;
-                        0 unless the rule is MOE_ADMISSION_ON_TIME */
+    uint32_t copies; /* number of copies into slots that are queued or running, those into slots
+                        reserved by this event included; 0 unless the rule is
+                        MOE_ADMISSION_ON_TIME */
 };
 
 enum moe_admission_flags {
     MOE_ADMISSION_NEEDS_COSTS = 1,
-    /* Decides by when copies land: two machines may decide differently though no expert is late. */
+    /* Its decisions depend on when copies land: two machines may decide differently even if no
+     * expert is ever asked for while in flight. */
     MOE_ADMISSION_ON_TIME = 2,
 };
 
@@ -42,8 +44,7 @@ struct moe_admission_ops {
     const struct moe_param *params;
     size_t params_size;
     uint32_t flags; /* enum moe_admission_flags bits */
-    /* Bytes of state, arrays included; zeroed before init. NULL: none. Being one block, it needs no
-     * release of its own. */
+    /* Bytes of state, arrays included, as one block; zeroed before init. NULL: no state. */
     size_t (*state_size)(const struct moe_admission_env *env);
     void (*init)(void *state, const struct moe_admission_env *env); /* optional */
     void (*on_step)(void *state);                                   /* optional */
@@ -75,7 +76,7 @@ enum moe_status moe_admission_init(struct moe_admission *admission,
                                    const struct moe_admission_env *env, struct moe_err *err);
 void moe_admission_release(struct moe_admission *admission); /* also one that is all zero */
 
-/* A forward pass begins that asks the cache. */
+/* A forward pass that uses the cache begins. */
 static inline void moe_admission_step(struct moe_admission *admission)
 {
     if (admission->ops->on_step)

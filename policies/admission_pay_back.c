@@ -1,16 +1,14 @@
-/* Pay-back: a missed expert is fetched when what its expected uses save is at least what its copy
- * takes.
+/* Pay-back: a missed expert is fetched if its expected uses save at least the time of its copy.
  *
- * Expected uses: those of the past, each worth half as much after `half_life` forward passes. The
- * future is taken for the mirror image of the past: what was used c times, discounted so, is
- * expected to be used c times more, discounted the same way. The use at hand counts in neither.
- * Each use saves the CPU's time for the expert less the GPU's; the copy costs its time on the link.
- * Where the strategy copies every miss anyway (dispatch.miss=wait), keeping the copy costs nothing
- * and all are kept.
+ * The future is expected to mirror the past: an expert that was used c times, where a use counts
+ * half as much after `half_life` forward passes, is expected to be used c times more, discounted
+ * in the same way. The use at hand counts in neither. Each use saves the CPU's time for the expert
+ * less the GPU's; the copy costs its time on the link. Where the strategy copies every miss anyway
+ * (dispatch.miss=wait), keeping the copy costs nothing, and all are kept.
  *
- * Left out of the source's rule: its cap on the time of all copies as a share of token time, which
- * needs a clock (quota is the cap without one). Left out of both: what the expert given up would
- * have saved, which only the policy knows. */
+ * The source's rule also caps the time of all copies as a share of token time; that needs a clock
+ * and is left out (the rule quota is a cap without one). Neither counts what the evicted expert
+ * would have saved, which only the policy knows. */
 #include "policies/admission_rules.h"
 
 #include "policies/cost.h"
@@ -28,7 +26,7 @@ struct score {
 
 struct state {
     double half_life;
-    double uses_to_pay; /* as many pay for a copy */
+    double uses_to_pay; /* uses that save the time of one copy */
     uint64_t pass;
     uint32_t n_experts;
     struct score score[]; /* [L * E] */

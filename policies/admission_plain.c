@@ -1,5 +1,5 @@
-/* Rules that look at no expert: all, none, so many in a forward pass, so many under way, a share
- * drawn at random. */
+/* Rules that do not look at the expert: all are fetched, none, at most so many in a forward pass,
+ * at most so many at a time, or a share drawn at random. */
 #include "policies/admission_rules.h"
 
 #include "base/rng.h"

@@ -1,20 +1,21 @@
-/* q*: of the missed experts the share q is fetched for which link and CPU end together,
+/* q*: fetches that share q of the missed experts for which link and CPU finish together,
  *     q bytes / link = (1 - q) bytes / CPU,  q = cpu_ns / (cpu_ns + copy_ns),
  * the most recently used first.
  *
- * q holds for the misses of all passes so far: a layer misses too few to be divided by itself, so
- * what one layer's share leaves over after the point goes on to the next. After any event, fetches
- * are q times the misses, rounded down. The source measures both rates while both sides run; here
- * DRAM that does not suffice for both slows both by one factor (sim/engine.h), and q stays.
+ * q is the share of the misses of all passes so far: a layer misses too few to be divided by
+ * itself, so the fraction of an expert that one layer's share leaves over is carried to the next
+ * layer. After any event, the fetches are q times the misses, rounded down. The source measures
+ * both rates while both sides run; here, DRAM that does not suffice for both slows both by one
+ * factor (sim/engine.h), and q stays the same.
  *
- * That is reading=carried. The source itself divides every event's misses alone (reading=event): of
- * m it fetches the f for which f copies and m - f experts on the CPU end first, the fewer of two
- * that end alike; of experts used last in the same event the lower one first. Where CPU and copy
- * times are far apart and misses few, it never fetches.
+ * That is reading=carried. The source itself divides the misses of every event alone
+ * (reading=event): of m misses it fetches the f for which f copies and m - f experts on the CPU end
+ * first, the smaller f of two that end at the same time; of experts used last in the same event the
+ * lower number first. Where CPU and copy times are far apart and misses few, it never fetches.
  *
- * The source computes what it fetches on the GPU, so that the split is of the step's own work. That
- * is dispatch, not admission: a strategy whose misses go to the CPU fetches the same share for
- * later use. */
+ * The source computes what it fetches on the GPU, so that the step's own work is split. That is
+ * dispatch, not admission: a strategy whose misses go to the CPU fetches the same share for later
+ * use. */
 #include "policies/admission_rules.h"
 
 #include "policies/cost.h"
@@ -24,15 +25,15 @@ struct params {
 };
 
 struct uses {
-    uint64_t before, latest; /* events, from 1; 0: none */
+    uint64_t before, latest; /* last event but one, and last, that used it; from 1; 0: none */
 };
 
 struct state {
-    uint64_t cpu_ns, both_ns;
+    uint64_t cpu_ns, both_ns; /* of an expert: on the CPU; that and its copy. q = cpu / both */
     bool each_event;
-    uint64_t rest_ns; /* of the shares so far, what makes no whole expert: below both_ns */
-    uint64_t event;
-    uint64_t allowed; /* of this event's misses */
+    uint64_t rest_ns; /* both_ns times the fraction of a fetch that is carried on: below both_ns */
+    uint64_t event;   /* number of the latest */
+    uint64_t allowed; /* fetches of this event */
     uint32_t n_experts;
     struct uses uses[]; /* [L * E] */
 };
@@ -81,7 +82,7 @@ static void on_route(void *state, const struct moe_route *route)
     }
     s->allowed = s->both_ns ? s->rest_ns / s->both_ns : 0;
     s->rest_ns -= s->allowed * s->both_ns;
-    if (s->each_event) { /* one more ends sooner where its copy takes less than the CPU has left */
+    if (s->each_event) { /* one more ends sooner if its copy takes less than the CPU has left */
         s->allowed += s->rest_ns > s->both_ns - s->cpu_ns;
         s->rest_ns = 0;
     }

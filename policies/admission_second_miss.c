@@ -1,5 +1,5 @@
-/* Second miss: an expert is fetched when it was missed before, at most `window` forward passes ago.
- * What is asked for once leaves the slots alone. Every miss is remembered, fetched or not. */
+/* Second miss: an expert is fetched if it was missed before, at most `window` forward passes ago.
+ * So experts that are used once evict nothing. Every miss is remembered, fetched or not. */
 #include "policies/admission_rules.h"
 
 struct params {

@@ -103,8 +103,8 @@ enum moe_status moe_times_compare(const double *predicted_ms, const double *meas
     return MOE_OK;
 }
 
-/* Median of the runs of token i whose flag is set, all where there are no flags; NaN: none is.
- * Room for all runs. */
+/* Median time of token i over the runs whose flag in `same` is set, or over all if same is NULL;
+ * NaN: no flag is set. room [n_runs]: scratch. */
 static double median_of_runs(const double *const *runs, const bool *const *same, size_t n_runs,
                              size_t i, double *room)
 {

@@ -8,12 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Two texts of policies/decision_log.h, event by event; events that only one has differ. */
+/* Two decision logs (policies/decision_log.h) compared event by event. Events that only one of them
+ * has count as different. */
 struct moe_decision_agreement {
     uint64_t n_events;               /* of the longer text */
     uint64_t n_different;            /* 0: equal byte for byte */
-    uint64_t first;                  /* the first that differs, from 0 */
-    char first_a[160], first_b[160]; /* its lines (cut), "" where there is none */
+    uint64_t first;                  /* number of the first that differs, from 0 */
+    char first_a[160], first_b[160]; /* its lines, truncated; "" where a log has none */
 };
 
 /* Texts of n_a and n_b bytes; a last line without its newline is a line. */
@@ -41,13 +42,14 @@ enum moe_status moe_times_compare(const double *predicted_ms, const double *meas
 enum moe_status moe_times_median(const double *const *runs, size_t n_runs, size_t n, double *out,
                                  struct moe_err *err);
 
-/* Where errors of tokens come from: from a machine that does not repeat itself, from decisions that
- * differ (after one, caches hold other experts, and tokens have other work), or from the model. */
+/* Where errors of predicted token times come from: from a machine that does not repeat itself, from
+ * decisions that differ (after one, caches hold other experts, and tokens have other work), or from
+ * the model of the machine. */
 struct moe_time_causes {
-    double repeat_p95_percent; /* over tokens and runs, of 100 |m_r - m| / m; m: the runs' median */
-    double same_percent;       /* of tokens and runs: those decided as predicted */
-    /* Errors as above of the tokens that some run decided as predicted, m the median of such runs;
-     * NaN where there are none. */
+    double repeat_p95_percent; /* over tokens and runs r, of 100 |m_r - m| / m, m: median of runs */
+    double same_percent;       /* share of tokens times runs that were decided as predicted */
+    /* Errors as in moe_time_agreement of the tokens that at least one run decided as predicted, m
+     * the median of these runs; NaN where there are none. */
     double same_median_percent, same_p95_percent;
 };
 

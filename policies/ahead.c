@@ -53,7 +53,7 @@ static bool is_under_way(const struct moe_ahead *a, const struct moe_ahead_copy 
            moe_cache_in_flight(a->cache, copy->slot);
 }
 
-/* Takes the copy back; false: it has begun, or something else is on its way into the slot. */
+/* Takes the copy back from the machine; false: it has begun, or the slot waits for others too. */
 static bool take_back(struct moe_ahead *a, const struct moe_ahead_copy *copy)
 {
     if (!moe_cache_may_cancel(a->cache, copy->slot) || !a->ops->cancel(a->machine, copy->slot))
@@ -73,7 +73,7 @@ static void queue(struct moe_ahead *a, const struct moe_ahead_copy *copy,
         moe_link_queue(a->link, copy->key, priority, a->ops->now(a->machine));
 }
 
-/* Is the copy's expert one of the event? Then *waits: the GPU will wait for it. */
+/* Is the copy's expert one of the event? Then *waits tells whether the GPU will wait for it. */
 static bool is_asked(const struct moe_ahead_copy *copy, const struct moe_plan *plan,
                      const uint8_t *place, bool *waits)
 {
@@ -100,13 +100,13 @@ void moe_ahead_planned(struct moe_ahead *a, const struct moe_plan *plan, const u
             queue(a, &copy, MOE_FETCH_DEMAND);
         else if (now && !asked && take_back(a, &copy))
             moe_cache_cancel(a->cache, copy.slot);
-        else if (!asked) /* what was asked for is no guess any more */
+        else if (!asked) /* one that was asked for is no prefetch any more */
             a->queued[kept++] = copy;
     }
     a->n_queued = kept;
 }
 
-/* Takes back what the prediction does not name again. */
+/* Cancels queued prefetches that the new prediction does not name. */
 static void drop_unnamed(struct moe_ahead *a, const moe_key *keys, uint32_t n)
 {
     uint32_t kept = 0;
@@ -124,7 +124,7 @@ static void drop_unnamed(struct moe_ahead *a, const moe_key *keys, uint32_t n)
         a->wanted[keys[i]] = false;
 }
 
-/* Pins or unpins the experts of the event, those that have just got a slot as well. */
+/* Pins or unpins the slots of the event: of its hits and of its fills. */
 static void hold(struct moe_cache *cache, const struct moe_plan *plan,
                  void (*change)(struct moe_cache *, moe_slot))
 {

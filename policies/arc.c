@@ -1,6 +1,6 @@
-/* Adaptive replacement cache: experts used once (T1) and more often (T2), each in order of use, and
- * as many experts given up from either (B1, B2). A miss that B1 remembers lets T1 grow at the cost
- * of T2, one that B2 remembers the other way round; both enter T2. */
+/* Adaptive replacement cache: T1 has the experts used once, T2 those used more often, each in order
+ * of use; B1 and B2 are the ghosts, experts evicted from T1 and T2. A miss whose ghost is in B1
+ * lets T1 grow at the cost of T2, one in B2 the other way round; both enter T2. */
 #include "policies/key_lists.h"
 #include "policies/registry.h"
 
@@ -80,8 +80,8 @@ static void drop_oldest(struct state *st, enum list list)
         moe_key_list_remove(&st->lists, key);
 }
 
-/* Makes room among the ghosts for the victim's; true: T1 fills its half alone and gives up its
- * oldest without one. */
+/* Makes room for the victim's ghost; true: there is to be none, as T1 alone fills the pool: its
+ * oldest is evicted. */
 static bool make_ghost_room(struct state *st)
 {
     double l1 = length(st, T1) + length(st, B1), l2 = length(st, T2) + length(st, B2);

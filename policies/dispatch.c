@@ -1,6 +1,6 @@
 #include "policies/dispatch.h"
 
-/* Does decode place by cost? */
+/* Does decode place experts by cost? */
 static bool is_fastest(const struct moe_strategy *strategy)
 {
     return strategy->miss == MOE_MISS_FASTEST || strategy->in_flight == MOE_FLIGHT_FASTEST;
@@ -11,7 +11,7 @@ bool moe_dispatch_needs_costs(const struct moe_strategy *strategy)
     return strategy->prefill == MOE_PREFILL_AUTO || is_fastest(strategy);
 }
 
-/* What the strategy says of an expert that is not in a slot. */
+/* Where the strategy's rules place a missed expert; fill: the slot reserved for it. */
 static enum moe_place place_missed(const struct moe_strategy *strategy, enum moe_phase phase,
                                    moe_slot fill)
 {
@@ -22,8 +22,9 @@ static enum moe_place place_missed(const struct moe_strategy *strategy, enum moe
     return stream ? MOE_PLACE_STREAM : MOE_PLACE_CPU;
 }
 
-/* On the GPU: a hit, or one in flight that the strategy waits for. One in flight that it does not
- * wait for is copied a second time only in prompts that are streamed whatever is where. */
+/* Places each expert by the strategy's rules alone. Hits go to the GPU, and so do experts in flight
+ * if the strategy waits for them. Otherwise those go to the CPU; only a streamed prompt copies them
+ * a second time, as it does all experts. */
 static void place_by_rule(struct moe_loop *loop, const struct moe_plan *plan)
 {
     const struct moe_strategy *strategy = loop->strategy;
@@ -43,7 +44,7 @@ static void place_by_rule(struct moe_loop *loop, const struct moe_plan *plan)
     }
 }
 
-/* By the platform's costs. */
+/* Places each expert as moe_place_experts decided. */
 static void place_as_jobs(struct moe_loop *loop, const struct moe_plan *plan)
 {
     for (uint32_t j = 0; j < plan->route.n; j++) {
@@ -54,7 +55,8 @@ static void place_as_jobs(struct moe_loop *loop, const struct moe_plan *plan)
     }
 }
 
-/* What the rules leave open goes where it ends first; link.h tells when copies land. */
+/* In decode: where the strategy's rules let an expert that is in flight or missed be computed, and
+ * when its copy lands or could begin. */
 static void bind_job(const struct moe_loop *loop, const struct moe_plan *plan,
                      struct moe_place_job *job, uint64_t now_ns)
 {

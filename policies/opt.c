@@ -1,13 +1,14 @@
 /* OPT (Belady): knows when every expert is used next.
  *
- * admit=bypass decides for each event which of the pool's experts and the event's own stay: the
- * n_slots with the nearest next use. No way to retain has more hits (equal sizes; both contracts:
- * an expert kept from one use to its next is an interval, and dropping the one that ends last
- * whenever too many overlap keeps the most intervals). An expert that is never used again is not
- * taken, not even into a free slot: no hit is lost and a copy is saved. Among equals the resident
- * stays; of equal residents the lowest slot goes.
- * admit=forced must take every missed expert and gives up the unpinned one used furthest ahead:
- * the best of all policies that never decline, where an event fits the pool. */
+ * admit=bypass keeps, after each event, those n_slots of the pool's and the event's experts whose
+ * next use is nearest. No other choice has more hits, if experts have one size, under both
+ * contracts: an expert kept from one use to its next is an interval, and dropping the one that ends
+ * last whenever too many overlap keeps the most intervals. An expert that is never used again is
+ * not taken, not even into a free slot: no hit is lost and a copy is saved. Among equals the
+ * resident stays; of equal residents the lowest slot is evicted.
+ *
+ * admit=forced must take every missed expert and evicts the unpinned one whose next use is furthest
+ * ahead: the best of all policies that never decline, where an event fits the pool. */
 #include "policies/registry.h"
 #include "policies/slot_uses.h"
 
@@ -26,7 +27,7 @@ struct state {
     uint32_t n_residents;
     uint32_t pending; /* next use of the newcomer that asked last */
     uint32_t n_missed;
-    uint8_t forbids; /* pins of a slot that cannot go */
+    uint8_t forbids; /* pins that keep a slot from being evicted */
     struct moe_slot_uses uses;
     struct missed missed[]; /* [E] gate order; the memory of `uses` lies behind */
 };
@@ -53,8 +54,7 @@ static void init(void *state, const struct moe_policy_env *env)
     st->n_slots = env->n_slots;
     st->n_experts = env->n_experts;
     st->forced = (uint32_t)params->forced;
-    /* A bypassing OPT may give up an expert of the event itself, a forced one only unpinned ones.
-     */
+    /* A bypassing OPT may evict an expert of the event itself, a forced one only unpinned ones. */
     st->forbids = st->forced ? UINT8_MAX : (uint8_t)~MOE_PIN_EVENT;
     moe_slot_uses_init(&st->uses, env, st->missed + env->n_experts);
 }
@@ -73,8 +73,9 @@ static void on_route(void *state, const struct moe_route *route)
     }
 }
 
-/* Is there a slot for it? It goes to the misses of this event still to come that are used sooner
- * first. Free ones, and residents that can go and are used later, are to be had. */
+/* Is there a slot for the newcomer? Free slots can be had, and those of residents that are used
+ * later and can be evicted; but misses of this event still to come that are used sooner come first.
+ */
 static bool has_place(struct state *st, const struct moe_victim_req *req)
 {
     uint32_t n_free = st->n_slots - st->n_residents, n_sooner = 0, i = 0;
@@ -113,7 +114,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
     moe_slot best = moe_slot_uses_last(&st->uses, req->pinned, st->forbids);
-    /* Only a byte-limited pool can come here with a newcomer that is used later than all. */
+    /* The newcomer may be used later than all residents only in a byte-limited pool: elsewhere
+     * wants has declined it. */
     if (best != MOE_NO_SLOT && !st->forced && moe_slot_uses_of(&st->uses, best) <= req->next_use)
         return MOE_NO_SLOT;
     return best;

@@ -1,26 +1,28 @@
-/* opt-time: knows the future and what operations take, and keeps the experts whose next hit saves
- * the most time for the time that they hold a slot.
+/* opt-time: knows the future and how long operations take, and keeps the experts whose next hit
+ * saves the most time for the time that they hold a slot.
  *
- * Model: with h of its n experts on the GPU, a layer takes
- *     T(h) = max(cpu(n - h), h gpu_expert),  cpu(0) = 0, cpu(m) = down + m cpu_expert + up,
- * for one token; copies take nothing. n is the model's top-k, or where more experts that may be
- * kept have that event as next use, their number. The expert's value is what its
- * next use saves by being a hit, given which others of that use's event are kept:
- *     T(h) - T(h + 1),  h: other experts kept whose next use is the same event.
- * It may be negative, where the GPU computes its hits longer than the CPU the rest.
- * Rule, at each event: of the residents and the event's experts, give up the one with the smallest
- * value for each event until its next use, and count the values of its companions anew, until all
- * that are left have a slot. A newcomer whose value is not positive is not taken even into a free
- * slot; one that lies there with such a value stays until the slot is wanted.
+ * Model: with h of its n experts on the GPU, an event of one token takes
+ *     T(h) = max(cpu(n - h), h gpu_expert),  cpu(0) = 0, cpu(m) = down + m cpu_expert + up;
+ * copies take no time. n is the model's top-k, or the number of candidates (residents and
+ * newcomers) whose next use is that event, if that is larger. The value of an expert is what its
+ * next use saves by being a hit, given how many others of that event are kept:
+ *     T(h) - T(h + 1),  h: other kept candidates whose next use is the same event.
+ * It is negative where the GPU takes longer for its hits than the CPU for the rest.
  *
- * What it is not: optimal, even in this model. Values for a time are packed greedily (where all are
- * equal this is Belady's rule, which packs best); experts that will be fetched between now and the
- * next use do not count as companions; a shared event's hits are added one by one. Nor does it see
- * what the model leaves out: time of copies, DRAM, other places of the experts. So a run can beat
- * it. tests/unit/test_opt_time.c says how far it is from the best on small cases.
+ * Rule, at each event: among the residents and the event's experts, give up the one of the smallest
+ * value for each event until its next use, find the values of the others with that next use anew,
+ * and repeat until all that are left have a slot. A newcomer whose value is not positive is not
+ * taken, not even into a free slot; a resident of such a value stays until its slot is needed.
  *
- * Events are told apart by their ordinals (policies/future.h), of which a forward pass has one for
- * each layer. Under the access contract each access is an event of its own: values are equal. */
+ * This is not optimal, even in this model: values over time are packed greedily (where all values
+ * are equal this is Belady's rule, which packs best); experts that will be fetched before an event
+ * do not count among those kept for it; the hits of one event are added one by one. Nor does it see
+ * what the model leaves out: the time of copies, DRAM, other places of the experts. So a run can
+ * beat it. tests/unit/test_opt_time.c says how far it is from the best on small cases.
+ *
+ * Events are identified by their ordinals (policies/future.h), of which a forward pass has one for
+ * each layer. Under the access contract each access is an event of its own: all values are equal.
+ */
 #include "policies/registry.h"
 
 #include "policies/cost.h"

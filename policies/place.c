@@ -16,7 +16,7 @@ static int in_order(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* Of a decode token's few experts: qsort takes longer to begin than these to be put in order. */
+/* Insertion sort: for the few experts of a decode token it is faster than qsort. */
 static void sort_few(struct moe_place_job *jobs, uint32_t n)
 {
     for (uint32_t i = 1; i < n; i++) {

@@ -21,31 +21,31 @@
 struct moe_place_job {
     uint32_t index;   /* of the expert in the plan */
     uint32_t tokens;  /* that use it */
-    bool resident;    /* in a slot, or on its way into one */
+    bool resident;    /* in a slot, or in flight into one */
     bool on_gpu;      /* out */
-    uint8_t side;     /* enum moe_side */
-    uint64_t link_ns; /* resident: it has landed then; otherwise the link takes no copy of it
-                         before. Both after the routing is known */
-    uint64_t cpu_ns, copy_ns, gpu_ns;
+    uint8_t side;     /* enum moe_side: where it may be computed */
+    uint64_t link_ns; /* resident: when its copy lands, 0: it has; otherwise the earliest start of
+                         its copy. Counted from when the routing is known */
+    uint64_t cpu_ns, copy_ns, gpu_ns; /* how long each takes for it */
 };
 
 enum moe_side {
-    MOE_SIDE_ANY, /* where it ends first; one that lies in a slot goes to the GPU */
+    MOE_SIDE_ANY, /* where it ends first; on the GPU if it has landed in a slot */
     MOE_SIDE_GPU,
     MOE_SIDE_CPU,
 };
 
-/* Brings the jobs into the order in which they are to be queued and sets on_gpu. down_ns passes
- * before the CPU begins its first one, up_ns after its last until the layer has the result. Returns
- * when the layer's experts are done, in ns after their routing is known. */
+/* Sorts the jobs into the order in which they are to be queued and sets on_gpu. down_ns: until the
+ * CPU begins its first one; up_ns: from its last one until the GPU has the result. Returns the time
+ * until the layer's experts are done, in ns after their routing is known. */
 uint64_t moe_place_experts(struct moe_place_job *jobs, uint32_t n, uint64_t down_ns,
                            uint64_t up_ns);
 
-/* Makes the jobs of a plan, jobs [route.n]; those that are in a slot, or on their way, resident. */
+/* Makes the jobs [route.n] of a plan: resident are hits and what is in flight. */
 void moe_place_jobs(const struct moe_plan *plan, const struct moe_costs *costs, bool pageable,
                     struct moe_place_job *jobs);
 
-/* The same for a step of n_tokens, and places them; what is on its way counts as landed. */
+/* The same for a step of n_tokens, and places them; experts in flight count as landed. */
 uint64_t moe_place_plan(const struct moe_plan *plan, const struct moe_costs *costs,
                         uint32_t n_tokens, bool pageable, struct moe_place_job *jobs);
 
