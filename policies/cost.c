@@ -145,7 +145,7 @@ uint64_t moe_cost_state_up_ns(const struct moe_costs *c, uint64_t n)
     return state_ns(c, c->platform->link.state_up_us, n);
 }
 
-/* The dense part's, of which nothing lies in host DRAM where the GPU has a memory of its own. */
+/* bytes, or 0 where the dense part lies in the GPU's own memory. */
 static double dense_dram_bytes(const struct moe_costs *c, uint64_t bytes)
 {
     return c->no_gpu || c->shares_dram ? (double)bytes : 0;

@@ -12,14 +12,14 @@ struct params {
     uint64_t stay;
 };
 
-/* Scores are not decayed: instead a use counts the more, the later it is. */
+/* Scores are not decayed; instead, later uses count more. That leaves their order the same. */
 struct state {
-    double worth, growth; /* of a use in this forward pass; from one to the next */
+    double worth, growth; /* of a use in this forward pass; its factor from one pass to the next */
     double margin;
     uint64_t pass, stay;
     uint32_t n_slots, n_keys, n_experts;
     struct moe_slot_tree tree; /* by score */
-    uint64_t *since;           /* [n_slots] forward pass in which the expert came in */
+    uint64_t *since;           /* [n_slots] forward pass in which the expert was inserted */
     double score[];            /* [n_keys] */
 };
 
@@ -71,7 +71,7 @@ static void init(void *state, const struct moe_policy_env *env)
     moe_slot_tree_init(&st->tree, env, st->since + env->n_slots);
 }
 
-/* Scores are not negative: their bits have their order. */
+/* Scores are not negative, so that their bits, as whole numbers, are in the same order. */
 static struct moe_rank rank_of(double score)
 {
     struct moe_rank rank = {0, 0};
@@ -88,7 +88,7 @@ static void rescale_slot(struct moe_slot_tree *tree, uint32_t s, double factor)
         moe_slot_tree_put_first(tree, s, rank_of(score * factor).first);
 }
 
-/* Scores grow without end otherwise; a power of two leaves their order alone. */
+/* Keeps scores from overflowing; a power of two does not change their order. */
 static void rescale(struct state *st)
 {
     const double small = 0x1p-200;
@@ -132,7 +132,8 @@ static bool may_go(const struct state *st, const struct moe_victim_req *req, uin
     return !req->pinned[slot] && st->pass - st->since[slot] >= st->stay;
 }
 
-/* Looks below a node only where scores are low enough: mostly none is. */
+/* Walks the tournament down, but only into nodes whose lowest score is low enough: usually not even
+ * the root's is. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     const struct state *st = state;

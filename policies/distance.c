@@ -1,10 +1,10 @@
-/* Distance to layer: experts of the layer that runs next are the last to go. A forward pass runs
- * the layers in turn, so the layer just run is furthest away, then the one before it, and so on. */
+/* Distance to layer: experts of the layer that runs next are evicted last. A forward pass runs the
+ * layers in turn, so the layer just run is furthest away, then the one before it, and so on. */
 #include "policies/key_lists.h"
 #include "policies/registry.h"
 
 struct state {
-    struct moe_key_lists lists;          /* one a layer, in order of use */
+    struct moe_key_lists lists;          /* one for each layer, in order of use */
     uint32_t n_layers, n_experts, layer; /* layer: the one under way */
 };
 

@@ -31,7 +31,7 @@ void moe_eam_init(struct moe_eam *st, uint32_t n_layers, uint32_t n_experts, uin
     }
 }
 
-/* Adds weight times a row of counts to the products. */
+/* Adds weight times the members' counts of a key to their products. */
 static void add_row(const struct moe_eam *st, struct moe_eam_collection *c, moe_key key,
                     float weight)
 {
@@ -54,8 +54,8 @@ void moe_eam_step(struct moe_eam *st)
     clear_products(st);
 }
 
-/* The cosine's square, without the norm of the pass, which is the same for all: of whole numbers,
- * so that equal ones come out equal. */
+/* The square of the cosine, times the squared norm of the pass, which is the same for all members.
+ * Product and square are whole numbers, so that equal similarities come out equal. */
 static double similarity(const struct moe_eam_collection *c, uint32_t j)
 {
     double product = c->product[j];
@@ -121,7 +121,7 @@ void moe_eam_route(struct moe_eam *st, const struct moe_route *route)
     }
 }
 
-/* Writes over the latest matches from the first on: the version changes where one is another. */
+/* Overwrites the previous matches one by one; the version changes if any differs. */
 void moe_eam_match_anew(struct moe_eam *st)
 {
     const struct moe_eam_collection *c = &st->of[st->phase];
@@ -141,7 +141,8 @@ void moe_eam_match_anew(struct moe_eam *st)
     st->version += !same || n != before;
 }
 
-/* Uses in the matched members: c->count of a key, c->row of a layer. */
+/* Sum over the matched members of uses[at]: uses is c->count and at a key, or c->row and a
+ * layer. */
 static double matched_uses(const struct moe_eam *st, const float *uses, size_t at)
 {
     double sum = 0;

@@ -1,9 +1,10 @@
-/* Matrices of expert uses (arXiv 2401.14361v3 sections 4.3 to 4.5). The experts that a request uses
- * are counted in a matrix [L, E] (EAM), prompt and answer apart; matrices of past requests are kept
- * (EAMC). The past matrix that looks most like the forward pass under way (cosine) predicts how
- * probable every expert is in its layer; equally similar ones are added up. A full collection
- * replaces its member that is most similar to the new one. Cosines need a product of every member
- * with the pass: it grows by one row of `count` with each use. */
+/* Expert activation matrices (EAM; arXiv 2401.14361v3 sections 4.3 to 4.5). A matrix [L, E] counts
+ * the experts that a request uses, prompt and answer apart; matrices of past requests are kept in a
+ * collection (EAMC). The past matrix most similar (by cosine) to the forward pass under way
+ * predicts how probable every expert is in its layer; equally similar ones are added up. In a full
+ * collection a new matrix replaces the member most similar to it. The cosines need the inner
+ * product of every member with the pass, which is updated at each use of an expert by that expert's
+ * row of `count`. */
 #ifndef MOELAB_POLICIES_EAM_H
 #define MOELAB_POLICIES_EAM_H
 
@@ -12,22 +13,22 @@
 /* The matrices of one phase. */
 struct moe_eam_collection {
     uint32_t n;     /* members */
-    bool used;      /* by the request under way */
-    float *count;   /* [n_keys, capacity] */
-    float *row;     /* [L, capacity] sums of the rows */
-    float *square;  /* [capacity] sum of the squares of all */
-    float *mine;    /* [n_keys] of the request under way */
-    float *product; /* [capacity] with the forward pass under way */
+    bool used;      /* the request under way has had an event of this phase */
+    float *count;   /* [n_keys, capacity] uses of a key in each member */
+    float *row;     /* [L, capacity] uses of a layer in each member */
+    float *square;  /* [capacity] sum of the squares of a member's counts */
+    float *mine;    /* [n_keys] the matrix of the request under way */
+    float *product; /* [capacity] inner product of a member with the forward pass under way */
 };
 
 struct moe_eam {
     struct moe_eam_collection of[2]; /* by enum moe_phase */
     uint32_t n_layers, n_experts, n_keys, capacity;
     enum moe_phase phase; /* of the latest event */
-    bool matched;         /* match is of the latest event */
+    bool matched;         /* `match` has been found since the latest event */
     uint32_t n_match;
-    uint32_t *match;  /* [capacity] the most similar members */
-    uint64_t version; /* of what is predicted: another whenever a share may have changed */
+    uint32_t *match;  /* [n_match], room for capacity: the most similar members */
+    uint64_t version; /* changes whenever a predicted share may have changed */
 };
 
 /* Bytes of the arrays, which need 4-byte alignment and must be zero before moe_eam_init. */
@@ -42,16 +43,17 @@ void moe_eam_route(struct moe_eam *eam, const struct moe_route *route);
 
 void moe_eam_match_anew(struct moe_eam *eam);
 
-/* Finds the most similar members, where that was not done since the latest event. */
+/* Finds the most similar members, unless that was done since the latest event. */
 static inline void moe_eam_match(struct moe_eam *eam)
 {
     if (!eam->matched)
         moe_eam_match_anew(eam);
 }
 
-/* How probable an expert of the layer is in it, in 0..1; 0 also where nothing is known. */
+/* The predicted share of the layer's uses that fall to its expert `key`, in 0..1; 0 also where
+ * nothing is known. */
 double moe_eam_share(struct moe_eam *eam, uint32_t layer, moe_key key);
-/* Of all experts of a layer, share [E]. */
+/* The same for all experts of a layer, share [E]. */
 void moe_eam_shares(struct moe_eam *eam, uint32_t layer, double *share);
 
 #endif

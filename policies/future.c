@@ -13,9 +13,9 @@ struct walk {
     enum moe_contract contract;
     enum moe_replay_order order;
     enum moe_phases phases;
-    uint32_t *last;   /* [L * E] ordinal of the use met last, MOE_NEVER before the first */
-    uint32_t *next;   /* [T * L * K] */
-    uint64_t ordinal; /* of the step's first event, or of the access met last */
+    uint32_t *last;   /* [L * E] ordinal of the use met last (the next in time), or MOE_NEVER */
+    uint32_t *next;   /* [T * L * K] out */
+    uint64_t ordinal; /* of the first event of the step under way, or of the access met last */
 };
 
 static bool visited(const struct moe_tokens *tokens, uint64_t t, enum moe_phases phases)
@@ -68,8 +68,8 @@ static void walk_accesses(struct walk *w, uint64_t begin, uint64_t end, uint32_t
         }
 }
 
-/* Layers [first, end) of a step of one token. No route has an expert twice: each entry is looked at
- * once. */
+/* Layers [first, end) of a step of one token. No route has an expert twice, so that one pass over
+ * the entries can both read and write last[]. */
 static void walk_token(struct walk *w, uint64_t t, uint32_t first, uint32_t end)
 {
     const bool accesses = w->contract == MOE_CONTRACT_ACCESS;
@@ -114,7 +114,8 @@ static void walk_layers(struct walk w, uint32_t first, uint32_t end)
     }
 }
 
-/* An expert is of one layer, so layers need each other only for the ordinals of accesses. */
+/* Experts belong to one layer, so layers can be walked in parallel, except that ordinals of
+ * accesses run through all layers. */
 static void walk_all(const struct walk *w)
 {
     size_t n_entries = row_of(w, w->tokens->n_tokens, 0);
@@ -127,7 +128,7 @@ static void walk_all(const struct walk *w)
         walk_layers(*w, w->n_layers * i / n, w->n_layers * (i + 1) / n);
 }
 
-/* How many ordinals the visited part of the trace takes. */
+/* The number of ordinals that the visited part of the trace has. */
 static uint64_t count_ordinals(const struct walk *w)
 {
     const struct moe_tokens *tokens = w->tokens;
