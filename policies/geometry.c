@@ -51,7 +51,7 @@ static enum moe_status check_ways(uint32_t ways, uint32_t n_experts, struct moe_
     return MOE_OK;
 }
 
-/* Gives layer a pool of its own; no slots, no pool. */
+/* Gives the layer a pool of its own, if ways > 0. */
 static void add_layer_pool(struct moe_geometry *g, uint32_t layer, uint32_t ways)
 {
     if (ways == 0)
@@ -72,7 +72,7 @@ static void add_global_pool(struct moe_geometry *g, uint32_t n_slots, uint64_t b
         g->pool_of_layer[l] = 0;
 }
 
-/* Length of the list in front of c, or all of it. */
+/* Number of characters before the first c, or of the whole text. */
 static size_t length_to(const char *text, char c)
 {
     const char *end = strchr(text, c);
@@ -227,14 +227,14 @@ static const struct {
     enum moe_status (*parse)(const char *rest, struct moe_geometry *g, struct moe_err *err);
 } forms[] = {
     {"none", true, true, parse_none},
-    {"all", true, true, parse_all}, /* of a model without experts */
+    {"all", true, true, parse_all}, /* which is none in a model without experts */
     {"global:", false, false, parse_global},
     {"per-layer:", false, false, parse_per_layer},
     {"ncmoe:", false, true, parse_ncmoe},
     {"", false, false, parse_grid}, /* whatever is left: NxM */
 };
 
-/* No slots by a slip would be a table of zeros. */
+/* Refuses geometries without slots unless the form says so: a slip would give a table of zeros. */
 static enum moe_status parse_form(const char *text, struct moe_geometry *g, struct moe_err *err)
 {
     size_t i = 0;
@@ -265,7 +265,7 @@ static enum moe_status alloc(struct moe_geometry *g, const uint64_t *expert_byte
     return MOE_OK;
 }
 
-/* Slots and bytes of any geometry of the model can be numbered. */
+/* Checks that no geometry of the model can overflow slot numbers or bytes. */
 static enum moe_status check_model(uint32_t n_layers, uint32_t n_experts,
                                    const uint64_t *expert_bytes, struct moe_err *err)
 {

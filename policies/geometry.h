@@ -32,7 +32,7 @@ struct moe_geometry {
     uint64_t *expert_bytes; /* [L], or NULL when sizes are unknown */
 };
 
-/* The forms of that text, for docs/policies.md; ended by a NULL form. */
+/* The forms of such strings, for docs/policies.md; ended by a NULL form. */
 struct moe_geometry_form {
     const char *form, *meaning;
 };
@@ -48,8 +48,8 @@ enum moe_status moe_geometry_parse(const char *text, uint32_t n_layers, uint32_t
                                    struct moe_err *err);
 void moe_geometry_release(struct moe_geometry *geometry);
 
-/* Is the text one of those forms, for a model of any size? Errors: MOE_ERR_USAGE, as above, where
- * no model could have it; MOE_ERR_MEMORY. */
+/* Checks text without a model. Errors: MOE_ERR_USAGE, as above, if no model could have such a
+ * geometry; MOE_ERR_MEMORY. */
 enum moe_status moe_geometry_check(const char *text, struct moe_err *err);
 
 /* Bytes of device memory that the slots take (sum over pools); 0 when sizes are unknown. */

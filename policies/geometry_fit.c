@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the parts of the shrinking share; the geometry that was asked for has one slot or more. */
+/* The arguments of the functions that shrink a geometry. */
 struct fit {
-    const struct moe_geometry *asked;
+    const struct moe_geometry *asked; /* too large, so with one slot or more */
     uint64_t expert_bytes, max_slots;
-    FILE *out; /* the new text; nothing written: no slot is left */
+    FILE *out; /* for the new text; if nothing is written, no slot is left */
 };
 
 static void fit_grid(const struct fit *fit)

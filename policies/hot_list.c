@@ -10,16 +10,16 @@
 
 enum { MAX_FIELDS = 3, MAX_BYTES = 64 << 20 };
 
-/* A list under way. */
+/* A list while it is read. */
 struct reader {
-    struct moe_csv csv; /* lines only: fields are parted by tabs */
+    struct moe_csv csv; /* for lines only: fields are separated by tabs */
     uint32_t n_layers, n_experts, n_columns;
-    uint64_t *seen; /* [L * E] line of each expert, 0: not listed so far */
+    uint64_t *seen; /* [L * E] line that lists the expert, 0: none so far */
     moe_key *keys;
     uint32_t n;
 };
 
-/* The line's fields, MAX_FIELDS at most; returns how many there are. */
+/* Writes the first MAX_FIELDS fields of the line; returns how many there are. */
 static uint32_t split(struct moe_text line, struct moe_text *fields)
 {
     uint32_t n = 0;
@@ -76,8 +76,8 @@ static enum moe_status read_row(struct reader *r, struct moe_err *err)
     return MOE_OK;
 }
 
-/* The note `trace_model: NAME, 32 layers, 8 experts, top-2`: numbers of another model's experts
- * mean nothing here. */
+/* Refuses the list if it has the note `trace_model: NAME, 32 layers, 8 experts, top-2` of a model
+ * of another shape, whose expert numbers mean nothing here. */
 static enum moe_status read_note(const struct reader *r, struct moe_err *err)
 {
     static const char note[] = "# trace_model: ";

@@ -1,12 +1,13 @@
 /* Least-Stale: four rules go by this name.
- * reading=pass:      experts not used in the forward pass under way go first, oldest first, then
- *                    the others, oldest first. Coming in counts as a use. A use in this pass is
- *                    later than any in another, so that this is LRU, and done as such.
- * reading=layer:     the lowest layer goes first, within it the oldest.
- * reading=intervals: the expert goes whose next use is predicted last, from a moving mean of the
- *                    intervals between its uses, in uses of the pool and over the whole run, also
- *                    while it is not in the cache. One used less than twice is predicted never; one
- *                    that is overdue, as far ahead as its last use is behind.
+ * reading=pass:      experts not used in the forward pass under way are evicted first, oldest use
+ *                    first, then the others, oldest use first. Insertion counts as a use. A use in
+ *                    this pass is later than any in another: so this is LRU, and done as such.
+ * reading=layer:     experts of the lowest layer are evicted first, within it the oldest use first.
+ * reading=intervals: the expert is evicted whose next use is predicted last. The prediction is the
+ *                    last use plus a moving mean of the intervals between uses; time is counted in
+ *                    uses of the pool, over the whole run, also while the expert is in no slot. One
+ *                    used less than twice is predicted never; one that is overdue, as far ahead as
+ *                    its last use is behind.
  * reading=bypass:    as intervals, but a newcomer predicted later than every resident is declined.
  */
 #include "policies/key_lists.h"
@@ -22,15 +23,15 @@ struct params {
 
 struct use {
     int64_t last;    /* time of the last use, 0: none */
-    double interval; /* moving mean, 0: not two uses yet */
+    double interval; /* moving mean of the intervals, 0: not two uses yet */
 };
 
 struct state {
     int64_t now; /* intervals, bypass: uses of the pool */
     double weight;
     uint32_t n_experts, reading;
-    uint32_t n_lists, first;    /* of `lists`; those before the first are empty */
-    struct moe_key_lists lists; /* pass, layer: by time of the last use; layer: one for each */
+    uint32_t n_lists, first;    /* number of `lists`; those before `first` are empty */
+    struct moe_key_lists lists; /* pass: one; layer: one for each layer; by time of the last use */
     struct moe_slot_dues dues;  /* intervals, bypass */
     struct use of_key[];        /* [n_keys] intervals, bypass */
 };
@@ -85,7 +86,7 @@ static void init(void *state, const struct moe_policy_env *env)
         moe_key_lists_init(&st->lists, env, st->n_lists, st->of_key);
 }
 
-/* pass, layer */
+/* --- pass, layer ----------------------------------------------------------------------------- */
 
 static uint32_t list_of(const struct state *st, moe_key key)
 {
@@ -112,7 +113,7 @@ static moe_slot find_oldest(struct state *st, const uint8_t *pinned)
     return MOE_NO_SLOT;
 }
 
-/* intervals, bypass */
+/* --- intervals, bypass ----------------------------------------------------------------------- */
 
 static void note_use(const struct state *st, struct use *use)
 {
@@ -123,7 +124,8 @@ static void note_use(const struct state *st, struct use *use)
     use->last = st->now;
 }
 
-/* Later than any, the older first. */
+/* The due time of an expert that is predicted never to be used: of several, the one with the older
+ * last use is evicted first. */
 static double never(double last)
 {
     return MOE_DUE_NEVER - last;

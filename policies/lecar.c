@@ -1,5 +1,6 @@
-/* LeCaR: draws between the LRU and the LFU victim by weights. A miss that one of the two gave up
- * not long ago takes weight from it, the more the more recent that was. */
+/* LeCaR: draws between the LRU and the LFU victim by weights. When an expert is missed that one of
+ * the two rules had evicted not long ago, that rule loses weight: the more, the more recent that
+ * was. */
 #include "policies/key_lists.h"
 #include "policies/registry.h"
 #include "policies/slot_counts.h"
@@ -9,7 +10,9 @@
 
 #include <math.h>
 
-enum { KNOWN_AGES = 1024, KNOWN_AGES_OF_SLOT = 8 }; /* few ghosts grow older */
+/* Ages for which loss_of keeps its result: so many, and so many for each slot; few ghosts grow
+ * older. */
+enum { KNOWN_AGES = 1024, KNOWN_AGES_OF_SLOT = 8 };
 
 enum list { GHOST_LRU, GHOST_LFU, N_LISTS };
 
@@ -28,10 +31,11 @@ struct state {
     double learning, discount;
     uint32_t n_slots;
     bool learn;
-    uint32_t blamed; /* the ghosts that the victim joins, or MOE_NO_LIST: both chose it */
+    uint32_t blamed; /* the list of ghosts that the victim joins, or MOE_NO_LIST: both rules chose
+                        it, or there is none */
     uint32_t n_known;
-    double *known;       /* [n_known] by age; 0: not yet computed; lies behind given_up */
-    uint64_t given_up[]; /* [n_keys] when */
+    double *known;      /* [n_known] results of loss_of by age; 0: not yet computed */
+    uint64_t evicted[]; /* [n_keys] time at which a ghost was evicted; `known` lies behind */
 };
 
 static const struct moe_param table[] = {
@@ -87,7 +91,7 @@ static void init(void *state, const struct moe_policy_env *env)
     st->weight[0] = params->lru_weight;
     st->weight[1] = 1 - params->lru_weight;
     st->n_known = count_known(env);
-    st->known = (double *)(st->given_up + moe_n_keys(env));
+    st->known = (double *)(st->evicted + moe_n_keys(env));
     char *at = (char *)(st->known + st->n_known);
     moe_slot_counts_init(&st->counts, env, at);
     at += moe_slot_counts_size(env);
@@ -108,7 +112,8 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
     moe_slot_list_push(st->recency, slot);
 }
 
-/* What is left of a weight that is blamed; the same ages come again and again. */
+/* The factor for the weight of a rule whose ghost, evicted `age` ago, is missed. The same ages come
+ * again and again, so results are kept. */
 static double loss_of(struct state *st, uint64_t age)
 {
     double *known = age < st->n_known ? &st->known[age] : NULL;
@@ -120,7 +125,8 @@ static double loss_of(struct state *st, uint64_t age)
     return loss;
 }
 
-/* The small constants keep a weight from ever being 0. */
+/* Takes weight from a rule (0: LRU, 1: LFU) and makes both sum to 1 again. The small constants keep
+ * a weight from ever being 0. */
 static void blame(struct state *st, int which, uint64_t age)
 {
     double *w = st->weight;
@@ -139,7 +145,7 @@ static bool wants(void *state, const struct moe_victim_req *req)
     if (list == MOE_NO_LIST)
         return true;
     if (st->learn)
-        blame(st, list == GHOST_LFU, st->now - st->given_up[req->key]);
+        blame(st, list == GHOST_LFU, st->now - st->evicted[req->key]);
     moe_key_list_remove(&st->ghosts, req->key);
     return true;
 }
@@ -161,7 +167,7 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
     st->blamed = MOE_NO_LIST; /* a copy taken back is no victim: no rule is to blame for it */
     if (blamed == MOE_NO_LIST)
         return;
-    st->given_up[key] = st->now;
+    st->evicted[key] = st->now;
     moe_key_list_push(&st->ghosts, blamed, key);
     if (moe_key_list_length(&st->ghosts, blamed) > st->n_slots / 2)
         moe_key_list_remove(&st->ghosts, moe_key_list_oldest(&st->ghosts, blamed));

@@ -1,9 +1,9 @@
-/* Frequency and recency in one rank; three rules go by this name. A use is counted before the event
- * asks for victims: of the whole run, also while an expert is not in the cache, or (stay) since it
- * came in.
- *     ratio: the smallest uses / age goes, age in uses of the pool since the last one
- *     ties:  the fewest uses go; among equals the one whose last use is longest ago
- *     stay:  as ratio; among equals the one that came in first */
+/* Frequency and recency in one rank; three rules go by this name. Uses are counted over the whole
+ * run, also while an expert is in no slot; in `stay` since it was inserted. Those of an event count
+ * before it asks for victims. The victim is
+ *     ratio: the one of the smallest uses / age; age: uses of the pool since its last use
+ *     ties:  the one of the fewest uses; among equals the one whose last use is longest ago
+ *     stay:  as ratio; among equals the one that was inserted first */
 #include "policies/registry.h"
 #include "policies/slot_ages.h"
 #include "policies/slot_tree.h"
@@ -26,7 +26,7 @@ struct state {
     struct moe_slot_tree tree; /* ties: by count, then by time of the last use */
     struct moe_slot_ages ages; /* others: by age / uses */
     struct use *of_key;        /* [n_keys] */
-    uint64_t *since;           /* [n_slots] stay: which fill of the pool, else NULL */
+    uint64_t *since;           /* [n_slots] stay: number of the fill of the pool; else NULL */
     moe_key of_slot[];         /* [n_slots] */
 };
 
@@ -81,7 +81,7 @@ static void init(void *state, const struct moe_policy_env *env)
         moe_slot_ages_init(&st->ages, env, at + key_bytes(env));
 }
 
-/* What was never used stands higher than all that was. */
+/* An expert that was never used (prefetched) has a higher priority than all that were. */
 static float weight_of(const struct use *use)
 {
     return use->count ? (float)use->count : 1e-20f;
@@ -90,7 +90,7 @@ static float weight_of(const struct use *use)
 static void on_route(void *state, const struct moe_route *route)
 {
     struct state *st = state;
-    const struct moe_slot_ages ages = st->ages; /* no store can change it */
+    const struct moe_slot_ages ages = st->ages; /* a copy, which no store below can alias */
     struct use *of_key = st->of_key + (size_t)route->layer * st->n_experts;
     int64_t now = st->now;
     st->now += route->n;
@@ -122,8 +122,8 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
         moe_slot_ages_set(&st->ages, slot, (uint32_t)use->last, weight_of(use));
 }
 
-/* Is b.count / age(b) < a.count / age(a)? Without rounding (for runs of up to 2^32 uses); the
- * smaller key on ties (stay: the earlier fill). */
+/* Is the ratio of slot b smaller than that of slot a: b.count / age(b) < a.count / age(a)? Exact
+ * for runs of up to 2^32 uses. Ties: the smaller key (stay: the earlier fill). */
 static bool is_colder(const void *state, uint32_t slot_a, uint32_t slot_b)
 {
     const struct state *st = state;

@@ -1,4 +1,4 @@
-/* Least frequently used: gives up the expert with the fewest uses since it came in; among equals
+/* Least frequently used: evicts the expert with the fewest uses since it was inserted; among equals
  * the one whose last use is longest ago. */
 #include "policies/registry.h"
 #include "policies/slot_tree.h"

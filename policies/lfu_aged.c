@@ -1,7 +1,8 @@
-/* LFU whose counts age, so that an expert much used once does not stay for ever.
- * ageing=dynamic: a slot's value is its uses since it came in plus the age of the pool at its last
- * use; the smallest goes, and its value becomes the age.
- * ageing=halve: as soon as the slots' counts sum to more than `limit` a slot, each is halved. */
+/* LFU whose counts age, so that an expert that was once much used does not stay for ever.
+ * ageing=dynamic: a slot's value is its uses since insertion plus the age of the pool at its last
+ * use; the smallest is evicted, and its value becomes the age.
+ * ageing=halve: as soon as the counts of all slots sum to more than `limit` times their number,
+ * each count is halved. */
 #include "policies/registry.h"
 #include "policies/slot_tree.h"
 
@@ -65,7 +66,7 @@ static void halve(struct state *st)
     moe_slot_tree_build(&st->tree);
 }
 
-/* Under halve few hits are of what ranks lowest: matches wait. */
+/* Under halve few slots that are hit rank lowest, so that raising them is faster. */
 static void count_use(struct state *st, moe_slot slot, bool hit)
 {
     struct moe_rank rank = {++st->count[slot] + st->age, ++st->now};

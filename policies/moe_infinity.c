@@ -1,13 +1,13 @@
-/* MoE-Infinity, the paper's rule: the cached expert with the smallest (probability + eps) *
- * (1 - layer / L) goes, probabilities as eam.h predicts them; equal priorities go by recency.
- * Priorities are reckoned anew for all when the prediction is another one. */
+/* MoE-Infinity, the paper's rule: evicts the expert of the smallest priority (probability + eps) *
+ * (1 - layer / L), with probabilities as eam.h predicts them; equal priorities by recency. All
+ * priorities are computed anew when the prediction changes. */
 #include "policies/eam.h"
 #include "policies/registry.h"
 #include "policies/slot_tree.h"
 
 #include <string.h>
 
-enum { SMALL = 64 }; /* slots, at most: there ranks are set, not raised, as replays are faster */
+enum { SMALL = 64 }; /* with at most so many slots hits set ranks, else they raise them: faster */
 
 struct params {
     uint64_t capacity;
@@ -21,7 +21,7 @@ struct state {
     double eps;
     uint32_t n_slots;
     uint32_t layer;            /* of the latest event */
-    double *of_layer;          /* [L] 1 - layer / L */
+    double *layer_factor;      /* [L] 1 - layer / L */
     struct moe_slot_tree tree; /* by priority, then by time of the last use */
     moe_key key[];             /* [n_slots] MOE_NO_KEY: empty until now */
 };
@@ -68,11 +68,11 @@ static void init(void *state, const struct moe_policy_env *env)
     for (uint32_t i = 0; i < env->n_slots; i++)
         st->key[i] = MOE_NO_KEY;
     moe_slot_tree_init(&st->tree, env, at);
-    st->of_layer = (double *)(at + moe_slot_tree_size(env));
+    st->layer_factor = (double *)(at + moe_slot_tree_size(env));
     for (uint32_t l = 0; l < env->n_layers; l++)
-        st->of_layer[l] = 1 - (double)l / env->n_layers;
+        st->layer_factor[l] = 1 - (double)l / env->n_layers;
     moe_eam_init(&st->eam, env->n_layers, env->n_experts, params->capacity,
-                 st->of_layer + env->n_layers);
+                 st->layer_factor + env->n_layers);
 }
 
 static void on_sequence(void *state)
@@ -92,18 +92,19 @@ static void on_route(void *state, const struct moe_route *route)
     moe_eam_route(&st->eam, route);
 }
 
-/* Mostly that of the latest event: a division takes as long as twenty other instructions. */
+/* Usually it is the layer of the latest event, which saves a division: one takes as long as twenty
+ * other instructions. */
 static uint32_t layer_of(const struct state *st, moe_key key)
 {
     uint32_t n_experts = st->eam.n_experts;
     return key - st->layer * n_experts < n_experts ? st->layer : key / n_experts;
 }
 
-/* Priorities are not negative: their bits have their order. */
+/* Priorities are not negative, so that their bits, as whole numbers, are in the same order. */
 static uint64_t priority(struct state *st, moe_key key)
 {
     uint32_t layer = layer_of(st, key);
-    double p = (moe_eam_share(&st->eam, layer, key) + st->eps) * st->of_layer[layer];
+    double p = (moe_eam_share(&st->eam, layer, key) + st->eps) * st->layer_factor[layer];
     uint64_t bits;
     memcpy(&bits, &p, sizeof bits);
     return bits;

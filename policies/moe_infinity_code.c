@@ -1,6 +1,6 @@
-/* What MoE-Infinity's released code does for Mixtral: visits are counted for the whole run, hits
- * and misses alike, and the cached expert with the fewest goes, whatever its layer. The search runs
- * over experts first and layers second and keeps the first of equals. */
+/* What MoE-Infinity's released code does for Mixtral: counts visits, hits and misses alike, over
+ * the whole run, and evicts the expert with the fewest, whatever its layer. Its search goes through
+ * experts first and layers second, and keeps the first of equals. */
 #include "policies/registry.h"
 #include "policies/slot_tree.h"
 

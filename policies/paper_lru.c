@@ -1,8 +1,8 @@
 /* The counter that the paper's reference code calls LRU: a hit adds one to the way's counter, a
- * fill sets it to the largest of the pool plus one, the smallest goes (lowest way on ties). A mix
- * of recency and frequency without ageing, not true LRU. All experts of a token are looked up, and
- * counted, before any victim is chosen; and nothing protects a way that hit for the other expert of
- * the token, or whose copy is still running (hazards=on).
+ * fill sets it to the largest of the pool plus one; the way of the smallest counter is evicted, the
+ * lowest way on ties. This mixes recency and frequency without ageing: it is no true LRU. All
+ * experts of a token are looked up, and counted, before any victim is chosen, and nothing protects
+ * a way that another expert of the token hit, or whose copy is still running (hazards=on).
  *
  * reading=fifo: the reference code's FIFO. Its ring of ways is this counter without the hits. */
 #include "policies/registry.h"
@@ -16,8 +16,8 @@ struct state {
     uint32_t n_slots;
     uint8_t forbids; /* pins of a way that is not taken */
     bool fifo;
-    uint64_t largest;          /* counter: none ever falls */
-    struct moe_slot_tree tree; /* by counter, which outlives the expert that was counted */
+    uint64_t largest;          /* counter so far: none ever falls */
+    struct moe_slot_tree tree; /* by counter, which a way keeps when its expert is evicted */
 };
 
 static const struct moe_param table[] = {
@@ -65,8 +65,8 @@ static void on_route(void *state, const struct moe_route *route)
             count(st, route->slot[i], moe_slot_tree_first(&st->tree, route->slot[i]) + 1);
 }
 
-/* The way given up still counts for the largest, as in the reference code; with hazards=off it may
- * have been the largest, when the smaller ones were pinned. */
+/* The counter of the evicted way counts for the largest, as in the reference code. It can be the
+ * largest with hazards=off, where the smaller ones were pinned. */
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;

@@ -1,16 +1,16 @@
-/* The dependencies of a run's own decisions: how long its decode steps take at least, whoever
- * schedules them, if the same experts are computed in the same places. Per layer:
+/* The critical path of a run's decisions: the least time that its decode steps take, however they
+ * are scheduled, if the same experts are computed in the same places. Per layer:
  *
  *   attend -> routes known -> the longest of
  *       the CPU's experts, one after another, between the activations' way down and up
  *       the GPU's experts, one after another
- *       the copies that the event itself waits for, one after another, and an expert behind them
+ *       the copies that the event itself waits for, one after another, and an expert after them
  *   -> the next layer's attend; at the step's end the head
  *
- * An expert waits for its layer's routes, and the next layer for all of them, so the layers' times
- * add up. Fills and prefetches, which may run at any time, are not in it, nor is the waiting for
- * them: sim/bound.h sets them beside. Nor are experts that the CPU began with the layer before
- * (MOE_PLACE_EARLY): they may have been done by then. Durations are the platform's
+ * Experts wait for their layer's routes, and the next layer waits for all experts, so the layers'
+ * times add up. Left out are fills and prefetches, which may run at any time, and waiting for them
+ * (sim/bound.h accounts for them separately); also experts that the CPU began during the layer
+ * before (MOE_PLACE_EARLY), which may be done by then. Durations are the platform's
  * (policies/cost.h). */
 #ifndef MOELAB_POLICIES_PATH_H
 #define MOELAB_POLICIES_PATH_H
