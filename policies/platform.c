@@ -112,7 +112,7 @@ enum { N_SECTIONS = sizeof moe_platform_sections / sizeof moe_platform_sections[
 const struct moe_param *moe_platform_table(const struct moe_platform *platform,
                                            const struct moe_platform_section *section)
 {
-    /* A GPU that a file describes reads at some rate, even if it was told to have no memory. */
+    /* A file that describes a GPU gives it a read rate, even if --set took its memory away. */
     if (platform->gpu.memory_bytes > 0 || platform->gpu.read_gb_per_s > 0)
         return section->table;
     if (section->table == gpu_table || section->table == link_table)
@@ -120,7 +120,7 @@ const struct moe_param *moe_platform_table(const struct moe_platform *platform,
     return section->table == power_table ? cpu_power_table : section->table;
 }
 
-/* A list item {threads, expert_bytes, ms}, or bytes. */
+/* A list item {threads, expert_bytes, ms}, or {threads, bytes, ms}. */
 #define POINT(member) .offset = offsetof(struct point_text, member)
 struct point_text {
     uint64_t threads, bytes;
@@ -269,7 +269,7 @@ static enum moe_status read_root(const struct moe_yaml *root, struct moe_platfor
     return s;
 }
 
-/* Takes root. */
+/* Frees root. */
 static enum moe_status read_tree(struct moe_yaml *root, struct moe_platform *out,
                                  struct moe_err *err)
 {
@@ -326,7 +326,7 @@ static double point_gb_per_s(const struct moe_ffn_point *p)
     return (double)p->expert_bytes / (p->ms * 1e6);
 }
 
-/* Bandwidth at the thread count of p[0..n), which share it and are sorted by bytes. */
+/* Bandwidth for weights of so many bytes; p[0..n): points of one thread count, sorted by bytes. */
 static double at_size(const struct moe_ffn_point *p, uint32_t n, uint64_t bytes)
 {
     uint32_t above = 0;

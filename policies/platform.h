@@ -1,22 +1,22 @@
 /* Platforms: the constants of a computer, each with value, unit and origin (YAML; experiments/
  * platforms/). A missing or unknown key is an error, never a default. GB/s is 1e9 bytes a second.
  *
- * The GPU has memory of its own, unless the file says `memory: unified` at its top: GPU and CPU
- * share one DRAM then, and all that either of them reads there at the same time shares
- * dram.read_gb_per_s, kernels of the GPU (gpu.read_gb_per_s is what they reach alone) as well as
- * the CPU's. A copy into a slot is what it is elsewhere, for strategies decide on copies and a
- * machine that is told to copies: it reads and writes that DRAM, so it is a memcpy at the link's
- * rates. Where the GPU can use an expert where it lies no copy is needed; that is a strategy
- * without copies: geometry `all`, or `static` in any. gpu.memory_bytes is the one memory then: what
- * lies on the GPU and the experts on the host have to fit into it together (moe_setup_init), each
- * expert once that stays in its slot, the others twice.
+ * The GPU has memory of its own, unless the file says `memory: unified` at its top. GPU and CPU
+ * then share one DRAM: whatever they read there at the same time, GPU kernels (which alone reach
+ * gpu.read_gb_per_s) and the CPU alike, shares dram.read_gb_per_s. Copies into slots exist all the
+ * same, as strategies decide on them and the machine carries them out: such a copy is a memcpy at
+ * the link's rates, which reads and writes the DRAM. A GPU that can use an expert where it lies
+ * needs no copies; that is a strategy without copies: geometry `all`, or policy `static` in any.
+ * gpu.memory_bytes is then the size of the shared memory: what lies on the GPU and the experts on
+ * the host have to fit into it together (moe_setup_init). The host keeps every expert, besides the
+ * slots, except those that stay in their slots.
  *
  * A computer without a GPU says `gpu: none` in place of that section, and has no `link` and none of
  * the keys power.gpu_*. gpu.memory_bytes 0 (as --set platform.gpu.memory_bytes=0 makes it of any
- * platform) means the same: what else is said of GPU, link and GPU power counts for nothing then.
- * The CPU computes all of a model there, and nothing is ever copied (policies/cost.h). How fast it
- * is with the weights outside the experts, cpu.dense says as cpu.expert_ffn does of experts; where
- * a file has no such list they are read at the experts' rates. */
+ * platform) means the same: all other values of GPU, link and GPU power are ignored then. The CPU
+ * computes all of a model, and nothing is ever copied (policies/cost.h). cpu.dense says how fast it
+ * is with the weights outside the experts, as cpu.expert_ffn does for experts; where a file has no
+ * such list these weights are read at the experts' rates. */
 #ifndef MOELAB_POLICIES_PLATFORM_H
 #define MOELAB_POLICIES_PLATFORM_H
 
@@ -45,7 +45,7 @@ struct moe_platform {
     struct {
         double h2d_pinned_gb_per_s, h2d_pageable_gb_per_s;
         double copy_setup_us;              /* fixed cost of one expert copy */
-        double state_down_us, state_up_us; /* activations of a layer GPU -> CPU, and back */
+        double state_down_us, state_up_us; /* transfer of a layer's activations GPU -> CPU, back */
     } link;
     struct {
         double read_gb_per_s; /* usable read bandwidth, all cores and engines together */
@@ -55,8 +55,9 @@ struct moe_platform {
         double gflops_per_core; /* for many tokens (prefill) */
         uint32_t n_points;
         struct moe_ffn_point point[MOE_MAX_FFN_POINTS]; /* sorted by threads, then bytes */
-        uint32_t n_dense; /* 0: nothing is known of the dense part on the CPU */
-        struct moe_ffn_point dense[MOE_MAX_FFN_POINTS]; /* of a layer's, of the head; likewise */
+        uint32_t n_dense; /* 0: the dense part was not measured on the CPU */
+        struct moe_ffn_point dense[MOE_MAX_FFN_POINTS]; /* weights outside the experts, of a layer
+                                                           and of the head; sorted likewise */
     } cpu;
     struct {
         uint64_t memory_bytes;
@@ -86,8 +87,8 @@ struct moe_platform_section {
 };
 extern const struct moe_platform_section moe_platform_sections[];
 
-/* The section's constants that a file of this platform has: NULL where `gpu: none` leaves it out.
- */
+/* The constants that a file of this platform has in the section; NULL where `gpu: none` leaves the
+ * section out. */
 const struct moe_param *moe_platform_table(const struct moe_platform *platform,
                                            const struct moe_platform_section *section);
 
@@ -107,13 +108,13 @@ static inline bool moe_platform_shares_dram(const struct moe_platform *platform)
 enum moe_status moe_platform_set(struct moe_platform *platform, const char *key, const char *text,
                                  struct moe_err *err);
 
-/* GB/s at which `threads` cores stream an expert of the given size at batch 1: from the measured
- * points, linear in bandwidth between thread counts, linear in log size between sizes, clamped
- * outside; more threads than cores count as cores. */
+/* GB/s at which `threads` cores read the weights of an expert of the given size at batch 1: from
+ * the measured points, interpolated linearly in bandwidth between thread counts and in the
+ * logarithm of the size between sizes, clamped outside. More threads than cores count as cores. */
 double moe_platform_expert_gb_per_s(const struct moe_platform *platform, uint64_t threads,
                                     uint64_t expert_bytes);
 
-/* The same of weights outside the experts: from cpu.dense, or as experts of so many bytes. */
+/* The same for weights outside the experts: from cpu.dense, or else as for experts of that size. */
 double moe_platform_dense_gb_per_s(const struct moe_platform *platform, uint64_t threads,
                                    uint64_t bytes);
 

@@ -19,8 +19,8 @@ static uint32_t code_point(const char *text, int length)
     return c;
 }
 
-/* YAML 1.1, sections 5.1 and 5.4: what may stand in a line as it is; quotes and backslashes apart.
- */
+/* May the character be written as it is, within a line (YAML 1.1, sections 5.1 and 5.4)? Quotes and
+ * backslashes may not. */
 static bool plain(uint32_t c)
 {
     if (c == 0x2028 || c == 0x2029) /* they end lines */
@@ -51,7 +51,7 @@ static void put_text(const char *text, FILE *out)
     fputc('"', out);
 }
 
-/* Comment lines; what may not stand in a file becomes '?'. */
+/* Comment lines; characters that YAML does not allow become '?'. */
 static void put_head(const char *head, FILE *out)
 {
     bool start = true;

@@ -1,5 +1,6 @@
-/* Markov over layers: how often expert j of the next layer followed expert i of this one, in one
- * token, counted as the run goes. The scores of the route's experts, each a share, are added up. */
+/* Markov over layers: counts during the run how often a token that used expert i in one layer used
+ * expert j in the next. For each expert of a route these counts, as shares of the expert's uses,
+ * are scores of the next layer's experts; they are added up. */
 #include "policies/prefetcher.h"
 #include "policies/top_experts.h"
 
@@ -10,8 +11,8 @@ struct state {
     uint32_t layer, n_last; /* of the latest route */
     moe_expert *last;       /* [K] */
     float *score;           /* [E] scratch */
-    float *uses;            /* [L, E] tokens of which the next layer is known */
-    float follows[];        /* [L, E, E] */
+    float *uses;            /* [L, E] by tokens whose route in the next layer is known too */
+    float follows[];        /* [L, E, E] of these: by expert of the layer, then of the next */
 };
 
 static size_t n_floats(const struct moe_prefetch_env *env)
@@ -38,7 +39,7 @@ static void init(void *state, const struct moe_prefetch_env *env)
     st->last = (moe_expert *)(st->score + e);
 }
 
-/* Routes of one token only: of several, nobody can tell which expert followed which. */
+/* Learns from routes of one token only: of several, one cannot tell which expert followed which. */
 static void learn(struct state *st, const struct moe_route *route)
 {
     bool follows = route->layer == st->layer + 1 && route->n <= st->top_k;

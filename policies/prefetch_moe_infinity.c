@@ -1,6 +1,6 @@
-/* MoE-Infinity, the paper's rule: after every layer's routing, all experts of later layers that the
- * most similar past request used, by falling (probability + eps) * (1 - (l' - l) / L), in place of
- * what was queued before. Probabilities as eam.h predicts them. */
+/* MoE-Infinity, the paper's rule: after the routing of layer l, all experts of later layers l' that
+ * the most similar past request used, by falling (probability + eps) * (1 - (l' - l) / L), in place
+ * of what was queued before. Probabilities are those that eam.h predicts. */
 #include "policies/eam.h"
 #include "policies/prefetcher.h"
 
@@ -20,7 +20,7 @@ struct wish {
 struct state {
     struct moe_eam eam; /* its arrays lie behind the others */
     struct params params;
-    uint64_t *version; /* [L] eam.version that a layer's shares are of, plus one; 0: of none */
+    uint64_t *version; /* [L] 1 + the eam.version for which the layer's shares hold; 0: none */
     double *share;     /* [L, E] */
 };
 
@@ -78,7 +78,8 @@ static void on_step(void *state, const struct moe_step *step)
     moe_eam_step(&((struct state *)state)->eam);
 }
 
-/* Keeps the `max` most wanted, by falling priority, the one that came first where equal. */
+/* Inserts a wish into a list by falling priority, equal ones in order of insertion; of more than
+ * `max` the last is dropped. Returns the new length. */
 static uint32_t insert(struct wish *wishes, uint32_t n, uint32_t max, struct wish wish)
 {
     uint32_t at = 0, end = n;
@@ -97,7 +98,7 @@ static uint32_t insert(struct wish *wishes, uint32_t n, uint32_t max, struct wis
     return n;
 }
 
-/* The layer's shares, computed where they are not those of what is predicted now. */
+/* The layer's shares, computed anew if the prediction has changed. */
 static const double *shares_of(struct state *st, uint32_t layer)
 {
     double *share = st->share + (size_t)layer * st->eam.n_experts;
@@ -120,7 +121,8 @@ static uint32_t predict(void *state, const struct moe_route *route, moe_key *out
         end = route->layer + 1 + (uint32_t)st->params.horizon;
     for (uint32_t l = route->layer + 1; l < end; l++) {
         double near = 1 - (double)(l - route->layer) / eam->n_layers;
-        /* Farther layers cannot do better: a share is 1 at most. */
+        /* No expert of this layer or a later one can have a higher priority: shares are at most
+         * 1. */
         if (n > 0 && n == most && wishes[n - 1].priority >= (1 + st->params.eps) * near)
             break;
         const double *share = shares_of(st, l);

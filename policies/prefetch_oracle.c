@@ -1,6 +1,6 @@
 /* Oracle: the experts that the next layers will really use, read from the trace, each replaced by a
- * wrong one with probability 1 - accuracy. Errors depend on seed, token, layer and place in the
- * route alone, so that a layer seen from two layers ahead and from one is guessed the same. */
+ * wrong one with probability 1 - accuracy. Errors depend only on seed, token, layer and place in
+ * the route, so that the guess for a layer is the same from two layers before it as from one. */
 #include "policies/prefetcher.h"
 
 #include "base/rng.h"
@@ -62,8 +62,8 @@ static void on_step(void *state, const struct moe_step *step)
     ((struct state *)state)->step = step;
 }
 
-/* Choice k of a token's route in a layer, or a wrong expert in its place; where a route names every
- * expert there is no wrong one. */
+/* Choice k of a token's route in a layer, or a wrong expert in its place, unless the route has all
+ * experts. */
 static uint32_t guess(const struct state *st, const moe_expert *route, uint64_t row, uint32_t k)
 {
     struct moe_rng rng;
@@ -77,7 +77,8 @@ static uint32_t guess(const struct state *st, const moe_expert *route, uint64_t 
     return route[k];
 }
 
-/* Adds what tokens [first, end) will use in a layer to out, which holds n keys. */
+/* Adds the experts that tokens [first, end) will use in a layer to out, which has n keys; returns
+ * their new number. */
 static uint32_t add_layer(const struct state *st, uint64_t first, uint64_t end, uint32_t layer,
                           moe_key *out, uint32_t n, uint32_t max)
 {

@@ -1,5 +1,5 @@
 /* Popularity: for the next layer, the experts that were used most often there so far, whatever the
- * token. With n = all experts of a layer, whole layers are fetched ahead. */
+ * token. With n set to all experts of a layer, whole layers are fetched ahead. */
 #include "policies/prefetcher.h"
 #include "policies/top_experts.h"
 

@@ -1,8 +1,8 @@
-/* Prompt swap: when a prompt is through a layer, the experts that most of the sequence's tokens
- * used there, for the passes that follow. No expert of an event is given up for a prefetch, and a
- * prompt uses nearly all of them: so a layer is named one layer later, and the last one when the
- * next pass begins. What is there already costs nothing; policy prompt-count decides who goes for
- * whom. */
+/* Prompt swap: when a prompt has passed a layer, fetches the experts that most of the sequence's
+ * tokens used there, for the passes that follow. No expert of an event is evicted for a prefetch,
+ * and a prompt uses nearly all of a layer's: so a layer's experts are fetched one layer later, and
+ * the last layer's when the next pass begins. Naming experts that are in a slot costs nothing; the
+ * policy, prompt-count, decides which are evicted for which. */
 #include "policies/prefetcher.h"
 #include "policies/top_experts.h"
 
@@ -14,8 +14,8 @@ struct params {
 
 struct state {
     uint32_t n_layers, n_experts, n;
-    bool last_is_due;
-    float tokens[]; /* [L, E] */
+    bool last_is_due; /* the prompt has passed the last layer, whose experts are not fetched yet */
+    float tokens[];   /* [L, E] of the prompt that used the expert */
 };
 
 static const struct moe_param table[] = {

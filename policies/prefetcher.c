@@ -25,11 +25,10 @@ static uint32_t predict_none(void *state, const struct moe_route *route, moe_key
     return 0;
 }
 
-/* State of previous_token: the last pass's experts of every layer, [L, E], MOE_NO_EXPERT behind
- * them. */
+/* State of previous_token. */
 struct previous {
     uint32_t n_layers, n_experts, top_k;
-    moe_expert last[];
+    moe_expert last[]; /* [L, E] experts of the previous pass, then MOE_NO_EXPERT */
 };
 
 static size_t previous_size(const struct moe_prefetch_env *env)
@@ -52,7 +51,8 @@ static uint32_t previous_predict(void *state, const struct moe_route *route, moe
 {
     struct previous *p = state;
     moe_expert *mine = p->last + (size_t)route->layer * p->n_experts;
-    /* Requests that decode together each have a previous token; a prompt's are all but one past. */
+    /* A decode pass has one token of each request, all of them previous tokens; of a prompt's
+     * tokens all but the last one are further back, so only top_k experts are kept. */
     uint32_t most = route->phase == MOE_DECODE ? p->n_experts : p->top_k;
     uint32_t n = 0, next = route->layer + 1, kept = route->n < most ? route->n : most;
     for (uint32_t k = 0; k < kept; k++)

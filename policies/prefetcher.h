@@ -1,8 +1,8 @@
 /* The prefetcher contract: which experts to fetch before they are asked for. It sees routes, never
- * a cache, a clock or a device; what is there already is skipped, what became useless is taken back
- * by the step loop (ahead.h). Adding one: one file (start from prefetch_popularity.c), one line
- * below and one in the table of prefetcher.c, one row in tests/unit/test_prefetcher_properties.c.
- */
+ * a cache, a clock or a device; the step loop (ahead.h) skips experts that are in a slot already,
+ * and cancels copies that became useless. Adding one: one file (start from prefetch_popularity.c),
+ * one line below and one in the table of prefetcher.c, one row in
+ * tests/unit/test_prefetcher_properties.c. */
 #ifndef MOELAB_POLICIES_PREFETCHER_H
 #define MOELAB_POLICIES_PREFETCHER_H
 
@@ -22,16 +22,15 @@ struct moe_prefetcher_ops {
     const struct moe_param *params;
     size_t params_size;
     uint32_t needs; /* enum moe_policy_needs bits */
-    /* Each prediction stands for all that is wanted: copies queued by the ones before, and not
-     * named again, are taken back. Otherwise they are when their layer turns out not to need them.
-     */
+    /* Each prediction replaces the ones before: queued copies that it does not name again are
+     * cancelled. Otherwise a copy is cancelled only when its layer turns out not to need it. */
     bool replaces;
     size_t (*state_size)(const struct moe_prefetch_env *env); /* zeroed before init */
     void (*init)(void *state, const struct moe_prefetch_env *env);
     void (*on_sequence)(void *state); /* optional: a sequence begins */
-    /* Optional: a forward pass that asks the cache begins; step holds until it has ended. With
-     * MOE_NEEDS_FUTURE, step->tokens is the trace: there the pass under way, and all that follow,
-     * can be looked up. Others have no business in it. */
+    /* Optional: a forward pass that uses the cache begins; step is valid until it has ended. With
+     * MOE_NEEDS_FUTURE, step->tokens is the trace, in which this pass and all that follow can be
+     * looked up. Other prefetchers must not read it. */
     void (*on_step)(void *state, const struct moe_step *step);
     /* After the routing of a layer is known: writes up to max different keys, of layers after this
      * one or of the next forward pass, most wanted first; returns how many. */
@@ -45,7 +44,7 @@ struct moe_prefetcher_spec {
 
 extern const struct moe_prefetcher_ops *const moe_prefetchers[]; /* ended by NULL */
 
-/* In that table; each in a file of its own. */
+/* Its entries that have a file of their own. */
 extern const struct moe_prefetcher_ops moe_prefetcher_oracle;
 extern const struct moe_prefetcher_ops moe_prefetcher_markov;
 extern const struct moe_prefetcher_ops moe_prefetcher_popularity;
@@ -53,15 +52,15 @@ extern const struct moe_prefetcher_ops moe_prefetcher_gate_lookahead;
 extern const struct moe_prefetcher_ops moe_prefetcher_moe_infinity;
 extern const struct moe_prefetcher_ops moe_prefetcher_prompt_swap;
 
-/* Do the routes come with what it needs? parts: enum moe_tokens_part bits; future: they are a
- * trace's. Errors: MOE_ERR_USAGE. */
+/* Checks that the routes come with what the prefetcher needs. parts: enum moe_tokens_part bits;
+ * future: they are those of a trace. Errors: MOE_ERR_USAGE. */
 enum moe_status moe_prefetcher_check(const struct moe_prefetcher_spec *spec, unsigned parts,
                                      bool future, struct moe_err *err);
 
 enum moe_status moe_prefetcher_parse(const char *text, struct moe_prefetcher_spec *out,
                                      struct moe_err *err);
 
-/* The text that moe_prefetcher_parse reads back to the same, as moe_policy_format. Returns buf. */
+/* The text from which moe_prefetcher_parse makes the same; as moe_policy_format. Returns buf. */
 const char *moe_prefetcher_format(const struct moe_prefetcher_spec *spec, char *buf, size_t size);
 
 #endif

@@ -1,7 +1,7 @@
-/* Prompt count: the expert that the fewest tokens of the sequence's prompt used goes first, and
- * only for one that more than `ratio` times as many used. Uses in decode do not count: there what
- * the prompt used most stays, and may still come in. With the prefetcher prompt-swap, and admission
- * never, this is DAOP's allocation for each sequence. Begins with a hot list, as static does. */
+/* Prompt count: evicts the expert that the fewest tokens of the sequence's prompt used, and only
+ * for one that more than `ratio` times as many used. Uses in decode do not count: what the prompt
+ * used most stays then, and may still be inserted. With the prefetcher prompt-swap and admission
+ * never this is DAOP's allocation for each sequence. Begins with a hot list, as static does. */
 #include "policies/registry.h"
 
 #include "policies/hot_list.h"
@@ -37,8 +37,8 @@ struct state {
     double ratio;
     uint32_t n_slots, n_experts;
     size_t n_keys;
-    struct moe_slot_tree tree; /* by tokens; the highest rank: empty. Its memory comes first. */
-    uint32_t *tokens;          /* [L * E] of the prompt */
+    struct moe_slot_tree tree; /* by tokens; empty slots have the highest rank */
+    uint32_t *tokens;          /* [L * E] of the prompt that used the expert; behind the tree */
 };
 
 static size_t state_size(const struct moe_policy_env *env)

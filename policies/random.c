@@ -1,6 +1,6 @@
-/* Random: gives up any expert that is not pinned, all equally likely; the seed decides. Draws among
- * all slots until it meets one that is not pinned, which favours none; after some draws, for there
- * may be few or none, it counts those that are not and draws among them. */
+/* Random: evicts any expert that is not pinned, all equally likely; the seed decides. It draws
+ * among all slots until one is not pinned, which favours none of them. After some draws, as few or
+ * none may be left, it counts those that are not pinned and draws among them. */
 #include "policies/registry.h"
 
 #include "base/rng.h"
@@ -32,8 +32,9 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     (void)key;
 }
 
-/* Uniform in [0, n): the upper half of a product, drawn again where its lower half is one of those
- * that some numbers have one more of than others (Lemire, ACM TOMACS 29(1), 2019). */
+/* Uniform in [0, n): the upper half of the product of n and a random number. Draws again if the
+ * lower half is below 2^32 mod n, without which some results would be more likely (Lemire, ACM
+ * TOMACS 29(1), 2019). */
 static uint32_t draw(struct moe_rng *rng, uint32_t n)
 {
     for (;;) {

@@ -24,8 +24,8 @@ static inline uint32_t moe_top_experts(const float *score, uint32_t n_experts, f
     return found;
 }
 
-/* Parameters of a rule that fetches the best n experts of the next layer (the table: prefetcher.c).
- */
+/* Parameters of a rule that fetches the best n experts of the next layer; their table is in
+ * prefetcher.c. */
 struct moe_prefetch_width {
     uint64_t n; /* 0: as many as a route has */
 };
