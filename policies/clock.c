@@ -32,8 +32,8 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     st->used[slot] = 0;
 }
 
-/* Two rounds reach every slot that is not pinned, once to clear its bit and once to take it.
- * Pinned slots are passed over and keep their bit. */
+/* Two rounds reach every slot that is not pinned once to clear its bit and once to evict it. Pinned
+ * slots are passed over and keep their bit. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;

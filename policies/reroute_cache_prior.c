@@ -1,9 +1,9 @@
-/* Cache prior: lambda times the mean range of the layer's logits (largest less smallest, over the
- * rerouted events so far, this one among them) is added to those of resident experts, and the
- * largest sums are taken. Adding the same to all residents leaves their order as it is, and so for
- * the others: the sums' largest are reached by exchanging the lowest missing choice for the highest
- * resident outsider for as long as the sum of the latter is the larger. Weights come from the
- * logits without the bonus. */
+/* Cache prior: adds a bonus to the logits of resident experts, and chooses by the sums. The bonus
+ * is lambda times the mean range of the layer's logits (largest less smallest, over the rerouted
+ * events so far, this one included). As it is the same for all residents, residents keep their
+ * order among themselves, and so do the others: the choice by sums is reached by exchanging the
+ * lowest choice that is not resident for the highest resident that is not chosen, as long as the
+ * latter's sum is larger. Weights come from the logits without the bonus. */
 #include "policies/reroute_rules.h"
 
 struct params {

@@ -1,5 +1,5 @@
-/* Cumulative: as max rank, where the list ends as soon as its probabilities, by the softmax over
- * all experts of the layer, sum up to `mass`. A confident router's list is short. */
+/* Cumulative: as max rank, but the router's list of stand-ins ends as soon as its probabilities, by
+ * the softmax over all experts of the layer, sum to `mass`: a confident router's list is short. */
 #include "policies/reroute_rules.h"
 
 #include <math.h>

@@ -1,8 +1,9 @@
-/* DAOP's decode: from layer `first` on a layer computes what its router made of the layer before's
- * input, with the weights of that; and where none of these experts is resident, the last of them is
- * replaced by the resident one that scores highest. What the prediction is made for: the CPU begins
- * those of a layer that are its own with the layer before, and on that layer's input. As the
- * prediction is the choice, none of that is in vain where nothing moves between both layers. */
+/* DAOP's decode: from layer `first` on, a layer uses the experts and weights that its router gives
+ * for the input of the layer before; where none of these experts is resident, the last of them is
+ * replaced by the resident one that scores highest. The purpose of the prediction: with
+ * pre_calculation, the CPU begins its experts of a layer during the layer before, on that layer's
+ * input. As the prediction is the choice, none of this work is in vain unless an expert comes into
+ * a slot between the two layers. */
 #include "policies/reroute.h"
 
 struct params {

@@ -1,4 +1,5 @@
-/* Max rank: resident experts among the `rank` highest logits go before all that are missing. */
+/* Max rank: resident experts among the `rank` highest logits are preferred to all that are not
+ * resident. */
 #include "policies/reroute_rules.h"
 
 struct params {
@@ -17,7 +18,7 @@ static const struct moe_param table[] = {
     {0},
 };
 
-/* From 1. */
+/* Rank by the router's logits, from 1. */
 static uint32_t rank_of(const struct moe_reroute_req *req, moe_expert expert)
 {
     uint32_t rank = 1;

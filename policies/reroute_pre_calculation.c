@@ -1,7 +1,8 @@
-/* Pre-calculation alone: every layer keeps its router's choice, and the CPU begins the experts that
- * the router makes of the layer before's input early. Where one of them is in the real route and
- * the CPU's to compute, what was computed of it on that older input is taken; the others were
- * computed in vain, and experts that were not guessed are computed as ever. */
+/* Pre-calculation alone: every layer keeps its router's choice, but the CPU begins early the
+ * experts that the router chooses for the input of the layer before. The result of one of them,
+ * computed on that older input, is taken if the real route has the expert and the CPU has to
+ * compute it; the others were computed in vain, and experts that were not predicted are computed as
+ * usual. */
 #include "policies/reroute.h"
 
 struct params {

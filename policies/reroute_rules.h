@@ -4,7 +4,7 @@
 
 #include "policies/reroute.h"
 
-/* A record for a table of `owner`, whose member `keep` is a uint64_t. */
+/* The entry of a parameter table for member `keep`, a uint64_t, of the struct `owner`. */
 #define MOE_REROUTE_KEEP(owner)                                                                    \
     {                                                                                              \
         .name = "keep", .type = MOE_PARAM_U64, .offset = offsetof(owner, keep),                    \

@@ -1,8 +1,8 @@
 /* Substitution: a missing expert of little weight is replaced by the resident one that the router
- * scores highest, where that comes near enough. Little: its share of the route's weight, by the
- * softmax of the scores over the route, is below `below`; near: the ratio of their probabilities is
- * at least `ratio`. Similarity of experts as such, which the paper fits beforehand, is not known to
- * a trace: the router's own score of the stand-in takes its place. */
+ * scores highest, if that is near enough. Little: its share of the route's weight, by the softmax
+ * of the scores over the route, is less than `below`; near: the ratio of their probabilities is at
+ * least `ratio`. The paper fits beforehand how similar experts are; a trace does not tell that, so
+ * the router's score of the stand-in takes its place. */
 #include "policies/reroute_rules.h"
 
 #include <math.h>

@@ -46,10 +46,10 @@ void moe_rerouter_release(struct moe_rerouter *r)
     *r = (struct moe_rerouter){0};
 }
 
-/* Probability 0 becomes a logit far below all others, and yet a number. */
+/* For probability 0: far below all other logits, but finite. */
 static const float LEAST_LOGIT = -100;
 
-/* false: the row was not recorded. */
+/* Scores as logits. false: the row was not recorded. */
 static bool take_logits(const float *score, uint32_t n, float *logit)
 {
     double sum = 0;
@@ -68,8 +68,8 @@ static bool take_logits(const float *score, uint32_t n, float *logit)
     return true;
 }
 
-/* The one with the highest logit that is none of the n chosen, resident where asked for; of equal
- * ones the lowest number. MOE_NO_EXPERT: there is none. */
+/* The expert of the highest logit that is none of the n chosen (resident: among residents); of
+ * equals the lowest number. MOE_NO_EXPERT: there is none. */
 static moe_expert best_outsider(const struct moe_rerouter *r, const float *logit,
                                 const moe_expert *chosen, uint32_t n, bool resident)
 {
@@ -81,12 +81,13 @@ static moe_expert best_outsider(const struct moe_rerouter *r, const float *logit
     return best;
 }
 
-/* Not fmax, on a loop of which gcc 12 for aarch64 ends with an internal error. */
+/* In place of fmax, on a loop of which gcc 12 for aarch64 fails with an internal error. */
 static double higher(double a, double b)
 {
     return b > a ? b : a;
 }
 
+/* The part of the softmax over all experts that falls on the n given ones. */
 static double mass_of(const float *logit, uint32_t n_experts, const moe_expert *expert, uint32_t n)
 {
     double top = logit[0], all = 0, mine = 0;
@@ -112,7 +113,7 @@ static void share(const float *logit, const moe_expert *expert, uint32_t n, doub
         weight[i] = (float)(sum * exp(logit[expert[i]] - top) / all);
 }
 
-/* The router's weights into before; returns their sum. */
+/* Writes the weights of the router's choices to r->before; returns their sum. */
 static double take_weights(struct moe_rerouter *r, const struct moe_layer_routes *routes,
                            uint32_t n)
 {
@@ -129,9 +130,8 @@ static double take_weights(struct moe_rerouter *r, const struct moe_layer_routes
     return sum;
 }
 
-/* A weight as it will be, up to a factor, by its logarithm: ratios of probabilities pass every
- * range.
- */
+/* The logarithm of a new weight, up to a common factor: ratios of probabilities themselves could
+ * overflow. */
 static double log_weight(const struct moe_rerouter *r, const struct moe_reroute_req *req,
                          const moe_expert *was, uint32_t i)
 {
@@ -181,7 +181,7 @@ static void find_residents(struct moe_rerouter *r, const struct moe_cache *cache
         r->resident[e] = moe_cache_find(cache, layer * r->n_experts + e) != MOE_NO_SLOT;
 }
 
-/* The choices that the rule begins with; returns whether they are the predicted ones. */
+/* Writes the choices that the rule starts from to r->expert; true: they are the predicted ones. */
 static bool begin(struct moe_rerouter *r, const struct moe_layer_routes *routes, uint32_t n)
 {
     bool predicted = r->ops->predicted && routes->layer > 0 && r->ahead_of == routes->layer &&
@@ -192,7 +192,8 @@ static bool begin(struct moe_rerouter *r, const struct moe_layer_routes *routes,
     return predicted;
 }
 
-/* Asks the rule for the missing ones of expert [n], which req shows; true: there are others now. */
+/* Asks the rule for stand-ins for those of expert [n] that are not resident; req->expert points at
+ * the same array. true: some were replaced. */
 static bool replace(struct moe_rerouter *r, const struct moe_reroute_req *req, moe_expert *expert)
 {
     bool moved = false;

@@ -76,9 +76,9 @@ static void add_cache(struct moe_table *table, const struct moe_result *r)
     moe_table_f64(table, "copied_gb_per_token", (double)r->h2d_bytes / tokens * 1e-9);
 }
 
-/* Precision: share of those queued that were asked for before they were given up or taken back;
- * copies used: the same of those that were not taken back. One that lies in its slot unused is
- * neither right nor wrong so far. Recall: share of misses that were prevented. */
+/* Precision: share of queued prefetches that were asked for before they were evicted or cancelled;
+ * copies used: the same of those that were not cancelled. One still unused in its slot counts in
+ * neither. Recall: share of the misses without prefetches that they prevented. */
 static void add_prefetches(struct moe_table *table, const struct moe_result *r)
 {
     const struct moe_prefetches *p = &r->prefetches;

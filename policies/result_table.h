@@ -8,25 +8,26 @@
 #include "traces/model.h"
 #include "traces/trace.h"
 
-/* What was run: whether it is lossy ("no", or the reroute rule), trace kind, model, platform,
- * strategy, geometry, policy, threads. platform: the name of a platform or device. */
+/* The columns that say what was run: lossy ("no", or the reroute rule), kind of trace, model,
+ * platform, strategy, geometry, policy, prefetcher, threads. platform: the name of a platform or
+ * device. */
 void moe_result_labels(struct moe_table *table, const struct moe_trace_info *info,
                        const struct moe_model *model, const char *platform,
                        const struct moe_strategy *strategy);
 
-/* What a reroute rule changed: the share of the router's choices, of their weight, and of the gate
- * mass on them, that is lost. The last three cells of moe_result_cells. */
+/* The columns that say what a reroute rule changed: the shares of the router's choices, of their
+ * weight, and of the gate mass on them, that were lost. The last three of moe_result_cells. */
 void moe_rerouted_cells(struct moe_table *table, const struct moe_rerouted *rerouted);
 
-/* What a rule began early (reroute.h), per decode token: experts, and CPU time of those that were
- * not taken, by the platform's costs (NaN without a platform); and the share of those taken. Only
- * for results of which some may begin any. */
+/* The columns for experts begun early (reroute.h): their number per decode token; the share of them
+ * whose results were taken; CPU time per token of the others, by the platform's costs (NaN without
+ * a platform). Only for tables in which some strategy may begin any. */
 void moe_early_cells(struct moe_table *table, const struct moe_result *result);
 
-/* What came out. */
+/* The columns of the results. */
 void moe_result_cells(struct moe_table *table, const struct moe_result *result);
 
-/* Optional parts of a trace that the strategy's rules need. */
+/* The optional parts of a trace (enum moe_tokens_part bits) that the strategy's rules use. */
 unsigned moe_strategy_parts(const struct moe_strategy *strategy);
 
 #endif

@@ -1,6 +1,6 @@
-/* S3-FIFO: newcomers pass a small queue; those used often enough there move on to the main queue, a
- * clock of two bits, the others leave and are remembered for a while. A miss that is remembered
- * enters the main queue. */
+/* S3-FIFO: newcomers enter a small queue; those used often enough there move on to the main queue,
+ * a clock of two bits; the others are evicted and remembered for a while as ghosts. A newcomer
+ * whose ghost is remembered enters the main queue. */
 #include "policies/key_lists.h"
 #include "policies/registry.h"
 
@@ -71,7 +71,7 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
     st->uses[key] += st->uses[key] < MAX_USES;
 }
 
-/* Takes the newcomer off the ghosts; never declines. */
+/* Notes whether the newcomer has a ghost, and removes that; never declines. */
 static bool wants(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
@@ -113,7 +113,7 @@ static moe_key small_victim(struct state *st, const uint8_t *pinned)
     return key;
 }
 
-/* Ends: every round takes one use off each expert that is not pinned. */
+/* The loop ends: each round takes one use off every expert that is not pinned. */
 static moe_key main_victim(struct state *st, const uint8_t *pinned)
 {
     moe_key key;

@@ -46,7 +46,7 @@ static enum moe_status resolve_geometry(struct moe_geometry *out, const struct m
     return s == MOE_ERR_USAGE ? moe_fail_prefix(err, "strategy '%s'", spec->strategy->name) : s;
 }
 
-/* Slots, or experts that are computed on the GPU without one. */
+/* Refuses slots, and experts computed on the GPU without one, where there is no GPU. */
 static enum moe_status check_gpu(const struct moe_geometry *geometry,
                                  const struct moe_setup_spec *spec, struct moe_err *err)
 {
@@ -61,13 +61,14 @@ static enum moe_status check_gpu(const struct moe_geometry *geometry,
                     spec->costs->platform->name);
 }
 
-/* Does what is in the slots at the start stay there? The tuner's own list has static's name. */
+/* Does the initial content of the slots stay there? By name, as the tuner has a variant of static
+ * with the same name. */
 static bool stays(const struct moe_strategy *strategy)
 {
     return strcmp(strategy->policy.ops->name, moe_policy_static.name) == 0;
 }
 
-/* Has every expert of the pool's layers a slot? */
+/* Is there a slot for every expert of the pool's layers? */
 static bool holds_all(const struct moe_geometry *g, uint32_t pool)
 {
     uint64_t experts = 0, bytes = 0;
@@ -80,7 +81,7 @@ static bool holds_all(const struct moe_geometry *g, uint32_t pool)
     return p->n_slots == experts && (p->bytes == 0 || p->bytes >= bytes);
 }
 
-/* Of all experts but those that stay in their slots: these need not be kept twice. */
+/* Bytes of the experts on the host: all but those that stay in their slots, which are kept once. */
 static uint64_t host_bytes(const struct moe_geometry *geometry, const struct moe_setup_spec *spec)
 {
     uint64_t n = (uint64_t)geometry->n_layers * geometry->n_experts;
@@ -101,7 +102,7 @@ uint32_t moe_setup_slots_in(const struct moe_setup_spec *spec, uint64_t room)
     return (uint32_t)(n < all ? n : all);
 }
 
-/* Where the host's experts lie in the device's memory as well. */
+/* The message of check_memory where host and device share one memory. */
 static enum moe_status fail_shared(const struct moe_geometry *geometry,
                                    const struct moe_setup_spec *spec, uint64_t other, uint64_t host,
                                    struct moe_err *err)
@@ -117,7 +118,7 @@ static enum moe_status fail_shared(const struct moe_geometry *geometry,
                     moe_format_bytes(spec->memory_bytes, d, sizeof d), spec->device);
 }
 
-/* "; 3 slots fit: 1x2", in the form that was asked for. */
+/* Writes what would fit, in the form of geometry that was asked for: "3 slots fit: 1x2". */
 static void tell_fits(const struct moe_setup_spec *spec, uint64_t room, char *buf, size_t size)
 {
     const struct moe_model *model = spec->model;
@@ -130,7 +131,7 @@ static void tell_fits(const struct moe_setup_spec *spec, uint64_t room, char *bu
     int at = snprintf(buf, size, "%" PRIu32 " slot%s", slots, slots == 1 ? " fits" : "s fit");
     if (moe_geometry_fit(spec->strategy->geometry, (uint32_t)model->n_layers,
                          (uint32_t)model->n_experts, spec->expert_bytes, slots, form, sizeof form,
-                         NULL)) /* a long list of ways */
+                         NULL)) /* form is too short for a long list of ways */
         return;
     if (strcmp(form, "none") == 0)
         snprintf(buf + at, size - (size_t)at, ", not a layer's %" PRIu64, model->n_experts);

@@ -1,6 +1,5 @@
-/* A strategy set up on a model and a device: its geometry resolved and found to fit into the
- * device's memory, and its cache. Where the routes come from, a trace or a router, does not matter.
- */
+/* A strategy set up on a model and a device: its geometry, which is checked against the device's
+ * memory, and its cache. Whether routes come from a trace or a router does not matter here. */
 #ifndef MOELAB_POLICIES_SETUP_H
 #define MOELAB_POLICIES_SETUP_H
 
@@ -12,14 +11,14 @@
 struct moe_setup_spec {
     const struct moe_strategy *strategy;
     const struct moe_model *model; /* with the top-k of the routes */
-    uint64_t expert_bytes;         /* what a slot takes in device memory */
-    uint64_t dense_bytes;          /* what lies there besides slots and staging buffers */
-    uint64_t memory_bytes;         /* what the device has */
-    uint64_t host_expert_bytes; /* what an expert on the host takes of memory_bytes as well, where
-                                   the two share one memory; else 0 */
-    const char *device;         /* in messages: "the GPU of platform 'paper-4090'" */
-    unsigned parts;             /* MOE_HAS_* that the routes come with */
-    bool future;                /* they come with next uses */
+    uint64_t expert_bytes;         /* of a slot in device memory */
+    uint64_t dense_bytes;          /* device memory taken besides slots and staging buffers */
+    uint64_t memory_bytes;         /* of the device */
+    uint64_t host_expert_bytes;    /* where host and device share one memory: what an expert on the
+                                      host takes of memory_bytes; else 0 */
+    const char *device;            /* in messages: "the GPU of platform 'paper-4090'" */
+    unsigned parts;                /* MOE_HAS_* that the routes come with */
+    bool future;                   /* they come with next uses */
     const struct moe_costs *costs; /* of the platform, or NULL; outlives the setup */
 };
 
@@ -29,18 +28,19 @@ struct moe_setup {
     struct moe_cache *cache;
 };
 
-/* Bytes of the staging buffers, for experts that are computed on the GPU but kept in no slot: two
- * experts where the strategy computes any there, else none. */
+/* Bytes of the staging buffers for experts that are computed on the GPU without a slot: those of
+ * two experts if the strategy may compute any in this way, else 0. */
 uint64_t moe_setup_staging_bytes(const struct moe_setup_spec *spec);
 
-/* Slots that fit into `room` bytes beside the host's experts, where these lie there too; at most
- * one for every expert. */
+/* The number of slots, at most one for each expert, that fit into `room` bytes; beside the host's
+ * experts where these lie there too. */
 uint32_t moe_setup_slots_in(const struct moe_setup_spec *spec, uint64_t room);
 
-/* Keeps no pointer into spec. Errors: MOE_ERR_USAGE (the policy needs parts or next uses that the
- * routes lack, or costs; geometry against model; slots, staging buffers, dense_bytes and the
- * host's experts together exceed memory_bytes; slots or staging buffers where the costs are of a
- * platform without a GPU), MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs releasing. */
+/* Keeps no pointer to spec itself. Errors: MOE_ERR_USAGE (a rule needs parts, next uses or costs
+ * that are not there; the geometry does not suit the model; slots, staging buffers, dense_bytes and
+ * the host's experts together exceed memory_bytes; slots or staging buffers although the costs are
+ * of a platform without a GPU), MOE_ERR_MEMORY, those of moe_cache_new. Then nothing needs
+ * releasing. */
 enum moe_status moe_setup_init(struct moe_setup *setup, const struct moe_setup_spec *spec,
                                struct moe_err *err);
 void moe_setup_release(struct moe_setup *setup); /* also one that is all zero */

@@ -1,12 +1,13 @@
-/* SIEVE: a queue in order of arrival and a hand that moves from old to new: experts used since it
- * last passed lose their mark and stay where they are, the first one without goes. */
+/* SIEVE: a queue in order of insertion and a hand that moves from old to new. Experts that were
+ * used since it last passed are marked: they lose their mark and stay where they are; the first one
+ * without a mark is evicted. */
 #include "policies/registry.h"
 #include "policies/slot_list.h"
 
 struct state {
-    uint32_t hand;              /* a slot; the list's head: start from the oldest */
-    uint8_t *used;              /* [n_slots] the marks; lies behind the list */
-    struct moe_slot_list *list; /* lies behind this struct */
+    uint32_t hand;              /* a slot, or the list's head: before the oldest */
+    uint8_t *used;              /* [n_slots] the marks; behind the list */
+    struct moe_slot_list *list; /* behind this struct */
 };
 
 static size_t state_size(const struct moe_policy_env *env)
@@ -47,9 +48,9 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
     moe_slot_list_remove(st->list, slot);
 }
 
-/* Two rounds and the list's head, passed twice, reach every slot that is not pinned, once to clear
- * its mark and once to take it. Pinned slots are passed over and keep their mark; where all are
- * pinned the hand stays where it was. */
+/* Two rounds, in which the list's head is passed as well, reach every slot that is not pinned once
+ * to clear its mark and once to evict it. Pinned slots are passed over and keep their mark; if all
+ * are pinned the hand stays where it was. */
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;

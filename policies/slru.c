@@ -1,5 +1,5 @@
-/* Segmented LRU: equal segments, each in order of use. A hit moves an expert up one segment, whose
- * oldest then moves down, and so on; the oldest of the lowest segment goes. */
+/* Segmented LRU: equal segments, each in order of use. A hit moves an expert up one segment; if
+ * that is full its oldest moves down, and so on. The oldest of the lowest segment is evicted. */
 #include "policies/key_lists.h"
 #include "policies/registry.h"
 
@@ -10,8 +10,8 @@ struct params {
 };
 
 struct state {
-    struct moe_key_lists lists; /* one a segment, 0 the lowest */
-    uint32_t n, lowest, size;   /* segments; slots of the lowest and of each other one */
+    struct moe_key_lists lists; /* one for each segment, 0: the lowest */
+    uint32_t n, lowest, size;   /* number of segments; slots of the lowest; of each other one */
 };
 
 static const struct moe_param table[] = {
@@ -52,7 +52,8 @@ static void on_hit(void *state, moe_slot slot, moe_key key)
         moe_key_list_move(&st->lists, top - 1, moe_key_list_oldest(&st->lists, top));
 }
 
-/* The lowest segment with room; the lowest where none has (a byte-limited pool). */
+/* The segment that a newcomer enters: the lowest with room, or the lowest of all if none has room
+ * (in a byte-limited pool). */
 static uint32_t entrance(const struct state *st)
 {
     for (uint32_t s = 0; s < st->n; s++)

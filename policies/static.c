@@ -1,4 +1,4 @@
-/* Static placement: the slots hold what they were given at the start, and nothing else ever. */
+/* Static placement: the slots keep their initial content for ever. */
 #include "policies/registry.h"
 
 #include "base/rng.h"
@@ -29,7 +29,7 @@ static const struct moe_param params[] = {
     {0},
 };
 
-/* No pool keeps anything; a state of no bytes would have no address. */
+/* There is no state, but one of 0 bytes would have no address of its own. */
 static size_t state_size(const struct moe_policy_env *env)
 {
     (void)env;
@@ -63,7 +63,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
     return MOE_NO_SLOT;
 }
 
-/* Any order of all experts is equally likely, and so is any set of a layer's or of the model's. */
+/* Every order is equally likely, and so is every set of a layer's or of the model's experts. */
 static void shuffle(const struct moe_policy_env *env, moe_key *keys, uint32_t n)
 {
     struct moe_rng rng;

@@ -103,12 +103,12 @@ static const struct moe_param fill_table[] = {
     {0},
 };
 
-enum { N_SECTIONS = 2 }; /* with a name; they stand first */
+enum { N_SECTIONS = 2 }; /* those with a name, which come first */
 
 const struct moe_strategy_section moe_strategy_sections[] = {
     {"dispatch", dispatch_table}, {"fill", fill_table}, {"", table}, {NULL, NULL}};
 
-/* Rules: a name and parameters of their own. */
+/* The parts of a strategy that have a name and parameters of their own. */
 enum rule { RULE_POLICY, RULE_ADMISSION, RULE_PREFETCHER, RULE_REROUTE, N_RULES };
 static const char *const rule_names[N_RULES] = {"policy", "admission", "prefetcher", "reroute"};
 
@@ -310,8 +310,9 @@ enum moe_status moe_strategy_from_yaml(const struct moe_yaml *root, struct moe_s
     return s;
 }
 
-/* A list that is not where its name says may lie beside the strategy's file: `moelab tune` writes
- * both into one folder, which may be gone to, or moved. */
+/* Where the policy's list is not found under its relative name, takes the file of that name beside
+ * the strategy's file, if there is one: `moelab tune` writes both into one folder, which may not be
+ * the current one, or may be moved. */
 static enum moe_status look_beside(const char *path, struct moe_strategy *strategy,
                                    struct moe_err *err)
 {

@@ -1,5 +1,5 @@
-/* Strategies: geometry + policy + admission + prefetcher + dispatch as one YAML file; and, where it
- * is lossy, a reroute rule. */
+/* Strategies: geometry + policy + admission + prefetcher + dispatch in one YAML file, and a reroute
+ * rule where the strategy is lossy. */
 #ifndef MOELAB_POLICIES_STRATEGY_H
 #define MOELAB_POLICIES_STRATEGY_H
 
@@ -13,9 +13,8 @@
 enum moe_dispatch_miss {
     MOE_MISS_CPU,
     MOE_MISS_WAIT,     /* on the GPU, when its copy has landed */
-    MOE_MISS_FASTEST,  /* place.h */
-    MOE_MISS_ADMITTED, /* wait for those that admission and policy gave a slot, CPU for the others
-                        */
+    MOE_MISS_FASTEST,  /* where it ends first: place.h */
+    MOE_MISS_ADMITTED, /* as WAIT if admission and policy gave it a slot, else as CPU */
 };
 enum moe_dispatch_in_flight { MOE_FLIGHT_WAIT, MOE_FLIGHT_CPU, MOE_FLIGHT_FASTEST };
 enum moe_dispatch_order { MOE_ORDER_HITS_FIRST, MOE_ORDER_GATE };
@@ -25,7 +24,7 @@ enum moe_prefill_place {
     MOE_PREFILL_CPU,
     MOE_PREFILL_CACHE,
     MOE_PREFILL_STREAM,
-    MOE_PREFILL_AUTO, /* place.h; an expert that lies in a slot is computed from it */
+    MOE_PREFILL_AUTO, /* where it ends first: place.h; if it is in a slot, from there */
 };
 
 struct moe_strategy {
@@ -36,18 +35,19 @@ struct moe_strategy {
     struct moe_admission_spec admission;
     struct moe_prefetcher_spec prefetcher;
     struct moe_reroute_spec reroute;
-    bool lossy; /* the user wants lossy results. No key sets it, so that no file and no --set can:
-                   a lossy rule is refused until a command or an experiment says so itself */
-    int miss;   /* enum moe_dispatch_miss */
-    int in_flight;    /* enum moe_dispatch_in_flight: an expert asked for while its copy runs */
-    int order;        /* enum moe_dispatch_order */
-    int overlap;      /* bool: the host queues GPU work while the CPU pool computes; false: each
-                         expert of a layer ends on the CPU before the host goes on, as in V2 */
-    int fill_when;    /* enum moe_fill_when; after-compute: with overlap, when the CPU has computed
-                         all misses of the layer; without, each miss when it is computed itself */
-    int fill_memory;  /* enum moe_fill_memory */
-    int prefill;      /* enum moe_prefill_place */
-    int prefill_warm; /* bool, with stream and auto: prompts use the cache as decode does */
+    bool lossy;      /* the user wants lossy results. There is no key for it, so that no file and no
+                        --set can allow them: only a command or an experiment itself */
+    int miss;        /* enum moe_dispatch_miss */
+    int in_flight;   /* enum moe_dispatch_in_flight: an expert asked for while its copy runs */
+    int order;       /* enum moe_dispatch_order */
+    int overlap;     /* bool: the host queues GPU work while the CPU pool computes; false: the host
+                        waits for each expert that the CPU computes, as version V2 of the paper's
+                         code does */
+    int fill_when;   /* enum moe_fill_when; after-compute: with overlap, when the CPU has computed
+                        all misses of the layer; without, when it has computed that miss */
+    int fill_memory; /* enum moe_fill_memory */
+    int prefill;     /* enum moe_prefill_place */
+    int prefill_warm; /* bool, for stream and auto: prompts use the cache as decode does */
     uint64_t threads; /* CPU threads for experts */
     uint64_t seed;
 };
@@ -65,14 +65,15 @@ enum moe_status moe_strategy_from_yaml(const struct moe_yaml *root, struct moe_s
 enum moe_status moe_strategy_set(struct moe_strategy *strategy, const char *key, const char *text,
                                  struct moe_err *err);
 
-/* The keys that are written straight into a strategy, by section; ended by a NULL table. */
+/* The keys for members of struct moe_strategy itself (not of its rules), by section; ended by a
+ * NULL table. */
 struct moe_strategy_section {
     const char *name; /* "" for keys without one */
     const struct moe_param *table;
 };
 extern const struct moe_strategy_section moe_strategy_sections[];
 
-/* Do prompts ask the cache and its policy? Otherwise these do not see them. */
+/* Do prompts use the cache? Otherwise cache and policy do not see them. */
 static inline bool moe_strategy_caches_prompts(const struct moe_strategy *strategy)
 {
     return strategy->prefill == MOE_PREFILL_CACHE || strategy->prefill_warm;

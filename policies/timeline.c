@@ -12,7 +12,7 @@ enum { FIRST_ROOM = 1024 };
 struct moe_timeline {
     uint64_t n, room, max, dropped;
     struct moe_operation *op;
-    bool no_memory; /* for one that was to be kept */
+    bool no_memory; /* an operation that was to be kept is missing */
 };
 
 static const char *const track_names[MOE_N_TRACKS] = {

@@ -1,4 +1,5 @@
-/* Observers of operations, and the Chrome trace JSON that Perfetto opens: one track a resource. */
+/* Finished operations, kept and written as Chrome trace JSON, which Perfetto opens: one track for
+ * each resource. */
 #ifndef MOELAB_POLICIES_TIMELINE_H
 #define MOELAB_POLICIES_TIMELINE_H
 
@@ -26,7 +27,7 @@ struct moe_operation {
 
 struct moe_timeline; /* opaque */
 
-/* Keeps operations in memory up to max_operations (then drops and counts). */
+/* Keeps up to max_operations in memory; drops and counts those after. */
 enum moe_status moe_timeline_new(struct moe_timeline **out, uint64_t max_operations,
                                  struct moe_err *err);
 void moe_timeline_free(struct moe_timeline *timeline);
@@ -35,8 +36,8 @@ uint64_t moe_timeline_count(const struct moe_timeline *timeline);
 const struct moe_operation *moe_timeline_at(const struct moe_timeline *timeline, uint64_t i);
 uint64_t moe_timeline_dropped(const struct moe_timeline *timeline);
 
-/* Chrome trace JSON; title shows as the process name. MOE_ERR_MEMORY also where an operation found
- * no room. */
+/* Writes Chrome trace JSON; title shows as the process name. Errors: MOE_ERR_IO; MOE_ERR_MEMORY,
+ * also if an operation within max_operations could not be kept. */
 enum moe_status moe_timeline_write(const struct moe_timeline *timeline, const char *title,
                                    const char *path, struct moe_err *err);
 

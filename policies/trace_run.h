@@ -42,9 +42,9 @@ struct moe_trace_run {
     uint32_t *next_use; /* [T, L, K] for a policy that knows the future, else NULL */
     struct moe_loop loop;
     struct moe_run_times times; /* of the steps done so far */
-    double *token_ms;           /* where times.token_ms is written; [decode tokens of the trace] */
-    struct moe_path path;       /* costs NULL: not kept */
-    uint64_t n_tokens;          /* of the trace that were run */
+    double *token_ms;           /* [decode tokens of the trace] writable alias of times.token_ms */
+    struct moe_path path;       /* costs NULL: not computed */
+    uint64_t n_tokens;          /* run so far */
 };
 
 /* What spec points at outlives the run. Errors: MOE_ERR_USAGE (the trace's shape against the
@@ -67,8 +67,8 @@ enum moe_status moe_trace_run_steps(struct moe_trace_run *run, struct moe_err *e
  * cache. */
 void moe_trace_run_release(struct moe_trace_run *run);
 
-/* For attend of a machine that replays: what the trace says for a layer in a step with tokens.
- * model: with the trace's top-k. next_use [T, L, K] or NULL. */
+/* For `attend` of a machine that replays: the routes of a layer as the trace has them. step->tokens
+ * is not NULL. model: with the trace's top-k. next_use [T, L, K] or NULL. */
 void moe_trace_routes(const struct moe_step *step, const struct moe_model *model,
                       const uint32_t *next_use, uint32_t layer, struct moe_layer_routes *out);
 

@@ -21,7 +21,8 @@ uint64_t moe_usage_lane_ns(const struct moe_usage *usage, enum moe_lane lane)
     return lane == MOE_LANE_GPU ? sum - usage->host_ns : sum;
 }
 
-/* Neither GPU nor CPU computes: activations are on their way, or else a copy is waited for. */
+/* Where neither GPU nor CPU computes, activations are on their way, or else a copy is waited
+ * for. */
 static void add_cause(struct moe_time_by_cause *cause, unsigned mask, uint64_t ns)
 {
     const unsigned cpu = 1u << MOE_LANE_CPU, gpu = 1u << MOE_LANE_GPU;
@@ -60,7 +61,7 @@ static int by_start(const void *a, const void *b)
 void moe_usage_add_intervals(struct moe_usage *usage, struct moe_interval *intervals, size_t n,
                              uint64_t start_ns, uint64_t end_ns)
 {
-    uint64_t until[MOE_N_LANES] = {0}; /* end of what has begun: a lane's union needs no more */
+    uint64_t until[MOE_N_LANES] = {0}; /* latest end of the intervals begun, by lane */
     size_t next = 0;
     if (n)
         qsort(intervals, n, sizeof *intervals, by_start);

@@ -1,5 +1,5 @@
-/* What a machine did and when: time by set of busy lanes, and where the time of tokens went. The
- * simulator counts it as virtual time passes, an executor from the intervals that it measured. */
+/* What a machine did: time by set of busy lanes, and where the time of tokens went. The simulator
+ * counts it as virtual time passes, the executor from the intervals that it measured. */
 #ifndef MOELAB_POLICIES_USAGE_H
 #define MOELAB_POLICIES_USAGE_H
 
@@ -20,14 +20,14 @@ enum moe_lane {
 struct moe_usage {
     uint64_t busy_ns[1 << MOE_N_LANES]; /* time by set of busy lanes (bits 1 << MOE_LANE_x); [0]:
                                            nothing was busy but the host */
-    uint64_t host_ns; /* launch and framework overhead that lies inside the GPU lane's busy time,
+    uint64_t host_ns; /* launch and framework overhead that is part of the GPU lane's busy time,
                          with the CPU lane idle; 0 where it is measured as busy_ns[0] */
-    uint64_t cpu_experts, gpu_experts; /* expert uses computed there, counted once an event */
-    uint64_t cpu_unused;               /* computed on the CPU early, and not taken so far */
+    uint64_t cpu_experts, gpu_experts; /* computed there, one for each event that uses an expert */
+    uint64_t cpu_unused;               /* computed early on the CPU, and not taken so far */
     uint64_t h2d_copies;               /* landed */
 };
 
-/* Time that passed, and time during which a lane was busy (the GPU's without host_ns). */
+/* The time that passed; the time during which a lane was busy (for the GPU without host_ns). */
 uint64_t moe_usage_ns(const struct moe_usage *usage);
 uint64_t moe_usage_lane_ns(const struct moe_usage *usage, enum moe_lane lane);
 
@@ -48,9 +48,9 @@ struct moe_interval {
     uint64_t start_ns, end_ns; /* one that ends before it starts is empty */
 };
 
-/* Adds the time from start_ns to end_ns to busy_ns, lanes busy as the intervals say. What lies
- * outside is cut off; intervals of one lane may overlap, together they are one busy time. The
- * entries of busy_ns grow by end_ns - start_ns in all. Sorts intervals [n] by their start. */
+/* Adds the time from start_ns to end_ns to busy_ns, with the lanes busy as the intervals say.
+ * Intervals are clipped to that time; those of one lane may overlap, and count as their union. All
+ * entries of busy_ns together grow by end_ns - start_ns. Sorts intervals [n] by their start. */
 void moe_usage_add_intervals(struct moe_usage *usage, struct moe_interval *intervals, size_t n,
                              uint64_t start_ns, uint64_t end_ns);
 
