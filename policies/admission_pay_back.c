@@ -98,10 +98,10 @@ const struct moe_admission_ops moe_admission_pay_back = {
     .summary = "a missed expert is fetched if its expected uses save the time of its copy",
     .source = "neurall/llama.cpp README (pay-back filter)",
     .notes =
-        "Expected uses are those of a decaying count, an estimate: nothing is known of the future. "
-        "A past use counts 2^(-passes since / `half_life`), the one at hand not at all; it takes "
-        "uses >= copy / (CPU's - GPU's time for an expert of one token). All are fetched where "
-        "`dispatch.miss` is wait, as they are copied anyway.",
+        "Expected uses are a decaying count, an estimate: nothing is known of the future. A past "
+        "use counts 2^(-passes since / `half_life`), the one at hand not at all. An expert is "
+        "fetched if its count is at least the time of a copy / (CPU's - GPU's time for an expert "
+        "of one token). All are fetched where `dispatch.miss` is wait, as they are copied anyway.",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_ADMISSION_NEEDS_COSTS,

@@ -205,8 +205,9 @@ const struct moe_admission_ops moe_admission_probabilistic = {
     .name = "probabilistic",
     .summary = "a missed expert is fetched with a set probability (seeded)",
     .source = "1a1a11a/libCacheSim libCacheSim/cache/admission/prob.c",
-    .notes = "One draw u for each miss in a layer that has slots, in the order of the lookups and "
-             "before the policy is asked, be a slot empty or not: fetched where u is below share.",
+    .notes = "There is one draw u for each miss in a layer that has slots, in the order of the "
+             "lookups and before the policy is asked, whether a slot is empty or not; the expert "
+             "is fetched if u is below `share`.",
     .params = chance_table,
     .params_size = sizeof(struct chance_params),
     .state_size = chance_size,

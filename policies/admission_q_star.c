@@ -112,10 +112,10 @@ const struct moe_admission_ops moe_admission_q_star = {
              "fetched for later use. Its code (0ab982f) divides the misses of every event alone "
              "(`reading=event`): with few misses and a slow link nothing is ever fetched; here a "
              "share too small for one layer is carried to the next. The share is CPU / (CPU + "
-             "copy), times for an expert of one token; after any event as many are fetched as the "
-             "share of all misses so far, rounded down, those used last first, in gate order where "
-             "equal (`event`: the f of an event's m for which f copies and m - f experts on the "
-             "CPU end first, the lower expert where equal).",
+             "copy), with the times for an expert of one token. After any event the number fetched "
+             "so far is that share of all misses so far, rounded down; those used last are fetched "
+             "first, equal ones in gate order (`event`: of an event's m misses the number f for "
+             "which f copies and m - f experts on the CPU end first; equal ones by lower expert).",
     .params = table,
     .params_size = sizeof(struct params),
     .flags = MOE_ADMISSION_NEEDS_COSTS,

@@ -192,17 +192,18 @@ const struct moe_policy_ops moe_policy_lecar = {
                "each has half as many ghosts as slots, and none is kept where both agree (seeded)",
     .source = "Vietri et al., HotStorage 2018; ghosts and constants: libCacheSim LeCaR.c",
     .notes = "Ghosts and constants follow libCacheSim, not the paper's own code. The pool's clock "
-             "counts hits and newcomers, those that find an empty slot too. A newcomer that is a "
-             "ghost ceases to be one, whether it gets a slot or not, and with a = clock, itself "
-             "counted, minus the clock when it was given up, and d = discount^(1/slots), the "
-             "weight w of the rule that gave it up becomes w exp(-learning d^a) + 1e-10; then, "
-             "with t the sum of w and the other weight v plus 2e-10, w becomes w / t and v becomes "
-             "(v + 1e-10) / t. The victims of both rules are those that can go; where they differ, "
-             "one draw u decides: u below the weight of LRU, LRU's. Its expert becomes the newest "
-             "ghost of that rule, and the oldest of more than slots / 2, rounded down, is "
-             "forgotten. Where they are the same nothing is drawn. LFU counts the fill as a use; "
-             "ties by recency. A prefetched copy that is taken back is no victim and blames no "
-             "rule.",
+             "counts hits and newcomers, including those that find an empty slot. A newcomer that "
+             "is a ghost ceases to be one, whether it gets a slot or not, and the rule that gave "
+             "it up loses weight: with a = clock (the newcomer counted) minus the clock when it "
+             "was given up, and d = discount^(1/slots), that rule's weight w becomes "
+             "w exp(-learning d^a) + 1e-10; then, with v the other weight and t = w + v + 2e-10, w "
+             "becomes w / t and v becomes (v + 1e-10) / t. Each rule names its victim among the "
+             "slots that can go. Where the two differ, one draw u decides: LRU's if u is below "
+             "LRU's weight, else LFU's; the victim becomes the newest ghost of that rule, and if "
+             "that then has more than slots / 2 ghosts, rounded down, its oldest is forgotten. "
+             "Where the two agree nothing is drawn, and there is no ghost. LFU counts the fill as "
+             "a use; ties by recency. A prefetched copy that is taken back is no victim and blames "
+             "no rule.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -39,12 +39,12 @@ const struct moe_policy_ops moe_policy_lru = {
     .source = "arXiv 2512.16473 section III (as its text says; its code: paper-lru)",
     .notes =
         "True recency, by the last use. The code of that paper keeps a counter under the name LRU: "
-        "that is `paper-lru`. One pool smaller than what a token needs hits nothing: every expert "
-        "is given up before its layer comes round again. Experts of one event are used in "
-        "gate order; engines differ there, and decisions with them: llama.cpp takes hits in gate "
-        "order, then misses by number; mixtral-offloading hits, then misses, both by number, "
-        "and with fewer slots than a token has experts it gives up some of the same token, where "
-        "`event` serves the last of them without a slot.",
+        "that is `paper-lru`. One pool for all layers that is smaller than what a token needs hits "
+        "nothing: every expert is given up before its layer comes round again. The experts of one "
+        "event count as used in gate order. Engines differ there, and so do their decisions: "
+        "llama.cpp takes hits in gate order, then misses by number; mixtral-offloading takes hits, "
+        "then misses, both by number, and with fewer slots than a token has experts it gives up "
+        "some of the same token, where `event` serves the last of them without a slot.",
     .state_size = moe_slot_list_size,
     .init = init,
     .on_hit = on_hit,

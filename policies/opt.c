@@ -128,16 +128,15 @@ const struct moe_policy_ops moe_policy_opt = {
     .source = "Belady, A study of replacement algorithms for a virtual-storage computer, 1966",
     .notes =
         "Two bounds go by Belady's name. `admit=bypass` may leave a newcomer out, and may drop an "
-        "expert of the event under way: no decisions have more hits, where experts have one size "
-        "(in a "
-        "pool of bytes whose experts differ in size others may). `admit=forced` takes every "
-        "miss, as all designs without an admission rule must: what a policy loses to it is due to "
-        "the choice of victims alone, as long as every event fits into its pool (where one does "
-        "not, which of its experts stay is a choice as well, and `forced` makes it in gate order: "
-        "another may have a few more hits). moe-lrc's Belady forces too, but counts the hits of "
-        "the "
-        "event's start and pins nothing afterwards: its hits lie between the two (of experts 0 1, "
-        "0 2, 1 2 it hits 3 with two slots, as `bypass` does; `forced` hits 2).",
+        "expert of the event under way: if experts have one size, no decisions have more hits (in "
+        "a pool limited in bytes whose experts differ in size, others may). `admit=forced` takes "
+        "every miss, as all designs without an admission rule must: what a policy loses to it is "
+        "due to the choice of victims alone, as long as every event fits into its pool. (Where one "
+        "does not, which of its experts stay is a choice as well, which `forced` makes in gate "
+        "order: another choice may have a few more hits.) moe-lrc's Belady forces too, but counts "
+        "hits against the contents at the event's start and pins nothing afterwards: its hits lie "
+        "between the two (of experts 0 1, 0 2, 1 2 it hits 3 with two slots, as `bypass` does; "
+        "`forced` hits 2).",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_FUTURE,

@@ -72,12 +72,12 @@ const struct moe_policy_ops moe_policy_random = {
     .name = "random",
     .summary = "any unpinned expert, all equally likely (seeded)",
     .source = "the policy that knows nothing: any other must beat it to be worth its cost",
-    .notes = "Of a pool of n slots one is drawn as the upper half of a product of 64 bits, n times "
-             "the upper 32 bits of the next number, which is drawn again while the product's lower "
-             "half is below 2^32 mod n (Lemire, 2019). If that slot cannot go, because the event "
-             "found or filled it, another is drawn, 16 at most; then, in the same way, k of the m "
-             "slots that can go: the one that k of them stand before. Where none can, it has drawn "
-             "16 times.",
+    .notes = "A number below n is drawn as the upper half of a product of 64 bits, n times the "
+             "upper 32 bits of the next number; while the product's lower half is below 2^32 mod "
+             "n, it is drawn again (Lemire, 2019). Of a pool of n slots one is drawn so. If that "
+             "slot cannot go, because the event found or filled it, another is drawn, 16 in all; "
+             "then a number k below m, if m > 0 slots can go: the one with k of them before it "
+             "goes.",
     .state_size = state_size,
     .init = init,
     .on_insert = on_insert,

@@ -59,10 +59,11 @@ const struct moe_reroute_ops moe_reroute_daop = {
     .source = "arXiv 2501.10375 and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "assign_gate_on_inps",
     .notes =
-        "The released code begins the first predicted layer before the CPU's experts of the "
-        "layer under way, here after them (as for all later layers, which have none of their own); "
-        "results go to the GPU with the layer that they are for. Weights are the softmax over the "
-        "experts, scaled to the router's sum; the released code for Phi-3.5-MoE has SparseMixer's.",
+        "The released code begins the experts of the first predicted layer before the CPU's "
+        "experts of the layer before it, here after them (as in all later layers, where the CPU "
+        "has none but those begun early). Results go to the GPU with the layer that they are for. "
+        "Weights are the softmax over the experts, scaled to the router's sum; the released code "
+        "for Phi-3.5-MoE has SparseMixer's.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES | MOE_NEEDS_LOOKAHEAD,

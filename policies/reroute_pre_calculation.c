@@ -31,9 +31,9 @@ const struct moe_reroute_ops moe_reroute_pre_calculation = {
     .summary = "keeps the router's choice; the CPU begins early with those experts that the layer "
                "before predicted, on that layer's input",
     .source = "arXiv 2501.10375 (DAOP), predictive pre-calculation, without its choice of experts",
-    .notes = "One reading of DAOP's name; its released code computes what was predicted, right or "
-             "wrong (`daop` with pre_calculation). Here the weights are those of the real route, "
-             "and a wrong guess costs CPU time that is not recovered.",
+    .notes = "One reading of what DAOP calls pre-calculation; its released code computes what was "
+             "predicted, right or wrong (`daop` with `pre_calculation`). Here the weights are "
+             "those of the real route, and the CPU time of a wrong guess is lost.",
     .params = table,
     .params_size = sizeof(struct params),
     .needs = MOE_NEEDS_SCORES | MOE_NEEDS_LOOKAHEAD,

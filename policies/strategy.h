@@ -42,7 +42,7 @@ struct moe_strategy {
     int order;       /* enum moe_dispatch_order */
     int overlap;     /* bool: the host queues GPU work while the CPU pool computes; false: the host
                         waits for each expert that the CPU computes, as version V2 of the paper's
-                         code does */
+                        code does */
     int fill_when;   /* enum moe_fill_when; after-compute: with overlap, when the CPU has computed
                         all misses of the layer; without, when it has computed that miss */
     int fill_memory; /* enum moe_fill_memory */
