@@ -1,7 +1,7 @@
-/* Policies on short streams counted by hand. A stream is a text of events, one character an expert:
- * digits are experts of layer 0, small letters of layer 1 (a is expert 0), capitals of layer 2; so
- * "12 ab" is an event of two experts in layer 0 and one in layer 1. The layers take turns, and each
- * event of layer 0 begins a forward pass; after " | " a sequence begins. */
+/* Policies on short streams counted by hand. A stream is a text of events, one character for each
+ * expert: digits are experts of layer 0, small letters of layer 1 (a is expert 0), capitals of
+ * layer 2; so "12 ab" is an event of two experts in layer 0, then one of two in layer 1. Each event
+ * of layer 0 begins a forward pass; after " | " a sequence begins. */
 #ifndef MOELAB_TESTS_HAND_CASES_H
 #define MOELAB_TESTS_HAND_CASES_H
 

@@ -1,4 +1,5 @@
-/* A spy around any policy: the contract's calls, and what it may name. One policy at a time. */
+/* Wraps any policy and checks that the cache keeps the contract's order of calls, and that the
+ * policy names only slots that it may. One policy at a time. */
 #ifndef MOELAB_TESTS_POLICY_SPY_H
 #define MOELAB_TESTS_POLICY_SPY_H
 
@@ -11,8 +12,8 @@ struct spy {
 };
 
 static const struct moe_policy_ops *spied;
-static uint64_t n_overwritten; /* pinned slots named by a policy that may */
-static uint32_t n_pinned;      /* slots that may not go, when a victim was last asked for */
+static uint64_t n_overwritten; /* pinned slots that were named by a policy that may name them */
+static uint32_t n_pinned;      /* pinned slots when a victim was last asked for */
 
 static size_t spy_size(const struct moe_policy_env *env)
 {

@@ -83,7 +83,7 @@ struct test_case {
     struct event_trace trace;
     struct moe_geometry geometry;
     char text[64];          /* the geometry's */
-    uint32_t largest_event; /* most different experts of an event */
+    uint32_t largest_event; /* distinct experts of the event that has most */
     uint32_t smallest_pool;
 };
 
@@ -135,8 +135,8 @@ static inline void draw_case(struct moe_rng *rng, struct test_case *c, uint32_t 
     }
 }
 
-/* Each expert that was there at the start is a fill less than a bound over cold starts counts, and
- * so is worth at most one hit: those are taken off. */
+/* The hits of a run that are comparable with those of a cold start: each expert of the initial
+ * content saves at most one fill, and so is worth at most one hit, which is subtracted. */
 static inline uint64_t hits_of(const struct test_case *c, const struct moe_policy_spec *spec,
                                bool access)
 {

@@ -1,5 +1,5 @@
-/* The slot that stands highest is the one that a plain search finds, whatever is set and pinned as
- * time goes on or goes back, with vectors and without. */
+/* The victim is the slot that a plain search finds, whatever is set, used and pinned as time goes
+ * on, with vectors and without. */
 #include "policies/slot_ages.h"
 #include "policies/slot_lines_loops.h"
 
@@ -16,17 +16,17 @@ enum { MAX_SLOTS = 2000, N_STEPS = 500 };
 struct world {
     uint32_t now, last[MAX_SLOTS];
     float weight[MAX_SLOTS];
-    uint8_t *pinned; /* heap: a read behind the pool's is found */
+    uint8_t *pinned; /* heap, as long as the pool: sanitizers find a read behind it */
 };
 
-static double place(const struct world *w, uint32_t s)
+static double priority(const struct world *w, uint32_t s)
 {
     return (double)(w->now - w->last[s]) / (double)w->weight[s];
 }
 
 static bool goes(const void *state, uint32_t a, uint32_t b)
 {
-    double left = place(state, b), right = place(state, a);
+    double left = priority(state, b), right = priority(state, a);
     return left > right || (left >= right && b < a);
 }
 
@@ -39,8 +39,8 @@ static moe_slot search(const struct world *w, uint32_t n)
     return best;
 }
 
-/* Powers of two, and few of them, so that slots often stand where others do; now and then one that
- * rises fast, or one used long ago. No slot sinks at the same time of its last use. */
+/* Weights are few powers of two, so that priorities are often equal; now and then one rises fast,
+ * or was used long ago. Where a priority falls, `last` changes, as moe_slot_ages_set asks. */
 static void set_slot(struct world *w, struct moe_slot_ages *ages, struct moe_rng *rng, uint32_t s)
 {
     uint32_t ago = (uint32_t)moe_rng_below(rng, moe_rng_below(rng, 20) ? 4 : 400);
@@ -83,7 +83,7 @@ static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_l
             w->pinned[moe_rng_below(rng, n)] = moe_rng_below(rng, 3) == 0;
         moe_slot found = moe_slot_ages_victim(&ages, w->pinned, w->now, goes, w);
         ck_assert_int_eq(found, search(w, n));
-        if (found != MOE_NO_SLOT && moe_rng_below(rng, 2)) /* it goes, or it is pinned next time */
+        if (found != MOE_NO_SLOT && moe_rng_below(rng, 2)) /* evicted, or else often pinned */
             set_slot(w, &ages, rng, (uint32_t)found);
         else if (found != MOE_NO_SLOT)
             w->pinned[found] = moe_rng_below(rng, 4) != 0;

@@ -1,4 +1,4 @@
-/* The rings find what a plain search finds, whatever comes in, is used, pinned and given up. */
+/* The victim is the slot that a plain search finds, whatever is added, used, pinned and removed. */
 #include "policies/slot_counts.h"
 
 #include "base/rng.h"
@@ -11,7 +11,7 @@
 enum { MAX_SLOTS = 300, N_STEPS = 600 };
 
 struct use {
-    uint64_t count, last; /* count 0: not in it */
+    uint64_t count, last; /* count 0: not added */
 };
 
 static moe_slot search(const struct use *use, const uint8_t *pinned, uint32_t n)
@@ -27,7 +27,7 @@ static moe_slot search(const struct use *use, const uint8_t *pinned, uint32_t n)
     return best;
 }
 
-/* Comes in, is given up, or is used once or (now and then) as often as the last ring has it. */
+/* Adds a slot, removes it, or uses it: once or, now and then, often enough for the last ring. */
 static void change(struct moe_rng *rng, struct moe_slot_counts *counts, struct use *use, uint32_t n,
                    uint64_t *now)
 {
@@ -77,7 +77,7 @@ START_TEST(equal_to_a_search)
 }
 END_TEST
 
-/* Where all are in the last ring, they are told apart by their uses, then by the last one. */
+/* Slots that are all in the last ring are ordered by their uses, then by their last use. */
 START_TEST(many_uses)
 {
     const struct moe_policy_env env = {.n_slots = 3};

@@ -1,5 +1,4 @@
-/* The slot that stands highest is the one that a plain search finds, whatever is set and pinned as
- * time goes on. */
+/* The victim is the slot that a plain search finds, whatever is set and pinned as time goes on. */
 #include "policies/slot_dues.h"
 
 #include "base/rng.h"
@@ -15,18 +14,18 @@ struct world {
     uint32_t n;
     double now, last[MAX_SLOTS], due[MAX_SLOTS];
     bool is_set[MAX_SLOTS];
-    bool round;      /* many are due at the same time */
-    uint8_t *pinned; /* heap: a read behind the pool's is found */
+    bool round;      /* due times are rounded: many slots are due at the same time */
+    uint8_t *pinned; /* heap, as long as the pool: sanitizers find a read behind it */
 };
 
-static double place(const struct world *w, uint32_t s)
+static double priority(const struct world *w, uint32_t s)
 {
     return w->now > w->due[s] ? w->now - w->last[s] : w->due[s] - w->now;
 }
 
 static bool goes(const struct world *w, uint32_t a, uint32_t b)
 {
-    double left = place(w, b), right = place(w, a);
+    double left = priority(w, b), right = priority(w, a);
     if (left < right || left > right)
         return left > right;
     return w->last[b] < w->last[a] || (w->last[b] <= w->last[a] && b < a);
@@ -41,15 +40,15 @@ static moe_slot search(const struct world *w)
     return best;
 }
 
-/* Most are used now; some came in without a use, or long after one. Intervals are few, and some are
- * no whole numbers, so that many are due at once and others at nearly the same time. */
+/* Most slots are used now; some get an expert that was used long ago, or never. Intervals are few,
+ * and some are no whole numbers, so that many slots are due at the same time or nearly so. */
 static void set_slot(struct world *w, struct moe_slot_dues *dues, struct moe_rng *rng, uint32_t s)
 {
     double interval = (double)(1 + moe_rng_below(rng, 40)) * (moe_rng_below(rng, 3) ? 4 : 0.3);
     double ago = moe_rng_below(rng, 9) ? 0 : (double)moe_rng_below(rng, 90);
     w->now++;
     w->last[s] = ago < w->now ? w->now - ago : 0;
-    for (uint32_t k = 0; k < w->n && ago > 0; k++) /* no other has this last use */
+    for (uint32_t k = 0; k < w->n && ago > 0; k++) /* no two slots have the same last use */
         if (k != s && w->is_set[k] && w->last[k] == w->last[s])
             w->last[s] = w->now;
     if (moe_rng_below(rng, 40) == 0)
@@ -65,7 +64,7 @@ static void set_slot(struct world *w, struct moe_slot_dues *dues, struct moe_rng
     moe_slot_dues_set(dues, (moe_slot)s, w->last[s], w->due[s]);
 }
 
-/* Of a pool that is not full yet the rest is pinned. */
+/* Pins some slots, now and then most of them, and those that were never set. */
 static void pin(struct world *w, struct moe_rng *rng)
 {
     bool most = moe_rng_below(rng, 50) == 0;
@@ -93,7 +92,7 @@ static void check_size(struct moe_rng *rng, uint32_t n, uint32_t top_k, bool rou
         for (uint64_t k = moe_rng_below(rng, top_k + 1); k > 0; k--) {
             moe_slot found = moe_slot_dues_victim(&dues, w->pinned, w->now);
             ck_assert_int_eq(found, search(w));
-            if (found != MOE_NO_SLOT && moe_rng_below(rng, 8)) /* it goes, and its newcomer stays */
+            if (found != MOE_NO_SLOT && moe_rng_below(rng, 8)) /* replaced by a newcomer */
                 set_slot(w, &dues, rng, (uint32_t)found);
             if (found != MOE_NO_SLOT)
                 w->pinned[found] = 1;

@@ -1,5 +1,5 @@
-/* The slot that stands highest is the one that a plain search finds, whatever is set and pinned as
- * time goes on or goes back, with vectors and without. */
+/* The victim is the slot that a plain search finds, whatever is set and pinned as time goes on,
+ * with vectors and without. */
 #include "policies/slot_lines_loops.h"
 
 #include "base/rng.h"
@@ -13,17 +13,17 @@ enum { MAX_SLOTS = MOE_LINES_MAX, N_STEPS = 3000 };
 
 struct world {
     double now, last[MAX_SLOTS], due[MAX_SLOTS];
-    uint8_t *pinned; /* heap: a read behind the pool's is found */
+    uint8_t *pinned; /* heap, as long as the pool: sanitizers find a read behind it */
 };
 
-static double place(const struct world *w, uint32_t s)
+static double priority(const struct world *w, uint32_t s)
 {
     return w->now > w->due[s] ? w->now - w->last[s] : w->due[s] - w->now;
 }
 
 static bool goes(const void *state, uint32_t a, uint32_t b)
 {
-    double left = place(state, b), right = place(state, a);
+    double left = priority(state, b), right = priority(state, a);
     return left > right || (left >= right && b < a);
 }
 
@@ -31,13 +31,13 @@ static moe_slot search(const struct world *w, uint32_t n)
 {
     moe_slot best = MOE_NO_SLOT;
     for (uint32_t s = 0; s < n; s++)
-        if (!w->pinned[s] && place(w, s) >= 0 &&
+        if (!w->pinned[s] && priority(w, s) >= 0 &&
             (best == MOE_NO_SLOT || goes(w, (uint32_t)best, s)))
             best = (moe_slot)s;
     return best;
 }
 
-/* Few numbers, so that slots often stand where others do; now and then one is due late. */
+/* Times are few numbers, so that priorities are often equal; now and then a slot is due late. */
 static void set_slot(struct world *w, struct moe_slot_lines *lines, struct moe_rng *rng, uint32_t s)
 {
     double ago = (double)moe_rng_below(rng, moe_rng_below(rng, 20) ? 4 : 400);
@@ -66,7 +66,7 @@ static void check_size(struct moe_rng *rng, uint32_t n, const struct moe_lines_l
             w->pinned[moe_rng_below(rng, n)] = moe_rng_below(rng, 3) == 0;
         moe_slot found = moe_slot_lines_victim(&lines, w->pinned, w->now, goes, w);
         ck_assert_int_eq(found, search(w, n));
-        if (found != MOE_NO_SLOT && moe_rng_below(rng, 2)) /* it goes, or it is pinned next time */
+        if (found != MOE_NO_SLOT && moe_rng_below(rng, 2)) /* evicted, or else often pinned */
             set_slot(w, &lines, rng, (uint32_t)found);
         else if (found != MOE_NO_SLOT)
             w->pinned[found] = moe_rng_below(rng, 4) != 0;

@@ -1,4 +1,4 @@
-/* The tournament finds what a plain search finds, whatever is set, pinned and rebuilt. */
+/* The victim is the slot that a plain search finds, whatever is set, raised, pinned and rebuilt. */
 #include "policies/slot_tree.h"
 
 #include "base/rng.h"

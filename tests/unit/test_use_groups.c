@@ -1,5 +1,5 @@
 /* The candidate that goes first is the one that a plain search finds, whatever joins, leaves, is
- * given up and pinned: in both structures that opt-time has. */
+ * given up and pinned: in both data structures of opt-time. */
 #include "policies/use_few.h"
 #include "policies/use_groups.h"
 
@@ -14,14 +14,14 @@ enum { MAX_SLOTS = 400, MAX_EXPERTS = 30, MAX = MAX_SLOTS + MAX_EXPERTS + 1, N_S
 struct world {
     struct moe_policy_env env;
     struct moe_use_times times; /* whole numbers */
-    bool in_few;                /* which of the two is asked */
+    bool in_few;                /* tests use_few.h, else use_groups.h */
     struct moe_use_few few;
     struct moe_use_groups groups;
-    uint32_t n, now, window; /* next uses are at most so far ahead */
+    uint32_t n, now, window; /* candidates; time; next uses are less than `window` ahead */
     struct {
         bool there, kept;
         uint32_t next_use;
-    } own[MAX];
+    } own[MAX]; /* what the plain search goes through */
     uint8_t pinned[MAX_SLOTS];
 };
 
@@ -47,7 +47,7 @@ static int64_t value_of(const struct world *w, uint32_t i)
     return event_ns(w, n, kept - 1) - event_ns(w, n, kept);
 }
 
-/* Of what has two next uses: does b go before a? */
+/* Does b go before a, where their next uses differ? */
 static bool use_goes_before(const struct world *w, uint32_t a, uint32_t b)
 {
     uint32_t use_a = w->own[a].next_use, use_b = w->own[b].next_use;
@@ -75,7 +75,7 @@ static uint32_t search(const struct world *w)
     return best;
 }
 
-/* Are all that share a next use with one that goes before the first in its place? */
+/* Is there a group that would go before `first`, but of which no candidate may go? */
 static bool is_stuck(const struct world *w, uint32_t first)
 {
     for (uint32_t i = 0; i < w->n; i++) {
@@ -130,7 +130,7 @@ static void use_again(struct world *w, const struct moe_used *used, uint32_t n)
         moe_use_again(&w->groups, used, n);
 }
 
-/* Those kept that share i's next use, or some of them, are used together, as in their event. */
+/* The kept candidates of i's next use, or some of them, are used together, as in their event. */
 static void use_together(struct world *w, struct moe_rng *rng, uint32_t i)
 {
     struct moe_used used[MAX];
@@ -182,7 +182,7 @@ static void settle_one(struct world *w, struct moe_rng *rng)
     w->own[i].there = false;
 }
 
-/* What else is asked of a candidate that is kept. */
+/* The other queries about a candidate that is kept. */
 static void check_kept(const struct world *w, uint32_t i)
 {
     if (!w->in_few) {
@@ -214,7 +214,7 @@ static void check_first(struct world *w)
             check_kept(w, i);
     if (first == MOE_USE_NONE)
         return;
-    set_kept(w, first, false); /* as what goes is given up */
+    set_kept(w, first, false); /* as opt-time gives it up */
     w->own[first].kept = false;
 }
 
@@ -261,7 +261,7 @@ START_TEST(the_first_to_go_is_that_of_a_plain_search)
 }
 END_TEST
 
-/* Often all candidates fit into a vector. */
+/* Often, but not always, all candidates fit into one vector. */
 START_TEST(the_same_where_slots_are_few)
 {
     struct moe_rng rng;
