@@ -11,7 +11,7 @@ struct state {
     uint32_t n_slots;
     double target;  /* of T1's length */
     uint32_t ghost; /* the list that remembered the newcomer: B1, B2 or MOE_NO_LIST */
-    bool forget;    /* the victim leaves no ghost */
+    bool forget;    /* what is evicted next leaves no ghost */
 };
 
 static size_t state_size(const struct moe_policy_env *env)
@@ -23,6 +23,7 @@ static void init(void *state, const struct moe_policy_env *env)
 {
     struct state *st = state;
     st->n_slots = env->n_slots;
+    st->forget = true;
     moe_key_lists_init(&st->lists, env, N_LISTS, st + 1);
 }
 
@@ -71,6 +72,7 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
     moe_key_list_remove(&st->lists, key);
     if (!st->forget)
         moe_key_list_push(&st->lists, list == T1 ? B1 : B2, key);
+    st->forget = true; /* a copy taken back is no victim: it leaves no ghost */
 }
 
 static void drop_oldest(struct state *st, enum list list)
@@ -116,7 +118,8 @@ const struct moe_policy_ops moe_policy_arc = {
     .notes = "Some implementations round the target or its step to whole slots; here neither is "
              "rounded, as in libCacheSim, and hits differ in small pools. A miss that the "
              "admission rule refuses changes nothing, its ghost stays. Where the list that "
-             "should give up its oldest has only pinned ones, the other does.",
+             "should give up its oldest has only pinned ones, the other does. A prefetched copy "
+             "that is taken back leaves no ghost.",
     .state_size = state_size,
     .init = init,
     .on_hit = on_hit,

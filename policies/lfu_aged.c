@@ -15,6 +15,7 @@ struct state {
     uint64_t now, age, sum, limit; /* uses of the pool; sum of the counts of all slots */
     uint32_t n_slots;
     bool halve;
+    bool has_victim;           /* what is evicted next was named by victim */
     struct moe_slot_tree tree; /* by value, then by time of the last use */
     uint64_t count[];          /* [n_slots] */
 };
@@ -95,8 +96,9 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
     (void)key;
-    if (!st->halve)
+    if (!st->halve && st->has_victim)
         st->age = moe_slot_tree_first(&st->tree, slot);
+    st->has_victim = false; /* a copy taken back is no victim: it ages nothing */
     st->sum -= st->count[slot];
     st->count[slot] = 0;
 }
@@ -104,7 +106,9 @@ static void on_evict(void *state, moe_slot slot, moe_key key)
 static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
-    return moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
+    moe_slot slot = moe_slot_tree_victim(&st->tree, req->pinned, st->n_slots);
+    st->has_victim = slot != MOE_NO_SLOT;
+    return slot;
 }
 
 const struct moe_policy_ops moe_policy_lfu_aged = {
@@ -117,7 +121,7 @@ const struct moe_policy_ops moe_policy_lfu_aged = {
              "that time, so a hit makes up for all ageing since the slot's last use. In `halve` "
              "counts are rounded up: none falls to 0. Uses are counted from the fill on; halving "
              "is done as soon as the sum of the pool's counts is larger than `limit` times its "
-             "slots.",
+             "slots. A prefetched copy that is taken back is no victim and ages nothing.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,

@@ -113,7 +113,9 @@ struct moe_policy_ops {
     void (*on_route)(void *state, const struct moe_route *route); /* optional; once per event */
     void (*on_hit)(void *state, moe_slot slot, moe_key key);      /* optional */
     void (*on_insert)(void *state, moe_slot slot, moe_key key);
-    void (*on_evict)(void *state, moe_slot slot, moe_key key); /* optional */
+    /* Optional: the expert in the slot is gone. Mostly victim has just named the slot; otherwise a
+     * prefetch was taken back, whose copy never landed: no ghost, no ageing. */
+    void (*on_evict)(void *state, moe_slot slot, moe_key key);
     /* Optional: asked once for every newcomer, even while the pool has free slots. False: the
      * newcomer is not worth a slot. */
     bool (*wants)(void *state, const struct moe_victim_req *req);

@@ -17,6 +17,7 @@ struct state {
     struct moe_key_lists lists;
     uint32_t main_size, ghost_size, threshold;
     bool remembered; /* the newcomer was a ghost */
+    bool has_victim; /* what is evicted next was named by victim */
     uint32_t *uses;  /* [n_keys] hits since the expert entered its queue */
 };
 
@@ -92,8 +93,10 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
 static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
-    bool remember = moe_key_list_of(&st->lists, key) == SMALL && st->ghost_size > 0;
+    bool remember =
+        st->has_victim && moe_key_list_of(&st->lists, key) == SMALL && st->ghost_size > 0;
     (void)slot;
+    st->has_victim = false; /* a copy taken back is no victim: it leaves no ghost */
     moe_key_list_remove(&st->lists, key);
     if (!remember)
         return;
@@ -136,6 +139,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
         key = small_victim(st, req->pinned);
     if (key == MOE_NO_KEY) /* and that moved on what was left */
         key = main_victim(st, req->pinned);
+    st->has_victim = key != MOE_NO_KEY;
     return key == MOE_NO_KEY ? MOE_NO_SLOT : st->lists.node[key].slot;
 }
 
@@ -157,7 +161,8 @@ const struct moe_policy_ops moe_policy_s3_fifo = {
              "hit and becomes the newest. If all of main is pinned, small is tried, then main "
              "again. What small gives up becomes the newest ghost (the oldest ghost goes if "
              "there are too many); what main gives up is not remembered. A miss that the "
-             "admission rule refuses is no newcomer: its ghost stays. Until the first eviction "
+             "admission rule refuses is no newcomer: its ghost stays. A prefetched copy that is "
+             "taken back leaves no ghost. Until the first eviction "
              "newcomers enter small here even when it is larger than its size, as in libCacheSim "
              "aa0fc409; its later versions then send them to main, and keep nothing new where "
              "small has one slot, so that hits differ.",

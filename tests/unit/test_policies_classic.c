@@ -99,11 +99,63 @@ START_TEST(event_contract)
 }
 END_TEST
 
+/* Hits of a run, with prefetches that are taken back at once while the pool has a free slot. */
+struct cancelling {
+    char hits[MAX_EVENTS + 1];
+    uint32_t n, n_slots, n_cancelled, per_event;
+};
+
+static void note_and_cancel(void *ctx, struct moe_cache *cache, const struct moe_route *route)
+{
+    struct cancelling *c = ctx;
+    uint32_t n_present = 0;
+    c->hits[c->n++] = route->access[0] == MOE_HIT ? 'h' : '-';
+    for (moe_key k = 0; k < HAND_EXPERTS; k++)
+        n_present += moe_cache_find(cache, k) != MOE_NO_SLOT;
+    for (uint32_t i = 0; i < c->per_event && n_present < c->n_slots; i++) {
+        moe_slot slot = moe_cache_reserve_key(cache, c->n_cancelled % HAND_EXPERTS, NULL);
+        c->n_cancelled++;
+        if (slot != MOE_NO_SLOT)
+            moe_cache_cancel(cache, slot);
+    }
+}
+
+/* A copy that is taken back was never in the slot: it is no victim, leaves no ghost and ages no
+ * other expert. So the run is that of a pool into which nothing was prefetched. */
+START_TEST(copies_taken_back_leave_no_trace)
+{
+    static const char *const policies[] = {"lru",   "slru",  "arc",      "s3-fifo",
+                                           "sieve", "lecar", "lfu-aged", "lfu-aged:ageing=halve"};
+    struct moe_policy_spec spec = policy(policies[_i]);
+    struct moe_rng rng;
+    moe_rng_init(&rng, 7);
+    for (int n = 0; n < 100; n++) {
+        struct event_trace t = {
+            .n_layers = 1, .n_experts = HAND_EXPERTS, .top_k = 1, .n_events = MAX_EVENTS};
+        random_events(&rng, &t);
+        for (uint32_t i = 0; i < t.n_events; i++)
+            t.event[i].n_tokens = 1;
+        struct moe_geometry g = geometry("global:6", &t, NULL);
+        struct cancelling without = {.n_slots = 6}, with = {.n_slots = 6, .per_event = 4};
+        struct run run = {
+            .trace = &t, .geometry = &g, .seed = 1, .watch = note_and_cancel, .ctx = &without};
+        run_trace(&run, &spec);
+        run.ctx = &with;
+        run_trace(&run, &spec);
+        ck_assert_uint_gt(with.n_cancelled, 0);
+        ck_assert_msg(strcmp(with.hits, without.hits) == 0, "%s: %s, without prefetches %s",
+                      policies[_i], with.hits, without.hits);
+        moe_geometry_release(&g);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("policies_classic");
     tcase_add_test(tc, access_contract);
     tcase_add_test(tc, event_contract);
+    tcase_add_loop_test(tc, copies_taken_back_leave_no_trace, 0, 8);
     Suite *suite = suite_create("policies_classic");
     suite_add_tcase(suite, tc);
     return run_suite(suite);
