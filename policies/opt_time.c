@@ -39,8 +39,8 @@ struct state {
     uint32_t n_slots, n_layers, n_experts, top_k;
     uint32_t pass;    /* ordinal of the first event of the forward pass */
     uint32_t now;     /* ordinal of the event under way */
-    moe_key asked;    /* the newcomer that asked last and is wanted, until it is inserted */
     uint32_t pending; /* next use of the newcomer that asked last */
+    moe_key asked;    /* that newcomer, from when it is wanted until it is inserted */
     moe_slot victim;  /* to make room for it, or MOE_NO_SLOT */
     bool begun;       /* on_step was called */
     uint32_t n_missed, n_residents;

@@ -162,10 +162,10 @@ const struct moe_policy_ops moe_policy_s3_fifo = {
              "again. What small gives up becomes the newest ghost (the oldest ghost goes if "
              "there are too many); what main gives up is not remembered. A miss that the "
              "admission rule refuses is no newcomer: its ghost stays. A prefetched copy that is "
-             "taken back leaves no ghost. Until the first eviction "
-             "newcomers enter small here even when it is larger than its size, as in libCacheSim "
-             "aa0fc409; its later versions then send them to main, and keep nothing new where "
-             "small has one slot, so that hits differ.",
+             "taken back leaves no ghost. Until the first eviction newcomers enter small here even "
+             "when it is larger than its size, as in libCacheSim aa0fc409; its later versions then "
+             "send them to main, and keep nothing new where small has one slot, so that hits "
+             "differ.",
     .params = table,
     .params_size = sizeof(struct params),
     .state_size = state_size,
