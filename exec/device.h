@@ -4,8 +4,8 @@
  * Work is queued on a stream and runs in its order; streams run beside one another, ordered by
  * events alone. Calls that queue return at once and cannot fail: the first error of queued work is
  * kept by the device and reported by the next call that waits (sync, routes_wait). After an error
- * nothing that was computed may be used. One thread at a time may call, but for those marked
- * "any thread". */
+ * nothing that was computed may be used. Functions marked "any thread" may be called at the same
+ * time as any other; of the rest, only one at a time. */
 #ifndef MOELAB_EXEC_DEVICE_H
 #define MOELAB_EXEC_DEVICE_H
 
@@ -22,22 +22,23 @@ enum moe_stream {
 
 enum moe_memory {
     MOE_MEMORY_DEVICE,
-    MOE_MEMORY_PINNED,   /* host memory that copies read and write in the background, and kernels
-                            can write a few words into */
+    MOE_MEMORY_PINNED, /* host memory: copies to and from it run in the background, and kernels can
+                          write a few words into it */
     MOE_MEMORY_PAGEABLE, /* any other host memory; not allocated here */
 };
 
 struct moe_device; /* see below */
-struct moe_event;  /* opaque; as CUDA has them: `record` marks a place in a stream, and until the
-                      next `record` done, sync and wait mean that place. Never recorded: done. */
+struct moe_event;  /* opaque, with the semantics of CUDA's: `record` marks a place in a stream, to
+                      which done, sync and wait refer until the next `record`. One that was never
+                      recorded is done. */
 
-/* Where the routes of a layer arrive: pinned memory. */
+/* Where the routes of a layer arrive on the host: pinned memory. */
 struct moe_route_box {
     moe_expert *expert;   /* [T, K] */
     float *weight;        /* [T, K] */
     float *score, *ahead; /* [T, E]; NULL: not wanted */
-    uint64_t *flag;       /* written last, with `ticket` */
-    uint64_t ticket;      /* greater at every use of the box */
+    uint64_t *flag;       /* set to `ticket` after all else is written */
+    uint64_t ticket;      /* increases with every use of the box */
 };
 
 /* Dense part of a layer on a->n tokens: norm, attention over the KV cache, norm, router, routes;
@@ -46,12 +47,12 @@ struct moe_route_box {
 struct moe_attend_job {
     const struct moe_llm_config *config;
     const struct moe_llm_layer *layer;    /* its experts are not used */
-    const struct moe_matrix *next_router; /* for box.ahead; NULL: none */
+    const struct moe_matrix *next_router; /* the next layer's, for box.ahead; NULL: none */
     float *keys, *values;                 /* [KV, context, hd] of this layer, float32 */
     uint32_t context;
     const struct moe_activations *a;
-    const moe_expert *forced;   /* [T, K] taken instead of the router's choice, or NULL */
-    const float *forced_weight; /* [T, K], where forced */
+    const moe_expert *forced;   /* [T, K] replaces the router's choice, or NULL */
+    const float *forced_weight; /* [T, K] if forced is not NULL */
     struct moe_route_box box;
 };
 
@@ -83,12 +84,12 @@ struct moe_device_ops {
     void (*close)(struct moe_device *device); /* waits for what is queued */
 
     /* Errors: MOE_ERR_MEMORY naming kind, size and what is free or allowed (pinned: also the limit
-     * that was met, e.g. of `ulimit -l` or the cgroup). Contents are undefined. */
+     * that was reached, e.g. `ulimit -l` or the cgroup's). Contents are undefined. */
     enum moe_status (*alloc)(struct moe_device *device, enum moe_memory kind, uint64_t bytes,
                              void **out, struct moe_err *err);
     void (*release)(struct moe_device *device, enum moe_memory kind,
                     void *memory);                     /* NULL: no-op */
-    uint64_t (*free_bytes)(struct moe_device *device); /* of device memory, now, for the caller */
+    uint64_t (*free_bytes)(struct moe_device *device); /* device memory that is free now */
 
     enum moe_status (*event_new)(struct moe_device *device, struct moe_event **out,
                                  struct moe_err *err);
@@ -99,12 +100,14 @@ struct moe_device_ops {
     bool (*done)(struct moe_device *device, struct moe_event *event); /* any thread */
     enum moe_status (*sync)(struct moe_device *device, struct moe_event *event,
                             struct moe_err *err); /* any thread; the host waits */
-    /* When it was reached, on the clock of moe_clock_ns(); only after done or sync. Any thread. */
+    /* When the event was reached, on the clock of moe_clock_ns(); only after done or sync. Any
+     * thread. */
     uint64_t (*event_ns)(struct moe_device *device, struct moe_event *event);
 
-    /* Any thread, one thread a stream. host is the kind of the host side's memory; a copy from or
-     * to pageable memory may block the caller until it has landed. MOE_MEMORY_DEVICE: both sides
-     * are device memory and do not overlap (the memory then reads and writes: 2 x bytes). */
+    /* Any thread, one thread a stream. `host` is the kind of memory on the host's side; a copy from
+     * or to pageable memory may block the caller until it has landed. MOE_MEMORY_DEVICE: both sides
+     * are device memory and do not overlap (2 x bytes of memory traffic: each byte is read and
+     * written). */
     void (*copy)(struct moe_device *device, enum moe_stream stream, void *to, const void *from,
                  uint64_t bytes, enum moe_memory host);
 
@@ -126,28 +129,29 @@ struct moe_device {
     uint64_t memory_bytes; /* all of it */
     uint32_t cores, sm;    /* as in struct moe_device_info */
     bool integrated;       /* its memory is the host's */
-    bool deterministic;    /* kernels sum in the order of the CPU set named when it was opened: the
-                              same bits as on `host` */
-    char note[320];        /* what makes it slower than it could be; "": nothing that is known */
+    bool deterministic; /* kernels sum in the order of the CPU kernel set named when it was opened,
+                           and give the same bits as on `host` */
+    char note[320];     /* what makes it slower than it could be; "": nothing known */
 };
 
 struct moe_device_options {
     const char *spec;    /* "host", "host:KEY=VALUE,...", "cuda", "cuda:1", "auto" (cuda where there
                             is one, else host) */
-    const char *kernels; /* CPU set: what `host` computes with; deterministic: whose order */
+    const char *kernels; /* CPU kernel set that `host` computes with, and whose order of sums a
+                            deterministic device keeps */
     bool deterministic;
 };
 
-/* Opens a device. The host's keys: memory_bytes (of its arena; default 1GiB), link_gb_per_s,
- * pageable_gb_per_s, compute_gb_per_s, compute_gflops, copy_us, launch_us: set speeds and fixed
- * times, 0 (default): as fast as it goes (pageable: as the link); delay_us and seed: before each
- * operation a random delay of at most delay_us, for tests of races; fail_copy: which copy fails,
- * counted from 1 as they are queued, for tests of faults; awake: exec/awake.h (formulas:
- * exec/host_options.h). `host`
- * also finds what a GPU would: copies and kernels that leave what is allocated. Errors:
- * MOE_ERR_USAGE (unknown spec or key, names the nearest), MOE_ERR_UNSUPPORTED (no CUDA in this
- * build, no driver, driver too old, no such device, deterministic with a kernel set of no fixed
- * order: with the reason and what to do), MOE_ERR_MEMORY. */
+/* Opens a device. The keys of `host` (formulas: exec/host_options.h): memory_bytes (of its arena;
+ * default 1GiB); link_gb_per_s, pageable_gb_per_s, compute_gb_per_s, compute_gflops, copy_us,
+ * launch_us: simulated speeds and fixed times, 0 (default): as fast as it goes (pageable: as the
+ * link); delay_us and seed: a random delay of at most delay_us before each operation, for tests of
+ * races; fail_copy: the copy that fails, counted from 1 in the order of queueing, for tests of
+ * faults; awake: exec/awake.h. Like a GPU, `host` reports copies and kernels that access memory
+ * outside of what is allocated. Errors: MOE_ERR_USAGE (unknown spec or key, names the nearest),
+ * MOE_ERR_UNSUPPORTED (no CUDA in this build, no driver, driver too old, no such device,
+ * deterministic with a kernel set of no fixed order: with the reason and what to do),
+ * MOE_ERR_MEMORY. */
 enum moe_status moe_device_open(struct moe_device **out, const struct moe_device_options *options,
                                 struct moe_err *err);
 void moe_device_close(struct moe_device *device); /* NULL: no-op */

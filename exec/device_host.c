@@ -104,7 +104,7 @@ struct copy {
     uint64_t number; /* of all copies, from 1 */
 };
 
-/* One side is device memory, the other memory of the kind that was told. */
+/* One side has to be device memory, the other memory of the kind that the caller named. */
 static enum moe_status check_copy(struct host *h, const struct copy *c, struct moe_err *err)
 {
     const bool up = moe_host_memory_holds(&h->memory, MOE_MEMORY_DEVICE, c->to, c->bytes);
@@ -147,7 +147,7 @@ static void copy(struct moe_device *device, enum moe_stream stream, void *to, co
                                        .payload_bytes = sizeof c,
                                        .run = run_copy,
                                        .set_ns = moe_host_copy_ns(&h->options, bytes, host)};
-    if (host == MOE_MEMORY_PAGEABLE) /* as from CUDA's: the caller may change it at once */
+    if (host == MOE_MEMORY_PAGEABLE) /* as with CUDA, the caller may reuse the memory on return */
         moe_host_streams_run(h->streams, stream, &work);
     else
         moe_host_streams_push(h->streams, stream, &work);
@@ -170,7 +170,7 @@ static enum moe_status run_attend(void *context, const void *payload, struct moe
     return moe_host_attend_run(&((struct host *)context)->kernels, payload, err);
 }
 
-/* The routes are there when the set time is over. */
+/* Called when the kernel's set time is over: only then do its routes arrive. */
 static void finish_attend(void *context, const void *payload)
 {
     const struct moe_route_box *box = &((const struct moe_host_attend *)payload)->job.box;

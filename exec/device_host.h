@@ -1,5 +1,6 @@
-/* The `host` device: streams are threads, device memory is an arena, the link and the kernels can
- * have set speeds. It is the numeric oracle of the others and stands in for them in every test. */
+/* The `host` device: streams are threads, device memory is an arena, and the link and the kernels
+ * can be slowed down to set speeds. It is the numeric oracle for other devices and stands in for
+ * them in every test. */
 #ifndef MOELAB_EXEC_DEVICE_HOST_H
 #define MOELAB_EXEC_DEVICE_HOST_H
 

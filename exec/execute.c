@@ -12,7 +12,7 @@ struct run {
     struct moe_stage stage;
 };
 
-/* The longest step and the furthest position that the run will come to. */
+/* Sizes the KV cache and the chunk by the furthest position and the longest step of the run. */
 static void find_sizes(struct run *run)
 {
     const struct moe_trace_extent extent =
@@ -94,8 +94,8 @@ static enum moe_status fill_result(const struct run *run, struct moe_result *r, 
     return MOE_OK;
 }
 
-/* Has an interrupt left something that the caller takes? */
-static bool is_part(const struct run *run, enum moe_status status)
+/* Did an interrupt end the run, and does the caller want the result of the steps done before? */
+static bool is_partial(const struct run *run, enum moe_status status)
 {
     return status == MOE_ERR_INTERRUPTED && run->input->interrupted && run->trace.times.n_decode;
 }
@@ -112,8 +112,8 @@ enum moe_status moe_execute(const struct moe_execute_input *input, struct moe_re
     moe_stage_begin_energy(&run.stage, input->options.power);
     if (!s)
         s = moe_trace_run_steps(&run.trace, err);
-    const bool part = is_part(&run, s);
-    if (!s || part)
+    const bool partial = is_partial(&run, s);
+    if (!s || partial)
         s = fill_result(&run, &result, err);
     if (!s && allocation)
         moe_stage_allocation(&run.stage, &run.trace.setup, allocation);
@@ -123,6 +123,6 @@ enum moe_status moe_execute(const struct moe_execute_input *input, struct moe_re
         return s;
     *out = result;
     if (input->interrupted)
-        *input->interrupted = part;
+        *input->interrupted = partial;
     return MOE_OK;
 }

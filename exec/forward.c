@@ -31,9 +31,9 @@ enum moe_status moe_forward_check(const struct moe_session *s, const int32_t *to
     return moe_session_room(s, n, err);
 }
 
-/* The sequence passes the length for which the short factors are meant: the keys of all its tokens
- * change, and with them everything above, so the cache is made again from the tokens. */
-static enum moe_status go_far(struct moe_session *s, struct moe_err *err)
+/* The sequence becomes longer than the short factors are meant for. The keys of all its tokens
+ * change, and with them all layers above, so the whole cache is recomputed from the tokens. */
+static enum moe_status recompute_cache(struct moe_session *s, struct moe_err *err)
 {
     uint32_t length = s->a.length;
     s->far = true;
@@ -58,7 +58,7 @@ enum moe_status moe_forward_begin(struct moe_session *s, const int32_t *tokens, 
     enum moe_status status = moe_forward_check(s, tokens, n, err);
     uint32_t known = s->a.length + n > s->expected ? s->a.length + n : s->expected;
     if (!status && !s->far && moe_session_is_far(s, known))
-        status = go_far(s, err);
+        status = recompute_cache(s, err);
     if (!status)
         embed(s, tokens, n);
     return status;
@@ -70,7 +70,7 @@ void moe_forward_place(struct moe_session *s, const int32_t *tokens, uint32_t n,
     embed(s, tokens, n);
 }
 
-/* The layer as exec/dense.h wants it. */
+/* The layer in the form that exec/dense.h takes. */
 static struct moe_dense dense_of(const struct moe_session *s, uint32_t layer)
 {
     const struct moe_llm_config *c = &s->llm->config;
@@ -107,26 +107,26 @@ void moe_forward_choose(struct moe_session *s, uint32_t layer, const moe_expert 
     moe_dense_gather(&dense);
 }
 
-/* An expert is asked for whole before its first use: the disk then reads it in long runs, instead
- * of a little at each place where a thread first touches it. */
-static void meet(struct moe_session *s, uint32_t layer, uint32_t e)
+/* Requests the whole expert before its first use, so that the disk reads it in long runs instead of
+ * page by page where threads happen to touch it first. */
+static void fetch_once(struct moe_session *s, uint32_t layer, uint32_t e)
 {
     const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
-    bool *met = &s->met[(size_t)layer * s->llm->config.n_experts + e];
-    if (*met)
+    bool *fetched = &s->fetched[(size_t)layer * s->llm->config.n_experts + e];
+    if (*fetched)
         return;
-    *met = true;
+    *fetched = true;
     moe_matrix_fetch(&w->w1);
     moe_matrix_fetch(&w->w3);
     moe_matrix_fetch(&w->w2);
 }
 
-void moe_forward_meet(struct moe_session *s)
+void moe_forward_fetch_experts(struct moe_session *s)
 {
     const struct moe_llm_config *c = &s->llm->config;
     for (uint32_t l = 0; l < c->n_layers; l++)
         for (uint32_t e = 0; e < c->n_experts && !moe_interrupted(); e++)
-            meet(s, l, e);
+            fetch_once(s, l, e);
 }
 
 void moe_forward_experts(struct moe_session *s, uint32_t layer)
@@ -137,7 +137,7 @@ void moe_forward_experts(struct moe_session *s, uint32_t layer)
         const struct moe_expert_weights *w = &s->llm->layers[layer].experts[e];
         if (!s->a.count[e])
             continue;
-        meet(s, layer, e);
+        fetch_once(s, layer, e);
         s->jobs[n_jobs++] = moe_dense_expert(c, w, &s->a, (moe_expert)e);
     }
     if (n_jobs)

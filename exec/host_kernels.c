@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Memory that a kernel uses; bytes 0: not this time. */
+/* Memory that a kernel accesses; bytes 0: not accessed this time. */
 struct use {
     const char *what;
     const void *at;
@@ -71,7 +71,7 @@ struct moe_host_head moe_host_head_take(const struct moe_head_job *job)
         .job = *job, .config = *job->config, .norm = *job->norm, .head = *job->head, .a = *job->a};
 }
 
-/* Keys that token t of the pass sees. */
+/* The number of keys that token t of the pass attends to. */
 static uint64_t visible(const struct moe_attend_job *job, uint32_t t)
 {
     const uint64_t keys = (uint64_t)job->a->length + t + 1, window = job->config->sliding_window;
@@ -92,7 +92,8 @@ struct moe_host_load moe_host_attend_load(const struct moe_attend_job *job)
         }
     for (uint32_t t = 0; t < job->a->n; t++)
         load.flops += 4.0 * c->n_heads * c->head_dim * (double)visible(job, t);
-    /* Neighbours see nearly the same keys: what the last token sees is read once. */
+    /* The tokens of a pass attend to nearly the same keys: those of the last token are read once.
+     */
     if (job->a->n)
         load.bytes += 2 * sizeof(float) * c->n_kv_heads * c->head_dim * visible(job, job->a->n - 1);
     return load;

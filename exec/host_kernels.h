@@ -1,5 +1,6 @@
-/* The kernels of the `host` device: those of exec/dense.h on one thread, over memory that is
- * checked first. A job is taken with all the structs it points to, since it runs after the call. */
+/* The kernels of the `host` device: exec/dense.h on one thread, after a check that all memory of
+ * the job is allocated. A job is copied with all the structs that it points to, since it runs after
+ * the call that queued it. */
 #ifndef MOELAB_EXEC_HOST_KERNELS_H
 #define MOELAB_EXEC_HOST_KERNELS_H
 
@@ -14,7 +15,7 @@ struct moe_host_kernels {
 };
 
 struct moe_host_attend {
-    struct moe_attend_job job; /* its pointers to the following are not used */
+    struct moe_attend_job job; /* its pointers to the structs copied below are not used */
     struct moe_llm_config config;
     struct moe_llm_layer layer;
     struct moe_matrix next_router; /* data NULL: none */
@@ -45,13 +46,14 @@ struct moe_host_expert moe_host_expert_take(const struct moe_expert_job *job);
 struct moe_host_combine moe_host_combine_take(const struct moe_combine_job *job);
 struct moe_host_head moe_host_head_take(const struct moe_head_job *job);
 
-/* What they read and compute, for set times; a combine nothing that counts. */
+/* What a job reads and computes, for its set time. (A combine counts as nothing.) */
 struct moe_host_load moe_host_attend_load(const struct moe_attend_job *job);
 struct moe_host_load moe_host_expert_load(const struct moe_expert_job *job);
 struct moe_host_load moe_host_head_load(const struct moe_head_job *job);
 
-/* Errors: MOE_ERR_CHECK when the job is none (no token, more than the cache holds, an expert that
- * is not there) or leaves the memory that it may use, named. The box's flag is not set here. */
+/* Errors: MOE_ERR_CHECK when the job is invalid (no token, more tokens than the cache holds, a
+ * forced expert that the model does not have) or accesses memory that is not allocated (says which
+ * array). The box's flag is not set here. */
 enum moe_status moe_host_attend_run(const struct moe_host_kernels *kernels,
                                     const struct moe_host_attend *attend, struct moe_err *err);
 enum moe_status moe_host_expert_run(const struct moe_host_kernels *kernels,

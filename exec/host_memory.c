@@ -46,7 +46,7 @@ void moe_host_memory_release(struct moe_host_memory *memory)
     pthread_mutex_destroy(&memory->lock);
 }
 
-/* How many blocks begin at or below the address. */
+/* The number of blocks that begin at or below the address. */
 static size_t blocks_until(const struct moe_host_blocks *blocks, uintptr_t at)
 {
     size_t low = 0, high = blocks->n;
@@ -80,15 +80,15 @@ static void insert(struct moe_host_blocks *blocks, size_t i, struct moe_host_blo
     blocks->n++;
 }
 
-/* What a block takes of the arena. bytes is at most that of the arena. */
+/* Bytes of the arena that a block of `bytes` takes; bytes is at most the arena's size. */
 static uint64_t footprint(uint64_t bytes)
 {
     const uint64_t units = (bytes + MOE_HOST_ALIGNMENT - 1) / MOE_HOST_ALIGNMENT;
     return (units ? units : 1) * MOE_HOST_ALIGNMENT;
 }
 
-/* The first gap in front of block *i that takes `need` bytes; false: none, *largest tells what
- * there is. */
+/* Finds the first gap of at least `need` bytes: it begins at *at and lies before block *i. false:
+ * there is none, *largest is the size of the largest gap. */
 static bool find_gap(const struct moe_host_memory *memory, uint64_t need, size_t *i, uintptr_t *at,
                      uint64_t *largest)
 {
@@ -133,9 +133,10 @@ static enum moe_status alloc_device(struct moe_host_memory *memory, uint64_t byt
     return MOE_OK;
 }
 
-/* A card's memory is there once it is allocated; here the system would find each page when
- * something first writes to it, within a copy that then takes three times as long. Only what is
- * free by now: an arena may be larger than the machine's memory, and most of a block never used. */
+/* Faults in the pages of a block now, as memory of a card exists once it is allocated. Otherwise
+ * the first copy into each page would fault and take three times as long. Only if the block fits
+ * into free memory: an arena may be larger than the machine's memory, and most of a block may never
+ * be used. */
 static void populate(const void *at, uint64_t bytes)
 {
 #ifdef MADV_POPULATE_WRITE

@@ -1,6 +1,6 @@
-/* The memory of the `host` device: an arena that stands for device memory, and pinned memory. It
- * knows what is allocated, so that an access outside is found as it would be on a GPU. Any thread.
- */
+/* The memory of the `host` device: an arena in place of device memory, and pinned memory. It tracks
+ * what is allocated, so that accesses outside are detected as they would be on a GPU. Any thread
+ * may call. */
 #ifndef MOELAB_EXEC_HOST_MEMORY_H
 #define MOELAB_EXEC_HOST_MEMORY_H
 
@@ -15,7 +15,7 @@ struct moe_host_block {
     uint64_t bytes;
 };
 
-/* Allocated blocks by address. */
+/* Allocated blocks, sorted by address. */
 struct moe_host_blocks {
     struct moe_host_block *list;
     size_t n, room;
@@ -31,17 +31,18 @@ struct moe_host_memory {
 /* Reserves the arena; its pages exist once they are touched. Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_host_memory_init(struct moe_host_memory *memory, uint64_t bytes,
                                      struct moe_err *err);
-void moe_host_memory_release(struct moe_host_memory *memory); /* with all that is allocated */
+void moe_host_memory_release(struct moe_host_memory *memory); /* and everything allocated in it */
 
-/* First fit. Errors: MOE_ERR_MEMORY naming kind, size, what is free and of how much. */
+/* First fit. Errors: MOE_ERR_MEMORY naming kind, size, what is free and out of how much. */
 enum moe_status moe_host_memory_alloc(struct moe_host_memory *memory, enum moe_memory kind,
                                       uint64_t bytes, void **out, struct moe_err *err);
 
-/* false: not the start of an allocation, and nothing happens. */
+/* false: `at` is not the start of an allocation, and nothing was done. */
 bool moe_host_memory_free(struct moe_host_memory *memory, enum moe_memory kind, void *at);
 uint64_t moe_host_memory_left(struct moe_host_memory *memory); /* of the arena */
 
-/* Do all of the bytes lie in one allocation? Always of pageable memory, which is not known. */
+/* Do all of the bytes lie in one allocation? Always true for pageable memory, which is not tracked.
+ */
 bool moe_host_memory_holds(struct moe_host_memory *memory, enum moe_memory kind, const void *at,
                            uint64_t bytes);
 

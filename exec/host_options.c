@@ -45,13 +45,13 @@ enum moe_status moe_host_options_parse(const char *list, struct moe_host_options
     return MOE_OK;
 }
 
-/* amount / (giga a second) is nanoseconds; 0 giga a second: no time. */
+/* amount / (1e9 per second) is nanoseconds; a rate of 0 means no limit and takes no time. */
 static double time_at(double amount, double giga_per_s)
 {
     return giga_per_s > 0 ? amount / giga_per_s : 0;
 }
 
-/* A hundred days stand for all longer times, so that sums with clocks cannot overflow. */
+/* Longer times are cut to a hundred days, so that adding a clock's reading cannot overflow. */
 static uint64_t whole_ns(double ns)
 {
     const double most = 8.64e15;

@@ -1,5 +1,5 @@
-/* The keys of "host:KEY=VALUE,...": size of the arena, set speeds, delays and faults; and how long
- * an operation takes at those speeds. */
+/* The keys of "host:KEY=VALUE,...": size of the arena, simulated speeds, delays and faults; and how
+ * long an operation takes at those speeds ("set times"). */
 #ifndef MOELAB_EXEC_HOST_OPTIONS_H
 #define MOELAB_EXEC_HOST_OPTIONS_H
 
@@ -24,12 +24,12 @@ enum moe_status moe_host_options_parse(const char *list, struct moe_host_options
 struct moe_host_load {
     uint64_t bytes;    /* of weights, keys and values, each once */
     double flops;      /* two for a multiplication and an addition */
-    uint32_t n_tokens; /* of one token only the bytes count: it is bound by memory */
+    uint32_t n_tokens; /* with one token only the bytes count: it is bound by memory */
 };
 
-/* Set times in ns; 0 where no speed is set. A copy takes copy_us + bytes / rate, where rate is
- * link_gb_per_s, or for pageable memory pageable_gb_per_s where that is set, or within the device
- * half of compute_gb_per_s. A kernel takes launch_us + max(bytes / compute_gb_per_s, flops /
+/* Set times in ns; 0 where no speed is set. A copy takes copy_us + bytes / rate. The rate is
+ * link_gb_per_s; for pageable memory pageable_gb_per_s, if set; within the device half of
+ * compute_gb_per_s. A kernel takes launch_us + max(bytes / compute_gb_per_s, flops /
  * compute_gflops). */
 uint64_t moe_host_copy_ns(const struct moe_host_options *options, uint64_t bytes,
                           enum moe_memory host);

@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-/* After the number-th operation of a stream, counted from 1; 0: nowhere. */
+/* The place behind the number-th operation of a stream, counted from 1; 0: no place. */
 struct place {
     enum moe_stream stream;
     uint64_t number;
@@ -20,34 +20,37 @@ struct moe_event {
     struct place place; /* of the latest record */
     uint64_t ns;        /* when that was reached */
     uint32_t pending;   /* records that are queued */
-    bool freed;         /* by its owner; the last of the pending records frees it */
+    bool freed;         /* by its owner; the last of the pending records releases its memory */
 };
 
 struct operation {
     enum { WORK, RECORD, WAIT } kind;
     uint64_t queued_ns;
     struct moe_host_work work;
-    bool awaited; /* WORK: its caller waits for its end */
-    struct moe_event *event;
-    struct place place; /* WAIT: for this */
+    bool awaited;            /* WORK: a caller of moe_host_streams_run waits for its end */
+    struct moe_event *event; /* RECORD */
+    struct place place;      /* WAIT */
     _Alignas(64) char payload[MOE_HOST_PAYLOAD];
 };
 
 struct stream {
     struct moe_host_streams *all;
     pthread_t thread;
-    pthread_cond_t fed, room, reached; /* an operation is queued; done; a place is reached */
-    uint64_t queued, done;             /* operations, ever */
-    uint64_t end_ns;                   /* of the latest operation that is done */
-    uint64_t ended_ns[MOE_HOST_QUEUE]; /* of the latest ones, by number - 1 */
-    uint32_t crowd;                    /* callers that wait for room */
-    struct moe_rng rng;                /* of the stream's thread */
-    struct operation *operations;      /* [MOE_HOST_QUEUE], by number - 1 */
+    pthread_cond_t fed;     /* an operation was queued */
+    pthread_cond_t room;    /* an operation is done, its place in the queue is free */
+    pthread_cond_t reached; /* a place that someone may wait for was reached */
+    uint64_t queued, done;  /* operations since the start */
+    uint64_t end_ns;        /* end of the latest operation that is done */
+    uint64_t
+        ended_ns[MOE_HOST_QUEUE]; /* ends of the latest ones, by (number - 1) % MOE_HOST_QUEUE */
+    uint32_t crowd;               /* callers that wait for room */
+    struct moe_rng rng;           /* used by the stream's thread only */
+    struct operation *operations; /* [MOE_HOST_QUEUE], by (number - 1) % MOE_HOST_QUEUE */
 };
 
 struct moe_host_streams {
-    pthread_mutex_t lock; /* over everything here and in events, but for an operation at work */
-    pthread_cond_t raised;
+    pthread_mutex_t lock; /* guards everything here and in events, except the operation being run */
+    pthread_cond_t raised; /* a flag was raised, or there is an error */
     void *context;
     uint64_t delay_ns;
     bool closing;
@@ -77,7 +80,7 @@ static void keep_error(struct moe_host_streams *all, const struct moe_err *err)
     pthread_cond_broadcast(&all->raised);
 }
 
-/* Called with the lock, which is given up while the work is done. */
+/* Called with the lock held, which is released while the work runs. Returns the operation's end. */
 static uint64_t run_work(struct stream *s, const struct operation *op, uint64_t start)
 {
     struct moe_host_streams *all = s->all;
@@ -109,7 +112,8 @@ static uint64_t run_record(const struct stream *s, struct moe_event *event, uint
     return start;
 }
 
-/* When the place was reached; of one long past, whose time is no longer known, now. */
+/* Returns when the place was reached; if that is so long ago that the time is no longer kept, the
+ * present time. */
 static uint64_t run_wait(struct moe_host_streams *all, struct place place, uint64_t start)
 {
     struct stream *of = &all->stream[place.stream];
@@ -155,7 +159,7 @@ static void *serve(void *context)
 {
     struct stream *s = context;
     struct moe_host_streams *all = s->all;
-    /* Sleeps end when they should, not up to 50 us later. */
+    /* Without this, sleeps would end up to 50 us late. */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     pthread_mutex_lock(&all->lock);
     for (;;) {
@@ -251,7 +255,7 @@ static struct operation *next_operation(struct stream *s)
 
 static void publish(struct stream *s)
 {
-    if (s->queued++ == s->done) /* else its thread is not idle */
+    if (s->queued++ == s->done) /* otherwise its thread is not idle and needs no signal */
         pthread_cond_signal(&s->fed);
 }
 
@@ -385,7 +389,7 @@ uint64_t moe_host_event_ns(struct moe_host_streams *all, const struct moe_event 
 void moe_host_flag_raise(struct moe_host_streams *all, uint64_t *flag, uint64_t value)
 {
     __atomic_store_n(flag, value, __ATOMIC_RELEASE);
-    pthread_mutex_lock(&all->lock); /* who has seen the old value waits by now */
+    pthread_mutex_lock(&all->lock); /* whoever saw the old value is waiting by now, and is woken */
     pthread_cond_broadcast(&all->raised);
     pthread_mutex_unlock(&all->lock);
 }

@@ -6,24 +6,25 @@
 #include "exec/device.h"
 
 enum {
-    MOE_HOST_QUEUE = 1024, /* operations of a stream; who queues one more waits */
+    MOE_HOST_QUEUE = 1024, /* most operations queued on a stream; queueing one more waits */
     MOE_HOST_PAYLOAD = 3584,
 };
 
 struct moe_host_streams; /* opaque */
 
-/* An operation. It ends when its work is done and set_ns have passed since its start: the latest of
- * the end of the one before it, the time when it was queued, and the events it waited for. */
+/* An operation. It starts at the latest of: the end of the operation before it, the time when it
+ * was queued, the events that it waited for. It ends when its work is done and set_ns have passed
+ * since its start. */
 struct moe_host_work {
     const void *payload; /* payload_bytes <= MOE_HOST_PAYLOAD, copied */
     size_t payload_bytes;
     enum moe_status (*run)(void *context, const void *payload, struct moe_err *err);
-    void (*finish)(void *context, const void *payload); /* at its end; or NULL */
+    void (*finish)(void *context, const void *payload); /* called at its end; or NULL */
     uint64_t set_ns;
 };
 
-/* context is given to every operation; each waits a random time of at most delay_ns first. Errors:
- * MOE_ERR_MEMORY. */
+/* context is passed to every operation's functions. Each operation first waits a random time of at
+ * most delay_ns. Errors: MOE_ERR_MEMORY. */
 enum moe_status moe_host_streams_new(struct moe_host_streams **out, void *context,
                                      uint64_t delay_ns, uint64_t seed, struct moe_err *err);
 void moe_host_streams_free(struct moe_host_streams *streams); /* waits for what is queued */
@@ -31,11 +32,11 @@ void moe_host_streams_free(struct moe_host_streams *streams); /* waits for what 
 /* After an error, operations are neither run nor finished. */
 void moe_host_streams_push(struct moe_host_streams *streams, enum moe_stream stream,
                            const struct moe_host_work *work);
-/* The same, and waits for its end. */
+/* The same, but returns when the operation has ended. */
 void moe_host_streams_run(struct moe_host_streams *streams, enum moe_stream stream,
                           const struct moe_host_work *work);
 
-/* Keeps the error unless there is one. */
+/* Sets the error of the streams, unless there already is one. */
 void moe_host_streams_fail(struct moe_host_streams *streams, const struct moe_err *err);
 
 /* As in struct moe_device_ops. */
@@ -50,7 +51,7 @@ enum moe_status moe_host_event_sync(struct moe_host_streams *streams, const stru
                                     struct moe_err *err);
 uint64_t moe_host_event_ns(struct moe_host_streams *streams, const struct moe_event *event);
 
-/* Sets the flag from an operation, for those who await it. */
+/* Sets the flag from within an operation and wakes those who await it. */
 void moe_host_flag_raise(struct moe_host_streams *streams, uint64_t *flag, uint64_t value);
 /* Waits until the flag holds at least the value, or for an error. */
 enum moe_status moe_host_flag_await(struct moe_host_streams *streams, const uint64_t *flag,

@@ -18,7 +18,7 @@ struct moe_hybrid {
     const struct moe_route_sink *sink; /* of the pass under way, or NULL */
     struct moe_run_times times;
     double *token_ms; /* what times.token_ms points at */
-    size_t room;
+    size_t room;      /* entries allocated in it */
 };
 
 static void begin_sequence(void *context)

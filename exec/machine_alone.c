@@ -48,7 +48,8 @@ static enum moe_status begin_step(void *machine, const struct moe_step *step, st
     return MOE_OK;
 }
 
-/* As moe_machine_attend: a decode step ends before an interrupt counts. */
+/* An interrupt stops a prefill at the next layer but lets a decode step finish, as in
+ * moe_machine_attend. */
 static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_routes *out,
                               struct moe_err *err)
 {
@@ -71,7 +72,7 @@ static void reroute(void *machine, const struct moe_layer_routes *routes)
     moe_forward_choose(m->session, routes->layer, m->expert, m->weight);
 }
 
-/* All of a layer are computed together, when its results are wanted. */
+/* Only counts: all experts of a layer are computed together, in combine. */
 static void cpu_ffn(void *machine, const struct moe_ffn *ffn)
 {
     struct moe_alone_machine *m = machine;
@@ -112,7 +113,7 @@ static moe_ns now(void *machine)
     return moe_clock_ns();
 }
 
-/* What is left out is of devices. */
+/* The operations left out need a device. */
 const struct moe_machine_ops moe_alone_machine_ops = {.begin_step = begin_step,
                                                       .attend = attend,
                                                       .reroute = reroute,
@@ -122,17 +123,18 @@ const struct moe_machine_ops moe_alone_machine_ops = {.begin_step = begin_step,
                                                       .end_step = end_step,
                                                       .now = now};
 
-/* Before time begins, as experts are packed for a device. Not a model that would push itself out
- * again: half of the memory is a guess that leaves room for the rest of it and for other programs.
- */
-static void meet_experts(const struct moe_alone_machine *m)
+/* Reads the experts before the clock starts, just as experts are packed for a device before it
+ * starts. Skipped for a model so large that its pages would evict one another: the limit of half
+ * the available memory is a guess that leaves room for the rest of the model and for other
+ * programs. */
+static void fetch_experts(const struct moe_alone_machine *m)
 {
     const struct moe_model *model = m->setup.model;
     struct moe_memory_limits limits;
     moe_memory_limits_read(&limits);
     const uint64_t bytes = model->n_layers * model->n_experts * moe_model_expert_bytes(model);
-    if (!m->llm.weights || bytes <= limits.available / 2) /* made in memory, or small */
-        moe_forward_meet(m->session);
+    if (!m->llm.weights || bytes <= limits.available / 2) /* no file behind it, or small enough */
+        moe_forward_fetch_experts(m->session);
 }
 
 static enum moe_status build(struct moe_alone_machine *m, struct moe_err *err)
@@ -152,7 +154,7 @@ static enum moe_status build(struct moe_alone_machine *m, struct moe_err *err)
         return moe_fail_memory(err, "the machine");
     enum moe_status s = moe_session_new(&m->session, &m->llm, &options, err);
     if (!s)
-        meet_experts(m);
+        fetch_experts(m);
     return s;
 }
 

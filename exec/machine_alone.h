@@ -1,7 +1,7 @@
-/* The machine without a device: this machine's CPU computes all of a model, by a session's forward
- * pass (exec/forward.h), one operation after another. It replays the routes of a trace, for
- * strategies that leave every expert to the CPU (geometry none, nothing streamed); in real time.
- * Inside exec only. */
+/* The machine without a device: the CPU computes the whole model in real time, with a session's
+ * forward pass (exec/forward.h), one operation after another. It replays the routes of a trace, for
+ * strategies that leave every expert to the CPU (geometry none, nothing streamed). Inside exec
+ * only. */
 #ifndef MOELAB_EXEC_MACHINE_ALONE_H
 #define MOELAB_EXEC_MACHINE_ALONE_H
 
@@ -30,7 +30,7 @@ enum moe_status moe_alone_machine_new(struct moe_alone_machine **out,
                                       const struct moe_alone_setup *setup, struct moe_err *err);
 void moe_alone_machine_free(struct moe_alone_machine *machine); /* NULL: nothing */
 
-/* Of the latest step [V]; valid until the next. */
+/* Logits of the latest step, [V]; valid until the next step. */
 const float *moe_alone_machine_logits(const struct moe_alone_machine *machine);
 
 /* Valid until the machine is freed. */

@@ -11,7 +11,7 @@
 
 enum { DEFAULT_CHUNK = 256, ALIGNMENT = 64 };
 
-/* The arrays in their order. */
+/* The session's arrays, in the order in which they lie in its mapping. */
 enum { PIECES = MOE_ACTIVATION_ARRAYS + 5 };
 static void list_pieces(struct moe_session *s, struct moe_array piece[PIECES])
 {
@@ -22,11 +22,11 @@ static void list_pieces(struct moe_session *s, struct moe_array piece[PIECES])
     piece[1] = (struct moe_array){&s->values, cache, sizeof *s->values};
     piece[2] = (struct moe_array){&s->history, c->longrope ? s->context : 0, sizeof *s->history};
     piece[3] = (struct moe_array){&s->jobs, e, sizeof *s->jobs};
-    piece[4] = (struct moe_array){&s->met, e * c->n_layers, sizeof *s->met};
+    piece[4] = (struct moe_array){&s->fetched, e * c->n_layers, sizeof *s->fetched};
     moe_activations_list(&s->a, c, s->chunk, s->lookahead, piece + 5);
 }
 
-/* Bytes of all pieces, or 0 when they pass what can be addressed. */
+/* Bytes of all pieces with their padding; 0 when that overflows size_t. */
 static size_t total_bytes(const struct moe_array piece[PIECES])
 {
     size_t total = 0;
@@ -40,8 +40,9 @@ static size_t total_bytes(const struct moe_array piece[PIECES])
     return total;
 }
 
-/* One mapping, reserved and not committed: the cache of a long context costs the pages of the
- * tokens that came. Huge pages would make each of the L x KV rows of the cache cost 2 MiB. */
+/* One mapping, reserved but not committed: the cache of a long context costs memory only for the
+ * tokens that have come. No huge pages: each of the L x KV rows of the cache would cost at least 2
+ * MiB. */
 static enum moe_status reserve(struct moe_session *s, struct moe_err *err)
 {
     struct moe_array piece[PIECES];
@@ -207,10 +208,10 @@ static void watch_layer(struct moe_session *s)
         s->watch(s->watch_context, s->watched += s->a.n);
 }
 
-/* One pass on the runner, and what the session keeps of it. */
-static enum moe_status run_elsewhere(struct moe_session *s, const int32_t *tokens, uint32_t n,
-                                     const struct moe_route_sink *sink, float *logits,
-                                     struct moe_err *err)
+/* One pass on the runner; the session keeps the tokens and its length up to date. */
+static enum moe_status run_pass_on_runner(struct moe_session *s, const int32_t *tokens, uint32_t n,
+                                          const struct moe_route_sink *sink, float *logits,
+                                          struct moe_err *err)
 {
     const struct moe_pass pass = {.tokens = tokens,
                                   .n = n,
@@ -228,8 +229,8 @@ static enum moe_status run_elsewhere(struct moe_session *s, const int32_t *token
     return MOE_OK;
 }
 
-/* As moe_session_forward; LongRoPE's switch makes the cache again, see exec/forward.c. */
-static enum moe_status forward_elsewhere(struct moe_session *s, const int32_t *tokens, uint32_t n,
+/* As moe_session_forward. Recomputes the cache at LongRoPE's switch, as exec/forward.c does. */
+static enum moe_status forward_on_runner(struct moe_session *s, const int32_t *tokens, uint32_t n,
                                          const struct moe_route_sink *sink, float *logits,
                                          struct moe_err *err)
 {
@@ -241,11 +242,11 @@ static enum moe_status forward_elsewhere(struct moe_session *s, const int32_t *t
         s->a.length = 0;
         for (uint32_t part; !status && s->a.length < length;) {
             part = length - s->a.length < s->chunk ? length - s->a.length : s->chunk;
-            status = run_elsewhere(s, s->history + s->a.length, part, NULL, NULL, err);
+            status = run_pass_on_runner(s, s->history + s->a.length, part, NULL, NULL, err);
         }
     }
     if (!status)
-        status = run_elsewhere(s, tokens, n, sink, logits, err);
+        status = run_pass_on_runner(s, tokens, n, sink, logits, err);
     s->a.n = n;
     for (uint32_t l = 0; l < s->llm->config.n_layers && !status; l++)
         watch_layer(s);
@@ -258,7 +259,7 @@ enum moe_status moe_session_forward(struct moe_session *s, const int32_t *tokens
 {
     const struct moe_llm_config *c = &s->llm->config;
     if (s->runner)
-        return forward_elsewhere(s, tokens, n, sink, logits, err);
+        return forward_on_runner(s, tokens, n, sink, logits, err);
     enum moe_status status = moe_forward_begin(s, tokens, n, err);
     for (uint32_t l = 0; l < c->n_layers && !status; l++) {
         if (moe_interrupted())

@@ -1,7 +1,7 @@
-/* What a session holds. Inside exec/session.c and exec/forward.c only.
+/* The fields of a session, for exec/session.c and exec/forward.c only.
  *
- * The activations are those of one pass of at most `chunk` tokens, T; everything is float32 in host
- * memory, in one mapping whose pages exist once they are used. */
+ * The activations are those of one pass of at most T = `chunk` tokens. All arrays share one mapping
+ * in host memory, whose pages exist once they are touched. */
 #ifndef MOELAB_EXEC_SESSION_STATE_H
 #define MOELAB_EXEC_SESSION_STATE_H
 
@@ -21,23 +21,23 @@ struct moe_session {
     bool prefilling;
 
     uint32_t expected; /* tokens of the sequence that are known to come */
-    bool far;          /* LongRoPE: the cache is made with the long factors */
+    bool far;          /* LongRoPE: the cache is computed with the long factors */
 
     void *memory;
     size_t memory_bytes;
     float *keys, *values; /* [L, KV, context, hd] */
-    int32_t *history;     /* [context] the tokens, for making the cache again; NULL: never needed */
+    int32_t *history;     /* [context] the tokens, to recompute the cache from; NULL: no LongRoPE */
 
     struct moe_activations a;
     struct moe_ffn_job *jobs; /* [E] */
-    bool *met;                /* [L, E] experts whose weights were asked for before */
+    bool *fetched;            /* [L, E] the expert's weights were already requested from disk */
 
     void (*watch)(void *context, uint64_t done); /* of the prefill under way, or NULL */
     void *watch_context;
     uint64_t watched;
 };
 
-/* Does a sequence of this length use the long factors? */
+/* LongRoPE: does a sequence of this length use the long factors? */
 static inline bool moe_session_is_far(const struct moe_session *s, uint64_t length)
 {
     return s->llm->config.longrope && length > s->llm->config.original_context;

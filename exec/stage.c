@@ -11,8 +11,9 @@ static struct moe_resident_options without_slots(const struct moe_stage *stage)
         .context = stage->context, .chunk = stage->chunk, .expert_bytes = stage->layout.bytes};
 }
 
-/* Of a memory shared with the host a device counts as taken what the host only keeps because nobody
- * has needed it yet: pages of files, those of the model too. */
+/* An integrated device shares the host's memory and counts the page cache as used (the model's own
+ * pages, too), although the system gives it up on demand. Then the host's view of what is available
+ * is taken, if it is more. */
 static uint64_t free_bytes(struct moe_device *device)
 {
     const uint64_t free = device->ops->free_bytes(device);
@@ -45,11 +46,12 @@ enum moe_status moe_stage_spec(struct moe_stage *stage, const struct moe_strateg
         return MOE_OK;
     snprintf(stage->device_name, sizeof stage->device_name, "device %s (%s), free now",
              device->ops->name, device->name);
-    /* Experts made in memory are no longer free memory. */
-    const bool on_the_way = device->integrated && stage->llm->weights;
+    /* Where both share a memory, experts in a file still have to fit into what is free; experts
+     * that were generated in memory already occupy theirs. */
+    const bool experts_to_come = device->integrated && stage->llm->weights;
     out->dense_bytes = moe_resident_bytes(stage->llm, &options);
     out->memory_bytes = free_bytes(device);
-    out->host_expert_bytes = on_the_way ? stage->layout.bytes : 0;
+    out->host_expert_bytes = experts_to_come ? stage->layout.bytes : 0;
     out->device = stage->device_name;
     return MOE_OK;
 }
