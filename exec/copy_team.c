@@ -3,7 +3,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* What a thread takes at a time: one that comes late takes less, and holds up nobody for long. */
+/* What a thread takes at a time: small, so that one that wakes late takes fewer pieces, and nobody
+ * waits long for its last one. */
 enum { PIECE_BYTES = 256 << 10 };
 
 struct moe_copy_team {
@@ -15,11 +16,11 @@ struct moe_copy_team {
     const struct moe_expert_layout *layout;
     const struct moe_expert_weights *expert;
     char *to;
-    uint64_t at, next, n; /* [next, n) of the bytes behind `at` are not taken so far */
-    uint32_t n_busy;      /* pieces taken and not read so far */
+    uint64_t at, next, n; /* of the n bytes from `at` on, [next, n) are not taken yet */
+    uint32_t n_busy;      /* pieces that are being copied */
 };
 
-/* The lock is held before and after. */
+/* Takes and copies one piece. Called with the lock held, which is released while it copies. */
 static void read_piece(struct moe_copy_team *team)
 {
     const uint64_t from = team->next, left = team->n - from;

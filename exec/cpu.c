@@ -13,11 +13,11 @@
 
 enum {
     NODES_MAX = 64,
-    STREAMS = 8, /* read side by side, each a page: what the prefetchers like best */
-    STREAM_BYTES = 4096,
-    AHEAD_BYTES = 2048, /* prefetch distance in a stream, then in the one a block later; measured on
-                           Zen 4: half is no better */
-    SET_CPUS = 8192,    /* the kernel refuses masks shorter than its own */
+    STREAMS = 8,         /* pages read side by side, which suits the hardware prefetchers best */
+    STREAM_BYTES = 4096, /* a page */
+    AHEAD_BYTES = 2048,  /* prefetch distance in a stream, continued in that of the next block;
+                            measured on Zen 4: half is no better */
+    SET_CPUS = 8192, /* size of an affinity mask: the kernel refuses masks shorter than its own */
 };
 
 /* The numbers of a list "0-3,8,10-11", ascending, at most max. */
@@ -52,10 +52,11 @@ static uint32_t read_list(const char *sysfs, const char *name, uint16_t *out, ui
     return line ? parse_list(text, out, max) : 0;
 }
 
+/* A processor, and where it is. */
 struct place {
     uint16_t cpu, core, node;
-    uint16_t sibling; /* how many of its core stand before it */
-    uint16_t turn;    /* how many of its node with the same `sibling` stand before it */
+    uint16_t sibling; /* number of processors of its core before it */
+    uint16_t turn;    /* number of processors of its node with the same `sibling` before it */
 };
 
 static void find_places(const char *sysfs, const uint16_t *cpus, uint32_t n, struct place *place)
@@ -71,7 +72,7 @@ static void find_places(const char *sysfs, const uint16_t *cpus, uint32_t n, str
     for (uint32_t i = 0; i < n; i++) {
         place[i] = (struct place){.cpu = cpus[i], .core = cpus[i], .node = node_of[cpus[i]]};
         snprintf(name, sizeof name, "cpu/cpu%u/topology/thread_siblings_list", (unsigned)cpus[i]);
-        if (read_list(sysfs, name, list, 1)) /* the first of a core names it */
+        if (read_list(sysfs, name, list, 1)) /* a core is named by its first processor */
             place[i].core = list[0];
         for (uint32_t j = 0; j < i; j++)
             place[i].sibling = (uint16_t)(place[i].sibling + (place[j].core == place[i].core));
@@ -124,7 +125,7 @@ static void read_line(const char *folder, const char *name, char *line, size_t s
         fclose(f);
 }
 
-/* Of one folder. */
+/* The quota that the files of one control group's folder give. */
 static uint32_t quota_in(const char *folder)
 {
     char line[64], period[32];
@@ -233,8 +234,8 @@ static inline __attribute__((always_inline)) uint64_t read_wide(const uint8_t *p
             const uint64_t far = i + AHEAD_BYTES,
                            over = far < STREAM_BYTES ? 0 : block - STREAM_BYTES;
             for (uint64_t s = 0; s < STREAMS; s++) {
-                /* Into the second level: of these pages few lines fit into the first. An integer:
-                 * the address may lie beyond the end, where this does nothing. */
+                /* Into the second-level cache, as few lines of these pages fit into the first. An
+                 * integer, as the address may lie beyond the end, where a prefetch does nothing. */
                 const uintptr_t next = (uintptr_t)p + s * STREAM_BYTES + far + over;
                 __builtin_prefetch((const void *)next, 0, 2); // NOLINT(performance-no-int-to-ptr)
                 memcpy(&v, p + s * STREAM_BYTES + i, sizeof v);

@@ -11,15 +11,17 @@ struct moe_cpu_worker {
     struct moe_device *device;
     struct moe_pool_options options;
     struct moe_pool *pool;
-    bool in_caller; /* there is no thread */
+    bool in_caller; /* no thread of its own */
     pthread_t thread;
     pthread_cond_t wake;
     struct moe_cpu_work *queue[QUEUE];
     unsigned first, n;
-    bool started, end;  /* the pool is there, or has failed; no more work comes */
-    struct moe_err err; /* of starting */
+    bool started;       /* the thread has created the pool, or failed to (err) */
+    bool end;           /* no more work will come */
+    struct moe_err err; /* of creating the pool */
 };
 
+/* Called without the lock; returns with the lock held. */
 static void compute(struct moe_cpu_worker *w, struct moe_cpu_work *work)
 {
     struct moe_err err = {0};
@@ -37,7 +39,7 @@ static void compute(struct moe_cpu_worker *w, struct moe_cpu_work *work)
     pthread_cond_signal(&w->shared->host);
 }
 
-/* The pool belongs to its thread: an OpenMP team belongs to the thread that starts it. */
+/* Creates the pool in this thread, since an OpenMP team belongs to the thread that starts it. */
 static void *run(void *context)
 {
     struct moe_cpu_worker *w = context;
@@ -56,7 +58,7 @@ static void *run(void *context)
         w->first = (w->first + 1) % QUEUE;
         w->n--;
         pthread_mutex_unlock(&w->shared->lock);
-        compute(w, work); /* comes back with the lock */
+        compute(w, work);
     }
     pthread_mutex_unlock(&w->shared->lock);
     moe_pool_free(w->pool);
@@ -124,7 +126,7 @@ void moe_cpu_worker_start(struct moe_cpu_worker *w, struct moe_cpu_work *work)
 {
     work->done = false;
     if (w->in_caller) {
-        compute(w, work); /* comes back with the lock */
+        compute(w, work);
         pthread_mutex_unlock(&w->shared->lock);
         return;
     }

@@ -66,12 +66,13 @@ struct moe_expert_weights moe_expert_layout_at(const struct moe_expert_layout *l
     return x;
 }
 
-/* A part [begin, end) of the image, of which [at, at + n) is wanted. */
+/* Bytes [begin, end) of a packed expert's image. */
 struct part {
     const void *data; /* NULL: zeros */
     uint64_t begin, end;
 };
 
+/* Copies what the part has of bytes [at, at + n) of the image. */
 static void read_part(const struct part *part, uint64_t at, uint64_t n, char *to)
 {
     uint64_t from = part->begin > at ? part->begin : at;

@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A ring's buffers: small enough that the first copy starts early and an expert's last one ends
- * soon after it was staged, large enough that each runs at the link's speed. */
+/* Number and sizes of a ring's buffers. Small enough that an expert's first copy starts early and
+ * its last one ends soon after it was staged; large enough that each runs at the link's speed. */
 enum { RING = 4, RING_MIN_BYTES = 4096, RING_GOOD_BYTES = 1 << 20, RING_MAX_BYTES = 32 << 20 };
 enum { PARTS_OF_EXPERT = 8, UNIT = 256, MATRICES = 3 };
 
@@ -23,20 +23,20 @@ struct moe_expert_store {
     struct moe_expert_layout layout;
     enum moe_store_kind kind;
     uint64_t n_experts;              /* of all layers */
-    struct moe_pinned pinned;        /* the packed experts, or the ring */
-    struct moe_expert_weights *host; /* [L, E] packed, or NULL: where the model has them */
-    struct moe_event *event[RING];   /* the buffer was copied */
+    struct moe_pinned pinned;        /* the packed experts, or the ring's buffers */
+    struct moe_expert_weights *host; /* [L, E] packed, or NULL: those of the model are used */
+    struct moe_event *event[RING];   /* recorded after the last copy out of the buffer */
     struct moe_copy_team *team;      /* fills the ring */
     uint64_t ring_bytes;             /* of one buffer */
-    uint32_t next;                   /* buffer */
+    uint32_t next;                   /* buffer of the ring to be filled next */
     char note[320];
 };
 
-/* What the choice of a kind goes by. */
+/* How much memory may be pinned, from which the store's kind follows. */
 struct room {
-    uint64_t bytes;    /* that may be pinned */
-    const char *which; /* limit decides it */
-    char limits[160];  /* all of them */
+    uint64_t bytes;
+    const char *which; /* name of the limit that decides it */
+    char limits[160];  /* all limits, for messages */
 };
 
 static struct room find_room(const struct moe_store_options *options)
@@ -54,7 +54,7 @@ static uint64_t all_bytes(const struct moe_expert_store *store)
     return store->n_experts * store->layout.bytes;
 }
 
-/* "84.0 GiB of experts exceed the 20.1 GiB that may be pinned (cgroup)". */
+/* "the experts' 84.0 GiB exceed the 20.1 GiB that may be pinned (cgroup)". */
 static const char *format_excess(const struct moe_expert_store *store, const struct room *room,
                                  char *buf, size_t size)
 {
@@ -72,11 +72,11 @@ static const struct moe_expert_weights *model_expert(const struct moe_expert_sto
     return &store->llm->layers[i / n].experts[i % n];
 }
 
-/* Packing, a matrix at a time over all threads. */
+/* Packing of all experts; a thread takes one matrix at a time. */
 struct packing {
     struct moe_expert_store *store;
     atomic_uint_fast64_t n_done; /* matrices */
-    pthread_mutex_t drawing;     /* one thread draws progress; the others go on */
+    pthread_mutex_t drawing; /* held by the one thread that draws progress; others do not wait */
     struct moe_progress *progress;
 };
 
@@ -146,7 +146,7 @@ static enum moe_status use_pinned(struct moe_expert_store *store,
     return MOE_OK;
 }
 
-/* Gives back what a kind took that could not be had. */
+/* Releases what is allocated; also used before the next kind is tried. */
 static void drop_memory(struct moe_expert_store *store)
 {
     for (int i = 0; i < RING; i++) {
@@ -161,7 +161,7 @@ static void drop_memory(struct moe_expert_store *store)
     store->host = NULL;
 }
 
-/* Bytes of a buffer; 0: there is no room for a useful one. */
+/* Bytes of one buffer of the ring; 0: there is no room for a useful ring. */
 static uint64_t ring_bytes(const struct moe_expert_store *store, const struct room *room)
 {
     uint64_t expert = store->layout.bytes, share = room->bytes / RING / UNIT * UNIT;
@@ -174,7 +174,7 @@ static uint64_t ring_bytes(const struct moe_expert_store *store, const struct ro
     return share >= RING_MIN_BYTES ? share : 0;
 }
 
-/* Half the cores at most: the others compute. */
+/* At most half the cores, as the others compute. */
 static uint32_t team_threads(const struct moe_store_options *options)
 {
     uint16_t order[MOE_CPUS_MAX];
@@ -185,7 +185,7 @@ static uint32_t team_threads(const struct moe_store_options *options)
     return n < 1 ? 1 : n < MOE_COPY_THREADS_MAX ? n : MOE_COPY_THREADS_MAX;
 }
 
-/* why: what the note says after the size. */
+/* why: the reason for a ring, for the note. */
 static enum moe_status use_ring(struct moe_expert_store *store,
                                 const struct moe_store_options *options, const struct room *room,
                                 const char *why, struct moe_err *err)
@@ -211,6 +211,7 @@ static enum moe_status use_ring(struct moe_expert_store *store,
     return MOE_OK;
 }
 
+/* Do all experts already lie packed in pinned memory of the device? */
 static bool is_in_place(const struct moe_expert_store *store)
 {
     for (uint64_t i = 0; i < store->n_experts; i++)
@@ -219,8 +220,8 @@ static bool is_in_place(const struct moe_expert_store *store)
     return store->llm->pinned_on == store->device;
 }
 
-/* One kind after the other until there is memory for it; a kind asked for by name is the only one.
- */
+/* auto tries one kind after the other until there is memory for it; a kind asked for by name is the
+ * only one tried. */
 static enum moe_status choose(struct moe_expert_store *store,
                               const struct moe_store_options *options,
                               struct moe_progress *progress, struct moe_err *err)
@@ -316,7 +317,7 @@ const struct moe_expert_weights *moe_expert_store_host(const struct moe_expert_s
     return store->host ? &store->host[i] : model_expert(store, i);
 }
 
-/* From where it lies: at once where it is packed. */
+/* Copies from where the expert lies: in one piece if it is packed, else matrix by matrix. */
 static void copy_direct(struct moe_expert_store *store, const struct moe_expert_weights *from,
                         char *slot, enum moe_memory kind)
 {
@@ -346,7 +347,8 @@ static void copy_staged(struct moe_expert_store *store, const struct moe_expert_
         n = store->layout.bytes - at < store->ring_bytes ? store->layout.bytes - at
                                                          : store->ring_bytes;
         store->next = (i + 1) % RING;
-        /* The device keeps an error for the caller's next sync; nothing is used until then. */
+        /* An error stays with the device until the caller's next sync, before which nothing is
+         * used. */
         (void)device->ops->sync(device, store->event[i], NULL);
         moe_copy_team_read(store->team, &store->layout, from, at, n, buffer);
         device->ops->copy(device, MOE_STREAM_EXPERTS, slot + at, buffer, n, MOE_MEMORY_PINNED);

@@ -6,7 +6,7 @@
 
 enum { N_PRIORITIES = 3, FIRST_ROOM = 64 };
 
-/* Jobs in order; grows. */
+/* A first-in, first-out queue that grows. */
 struct queue {
     struct moe_fetch_job *job;
     size_t first, n, room;
@@ -20,7 +20,9 @@ struct moe_fetcher {
     pthread_cond_t wake, idle;
     struct queue waiting[N_PRIORITIES], landed;
     struct moe_fetch_job running;
-    bool is_running, looks_at_use, end;
+    bool is_running; /* `running` is being copied */
+    bool awaits_use; /* the thread waits for the event of a use, without the lock */
+    bool end;        /* the thread has to stop */
     struct moe_event *start_event, *end_event;
 };
 
@@ -60,7 +62,8 @@ static void pop(struct queue *q)
     q->n--;
 }
 
-/* The most urgent queue whose head may go now; NULL: none. *use: a kernel to wait for, or NULL. */
+/* The most urgent queue whose first copy may begin now; NULL: none. *use: then the kernel to wait
+ * for, or NULL if no copy is waiting for a submitted kernel. */
 static struct queue *choose(struct moe_fetcher *f, const struct moe_use **use)
 {
     *use = NULL;
@@ -78,7 +81,7 @@ static struct queue *choose(struct moe_fetcher *f, const struct moe_use **use)
     return NULL;
 }
 
-/* Copies what `running` says; called without the lock, under which it stays as it is. */
+/* Makes the copy `running`, which nothing changes meanwhile. Called without the lock. */
 static enum moe_status carry_out(struct moe_fetcher *f, uint64_t span_ns[2], struct moe_err *err)
 {
     struct moe_device *device = f->device;
@@ -95,7 +98,7 @@ static enum moe_status carry_out(struct moe_fetcher *f, uint64_t span_ns[2], str
     return MOE_OK;
 }
 
-/* One copy, or waiting for something that lets one go; lock held before and after. */
+/* Makes one copy, or waits for something that lets one begin. Lock held before and after. */
 static void work(struct moe_fetcher *f)
 {
     const struct moe_use *use;
@@ -112,7 +115,7 @@ static void work(struct moe_fetcher *f)
         f->is_running = true;
         pop(q);
     }
-    f->looks_at_use = !q;
+    f->awaits_use = !q;
     pthread_mutex_unlock(&f->shared->lock);
     uint64_t span_ns[2];
     s = q ? carry_out(f, span_ns, &err) : f->device->ops->sync(f->device, use->end, &err);
@@ -124,7 +127,7 @@ static void work(struct moe_fetcher *f)
         push(&f->landed, &f->running);
         pthread_cond_signal(&f->shared->host);
     }
-    f->is_running = f->looks_at_use = false;
+    f->is_running = f->awaits_use = false;
     pthread_cond_signal(&f->idle);
     if (s)
         moe_shared_fail(f->shared, &err);
@@ -193,7 +196,7 @@ enum moe_status moe_fetcher_queue(struct moe_fetcher *f, const struct moe_fetch 
 {
     struct queue *q = &f->waiting[what->priority];
     enum moe_status s = reserve(q, q->n + 1, err);
-    /* Room for its landing as well: the thread cannot fail there. */
+    /* Reserve room in `landed`, too: the thread has no way to fail there. */
     size_t jobs = f->landed.n + f->is_running + 1;
     for (int p = 0; p < N_PRIORITIES; p++)
         jobs += f->waiting[p].n;
@@ -222,7 +225,7 @@ bool moe_fetcher_cancel(struct moe_fetcher *f, struct moe_buffer *buffer)
     }
     q->n -= found;
     buffer->n_queued -= found;
-    pthread_cond_signal(&f->wake); /* another may be at the head now */
+    pthread_cond_signal(&f->wake); /* the queue may have another first copy now */
     return found;
 }
 
@@ -250,7 +253,7 @@ void moe_fetcher_wake(struct moe_fetcher *f)
 
 void moe_fetcher_forget_uses(struct moe_fetcher *f)
 {
-    while (f->looks_at_use)
+    while (f->awaits_use)
         pthread_cond_wait(&f->idle, &f->shared->lock);
     for (int p = 0; p < N_PRIORITIES; p++)
         for (size_t i = 0; i < f->waiting[p].n; i++)

@@ -36,16 +36,15 @@ struct operation {
 struct stream {
     struct moe_host_streams *all;
     pthread_t thread;
-    pthread_cond_t fed;     /* an operation was queued */
-    pthread_cond_t room;    /* an operation is done, its place in the queue is free */
-    pthread_cond_t reached; /* a place that someone may wait for was reached */
-    uint64_t queued, done;  /* operations since the start */
-    uint64_t end_ns;        /* end of the latest operation that is done */
-    uint64_t
-        ended_ns[MOE_HOST_QUEUE]; /* ends of the latest ones, by (number - 1) % MOE_HOST_QUEUE */
-    uint32_t crowd;               /* callers that wait for room */
-    struct moe_rng rng;           /* used by the stream's thread only */
-    struct operation *operations; /* [MOE_HOST_QUEUE], by (number - 1) % MOE_HOST_QUEUE */
+    pthread_cond_t fed;                /* an operation was queued */
+    pthread_cond_t room;               /* an operation is done, its place in the queue is free */
+    pthread_cond_t reached;            /* a place that someone may wait for was reached */
+    uint64_t queued, done;             /* operations since the start */
+    uint64_t end_ns;                   /* end of the latest operation that is done */
+    uint64_t ended_ns[MOE_HOST_QUEUE]; /* ends of the latest ones, placed as in operations */
+    uint32_t crowd;                    /* callers that wait for room */
+    struct moe_rng rng;                /* used by the stream's thread only */
+    struct operation *operations;      /* [MOE_HOST_QUEUE], by (number - 1) % MOE_HOST_QUEUE */
 };
 
 struct moe_host_streams {

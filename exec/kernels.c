@@ -7,7 +7,7 @@ const struct moe_kernels *const moe_kernel_sets[] = {
     &moe_kernels_portable,
 #ifdef __x86_64__
     &moe_kernels_avx2,
-    &moe_kernels_amx, /* its processors have the last as well: taken by name alone */
+    &moe_kernels_amx, /* only chosen by name: every processor with AMX has AVX-512, too */
     &moe_kernels_avx512_bf16,
     &moe_kernels_avx512,
 #elif defined(__aarch64__)

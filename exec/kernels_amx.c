@@ -1,9 +1,9 @@
 /* BF16 weights by products of tiles (AMX): 16 rows x 32 columns of weights as they lie in memory,
- * times 32 columns x 16 tokens. An activation is the sum of three BF16 terms, which keep all 24
- * bits of its mantissa. One tile accumulates 16 rows x 16 tokens: the three terms of 32 columns,
- * from the highest on, then the next columns. An element of it depends on its row and token alone,
- * so it may rest in memory between columns. (Subnormal numbers count as zero.) Other weight types
- * take the AVX-512 set's functions. */
+ * times 32 columns x 16 tokens. An activation is split into a sum of three BF16 terms, which keep
+ * all 24 bits of its mantissa. One tile accumulates 16 rows x 16 tokens: the three terms of 32
+ * columns, the highest first, then the next columns. Each element depends on its row and token
+ * alone, so tiles may be stored to memory and loaded again between columns. (Subnormal numbers
+ * count as zero.) Other weight types use the functions of the AVX-512 set. */
 #include "exec/kernels.h"
 
 #ifdef __x86_64__
@@ -28,15 +28,16 @@
 
 enum {
     SIDE = 16, /* rows and tokens of a tile */
-    STEP = 32, /* columns of one */
+    STEP = 32, /* columns of a tile of weights */
     TERMS = 3,
-    LINE = 64,       /* bytes of a tile's row */
-    FEW_ROWS = SIDE, /* at once for up to FEW_TILES tiles of tokens: memory is the limit; */
-    FEW_TILES = 2,
-    MANY_ROWS = 2 * SIDE,            /* for more of them, from a copy: rows collide in caches */
-    BLOCK_TOKENS = 8 * SIDE,         /* for which weights are read once */
-    BLOCK_SUMS = 512 * BLOCK_TOKENS, /* as many rows as fit: activations are split for each block */
-    PIECE_STEPS = 16,                /* steps between visits of the accumulators to memory */
+    LINE = 64,               /* bytes of a tile's row */
+    FEW_TILES = 2,           /* up to so many tiles of tokens, speed is limited by memory: */
+    FEW_ROWS = SIDE,         /* weights are taken from where they lie, so many rows at once */
+    MANY_ROWS = 2 * SIDE,    /* with more tokens, from a copy, as rows collide in the caches */
+    BLOCK_TOKENS = 8 * SIDE, /* tokens for which weights are read once */
+    BLOCK_SUMS = 512 * BLOCK_TOKENS, /* sums of a block: with few tokens more rows, since
+                                        activations are split anew for each block */
+    PIECE_STEPS = 16,                /* steps after which accumulators are stored to memory */
     PIECE = PIECE_STEPS * STEP,
     SPLIT_WORDS = BLOCK_TOKENS * PIECE_STEPS * SIDE * TERMS,
     AHEAD_STEPS = 8, /* prefetch distance; measured: twice as far is slower */
@@ -57,7 +58,8 @@ struct tile_config {
     uint8_t rows[16];
 };
 
-/* Tiles 0 to 3 accumulate; behind them, of weights one (few tokens) or two, the rest of tokens. */
+/* Tiles 0 to 3 hold sums; the next one (few tokens) or two (many) hold weights; the rest, tokens.
+ */
 INLINE void configure(const struct block *b)
 {
     struct tile_config c = {.palette = 1};
@@ -73,11 +75,11 @@ INLINE void configure(const struct block *b)
 INLINE __m512 rest(__m512 x, __m256i high)
 {
     const __m512 f = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-    /* NaN and infinity have no rest. */
+    /* The remainder is 0 where the high term is NaN or infinite. */
     return _mm512_maskz_sub_ps((__mmask16)~_mm512_fpclass_ps_mask(f, 0x99), x, f);
 }
 
-/* n <= STEP activations, zeros behind them; nothing beyond is read. */
+/* Splits n <= STEP activations of token t, followed by zeros; nothing beyond them is read. */
 INLINE void split(const float *x, uint32_t n, __m512i term[TERMS][SIDE], uint32_t t)
 {
     const uint32_t mask = n == STEP ? 0xffffffff : (1u << n) - 1;
@@ -127,10 +129,11 @@ INLINE uint32_t *x_at(struct block *b, uint32_t tile, uint32_t step)
     return b->x + (size_t)(tile * b->max_steps + step) * TERMS * SIDE * b->pitch;
 }
 
-/* Integers: the address may lie beyond the matrix, where prefetching does nothing. */
+/* Prefetches into the second-level cache: 16 rows that lie a power of two apart do not fit into the
+ * first. Computed on integers, as the address may lie beyond the matrix, where a prefetch does
+ * nothing. */
 INLINE void prefetch_far(const void *from, size_t bytes)
 {
-    /* To the second level: 16 rows that lie a power of two apart do not fit into the first. */
     __builtin_prefetch((const void *)((uintptr_t)from + bytes), // NOLINT(performance-no-int-to-ptr)
                        0, 2);
 }
@@ -141,7 +144,8 @@ INLINE void prefetch_near(const void *from, size_t row_bytes)
         __builtin_prefetch((const void *)((uintptr_t)from + r * row_bytes));
 }
 
-/* Columns [c, c + n) of the block's tokens; meanwhile memory fetches the weights at w. */
+/* Splits columns [c, c + n) of the block's tokens; meanwhile the first weights, at w, are
+ * prefetched. */
 static TARGET void split_tokens(struct block *b, const float *x, uint32_t cols, uint32_t c,
                                 uint32_t n, const uint16_t *w)
 {
@@ -166,7 +170,7 @@ static TARGET void split_tokens(struct block *b, const float *x, uint32_t cols, 
     WRITTEN();
 }
 
-/* What a group of rows multiplies: weights from memory or from the panel. */
+/* Weights of a group of rows, in memory or in the panel. */
 struct piece {
     const uint16_t *w;
     size_t row_bytes;
@@ -175,7 +179,7 @@ struct piece {
     size_t next_bytes;          /* of a row of them */
 };
 
-/* Tiles 0 to n - 1. */
+/* Tiles 0 to n - 1 from a, b, c, d. */
 INLINE void load_sums(uint32_t n, size_t pitch, const float *a, const float *b, const float *c,
                       const float *d)
 {
@@ -199,8 +203,8 @@ INLINE void store_sums(uint32_t n, size_t pitch, float *a, float *b, float *c, f
         _tile_stored(3, d, pitch);
 }
 
-/* FEW_ROWS rows, straight from memory, and `tiles` <= FEW_TILES tiles of tokens: all of them. */
-INLINE void few(struct block *b, const struct piece *p, uint32_t tiles, float *sum)
+/* FEW_ROWS rows, straight from memory, times all tokens: `tiles` <= FEW_TILES tiles, a constant. */
+INLINE void multiply_few(struct block *b, const struct piece *p, uint32_t tiles, float *sum)
 {
     const size_t pitch = b->pitch * sizeof(float), term = (size_t)SIDE * b->pitch;
     const size_t apart = (size_t)b->max_steps * TERMS * term; /* tiles of tokens */
@@ -226,15 +230,17 @@ INLINE void few(struct block *b, const struct piece *p, uint32_t tiles, float *s
     store_sums(tiles, b->width * sizeof(float), sum, sum + SIDE, NULL, NULL);
 }
 
-/* MANY_ROWS rows and one or two tiles of tokens from `tile` on. */
-INLINE void many(struct block *b, const struct piece *p, uint32_t tile, bool two, float *sum)
+/* MANY_ROWS rows times one or two tiles of tokens from `tile` on; `two` is a constant. */
+INLINE void multiply_many(struct block *b, const struct piece *p, uint32_t tile, bool two,
+                          float *sum)
 {
     const uint32_t *x0 = x_at(b, tile, p->first_step);
     const uint32_t *x1 = x_at(b, tile + two, p->first_step);
     const uint8_t *w = (const uint8_t *)p->w;
     const size_t term = (size_t)SIDE * SIDE;
     float *upper = sum + (size_t)tile * SIDE, *lower = upper + (size_t)SIDE * b->width;
-    /* The weights to prefetch are shared out evenly: bursts of them hold up the tiles' loads. */
+    /* Each call prefetches an equal share of the next weights: bursts would delay the loads of
+     * tiles. */
     const uint32_t share = MANY_ROWS / ((b->tiles + 1) / 2);
     const size_t skip = (size_t)(tile / 2 * share) * p->next_bytes;
     load_sums(two ? 4 : 2, b->width * sizeof(float), upper, lower, upper + SIDE, lower + SIDE);
@@ -262,7 +268,7 @@ INLINE const uint16_t *weight_at(const struct moe_matrix *m, uint32_t row, uint3
     return (const uint16_t *)m->data + (size_t)row * m->cols + column;
 }
 
-/* The piece's weights, zeros up to whole tiles. */
+/* Copies the piece's weights into the panel, with zeros up to whole tiles. */
 static TARGET void pack(struct block *b, struct piece *p, uint32_t group, uint32_t rows, uint32_t n)
 {
     for (uint32_t r = 0; r < group; r++) {
@@ -276,18 +282,18 @@ static TARGET void pack(struct block *b, struct piece *p, uint32_t group, uint32
     WRITTEN();
 }
 
-/* All tokens of the block. */
+/* Multiplies a piece by all tokens of the block. */
 static TARGET void add_piece(struct block *b, const struct piece *p, float *sum)
 {
     if (b->tiles == 1)
-        few(b, p, 1, sum);
+        multiply_few(b, p, 1, sum);
     else if (b->tiles == 2)
-        few(b, p, 2, sum);
+        multiply_few(b, p, 2, sum);
     for (uint32_t tile = 0; b->tiles > FEW_TILES && tile < b->tiles; tile += 2)
         if (tile + 1 < b->tiles)
-            many(b, p, tile, true, sum);
+            multiply_many(b, p, tile, true, sum);
         else
-            many(b, p, tile, false, sum);
+            multiply_many(b, p, tile, false, sum);
 }
 
 /* Adds columns [c, c + n) of `rows` <= group rows from r on. next: see struct piece. */
@@ -311,8 +317,8 @@ static TARGET void add_group(struct block *b, const struct moe_matrix *m, uint32
     }
 }
 
-/* b->sum of rows [r, r + rows) of n_w matrices of one shape, one behind the other, and up to
- * BLOCK_TOKENS tokens. Returns how far matrices are apart in b->sum. */
+/* Computes b->sum for rows [r, r + rows) of each of n_w matrices of one shape, and up to
+ * BLOCK_TOKENS tokens. Returns the distance between the sums of two matrices in b->sum. */
 static TARGET size_t block_sums(struct block *b, const struct moe_matrix *const w[], uint32_t n_w,
                                 uint32_t r, uint32_t rows, const float *x, uint32_t tokens)
 {
@@ -344,15 +350,15 @@ static TARGET size_t block_sums(struct block *b, const struct moe_matrix *const 
     return (size_t)padded * b->width;
 }
 
-/* Rows of n_w matrices whose sums a block holds. */
+/* How many rows of each of n_w matrices a block has room for. */
 INLINE uint32_t block_rows(uint32_t n_tokens, uint32_t n_w)
 {
     const uint32_t tokens = n_tokens < BLOCK_TOKENS ? n_tokens : BLOCK_TOKENS;
     return BLOCK_SUMS / ((tokens + SIDE - 1) / SIDE * SIDE * n_w) / MANY_ROWS * MANY_ROWS;
 }
 
-/* y[t * ldy + i] from the sums, gate: silu(them) times those behind `up` others; a tile's side of
- * rows after the other, as they lie far apart. */
+/* Stores the sums to y[t * ldy + i]; with gate, silu(sum) times the sum of `up`, which lies that
+ * many elements behind. In groups of SIDE rows, as rows lie far apart. */
 INLINE void put(const struct block *b, uint32_t rows, bool gate, size_t up, float *y, size_t ldy)
 {
     for (uint32_t first = 0; first < rows; first += SIDE)
@@ -401,7 +407,7 @@ static TARGET void gate_up(const struct moe_matrix *gate, const struct moe_matri
         }
 }
 
-/* Linux lends the tiles' state to a process that asks for it. */
+/* On Linux a process has to request the state of the tiles. */
 static bool tiles_granted(void)
 {
 #if defined(__linux__) && defined(SYS_arch_prctl)

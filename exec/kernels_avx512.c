@@ -48,7 +48,7 @@ TILE_INLINE vf vf_mul(vf a, vf b)
 
 TILE_INLINE float vf_sum(vf v)
 {
-    /* By halving, whatever order the compiler would choose. */
+    /* By halves, written out: _mm512_reduce_add_ps leaves the order to the compiler. */
     const __m256 y = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -79,7 +79,8 @@ TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
     vf_store(to, scale);
 }
 
-/* Permutations take the low half of an index to one of the sixteen weights that there can be. */
+/* The sixteen possible weights of a block are a table for vpermps, which looks at the low four bits
+ * of an index only. */
 TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf v[2])
 {
     (void)stride;

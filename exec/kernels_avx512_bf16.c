@@ -1,6 +1,7 @@
-/* BF16 weights by dot products of BF16 pairs, without converting them: an activation is the sum of
- * two BF16 terms, which keep 16 bits of its mantissa. Each output has one accumulator for the high
- * terms and one for the low ones. Other weight types take the AVX-512 set's functions. */
+/* BF16 weights with the dot-product instruction for BF16 pairs, without converting them. An
+ * activation is split into a sum of two BF16 terms, which keep 16 bits of its mantissa. Each output
+ * has one accumulator for the high terms and one for the low ones. Other weight types use the
+ * functions of the AVX-512 set. */
 #include "exec/kernels.h"
 
 #ifdef __x86_64__
@@ -31,11 +32,11 @@ struct pair {
 INLINE __m512 low_term(__m512 x, __m256i high)
 {
     const __m512 f = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-    /* NaN and infinity have no rest. */
+    /* The remainder is 0 where the high term is NaN or infinite. */
     return _mm512_maskz_sub_ps((__mmask16)~_mm512_fpclass_ps_mask(f, 0x99), x, f);
 }
 
-/* n <= STEP activations; zeros behind them, and nothing beyond is read. */
+/* Splits n <= STEP activations, followed by zeros; nothing beyond them is read. */
 INLINE struct pair split(const float *x, uint32_t n)
 {
     const uint32_t mask = n == STEP ? 0xffffffff : (1u << n) - 1;
@@ -64,10 +65,11 @@ INLINE float finish(__m512 high, __m512 low)
     return _mm512_reduce_add_ps(_mm512_add_ps(high, low));
 }
 
-/* Few tokens: out[rows][TOKENS], rows straight from memory, activations split on the way. wrap:
- * weights to skip, near the end of a row, to prefetch the rows read next. */
-INLINE void few(const uint16_t *w, uint32_t cols, uint32_t rows, size_t wrap, const float *x,
-                uint32_t tokens, float *out)
+/* Few tokens: out[rows][TOKENS], weights straight from memory, activations split on the way. wrap:
+ * columns added to the prefetch distance near the end of a row, so that it reaches the rows that
+ * are read next. */
+INLINE void few_dot(const uint16_t *w, uint32_t cols, uint32_t rows, size_t wrap, const float *x,
+                    uint32_t tokens, float *out)
 {
     __m512 high[ROWS][TOKENS], low[ROWS][TOKENS];
     UNROLL for (uint32_t r = 0; r < rows; r++) UNROLL for (uint32_t t = 0; t < tokens; t++)
@@ -95,7 +97,7 @@ INLINE void few(const uint16_t *w, uint32_t cols, uint32_t rows, size_t wrap, co
         out[r * TOKENS + t] = finish(high[r][t], low[r][t]);
 }
 
-/* Of `rows` rows from r on, 1 or ROWS. */
+/* Few tokens: out[rows][TOKENS] of 1 or ROWS rows from r on; last: no rows are read after these. */
 static TARGET void few_rows(const struct moe_matrix *m, uint32_t r, uint32_t rows, bool last,
                             const float *x, uint32_t tokens, float *out)
 {
@@ -103,22 +105,23 @@ static TARGET void few_rows(const struct moe_matrix *m, uint32_t r, uint32_t row
     const size_t wrap = last ? (size_t)0 - AHEAD_BYTES / 2 : (size_t)(rows - 1) * m->cols;
     if (rows == 1)
         for (uint32_t t = 0; t < tokens; t++)
-            few(w, m->cols, 1, wrap, x + (size_t)t * m->cols, 1, out + t);
+            few_dot(w, m->cols, 1, wrap, x + (size_t)t * m->cols, 1, out + t);
     else if (tokens == 1)
-        few(w, m->cols, ROWS, wrap, x, 1, out);
+        few_dot(w, m->cols, ROWS, wrap, x, 1, out);
     else if (tokens == 2)
-        few(w, m->cols, ROWS, wrap, x, 2, out);
+        few_dot(w, m->cols, ROWS, wrap, x, 2, out);
     else
-        few(w, m->cols, ROWS, wrap, x, 3, out);
+        few_dot(w, m->cols, ROWS, wrap, x, 3, out);
 }
 
-/* Many tokens: the accumulators of a block of rows and tokens, and the split columns of its
- * tokens. */
+/* Many tokens: accumulators of a block of rows and tokens, and COLS columns of its tokens, split.
+ */
 struct block {
     __m512 high[BLOCK_ROWS][BLOCK_TOKENS], low[BLOCK_ROWS][BLOCK_TOKENS];
     struct pair x[BLOCK_TOKENS][COLS / STEP];
 };
 
+/* Adds n columns at w to the accumulators of rows [r, r + rows) and tokens [t0, t0 + tokens). */
 INLINE void multiply(struct block *b, const uint16_t *w, size_t ldw, uint32_t n, uint32_t r,
                      uint32_t rows, uint32_t t0, uint32_t tokens)
 {
@@ -184,7 +187,7 @@ static TARGET void block_sums(const struct moe_matrix *m, uint32_t r0, uint32_t 
             y[t * ldy + i] = finish(b.high[i][t], b.low[i][t]);
 }
 
-/* Rows and tokens of one unit of work: sums[token][BLOCK_ROWS]. */
+/* sums[token][BLOCK_ROWS] of at most BLOCK_ROWS rows and BLOCK_TOKENS tokens. */
 static TARGET void unit_sums(const struct moe_matrix *m, uint32_t r, uint32_t rows, bool last,
                              const float *x, uint32_t tokens, float *sums)
 {

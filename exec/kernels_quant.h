@@ -1,18 +1,21 @@
-/* Weights of blocks with a scale (Q8, Q4; exec/dtype.h) for exec/kernels_tile.h. A weight becomes
- * number * scale in float32, exactly, and then counts as a float32 weight does: the same bits. */
+/* Quantized weights (Q8, Q4: blocks with a scale; exec/dtype.h) for exec/kernels_tile.h. A weight
+ * becomes number * scale in float32, which is exact, and is then treated like a float32 weight: the
+ * results have the same bits. */
 #ifndef MOELAB_EXEC_KERNELS_QUANT_H
 #define MOELAB_EXEC_KERNELS_QUANT_H
 
 #include "exec/kernels_vector.h"
 
 enum {
-    TILE_QUANT_VECTORS = MOE_QUANT_BLOCK / TILE_LANES, /* of a block */
-    TILE_SCALES = TILE_COLS / MOE_QUANT_BLOCK,         /* of a panel: whole vectors of them */
-    TILE_QUANT_AHEAD = 1024, /* bytes, in a row's numbers; measured on Zen 4: half is slower */
-    TILE_SCALES_AHEAD = TILE_LINE_BYTES / 2 * MOE_QUANT_BLOCK, /* columns: a line of scales */
+    TILE_QUANT_VECTORS = MOE_QUANT_BLOCK / TILE_LANES, /* vectors of a block */
+    TILE_SCALES = TILE_COLS / MOE_QUANT_BLOCK,         /* scales of a panel's row: whole vectors */
+    /* Prefetch distances in a row: bytes of numbers (measured on Zen 4: half is slower), and
+       columns, those whose scales fill a line. */
+    TILE_QUANT_AHEAD = 1024,
+    TILE_SCALES_AHEAD = TILE_LINE_BYTES / 2 * MOE_QUANT_BLOCK,
 };
 
-/* What to add to addresses to prefetch: bytes from a number and from a scale. */
+/* Prefetch distances in bytes, from the address of a row's numbers and of its scales. */
 struct tile_ahead {
     size_t numbers, scales;
 };
@@ -21,7 +24,8 @@ struct tile_ahead {
  * row, which holds the scales. */
 typedef float tile_factors[TILE_Q4_FACTORS][TILE_SCALES];
 
-/* One block's weights: its numbers are at p, its factors in the column at `factor`. */
+/* The weights of the block whose numbers lie at p and whose factors are in the column at `factor`.
+ */
 TILE_INLINE void tile_block_weights(enum moe_dtype dtype, const uint8_t *p, const float *factor,
                                     vf *v)
 {
@@ -34,7 +38,7 @@ TILE_INLINE void tile_block_weights(enum moe_dtype dtype, const uint8_t *p, cons
     TILE_UNROLL for (uint32_t i = 0; i < TILE_QUANT_VECTORS; i++) v[i] = vf_mul(v[i], scale);
 }
 
-/* The factors of row r from column c on, n columns. */
+/* The factors of row r for n columns from c on. */
 TILE_INLINE void tile_factors_of(enum moe_dtype dtype, const struct tile_rows *w, uint32_t r,
                                  uint32_t c, uint32_t n, size_t ahead, tile_factors to)
 {
@@ -53,8 +57,8 @@ TILE_INLINE void tile_factors_of(enum moe_dtype dtype, const struct tile_rows *w
     }
 }
 
-/* As tile_few of kernels_tile.h. */
-TILE_INLINE void tile_few_blocks_as(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
+/* As tile_few_dot of kernels_tile.h. */
+TILE_INLINE void tile_few_quant_dot(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
                                     struct tile_ahead wrap, const float *x, uint32_t tokens,
                                     float *out)
 {
@@ -93,25 +97,26 @@ TILE_INLINE void tile_few_blocks_as(enum moe_dtype dtype, const struct tile_rows
             vf_sum(acc[r][t]);
 }
 
-TILE_INLINE void tile_few_blocks_tokens(enum moe_dtype dtype, const struct tile_rows *w,
-                                        uint32_t rows, struct tile_ahead wrap, const float *x,
-                                        uint32_t tokens, float *out)
+/* As tile_few_unrolled; a single row takes its tokens one by one. */
+TILE_INLINE void tile_few_quant_unrolled(enum moe_dtype dtype, const struct tile_rows *w,
+                                         uint32_t rows, struct tile_ahead wrap, const float *x,
+                                         uint32_t tokens, float *out)
 {
     if (rows == 1)
         for (uint32_t t = 0; t < tokens; t++)
-            tile_few_blocks_as(dtype, w, 1, wrap, x + (size_t)t * w->cols, 1, out + t);
+            tile_few_quant_dot(dtype, w, 1, wrap, x + (size_t)t * w->cols, 1, out + t);
     else if (tokens == 1)
-        tile_few_blocks_as(dtype, w, TILE_ROWS, wrap, x, 1, out);
+        tile_few_quant_dot(dtype, w, TILE_ROWS, wrap, x, 1, out);
     else if (tokens == 2)
-        tile_few_blocks_as(dtype, w, TILE_ROWS, wrap, x, 2, out);
+        tile_few_quant_dot(dtype, w, TILE_ROWS, wrap, x, 2, out);
     else
-        tile_few_blocks_as(dtype, w, TILE_ROWS, wrap, x, 3, out);
+        tile_few_quant_dot(dtype, w, TILE_ROWS, wrap, x, 3, out);
 }
 
 /* As tile_few_rows of kernels_tile.h. */
-static TILE_TARGET void tile_few_blocks(const struct tile_rows *w, uint32_t rows,
-                                        const uint8_t *next, const float *x, uint32_t tokens,
-                                        float *out)
+static TILE_TARGET void tile_few_quant_rows(const struct tile_rows *w, uint32_t rows,
+                                            const uint8_t *next, const float *x, uint32_t tokens,
+                                            float *out)
 {
     const size_t numbers = tile_offset(w->dtype, w->cols), scales = w->row_bytes - numbers;
     const size_t down = (uintptr_t)next - (uintptr_t)w->data;
@@ -119,9 +124,9 @@ static TILE_TARGET void tile_few_blocks(const struct tile_rows *w, uint32_t rows
     if (!next)
         wrap = (struct tile_ahead){(size_t)0 - TILE_QUANT_AHEAD, (size_t)0 - TILE_LINE_BYTES};
     if (w->dtype == MOE_Q8)
-        tile_few_blocks_tokens(MOE_Q8, w, rows, wrap, x, tokens, out);
+        tile_few_quant_unrolled(MOE_Q8, w, rows, wrap, x, tokens, out);
     else
-        tile_few_blocks_tokens(MOE_Q4, w, rows, wrap, x, tokens, out);
+        tile_few_quant_unrolled(MOE_Q4, w, rows, wrap, x, tokens, out);
 }
 
 TILE_INLINE void tile_convert_blocks_as(enum moe_dtype dtype, const struct tile_rows *w,
@@ -143,7 +148,7 @@ TILE_INLINE void tile_convert_blocks_as(enum moe_dtype dtype, const struct tile_
     }
 }
 
-/* Many tokens: rows x n weights from column c on as float32. */
+/* Many tokens: converts rows x n weights from column c on to float32 in the panel. */
 static TILE_TARGET void tile_convert_blocks(const struct tile_rows *w, uint32_t rows, uint32_t c,
                                             uint32_t n, struct tile_ahead ahead, float *panel)
 {

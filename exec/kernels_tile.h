@@ -2,19 +2,20 @@
  * (macros and functions of exec/kernels_vector.h) and includes this file; without definitions it is
  * portable C.
  *
- * Every output has one vector accumulator that walks over the columns from first to last and is
- * summed across its lanes once at the end. That order is all that decides the bits, so the path for
- * few tokens (rows straight from memory) and the one for many (a panel of rows in float32, kept
- * in the first-level cache for all tokens) give the same. */
+ * Every output has one vector accumulator, which goes over the columns from first to last and is
+ * summed across its lanes once at the end. The bits depend on that order alone, so they are the
+ * same on both paths: the one for few tokens (tile_few_*: weights straight from memory) and the one
+ * for many (tile_block: a panel of rows in float32, kept in the first-level cache for all tokens).
+ */
 #ifndef MOELAB_EXEC_KERNELS_TILE_H
 #define MOELAB_EXEC_KERNELS_TILE_H
 
 #include "exec/kernels_quant.h"
 
-/* Few tokens: rows straight from memory. wrap: what to add to the prefetch distance near the end of
- * a row to reach the rows read next. */
-TILE_INLINE void tile_few(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
-                          size_t wrap, const float *x, uint32_t tokens, float *out)
+/* Few tokens: weights straight from memory. wrap: added to the prefetch distance near the end of a
+ * row, so that it reaches the rows that are read next. */
+TILE_INLINE void tile_few_dot(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
+                              size_t wrap, const float *x, uint32_t tokens, float *out)
 {
     const uint32_t size = tile_weight_bytes(dtype), line = TILE_LINE_BYTES / size;
     const uint32_t cols = w->cols, ahead = TILE_AHEAD_BYTES / size;
@@ -49,46 +50,47 @@ TILE_INLINE void tile_few(enum moe_dtype dtype, const struct tile_rows *w, uint3
             vf_sum(acc[r][t]);
 }
 
-TILE_INLINE void tile_few_tokens(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
-                                 size_t wrap, const float *x, uint32_t tokens, float *out)
+/* tile_few_dot with constant numbers of rows and tokens, for which its loops are unrolled. */
+TILE_INLINE void tile_few_unrolled(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
+                                   size_t wrap, const float *x, uint32_t tokens, float *out)
 {
     if (rows == 1)
-        tile_few(dtype, w, 1, wrap, x, 1, out);
+        tile_few_dot(dtype, w, 1, wrap, x, 1, out);
     else if (tokens == 1)
-        tile_few(dtype, w, TILE_ROWS, wrap, x, 1, out);
+        tile_few_dot(dtype, w, TILE_ROWS, wrap, x, 1, out);
     else if (tokens == 2)
-        tile_few(dtype, w, TILE_ROWS, wrap, x, 2, out);
+        tile_few_dot(dtype, w, TILE_ROWS, wrap, x, 2, out);
     else
-        tile_few(dtype, w, TILE_ROWS, wrap, x, 3, out);
+        tile_few_dot(dtype, w, TILE_ROWS, wrap, x, 3, out);
 }
 
-/* out[rows][TILE_TOKENS] of 1 or TILE_ROWS rows; next: where the rows lie that are read after
- * these, NULL: none. */
+/* out[rows][TILE_TOKENS] of 1 or TILE_ROWS rows from row r on. next: the rows that are read after
+ * these, to prefetch; NULL: none. */
 static TILE_TARGET void tile_few_rows(const struct moe_matrix *m, uint32_t r, uint32_t rows,
                                       const uint8_t *next, const float *x, uint32_t tokens,
                                       float *out)
 {
     const struct tile_rows w = tile_rows_of(m, r);
     if (tile_quantized(w.dtype)) {
-        tile_few_blocks(&w, rows, next, x, tokens, out);
+        tile_few_quant_rows(&w, rows, next, x, tokens, out);
         return;
     }
     const size_t wrap =
         next ? (uintptr_t)next - (uintptr_t)w.data - w.row_bytes : (size_t)0 - TILE_AHEAD_BYTES;
-    /* A row left over: its tokens one by one, to keep this small. */
+    /* A single row at the end: its tokens one by one, to save code for other combinations. */
     const uint32_t step = rows == 1 ? 1 : tokens;
     for (uint32_t t = 0; t < tokens; t += step) {
         const float *from = x + (size_t)t * w.cols;
         if (w.dtype == MOE_BF16)
-            tile_few_tokens(MOE_BF16, &w, rows, wrap, from, step, out + t);
+            tile_few_unrolled(MOE_BF16, &w, rows, wrap, from, step, out + t);
         else if (w.dtype == MOE_F16)
-            tile_few_tokens(MOE_F16, &w, rows, wrap, from, step, out + t);
+            tile_few_unrolled(MOE_F16, &w, rows, wrap, from, step, out + t);
         else
-            tile_few_tokens(MOE_F32, &w, rows, wrap, from, step, out + t);
+            tile_few_unrolled(MOE_F32, &w, rows, wrap, from, step, out + t);
     }
 }
 
-/* The rows from r on, for tile_few_rows; NULL: there are none. */
+/* The data of the rows from r on, as tile_few_rows takes it in `next`; NULL: there are none. */
 TILE_INLINE const uint8_t *tile_next(const struct moe_matrix *w, uint32_t r, uint32_t r1)
 {
     return r < r1 ? tile_rows_of(w, r).data : NULL;
@@ -99,7 +101,8 @@ TILE_INLINE uint32_t tile_few_step(uint32_t rows_left)
     return rows_left >= TILE_ROWS ? TILE_ROWS : 1;
 }
 
-/* Many tokens: rows x n weights from column c on as float32, zeros up to a whole vector. */
+/* Many tokens: converts rows x n weights from column c on to float32 in the panel; zeros fill the
+ * last vector. */
 TILE_INLINE void tile_convert_as(enum moe_dtype dtype, const struct tile_rows *w, uint32_t rows,
                                  uint32_t c, uint32_t n, size_t ahead, float *panel)
 {
@@ -118,7 +121,7 @@ TILE_INLINE void tile_convert_as(enum moe_dtype dtype, const struct tile_rows *w
     }
 }
 
-/* And zeros for missing rows. */
+/* The same for every type, with zeros in place of the rows that are missing. */
 static TILE_TARGET void tile_convert(const struct tile_rows *w, uint32_t rows, uint32_t c,
                                      uint32_t n, struct tile_ahead ahead, float *panel)
 {
@@ -134,7 +137,8 @@ static TILE_TARGET void tile_convert(const struct tile_rows *w, uint32_t rows, u
         memset(panel + (size_t)r * TILE_COLS, 0, TILE_COLS * sizeof *panel);
 }
 
-/* acc[tokens][TILE_ROWS] += panel x tokens, over n columns; all accumulators in registers. */
+/* acc[tokens][TILE_ROWS] += panel x tokens over n columns, with all accumulators in registers;
+ * tokens is a constant. */
 TILE_INLINE void tile_multiply_by(const float *panel, uint32_t n, const float *x, size_t ldx,
                                   uint32_t tokens, vf *acc)
 {
@@ -174,8 +178,9 @@ static TILE_TARGET void tile_multiply(const float *panel, uint32_t n, const floa
         tile_multiply_by(panel, n, x + t * ldx, ldx, 1, acc + (size_t)t * TILE_ROWS);
 }
 
-/* What a panel of a block prefetches: the panel after the next in the order of reading, which goes
- * over the row groups and then on along the rows; behind the last column, the rows after these. */
+/* Distance from a panel of a block to the panel that is read two panels later, to prefetch it. The
+ * order is: all row groups of some columns, then the next columns; after the last column, the rows
+ * behind this block. */
 TILE_INLINE struct tile_ahead tile_panel_ahead(const struct tile_rows *w, uint32_t groups,
                                                uint32_t g, uint32_t c)
 {
@@ -183,14 +188,15 @@ TILE_INLINE struct tile_ahead tile_panel_ahead(const struct tile_rows *w, uint32
     const size_t all = (size_t)groups * TILE_ROWS * w->row_bytes;
     const size_t down = ((size_t)(next % groups) - g) * TILE_ROWS * w->row_bytes;
     const size_t along = (size_t)(next / groups) * TILE_COLS;
-    const bool turns = c + along >= w->cols;
+    const bool next_block = c + along >= w->cols;
     return (struct tile_ahead){down + tile_offset(w->dtype, along) +
-                                   (turns ? all - tile_offset(w->dtype, w->cols) : 0),
+                                   (next_block ? all - tile_offset(w->dtype, w->cols) : 0),
                                down + tile_scale_bytes(w->dtype, along) +
-                                   (turns ? all - tile_scale_bytes(w->dtype, w->cols) : 0)};
+                                   (next_block ? all - tile_scale_bytes(w->dtype, w->cols) : 0)};
 }
 
-/* y[t * ldy + i], i < rows <= TILE_BLOCK_ROWS, of rows from r on; tokens <= TILE_BLOCK_TOKENS. */
+/* Many tokens: y[t * ldy + i] of row r + i, for i < rows <= TILE_BLOCK_ROWS and t < tokens <=
+ * TILE_BLOCK_TOKENS. */
 static TILE_TARGET void tile_block(const struct moe_matrix *m, uint32_t r, uint32_t rows,
                                    const float *x, uint32_t tokens, float *y, size_t ldy)
 {
@@ -280,7 +286,7 @@ static TILE_TARGET void tile_gate_up(const struct moe_matrix *gate, const struct
         }
 }
 
-/* score[k] of rows keys: four accumulators each, which are added at the end. */
+/* score[k] = q . keys[k] for `rows` keys, with four accumulators each that are added at the end. */
 TILE_INLINE void tile_scores(const float *q, const float *keys, uint32_t rows, uint32_t hd,
                              float *score)
 {
@@ -306,7 +312,7 @@ TILE_INLINE void tile_scores(const float *q, const float *keys, uint32_t rows, u
         vf_sum(vf_add(vf_add(acc[k][0], acc[k][1]), vf_add(acc[k][2], acc[k][3])));
 }
 
-/* y = keep * y, then + p[k] * values[k] for one key after the other; `vectors` whole ones of y. */
+/* y = keep * y, then y += p[k] * values[k] key by key, for `vectors` whole vectors of y. */
 TILE_INLINE void tile_add_values(const float *p, const float *values, uint32_t n, uint32_t hd,
                                  float keep, uint32_t vectors, float *y)
 {
@@ -321,7 +327,7 @@ TILE_INLINE void tile_add_values(const float *p, const float *values, uint32_t n
     TILE_UNROLL for (uint32_t i = 0; i < vectors; i++) vf_store(y + (size_t)i * TILE_LANES, acc[i]);
 }
 
-/* The same for the last n_last < TILE_LANES of y. */
+/* The same for the last n_last < TILE_LANES elements of y. */
 TILE_INLINE void tile_add_values_tail(const float *p, const float *values, uint32_t n, uint32_t hd,
                                       float keep, uint32_t n_last, float *y)
 {
@@ -333,8 +339,9 @@ TILE_INLINE void tile_add_values_tail(const float *p, const float *values, uint3
     memcpy(y, buffer, n_last * sizeof *y);
 }
 
-/* Scores become exp(score - max); returns the factor of what was summed before, 0 at first. */
-TILE_INLINE float tile_soften(float *score, uint32_t n, struct moe_softmax *softmax)
+/* Takes n scores into the softmax and replaces each by exp(score - max). Returns the factor by
+ * which sums over earlier keys have to be multiplied (0 when there were none). */
+TILE_INLINE float tile_softmax(float *score, uint32_t n, struct moe_softmax *softmax)
 {
     float top = softmax->max;
     for (uint32_t k = 0; k < n; k++)
@@ -361,7 +368,7 @@ static TILE_TARGET void tile_attend(const float *q, const float *keys, const flo
         tile_scores(q, keys + (size_t)k * hd, 1, hd, score + k);
     for (k = 0; k < n; k++)
         score[k] *= shrink;
-    const float keep = tile_soften(score, n, softmax);
+    const float keep = tile_softmax(score, n, softmax);
     for (; d + TILE_VALUES * TILE_LANES <= hd; d += TILE_VALUES * TILE_LANES)
         tile_add_values(score, values + d, n, hd, keep, TILE_VALUES, y + d);
     for (; d + TILE_LANES <= hd; d += TILE_LANES)

@@ -1,6 +1,7 @@
-/* The vectors of a kernel set and how rows of weights lie: what exec/kernels_quant.h and
- * exec/kernels_tile.h are written in. A set defines the vector (macros and functions below) before
- * it includes them; without definitions it is portable C. */
+/* The vector type of a kernel set, and how rows of weights lie in memory: the basis of
+ * exec/kernels_quant.h and exec/kernels_tile.h. A set defines its vector (TILE_LANES and the other
+ * macros, types and functions of the first part below) before it includes them; otherwise the
+ * vector is portable C. */
 #ifndef MOELAB_EXEC_KERNELS_VECTOR_H
 #define MOELAB_EXEC_KERNELS_VECTOR_H
 
@@ -14,8 +15,8 @@
 #define TILE_UNROLL _Pragma("GCC unroll 8")
 #endif
 
-/* A set's TILE_KEEP(v) holds v in a register: gcc reads it again from memory for every use, which
- * costs a third of the speed. */
+/* A set's TILE_KEEP(v) forces v into a register: otherwise gcc loads it from memory again for every
+ * use, which costs a third of the speed. */
 #ifndef TILE_LANES
 enum { TILE_LANES = 4, TILE_ROWS = 4 };
 #define TILE_TARGET  __attribute__((unused))
@@ -83,8 +84,8 @@ TILE_INLINE vf vf_bf16(const void *p)
     return (vf)(vu_load16(p) << 16);
 }
 
-/* Moving exponent and mantissa up and scaling by 2^112 is exact for normal and subnormal numbers;
- * an exponent of all ones has to stay one. */
+/* Shifting exponent and mantissa into place and multiplying by 2^112 is exact for normal and
+ * subnormal numbers; for infinity and NaN the exponent is set to all ones again. */
 TILE_INLINE vf vf_f16(const void *p)
 {
     const vu h = vu_load16(p), magnitude = (h & 0x7fff) << 13;
@@ -102,8 +103,8 @@ TILE_INLINE void vf_q8(const uint8_t *p, vf v[8])
     }
 }
 
-/* What vf_q4 needs of a block beside its bytes: TILE_Q4_FACTORS floats, `stride` apart. Written for
- * TILE_LANES blocks at once, which are neighbours in each row. */
+/* What vf_q4 needs for a block beside its bytes: TILE_Q4_FACTORS floats, `stride` apart. Computed
+ * for TILE_LANES blocks at once, whose factors are neighbours. */
 enum { TILE_Q4_FACTORS = 1 };
 
 TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
@@ -112,7 +113,8 @@ TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
     vf_store(to, scale);
 }
 
-/* The 32 weights of a Q4 block: its 16 bytes have those of columns 0 to 15 in their low halves. */
+/* The 32 weights of a Q4 block: its 16 bytes hold those of columns 0 to 15 in their low four bits,
+ * the others in their high four. */
 TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf v[8])
 {
     (void)stride;
@@ -126,22 +128,24 @@ TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf 
 }
 #endif
 
-/* Columns of a panel: TILE_ROWS rows of it in float32 are 16 KiB or less. A block is what shares
- * accumulators between panels: rows and tokens chosen so that they stay in the second-level cache,
- * where the tokens' columns and the weights of the block have to be as well. */
+/* Up to TILE_TOKENS tokens, weights go straight from memory into registers. With more, TILE_ROWS
+ * rows x TILE_COLS columns are first converted to float32: a panel, of 16 KiB or less. Panels add
+ * to the accumulators of a block of rows and tokens, so small that these stay in the second-level
+ * cache together with the block's weights and the tokens' columns. */
 enum {
     TILE_TOKENS = 3,
     TILE_COLS = 512,
     TILE_BLOCK_ROWS = 32,
     TILE_BLOCK_TOKENS = 48,
-    TILE_FEW_TOKENS = 16, /* up to here rows are read whole, for the sake of memory */
+    TILE_FEW_TOKENS = 16, /* up to so many, a block has only TILE_ROWS rows, so that memory is read
+                             along whole rows */
     TILE_LINE_BYTES = 64,
-    TILE_KEYS = TILE_ROWS / 2, /* of attention: four accumulators each */
-    TILE_VALUES = 8,           /* vectors of its output at once */
+    TILE_KEYS = TILE_ROWS / 2, /* attention: keys at once, with four accumulators each */
+    TILE_VALUES = 8,           /* attention: vectors of the output at once */
     TILE_AHEAD_BYTES = 1024, /* prefetch distance in a row; measured: half or double is no better */
 };
 
-/* Of a plain type. */
+/* Bytes of one weight of a type that is not quantized. */
 TILE_INLINE uint32_t tile_weight_bytes(enum moe_dtype dtype)
 {
     return dtype == MOE_F32 ? 4 : 2;
@@ -152,8 +156,8 @@ TILE_INLINE bool tile_quantized(enum moe_dtype dtype)
     return dtype == MOE_Q8 || dtype == MOE_Q4;
 }
 
-/* Where the number of column d, a multiple of a block, lies in its row; of all columns: how many
- * bytes they are, behind which the scales lie. */
+/* Where the weight of column d lies in its row, in bytes; d is a multiple of MOE_QUANT_BLOCK if
+ * quantized. With d = all columns it is where the scales begin. */
 TILE_INLINE size_t tile_offset(enum moe_dtype dtype, size_t d)
 {
     return dtype == MOE_Q8 ? d : dtype == MOE_Q4 ? d / 2 : d * tile_weight_bytes(dtype);
@@ -170,10 +174,10 @@ TILE_INLINE uint32_t tile_min(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Into the second-level cache: rows that lie a multiple of 4 KiB apart share the same few lines of
- * the first, where eight of them put each other out before they are used (Zen 4, whose first has
- * eight ways: 1.2 to 1.4 times as fast). Integers: the address may lie beyond the matrix, where
- * this does nothing. */
+/* Prefetches into the second-level cache: rows a multiple of 4 KiB apart map to the same set of the
+ * first-level cache, where eight of them evict one another before they are used (measured on Zen 4,
+ * whose first level has eight ways: 1.2 to 1.4 times as fast). Computed on integers, as the address
+ * may lie beyond the matrix, where a prefetch does nothing. */
 TILE_INLINE void tile_prefetch(const void *p, size_t ahead)
 {
     __builtin_prefetch((const void *)((uintptr_t)p + ahead), 0, // NOLINT(performance-no-int-to-ptr)
@@ -187,7 +191,7 @@ TILE_INLINE vf tile_weights(enum moe_dtype dtype, const void *p)
     return dtype == MOE_F16 ? vf_f16(p) : vf_load(p);
 }
 
-/* The first n < TILE_LANES of a vector, zeros behind them; nothing beyond is touched. */
+/* The first n < TILE_LANES weights of a vector, followed by zeros; nothing beyond them is read. */
 TILE_INLINE vf tile_weights_tail(enum moe_dtype dtype, const void *p, uint32_t n)
 {
     float buffer[TILE_LANES] = {0};
@@ -207,7 +211,7 @@ TILE_INLINE vf tile_load_some(const float *p, uint32_t n)
     return n == TILE_LANES ? vf_load(p) : tile_load_tail(p, n);
 }
 
-/* One matrix as the loops below see it, from row r on. */
+/* A matrix from some row on, as the loops of the kernels use it. */
 struct tile_rows {
     enum moe_dtype dtype;
     const uint8_t *data;

@@ -1,4 +1,4 @@
-/* The real machine made and released, and what is asked of it beside the step loop's operations. */
+/* Creation and release of the real machine, and its functions beside the step loop's operations. */
 #include "exec/machine.h"
 
 #include "base/progress.h"
@@ -13,7 +13,7 @@ enum { MAX_ARRAYS = 40, MAX_EVENTS = 12 };
 struct array {
     void *at; /* address of the pointer to it */
     uint64_t items, item_bytes;
-    bool heap; /* else pinned */
+    bool heap; /* true: heap; false: pinned */
 };
 
 static size_t list_arrays(struct moe_exec_machine *m, struct array out[MAX_ARRAYS])
@@ -82,7 +82,7 @@ static size_t list_events(struct moe_exec_machine *m, struct moe_event **out[MAX
     return sizeof events / sizeof *events;
 }
 
-/* Those of the heap are all zero. */
+/* Arrays on the heap are zeroed. */
 static enum moe_status make_arrays(struct moe_exec_machine *m, struct moe_err *err)
 {
     struct moe_device *device = m->setup.device;
@@ -152,7 +152,8 @@ enum moe_status moe_exec_machine_new(struct moe_exec_machine **out,
     return s;
 }
 
-/* What is queued still reads and writes what is about to be released. */
+/* Waits for everything queued, which still reads and writes the arrays that are about to be
+ * released. */
 static void drain_streams(struct moe_exec_machine *m)
 {
     struct moe_device *device = m->setup.device;

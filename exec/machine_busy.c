@@ -22,7 +22,7 @@ void moe_machine_count(struct moe_machine_busy *busy, enum moe_lane lane,
         const size_t max = busy->max ? 2 * busy->max : FIRST_INTERVALS;
         struct moe_interval *more = realloc(busy->intervals, max * sizeof *more);
         if (!more)
-            return; /* a busy time less in the statistics */
+            return; /* out of memory: the statistics lack this interval */
         busy->intervals = more;
         busy->max = max;
     }

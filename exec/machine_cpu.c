@@ -1,6 +1,6 @@
 #include "exec/machine_state.h"
 
-/* The normalised vectors of the layer to the host. */
+/* Copies the normalised vectors of the layer, the experts' input, to the host. */
 static void bring_down(struct moe_exec_machine *m)
 {
     struct moe_device *device = m->setup.device;
@@ -50,7 +50,7 @@ static void count_works(struct moe_machine_cpu *cpu, struct moe_machine_busy *bu
 static void finish_works(struct moe_exec_machine *m)
 {
     moe_machine_wait(m, works_done, NULL);
-    if (!moe_shared_status(&m->shared, NULL)) /* else they may be under way */
+    if (!moe_shared_status(&m->shared, NULL)) /* after an error they may still be running */
         count_works(&m->cpu, &m->busy);
 }
 
@@ -62,7 +62,7 @@ void moe_machine_start_cpu(struct moe_exec_machine *m)
     if (cpu->n_works == MOE_MAX_WORKS)
         finish_works(m);
     if (moe_shared_status(&m->shared, NULL))
-        return; /* works that were given up may be under way still */
+        return; /* works may still be running, and their records must not be reused */
     struct moe_cpu_work *work = &cpu->works[cpu->n_works++];
     *work = (struct moe_cpu_work){.after = m->states.down.end,
                                   .jobs = cpu->jobs + cpu->n_started,
@@ -81,7 +81,7 @@ void moe_machine_cpu_wait(void *machine)
     finish_works(m);
 }
 
-/* Sends up the rows that the CPU computed: neighbours together. */
+/* Copies the rows that the CPU computed to the device, neighbouring rows in one copy. */
 static void bring_up(struct moe_exec_machine *m)
 {
     struct moe_device *device = m->setup.device;

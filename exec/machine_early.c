@@ -1,14 +1,15 @@
-/* Experts that the CPU begins with the layer before (policies/machine.h: cpu_early, cpu_take).
+/* Experts that the CPU begins during the layer before (policies/machine.h: cpu_early, cpu_take).
  *
- * Layer l asks for experts of l + 1 by cpu_early: the first has l's input copied down, each adds a
- * job. start_early hands the jobs to the CPU behind l's own. Layer l + 1 names those that its
- * router chose by cpu_take, waits until taken_done, and place_taken puts their results among its
- * own; the others' are left where they are. As l + 1 asks for experts of l + 2 meanwhile, there are
- * two works, in turn. */
+ * Layer l asks for experts of layer l + 1 with cpu_early: the first call copies l's input to the
+ * host, and each adds a job. start_early gives the jobs to the CPU worker, behind l's own. In layer
+ * l + 1, cpu_take names those that its router chose; the layer waits for them (taken_done), and
+ * place_taken copies their results to its own. The results of the others are not used. As l + 1
+ * asks for experts of l + 2 meanwhile, two works are used in turn. */
 #include "exec/machine_state.h"
 
 #include <string.h>
 
+/* Is the work free to be begun again? */
 static bool is_done(struct moe_exec_machine *m, const void *what)
 {
     const struct moe_early_work *e = what;
@@ -16,7 +17,7 @@ static bool is_done(struct moe_exec_machine *m, const void *what)
     return !e->pending || e->work.done;
 }
 
-/* The work is done. */
+/* Counts a work that is done. */
 static void count(struct moe_exec_machine *m, struct moe_early_work *e)
 {
     const int32_t begun_with = (int32_t)e->layer - 1;
@@ -37,7 +38,8 @@ void moe_machine_count_early(struct moe_exec_machine *m)
     }
 }
 
-/* The layer's first: its input comes down, into the buffer that nothing reads any more. */
+/* Begins the work whose turn it is, for the first expert that a layer asks for: waits until its
+ * previous jobs are done, then copies the current layer's input into its buffer. */
 static bool begin(struct moe_exec_machine *m, uint32_t layer)
 {
     struct moe_device *device = m->setup.device;
@@ -92,7 +94,8 @@ void moe_machine_start_early(struct moe_exec_machine *m)
     m->early.down = e->down.end;
 }
 
-/* Before the layer begins any itself: those begun last are its own. */
+/* Called before the layer begins experts of the next one, so the work begun last is for this layer.
+ */
 void moe_machine_cpu_take(void *machine, const struct moe_ffn *ffn)
 {
     struct moe_exec_machine *m = machine;

@@ -1,12 +1,12 @@
 #include "exec/machine_state.h"
 
-/* The slot, or else the staging buffer whose turn it is. */
+/* The slot; for slot < 0 the staging buffer whose turn it is. */
 static struct moe_buffer *buffer_of(struct moe_machine_gpu *gpu, moe_slot slot, uint64_t *turn)
 {
     return slot >= 0 ? &gpu->slots[slot] : &gpu->staging[(*turn)++ % MOE_STAGING];
 }
 
-/* Is the expert what the last copy into the buffer brings? */
+/* Does the last copy queued into the buffer bring this expert? */
 static bool holds(const struct moe_buffer *buffer, const struct moe_ffn *ffn)
 {
     return buffer->n_queued && buffer->layer == ffn->layer && buffer->expert == ffn->expert;
@@ -53,7 +53,7 @@ static bool buffer_landed(struct moe_exec_machine *m, const void *what)
     return buffer->n_landed == buffer->n_queued;
 }
 
-/* The CPU need not wait for the copy as the host does. */
+/* The host waits until the last copy into the buffer has landed; the CPU starts its part first. */
 static void wait_landed(struct moe_exec_machine *m, const struct moe_buffer *buffer)
 {
     moe_machine_start_cpu(m);

@@ -1,4 +1,4 @@
-/* What all parts of the real machine stand on: the queue of kernels, and waiting. */
+/* The queue of kernels and the waiting, which all parts of the real machine use. */
 #include "exec/machine_state.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@ static bool has_landed(const struct moe_kernel_op *op)
     return !op->buffer || op->buffer->n_landed >= op->ordinal;
 }
 
-/* The lock may be held or not: nothing else looks at an operation that is not submitted. */
+/* Lock held, since the fetcher reads use.submitted. */
 static void submit_expert(struct moe_exec_machine *m, struct moe_kernel_op *op)
 {
     struct moe_device *device = m->setup.device;
@@ -22,7 +22,7 @@ static void submit_expert(struct moe_exec_machine *m, struct moe_kernel_op *op)
     op->use.submitted = true;
 }
 
-/* In their order, as far as their copies have landed; lock held. */
+/* Submits waiting kernels in their order up to the first whose copy has not landed. Lock held. */
 static void submit_landed(struct moe_exec_machine *m)
 {
     struct moe_machine_kernels *kernels = &m->kernels;
@@ -35,6 +35,7 @@ static void submit_landed(struct moe_exec_machine *m)
         moe_fetcher_wake(m->fetcher);
 }
 
+/* Tells the cache which slots are ready and counts the copies. Lock held. */
 static void take_landed(struct moe_exec_machine *m)
 {
     static const char *const causes[] = {[MOE_FETCH_DEMAND] = "on demand",

@@ -1,6 +1,6 @@
-/* What the real machine holds, for exec/machine*.c only: a part for each file, which keeps it in
- * order; the others read it, or call that file's functions. "lock" is shared.lock; what is not
- * marked belongs to the host's thread alone. */
+/* The state of the real machine, for exec/machine*.c only. Each file has a struct, which only that
+ * file changes; the others read it or call the file's functions. Fields marked "lock" are guarded
+ * by shared.lock; all others belong to the host's thread. */
 #ifndef MOELAB_EXEC_MACHINE_STATE_H
 #define MOELAB_EXEC_MACHINE_STATE_H
 
@@ -11,57 +11,58 @@
 
 enum { MOE_STAGING = 2, MOE_MAX_WORKS = 64, MOE_N_EARLY = 2 };
 
-/* A kernel of this step. */
+/* A kernel of this step, submitted or waiting for a copy. */
 struct moe_kernel_op {
     struct moe_use use; /* lock */
     struct moe_event *start;
-    struct moe_operation shown; /* but for its times */
-    /* Experts: the buffer, and how many copies into it must have landed before. */
-    struct moe_buffer *buffer; /* NULL: not an expert */
-    uint64_t ordinal;
+    struct moe_operation shown; /* for the timeline; its times are set when it has ended */
+    /* Only for experts: */
+    struct moe_buffer *buffer; /* slot or staging buffer; NULL: not an expert */
+    uint64_t ordinal;          /* how many copies into the buffer must have landed before */
     uint32_t row, n_tokens;
 };
 
-/* Activations on their way between host and device. */
+/* A copy of activations between host and device. */
 struct moe_state_copy {
     struct moe_event *start, *end;
 };
 
-/* Experts of a layer begun with the layer before. */
+/* Experts of a layer that were begun during the layer before. */
 struct moe_early_work {
     struct moe_cpu_work work; /* lock: done */
     struct moe_state_copy down;
-    float *u;                 /* [D] pinned: the input */
-    float *h, *y;             /* [K, F], [K, D] heap, as the rest */
+    float *u;                 /* [D] pinned: the input of the layer before */
+    float *h, *y;             /* [K, F], [K, D] heap, as the arrays below */
     struct moe_ffn_job *jobs; /* [K] */
     moe_expert *expert;       /* [K] */
-    bool *taken;              /* [K] by the layer */
-    uint32_t layer, n;
-    bool pending; /* started, and not counted so far */
+    bool *taken;              /* [K] the layer's router chose the expert, its result is used */
+    uint32_t layer, n;        /* the layer that may use them; how many */
+    bool pending;             /* started, and not yet counted */
 };
 
-/* machine_busy.c: what was busy when. */
+/* machine_busy.c: when the CPU, the device and the links were busy. */
 struct moe_machine_busy {
     struct moe_timeline *timeline;  /* or NULL */
-    uint64_t born_ns;               /* where the timeline begins */
+    uint64_t born_ns;               /* creation of the machine, where the timeline begins */
     struct moe_interval *intervals; /* [n] of the step */
     size_t n, max;
     struct moe_usage usage[2]; /* by enum moe_phase */
 };
 
-/* machine_ops.c: the kernels of the step in their order. Submitted are [0, n_submitted), the rest
- * waits for copies; [0, n_ended) are known to have ended, [0, n_counted) were counted. */
+/* machine_ops.c: the n kernels of the step in their order. [0, n_submitted) are submitted, the rest
+ * wait for copies; [0, n_ended) are known to have ended; [0, n_counted) are counted in the
+ * statistics. */
 struct moe_machine_kernels {
     struct moe_kernel_op **ops; /* [max], made when first needed */
     size_t n, n_submitted, n_ended, n_counted, max;
 };
 
-/* machine_step.c: what a step takes and gives. Arrays are pinned, but for ids. */
+/* machine_step.c: input and output of a step. All arrays are pinned except ids. */
 struct moe_machine_io {
     struct moe_exec_input input;
     uint64_t start_ns;
     struct moe_route_box box;
-    uint32_t *row;        /* [K] of a rerouted token */
+    uint32_t *row;        /* [K] rows of a rerouted token's choices */
     moe_expert *forced;   /* [L, T, K] */
     float *forced_weight; /* [L, T, K] */
     float *logits;        /* [V] */
@@ -76,36 +77,36 @@ struct moe_machine_gpu {
     struct moe_buffer *slots; /* [n_slots]; lock: n_landed */
     struct moe_buffer staging[MOE_STAGING];
     uint64_t n_staged, n_unstaged; /* experts copied to, and computed from, staging buffers */
-    bool late;                     /* slot_wait found the copy under way */
-    uint64_t redirected;
+    bool late;                     /* the last slot_wait found the copy still under way */
+    uint64_t redirected;           /* see moe_exec_machine_redirected */
 };
 
-/* machine_cpu.c: the CPU's part of the layer under way. */
+/* machine_cpu.c: the CPU's part of the current layer. */
 struct moe_machine_cpu {
     uint32_t layer;
-    uint32_t n_jobs, n_started;
-    struct moe_ffn_job *jobs;                 /* [E] started up to n_started */
-    moe_expert *expert;                       /* [E] of the jobs */
-    struct moe_cpu_work works[MOE_MAX_WORKS]; /* jobs started together; lock: done */
+    uint32_t n_jobs, n_started; /* jobs asked for; of which were given to the worker */
+    struct moe_ffn_job *jobs;   /* [E] */
+    moe_expert *expert;         /* [E] of the jobs */
+    struct moe_cpu_work works[MOE_MAX_WORKS]; /* each: jobs started together; lock: done */
     uint32_t n_works;
     bool *on_cpu; /* [E] scratch */
 };
 
-/* machine_cpu.c: the activations' copies for it. */
+/* machine_cpu.c: the copies of activations for it. */
 struct moe_machine_states {
     struct moe_state_copy down, up;
-    bool down_pending, up_pending; /* those of `layer`, not counted so far */
+    bool down_pending, up_pending; /* queued for `layer`, and not yet counted */
     uint32_t layer;
 };
 
-/* machine_early.c. Two works take turns, so that one can be begun while the other is computed or
- * taken. */
+/* machine_early.c. Two works are used in turn, so that one can be begun while the other is computed
+ * or its results are used. */
 struct moe_machine_early {
     struct moe_early_work works[MOE_N_EARLY];
-    uint32_t at;            /* the one of the latest layer that began any */
-    uint32_t n_asked;       /* for by the layer under way, and not started */
-    uint32_t n_taken;       /* by it */
-    struct moe_event *down; /* its input has come down; NULL: it began none */
+    uint32_t at;            /* the work that was begun last */
+    uint32_t n_asked;       /* experts that the current layer asked for and that are not started */
+    uint32_t n_taken;       /* experts begun before whose results the current layer uses */
+    struct moe_event *down; /* the current layer's input is on the host; NULL: no expert begun */
 };
 
 struct moe_exec_machine {
@@ -116,7 +117,8 @@ struct moe_exec_machine {
     struct moe_fetcher *fetcher;
     struct moe_cpu_worker *worker;
     struct moe_step step;
-    struct moe_activations host; /* pinned: x, cosine, sine, u, ffn_y, weight; the rest is heap */
+    struct moe_activations
+        host; /* x, cosine, sine, u, ffn_y: pinned; expert, weight: io.box's; the rest: heap */
 
     struct moe_machine_busy busy;
     struct moe_machine_kernels kernels;
@@ -129,50 +131,52 @@ struct moe_exec_machine {
 
 /* machine_busy.c */
 
-/* One busy time: into the step's usage and, with a name, the timeline. */
+/* Adds one busy interval to the step's usage and, if the operation has a name, to the timeline. */
 void moe_machine_count(struct moe_machine_busy *busy, enum moe_lane lane,
                        const struct moe_operation *operation);
 
-/* A copy of activations that has ended. */
+/* Counts a copy of activations that has ended. */
 void moe_machine_count_copy(struct moe_machine_busy *busy, struct moe_device *device,
                             enum moe_lane lane, const struct moe_state_copy *copy, int32_t layer);
 
-/* What the CPU was asked for at once and has done: one operation for each expert would show a
- * division that is not there, as they are computed together; shown is the first one. */
+/* Counts a work that the CPU has done, as one operation with the number of its first expert: its
+ * experts are computed together and have no times of their own. */
 void moe_machine_count_work(struct moe_machine_busy *busy, const struct moe_cpu_work *work,
                             const char *cause, uint32_t layer, moe_expert first);
 
-/* The step has ended: all of it was counted. */
+/* Called when the step has ended and all its operations were counted. */
 void moe_machine_count_step(struct moe_machine_busy *busy, enum moe_phase phase, uint64_t start_ns,
                             uint64_t end_ns);
 
 /* machine_ops.c */
 
-/* Is there what the host waits for? Called with the lock held. */
+/* Has what the host waits for happened? Called with the lock held. */
 typedef bool moe_ready(struct moe_exec_machine *m, const void *what);
 
-/* Waits until ready, meanwhile submitting kernels whose copies land and telling the cache of
- * them. Ends early when the run has failed. */
+/* Waits until ready returns true; meanwhile submits kernels whose copies have landed, and marks
+ * their slots as ready in the cache. Returns early when the run has failed. */
 void moe_machine_wait(struct moe_exec_machine *m, moe_ready *ready, const void *what);
 
 /* The same once, without waiting. */
 void moe_machine_look(struct moe_exec_machine *m);
 
-/* The next record of a kernel; NULL when the run has failed for want of memory. */
+/* The next free record of a kernel, which the caller fills and counts in kernels.n. NULL: out of
+ * memory, the run has failed. */
 struct moe_kernel_op *moe_machine_next_op(struct moe_exec_machine *m);
 
-/* A record for a kernel that is submitted at once: the caller queues it between begin and end. */
+/* A record for a kernel that is submitted at once: the caller queues the kernel between begin and
+ * end. */
 struct moe_kernel_op *moe_machine_begin_op(struct moe_exec_machine *m, const char *name,
                                            int32_t layer);
 void moe_machine_end_op(struct moe_exec_machine *m, struct moe_kernel_op *op);
 
-/* The end of the latest kernel of the step. */
+/* The event that ends the latest kernel of the step. */
 struct moe_event *moe_machine_last_end(const struct moe_machine_kernels *kernels);
 
-/* Counts what those that have ended were busy with. */
+/* Counts the kernels that are known to have ended. */
 void moe_machine_count_ops(struct moe_exec_machine *m);
 
-/* All of the step were counted: their records and events are free for the next one. */
+/* Frees the records and events of the step's kernels for the next step; all were counted. */
 void moe_machine_forget_ops(struct moe_exec_machine *m);
 void moe_machine_free_ops(struct moe_machine_kernels *kernels, struct moe_device *device);
 
@@ -193,23 +197,26 @@ bool moe_machine_cancel(void *machine, moe_slot slot);
 /* machine_cpu.c */
 void moe_machine_cpu_ffn(void *machine, const struct moe_ffn *ffn);
 void moe_machine_cpu_wait(void *machine);
-void moe_machine_start_cpu(struct moe_exec_machine *m); /* what was asked for and has not begun */
+void moe_machine_start_cpu(struct moe_exec_machine *m); /* gives the waiting jobs to the worker */
 void moe_machine_combine(void *machine, uint32_t layer);
 
-/* Counts the activations' copies of the layer before, which have ended: its combination waited for
- * them, and this layer's routes for that. */
+/* Counts the copies of activations of the layer before. They have ended once this layer's routes
+ * are there: the layer's combine waited for them, and the routes for the combine. */
 void moe_machine_count_states(struct moe_exec_machine *m);
 
 /* machine_early.c */
 void moe_machine_cpu_early(void *machine, const struct moe_ffn *ffn);
 void moe_machine_cpu_take(void *machine, const struct moe_ffn *ffn);
-void moe_machine_start_early(struct moe_exec_machine *m);           /* as moe_machine_start_cpu */
-bool moe_machine_taken_done(const struct moe_machine_early *early); /* lock */
+void moe_machine_start_early(struct moe_exec_machine *m); /* gives the jobs to the worker */
 
-/* What was taken goes where the layer's results are, and on_cpu says so; all of it is done. */
+/* Are all experts done that the layer has taken? Called with the lock held. */
+bool moe_machine_taken_done(const struct moe_machine_early *early);
+
+/* Copies the results of the experts taken, all of which are done, to the layer's other results, and
+ * sets on_cpu for them. */
 void moe_machine_place_taken(struct moe_exec_machine *m);
 
-/* Counts works that are done. */
+/* Counts early works that are done. */
 void moe_machine_count_early(struct moe_exec_machine *m);
 
 #endif

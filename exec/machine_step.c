@@ -12,7 +12,7 @@ static void send_up(const struct moe_exec_machine *m, void *to, const void *from
     device->ops->copy(device, MOE_STREAM_UP, to, from, bytes, MOE_MEMORY_PINNED);
 }
 
-/* The kernels wait for what was sent up. */
+/* Lets the kernels queued from now on wait for what was sent up. */
 static void end_sending(const struct moe_exec_machine *m, struct moe_event *end)
 {
     struct moe_device *device = m->setup.device;
@@ -20,7 +20,7 @@ static void end_sending(const struct moe_exec_machine *m, struct moe_event *end)
     device->ops->wait(device, MOE_STREAM_COMPUTE, end);
 }
 
-/* The replayed routes of the whole step, layer by layer, up to the device. */
+/* Sends the replayed routes of all layers of the step to the device. */
 static void force_routes(struct moe_exec_machine *m)
 {
     const struct moe_resident *r = m->setup.resident;
@@ -76,7 +76,7 @@ enum moe_status moe_machine_begin_step(void *machine, const struct moe_step *ste
     return MOE_OK;
 }
 
-/* Does the layer give the scores of the next one's router? */
+/* Does the layer compute the scores of the next layer's router? */
 static bool looks_ahead(const struct moe_exec_machine *m, uint32_t layer)
 {
     return m->setup.lookahead && layer + 1 < m->config.n_layers;
@@ -130,8 +130,9 @@ static void own_routes(const struct moe_exec_machine *m, uint32_t layer,
                                          one && looks_ahead(m, layer) ? m->io.box.ahead : NULL};
 }
 
-/* Times of what has ended, while the device computes: each is a call of a microsecond or so, and
- * when the routes have come, or the step is over, the device waits for the host. */
+/* Reads the times of operations that have ended, while the device is busy with attend: each takes a
+ * call of a microsecond or so, and later, when the routes have come or the step is over, the device
+ * would wait for the host. */
 static void count_ended(struct moe_exec_machine *m)
 {
     struct moe_device *device = m->setup.device;
@@ -146,22 +147,22 @@ enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_lay
     struct moe_exec_machine *m = machine;
     const struct moe_route_box *box = &m->io.box;
     enum moe_status s = moe_shared_status(&m->shared, err);
-    /* A decode step ends before an interrupt counts: the result of the steps done is kept
-     * (moe_execute, moe_generate), and counts of half a step are in no result. A prompt may be
-     * long, and nothing of its own is reported. */
+    /* A decode step is finished before an interrupt takes effect: the result of the steps done is
+     * kept (moe_execute, moe_generate) and must not count half a step. A prefill is stopped at
+     * once, since it may be long and nothing of it is reported. */
     if (!s && moe_interrupted() && m->step.phase != MOE_DECODE)
         s = moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
     if (s)
         return s;
     queue_attend(m, layer);
-    s = moe_shared_status(&m->shared, err); /* without an attend no routes would come */
+    s = moe_shared_status(&m->shared, err); /* if attend was not queued, routes would never come */
     if (s)
         return s;
     count_ended(m);
     s = m->setup.device->ops->routes_wait(m->setup.device, box, err);
     if (s)
         return s;
-    m->kernels.n_ended = m->kernels.n - 1; /* all but the one that has just written them */
+    m->kernels.n_ended = m->kernels.n - 1; /* all but this attend, which wrote the routes */
     moe_machine_count_states(m);
     moe_machine_look(m);
     m->gpu.late = false;
@@ -178,9 +179,9 @@ enum moe_status moe_machine_attend(void *machine, uint32_t layer, struct moe_lay
     return moe_shared_status(&m->shared, err);
 }
 
-/* Of one token, whose gathered rows are all the same: the device only has to be told which row and
- * what weight each choice has now, before it sums them; but after its own rows, which it may still
- * be writing when the host knows the routes. */
+/* Only for steps of one token, whose gathered rows are all the same. So the device only needs to
+ * know the new row and weight of each choice before it combines them. They are sent after its
+ * attend has ended, as that may still be writing its own rows when the host knows the routes. */
 void moe_machine_reroute(void *machine, const struct moe_layer_routes *routes)
 {
     struct moe_exec_machine *m = machine;
@@ -217,6 +218,7 @@ static void queue_head(struct moe_exec_machine *m)
                       m->config.n_vocab * sizeof *m->io.logits, MOE_MEMORY_PINNED);
 }
 
+/* Counts the part of the copy under way that lies in this step. */
 static void count_running(struct moe_exec_machine *m, uint64_t end_ns)
 {
     struct moe_fetch_job job;

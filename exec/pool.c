@@ -9,17 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Work is cut into units of rows that threads take in turn: a thread that the system holds up takes
- * fewer. Who computes a row does not change its bits. */
+/* Work is cut into units of rows, and each thread takes the next unit when it is done with one, so
+ * that a thread delayed by the system takes fewer. Which thread computes a row does not change its
+ * bits. */
 enum {
-    UNIT_BYTES = 1 << 20,   /* of weights; the first lines of a unit come late */
-    UNITS_A_THREAD = 16,    /* at least, where the units stay large enough */
+    UNIT_BYTES = 1 << 20,   /* most weights of a unit; the first lines of a unit arrive late */
+    UNITS_A_THREAD = 16,    /* at least so many units for each thread, if they stay large enough */
     SERIAL_BYTES = 1 << 20, /* less weights (times tokens / 8) than this, about 0.1 ms of one core,
-                               are not shared: a region costs microseconds on an idle machine, but
-                               milliseconds where a pinned thread's core is busy with others */
-    MANY_TOKENS = 16,       /* from here on kernels like their many_rows at a time, */
-    FEW_ROWS = 8,           /* before that these; */
-    LEAST_ROWS = 32,        /* but every thread is to have some */
+                               are computed by the caller alone: a parallel region costs
+                               microseconds on an idle machine, but milliseconds where a pinned
+                               thread's core is busy with other programs */
+    MANY_TOKENS = 16,       /* with more tokens, a unit is a multiple of the kernels' many_rows, */
+    LEAST_ROWS = 32,        /* or of fewer rows, at least so many, if threads would go without; */
+    FEW_ROWS = 8,           /* with fewer tokens, of these */
     LINE = 64,
 };
 
@@ -31,8 +33,8 @@ struct moe_pool {
     struct counter counter[2];
     const struct moe_kernels *kernels;
     uint32_t threads;
-    uint16_t home;            /* the processor that is left for the caller, */
-    bool taken[MOE_CPUS_MAX]; /* and those that others of the pool are pinned to */
+    uint16_t home;            /* with pin: the processor left for the caller */
+    bool taken[MOE_CPUS_MAX]; /* with pin: processors that the other threads are pinned to */
 };
 
 static void pin_threads(struct moe_pool *pool, const uint16_t *order, uint32_t n_cpus)
@@ -48,9 +50,10 @@ static void pin_threads(struct moe_pool *pool, const uint16_t *order, uint32_t n
     }
 }
 
-/* Before a region: a caller that was woken on the processor of another thread would hold it up for
- * milliseconds, and what it had begun of the work with it. It only moves: were it pinned, whatever
- * it starts later would be as well. */
+/* Called before a parallel region. If the system has woken the caller on a processor that another
+ * thread of the pool is pinned to, both would share it and delay the region by milliseconds; so the
+ * caller moves to its own. It is not pinned there, since threads that it starts later would inherit
+ * that. */
 static void go_home(const struct moe_pool *pool)
 {
     const int at = sched_getcpu();
@@ -99,12 +102,14 @@ const struct moe_kernels *moe_pool_kernels(const struct moe_pool *pool)
     return pool->kernels;
 }
 
-/* One job of a phase: how much it is, and its rows [r0, r1). */
+/* The size of a job. */
 struct extent {
     uint32_t rows, tokens;
     uint64_t row_bytes;
 };
 
+/* Jobs that can be computed in any order: `extent` gives the size of one, `compute` computes its
+ * rows [r0, r1). */
 struct phase {
     const void *jobs;
     uint32_t n_jobs;
@@ -115,6 +120,7 @@ struct phase {
                     uint32_t r0, uint32_t r1);
 };
 
+/* A measure of the phase's time: bytes of weights, counted once more for every 8 tokens. */
 static uint64_t phase_bytes(const struct phase *phase)
 {
     uint64_t bytes = 0;
@@ -125,6 +131,7 @@ static uint64_t phase_bytes(const struct phase *phase)
     return bytes;
 }
 
+/* Many tokens: rows of which a unit is a multiple. */
 static uint32_t many_rows(const struct moe_pool *pool, uint32_t rows)
 {
     const uint32_t share = rows / pool->threads / LEAST_ROWS * LEAST_ROWS;
@@ -139,7 +146,7 @@ static uint32_t unit_rows(const struct moe_pool *pool, const struct extent *e, u
     return rows < grain ? grain : rows < e->rows ? (uint32_t)rows : e->rows;
 }
 
-/* Takes units until there are no more. */
+/* One thread of a region: takes units until there are none left. */
 static void work_on(const struct moe_pool *pool, const struct phase *phase, uint64_t unit_bytes,
                     struct counter *counter)
 {
@@ -173,7 +180,7 @@ static void run_alone(const struct moe_pool *pool, const struct phase *phase)
     }
 }
 
-/* n_phases <= 2, each after the one before it is done. */
+/* Computes up to 2 phases, the second after a barrier. */
 static void run(struct moe_pool *pool, const struct phase *phases, uint32_t n_phases)
 {
     uint64_t unit_bytes[2];

@@ -1,5 +1,6 @@
-/* The CPU pool: OpenMP threads with fixed placement, over which matrices and experts are computed.
- * No call but _new and _free allocates. The results do not depend on the number of threads. */
+/* The CPU pool: OpenMP threads with fixed placement that compute matrices and experts together.
+ * Only _new and _free allocate and release memory. The results do not depend on the number of
+ * threads. */
 #ifndef MOELAB_EXEC_POOL_H
 #define MOELAB_EXEC_POOL_H
 
@@ -8,8 +9,8 @@
 struct moe_pool; /* opaque; one caller at a time */
 
 struct moe_pool_options {
-    uint32_t threads;    /* 0: one for each physical core that this process may use */
-    bool pin;            /* each thread stays on its core; the caller only goes there */
+    uint32_t threads; /* 0: one for each physical core that this process may use */
+    bool pin; /* pin each thread to a core of its own; the caller's is only moved to its core */
     const char *kernels; /* name of a set; NULL: "auto" */
 };
 
@@ -43,11 +44,11 @@ struct moe_ffn_job {
     float *y;       /* [n_tokens, D] */
 };
 
-/* All experts of an event in one parallel region with one barrier, between up and down. */
+/* All experts of an event in one parallel region with a single barrier, between gate/up and down.
+ */
 void moe_pool_experts(struct moe_pool *pool, const struct moe_ffn_job *jobs, uint32_t n_jobs);
 
-/* f(context, i) for i in [0, n) over the threads, each i once (attention heads, tokens to convert).
- */
+/* Calls f(context, i) once for each i in [0, n), shared out over the threads. */
 void moe_pool_each(struct moe_pool *pool, uint32_t n, void (*f)(void *context, uint32_t i),
                    void *context);
 

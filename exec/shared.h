@@ -8,9 +8,9 @@
 #include <pthread.h>
 
 struct moe_shared {
-    pthread_mutex_t lock; /* over everything that more than one thread touches */
-    pthread_cond_t host;  /* something that the host may wait for has happened */
-    struct moe_err err;   /* the first error of any thread: the run is over */
+    pthread_mutex_t lock; /* guards everything that more than one thread touches */
+    pthread_cond_t host;  /* signalled when something happens that the host may wait for */
+    struct moe_err err;   /* the first error of any thread; the run is over then */
 };
 
 static inline void moe_shared_init(struct moe_shared *shared)
