@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* The heads of one token on keys of one block that it sees. */
+/* Adds n keys of a block, all visible to the token, for each of its heads in the group. */
 static void add_block(const struct moe_attention *a, const float *q, const float *keys,
                       const float *values, uint32_t n, struct moe_softmax *state, float *y)
 {
@@ -11,7 +11,7 @@ static void add_block(const struct moe_attention *a, const float *q, const float
         a->kernels->attend(q + h * hd, keys, values, n, a->head_dim, &state[h], y + h * hd);
 }
 
-/* The first key that a position sees. */
+/* The first key that is visible from a position. */
 static uint32_t first_key(const struct moe_attention *a, uint32_t position)
 {
     const uint32_t end = position + 1;
@@ -34,8 +34,9 @@ static void end(const struct moe_attention *a, const struct moe_softmax *state, 
     }
 }
 
-/* Block by block, whose keys and values stay in the cache for all tokens and heads. Blocks end at
- * multiples, whatever the window and the tokens. */
+/* Block by block, so that a block's keys and values stay in the cache for all tokens and heads.
+ * Blocks begin at multiples of MOE_ATTENTION_KEYS, whatever the window and the tokens, so that the
+ * order of sums depends on positions alone. */
 void moe_attention_run(const struct moe_attention *a, uint32_t n_tokens, const float *q,
                        const float *keys, const float *values, uint32_t position,
                        struct moe_softmax *state, float *y)

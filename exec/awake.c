@@ -24,8 +24,8 @@ static void *spin(void *context)
     if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &none))
         atomic_store(&a->refused, true);
     atomic_fetch_add(&a->ready, 1);
-    /* Into the kernel each time: one that preempts lazily (Linux from 6.12 on) lets what another
-     * processor has woken wait for a thread in user mode until the next tick, whatever its
+    /* Enter the kernel each time: with lazy preemption (Linux from 6.12 on), a thread woken by
+     * another processor would wait until the next tick while this one is in user mode, whatever its
      * priority. */
     while (!atomic_load_explicit(&a->end, memory_order_relaxed) && !atomic_load(&a->refused))
         sched_yield();

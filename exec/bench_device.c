@@ -172,8 +172,8 @@ static void queue(struct moe_bench_rig *r, const struct bench_case *c)
     }
 }
 
-/* What the device was busy with, from event to event; the first one, which wakes the stream and
- * hides how long the host takes to queue the others, is outside where there are several. */
+/* Time on the device, between two events. If a case has several operations, one more is queued
+ * before: it wakes the stream and hides the time that the host takes to queue the others. */
 static enum moe_status on_device(struct moe_bench_rig *r, const struct bench_case *c,
                                  double *seconds, struct moe_err *err)
 {
@@ -194,7 +194,7 @@ static enum moe_status on_device(struct moe_bench_rig *r, const struct bench_cas
     return MOE_OK;
 }
 
-/* What the host waits or works for. */
+/* Time on the host, for queueing or waiting. */
 static enum moe_status on_host(struct moe_bench_rig *r, const struct bench_case *c, double *seconds,
                                struct moe_err *err)
 {
@@ -272,7 +272,7 @@ static double best_pinned(const struct work *w)
     return best;
 }
 
-/* Of the rate of copies within the device, round by round. */
+/* The case's rate over that of copies within the device in the same round; median. */
 static double share_of_copy(const struct work *w, const struct bench_case *c)
 {
     double share[MOE_BENCH_ROUNDS_MAX], spread;
@@ -292,7 +292,7 @@ static bool is_expert(const struct bench_case *c)
 static struct moe_device_bench_row row_of(const struct work *w, const struct bench_case *c)
 {
     static const double aim_of_copy = 0.95, aim_of_expert = 0.85;
-    const bool large = c->bytes >= LEAST_AIMED; /* others take as long as it takes to begin */
+    const bool large = c->bytes >= LEAST_AIMED; /* smaller ones are dominated by fixed costs */
     struct moe_device_bench_row row = {.what = names[c->kind],
                                        .tokens = c->tokens,
                                        .bytes = c->bytes,
@@ -304,7 +304,7 @@ static struct moe_device_bench_row row_of(const struct work *w, const struct ben
     row.us = seconds * 1e6;
     if (c->bytes)
         row.gb_per_s = moved(c) / seconds * 1e-9;
-    if (is_expert(c) && c->tokens > 1) /* a product and a sum a weight and token */
+    if (is_expert(c) && c->tokens > 1) /* a multiplication and an addition a weight and token */
         row.gflop_per_s = 2e-9 * moe_bench_rig_expert_weights(&w->rig) * c->tokens / seconds;
     if (c->kind == H2D || c->kind == H2D_IN_A_ROW)
         row.share = moved(c) / seconds / best_pinned(w);

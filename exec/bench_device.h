@@ -14,15 +14,15 @@ struct moe_device_bench {
     uint32_t rounds;               /* 1..MOE_BENCH_ROUNDS_MAX, after one that is not counted */
     uint32_t max_tokens;           /* of an expert: 1, 2, 8, 64, 256 as far as they go */
     uint32_t context;              /* tokens in the KV cache for the dense part */
-    uint64_t walk_bytes;           /* experts on the device take at least so much, and are used in
-                                      turn: more than its caches hold */
+    uint64_t walk_bytes; /* least memory of the experts on the device, which are used in turn: more
+                            than its caches hold */
 };
 
 /* NaN where a rate or a share has no meaning. */
 struct moe_device_bench_row {
     const char *what;   /* see the table in exec/bench_device.c */
     uint32_t tokens;    /* 0: a copy or a wait */
-    uint64_t bytes;     /* copied, or of the weights and the KV cache that are read */
+    uint64_t bytes;     /* copied, or read: weights and KV cache */
     double us;          /* median */
     double spread;      /* (largest - smallest) / median of the times */
     double gb_per_s;    /* bytes over the median (1e9 bytes); a copy within the device: read and
@@ -30,13 +30,13 @@ struct moe_device_bench_row {
     double gflop_per_s; /* of experts on several tokens */
     double share;       /* h2d pinned: of the best rate of all h2d pinned cases. Kernels of one
                            token: of the rate of d2d in the same round, median over the rounds */
-    double aim;         /* of the share, for experts of 64 MiB or more, or NaN */
+    double aim;         /* what share is to reach, for experts of 64 MiB or more; else NaN */
 };
 
-/* Calls row for every case at the end. In every round each case is measured once, one after the
- * other, so that a machine that changes its speed changes it for all. Takes pinned memory for two
- * experts or more, device memory for walk_bytes, two layers and the head. Errors: those of
- * moe_synthetic_new and of the device, MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. */
+/* Calls row for every case at the end. Every round measures each case once, so that a change of the
+ * machine's speed affects all of them. Takes pinned memory for at least two experts, and device
+ * memory for walk_bytes, two layers and the head. Errors: those of moe_synthetic_new and of the
+ * device, MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. */
 enum moe_status moe_bench_device(const struct moe_device_bench *bench,
                                  void (*row)(void *context, const struct moe_device_bench_row *row),
                                  void *context, struct moe_err *err);

@@ -9,7 +9,7 @@
 
 enum { PIECE = 1 << 20 };
 
-/* What is gone over piece by piece. */
+/* Memory that is read or filled piece by piece. */
 struct span {
     uint8_t *data;
     uint64_t bytes;
@@ -29,8 +29,8 @@ static void read_piece(void *context, uint32_t i)
     atomic_fetch_xor_explicit(span->sum, sum, memory_order_relaxed);
 }
 
-/* Words that are modest numbers in every type: 1.0 to 1.06 as F16, 0.008 as BF16 and F32; as Q8 and
- * Q4 whole numbers of up to 68 and 8 with such scales. */
+/* Words that are numbers of moderate size in every type: 1.0 to 1.06 as F16, 0.008 as BF16 and F32;
+ * as Q8 and Q4 whole numbers of up to 68 and 8, with scales like those F16. */
 static void fill_piece(void *context, uint32_t i)
 {
     const struct span *span = context;

@@ -1,6 +1,5 @@
-/* Memory that stands for weights, and what measurements do with it: a block larger than the caches,
- * walked through from piece to piece so that no cache holds what comes next. For exec/bench.c and
- * exec/calibrate*.c. */
+/* Memory used as weights in measurements: a block larger than the caches, used piece after piece,
+ * so that no cache holds the next piece. For exec/bench.c and exec/calibrate*.c. */
 #ifndef MOELAB_EXEC_BENCH_MEMORY_H
 #define MOELAB_EXEC_BENCH_MEMORY_H
 
@@ -9,32 +8,32 @@
 #include <stdatomic.h>
 
 struct moe_bench_memory {
-    uint8_t *data; /* modest numbers in every weight type; pageable */
+    uint8_t *data; /* pageable; numbers of moderate size in every weight type */
     uint64_t bytes;
     uint64_t at;              /* where the next piece starts */
-    atomic_uint_fast64_t sum; /* keeps the reading from being left out */
+    atomic_uint_fast64_t sum; /* of what was read, so that the compiler keeps the reads */
 };
 
-/* Mapped and filled by all cores. Errors: MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. */
+/* Maps the memory and fills it with all cores. Errors: MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. */
 enum moe_status moe_bench_memory_init(struct moe_bench_memory *memory, uint64_t bytes,
                                       struct moe_err *err);
-void moe_bench_memory_release(struct moe_bench_memory *memory); /* of zeros: no-op */
+void moe_bench_memory_release(struct moe_bench_memory *memory); /* all zero: no-op */
 
-/* Fills any memory in the same way (pinned). */
+/* Fills other memory in the same way, e.g. pinned memory. */
 enum moe_status moe_bench_memory_fill(void *to, uint64_t bytes, struct moe_err *err);
 
-/* The next piece, bytes <= memory->bytes; from the start again where the end is reached. */
+/* The next piece of `bytes` <= memory->bytes; after the end it starts again at the beginning. */
 const uint8_t *moe_bench_memory_next(struct moe_bench_memory *memory, uint64_t bytes);
 
-/* Seconds in which the pool reads the next piece and does nothing with it. */
+/* Seconds that the pool takes to read the next piece without computing. */
 double moe_bench_read_seconds(struct moe_bench_memory *memory, struct moe_pool *pool,
                               uint64_t bytes);
 
-/* The matrices of an expert at `at`, packed one behind the other, into job (w1, w3, w2 only). */
+/* Sets w1, w3, w2 of the job to an expert's matrices that lie one behind the other from `at` on. */
 void moe_bench_expert_at(struct moe_ffn_job *job, const uint8_t *at, enum moe_dtype dtype,
                          uint32_t d_model, uint32_t d_ffn);
 
-/* 3 D F weights. */
+/* Bytes of an expert's 3 D F weights. */
 uint64_t moe_bench_expert_bytes(enum moe_dtype dtype, uint32_t d_model, uint32_t d_ffn);
 
 /* Time since start (moe_clock_ns), at least 1 ns. */

@@ -65,7 +65,7 @@ static void fill_input(struct moe_bench_rig *r)
                     r->input + n + c->head_dim / 2);
 }
 
-/* The activations' part of device memory that the kernels read. */
+/* Copies the input to the activations that the kernels read. */
 static void send_input(struct moe_bench_rig *r)
 {
     const struct moe_llm_config *c = &r->llm->config;
@@ -86,7 +86,8 @@ static const unsigned char *expert_at(const struct moe_bench_rig *r, uint32_t bu
     return r->llm->layers[buffer / e].experts[buffer % e].w1.data;
 }
 
-/* Weights in every slot, rows for all that is read, keys and values that are small numbers. */
+/* Fills every slot with weights, the KV cache with small numbers, and the rows that combine reads.
+ */
 static enum moe_status fill(struct moe_bench_rig *r, struct moe_err *err)
 {
     const struct moe_resident *x = r->resident;
@@ -109,7 +110,7 @@ static enum moe_status fill(struct moe_bench_rig *r, struct moe_err *err)
     enum moe_status s = moe_bench_rig_calm(r, err);
     if (s)
         return s;
-    moe_bench_rig_attend(r); /* the rows that combine adds */
+    moe_bench_rig_attend(r); /* with the expert, writes the rows that combine adds */
     moe_bench_rig_expert(r, r->layout.w1.dtype, r->resident->chunk);
     return finish(r, err);
 }
@@ -179,7 +180,7 @@ uint64_t moe_bench_rig_half(const struct moe_bench_rig *r)
     return r->n_slots / 2 * r->layout.bytes;
 }
 
-/* The matrices of an expert at `slot` taken for those of a type, each where it begins. */
+/* The matrices of the expert at `slot`, with their bytes read as weights of `dtype`. */
 static struct moe_expert_weights expert_as(const struct moe_bench_rig *r, enum moe_dtype dtype,
                                            const void *slot)
 {

@@ -1,6 +1,6 @@
-/* A model made in memory with two of its layers on a device, and one call for every operation whose
- * speed exec/bench_device.c measures. Copies and experts walk through their buffers, so that no
- * cache holds what comes next. */
+/* A synthetic model with two of its layers on a device, and one function for every operation whose
+ * speed exec/bench_device.c measures. Copies and experts use their buffers in turn, so that no
+ * cache holds the next one. */
 #ifndef MOELAB_EXEC_BENCH_RIG_H
 #define MOELAB_EXEC_BENCH_RIG_H
 
@@ -24,25 +24,25 @@ struct moe_bench_rig {
     uint32_t n_slots, slot, layer, n_buffers, buffer;
 };
 
-/* Everything allocated and filled; nothing runs any more. On failure release it as well. */
+/* Allocates and fills everything, and waits for it. Call _release after a failure, too. */
 enum moe_status moe_bench_rig_init(struct moe_bench_rig *r, const struct moe_device_bench *bench,
                                    struct moe_err *err);
 void moe_bench_rig_release(struct moe_bench_rig *r);
 
-/* Waits for all streams, with the activations as they were at first. */
+/* Waits for all streams and restores the initial activations. */
 enum moe_status moe_bench_rig_calm(struct moe_bench_rig *r, struct moe_err *err);
 
-uint64_t moe_bench_rig_half(const struct moe_bench_rig *r); /* bytes of a copy within the slots */
+uint64_t moe_bench_rig_half(const struct moe_bench_rig *r); /* bytes that _within copies */
 uint64_t moe_bench_rig_expert_bytes(const struct moe_bench_rig *r, enum moe_dtype dtype);
-double moe_bench_rig_expert_weights(const struct moe_bench_rig *r); /* how many */
+double moe_bench_rig_expert_weights(const struct moe_bench_rig *r); /* number of weights */
 uint64_t moe_bench_rig_attend_bytes(const struct moe_bench_rig *r); /* weights, keys and values */
 
-/* Can the experts be taken for ones of Q8 and Q4? BF16 ones can, if rows are whole blocks: the bits
- * of a BF16 number below 2 are those of a binary16 scale below 2. */
+/* Can the experts' bytes also be used as weights of Q8 and Q4? Those of BF16 can, if rows are whole
+ * blocks: the bits of a BF16 number below 2 are those of a binary16 scale below 2. */
 bool moe_bench_rig_retypes(const struct moe_bench_rig *r);
 
-/* Each queues one operation. bytes: at most an expert's; dtype: the experts' or one that they can
- * be taken for. */
+/* Each queues one operation. bytes: at most an expert's; dtype: the experts' own, or Q8 or Q4 where
+ * moe_bench_rig_retypes. */
 void moe_bench_rig_up(struct moe_bench_rig *r, uint64_t bytes, enum moe_memory host);
 void moe_bench_rig_down(struct moe_bench_rig *r, uint64_t bytes);
 void moe_bench_rig_within(struct moe_bench_rig *r);

@@ -12,8 +12,8 @@
 #include <string.h>
 
 enum {
-    BLOCK_EXPERTS = 3,   /* of the largest size, in each block that is walked through */
-    SHARE = 4,           /* of the memory there is, for each such block at most */
+    BLOCK_EXPERTS = 3,   /* experts of the largest size in each block of memory that is used */
+    SHARE = 4,           /* a block takes at most one part in so many of the memory there is */
     READ_MOST = 1 << 30, /* bytes read for the read rate */
     READ_LEAST = 1 << 26,
 };
@@ -37,7 +37,7 @@ enum moe_status moe_cal_tick(struct moe_calibrator *c, struct moe_err *err)
     return MOE_OK;
 }
 
-/* Ticks of a round: see the rounds of each part. */
+/* Measurements of a round, as moe_cal_*_round count them. */
 static uint64_t ticks(const struct moe_calibrator *c)
 {
     const uint64_t cpu = (uint64_t)c->n_threads * c->n_sizes + 1, device = 4;
@@ -89,7 +89,8 @@ static void add_size(struct moe_calibrator *c, struct moe_cal_size size)
         c->size[c->n_sizes++] = size;
 }
 
-/* A much smaller expert, by which fixed costs of microseconds can be told from the bytes' time. */
+/* d_ffn of a much smaller expert, to separate fixed costs of microseconds from the time for bytes.
+ */
 static uint64_t small_ffn(uint64_t d_ffn)
 {
     const uint64_t grain = 32, share = 256;
@@ -98,8 +99,9 @@ static uint64_t small_ffn(uint64_t d_ffn)
     return d_ffn / share < grain ? grain : d_ffn / share / grain * grain;
 }
 
-/* One such of the type; where its blocks leave none, a larger one. */
-static struct moe_cal_size beside(const struct moe_model *m, enum moe_dtype dtype)
+/* A second size for a model with only one: much smaller, or larger where the type's blocks allow no
+ * smaller one. */
+static struct moe_cal_size second_size(const struct moe_model *m, enum moe_dtype dtype)
 {
     const uint64_t block = moe_dtype_info(dtype)->block;
     if (m->d_ffn > block || moe_dtype_plain(dtype))
@@ -118,7 +120,7 @@ static void choose_dense(struct moe_calibrator *c, const struct moe_model *m)
             size_of(m, MOE_BF16, largest->d_model, rows < grain ? rows : rows / grain * grain);
 }
 
-/* All shapes have one type of experts: a platform has the rates of one. */
+/* Checks that all shapes have experts of one type, as a platform has the rates of one. */
 static enum moe_status choose_type(const struct moe_calibrator *c, enum moe_dtype *out,
                                    struct moe_err *err)
 {
@@ -137,7 +139,7 @@ static enum moe_status choose_type(const struct moe_calibrator *c, enum moe_dtyp
     return MOE_OK;
 }
 
-/* The sizes that fit; a small one beside the only one, as rate and fixed cost need two. */
+/* The sizes of at most `most` bytes; at least two, as rate and fixed cost are derived from two. */
 static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, struct moe_err *err)
 {
     const struct moe_model *shapes = c->o->shapes, *last = NULL;
@@ -164,13 +166,13 @@ static enum moe_status choose_sizes(struct moe_calibrator *c, uint64_t most, str
             "memory; choose a smaller shape",
             moe_format_bytes(most, room, sizeof room));
     if (c->n_sizes == 1)
-        add_size(c, beside(last, dtype));
+        add_size(c, second_size(last, dtype));
     qsort(c->size, c->n_sizes, sizeof *c->size, compare_sizes);
     choose_dense(c, last);
     return MOE_OK;
 }
 
-/* Experts of a layer side by side, and the many tokens of one. */
+/* Allocates vectors for the experts of a layer, or for the many tokens of one. */
 static enum moe_status make_vectors(struct moe_calibrator *c, struct moe_err *err)
 {
     size_t rows = MOE_CAL_HOST_TOKENS;

@@ -7,7 +7,7 @@
 
 enum { LEAST_SAMPLES = 3, SAMPLES = 255, EXPERTS = MOE_MAX_TOP_K };
 
-/* A CPU worker as the machine has it, of some threads. */
+/* A CPU worker with some threads, as the real machine has one. */
 struct rig {
     struct moe_calibrator *c;
     struct moe_shared shared;
@@ -36,7 +36,8 @@ static void rig_release(struct rig *rig)
     moe_shared_release(&rig->shared);
 }
 
-/* Experts with the same activations: they are only read, and what is written nobody reads. */
+/* Sets n jobs. They share their activations, which are only read, and their results are not used.
+ */
 static void set_jobs(struct rig *rig, const struct moe_cal_size *size, uint32_t n,
                      uint32_t n_tokens)
 {
@@ -50,7 +51,7 @@ static void set_jobs(struct rig *rig, const struct moe_cal_size *size, uint32_t 
     }
 }
 
-/* Starts n jobs on the worker and waits; seconds that it computed. */
+/* Runs n jobs on the worker and waits for them. *seconds: the time that it computed. */
 static enum moe_status work(struct rig *rig, uint32_t n, double *seconds, struct moe_err *err)
 {
     struct moe_cpu_work work = {.jobs = rig->jobs, .n_jobs = n};
@@ -69,7 +70,7 @@ static enum moe_status work(struct rig *rig, uint32_t n, double *seconds, struct
     return MOE_OK;
 }
 
-/* Once through the memory that is walked, or some of it: caches, pages and threads as they are in
+/* Goes once through the size's memory, or part of it, so that caches, pages and threads are as in
  * the middle of a run. */
 static enum moe_status warm_up(struct rig *rig, const struct moe_cal_size *size, uint32_t jobs,
                                uint32_t n_tokens, struct moe_err *err)
@@ -86,8 +87,8 @@ static enum moe_status warm_up(struct rig *rig, const struct moe_cal_size *size,
     return s;
 }
 
-/* Median seconds of experts of n_tokens tokens each, computed together; as many samples as fit into
- * some milliseconds. */
+/* Median time of `jobs` experts of n_tokens tokens each, computed together, over as many samples as
+ * fit into some milliseconds. */
 static enum moe_status job_seconds(struct rig *rig, const struct moe_cal_size *size, uint32_t jobs,
                                    uint32_t n_tokens, double *out, struct moe_err *err)
 {
@@ -111,7 +112,8 @@ static enum moe_status job_seconds(struct rig *rig, const struct moe_cal_size *s
     return MOE_OK;
 }
 
-/* The worker's pool belongs to its thread; reading is done by one made here, of as many threads. */
+/* Rate at which `threads` threads read memory, in bytes a second; with a pool of its own, as the
+ * worker's belongs to the worker's thread. */
 static enum moe_status read_rate(struct moe_calibrator *c, uint32_t threads, double *out,
                                  struct moe_err *err)
 {

@@ -15,7 +15,7 @@ static const struct moe_device_ops *ops_of(const struct moe_calibrator *c)
     return c->device->ops;
 }
 
-/* Where the next copy or expert goes: places walk through the blocks. */
+/* The offset of the next copy or expert, going through the block. */
 static uint64_t next_place(struct moe_calibrator *c, const struct moe_cal_size *size)
 {
     const uint64_t from = moe_cal_part(c, size, c->block_bytes);
@@ -58,7 +58,7 @@ void moe_cal_device_expert(struct moe_calibrator *c)
     queue_expert(c, moe_cal_largest(c), 1);
 }
 
-/* From start to end, both reached. */
+/* Waits for c->end; *seconds: the time from c->start to it. */
 static enum moe_status between(struct moe_calibrator *c, double *seconds, struct moe_err *err)
 {
     const struct moe_device_ops *ops = ops_of(c);
@@ -86,7 +86,8 @@ static enum moe_status time_copy(struct moe_calibrator *c, const struct moe_cal_
     return between(c, seconds, err);
 }
 
-/* Of one expert; the first one, which wakes the stream, is outside. */
+/* *seconds: the time of one expert. One more is queued before, to wake the stream, and not
+ * measured. */
 static enum moe_status time_experts(struct moe_calibrator *c, const struct moe_cal_size *size,
                                     uint32_t n_tokens, uint32_t in_a_row, double *seconds,
                                     struct moe_err *err)
@@ -108,7 +109,8 @@ static bool copying(struct moe_calibrator *c, void *context)
     return !ops_of(c)->done(c->device, c->end);
 }
 
-/* Copies for about as long as the CPU computes, and both their bytes over their own times. */
+/* The sum of the rates of copies and of the CPU's experts that run at the same time; as many copies
+ * as take about as long as the CPU. */
 static enum moe_status time_together(struct moe_calibrator *c, const struct moe_cal_round *r,
                                      double *bytes_per_s, struct moe_err *err)
 {
@@ -147,7 +149,7 @@ static enum moe_status shoot(struct moe_calibrator *c, const struct shot *shot, 
     return time_copy(c, shot->size, shot->kind == COPY_PAGEABLE, seconds, err);
 }
 
-/* Median of as many as fit into some milliseconds. */
+/* Median over as many shots as fit into some milliseconds. */
 static enum moe_status median_of(struct moe_calibrator *c, const struct shot *shot, double *out,
                                  struct moe_err *err)
 {
@@ -193,8 +195,9 @@ enum moe_status moe_cal_device_round(struct moe_calibrator *c, struct moe_cal_ro
     return s ? s : moe_cal_tick(c, err);
 }
 
-/* So many tokens that the products and not the weights' bytes take the time; from there on twice as
- * many, and again, as long as that does not take long: what is fixed counts less and less. */
+/* Chooses c->many: so many tokens that the time is that of the products, not of reading the
+ * weights. Then it is doubled up to twice more, if that does not take long, to lessen the share of
+ * fixed costs. */
 static enum moe_status choose_many(struct moe_calibrator *c, struct moe_err *err)
 {
     const double long_s = 0.1;
@@ -216,7 +219,8 @@ static enum moe_status choose_many(struct moe_calibrator *c, struct moe_err *err
     return s;
 }
 
-/* Activations of as many tokens as an eighth of the memory holds; x is a small number. */
+/* Allocates activations for as many tokens as fit into an eighth of the device's memory; x holds
+ * small numbers. */
 static enum moe_status make_activations(struct moe_calibrator *c, struct moe_err *err)
 {
     uint64_t d = 1, f = 1;
@@ -241,7 +245,7 @@ static enum moe_status make_activations(struct moe_calibrator *c, struct moe_err
     return s;
 }
 
-/* Weights into every slot, so that nothing is computed on what the memory held before. */
+/* Copies weights into the slots, so that nothing is computed on undefined memory. */
 static enum moe_status fill_slots(struct moe_calibrator *c, struct moe_err *err)
 {
     enum moe_status s = moe_bench_memory_fill(c->pinned, c->block_bytes, err);

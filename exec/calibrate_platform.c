@@ -9,12 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* t = fixed + bytes / rate through the medians of the smallest and the largest size: seconds. */
+/* Time as a linear function of bytes, in seconds: fixed + bytes * per_byte, through the medians of
+ * the smallest and the largest size. */
 struct line {
     double fixed, per_byte;
 };
 
-/* From rounds to constants, in the order in which they need one another. */
+/* The derivation of constants from rounds, in the order in which they depend on one another. */
 struct derivation {
     const struct moe_calibrator *c;
     struct moe_calibration *out;
@@ -30,8 +31,8 @@ static double bytes_at(const struct moe_calibrator *c, int end)
     return (double)(end ? moe_cal_largest(c) : &c->size[0])->bytes;
 }
 
-/* Where the two cannot be told apart, or there would be less than no fixed cost, all goes with the
- * bytes of the largest. */
+/* If the small size did not take less time, or the fixed cost would be negative, all time is
+ * attributed to the bytes of the largest. */
 static struct line line_through(const struct moe_calibrator *c, double small, double large)
 {
     const double slope = (large - small) / (bytes_at(c, 1) - bytes_at(c, 0));
@@ -41,9 +42,9 @@ static struct line line_through(const struct moe_calibrator *c, double small, do
     return (struct line){0, large / bytes_at(c, 1)};
 }
 
-/* Seconds of the bytes alone, with the fixed cost of all rounds, so that rounds differ by their own
- * times only. One that took less than the fixed cost counts with all of its time: fast, but not as
- * less than nothing, which would order it behind the slowest. */
+/* The time without the fixed cost, which is that of all rounds, so that rounds differ by their own
+ * times only. A round that took less than the fixed cost counts with its whole time: as fast, but
+ * not as negative, which would make its rate the slowest. */
 static double rest_of(double seconds, const struct line *line)
 {
     return seconds > line->fixed ? seconds - line->fixed : seconds;
@@ -81,9 +82,9 @@ static double gflops(const struct derivation *d, const struct moe_cal_round *r)
     return r->gflops;
 }
 
-/* Are experts of another type than the dense part? Then each has a rate of its own, and what takes
- * longer than its bytes at the higher one has the rest as a fixed cost: an expert as its launch,
- * the dense part as a layer's and a step's. */
+/* Are experts of another type than the dense part? Then the two have different rates. The platform
+ * takes the higher one, and the time beyond a part's bytes at that rate becomes a fixed cost: for
+ * an expert its launch, for the dense part the overhead of a layer and of a step. */
 static bool two_types(const struct derivation *d)
 {
     return d->c->dense.bytes > 0;
@@ -104,7 +105,7 @@ static double gpu_launch(const struct derivation *d, const struct moe_cal_round 
     return (r->gpu[end] - per_byte * bytes_at(d->c, end)) * 1e6;
 }
 
-/* What is fixed in the time of an expert on the device: seconds. */
+/* The fixed part of an expert's time on the device, in seconds. */
 static struct line gpu_fixed(const struct derivation *d)
 {
     const double launch = d->out->platform.gpu.expert_launch_us * 1e-6;
@@ -133,8 +134,9 @@ static struct line line_of(const struct moe_calibrator *c, bool gpu)
     return line_through(c, moe_median(v[0], n), moe_median(v[1], n));
 }
 
-/* From the routes to the first kernel: a layer with hits has it, so it is part of the overhead, and
- * what a layer with misses or copies waits beyond that is theirs. */
+/* From the routes to the first kernel. A layer with hits waits for this as well, so it is part of
+ * the layer's overhead; only what a layer with misses or copies waits beyond it is attributed to
+ * them. */
 static double wait_of_hits(const struct moe_cal_round *r)
 {
     return r->step[MOE_CAL_HIT].first;
@@ -151,16 +153,17 @@ static double dense_ns(const struct derivation *d)
     return (double)moe_cost_attend_ns(&d->costs, 1, (uint64_t)d->context);
 }
 
-/* All but the experts and what the model says of the dense part. */
+/* The time of a layer without its experts and without what the cost model gives for its dense part.
+ */
 static double layer_overhead(const struct derivation *d, const struct moe_cal_round *r)
 {
     const struct moe_cal_times *t = &r->step[MOE_CAL_HIT];
     return (t->layer - t->span - dense_ns(d)) * 1e-3;
 }
 
-/* Experts of a layer may take longer than one behind another, where the host queues them more
- * slowly than they end. A difference larger than all the rest of the layer is none of that: then
- * the machine has changed its speed in between. */
+/* In whole steps the experts of a layer may take longer than when queued one behind another, if the
+ * host queues them more slowly than they run. A difference larger than the whole rest of the layer
+ * has another reason, a change of the machine's speed, and is ignored. */
 static double launch_in_steps(const struct derivation *d, const struct moe_cal_round *r)
 {
     const struct moe_cal_times *t = &r->step[MOE_CAL_HIT];
@@ -181,7 +184,7 @@ static double state_down(const struct derivation *d, const struct moe_cal_round 
     return fmax(0, r->step[MOE_CAL_CPU].first - wait_of_hits(r)) * 1e-3;
 }
 
-/* Misses that start earlier than hits do shorten the layer: taken off here. */
+/* If misses start earlier than hits do, that shortens the layer and is subtracted here. */
 static double state_up(const struct derivation *d, const struct moe_cal_round *r)
 {
     const struct moe_cal_times *t = &r->step[MOE_CAL_CPU];
@@ -189,7 +192,7 @@ static double state_up(const struct derivation *d, const struct moe_cal_round *r
     return (t->second + fmin(0, t->first - wait_of_hits(r))) * 1e-3;
 }
 
-/* As many digits as a measurement has. */
+/* The value in the five digits that are written. */
 static double rounded(double value)
 {
     char text[32];
@@ -197,15 +200,16 @@ static double rounded(double value)
     return strtod(text, NULL);
 }
 
-/* How far a repeat of the whole calibration may be off, as a share of the median: what the middle
- * four fifths of the rounds span. values [n]; sorted after. */
+/* The range of the middle four fifths of the values, over their median (see exec/calibrate.h).
+ * Sorts the values. */
 static double spread_of(double *values, uint32_t n)
 {
     const double median = moe_median(values, n);
     return (moe_quantile(values, n, 0.9) - moe_quantile(values, n, 0.1)) / fabs(median);
 }
 
-/* Median and spread over the rounds that count; the median at least `least`. */
+/* Median and spread over the rounds that count; a median below `least` becomes `least`, with spread
+ * NaN. */
 static double over_rounds(const struct derivation *d, value_of_round *value, double least,
                           double *spread)
 {
@@ -221,7 +225,7 @@ static double over_rounds(const struct derivation *d, value_of_round *value, dou
     return least;
 }
 
-/* Of a key of a platform, which every key here is. */
+/* The parameter "SECTION.NAME" of a platform; the key exists. */
 static const struct moe_param *param_of(const char *key)
 {
     const size_t section = strcspn(key, ".");
@@ -231,7 +235,7 @@ static const struct moe_param *param_of(const char *key)
     return moe_param_find(s->table, key + section + 1);
 }
 
-/* The record of a constant, made when it is first asked for. */
+/* The record of a constant, created when it is first asked for. */
 static struct moe_constant *constant_of(struct moe_calibration *out, const char *key)
 {
     for (uint32_t i = 0; i < out->n_constants; i++)
@@ -287,8 +291,8 @@ __attribute__((format(printf, 4, 5))) static void told(struct derivation *d, con
     va_end(args);
 }
 
-/* Seconds of an expert on the CPU: in whole steps where there were such, as there caches, threads
- * and waiting are those of a run. */
+/* Time of an expert on the CPU: from whole steps if they were measured, as caches, threads and
+ * waiting are those of a run there. */
 static double expert_seconds(const struct moe_calibrator *c, const struct moe_cal_round *r,
                              uint32_t t, uint32_t i)
 {
@@ -297,7 +301,8 @@ static double expert_seconds(const struct moe_calibrator *c, const struct moe_ca
     return in_steps ? r->ffn_in_steps[t] : r->ffn[t][i];
 }
 
-/* Of cpu.dense, where the CPU computes all: a layer or the head by t's threads. */
+/* Adds a point to cpu.dense, for machines whose CPU computes everything: a layer or the head with
+ * threads[t] threads. */
 static void derive_dense_point(struct derivation *d, uint32_t t, bool head, uint64_t bytes,
                                double share_of_time)
 {
@@ -451,8 +456,8 @@ static void watts(struct derivation *d, const char *key, double value, double gu
          o->date, o->power_s);
 }
 
-/* Without counters: 2 to 4 W a busy core (arXiv 2512.16473, section IV), and a GPU of the middle.
- */
+/* Guesses where there are no counters: 2 to 4 W a busy core (arXiv 2512.16473, section IV), and a
+ * mid-range GPU. */
 static void derive_power(struct derivation *d)
 {
     const struct moe_joules *w = d->c->power;

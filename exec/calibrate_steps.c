@@ -11,20 +11,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Time for the steps of one kind in a round; the steps that count are within the limits below. */
+/* Time to spend on the steps of one kind in a round; their number is kept within the limits below.
+ */
 #define ENOUGH_S 0.1
 
 enum {
     LAYERS = 4,
-    WARM = 3, /* steps that do not count: slots are filled, threads and caches are warm */
+    WARM = 3, /* first steps, which do not count: they fill slots and warm threads and caches */
     LEAST_STEPS = 5,
     MOST_STEPS = 48,
 };
 
 static const struct kind {
-    bool cache;            /* a slot for each expert that a step uses */
-    bool one;              /* expert a layer, else the model's top-k */
-    const char *set[4][2]; /* of the strategy */
+    bool cache;            /* with a slot for each expert that a step uses */
+    bool one;              /* one expert a layer instead of the model's top-k */
+    const char *set[4][2]; /* keys of the strategy and their values */
 } kinds[MOE_N_CAL_STEPS] = {
     [MOE_CAL_CPU] = {false, false, {{"admission", "never"}}},
     [MOE_CAL_HIT] = {true, false, {{"admission", "always"}}},
@@ -45,7 +46,7 @@ static uint64_t steps_bytes(const struct moe_model *m, uint64_t layers)
            16 * layers * m->n_kv_heads * m->head_dim * (MOST_STEPS + WARM) + (16u << 20);
 }
 
-/* A synthetic model of shape[0], as many layers as fit into half of what is left. */
+/* A synthetic model of c->model's shape; its experts share as many buffers as fit into 2 GiB. */
 static enum moe_status make_synthetic(struct moe_calibrator *c, uint64_t layers,
                                       struct moe_err *err)
 {
@@ -61,7 +62,7 @@ static enum moe_status make_synthetic(struct moe_calibrator *c, uint64_t layers,
     return s;
 }
 
-/* Memory for whole steps. */
+/* Bytes of memory that whole steps may take. */
 static uint64_t room_of(const struct moe_calibrator *c)
 {
     struct moe_memory_limits limits;
@@ -132,7 +133,8 @@ static enum moe_status make_strategy(const struct moe_calibrator *c, const struc
     return s;
 }
 
-/* One sequence of decode steps. Experts go round where they are not the same in every step. */
+/* One sequence of decode steps. With a cache every step uses the same experts; otherwise they
+ * change from step to step. */
 static enum moe_status make_trace(const struct moe_calibrator *c, const struct kind *kind,
                                   uint64_t steps, struct moe_trace *out, struct moe_err *err)
 {
@@ -164,15 +166,15 @@ static enum moe_status make_trace(const struct moe_calibrator *c, const struct k
     return MOE_OK;
 }
 
-/* What the timeline says of one layer of a step; 0: nothing. */
+/* Times in a layer of a step, from the timeline; 0: no such operation. */
 struct layer_marks {
     uint64_t attend_start, attend_end, cpu_start, cpu_end, copy_start, copy_end, kernel_start,
         combine_start;
 };
 
-/* The steps that count, and the one under way. */
+/* The step being read, and samples of the steps that count. */
 struct reading {
-    struct layer_marks *layer; /* [L], and behind them the head's start as an attend's */
+    struct layer_marks *layer; /* [L + 1]; the last is the head, with its start as attend_start */
     uint32_t n_layers;
     struct moe_cal_times *sample; /* [steps x L] */
     size_t n;
@@ -181,7 +183,7 @@ struct reading {
 static void take_operation(struct reading *r, const struct moe_operation *op)
 {
     struct layer_marks *m = &r->layer[op->layer >= 0 ? (uint32_t)op->layer : r->n_layers];
-    if (op->track == MOE_TRACK_CPU) { /* several works of a layer: from the first to the last */
+    if (op->track == MOE_TRACK_CPU) { /* a layer may have several: from the first to the last */
         m->cpu_start = m->cpu_start ? m->cpu_start : op->start_ns;
         m->cpu_end = op->end_ns;
     } else if (op->track == MOE_TRACK_H2D) {
@@ -225,7 +227,7 @@ static void end_step(struct reading *r, double step_ns, bool counts)
     memset(r->layer, 0, (r->n_layers + 1) * sizeof *r->layer);
 }
 
-/* Median of a member of all samples; v: room for them. */
+/* Median over the samples of the member at `offset`; v: room for all of them. */
 static double median(const struct reading *r, size_t offset, double *v)
 {
     for (size_t i = 0; i < r->n; i++)
@@ -233,7 +235,7 @@ static double median(const struct reading *r, size_t offset, double *v)
     return moe_median(v, r->n);
 }
 
-/* A step's operations stand before its "token", in no order. */
+/* In the timeline a step's operations come before its "token", in no order. */
 static void read_timeline(const struct moe_timeline *timeline, struct reading *r, double *room,
                           struct moe_cal_times *out)
 {
@@ -275,7 +277,7 @@ static enum moe_status execute(struct moe_calibrator *c, const struct kind *kind
     return moe_execute(&input, &result, &allocation, err);
 }
 
-/* Runs so many steps that count, of one kind. */
+/* Runs `steps` steps of one kind, beside those that do not count, with a timeline. */
 static enum moe_status watch_steps(struct moe_calibrator *c, const struct kind *kind,
                                    uint32_t threads, uint64_t steps, struct moe_timeline **out,
                                    struct moe_err *err)
@@ -291,7 +293,7 @@ static enum moe_status watch_steps(struct moe_calibrator *c, const struct kind *
     return s;
 }
 
-/* Steps of one kind. */
+/* Measures `steps` steps of one kind. */
 static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind, uint32_t threads,
                                uint64_t steps, struct moe_cal_times *out, struct moe_err *err)
 {
@@ -314,8 +316,8 @@ static enum moe_status measure(struct moe_calibrator *c, const struct kind *kind
     return s;
 }
 
-/* About what the slowest kind of a layer takes, by this round's measurements of the largest size.
- */
+/* An estimate of a layer's time with the slowest kind of steps, from this round's measurements of
+ * the largest size. */
 static double layer_seconds(const struct moe_calibrator *c, const struct moe_cal_round *r)
 {
     const double share =
@@ -325,9 +327,9 @@ static double layer_seconds(const struct moe_calibrator *c, const struct moe_cal
     return expert * share * (double)c->model.top_k;
 }
 
-/* Experts on the CPU by threads. Of a model that caches hold in part, how much of it depends on all
- * that a run does, and only whole steps tell; of others the rounds of calibrate_cpu.c do as well,
- * and take less time. */
+/* Times of experts on the CPU by the number of threads. If caches can hold part of the model, how
+ * much they hold depends on everything that a run does, and only whole steps show it. For other
+ * models calibrate_cpu.c measures the same in less time. */
 static enum moe_status cpu_steps(struct moe_calibrator *c, struct moe_cal_round *r, uint64_t steps,
                                  struct moe_err *err)
 {
@@ -345,7 +347,7 @@ static enum moe_status cpu_steps(struct moe_calibrator *c, struct moe_cal_round 
     return s;
 }
 
-/* Every operation is the CPU's there, and a step's stand before its "token". */
+/* Without a device all operations are the CPU's; those of a step come before its "token". */
 static void read_alone(const struct moe_timeline *timeline, const struct moe_model *model,
                        struct moe_cal_alone *out)
 {
@@ -371,7 +373,7 @@ static void read_alone(const struct moe_timeline *timeline, const struct moe_mod
                                   .layer = moe_median(layer, n)};
 }
 
-/* Without a device, by threads. */
+/* Whole steps without a device, for each number of threads. */
 static enum moe_status alone_steps(struct moe_calibrator *c, struct moe_cal_round *r,
                                    uint64_t steps, struct moe_err *err)
 {

@@ -18,7 +18,8 @@ static void before_attention(void *context, uint32_t t)
     normalise(w, &w->layer->before_attention, t);
 }
 
-/* Turns the queries and keys of a token and puts its keys and values into the cache. */
+/* Applies the rotary angles to a token's queries and keys, and stores its keys and values in the
+ * cache. */
 static void place(void *context, uint32_t t)
 {
     const struct moe_dense *w = context;
@@ -38,8 +39,8 @@ static void place(void *context, uint32_t t)
     }
 }
 
-/* Item i is a few tokens and the query heads of one key-value head: what is read of the cache is
- * used for all of them, and there are items for many threads nevertheless. */
+/* An item of work is a few tokens and the query heads of one key-value head: they share what is
+ * read of the cache, and there are still enough items for many threads. */
 enum { ATTEND_TOKENS = 8 };
 
 static void attend(void *context, uint32_t i)
@@ -71,11 +72,11 @@ static void before_experts(void *context, uint32_t t)
     normalise(w, &w->layer->before_experts, t);
 }
 
-/* Less than this is not shared, for the reason that exec/pool.c gives for SERIAL_BYTES: products of
- * attention, and floats of vectors; each some 0.1 ms of one core. */
+/* Less work than this, products of attention or floats of vectors, is done by the caller alone, for
+ * the reason that exec/pool.c gives for SERIAL_BYTES; each is about 0.1 ms of one core. */
 enum { PARALLEL_PRODUCTS = 1 << 20, PARALLEL_FLOATS = 1 << 17 };
 
-/* f on every token of the pass. */
+/* Calls f for every token of the pass. */
 static void each_token(const struct moe_dense *w, void (*f)(void *work, uint32_t t))
 {
     struct moe_dense work = *w;
@@ -86,7 +87,7 @@ static void each_token(const struct moe_dense *w, void (*f)(void *work, uint32_t
             f(&work, t);
 }
 
-/* Every head of every token, over all keys it may see at most. */
+/* Attention of every head of every token. */
 static void attend_all(const struct moe_dense *w)
 {
     struct moe_dense work = *w;
@@ -103,7 +104,7 @@ static void attend_all(const struct moe_dense *w)
             attend(&work, i);
 }
 
-/* Router logits of this layer, and those that the next layer's router gives to the same vectors. */
+/* Router logits of this layer, and those of the next layer's router for the same vectors. */
 static void score(const struct moe_dense *w)
 {
     const struct moe_linear jobs[] = {

@@ -1,6 +1,6 @@
-/* The dense part of a layer on the CPU, over plain arrays: what a session computes, and the `host`
- * device. All pointers are host memory. The results do not depend on the number of threads, nor on
- * how the tokens are cut into passes. */
+/* The dense part of a layer on the CPU, on plain arrays in host memory; used by sessions and by the
+ * `host` device. The results do not depend on the number of threads, nor on how the tokens are
+ * divided into passes. */
 #ifndef MOELAB_EXEC_DENSE_H
 #define MOELAB_EXEC_DENSE_H
 
@@ -8,7 +8,7 @@
 #include "exec/llm.h"
 #include "exec/pool.h"
 
-/* One layer at work. */
+/* One layer, and what it works on. */
 struct moe_dense {
     const struct moe_llm_config *config;
     const struct moe_llm_layer *layer;    /* experts are not used */
@@ -19,20 +19,20 @@ struct moe_dense {
     const struct moe_activations *a;
 };
 
-/* Norm, attention (keys and values of the pass go into the cache), residual, norm, router scores:
- * x and cosine, sine in; x, u, score and ahead out. */
+/* Norm, attention (which stores the pass's keys and values in the cache), residual, norm, router
+ * scores. In: x, cosine, sine. Out: x, u, score, ahead. */
 void moe_dense_attend(const struct moe_dense *dense);
 
-/* Chooses experts and weights from the scores. */
+/* expert and weight from the scores. */
 void moe_dense_choose(const struct moe_dense *dense);
 
-/* count, first and row from the chosen experts. */
+/* count, first and row from expert. */
 void moe_dense_group(const struct moe_llm_config *config, const struct moe_activations *a);
 
-/* ffn_x from u by row. */
+/* ffn_x: copies each token's u to the rows of its choices. */
 void moe_dense_gather(const struct moe_dense *dense);
 
-/* The expert on its rows of ffn_x, into ffn_y. */
+/* The job that computes an expert on its rows of ffn_x, into ffn_y. */
 struct moe_ffn_job moe_dense_expert(const struct moe_llm_config *config,
                                     const struct moe_expert_weights *weights,
                                     const struct moe_activations *a, moe_expert expert);

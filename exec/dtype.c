@@ -8,7 +8,7 @@ static void f32_to_f32(const void *from, size_t n, float *to)
         memcpy(to, from, n * sizeof *to);
 }
 
-/* Bits of item i: weights of a file lie at any address. */
+/* Bits of item i. By memcpy, as weights in a file may lie at any address. */
 static uint32_t item_u16(const void *from, size_t i)
 {
     uint16_t bits;
@@ -45,7 +45,7 @@ static void f16_to_f32(const void *from, size_t n, float *to)
     }
 }
 
-/* Scale of block b of a row of n weights whose numbers take `bytes`. */
+/* Scale of block b of a row whose numbers take `bytes`. */
 static float scale_at(const void *row, size_t bytes, size_t b)
 {
     float scale;

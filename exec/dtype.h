@@ -2,11 +2,11 @@
  *
  * Q8 and Q4 hold a row of n weights, n a multiple of 32, as all its numbers and then its scales:
  *     Q8: int8 q[n], then binary16 scale[n / 32]; weight i is q[i] scale[i / 32]
- *     Q4: uint8 q[n / 2], then the scales; bytes 16 b to 16 b + 15 hold block b, weights 0 to 15 of
- *         it in their low halves, 16 to 31 in their high ones: weight = (half - 8) scale
- * Both products are exact in float32, so that kernels may multiply before or after they convert.
- * The blocks are those of GGUF's Q8_0 and Q4_0 (ggml/src/ggml-common.h) with the scales moved to
- * the row's end, so that vectors of weights lie as aligned as the row. exec/quantize.h makes them.
+ *     Q4: uint8 q[n / 2], then the scales; bytes 16 b to 16 b + 15 hold block b, its weights 0 to
+ * 15 in their low four bits, 16 to 31 in their high four: weight = (four bits - 8) scale Both
+ * products are exact in float32, so that kernels may multiply before or after they convert. The
+ * blocks are those of GGUF's Q8_0 and Q4_0 (ggml/src/ggml-common.h) with the scales moved to the
+ * row's end, so that vectors of weights lie as aligned as the row. exec/quantize.h makes them.
  */
 #ifndef MOELAB_EXEC_DTYPE_H
 #define MOELAB_EXEC_DTYPE_H
@@ -32,7 +32,7 @@ const struct moe_dtype_info *moe_dtype_info(enum moe_dtype dtype);
 /* By its name; false: not a type that moelab computes with. */
 bool moe_dtype_find(const char *name, enum moe_dtype *out);
 
-/* Is a row of it just its weights, one after another? Not: it has blocks and scales. */
+/* Is a row just its weights, one after another, without blocks and scales? */
 bool moe_dtype_plain(enum moe_dtype dtype);
 
 /* Bytes of a row of n weights. */

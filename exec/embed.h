@@ -6,8 +6,8 @@
 #include "exec/llm.h"
 #include "exec/rope.h"
 
-/* The a->n tokens at positions a->length and on: into a->x, cosine and sine. far: with LongRoPE's
- * long factors. Tokens are within the vocabulary. */
+/* Sets a->x, cosine and sine for the a->n tokens at positions from a->length on. far: with
+ * LongRoPE's long factors. Tokens must be within the vocabulary. */
 void moe_embed(const struct moe_llm *llm, const struct moe_rope *rope, bool far,
                const int32_t *tokens, const struct moe_activations *a);
 

@@ -1,7 +1,7 @@
-/* The exponential function of float32, the same bits on every processor and device: libraries
- * differ in the last one, and with it experts chosen by a narrow margin would. Plain double
- * arithmetic without fused operations (build with -ffp-contract=off, -fmad=false); within 0.51
- * units in the last place; exp(-inf) is 0, overflow infinity, NaN stays NaN, small results are
+/* The exponential function of float32, with the same bits on every processor and device. (Libraries
+ * differ in the last bit, so that experts chosen by a narrow margin would differ, too.) Plain
+ * double arithmetic without fused operations (build with -ffp-contract=off, -fmad=false); within
+ * 0.51 units in the last place; exp(-inf) is 0, overflow infinity, NaN stays NaN, small results are
  * subnormal. */
 #ifndef MOELAB_EXEC_EXP_H
 #define MOELAB_EXEC_EXP_H
@@ -20,11 +20,11 @@
  * rest is below 2^-32. */
 static inline MOE_ANYWHERE float moe_expf(float x)
 {
-    /* Bounds instead of branches, so that loops over it become vectors (gcc: with
-     * -fno-trapping-math): the upper one gives infinity, the lower one less than half of the
-     * smallest subnormal number. */
+    /* The argument is clamped, without branches, so that loops over this function are vectorised
+     * (gcc: with -fno-trapping-math). The upper bound still gives infinity, the lower one less than
+     * half of the smallest subnormal number. */
     const float low = x < -104.5f ? -104.5f : x, bounded = low > 89.0f ? 89.0f : low;
-    const double to_integer = 0x1.8p52; /* added: rounds to an integer, in the lowest bits */
+    const double to_integer = 0x1.8p52; /* adding it rounds to an integer, in the lowest bits */
     const double sum = bounded * 0x1.71547652b82fep+0 + to_integer, n = sum - to_integer;
     const double r = bounded - n * 0x1.62e42fefa39efp-1;
     double p = 1.0 / 40320;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Of CBLAS, as its reference has them. */
+/* Constants of the CBLAS interface. */
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
 
 static bool find(const struct moe_gemm *gemm, void *function, const char *name)
@@ -20,7 +20,8 @@ enum moe_status moe_gemm_open(struct moe_gemm *out, struct moe_err *err)
     static const char *const names[] = {"libopenblas.so.0", "libopenblas.so"};
     struct moe_gemm gemm = {0};
     for (size_t i = 0; !gemm.library && i < sizeof names / sizeof *names; i++)
-        gemm.library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE); /* has threads */
+        /* never unloaded, as it has threads */
+        gemm.library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!gemm.library) {
         const char *why = dlerror();
         return moe_fail(err, MOE_ERR_UNSUPPORTED, "no OpenBLAS to compare with: %s",

@@ -1,8 +1,8 @@
-/* Matrix products by OpenBLAS, for comparison: the kernels of exec/kernels.h give a token the same
- * bits whatever stands beside it, OpenBLAS does not, and its weights have to be float32.
+/* Matrix products by OpenBLAS, to compare speeds with. Unlike those of exec/kernels.h, its results
+ * for a token depend on the tokens beside it, and its weights have to be float32.
  *
- * The library is loaded when it is opened: linked, it would start a thread for every core, and take
- * their memory, in each run of the program. */
+ * The library is loaded at run time: if linked, it would start a thread for every core, and take
+ * memory for it, in each run of the program. */
 #ifndef MOELAB_EXEC_GEMM_H
 #define MOELAB_EXEC_GEMM_H
 

@@ -13,9 +13,9 @@ struct generation {
     struct moe_generate_options *options;
     struct moe_generate_watch watch;
     float *logits;
-    struct moe_route_sink sink; /* of all rows; no arrays: not wanted */
-    int32_t *token_id;          /* of the rows, or NULL */
-    uint64_t whole_ns;          /* when the latest whole pass had ended */
+    struct moe_route_sink sink; /* for all rows; arrays NULL: not wanted */
+    int32_t *token_id;          /* of all rows, or NULL */
+    uint64_t whole_ns;          /* when the latest complete pass ended */
     struct moe_generated done;
 };
 
@@ -27,7 +27,7 @@ static bool is_stop_token(const struct moe_llm_config *config, int32_t token)
     return false;
 }
 
-/* Something that was computed is no number, or infinite: why? */
+/* A computed value is NaN or infinite: blames a weight, if there is one that is not finite. */
 static enum moe_status explain(const struct moe_llm *llm, const char *what, struct moe_err *err)
 {
     enum moe_status s = llm->weights ? moe_weights_check_finite(llm->weights, err) : MOE_OK;
@@ -37,8 +37,9 @@ static enum moe_status explain(const struct moe_llm *llm, const char *what, stru
                         llm->name, what);
 }
 
-/* A pass that went wrong before the last token's logits: a window, or a prompt with nothing to
- * follow, hides it from them. A score that is no number shows in the weights. */
+/* Finds NaN and infinity in the routes. The logits of the last token need not show them: a sliding
+ * window may hide the tokens concerned, or no logits are used after a prompt. A NaN among the
+ * scores shows in the weights. */
 static enum moe_status check_routes(const struct generation *g, uint64_t row, uint64_t n,
                                     struct moe_err *err)
 {
@@ -60,7 +61,7 @@ static enum moe_status decode(struct generation *g, int32_t token, struct moe_er
     const struct moe_route_sink sink = moe_route_sink_from(&g->sink, &g->llm->config, row);
     if (g->token_id)
         g->token_id[row] = token;
-    if (moe_interrupted()) /* a pass elsewhere may not ask */
+    if (moe_interrupted()) /* a runner's decode pass does not check */
         return moe_fail(err, MOE_ERR_INTERRUPTED, "interrupted");
     enum moe_status s = moe_session_forward(g->session, &token, 1, &sink, g->logits, err);
     if (s)

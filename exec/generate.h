@@ -16,7 +16,7 @@ extern const char *const moe_stop_names[]; /* "length", "stop token", ... */
 
 struct moe_generated {
     uint32_t n_prompt, n_new; /* tokens; the stop token is not counted */
-    uint32_t n_passes;        /* forward passes of one token: rows that a recorder adds */
+    uint32_t n_passes;        /* forward passes of one token: rows of routes beyond the prompt's */
     uint64_t prefill_ns, decode_ns;
     enum moe_stop stop;
 };
@@ -25,17 +25,17 @@ struct moe_generate_watch {
     /* Every new token that is not a stop token, as soon as it is known; may be NULL. An error ends
      * the generation and is returned. */
     enum moe_status (*token)(void *context, int32_t token, struct moe_err *err);
-    /* Of the prompt, see moe_session_prefill; may be NULL. */
+    /* Progress of the prompt, see moe_session_prefill; may be NULL. */
     void (*prefill)(void *context, uint64_t done);
     void *context;
 };
 
-/* Resets the session and generates. routes: rows of the prompt's tokens, then one for each decode
- * pass (room for n_prompt + max_new - 1), and the id of each row's token in routes->token_id;
- * NULL: not wanted. logits: [V] of the caller. n_prompt >= 1. SIGINT ends it with
- * MOE_STOP_INTERRUPTED and MOE_OK. Errors: MOE_ERR_USAGE (prompt longer than the context),
- * MOE_ERR_INPUT (no logit, or not each of the routes wanted, is a finite number; names the weight
- * that is none), those of moe_session_forward and of watch. */
+/* Resets the session and generates. routes (NULL: not wanted) takes a row for each token of the
+ * prompt, then one for each decode pass (room for n_prompt + max_new - 1 rows), with the token's id
+ * in routes->token_id. logits: [V], scratch of the caller. n_prompt >= 1. SIGINT ends the
+ * generation with MOE_STOP_INTERRUPTED and MOE_OK. Errors: MOE_ERR_USAGE (prompt longer than the
+ * context), MOE_ERR_INPUT (no logit is a finite number, or one of the routes wanted is not; names
+ * the weight that is not finite), those of moe_session_forward and of watch. */
 enum moe_status moe_generate(struct moe_session *session, const int32_t *prompt, uint32_t n_prompt,
                              struct moe_generate_options *options,
                              const struct moe_generate_watch *watch, float *logits,

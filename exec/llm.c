@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Two spellings: that of published checkpoints, which transformers writes in every version, and
- * that of the modules of transformers 5, where the experts of a layer are one tensor. */
+/* Tensor names. There are two spellings: that of published checkpoints, which every version of
+ * transformers writes, and that of the modules of transformers 5, where the experts of a layer are
+ * one tensor. */
 #define CLASSIC_ROUTER "block_sparse_moe.gate.weight"
 #define FUSED_UP       "mlp.experts.gate_up_proj" /* [E, 2 F, D]: gates first, then ups */
 #define FUSED_DOWN     "mlp.experts.down_proj"    /* [E, D, F] */
@@ -16,8 +17,8 @@
 
 enum { NAME_MAX_BYTES = 160 };
 
-/* Reads tensors of one layer (or of the model, layer < 0) by the end of their names; the first
- * error stays and the rest do nothing. */
+/* Reads tensors of one layer (layer < 0: of the whole model) by the last part of their names. After
+ * the first error, which is kept, the rest does nothing. */
 struct reader {
     const struct moe_weights *weights;
     const char *dir; /* of the model, for messages */
@@ -41,7 +42,7 @@ static bool has(struct reader *r, const char *part)
     return moe_weights_find(r->weights, full_name(r, part)) != NULL;
 }
 
-/* kind: that of an expert's matrix (exec/weights.h), else MOE_F32. */
+/* kind: as moe_weights_matrix takes it: the configured one for an expert's matrix, else MOE_F32. */
 static void read_kind(struct reader *r, const char *part, enum moe_dtype kind, uint32_t rows,
                       uint32_t cols, struct moe_matrix *out)
 {
@@ -56,7 +57,7 @@ static void read_matrix(struct reader *r, const char *part, uint32_t rows, uint3
     read_kind(r, part, MOE_F32, rows, cols, out);
 }
 
-/* Expert e's part of a tensor of all experts. */
+/* Expert e's part of a tensor that holds all experts. */
 static void read_slice(struct reader *r, const char *part, const struct moe_llm_config *c,
                        uint32_t e, uint32_t rows, uint32_t cols, struct moe_matrix *out)
 {
@@ -173,8 +174,8 @@ static enum moe_status read_ends(struct moe_llm *llm, struct moe_err *err)
     return r.status;
 }
 
-/* A tied head may be stored as well. Where it differs, one of config.json and the weights is wrong:
- * version 4 of transformers believes the first, version 5 the second. */
+/* A tied head may also be stored. If it differs from the embedding, either config.json or the
+ * weights are wrong: version 4 of transformers believes the former, version 5 the latter. */
 static enum moe_status tie_head(struct moe_llm *llm, const char *dir, struct moe_err *err)
 {
     const struct moe_matrix *head = &llm->head, *embedding = &llm->embedding;
@@ -190,8 +191,9 @@ static enum moe_status tie_head(struct moe_llm *llm, const char *dir, struct moe
     return MOE_OK;
 }
 
-/* The last part of the path, also of "." and of "DIR/". Quantized experts show in it: recordings
- * are simulated with the shape of that name, and Mixtral-8x7B's own has experts of 16 bits. */
+/* The last part of the path, also for "." and "DIR/". The type of quantized experts is appended, as
+ * recordings are simulated with the shape of that name, and that of Mixtral-8x7B has experts of 16
+ * bits. */
 static void name_of(const char *dir, enum moe_dtype experts, char name[MOE_TEXT_MAX])
 {
     enum { SUFFIX = 4 };
@@ -266,7 +268,7 @@ void moe_llm_close(struct moe_llm *llm)
     free(llm);
 }
 
-/* RoPE's frequencies, which old checkpoints store and everyone computes again. */
+/* RoPE's frequencies, which old checkpoints store although every program computes them itself. */
 static bool is_frequencies(const char *name)
 {
     static const char end[] = ".rotary_emb.inv_freq";

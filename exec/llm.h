@@ -1,4 +1,4 @@
-/* A model ready to run: configuration and weights in place, by the names of the architecture. */
+/* A model ready to run: its configuration, and its weights where they lie in the mapped files. */
 #ifndef MOELAB_EXEC_LLM_H
 #define MOELAB_EXEC_LLM_H
 
@@ -12,7 +12,7 @@ struct moe_norm {
 };
 
 struct moe_expert_weights {
-    struct moe_matrix w1, w3, w2; /* gate [F, D], up [F, D], down [D, F]; where the file has them */
+    struct moe_matrix w1, w3, w2; /* gate [F, D], up [F, D], down [D, F] */
 };
 
 struct moe_llm_layer {
@@ -28,7 +28,7 @@ struct moe_device;
 struct moe_llm {
     struct moe_llm_config config;
     struct moe_weights *weights; /* NULL: made in memory (exec/synthetic.h) */
-    /* Every expert lies packed (exec/expert_store.h) in pinned memory of this device; NULL: not. */
+    /* The device in whose pinned memory all experts lie packed (exec/expert_store.h); or NULL. */
     const struct moe_device *pinned_on;
     struct moe_matrix embedding; /* [V, D] */
     struct moe_matrix head;      /* [V, D]; the embedding itself when tied */
@@ -38,15 +38,15 @@ struct moe_llm {
     char name[MOE_TEXT_MAX];      /* last part of the directory's path */
 };
 
-/* Opens DIR; expert weights are not touched. Errors: those of moe_llm_config_load and
- * moe_weights_*; MOE_ERR_INPUT for a tied head that is stored as well and differs from the
- * embedding. *out is owned by the caller; free with moe_llm_close. */
+/* Opens the model in folder `dir`; expert weights are not read. Errors: those of
+ * moe_llm_config_load and moe_weights_*; MOE_ERR_INPUT for a tied head that is stored as well and
+ * differs from the embedding. *out is owned by the caller; free with moe_llm_close. */
 enum moe_status moe_llm_open(struct moe_llm **out, const char *dir, struct moe_err *err);
 void moe_llm_close(struct moe_llm *llm);
 
-/* How many tensors of the files the model does not compute with: layers beyond num_hidden_layers,
- * parts that the architecture or the configuration lacks. RoPE's stored frequencies do not count.
- * *first: the first of them by name, if any; it lives as long as llm. */
+/* The number of tensors in the files that are not used: layers beyond num_hidden_layers, parts that
+ * the architecture or the configuration lacks. RoPE's stored frequencies do not count. *first: the
+ * first of them by name, or NULL; valid as long as llm. */
 uint64_t moe_llm_unused(const struct moe_llm *llm, const char **first);
 
 /* Stored bytes of one expert, and of the dense part of one layer (attention, norms, router). */

@@ -117,8 +117,7 @@ struct moe_exec_machine {
     struct moe_fetcher *fetcher;
     struct moe_cpu_worker *worker;
     struct moe_step step;
-    struct moe_activations
-        host; /* x, cosine, sine, u, ffn_y: pinned; expert, weight: io.box's; the rest: heap */
+    struct moe_activations host; /* pinned: x, cosine, sine, u, ffn_y; the box's: expert, weight */
 
     struct moe_machine_busy busy;
     struct moe_machine_kernels kernels;

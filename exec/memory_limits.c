@@ -11,7 +11,7 @@
 
 enum { PATH_BYTES = 1024, MAX_FILE_BYTES = 1 << 20 };
 
-/* Digits at *text; moves it behind them. */
+/* Parses the digits at *text and moves *text behind them. */
 static bool take_number(const char **text, uint64_t *out)
 {
     uint64_t value = 0;
@@ -26,7 +26,7 @@ static bool take_number(const char **text, uint64_t *out)
     return true;
 }
 
-/* Behind the line's beginning `key`, or NULL. */
+/* The rest of the first line that begins with `key`, or NULL. */
 static const char *find_line(const char *text, const char *key)
 {
     size_t length = strlen(key);
@@ -160,7 +160,7 @@ static const struct version versions[] = {
     {true, "/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"},
 };
 
-/* What the group of this folder leaves. */
+/* Bytes that the limit of the group with this folder leaves. */
 static uint64_t left_in(const char *folder, const struct version *v)
 {
     uint64_t limit, use, droppable = 0;
@@ -175,8 +175,8 @@ static uint64_t left_in(const char *folder, const struct version *v)
     return limit > use ? limit - use : 0;
 }
 
-/* The least of a group and those above it. In a container the group's own path may not be there,
- * because its folder is what is mounted: then the mounted folder is the one that counts. */
+/* The least that a group and those above it leave. In a container the group's path may not exist
+ * below the mount, because its own folder is what is mounted: then that folder counts. */
 static uint64_t least_left(const char *mounted, const char *path, const struct version *v)
 {
     char folder[2 * PATH_BYTES];
@@ -243,7 +243,7 @@ uint64_t moe_memory_pinnable(const struct moe_memory_limits *limits, uint64_t mo
     return most || left == UINT64_MAX ? left : left - left / RESERVE;
 }
 
-/* "WORDS 3 GiB" or "no WORDS" where there is no such limit. */
+/* "3.0 GiB", or "no limit". */
 static const char *amount(uint64_t bytes, char *buf, size_t size)
 {
     if (bytes == UINT64_MAX)

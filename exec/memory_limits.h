@@ -12,8 +12,8 @@ struct moe_memory_limits {
     uint64_t available; /* MemAvailable of /proc/meminfo */
     uint64_t cgroup;    /* least of limit - use over this process's groups; file pages that can be
                            dropped do not count as used */
-    uint64_t locked;    /* RLIMIT_MEMLOCK. Binds mlock and not the drivers of GPUs, which lock pages
-                           by themselves: it is for messages */
+    uint64_t locked; /* RLIMIT_MEMLOCK, for messages only: it limits mlock, but not the drivers of
+                        GPUs, which lock pages themselves */
 };
 
 void moe_memory_limits_read(struct moe_memory_limits *out);
@@ -23,7 +23,7 @@ void moe_memory_limits_read(struct moe_memory_limits *out);
 void moe_memory_limits_read_of(const char *proc, const char *cgroups,
                                struct moe_memory_limits *out);
 
-/* Bytes that may be pinned: at most `most`; 0: all that is left but for a tenth of it. *which: the
+/* Bytes that may be pinned: at most `most`; with most 0, nine tenths of what is left. *which: the
  * limit that decides, in words. */
 uint64_t moe_memory_pinnable(const struct moe_memory_limits *limits, uint64_t most,
                              const char **which);
@@ -32,13 +32,13 @@ uint64_t moe_memory_pinnable(const struct moe_memory_limits *limits, uint64_t mo
 const char *moe_memory_limits_format(const struct moe_memory_limits *limits, char *buf,
                                      size_t size);
 
-/* Parsing of NUL-terminated texts; false, and *out as it was, where the text does not tell. */
+/* Parsing of NUL-terminated texts. false: the text does not contain it, and *out is unchanged. */
 
 /* MemAvailable in bytes. Source: Linux, Documentation/filesystems/proc.rst. */
 bool moe_meminfo_available(const char *text, uint64_t *out);
 
-/* A limit or a use: a number, or "max" (UINT64_MAX). Version 1 has numbers only; none at all is one
- * that no memory reaches. Source: Linux, Documentation/admin-guide/cgroup-v2.rst. */
+/* A limit or a use: a number, or "max" (UINT64_MAX). Version 1 has numbers only, and a number
+ * larger than any memory for no limit. Source: Linux, Documentation/admin-guide/cgroup-v2.rst. */
 bool moe_cgroup_number(const char *text, uint64_t *out);
 
 /* The line "KEY NUMBER" of a memory.stat. */

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-enum { LANES = 8 }; /* independent partial sums: an adder's latency is not waited for */
+enum { LANES = 8 }; /* independent partial sums, to hide the latency of additions */
 
 static double sum_lanes(const double *lane)
 {

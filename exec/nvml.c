@@ -26,11 +26,11 @@ struct functions {
 struct moe_nvml {
     struct functions f;
     void *library, *device;
-    bool counts; /* energy by itself */
+    bool counts; /* the GPU has an energy counter: no sampler */
     unsigned long long start_mj;
     pthread_t sampler;
     atomic_bool stop;
-    _Atomic double joules; /* by the sampler; NaN: could not be read */
+    _Atomic double joules; /* set by the sampler; NaN: power could not be read */
 };
 
 static bool load(void *library, struct functions *f)
@@ -56,7 +56,7 @@ static bool load(void *library, struct functions *f)
     return true;
 }
 
-/* Power times time, by the trapezoid rule, until told to stop. */
+/* Integrates the power by the trapezoid rule until told to stop. */
 static void *sample(void *context)
 {
     struct moe_nvml *nvml = context;
@@ -80,7 +80,7 @@ static void *sample(void *context)
     return NULL;
 }
 
-/* Chooses between the GPU's own counter and sampling; 0, or what NVML returned. */
+/* Uses the GPU's own counter, or starts sampling. Returns 0, NVML's error, or -1 (no thread). */
 static int start(struct moe_nvml *nvml, char *note, size_t size)
 {
     unsigned mw;

@@ -61,7 +61,7 @@ __attribute__((format(printf, 3, 4))) static bool path_of(char *out, size_t size
     return n > 0 && (size_t)n < size;
 }
 
-/* "intel-rapl:0" is a package, a socket of it, or the whole board ("psys", which would count the
+/* "intel-rapl:0" is a package, a die of one, or the whole board ("psys", which would count the
  * packages twice); "intel-rapl:0:1" is a part of one; "intel-rapl-mmio:0" shows a package again. */
 static bool is_package(const char *powercap, const char *zone)
 {
@@ -73,7 +73,8 @@ static bool is_package(const char *powercap, const char *zone)
            read_line(path, name, sizeof name) == 0 && strncmp(name, "package", 7) == 0;
 }
 
-/* Why the packages are absent. Ends the count: a part of them would be taken for all. */
+/* Stops measuring the packages, and says why: a sum over only some of them would be taken for all.
+ */
 static void lose_cpu(struct moe_power *power, const char *path, int error)
 {
     power->n_packages = 0;

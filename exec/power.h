@@ -1,10 +1,10 @@
-/* Energy that this machine has used: the processor packages from RAPL (Intel's, and AMD's through
- * the same kernel driver), one GPU from NVML, which is loaded when it is asked for. What is not
- * there, or may not be read, is absent with a reason and never an error.
+/* The energy that this machine uses: of the processor packages from RAPL (Intel's, and AMD's
+ * through the same kernel driver), of one GPU from NVML, which is loaded at run time. What does not
+ * exist, or may not be read, is reported as absent, with the reason, and is never an error.
  *
- * Packages only: their DRAM and other parts that RAPL may count apart are not added. A counter
- * starts again at its range (kernel: power/powercap, energy_uj and max_energy_range_uj); at most
- * one such start may pass between two readings, so read at least every minute: at 1 kW the
+ * Packages only: DRAM and other parts that RAPL may count separately are not added. A counter
+ * wraps to 0 at its range (kernel: power/powercap, energy_uj and max_energy_range_uj). It may wrap
+ * at most once between two readings, so read at least every minute: at 1 kW the
  * smallest range in use, 65 kJ, lasts that long. */
 #ifndef MOELAB_EXEC_POWER_H
 #define MOELAB_EXEC_POWER_H
@@ -26,7 +26,7 @@ struct moe_power_source moe_power_source_of(const char *gpu_pci);
 
 struct moe_power_package {
     char path[256];             /* of energy_uj */
-    uint64_t last_uj, range_uj; /* range: the counter goes from there to 0 */
+    uint64_t last_uj, range_uj; /* range: where the counter wraps to 0 */
 };
 
 struct moe_nvml; /* opaque */
@@ -44,15 +44,15 @@ struct moe_joules {
     double cpu, gpu;
 };
 
-/* Starts counting. Where the GPU counts no energy, a thread samples its power every 20 ms, and the
- * counter is the sum of power times time. */
+/* Starts counting. If the GPU has no energy counter, a thread samples its power every 20 ms and
+ * integrates it. */
 void moe_power_open(struct moe_power *power, const struct moe_power_source *source);
 
 /* A counter that can no longer be read is absent from then on. One thread at a time. */
 struct moe_joules moe_power_read(struct moe_power *power);
 void moe_power_close(struct moe_power *power);
 
-/* Microjoules from one reading of a counter to the next. */
+/* Microjoules between two readings of a counter, which may have wrapped once. */
 uint64_t moe_power_delta_uj(uint64_t before_uj, uint64_t after_uj, uint64_t range_uj);
 
 #endif

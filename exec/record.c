@@ -21,7 +21,8 @@ struct recording {
     struct moe_trace_info info;
     unsigned parts;
     struct moe_session *session;
-    uint32_t chunk; /* of passes: the session's, were its context not cut to the prompts */
+    uint32_t chunk; /* written to the trace: the session's, had its context not been cut to the
+                       prompts */
     struct moe_writer *writer;
     int32_t **ids; /* [n prompts] their tokens */
     uint32_t *n_ids;
@@ -33,8 +34,8 @@ struct recording {
     struct moe_recorded done;
 };
 
-/* What the trace says of itself. Threads, kernels and time are not settings: they do not change
- * what is recorded, kernels but for the last bits. */
+/* Fills the trace's description. Threads and kernels are not among the settings: they do not change
+ * what is recorded (kernels only its last bits). */
 static enum moe_status describe(struct recording *r, struct moe_err *err)
 {
     const struct moe_record_options *o = r->options;
@@ -85,7 +86,7 @@ static enum moe_status differs(const char *path, const char *what, const char *t
         path, what, there, wanted);
 }
 
-/* An existing file must be the beginning of this very recording. */
+/* An existing file is only continued if it is the beginning of this very recording. */
 static enum moe_status check_existing(const struct recording *r, struct moe_err *err)
 {
     struct moe_reader *reader;
@@ -117,7 +118,7 @@ static enum moe_status open_writer(struct recording *r, struct moe_err *err)
     return MOE_OK;
 }
 
-/* Room for n rows, kept from prompt to prompt. */
+/* Makes room for n rows, which is kept for the next prompts. */
 static enum moe_status make_rows(struct recording *r, uint64_t n, struct moe_err *err)
 {
     if (n <= r->capacity)
@@ -145,7 +146,7 @@ static enum moe_status encode(const struct recording *r, const struct moe_prompt
     return s;
 }
 
-/* Steps, phases and positions of the rows: as the passes were. */
+/* Sets steps, phases and positions of the rows by the passes in which they were computed. */
 static void number_rows(struct moe_tokens *rows, uint32_t n_prompt, uint32_t n_passes,
                         uint32_t chunk)
 {
@@ -221,7 +222,7 @@ static uint32_t most_context(const struct recording *r)
     return asked ? asked : r->llm->config.max_context;
 }
 
-/* All prompts, before any work is done: one that does not fit shows at once. */
+/* Encodes all prompts before any other work, so that one that does not fit is reported at once. */
 static enum moe_status encode_all(struct recording *r, struct moe_err *err)
 {
     size_t n_prompts = r->prompts->n, n = 0;
@@ -248,8 +249,8 @@ static enum moe_status encode_all(struct recording *r, struct moe_err *err)
     return MOE_OK;
 }
 
-/* A KV cache on a device takes memory of slots: no more of it than the longest prompt and its
- * answer need. */
+/* On a device the KV cache takes memory from the slots, so it is only as long as the longest prompt
+ * and its answer need. */
 static enum moe_status start_session(struct recording *r, struct moe_err *err)
 {
     struct moe_session_options options = r->options->session;
@@ -268,7 +269,7 @@ static enum moe_status start_session(struct recording *r, struct moe_err *err)
     return MOE_OK;
 }
 
-/* Rows of a prompt that does not stop early. */
+/* The number of rows of a prompt if it does not stop early. */
 static uint64_t tokens_planned(const struct recording *r, size_t i)
 {
     uint32_t passes = r->options->max_new ? r->options->max_new - 1 : 0;
@@ -289,7 +290,8 @@ static enum moe_status record_prompt(struct recording *r, size_t i, struct moe_e
     return s;
 }
 
-/* Prompts done are kept whatever ended the recording; a failure before the first leaves no file. */
+/* Keeps the prompts that are done, whatever ended the recording; after a failure before the first
+ * one there is no file. */
 static enum moe_status end_early(struct recording *r, uint64_t n_kept, enum moe_status status,
                                  struct moe_err *err)
 {
@@ -326,7 +328,7 @@ static enum moe_status record_all(struct recording *r, struct moe_err *err)
     return s ? end_early(r, n_kept, s, err) : MOE_OK;
 }
 
-/* The same, where the place wants it. */
+/* The same, with the passes computed in the place that the options name. */
 static enum moe_status record_in_place(struct recording *r, struct moe_err *err)
 {
     const struct moe_record_place *place = r->options->place;

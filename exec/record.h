@@ -1,8 +1,8 @@
 /* The recorder: runs prompts through a model and writes what its routers decided.
  *
- * A prompt is a sequence: its tokens in prefill passes of at most `chunk`, then a decode pass for
- * each new token but the last. Scores are router logits; lookahead scores are those that the router
- * of layer l+1 gives to what the router of layer l saw (none for the last layer). */
+ * Each prompt becomes a sequence: its tokens in prefill passes of at most `chunk`, then a decode
+ * pass for each new token except the last. Scores are router logits; lookahead scores are the
+ * logits of layer l+1's router for the input of layer l's router (none for the last layer). */
 #ifndef MOELAB_EXEC_RECORD_H
 #define MOELAB_EXEC_RECORD_H
 
@@ -14,10 +14,10 @@
 
 /* Where the passes are computed, if not by the session on the CPU alone (exec/hybrid.h). */
 struct moe_record_place {
-    const char *note; /* what the trace says of it; "": its routes are the CPU's bit for bit */
+    const char *note; /* added to the trace's description; "": routes are the CPU's bit for bit */
     /* Once, when there are prompts to record. */
     enum moe_status (*begin)(void *context, struct moe_session *session, struct moe_err *err);
-    /* After a begin that succeeded, before the session is freed, however the recording ended. */
+    /* However the recording ended, if begin succeeded; before the session is freed. */
     enum moe_status (*end)(void *context, struct moe_err *err);
     void *context;
 };
@@ -40,15 +40,16 @@ struct moe_record_options {
 };
 
 struct moe_recorded {
-    uint64_t n_prompts, n_before;              /* in the file now; of which were there before */
-    uint64_t n_prefill, n_decode;              /* tokens recorded by this call */
+    uint64_t n_prompts, n_before; /* in the file now; of these, there before the call */
+    uint64_t n_prefill, n_decode; /* tokens recorded by this call */
     uint64_t prefill_ns, decode_ns, record_ns; /* record_ns: spent on the trace file */
 };
 
-/* Records prompts that `out` does not hold yet. A file with other settings, model or prompts is not
- * continued: MOE_ERR_USAGE, telling what differs. SIGINT: MOE_ERR_INTERRUPTED; committed prompts
- * stay, and the same call goes on at the next one. Errors: those of moe_session_new, moe_writer_*,
- * moe_tokenizer_encode and moe_generate, with the prompt's place; those of options->place. */
+/* Records the prompts that `out` does not hold yet. A file with other settings, model or prompts is
+ * not continued: MOE_ERR_USAGE, saying what differs. After SIGINT: MOE_ERR_INTERRUPTED; the prompts
+ * done are kept, and the same call goes on at the next one. Errors: those of moe_session_new,
+ * moe_writer_*, moe_tokenizer_encode and moe_generate, with the prompt's place; those of
+ * options->place. */
 enum moe_status moe_record(const struct moe_llm *llm, const struct moe_tokenizer *tokenizer,
                            const struct moe_prompts *prompts,
                            const struct moe_record_options *options, struct moe_recorded *out,

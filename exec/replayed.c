@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-/* One token's: from, of the trace's arrays. */
+/* The routes of one token; `from` is its index into the trace's arrays. */
 static void fill_route(const struct moe_tokens *tokens, size_t from, uint32_t k, moe_expert *expert,
                        float *weight)
 {

@@ -189,7 +189,7 @@ static enum moe_status allocate_rest(struct moe_resident *r, const struct moe_ll
     return s;
 }
 
-/* Waits until the weights are there. */
+/* Waits until the weights have been copied. */
 static enum moe_status settle(struct moe_device *device, struct moe_err *err)
 {
     struct moe_event *event;

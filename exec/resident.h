@@ -1,5 +1,5 @@
-/* What of a model lies on a device: the dense weights, the KV cache, the activations of one pass,
- * and the buffers for experts. */
+/* The part of a model that lies on a device: the dense weights, the KV cache, the activations of
+ * one pass, and the buffers for experts. */
 #ifndef MOELAB_EXEC_RESIDENT_H
 #define MOELAB_EXEC_RESIDENT_H
 
@@ -9,7 +9,7 @@ struct moe_resident_options {
     uint32_t context;      /* tokens of the KV cache */
     uint32_t chunk;        /* most tokens of one pass, T */
     uint32_t n_slots;      /* of the expert cache */
-    uint32_t n_staging;    /* buffers for experts that are kept nowhere */
+    uint32_t n_staging;    /* buffers for experts that are used once and not cached */
     uint64_t expert_bytes; /* of a slot (struct moe_expert_layout) */
 };
 
@@ -23,22 +23,23 @@ struct moe_resident {
     float *keys, *values; /* [L, KV, context, hd] */
     uint32_t context, chunk;
     struct moe_activations a;
-    moe_expert *forced;   /* [L, T, K] routes to take, layer by layer */
+    moe_expert *forced;   /* [L, T, K] replayed routes */
     float *forced_weight; /* [L, T, K] */
     float *logits;        /* [V] */
     unsigned char *slots, *staging;
     uint64_t expert_bytes;
-    uint64_t dense_bytes, cache_bytes,
-        other_bytes; /* weights; slots and staging; KV and the rest */
-    void **blocks;   /* everything that was allocated */
+    uint64_t dense_bytes; /* weights */
+    uint64_t cache_bytes; /* slots and staging buffers */
+    uint64_t other_bytes; /* KV cache, activations, routes, logits */
+    void **blocks;        /* everything that was allocated */
     size_t n_blocks;
 };
 
-/* Bytes that all but the slots will take, for choosing a geometry. */
+/* Device memory that everything except the slots will take, for choosing a geometry. */
 uint64_t moe_resident_bytes(const struct moe_llm *llm, const struct moe_resident_options *options);
 
-/* Allocates and copies the weights; waits for the copies. Errors: MOE_ERR_MEMORY as the device has
- * them, with what it was for; device errors. */
+/* Allocates everything, copies the weights and waits for the copies. Errors: MOE_ERR_MEMORY of the
+ * device, saying what the memory was for; other device errors. */
 enum moe_status moe_resident_new(struct moe_resident **out, struct moe_device *device,
                                  const struct moe_llm *llm,
                                  const struct moe_resident_options *options, struct moe_err *err);

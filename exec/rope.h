@@ -15,11 +15,11 @@ struct moe_rope {
 
 void moe_rope_init(struct moe_rope *rope, const struct moe_llm_config *config);
 
-/* cos, sin: [half] of a position; far: with the long factors. */
+/* cosine, sine: [half], for a position; far: with the long factors. */
 void moe_rope_angles(const struct moe_rope *rope, bool far, uint32_t position, float *cosine,
                      float *sine);
 
-/* Turns one head in place: x[i] and x[i + half] are a pair. */
+/* Rotates one head in place: x[i] and x[i + half] are a pair. */
 void moe_rope_turn(const float *cosine, const float *sine, uint32_t half, float *x);
 
 #endif

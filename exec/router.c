@@ -2,7 +2,7 @@
 
 #include "exec/exp.h"
 
-/* The largest of those not taken; a NaN loses to every number. */
+/* The index of the largest value that is not taken; NaN is less than every number. */
 static moe_expert best_left(const float *value, uint32_t n, const moe_expert *taken,
                             uint32_t n_taken)
 {
@@ -41,7 +41,8 @@ void moe_router_sparsemixer(const float *score, uint32_t n_experts, float jitter
         float top = score[expert[k]], sum = 0;
         for (uint32_t e = 0; e < n_experts; e++) {
             float distance = (top - score[e]) / fmaxf(fabsf(score[e]), top);
-            /* Both being 0 gives NaN, which is not above the limit: kept, as in the reference. */
+            /* 0 / 0 gives NaN, which is not above the limit, so the expert is kept, as in the
+             * reference. */
             if (!moe_route_has(expert, k, e) && !(distance > 2 * jitter))
                 sum += moe_expf(score[e] - top);
         }

@@ -11,14 +11,14 @@
 void moe_router_top_k(const float *score, uint32_t n_experts, uint32_t top_k, moe_expert *expert,
                       float *weight, float *scratch);
 
-/* PhiMoE: SparseMixer at inference, two experts, weights not renormalised. Each expert is the best
- * one left; its weight is its share in a softmax over those left whose logit is within 2 jitter of
- * it, relative to the larger of that logit and their own magnitude. E >= 2.
- * Source: arXiv 2409.12136; transformers, modeling_phimoe.sparsemixer. */
+/* PhiMoE: SparseMixer at inference: two experts, weights not renormalised. Each is the best expert
+ * left. Its weight is its share of a softmax over the experts left whose logit lies within 2 jitter
+ * of its own, relative to the larger of its logit and the magnitude of theirs. E >= 2. Source:
+ * arXiv 2409.12136; transformers, modeling_phimoe.sparsemixer. */
 void moe_router_sparsemixer(const float *score, uint32_t n_experts, float jitter,
                             moe_expert expert[2], float weight[2]);
 
-/* What the configuration asks for. scratch: [E]. */
+/* Whichever of the two the architecture uses. scratch: [E]. */
 void moe_router_choose(const struct moe_llm_config *config, const float *score, moe_expert *expert,
                        float *weight, float *scratch);
 

@@ -44,13 +44,14 @@ static int32_t largest(const float *x, uint32_t n)
     return best;
 }
 
-/* Does a come before b, of larger values first and of equals the lower id? */
+/* Order of tokens: by falling value, equal ones by rising id. */
 static bool before(const float *x, uint32_t a, uint32_t b)
 {
     return x[a] > x[b] || (!(x[a] < x[b]) && a < b);
 }
 
-/* Lets heap[at] sink to its place among n; first: the root comes before all, or after all. */
+/* Lets heap[at] sink to its place in a heap of n. first: the root comes before all others, else
+ * after them. */
 static void sink(uint32_t *heap, size_t n, size_t at, const float *x, bool first)
 {
     for (;;) {
@@ -74,8 +75,8 @@ static void make_heap(uint32_t *heap, size_t n, const float *x, bool first)
         sink(heap, n, at, x, first);
 }
 
-/* The k-th largest of the logits that are not NaN, by a heap of k whose root is the least of them;
- * -INFINITY where there are no more than k. */
+/* The k-th largest of the logits that are not NaN, with a heap of the k largest so far, whose root
+ * is the least; -INFINITY if there are fewer than k. */
 static float kth_largest(const float *x, uint32_t n, uint32_t k, uint32_t *heap)
 {
     uint32_t held = 0;
@@ -94,7 +95,8 @@ static float kth_largest(const float *x, uint32_t n, uint32_t k, uint32_t *heap)
     return held < k ? -INFINITY : x[heap[0]];
 }
 
-/* Weights of the logits that count, relative to the largest; their ids go to order. */
+/* For the tokens that top_k leaves: weights relative to that of `max` into prob, ids into order.
+ * Returns how many. */
 static uint32_t weigh(struct moe_sampler *s, const float *logits, float max, double *total)
 {
     float least = s->top_k && s->top_k < s->n_vocab
@@ -130,14 +132,14 @@ static uint32_t nucleus(struct moe_sampler *s, uint32_t n, double *total)
     return n - left;
 }
 
-/* One of n tokens, taken from the last to the first, by their weights. */
+/* Draws one of n tokens by their weights, in order from the last to the first. */
 static int32_t draw(struct moe_sampler *s, const uint32_t *tokens, uint32_t n, double total)
 {
     double at = moe_rng_unit(&s->rng) * total;
     uint32_t chosen = 0;
     while (n-- > 0) {
         double weight = (double)s->prob[tokens[n]];
-        if (weight > 0) /* rounding may leave a rest: the last possible token gets it */
+        if (weight > 0) /* rounding may leave a remainder, which goes to the last possible token */
             chosen = tokens[n];
         if (at < weight)
             break;

@@ -9,7 +9,7 @@
 
 struct moe_sampler {
     double temperature; /* 0: greedy, the rest is unused */
-    uint32_t top_k;     /* 0: all; those equal to the last of the k stay too */
+    uint32_t top_k;     /* 0: all; tokens equal to the k-th are kept, too */
     double top_p;       /* (0, 1]; 1: all */
     struct moe_rng rng;
     uint32_t n_vocab;
@@ -23,10 +23,10 @@ enum moe_status moe_sampler_init(struct moe_sampler *sampler, uint32_t n_vocab, 
                                  uint32_t top_k, double top_p, uint64_t seed, struct moe_err *err);
 void moe_sampler_release(struct moe_sampler *sampler);
 
-/* Logits [V]; greedy takes the lowest id among equals, and so does sampling where the largest logit
- * is infinite. top_p keeps the fewest of the most probable tokens that together reach it, lower ids
- * first among equals. NaN logits are never chosen; -1 where there are no others. One random number
- * a call, none where greedy. */
+/* Chooses a token from logits [V]. Greedy takes the lowest id among equals, and so does sampling
+ * when the largest logit is infinite. top_p keeps the smallest number of most probable tokens that
+ * together reach it, lower ids first among equals. NaN logits are never chosen; -1 if there are no
+ * others. Draws one random number a call, none when greedy. */
 int32_t moe_sampler_next(struct moe_sampler *sampler, const float *logits);
 
 #endif
