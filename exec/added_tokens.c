@@ -50,7 +50,7 @@ static int by_id(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Of neighbours with the same text the first stays. */
+/* Keeps only the first of neighbours with the same text. */
 static enum moe_status merge_equals(struct moe_added_tokens *added, struct moe_err *err)
 {
     size_t kept = 0;
@@ -65,7 +65,7 @@ static enum moe_status merge_equals(struct moe_added_tokens *added, struct moe_e
         last->named = last->named || token->named;
         free(token->text);
         token->text = NULL;
-        if (ids[0] != ids[1]) { /* leave a list that can be released */
+        if (ids[0] != ids[1]) { /* keep the list in a state that can be released */
             for (i++; i < added->n; i++)
                 added->token[kept++] = added->token[i];
             added->n = kept;
@@ -77,7 +77,7 @@ static enum moe_status merge_equals(struct moe_added_tokens *added, struct moe_e
     return MOE_OK;
 }
 
-/* Sorts by_id, by way of pointers: qsort has no context. */
+/* Sorts by_id. Sorts pointers first, as qsort's comparison has no context. */
 static enum moe_status index_ids(struct moe_added_tokens *added, struct moe_err *err)
 {
     const struct moe_added_token **order = calloc(added->n + 1, sizeof *order);
@@ -119,8 +119,8 @@ void moe_added_release(struct moe_added_tokens *added)
     *added = (struct moe_added_tokens){0};
 }
 
-/* First of the tokens [low, high), which agree in `at` bytes and are longer, whose next byte is not
- * below c. */
+/* The first of the tokens [low, high) whose byte `at` is c or greater; all are longer than `at`
+ * bytes and agree in these. */
 static size_t first_not_below(const struct moe_added_tokens *added, size_t low, size_t high,
                               size_t at, unsigned c)
 {
@@ -140,7 +140,7 @@ const struct moe_added_token *moe_added_longest(const struct moe_added_tokens *a
     const struct moe_added_token *found = NULL;
     size_t low = 0, high = added->n;
     for (size_t at = 0; low < high; at++) {
-        if (added->token[low].n == at) /* the shortest of those that begin alike stands first */
+        if (added->token[low].n == at) /* the shortest of those with this beginning comes first */
             found = &added->token[low++];
         if (at == n)
             break;
@@ -273,7 +273,7 @@ enum moe_status moe_added_split(const struct moe_added_tokens *added, const char
         return status;
     }
     for (size_t i = 0; i < list.n; i++) {
-        /* A part that was stripped is looked up as it is now. */
+        /* Look the part up as it is after stripping. */
         const struct moe_added_token *token =
             moe_added_exact(added, list.part[i].at, list.part[i].n);
         if (token && token->rstrip && i + 1 < list.n)

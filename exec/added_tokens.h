@@ -1,4 +1,4 @@
-/* Tokens that are found in a text as they are, before SentencePiece sees the rest. */
+/* Added tokens: found in a text literally, before SentencePiece encodes the rest. */
 #ifndef MOELAB_EXEC_ADDED_TOKENS_H
 #define MOELAB_EXEC_ADDED_TOKENS_H
 
@@ -14,15 +14,15 @@ struct moe_added_token {
     char *text; /* NUL-terminated, not empty */
     size_t n;   /* bytes */
     int32_t id;
-    bool lstrip, rstrip; /* takes the white space on that side with it */
-    bool special;        /* not part of what a reader wants to see */
+    bool lstrip, rstrip; /* absorbs the white space on that side */
+    bool special;        /* not shown to a reader */
     bool named;          /* bos_token, eos_token, ... of the configuration */
-    uint32_t rank;       /* order of being told; of equals, the first counts */
+    uint32_t rank;       /* order in which they were added; of equal ones the first counts */
 };
 
 struct moe_added_tokens {
     struct moe_added_token *token; /* [n], by text once moe_added_finish was called */
-    uint32_t *by_id;               /* [n] places in token */
+    uint32_t *by_id;               /* [n] indexes into token, sorted by id */
     size_t n, room;
 };
 
@@ -30,7 +30,8 @@ struct moe_added_tokens {
 enum moe_status moe_added_push(struct moe_added_tokens *added, const struct moe_added_token *token,
                                struct moe_err *err);
 
-/* Sorts; makes one of equals. Errors: MOE_ERR_INPUT for an id of two texts, a text of two ids. */
+/* Sorts the tokens and removes duplicates. Errors: MOE_ERR_INPUT for an id with two texts or a text
+ * with two ids. */
 enum moe_status moe_added_finish(struct moe_added_tokens *added, struct moe_err *err);
 void moe_added_release(struct moe_added_tokens *added);
 
@@ -42,15 +43,15 @@ const struct moe_added_token *moe_added_exact(const struct moe_added_tokens *add
                                               const char *text, size_t n);
 const struct moe_added_token *moe_added_by_id(const struct moe_added_tokens *added, int32_t id);
 
-/* A piece of a text: a token's, or between tokens. */
+/* A part of a text: an added token, or what lies between two. */
 struct moe_part {
     const char *at;
     size_t n; /* may be 0 */
     const struct moe_added_token *token;
 };
 
-/* Cuts valid UTF-8 at its tokens (leftmost, then longest) and strips white space where they ask for
- * it. *parts: heap, caller frees; they point into text and added. */
+/* Cuts valid UTF-8 at its added tokens (leftmost, then longest) and strips white space next to
+ * those with lstrip or rstrip. *parts: heap, caller frees; they point into text and added. */
 enum moe_status moe_added_split(const struct moe_added_tokens *added, const char *text, size_t n,
                                 struct moe_part **parts, size_t *n_parts, struct moe_err *err);
 

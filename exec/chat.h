@@ -11,7 +11,7 @@ enum moe_chat {
     MOE_CHAT_NONE,
     MOE_CHAT_MIXTRAL,      /* "<s> [INST] a [/INST] b</s> [INST] c [/INST]" */
     MOE_CHAT_PHI,          /* "<|user|>\na<|end|>\n<|assistant|>\n" */
-    MOE_CHAT_MIXTRAL_2023, /* "its first form: "<s>[INST] a [/INST]b</s>[INST] c [/INST]" */
+    MOE_CHAT_MIXTRAL_2023, /* its first form: "<s>[INST] a [/INST]b</s>[INST] c [/INST]" */
 };
 #define MOE_CHAT_CHOICES "none|mixtral|phi|mixtral-2023"
 
@@ -33,9 +33,9 @@ struct moe_message {
     const char *text;
 };
 
-/* The whole prompt, with the template's own "<s>" if it has one: to be encoded as it is, without
- * another BOS. Heap, caller frees. The last message is the user's; the text ends where the
- * assistant begins. Errors: MOE_ERR_USAGE for roles that the template refuses (mixtral: user and
+/* The whole prompt, with the template's own "<s>" if it has one, so it is encoded without another
+ * BOS. Heap, caller frees. The last message must be the user's; the text ends where the assistant's
+ * answer begins. Errors: MOE_ERR_USAGE for roles that the template refuses (mixtral: user and
  * assistant must alternate after an optional system message, which mixtral-2023 does not know); no
  * messages, or the last not the user's; MOE_CHAT_NONE with anything but one user's message, which
  * is copied. */

@@ -17,7 +17,8 @@
 
 enum {
     MAX_FILE_BYTES = 16 << 20,
-    /* No model comes near these, and a matrix of any two of them stays below 2^53 bytes. */
+    /* Far above any model; a matrix with any two of these as its sizes has fewer than 2^53 bytes.
+     */
     MAX_D_MODEL = 1 << 20,
     MAX_D_FFN = 1 << 24,
     MAX_HEADS = 1 << 16,
@@ -26,8 +27,8 @@ enum {
 
 #define AT(member) offsetof(struct moe_llm_config, member)
 
-/* Defaults are those of transformers' configuration classes; what has none here is required,
- * though transformers would take the shape of a model that the file does not describe. */
+/* Defaults are those of transformers' configuration classes. Keys without one here are required;
+ * transformers would use the shape of a model that the file does not describe. */
 static const struct whole_key {
     const char *name;
     size_t at;
@@ -69,9 +70,9 @@ static const struct flag_key {
 static const struct {
     const char *name;
     enum moe_arch arch;
-    /* How many keys a token sees with sliding_window W, beyond W. Microsoft's own code, which its
-     * checkpoints name, gives flash_attn a window of W keys before the token's own (so 2047 stands
-     * for 2048 keys in all), and its eager mask agrees; transformers counts the token's own. */
+    /* With sliding_window W a token attends to W + more_keys keys. Microsoft's own code, which its
+     * checkpoints name, gives flash_attn a window of W keys before the token's own (so 2047 means
+     * 2048 keys in all), and its eager mask agrees; transformers counts the token's own key. */
     uint32_t more_keys;
 } architectures[] = {
     {"MixtralForCausalLM", MOE_ARCH_MIXTRAL, 0},
@@ -106,8 +107,8 @@ static bool is_whole_key(const char *name)
     return false;
 }
 
-/* Names the nearest of the file's numbers that is no known key: a misspelt one, or another
- * architecture's. */
+/* The error for a missing key; suggests the most similar of the file's unknown keys that has a
+ * number, which may be misspelt, or another architecture's. */
 static enum moe_status fail_missing(const json_t *root, const char *key, struct moe_err *err)
 {
     const char **names = calloc(json_object_size(root) + 1, sizeof *names), *name;
@@ -177,7 +178,7 @@ static enum moe_status read_keys(const json_t *root, struct moe_llm_config *conf
     return s;
 }
 
-/* What is left out by writing null, false, 0 or nothing. */
+/* Is the value absent, null, false, 0 or empty, so that it asks for nothing? */
 static bool asks_for_nothing(const json_t *value)
 {
     return !value || json_is_false(value) ||
@@ -185,8 +186,8 @@ static bool asks_for_nothing(const json_t *value)
            (json_is_array(value) && json_array_size(value) == 0);
 }
 
-/* A key of quantization_config, of the quant_method moelab: one that is not known could change what
- * the bytes of the weights mean. */
+/* Reads quantization_config with quant_method moelab. Unknown keys are refused, as they could
+ * change the meaning of the weights' bytes. */
 static enum moe_status read_quantized(const char *key, const json_t *value,
                                       struct moe_llm_config *config, struct moe_err *err)
 {
@@ -256,13 +257,13 @@ static enum moe_status refuse_unsupported(const json_t *root, const struct moe_l
     return MOE_OK;
 }
 
-/* Fills what follows from other keys, and checks what holds between them. */
+/* Sets values that follow from other keys, and checks keys against each other. */
 static enum moe_status settle(const json_t *root, struct moe_llm_config *c, struct moe_err *err)
 {
     if (json_is_null(json_object_get(root, "num_key_value_heads")))
         c->n_kv_heads = c->n_heads;
     if (c->arch == MOE_ARCH_MIXTRAL)
-        c->router_jitter = 0; /* only training has it */
+        c->router_jitter = 0; /* used in training only */
     if (c->n_heads % c->n_kv_heads)
         return moe_fail(err, MOE_ERR_INPUT,
                         "num_attention_heads %" PRIu32
@@ -292,7 +293,7 @@ static enum moe_status settle(const json_t *root, struct moe_llm_config *c, stru
     return MOE_OK;
 }
 
-/* A token of the vocabulary, called `what` in messages. */
+/* Reads the id of a token of the vocabulary, called `what` in messages. */
 static enum moe_status read_token(const json_t *value, const char *what, uint32_t n_vocab,
                                   int32_t *out, struct moe_err *err)
 {
@@ -303,7 +304,7 @@ static enum moe_status read_token(const json_t *value, const char *what, uint32_
     return s;
 }
 
-/* One token, or a list of them. */
+/* Reads one token or a list of them. */
 static enum moe_status read_eos(const json_t *value, struct moe_llm_config *config,
                                 struct moe_err *err)
 {
@@ -334,7 +335,7 @@ static enum moe_status read_tokens(const json_t *root, struct moe_llm_config *co
     return s;
 }
 
-/* The classes' defaults: 1 and 2, where the key is absent. */
+/* Defaults of the configuration classes for absent keys: 1 and 2. */
 static void default_tokens(const json_t *root, struct moe_llm_config *config)
 {
     config->bos = !json_object_get(root, "bos_token_id") && config->n_vocab > 1 ? 1 : -1;
@@ -393,7 +394,7 @@ enum moe_status moe_llm_config_parse(const char *dir, const char *config, size_t
     return s;
 }
 
-/* *text is NULL where the file is not there and need not be. */
+/* optional: *text becomes NULL if the file does not exist. */
 static enum moe_status read_file(const char *dir, const char *name, bool optional, char **text,
                                  size_t *size, struct moe_err *err)
 {

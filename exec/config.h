@@ -1,5 +1,5 @@
-/* config.json of a Hugging Face model directory: exactly what the forward pass needs. What the
- * file asks for and moelab does not do is refused by its name, never ignored.
+/* config.json of a Hugging Face model directory: exactly what the forward pass needs. Anything in
+ * the file that moelab cannot do is refused by its name, never ignored.
  *
  * Both spellings are read: the one of published checkpoints (rope_theta, rope_scaling,
  * torch_dtype) and the one that transformers 5 writes (rope_parameters, dtype).
@@ -25,23 +25,23 @@ enum {
 
 struct moe_llm_config {
     enum moe_arch arch;
-    char architecture[64]; /* as the file spells it */
+    char architecture[64]; /* in the file's spelling */
     uint32_t n_layers, n_experts, top_k;
     uint32_t d_model, d_ffn;
-    /* MOE_Q8 or MOE_Q4 where quantization_config, of the quant_method moelab, says so: then d_model
-     * and d_ffn are multiples of MOE_QUANT_BLOCK. Else MOE_F32: every tensor tells its own type. */
+    /* MOE_Q8 or MOE_Q4 if quantization_config (with quant_method moelab) says so; d_model and d_ffn
+     * are then multiples of MOE_QUANT_BLOCK. Else MOE_F32: the type is that of each tensor. */
     enum moe_dtype experts;
     uint32_t n_heads, n_kv_heads, head_dim;
     uint32_t n_vocab;
     uint32_t max_context; /* max_position_embeddings */
-    /* 0: none; a key at distance >= window is not seen. sliding_window, or one more where the
-     * architecture's code does not count the token itself. */
+    /* A token attends only to keys at a distance < window; 0: to all. The key sliding_window, plus
+     * one where the architecture's code does not count the token itself. */
     uint32_t sliding_window;
     float norm_eps;
     double rope_theta;
     bool tied_head, attention_bias, head_bias;
-    float router_jitter; /* SparseMixer's epsilon, router_jitter_noise; 0 but for PhiMoE */
-    /* LongRoPE: factors [head_dim / 2]; longrope false: plain RoPE and the rest is unused. */
+    float router_jitter; /* SparseMixer's epsilon, router_jitter_noise; 0 except for PhiMoE */
+    /* LongRoPE: factors [head_dim / 2]. longrope false: plain RoPE, and the rest is unused. */
     bool longrope;
     uint32_t original_context; /* a sequence of more tokens than this uses long_factor */
     float short_factor[MOE_HEAD_DIM_MAX / 2], long_factor[MOE_HEAD_DIM_MAX / 2];
@@ -57,7 +57,8 @@ struct moe_llm_config {
 enum moe_status moe_llm_config_load(const char *dir, struct moe_llm_config *out,
                                     struct moe_err *err);
 
-/* The same from memory; dir stands for the directory in messages; generation may be NULL. */
+/* The same from the files' text in memory; dir: the directory's name, for messages; generation may
+ * be NULL. */
 enum moe_status moe_llm_config_parse(const char *dir, const char *config, size_t config_size,
                                      const char *generation, size_t generation_size,
                                      struct moe_llm_config *out, struct moe_err *err);

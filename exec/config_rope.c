@@ -31,7 +31,7 @@ static enum moe_status find_rope(const json_t *root, const json_t **rope, const 
     return MOE_OK;
 }
 
-/* A number that may stand in either place, and must be the same where it stands in both. */
+/* A number that may be given in either object; if in both, it must be the same. */
 static enum moe_status number_of(const json_t *rope, const json_t *root, const char *key,
                                  double min, double max, double *out, struct moe_err *err)
 {
@@ -88,7 +88,7 @@ static enum moe_status factors_of(const json_t *rope, const char *key, uint32_t 
     return MOE_OK;
 }
 
-/* transformers demands both scales of PhiMoE, and with them ignores factor and attention_factor. */
+/* transformers requires both scales for PhiMoE, and then ignores factor and attention_factor. */
 static enum moe_status mscale_of(const json_t *rope, const char *key, float *out,
                                  struct moe_err *err)
 {

@@ -6,8 +6,8 @@
 
 #include <jansson.h>
 
-/* Sets rope_theta and what LongRoPE needs; arch and head_dim are set before. Errors as
- * moe_llm_config_parse, without the name of the file. May leave config partly set. */
+/* Sets rope_theta and what LongRoPE needs; arch and head_dim have to be set before. Errors as
+ * moe_llm_config_parse, without the name of the file; config may be partly set then. */
 enum moe_status moe_config_rope(const json_t *root, struct moe_llm_config *config,
                                 struct moe_err *err);
 

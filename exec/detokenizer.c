@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* Nothing here can fail, so everything must fit: a piece or added token of MOE_TOKEN_TEXT_MAX bytes
- * behind three replacement characters. */
+/* These functions cannot fail, so the longest text must fit: a piece or added token of
+ * MOE_TOKEN_TEXT_MAX bytes behind three replacement characters. */
 _Static_assert(MOE_TOKEN_TEXT_MAX + 3 * 3 + 1 <= MOE_PIECE_MAX, "a piece fits its buffer");
 
 static const char replacement[] = "\xef\xbf\xbd";    /* U+FFFD */
@@ -24,7 +24,8 @@ static size_t put(char *buf, size_t at, const char *text, size_t n)
     return at + n;
 }
 
-/* Writes what of the pending bytes is whole; broken bytes become U+FFFD one by one. */
+/* Writes the pending bytes as far as they are complete characters; each invalid byte becomes
+ * U+FFFD. all: incomplete ones, too. */
 static size_t put_pending(struct moe_detokenizer *d, char *buf, bool all)
 {
     size_t at = 0;
@@ -57,7 +58,7 @@ static int byte_value(const char *piece, size_t n)
     return high < 0 || low < 0 ? -1 : 16 * high + low;
 }
 
-/* A piece with its spaces as spaces; the first loses the model's own. */
+/* Writes a piece with U+2581 as spaces; the first piece loses the model's dummy space. */
 static size_t put_piece(struct moe_detokenizer *d, char *buf, size_t at, const char *piece,
                         size_t n)
 {

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Counted before parsing: jansson recurses, and its own limit is one of thousands. Brackets in a
- * broken text may be counted wrongly; then the parser refuses it anyway. */
+/* Checked before parsing, as jansson recurses and its own limit is in the thousands. In invalid
+ * JSON brackets may be counted wrongly; the parser then refuses it anyway. */
 static bool is_too_deep(const char *text, size_t size)
 {
     size_t depth = 0;
@@ -76,7 +76,7 @@ enum moe_status moe_json_f64(const json_t *value, const char *what, double min, 
     return MOE_OK;
 }
 
-/* Takes ".0" from whole numbers outside strings: parsing has made every number a real. */
+/* Removes ".0" from whole numbers outside of strings, as parsing made every number a real. */
 static void write_whole(char *text)
 {
     char *out = text;

@@ -1,4 +1,4 @@
-/* JSON files of a model directory, read with distrust: UTF-8 only, no key twice, at most
+/* Strict reading of JSON files of a model directory: UTF-8 only, no duplicate keys, at most
  * MOE_JSON_DEPTH_MAX deep.
  *
  * Every number is read as a double, so that one too large for an integer can be refused by its
@@ -21,7 +21,7 @@ enum { MOE_JSON_DEPTH_MAX = 64 };
  * MOE_ERR_INPUT (not JSON, with line and reason; too deep; not an object), MOE_ERR_MEMORY. */
 enum moe_status moe_json_parse(const void *text, size_t size, json_t **out, struct moe_err *err);
 
-/* Value of a key; NULL where it is absent or null, which configurations do not tell apart. */
+/* Value of a key; NULL if it is absent or null, which mean the same in configurations. */
 const json_t *moe_json_get(const json_t *object, const char *key);
 
 /* A whole number in [min, max], called `what` in messages; max at most MOE_JSON_WHOLE_MAX. */

@@ -10,8 +10,8 @@
 
 enum { MOST_FILES = 512, PATH_BYTES = 304 };
 
-/* A signal has one handler in the process, so what it knows is the process's as well. Written under
- * the lock, read by the handler, which may take none: end tells it that an entry is whole. */
+/* Global, as a signal has one handler for the whole process. Written under the lock; read by the
+ * handler, which may not take a lock: an entry is complete when `end` is not 0. */
 static struct {
     atomic_uintptr_t begin, end; /* end 0: free */
     char path[PATH_BYTES];
@@ -39,20 +39,20 @@ static size_t append(char *line, size_t n, const char *text)
     return n;
 }
 
-/* Calls nothing that a signal may not interrupt. */
+/* The signal handler; calls only async-signal-safe functions. */
 static void on_bus(int number, siginfo_t *info, void *context)
 {
     (void)context;
     const bool fault = info->si_code > 0; /* the kernel's own, not kill()'s */
     const char *path = fault ? path_at((uintptr_t)info->si_addr) : NULL;
     if (!path) {
-        /* The same instruction faults again, as if we had not been here. */
+        /* Not ours: the same instruction will fault again, with the previous handler. */
         sigaction(number, &before, NULL);
         if (!fault)
             raise(number);
         return;
     }
-    if (atomic_flag_test_and_set(&told)) /* several threads read the same file: one line */
+    if (atomic_flag_test_and_set(&told)) /* another thread is already writing the line */
         for (;;)
             pause();
     char line[PATH_BYTES + 100];
@@ -70,7 +70,8 @@ static void install(void)
     sigaction(SIGBUS, &action, &before);
 }
 
-/* Not if someone else, a driver perhaps, took the signal meanwhile. */
+/* Restores the previous handler, unless another library, e.g. a driver, has replaced ours
+ * meanwhile. */
 static void restore(void)
 {
     struct sigaction now;

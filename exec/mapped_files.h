@@ -1,16 +1,19 @@
-/* Files in memory that another process may cut short, or whose disk may fail, while they are read:
- * the kernel says so with SIGBUS, which would end the program without a word. */
+/* Mapped files may be cut short by another process, or their disk may fail, while they are read.
+ * The kernel then sends SIGBUS, which would end the program without a message; this adds the
+ * message. */
 #ifndef MOELAB_EXEC_MAPPED_FILES_H
 #define MOELAB_EXEC_MAPPED_FILES_H
 
 #include <stddef.h>
 
-/* From now on a SIGBUS at [at, at + bytes) ends the program with one line that names the file, and
- * exit code 1. Other SIGBUS go to whoever handled them before (a sanitizer, the kernel). path is
- * copied. Any thread. Nothing happens for more than 512 files at a time. */
+/* From now on a SIGBUS for an address in [at, at + bytes) ends the program with one line that names
+ * the file, and exit code 1. Any other SIGBUS goes to the handler that was installed before (a
+ * sanitizer's, the default). path is copied. Any thread. With 512 files registered, further ones
+ * are ignored. */
 void moe_mapped_files_add(const void *at, size_t bytes, const char *path);
 
-/* Before it is unmapped. After the last one the signal is handled as before the first. */
+/* To be called before the file is unmapped. After the last file the previous handler is restored.
+ */
 void moe_mapped_files_remove(const void *at);
 
 #endif

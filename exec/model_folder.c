@@ -25,7 +25,7 @@ static enum moe_status path_in(const char *dir, const char *name, char path[PATH
     return MOE_OK;
 }
 
-/* Files only: nothing else is ever made in it. */
+/* Removes the files in the folder; nothing else is ever created in it. */
 static void remove_files(const char *dir)
 {
     char path[PATH_MAX];
@@ -50,7 +50,7 @@ static void remove_all(struct moe_model_folder *folder)
     moe_remove_directories(folder->temporary, folder->there);
 }
 
-/* Asked before anything is made. */
+/* Checked before anything is created. */
 static enum moe_status check_new(const char *path, const char *from, struct moe_err *err)
 {
     struct stat is, model;
@@ -64,7 +64,7 @@ static enum moe_status check_new(const char *path, const char *from, struct moe_
                     "'%.300s' exists; name a folder that does not, or remove it", path);
 }
 
-/* Does the folder lie in the other, or is it that? */
+/* Is the folder the same as the other one, or inside it? */
 static bool is_inside(const char *folder, const char *other)
 {
     char *a = realpath(folder, NULL), *b = realpath(other, NULL);
@@ -75,7 +75,8 @@ static bool is_inside(const char *folder, const char *other)
     return inside;
 }
 
-/* What is there of the path to be made, at least the folder that it begins in. */
+/* Does the part of the path that already exists, or the folder where the path begins, lie inside
+ * `from`? */
 static bool begins_inside(const struct moe_model_folder *folder, const char *from)
 {
     char *path = folder->temporary;
@@ -86,7 +87,7 @@ static bool begins_inside(const struct moe_model_folder *folder, const char *fro
     return inside;
 }
 
-/* A model in a model's folder would be found by whatever looks through that one. */
+/* Refused, as programs that search a model's folder would find the new model in it. */
 static enum moe_status fail_inside(const struct moe_model_folder *folder, const char *from,
                                    struct moe_err *err)
 {
@@ -95,14 +96,15 @@ static enum moe_status fail_inside(const struct moe_model_folder *folder, const 
                     folder->path, from);
 }
 
-/* Asked before anything is made, so that the model's folder is not touched, and again: behind what
- * was not there yet `..` may lead into it. */
+/* Creates the folder. Whether it lies inside `from` is checked before, so that the model's folder
+ * is not touched, and again after, as `..` behind a folder that did not exist yet may lead into it.
+ */
 static enum moe_status make(struct moe_model_folder *folder, const char *from, struct moe_err *err)
 {
     folder->there = moe_directories_there(folder->temporary);
     if (begins_inside(folder, from))
         return fail_inside(folder, from, err);
-    remove_files(folder->temporary); /* of a killed process that had our number */
+    remove_files(folder->temporary); /* left by a killed process with the same PID */
     enum moe_status s = moe_make_directories(folder->temporary, err);
     if (!s && is_inside(folder->temporary, from))
         s = fail_inside(folder, from, err);
@@ -151,7 +153,7 @@ enum moe_status moe_model_folder_room(const struct moe_model_folder *folder, uin
     struct statvfs disk;
     char needed[32], left[32];
     if (statvfs(folder->temporary, &disk) != 0)
-        return MOE_OK; /* then writing finds out */
+        return MOE_OK; /* unknown: a full disk shows when writing */
     const uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     if (bytes <= free_bytes)
         return MOE_OK;
@@ -249,7 +251,7 @@ static enum moe_status read_text(const char *from, const char *name, char **text
     return s ? s : moe_file_read(path, MAX_TEXT_BYTES, text, size, err);
 }
 
-/* JSON as a file, with numbers as the file had them where they are whole. */
+/* Writes JSON to a file; whole numbers keep their form. */
 static enum moe_status write_json(const struct moe_model_folder *folder, const char *name,
                                   const json_t *root, struct moe_err *err)
 {
@@ -264,7 +266,7 @@ static enum moe_status write_json(const struct moe_model_folder *folder, const c
     return moe_output_end(&out, s, err);
 }
 
-/* The text's last brace, where the new key goes before. */
+/* Inserts the new key before the last brace of the text. */
 static enum moe_status add_key(const struct moe_model_folder *folder, const char *text, size_t size,
                                const char *type, struct moe_err *err)
 {
@@ -286,7 +288,7 @@ static enum moe_status add_key(const struct moe_model_folder *folder, const char
     return moe_output_end(&out, MOE_OK, err);
 }
 
-/* Unlike moe_json_parse: whole numbers stay that. */
+/* Parses JSON; unlike moe_json_parse it keeps whole numbers as such. */
 static enum moe_status parse(const char *from, const char *name, const char *text, size_t size,
                              json_t **root, struct moe_err *err)
 {
@@ -300,8 +302,8 @@ static enum moe_status parse(const char *from, const char *name, const char *tex
     return MOE_OK;
 }
 
-/* One that asks for nothing, as null, is there: its value is replaced, and the rest spelled anew.
- */
+/* For a file that has the key, with a value that asks for nothing (such as null): replaces the
+ * value and writes the whole file anew. */
 static enum moe_status replace_key(const struct moe_model_folder *folder, const char *from,
                                    const char *text, size_t size, const char *type,
                                    struct moe_err *err)

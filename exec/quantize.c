@@ -12,7 +12,7 @@ uint16_t moe_f16_of(float x)
     const uint16_t sign = signbit(x) ? 0x8000 : 0;
     if (isnan(x))
         return sign | 0x7e00;
-    if (size >= 65520) /* halfway from 65504 to the next there would be */
+    if (size >= 65520) /* halfway from 65504 to what would be the next number */
         return sign | 0x7c00;
     const int exponent = size < 0x1p-14 ? -13 : ilogb(size) + 1; /* size < 2^exponent */
     const int step = exponent - 11;
@@ -28,7 +28,8 @@ static float as_stored(uint16_t bits)
     return scale;
 }
 
-/* The weight farthest from 0, the first of equals; *bad: the first that is not finite, or BLOCK. */
+/* The weight of a block farthest from 0, the first of equals. *bad: index of the first that is not
+ * finite; else the block's size. */
 static float farthest(const float *x, size_t *bad)
 {
     float far = 0;

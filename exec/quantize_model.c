@@ -12,10 +12,10 @@
 #include <string.h>
 
 enum {
-    AT_ONCE = 4 << 20, /* bytes that are written at once */
-    BUFFER = 1 << 20,  /* of a file: tensors of small models are small */
-    FEW = 1 << 16,     /* weights that are rounded sooner than another thread is awake */
-    HEADER_STEP = 8,   /* the data of a file begin at a multiple of it, as others write them */
+    AT_ONCE = 4 << 20,        /* bytes that are quantized and written at once */
+    BUFFER = 1 << 20,         /* of a file, as tensors of small models are small */
+    SERIAL_WEIGHTS = 1 << 16, /* fewer are quantized sooner than another thread is awake */
+    HEADER_STEP = 8, /* a file's data begin at a multiple of it, as in other programs' files */
 };
 
 struct job {
@@ -38,7 +38,8 @@ static int by_address(const void *a, const void *b)
     return ((uintptr_t)*x > (uintptr_t)*y) - ((uintptr_t)*x < (uintptr_t)*y);
 }
 
-/* Whatever the architecture calls them: where the model found its experts. */
+/* Finds the experts' tensors by their addresses in the opened model, whatever the architecture
+ * calls them. */
 static enum moe_status find_experts(struct job *job, struct moe_err *err)
 {
     const struct moe_llm *llm = job->what->llm;
@@ -58,7 +59,7 @@ static enum moe_status find_experts(struct job *job, struct moe_err *err)
     return MOE_OK;
 }
 
-/* Does an expert's matrix begin in it? */
+/* Does an expert's matrix begin in the tensor? */
 static bool is_expert(const struct job *job, const struct moe_tensor *t)
 {
     size_t low = 0, high = job->n_experts; /* the first that begins at or behind it */
@@ -198,8 +199,8 @@ static enum moe_status make_header(const struct job *job, const struct moe_safet
     return MOE_OK;
 }
 
-/* A full disk shows here and not after another hour; why it failed, the end of the file finds out.
- */
+/* Writes to the file; a full disk is noticed here, not an hour later. The end of the file reports
+ * the reason. */
 static enum moe_status put(const void *data, size_t bytes, struct moe_output *file,
                            struct moe_err *err)
 {
@@ -252,10 +253,10 @@ static enum moe_status quantize_rows(struct job *job, const struct moe_tensor *t
     const uint64_t from_bytes = moe_dtype_row_bytes(t->dtype, cols);
     const uint64_t to_bytes = moe_dtype_row_bytes(type, cols);
     const char *from = (const char *)t->data + first * from_bytes;
-    uint64_t bad = n; /* the first row that cannot be */
+    uint64_t bad = n; /* the first row that cannot be quantized */
     size_t bad_at = 0;
     moe_matrix_fetch(&(struct moe_matrix){from, t->dtype, (uint32_t)n, (uint32_t)cols});
-#pragma omp parallel for schedule(static) num_threads((int)job->threads) if (n * cols >= FEW)
+#pragma omp parallel for schedule(static) num_threads((int)job->threads) if (n * cols >= SERIAL_WEIGHTS)
     for (uint64_t r = 0; r < n; r++) {
         float *weights = job->weights + (size_t)omp_get_thread_num() * cols;
         moe_dtype_info(t->dtype)->to_f32(from + r * from_bytes, cols, weights);
@@ -326,8 +327,8 @@ static enum moe_status write_file(struct job *job, const struct moe_safetensors 
     return s;
 }
 
-/* Small files first: one that cannot be read is told before the work. config.json last: without it
- * the folder is no model. */
+/* Small files first, so that one that cannot be read is reported before the work. config.json last:
+ * without it the folder is not a model. */
 static enum moe_status write_files(struct job *job, struct moe_err *err)
 {
     const struct moe_weights *weights = job->what->llm->weights;

@@ -16,15 +16,15 @@ struct moe_quantize {
 
 struct moe_quantized {
     uint64_t bytes_before, bytes_after; /* of all tensors */
-    uint64_t weights;                   /* in all of them that are of a type to compute with */
-    uint64_t expert_weights;            /* of them, in experts */
+    uint64_t weights;                   /* in all tensors of a type that moelab computes with */
+    uint64_t expert_weights;            /* of these, in experts */
 };
 
-/* Reads and writes tensor by tensor; of the model no more than a few megabytes are ever in memory.
- * The folder appears when all is in it; after an error nothing is left. Progress on a terminal.
- * Errors: those of moe_model_folder_begin; MOE_ERR_INPUT for experts that are
- * quantized already, sizes that are no multiple of MOE_QUANT_BLOCK, and weights that are no finite
- * number or too large; MOE_ERR_IO for a full disk, before the work where it can be known;
+/* Reads and writes tensor by tensor, with no more than a few megabytes of the model in memory.
+ * The folder appears when it is complete; after an error nothing is left. Shows progress on a
+ * terminal. Errors: those of moe_model_folder_begin; MOE_ERR_INPUT for experts that are quantized
+ * already, sizes that are no multiple of MOE_QUANT_BLOCK, and weights that are no finite number or
+ * too large; MOE_ERR_IO for a full disk, before the work where it can be known;
  * MOE_ERR_INTERRUPTED. */
 enum moe_status moe_quantize_model(const struct moe_quantize *what, struct moe_quantized *out,
                                    struct moe_err *err);

@@ -25,13 +25,13 @@ struct moe_safetensors {
     uint64_t n;
     char *names;    /* of all tensors, one after the other */
     char *metadata; /* JSON, or NULL */
-    char *path;     /* or what stands for it */
-    void *map;      /* NULL: parsed from memory that is not ours */
+    char *path;     /* or the name given instead */
+    void *map;      /* NULL: parsed from the caller's memory */
     size_t map_bytes;
 };
 
-/* Every type of the format, so that a file with some that moelab does not compute with still
- * opens. Source: huggingface/safetensors, safetensors/src/tensor.rs, Dtype. */
+/* Every type of the format: a file may also hold tensors that moelab cannot compute with. Source:
+ * huggingface/safetensors, safetensors/src/tensor.rs, Dtype. */
 static const struct {
     const char *name;
     uint32_t bits;
@@ -80,7 +80,7 @@ static enum moe_status read_shape(const json_t *entry, struct moe_tensor *tensor
     return MOE_OK;
 }
 
-/* Bytes that shape and type ask for. */
+/* The number of bytes that follows from shape and type. */
 static enum moe_status shape_bytes(const struct moe_tensor *tensor, uint32_t bits, uint64_t *out,
                                    struct moe_err *err)
 {
@@ -97,7 +97,7 @@ static enum moe_status shape_bytes(const struct moe_tensor *tensor, uint32_t bit
     return MOE_OK;
 }
 
-/* Place of the tensor in the data_bytes behind the header. */
+/* Reads data_offsets: where the tensor lies within the data_bytes behind the header. */
 static enum moe_status read_place(const json_t *entry, const char *data, uint64_t data_bytes,
                                   struct moe_tensor *tensor, struct moe_err *err)
 {
@@ -169,7 +169,7 @@ static int by_name(const void *a, const void *b)
 static enum moe_status check_overlaps(struct moe_tensor *tensor, uint64_t n, struct moe_err *err)
 {
     enum moe_status s = MOE_OK;
-    const struct moe_tensor *last = NULL; /* that is not empty */
+    const struct moe_tensor *last = NULL; /* the last one that is not empty */
     qsort(tensor, n, sizeof *tensor, by_place);
     for (uint64_t i = 0; i < n && !s; i++) {
         const struct moe_tensor *t = &tensor[i];
@@ -183,7 +183,7 @@ static enum moe_status check_overlaps(struct moe_tensor *tensor, uint64_t n, str
     return s;
 }
 
-/* Not looked at here, but kept for whoever writes the file anew. */
+/* Keeps "__metadata__", which is not used here, for moe_safetensors_metadata. */
 static enum moe_status take_metadata(struct moe_safetensors *file, const json_t *header,
                                      struct moe_err *err)
 {
@@ -194,7 +194,7 @@ static enum moe_status take_metadata(struct moe_safetensors *file, const json_t 
     return file->metadata ? MOE_OK : moe_fail_memory(err, "a safetensors header");
 }
 
-/* Room for the tensors of the header and their names, and the names. */
+/* Allocates the tensors and the text of their names, and copies the names. */
 static enum moe_status take_names(struct moe_safetensors *file, json_t *header, struct moe_err *err)
 {
     const char *name;
@@ -233,7 +233,7 @@ static enum moe_status read_header(struct moe_safetensors *file, json_t *header,
     return s ? s : check_overlaps(file->tensor, file->n, err);
 }
 
-/* Length of the header, which lies inside the file. */
+/* Reads the header's length and checks that the header lies inside the file. */
 static enum moe_status header_length(const unsigned char *data, uint64_t size, uint64_t *out,
                                      struct moe_err *err)
 {
@@ -295,8 +295,8 @@ static enum moe_status fail_open(const char *path, struct moe_err *err)
                     path, strerror(errno));
 }
 
-/* No advice on how it is read: experts are read whole and again and again. MADV_RANDOM would take
- * the kernel's read-ahead away, MADV_SEQUENTIAL would drop pages that the next token needs. */
+/* No madvise: experts are read as a whole, again and again. MADV_RANDOM would turn off the kernel's
+ * read-ahead, MADV_SEQUENTIAL would drop pages that the next token needs. */
 static enum moe_status map_file(const char *path, void **map, size_t *bytes, struct moe_err *err)
 {
     struct stat st;

@@ -28,7 +28,7 @@ static bool take_varint(struct span *s, uint64_t *value)
     return false;
 }
 
-/* Takes a field off s: its number and, of bytes, its content (else empty). */
+/* Takes the next field off s: its number and, for type BYTES, its content (else empty). */
 static bool take_field(struct span *s, uint64_t *number, struct span *content)
 {
     uint64_t tag = 0, n = 0;

@@ -1,4 +1,4 @@
-/* What SentencePiece 0.1.97 believes of a model file and must not: see moe_spm_load. */
+/* Checks of a model file that SentencePiece 0.1.97 does not make itself; called by moe_spm_load. */
 #ifndef MOELAB_EXEC_SENTENCEPIECE_CHECK_H
 #define MOELAB_EXEC_SENTENCEPIECE_CHECK_H
 

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What Mixtral's config.json has, but for the context, which the KV cache pays for. */
+/* As in Mixtral's config.json, except for the context, whose KV cache takes memory. */
 #define NORM_EPS   1e-5F
 #define ROPE_THETA 1e6
 enum { CONTEXT = 4096 };
@@ -165,7 +165,7 @@ struct fill {
 };
 
 /* A uniform value in [-1, 1) from 16 bits, times the amplitude, rounded to BF16. The smallest that
- * is not zero is amplitude / 32768: far from what is denormal. */
+ * is not zero, amplitude / 32768, is far from subnormal numbers. */
 static uint16_t weight_of(int16_t bits, float amplitude)
 {
     float x = (float)bits / 32768.0F * amplitude;
@@ -174,7 +174,7 @@ static uint16_t weight_of(int16_t bits, float amplitude)
     return (uint16_t)((word + 0x8000) >> 16);
 }
 
-/* In blocks, so that the compiler makes vectors of the conversion. */
+/* In blocks, so that the compiler vectorises the conversion. */
 static void fill_chunk(void *context, uint32_t chunk)
 {
     enum { WORDS = 64, PER_WORD = 4, BLOCK = WORDS * PER_WORD };
@@ -205,8 +205,8 @@ struct fill_rows {
     uint16_t scale; /* binary16 */
 };
 
-/* Random bits are numbers from -128 to 127, or from -8 to 7, of mean -1/2; every second scale is
- * negative, so that the weights' mean is 0. */
+/* Random bits give numbers from -128 to 127, or from -8 to 7, with mean -1/2; every second scale is
+ * negative, so that the mean of the weights is 0. */
 static void fill_rows_chunk(void *context, uint32_t chunk)
 {
     enum { SIGN = 0x8000 };
@@ -227,7 +227,8 @@ static void fill_rows_chunk(void *context, uint32_t chunk)
     }
 }
 
-/* The scale with which uniform numbers of so many values, from -n / 2 on, have this variance. */
+/* The scale with which numbers uniform over n_values values, from -n_values / 2 on, have this
+ * variance. */
 static uint16_t scale_of(uint32_t n_values, double variance)
 {
     const double n = n_values;
@@ -258,7 +259,8 @@ static void fill_plain(struct moe_synthetic *s, const struct moe_matrix *m, void
     moe_pool_each(s->pool, (uint32_t)((f.n + CHUNK - 1) / CHUNK), fill_chunk, &f);
 }
 
-/* Uniform of variance 1 / fan_in: a sum over fan_in inputs of unit size has unit size. */
+/* Fills a matrix with uniform values of variance 1 / fan_in, so that sums over fan_in inputs of
+ * unit variance have unit variance. */
 static enum moe_status fill_matrix(struct moe_synthetic *s, struct moe_matrix *m, void *to,
                                    uint32_t fan_in, struct moe_err *err)
 {
@@ -284,7 +286,7 @@ static enum moe_status make_dense(struct moe_synthetic *s, struct moe_err *err)
     struct moe_llm_layer *layer = &s->llm.layers[0];
     struct {
         struct moe_matrix *m;
-        uint64_t rows, cols, fan_in; /* of the embedding 1: its rows are taken, not multiplied */
+        uint64_t rows, cols, fan_in; /* fan_in 1 for the embedding, whose rows are not summed */
     } parts[] = {
         {&layer->q, q, c->d_model, c->d_model},
         {&layer->k, kv, c->d_model, c->d_model},
@@ -312,7 +314,7 @@ static enum moe_status make_dense(struct moe_synthetic *s, struct moe_err *err)
     return status;
 }
 
-/* Norms of ones, and the first layer's dense weights for all. */
+/* Gives all layers norms of ones and the first layer's dense weights. */
 static enum moe_status share_dense(struct moe_synthetic *s, struct moe_err *err)
 {
     const struct moe_llm_config *c = &s->llm.config;
@@ -333,7 +335,7 @@ static enum moe_status share_dense(struct moe_synthetic *s, struct moe_err *err)
     return MOE_OK;
 }
 
-/* How many buffers, and whether there is memory for them. */
+/* Sets the number of buffers, and checks that there is memory for them. */
 static enum moe_status count_buffers(struct moe_synthetic *s, uint32_t asked, struct moe_err *err)
 {
     const uint64_t n_experts = (uint64_t)s->llm.config.n_layers * s->llm.config.n_experts;

@@ -1,5 +1,5 @@
-/* A model of a given shape whose weights are made in memory: full-size kernels and copies without a
- * download. Its text means nothing; every result of it says SYNTHETIC. */
+/* A model of a given shape with random weights made in memory: full-size kernels and copies without
+ * a download. Its text is meaningless, and every result with it says SYNTHETIC. */
 #ifndef MOELAB_EXEC_SYNTHETIC_H
 #define MOELAB_EXEC_SYNTHETIC_H
 
@@ -7,9 +7,10 @@
 #include "traces/model.h"
 
 struct moe_synthetic_options {
-    uint32_t layers;  /* 0: all of the shape's */
-    uint32_t buffers; /* experts that really exist; 0: as many as fit into half of the memory that
-                         may be pinned, at most layers x experts; at least 1 */
+    uint32_t layers; /* 0: all of the shape's */
+    uint32_t
+        buffers; /* experts that really exist in memory, shared by all; 0: as many as fit into half
+                    of the memory that may be pinned, at most layers x experts and at least 1 */
     uint64_t seed;
 };
 
@@ -21,14 +22,15 @@ struct moe_synthetic; /* opaque: owns the memory */
 enum moe_status moe_synthetic_expert_type(const struct moe_model *shape, enum moe_dtype *out,
                                           struct moe_err *err);
 
-/* A Mixtral-like forward pass (softmax over top-k, RMSNorm) of the shape's sizes, dense weights in
- * BF16, experts in the type of their bits; layers share one set of dense weights in host memory,
- * and expert (l, e) is buffer (l E + e) modulo `buffers`, packed as exec/expert_store.h has it, in
- * pinned memory of the device. Values are small random numbers such that nothing overflows in
- * hundreds of layers. Errors: MOE_ERR_UNSUPPORTED (a shape with dense_ffn, dense_layers or
- * kv_lora_rank, dense weights not of 16 bits, experts of no type above: named), MOE_ERR_USAGE (more
- * layers than the shape, more buffers than experts), MOE_ERR_MEMORY, MOE_ERR_INTERRUPTED. device
- * outlives the model. llm->pinned_on is the device: a store leaves the experts where they are. */
+/* Makes a model with a Mixtral-like forward pass (softmax over top-k, RMSNorm) in the shape's
+ * sizes, with dense weights in BF16 and experts in the type of their bits. All layers share one set
+ * of dense weights in host memory. Expert (l, e) is buffer (l E + e) modulo `buffers`, packed
+ * (exec/expert_store.h) in pinned memory of the device; llm->pinned_on is the device, so that a
+ * store uses the experts in place. Values are small random numbers, so that nothing overflows in
+ * hundreds of layers. device must outlive the model. Errors: MOE_ERR_UNSUPPORTED (a shape with
+ * dense_ffn, dense_layers or kv_lora_rank, dense weights not of 16 bits, experts of no type above:
+ * named), MOE_ERR_USAGE (more layers than the shape, more buffers than experts), MOE_ERR_MEMORY,
+ * MOE_ERR_INTERRUPTED. */
 enum moe_status moe_synthetic_new(struct moe_synthetic **out, const struct moe_model *shape,
                                   struct moe_device *device,
                                   const struct moe_synthetic_options *options, struct moe_err *err);

@@ -60,8 +60,9 @@ static enum moe_status encode_plain(const struct moe_tokenizer *t, const char *t
     return status;
 }
 
-/* A part that begins with a space is encoded behind the text of the unknown token, as transformers
- * does: SentencePiece would take a space at the start for its own prefix. */
+/* A part that begins with a space is encoded behind the text of the unknown token, whose pieces are
+ * then cut off, as transformers does it: SentencePiece would mistake a space at the start for its
+ * own prefix. */
 static enum moe_status encode_part(const struct moe_tokenizer *t, const struct moe_part *part,
                                    struct id_list *list, struct moe_err *err)
 {
@@ -82,12 +83,13 @@ static enum moe_status encode_parts(const struct moe_tokenizer *t, const struct 
                                     size_t n_parts, struct id_list *list, struct moe_err *err)
 {
     enum moe_status status = MOE_OK;
-    size_t done = 0; /* parts that are not empty */
+    size_t done = 0; /* parts encoded that are not empty */
     for (size_t i = 0; i < n_parts && status == MOE_OK; i++) {
         const struct moe_added_token *token = parts[i].token;
         if (!parts[i].n)
             continue;
-        /* A prefix in front of a token such as <s> is not kept, but stays in front of others. */
+        /* A prefix with nothing behind it is dropped before named tokens such as <s>, but not
+         * before others. */
         if (done == 1 && token && token->named && t->drops_prefix && list->n == 1 &&
             list->id[0] == t->blank)
             list->n = 0;
@@ -97,7 +99,7 @@ static enum moe_status encode_parts(const struct moe_tokenizer *t, const struct 
     return status;
 }
 
-/* Does a text like this get a prefix at its start? */
+/* Does this text get a prefix at its start? */
 static bool wants_prefix(const struct moe_tokenizer *t, const char *text, size_t size)
 {
     if (!t->config.prefix_start || !t->config.prefix_once)
@@ -105,7 +107,7 @@ static bool wants_prefix(const struct moe_tokenizer *t, const char *text, size_t
     return !is_spaced(text, size) && !moe_added_longest(&t->config.added, text, size);
 }
 
-/* The text with the prefix of its start, and with U+2581 as the space that it stands for; heap. */
+/* The text with the prefix at its start and with its spaces as U+2581; heap. */
 static char *with_prefix(const struct moe_tokenizer *t, const char *text, size_t size, size_t *n)
 {
     const size_t blank = sizeof MOE_SPM_BLANK - 1;
@@ -192,7 +194,7 @@ bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer)
 
 /* ---- loading ---- */
 
-/* What is not checked by SentencePiece and would surprise the detokenizer. */
+/* Checks what SentencePiece does not check and the detokenizer relies on. */
 static enum moe_status check_pieces(const struct moe_spm *spm, struct moe_err *err)
 {
     for (int32_t id = 0; id < moe_spm_size(spm); id++) {
@@ -238,7 +240,7 @@ static enum moe_status count_unknown(struct moe_tokenizer *t, struct moe_err *er
     return status;
 }
 
-/* Does the model itself put a space in front? */
+/* Finds out whether the model itself puts a space in front of a text. */
 static enum moe_status find_prefix(struct moe_tokenizer *t, struct moe_err *err)
 {
     struct id_list list = {0};
@@ -278,7 +280,7 @@ static enum moe_status load(struct moe_tokenizer *t, const struct moe_tokenizer_
     return status == MOE_OK ? count_unknown(t, err) : status;
 }
 
-/* With the model that tokenizer.json was made of. */
+/* Loads the SentencePiece model from which tokenizer.json was made. */
 static enum moe_status load_fast(struct moe_tokenizer *t, const struct moe_tokenizer_files *files,
                                  struct moe_err *err)
 {

@@ -1,11 +1,12 @@
-/* Text to token ids and back, by the files of a model directory: tokenizer.model (SentencePiece),
- * tokenizer_config.json, added_tokens.json, special_tokens_map.json and tokenizer.json where
- * present. Without tokenizer.model, it is made of tokenizer.json (exec/tokenizer_fast.h).
+/* Text to token ids and back, with the files of a model directory: tokenizer.model (SentencePiece)
+ * and, where present, tokenizer_config.json, added_tokens.json, special_tokens_map.json and
+ * tokenizer.json. Without tokenizer.model, the SentencePiece model is made from tokenizer.json
+ * (exec/tokenizer_fast.h).
  *
  * Added tokens are found in the text first (leftmost, then longest, with their lstrip and rstrip);
- * what lies between is encoded by SentencePiece. By default each part gets the model's dummy
- * prefix (see exec/tokenizer_config.h for when not). The ids are those of transformers 4.57: of its
- * slow LlamaTokenizer or, with a tokenizer.json that says otherwise, of its fast one. */
+ * the parts between them are encoded by SentencePiece. By default each part gets the model's dummy
+ * prefix (see exec/tokenizer_config.h for exceptions). The ids are those of transformers 4.57: of
+ * its slow LlamaTokenizer or, with a tokenizer.json that says otherwise, of its fast one. */
 #ifndef MOELAB_EXEC_TOKENIZER_H
 #define MOELAB_EXEC_TOKENIZER_H
 
@@ -22,8 +23,8 @@ struct moe_tokenizer; /* opaque; encode and decode may run in several threads */
  * range, the same id for two tokens), MOE_ERR_UNSUPPORTED. */
 enum moe_status moe_tokenizer_open(struct moe_tokenizer **out, const char *dir,
                                    struct moe_err *err);
-/* The same from the files' bytes, which are not kept; only the model or, for it, tokenizer.json
- * must be there. */
+/* The same from the files' bytes, which need not outlive the call. Only tokenizer.model or,
+ * instead, tokenizer.json is required. */
 enum moe_status moe_tokenizer_parse(struct moe_tokenizer **out,
                                     const struct moe_tokenizer_files *files, struct moe_err *err);
 void moe_tokenizer_free(struct moe_tokenizer *tokenizer);
@@ -39,20 +40,21 @@ enum moe_status moe_tokenizer_encode(const struct moe_tokenizer *tokenizer, cons
                                      size_t size, bool bos, int32_t **ids, size_t *n,
                                      struct moe_err *err);
 
-/* Streaming: ids to text, a piece at a time, never an incomplete UTF-8 character. The same text as
- * SentencePiece's own Decode gives for all ids at once. */
+/* Converts ids to text one id at a time, without ever returning an incomplete UTF-8 character. The
+ * pieces add up to the text that SentencePiece's own Decode gives for all ids at once. */
 struct moe_detokenizer {
     const struct moe_tokenizer *tokenizer;
-    bool began;         /* the first piece loses its dummy space */
+    bool began;         /* the first piece, which loses its dummy space, was written */
     bool show_special;  /* print special added tokens such as <|end|>; control pieces never are */
-    uint8_t pending[4]; /* bytes of a character not complete yet */
+    uint8_t pending[4]; /* bytes of a character that is not complete yet */
     uint32_t n_pending;
 };
 
 void moe_detokenizer_init(struct moe_detokenizer *d, const struct moe_tokenizer *tokenizer,
                           bool continues); /* continues: after a prompt, so a space is kept */
-/* Writes the text of id, and what it completes, to buf (NUL-terminated; the text itself may hold a
- * NUL) and returns its length. Every invalid byte becomes U+FFFD. Ids out of range give nothing. */
+/* Writes the text of id, with the pending character if that is complete now, to buf
+ * (NUL-terminated; the text itself may contain NUL) and returns its length. Every invalid byte
+ * becomes U+FFFD. Ids out of range give nothing. */
 enum { MOE_PIECE_MAX = 2048 };
 size_t moe_detokenizer_next(struct moe_detokenizer *d, int32_t id, char buf[MOE_PIECE_MAX]);
 /* What is left at the end: U+FFFD for each byte of an incomplete character, or nothing. */

@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ID_ABOVE_PIECES = 1 << 17 }; /* holes and padding are seen; nothing like this is */
+enum { MAX_ID_ABOVE_PIECES = 1 << 17 }; /* ids may have holes and padding, but never so many */
 
 struct parser {
     const struct moe_spm *spm;
-    const char *name; /* of the file under way */
+    const char *name; /* of the file being read */
     struct moe_tokenizer_config *config;
-    json_t *main, *map; /* tokenizer_config.json; special_tokens_map.json where it counts */
+    json_t *main,
+        *map; /* tokenizer_config.json; special_tokens_map.json if it is used, else NULL */
 };
 
 static enum moe_status parse_json(const char *name, const struct moe_tokenizer_file *file,
@@ -24,7 +25,7 @@ static enum moe_status parse_json(const char *name, const struct moe_tokenizer_f
     return MOE_OK;
 }
 
-/* A flag; absent or null: *value stays. */
+/* Reads a flag; if it is absent or null, *value is unchanged. */
 static enum moe_status get_flag(const char *name, const json_t *object, const char *key,
                                 bool *value, struct moe_err *err)
 {
@@ -164,14 +165,15 @@ static const struct {
     {"sep_token", NULL},  {"cls_token", NULL},   {"mask_token", NULL},
 };
 
-/* What the files say of a part: the map first, where it counts. */
+/* The value of a part in the files, first in the map if that is used. */
 static const json_t *part_value(const struct parser *p, const char *key)
 {
     const json_t *value = json_object_get(p->map, key);
     return value ? value : json_object_get(p->main, key);
 }
 
-/* Of the first n added tokens, which are sorted, or of the model; -1: none. */
+/* The id of a text among the first n added tokens, which are sorted, or among the model's pieces;
+ * -1: none. */
 static int32_t find_id(const struct parser *p, size_t n, const char *text)
 {
     struct moe_added_tokens sorted = p->config->added;
@@ -217,7 +219,7 @@ static enum moe_status read_additional(struct parser *p, size_t n_sorted, struct
     return MOE_OK;
 }
 
-/* *text: what stands for a part, or NULL for none; it lives as long as the JSON does. */
+/* *text: the token's text for part i, or NULL; valid as long as the JSON. */
 static enum moe_status part_text(const struct parser *p, size_t i, const char **text,
                                  struct moe_err *err)
 {
@@ -260,7 +262,7 @@ static bool has_prepend(const json_t *normalizer)
     return found;
 }
 
-/* What tokenizer.json says of the prefix, if it does. */
+/* Takes the prefix settings from tokenizer.json, if it has them. */
 static void read_fast_prefix(struct moe_tokenizer_config *config, const json_t *fast)
 {
     const json_t *splitter = json_object_get(fast, "pre_tokenizer");
@@ -298,8 +300,8 @@ static enum moe_status read_flags(struct parser *p, const json_t *fast, struct m
     return config->unknown ? MOE_OK : moe_fail_memory(err, "a tokenizer");
 }
 
-/* The added tokens without tokenizer_config.json's list of them. The first to tell a token's flags
- * is believed, so the file with the fullest entries comes first. */
+/* Reads the added tokens when tokenizer_config.json has no list of them. The first file that has a
+ * token decides its flags, so the file with the most complete entries comes first. */
 static enum moe_status read_older(struct parser *p, const json_t *fast, json_t *plain,
                                   struct moe_err *err)
 {

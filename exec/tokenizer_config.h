@@ -1,12 +1,12 @@
 /* What the JSON files beside tokenizer.model say. They are read as transformers 4.57 reads them for
  * its LlamaTokenizer: the added tokens are those of "added_tokens_decoder" in tokenizer_config.json
- * or, where that key is missing, of tokenizer.json, added_tokens.json and special_tokens_map.json;
- * to them come the tokens named by bos_token, eos_token and the like that are pieces of the model.
- * A named token that has no id anywhere is no token here (transformers would invent an id).
+ * or, where that key is missing, of tokenizer.json, added_tokens.json and special_tokens_map.json,
+ * plus the tokens named by bos_token, eos_token and the like that are pieces of the model.
+ * A named token without an id in any file is ignored (transformers would invent an id).
  *
- * Where the model's dummy prefix (a space) goes: "legacy" in tokenizer_config.json decides, but a
- * tokenizer.json with a Prepend normalizer or a Metaspace pre-tokenizer overrides it, because then
- * transformers uses its fast tokenizer, which heeds these and not the key. */
+ * Where the model's dummy prefix (a space) goes is decided by "legacy" in tokenizer_config.json,
+ * unless tokenizer.json has a Prepend normalizer or a Metaspace pre-tokenizer: transformers then
+ * uses its fast tokenizer, which follows these and not "legacy". */
 #ifndef MOELAB_EXEC_TOKENIZER_CONFIG_H
 #define MOELAB_EXEC_TOKENIZER_CONFIG_H
 
@@ -35,8 +35,8 @@ struct moe_tokenizer_files {
 
 struct moe_tokenizer_config {
     bool prefix_parts; /* every part of the text gets the model's dummy prefix */
-    bool prefix_start; /* otherwise: the start of the text does */
-    bool prefix_once;  /* then: unless it begins with a space or an added token */
+    bool prefix_start; /* otherwise: only the start of the text does */
+    bool prefix_once;  /* then: except a text that begins with a space or an added token */
     bool adds_bos;
     int32_t bos;   /* -1: none */
     char *unknown; /* unk_token */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of sentencepiece_model.proto: types of pieces and numbers of fields. */
+/* From sentencepiece_model.proto: types of pieces and numbers of fields. */
 enum piece_type { TEXT = 1, UNKNOWN = 2, CONTROL = 3, BYTE = 6 };
 enum {
     MODEL_PIECE = 1,
@@ -32,7 +32,8 @@ enum { BPE = 2, VARINT = 0, BYTES = 2, FIXED32 = 5 };
 struct piece {
     const char *text; /* of the JSON */
     enum piece_type type;
-    uint32_t first, n_merges; /* the merges that make it; first: of all, 0 where there is none */
+    uint32_t first,
+        n_merges; /* the merges that make it: index of the first (0 if none), how many */
 };
 
 struct vocabulary {
@@ -209,7 +210,8 @@ static bool is_plain(const struct piece *piece)
     return piece && piece->type == TEXT;
 }
 
-/* SentencePiece gives all ways to make a piece one score, so they have to follow each other. */
+/* All merges that make a piece have to follow one another, since SentencePiece has one score for
+ * all of them. */
 static enum moe_status take_merge(const struct vocabulary *v, const json_t *merge, uint32_t i,
                                   struct moe_err *err)
 {
@@ -233,7 +235,8 @@ static enum moe_status take_merge(const struct vocabulary *v, const json_t *merg
     return MOE_OK;
 }
 
-/* SentencePiece puts two pieces together wherever that is a piece; a merge has to be listed. */
+/* SentencePiece merges any two pieces whose concatenation is a piece, tokenizer.json only those
+ * listed: so every such pair has to be listed. */
 static enum moe_status check_piece(const struct vocabulary *v, const struct piece *piece,
                                    struct moe_err *err)
 {
@@ -253,8 +256,8 @@ static enum moe_status check_piece(const struct vocabulary *v, const struct piec
     return MOE_OK;
 }
 
-/* No merge may be there twice: else one could stand for another that is not. (All are written in
- * one way: read_merges.) */
+/* No merge may be listed twice, as counting them would then not show that another one is missing.
+ * (All have the same spelling: read_merges.) */
 static enum moe_status check_twice(const json_t *merges, const struct piece *piece,
                                    struct moe_err *err)
 {
@@ -338,7 +341,7 @@ static void put_model(FILE *out, const struct vocabulary *v, const char *unknown
     const size_t n = strlen(unknown);
     for (uint32_t id = 0; id < v->n; id++) {
         const struct piece *piece = &v->piece[id];
-        if (piece->text) /* always: n ids below n, none twice */
+        if (piece->text) /* always true: n different ids below n */
             put_piece(out, piece, -(float)(piece->n_merges ? piece->first : n_merges));
     }
     put_field(out, MODEL_TRAINER, BYTES, 2 + 3 + 2 + varint_bytes(n) + n);

@@ -17,7 +17,7 @@
 
 enum {
     MAX_INDEX_BYTES = 100000000,
-    HASHED_BYTES = 4096, /* of a tensor's begin, and of its end */
+    HASHED_BYTES = 4096, /* at a tensor's beginning, and at its end */
 };
 
 static const char index_name[] = MOE_WEIGHTS_INDEX;
@@ -25,7 +25,7 @@ static const char single_name[] = "model.safetensors";
 
 struct taken {
     bool yes;
-    enum moe_dtype type; /* as which; MOE_F32 until then */
+    enum moe_dtype type; /* the type as which it was taken; MOE_F32 until then */
 };
 
 struct moe_weights {
@@ -86,7 +86,7 @@ static enum moe_status open_files(struct moe_weights *weights, const char *const
     return s;
 }
 
-/* Files that hold `tensor`, for the message about one that two hold. */
+/* The error for a tensor that two files hold; names the files. */
 static enum moe_status fail_twice(const struct moe_weights *weights, const char *const *name,
                                   const char *tensor, struct moe_err *err)
 {
@@ -164,8 +164,8 @@ static enum moe_status open_single(struct moe_weights *weights, const char *name
 }
 
 struct listing {
-    char found[NAME_MAX + 1]; /* one *.safetensors */
-    char other[NAME_MAX + 1]; /* one file of weights in another format */
+    char found[NAME_MAX + 1]; /* the last *.safetensors found */
+    char other[NAME_MAX + 1]; /* the first file, by name, with weights in another format; or "" */
     int n_found;
 };
 
@@ -268,7 +268,7 @@ const struct moe_tensor *moe_weights_at(const struct moe_weights *weights, uint6
     return weights->tensor[i];
 }
 
-/* Its place among the tensors, or NULL. */
+/* The tensor's entry in weights->tensor, or NULL. */
 static const struct moe_tensor **place_of(const struct moe_weights *weights, const char *name)
 {
     struct moe_tensor wanted = {.name = name};
@@ -297,7 +297,7 @@ static const char *shape_text(const uint64_t *dim, uint32_t n, char *buf, size_t
     return buf;
 }
 
-/* Is it of the type that kind (exec/weights.h) asks for? */
+/* Checks that the tensor has a type that `kind` (exec/weights.h) allows. */
 static enum moe_status check_type(const struct moe_weights *weights, const struct moe_tensor *t,
                                   enum moe_dtype kind, struct moe_err *err)
 {
@@ -316,7 +316,8 @@ static enum moe_status check_type(const struct moe_weights *weights, const struc
         weights->dir, t->name, t->dtype_name, moe_dtype_info(kind)->name);
 }
 
-/* The tensor `name` of exactly dim[0] .. dim[n - 1], the last in weights, and of the kind. */
+/* The tensor `name`, checked to have exactly the dimensions dim[0] .. dim[n - 1] (the last counted
+ * in weights) and the kind; marks it as taken. */
 static enum moe_status take(const struct moe_weights *weights, const char *name,
                             enum moe_dtype kind, const uint64_t *dim, uint32_t n,
                             const struct moe_tensor **out, struct moe_err *err)
@@ -428,7 +429,7 @@ uint64_t moe_matrix_bytes(const struct moe_matrix *matrix)
     return matrix->rows * moe_dtype_row_bytes(matrix->dtype, matrix->cols);
 }
 
-/* The pages that hold the matrix, whole. */
+/* The whole pages that contain the matrix. */
 static void *pages_of(const struct moe_matrix *matrix, size_t *bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)matrix->data;
@@ -452,7 +453,8 @@ void moe_matrix_drop(const struct moe_matrix *matrix)
     (void)madvise(start, bytes, MADV_DONTNEED);
 }
 
-/* The scales of a Q8 or Q4 tensor; its numbers are all finite. A row's are its last bytes. */
+/* Checks the scales of a Q8 or Q4 tensor, the last bytes of each row; its numbers are finite
+ * anyway. */
 static enum moe_status check_scales(const struct moe_weights *weights, const struct moe_tensor *t,
                                     enum moe_dtype type, struct moe_err *err)
 {

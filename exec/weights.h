@@ -1,12 +1,12 @@
-/* The tensors of a model directory: model.safetensors, or else model.safetensors.index.json and its
- * shards (the order of transformers), or else the one *.safetensors there is. Everything stays
- * mapped where it lies; nothing is read before it is used. */
+/* The tensors of a model directory, from model.safetensors, or else model.safetensors.index.json
+ * and its shards (transformers looks in the same order), or else the only *.safetensors there is.
+ * The files are mapped; nothing is read before it is used. */
 #ifndef MOELAB_EXEC_WEIGHTS_H
 #define MOELAB_EXEC_WEIGHTS_H
 
 #include "exec/safetensors.h"
 
-/* A matrix in place: row-major [rows, cols]. */
+/* A row-major matrix [rows, cols], wherever it lies in memory. */
 struct moe_matrix {
     const void *data; /* NULL: absent */
     enum moe_dtype dtype;
@@ -15,17 +15,16 @@ struct moe_matrix {
 
 uint64_t moe_matrix_bytes(const struct moe_matrix *matrix);
 
-/* Brings the matrix from disk into memory, where it is mapped; does nothing where the system
- * cannot. Only a hint: nothing depends on it. */
+/* Reads a mapped matrix from disk into memory. Only a hint: does nothing if the system cannot. */
 void moe_matrix_fetch(const struct moe_matrix *matrix);
 
-/* The pages of a matrix of a mapped file leave the resident set; they come back when they are read.
- * Only a hint. Never for a matrix in memory that no file backs: that would lose it. */
+/* Drops the pages of a matrix in a mapped file from the resident set; they are read again when
+ * used. Only a hint. Not for a matrix in memory without a file: its contents would be lost. */
 void moe_matrix_drop(const struct moe_matrix *matrix);
 
 #define MOE_WEIGHTS_INDEX "model.safetensors.index.json"
 
-struct moe_weights; /* opaque; once open only the marks of moe_weights_taken change */
+struct moe_weights; /* opaque; immutable once open, except for the marks of moe_weights_taken */
 
 /* Errors: those of moe_safetensors_open; MOE_ERR_IO for a missing shard ("'DIR': missing shard
  * 'model-00002-of-00019.safetensors', named in model.safetensors.index.json"); MOE_ERR_INPUT for
@@ -33,7 +32,7 @@ struct moe_weights; /* opaque; once open only the marks of moe_weights_taken cha
 enum moe_status moe_weights_open(struct moe_weights **out, const char *dir, struct moe_err *err);
 void moe_weights_close(struct moe_weights *weights);
 
-/* The files, each once, in order of name; has an index (MOE_WEIGHTS_INDEX) named them? */
+/* The files, each once, sorted by name; whether they were named by an index (MOE_WEIGHTS_INDEX). */
 size_t moe_weights_n_files(const struct moe_weights *weights);
 const struct moe_safetensors *moe_weights_file(const struct moe_weights *weights, size_t i);
 bool moe_weights_indexed(const struct moe_weights *weights);
@@ -63,13 +62,13 @@ enum moe_status moe_weights_vector(const struct moe_weights *weights, const char
 /* Has one of the three calls above given tensor i to the caller? */
 bool moe_weights_taken(const struct moe_weights *weights, uint64_t i);
 
-/* moe_safetensors_check_finite of all files, and the same of the Q8 and Q4 tensors that were taken.
- * Reads all of them: to explain a failure, not before one. */
+/* moe_safetensors_check_finite for all files, and the same for the Q8 and Q4 tensors that were
+ * taken. Reads everything, so it is only called to explain a failure. */
 enum moe_status moe_weights_check_finite(const struct moe_weights *weights, struct moe_err *err);
 
-/* FNV-1a over the sorted names, types and shapes and, of every tensor, its first and last 4 KiB:
- * tells models apart without reading 90 GB, and does not depend on how they are sharded. Leaves no
- * page of the files resident. */
+/* FNV-1a over the sorted names, types and shapes, and over the first and last 4 KiB of every
+ * tensor: distinguishes models without reading 90 GB, and does not depend on the sharding. Leaves
+ * no page of the files resident. */
 uint64_t moe_weights_hash(const struct moe_weights *weights);
 
 #endif

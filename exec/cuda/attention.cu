@@ -8,9 +8,9 @@ enum {
     WARPS = BLOCK / WARP,
     KEYS = 32, // of a block of keys, which ends at a multiple of them
     HEADS = 8,
-    KEYS_AT_ONCE = 4,    // of a warp in the fast order, and elements of each of a lane: its loads
-    DIMS_AT_ONCE = 4,    // on their way
-    VALUES_AT_ONCE = 16, // loads of a thread on their way
+    KEYS_AT_ONCE = 4,    // fast order: keys of a warp, and
+    DIMS_AT_ONCE = 4,    // elements of each key of a lane, whose loads are in flight at once
+    VALUES_AT_ONCE = 16, // loads of values that a thread has in flight
     SPLITS_MAX = 64,
     PLACE_THREADS = 128
 };
@@ -43,7 +43,7 @@ static __global__ void __launch_bounds__(PLACE_THREADS) place_kernel(const struc
         x[i + half] = high * c + low * s;
     }
     if (is_query)
-        return; // the whole block
+        return; // all threads of the block
     __syncthreads();
     const size_t to = (static_cast<size_t>(h) * a.context + a.length + t) * a.head_dim;
     for (uint32_t i = threadIdx.x; i < a.head_dim; i += PLACE_THREADS) {
@@ -71,7 +71,8 @@ struct tile {
     float *max, *sum, *keep; // [heads]; keep: factor of what was summed before
 };
 
-// As dot_f32 of a CPU set of a.lanes: four partial sums a lane. All threads of the block take part.
+// As tile_scores of exec/kernels_tile.h with a.lanes lanes: four partial sums a lane. All threads
+// of the block take part.
 static __device__ void score_ordered(const struct attention_args &a, const struct tile &s,
                                      float shrink)
 {

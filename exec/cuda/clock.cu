@@ -6,7 +6,7 @@ extern "C" {
 #include "base/progress.h"
 }
 
-enum { TRIES = 4, GOOD_NS = 20000 }; // as long as a base takes when nobody is in the way
+enum { TRIES = 4, GOOD_NS = 20000 }; // a base takes at most GOOD_NS unless other work delays it
 
 // Records the event on the idle stream and says when that was.
 static cudaError_t mark(struct moe_cuda_clock *clock, cudaEvent_t event, uint64_t *at_ns)
@@ -17,7 +17,7 @@ static cudaError_t mark(struct moe_cuda_clock *clock, cudaEvent_t event, uint64_
         while (error == cudaSuccess && (error = cudaEventQuery(event)) == cudaErrorNotReady) {
             (void)cudaGetLastError(); // not an error
             error = cudaSuccess;
-            if (moe_clock_ns() - before > GOOD_NS) { // somebody is in the way: no need to spin
+            if (moe_clock_ns() - before > GOOD_NS) { // delayed by other work: spinning is no use
                 error = cudaEventSynchronize(event);
                 break;
             }
@@ -41,7 +41,7 @@ cudaError_t moe_cuda_clock_open(struct moe_cuda_clock *clock)
     if (error == cudaSuccess)
         error = cudaEventCreateWithFlags(&clock->next, cudaEventDefault);
     if (error == cudaSuccess)
-        error = mark(clock, clock->base, &at_ns); // the first of all takes long
+        error = mark(clock, clock->base, &at_ns); // the very first takes long and is repeated
     if (error == cudaSuccess)
         error = mark(clock, clock->base, &at_ns);
     clock->scale = {static_cast<double>(at_ns), 0};
@@ -78,8 +78,8 @@ static cudaError_t make_anew(struct moe_cuda_clock *clock)
     return cudaSuccess;
 }
 
-// Negative where the event came before the base: whether CUDA says so or tells 0 then is not
-// written anywhere, so it is asked the other way round as well.
+// Negative if the event came before the base. CUDA's manual does not say whether it returns a
+// negative time or 0 then, so the reverse order is tried as well.
 static cudaError_t since_base(const struct moe_cuda_clock *clock, cudaEvent_t event, float *ms)
 {
     float before = 0;

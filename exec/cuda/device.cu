@@ -13,8 +13,9 @@ extern "C" {
 
 static_assert(std::is_standard_layout<moe_cuda_device>::value, "a device begins with moe_device");
 
-// Does a kernel copy it? Up, the engine is busy with experts; so it is down where it is the only
-// one, as on some GeForce cards.
+// Is this copy made by a kernel? In the direction up the copy engine is busy with experts; if there
+// is only one engine for both directions, as on some GeForce cards, so it is for the direction
+// down.
 static bool is_by_kernel(const struct moe_cuda_device *d, enum moe_stream stream, uint64_t bytes,
                          enum moe_memory host)
 {
@@ -34,7 +35,7 @@ static void copy(struct moe_device *device, enum moe_stream stream, void *to, co
         moe_cuda_check(d, cudaGetLastError(), "queuing activations");
         return;
     }
-    // By cudaMemcpyDefault CUDA sees by the address what is pinned.
+    // With cudaMemcpyDefault CUDA tells from the address whether memory is pinned.
     moe_cuda_check(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, d->streams[stream]),
                    "queuing a copy of %s on stream '%s'",
                    moe_format_bytes(bytes, text, sizeof text), moe_cuda_stream_name(stream));
@@ -89,7 +90,7 @@ static void close_device(struct moe_device *device)
     for (cudaStream_t stream : d->streams)
         if (stream)
             (void)cudaStreamDestroy(stream);
-    (void)cudaGetLastError(); // a device that has failed refuses all of this
+    (void)cudaGetLastError(); // after a failure of the device all of these calls fail
     delete d;
 }
 
@@ -190,8 +191,9 @@ static enum moe_status start(struct moe_cuda_device *d, struct moe_err *err)
     return MOE_OK;
 }
 
-// Experts are copied ahead; all else is waited for, and goes first where both could go. Activations
-// may go by a kernel (words.cu): it need not wait until all blocks of an expert have started.
+// Experts are copied ahead of time; everything else is waited for and gets the higher priority.
+// Activations may be copied by a kernel (words.cu), which then need not wait until all blocks of an
+// expert have started.
 static int priority_of(int stream, int least, int greatest)
 {
     const int second = least > greatest + 1 ? greatest + 1 : greatest; // the greatest is the lowest
@@ -221,7 +223,7 @@ static enum moe_status open_context(struct moe_cuda_device *d, struct moe_err *e
     d->context.cores = d->device.cores;
     d->context.partial = static_cast<float *>(partial);
     d->context.partial_bytes = MOE_CUDA_PARTIAL_BYTES;
-    if (d->device.deterministic) // cuBLAS promises no order of sums
+    if (d->device.deterministic) // cuBLAS guarantees no order of sums
         return MOE_OK;
     struct moe_err why = {};
     s = moe_cuda_gemm_open(&d->context.gemm, d->context.stream, nullptr, &why);

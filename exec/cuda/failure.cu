@@ -6,7 +6,8 @@ bool moe_cuda_enter(struct moe_cuda_device *d)
     int current = -1;
     if (d->failed.load(std::memory_order_acquire))
         return false;
-    // The runtime keeps the choice for each thread; asking takes nanoseconds, choosing may not.
+    // The runtime keeps the current device for each thread; reading it takes nanoseconds, setting
+    // it may not.
     if (cudaGetDevice(&current) == cudaSuccess && current == d->index)
         return true;
     return moe_cuda_check(d, cudaSetDevice(d->index), "choosing the device");

@@ -1,7 +1,7 @@
-// cuBLAS for many tokens. It multiplies BF16 by BF16 with sums in float32: an activation is divided
-// into two BF16 terms, high and low, whose products with the weights are added. Others are
-// multiplied in float32, F16, Q8 and Q4 after they were converted, some rows at a time: a number
-// times its scale has up to 18 bits of mantissa, more than the 16-bit types keep.
+// cuBLAS for many tokens. BF16 weights are multiplied as BF16 by BF16 with sums in float32: an
+// activation is split into two BF16 terms, high and low, whose products with the weights are added.
+// Other types are multiplied in float32; F16, Q8 and Q4 are converted first, some rows at a time.
+// (A number times its scale has up to 18 bits of mantissa, more than the 16-bit types keep.)
 #include "exec/cuda/weights.cuh"
 
 #include "exec/cuda/gemm.h"
@@ -10,7 +10,7 @@
 
 #include <cstdlib>
 
-// What is called of cuBLAS; names, values and meaning as its reference manual has them.
+// The functions and constants of cuBLAS that are used, as in its reference manual.
 typedef struct cublasContext *blas_handle;
 enum { BLAS_SUCCESS = 0, BLAS_OP_N = 0, BLAS_OP_T = 1, BLAS_COMPUTE_32F = 68 };
 enum { BLAS_PEDANTIC_32F = 69, BLAS_R_32F = 0, BLAS_R_16BF = 14, BLAS_DEFAULT_ALGO = -1 };
@@ -84,8 +84,8 @@ static uint32_t blocks_of(size_t n)
     return static_cast<uint32_t>((n + THREADS - 1) / THREADS);
 }
 
-// y[t, r0 .. r0 + rows) of ldy columns = beta y + x w^T. cuBLAS counts columns first, so that rows
-// of ours are columns of its matrices.
+// y[t, r0 .. r0 + rows) of ldy columns = beta y + x w^T. cuBLAS is column-major, so our rows are
+// its columns.
 static bool multiply(const struct moe_cuda_gemm *g, const void *w, const void *x, bool bf16,
                      uint32_t rows, uint32_t cols, uint32_t n_tokens, float beta, float *y,
                      uint32_t ldy)
@@ -103,7 +103,7 @@ static bool multiply(const struct moe_cuda_gemm *g, const void *w, const void *x
                         BLAS_DEFAULT_ALGO) == BLAS_SUCCESS;
 }
 
-// room: bytes for the operands. BF16: as many tokens at once as fit.
+// BF16 weights: as many tokens at once as fit into `room` bytes for the operands.
 static bool run_bf16(const struct moe_cuda_gemm *g, const struct moe_matrix *w, const float *x,
                      uint32_t n_tokens, float *y, char *room, size_t bytes)
 {
@@ -124,7 +124,7 @@ static bool run_bf16(const struct moe_cuda_gemm *g, const struct moe_matrix *w, 
     return true;
 }
 
-// As many rows at once as fit.
+// Other weights: as many rows at once as fit.
 template <moe_dtype TYPE>
 static bool run_converted(const struct moe_cuda_gemm *g, const struct moe_matrix *w, const float *x,
                           uint32_t n_tokens, float *y, char *room, size_t bytes)
@@ -164,7 +164,7 @@ bool moe_cuda_gemm_run(struct moe_cuda_gemm *gemm, const struct moe_matrix *w, c
     return run_in(gemm, w, x, n_tokens, y, gemm->memory + LIBRARY_BYTES, OPERAND_BYTES);
 }
 
-// The first half of the operands' memory holds what w3 gives, for as many tokens as fit.
+// The first half of the operands' memory holds the products with w3, for as many tokens as fit.
 bool moe_cuda_gemm_gate_up(struct moe_cuda_gemm *gemm, const struct moe_matrix *w1,
                            const struct moe_matrix *w3, const float *x, uint32_t n_tokens, float *h)
 {
@@ -250,8 +250,8 @@ static void close_library(struct moe_cuda_gemm *g)
     g->blas.library = nullptr;
 }
 
-// The first that starts; a newer one may be there that the driver is too old for. The error is that
-// of the first that is there, or else of the first.
+// Takes the first library that starts; a newer one may be installed for which the driver is too
+// old. The error is that of the first one that exists, or else of the first.
 static enum moe_status start_any(struct moe_cuda_gemm *g, const char *const *names,
                                  struct moe_err *err)
 {

@@ -1,5 +1,5 @@
-/* Matrix products for many tokens with cuBLAS, which is looked for when it is opened: a program
- * that links it would not start where it is absent, and the static one is hundreds of megabytes. */
+/* Matrix products for many tokens with cuBLAS, which is loaded at run time: a program that links it
+ * would not start without it, and the static library is hundreds of megabytes. */
 #ifndef MOELAB_EXEC_CUDA_GEMM_H
 #define MOELAB_EXEC_CUDA_GEMM_H
 
@@ -14,15 +14,15 @@ enum { MOE_CUDA_GEMM_BYTES = 96 << 20 }; /* device memory that one takes */
 extern "C" {
 #endif
 
-/* On the current device, for work on `stream`. names: files of the library, of which the first that
- * starts is taken, and NULL behind them; or NULL for the usual ones. Errors: MOE_ERR_UNSUPPORTED
- * (no cuBLAS: the reason of the loader, or what it said when it was started), MOE_ERR_MEMORY. */
+/* On the current device, for work on `stream`. names: file names of the library, ended by NULL, of
+ * which the first that starts is taken; or NULL for the usual ones. Errors: MOE_ERR_UNSUPPORTED (no
+ * cuBLAS: the loader's reason, or cuBLAS's own error at its start), MOE_ERR_MEMORY. */
 enum moe_status moe_cuda_gemm_open(struct moe_cuda_gemm **out, struct CUstream_st *stream,
                                    const char *const *names, struct moe_err *err);
 void moe_cuda_gemm_close(struct moe_cuda_gemm *gemm); /* NULL: no-op */
 
 /* y[T, rows] = x[T, cols] w^T, queued. Activations keep 16 bits of mantissa with BF16 weights and
- * all 24 with the others. False: the library refused, and y is not what it should be. */
+ * all 24 with the others. False: the library failed, and y is undefined. */
 bool moe_cuda_gemm_run(struct moe_cuda_gemm *gemm, const struct moe_matrix *w, const float *x,
                        uint32_t n_tokens, float *y);
 

@@ -20,16 +20,16 @@ struct moe_cuda_gemm; /* exec/cuda/gemm.h: what many tokens need */
 struct moe_cuda_context {
     struct CUstream_st *stream;
     struct moe_cuda_order order;
-    uint32_t cores;             /* multiprocessors: sizes of grids; 0: as if 1 */
-    struct moe_cuda_gemm *gemm; /* NULL: the kernels for few tokens do all tokens */
+    uint32_t cores;             /* multiprocessors, for the sizes of grids; 0: as if 1 */
+    struct moe_cuda_gemm *gemm; /* NULL: the kernels for few tokens are used for any number */
     float *partial;             /* device memory, scratch of attention over long contexts; NULL: one
-                                   block does all keys of its heads */
+                                   block goes over all keys of its heads */
     uint64_t partial_bytes;     /* MOE_CUDA_PARTIAL_BYTES is enough */
 };
 
 enum { MOE_CUDA_PARTIAL_BYTES = 4 << 20 };
 
-/* Copies of activations up to this size do without a copy engine. */
+/* Copies of activations up to this size may be made by a kernel instead of a copy engine. */
 enum { MOE_CUDA_WORDS_BYTES = 1 << 20 };
 
 #ifdef __cplusplus

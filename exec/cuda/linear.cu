@@ -33,16 +33,16 @@
 #include "exec/cuda/gemm.h"
 
 enum { WARPS = 4, BLOCK = WARPS * WARP, FEW_TOKENS = 8, GEMM_ROWS = 512, ORDERED_TOKENS = 4 };
-enum { DEEP = 4 }; // loads of a row on their way, of one token in the fast order
+enum { DEEP = 4 }; // loads of a row in flight, for one token in the fast order
 
-// Rows of a warp at once in the fast order. Loads of Q8 and Q4 are small: more rows make up for it,
-// and what is read of the activations serves all.
+// Rows that a warp reads at once in the fast order. Loads of Q8 and Q4 are small, which more rows
+// make up for; all rows share the activations that are read.
 template <moe_dtype TYPE, bool WIDE> static __host__ __device__ constexpr int rows_at_once()
 {
     return weight_type<TYPE>::QUANT && WIDE ? 4 : 2;
 }
 
-// Loads of a row that are on their way in the fast order.
+// Loads of a row in flight in the fast order.
 template <moe_dtype TYPE, int TOKENS> static __host__ __device__ constexpr int depth()
 {
     if (TOKENS > 1)
@@ -50,7 +50,7 @@ template <moe_dtype TYPE, int TOKENS> static __host__ __device__ constexpr int d
     return TYPE == MOE_Q8 ? 2 : DEEP;
 }
 
-// Of a multiprocessor, with registers enough for what is on its way.
+// Blocks at once on a multiprocessor, such that registers suffice for the loads in flight.
 template <moe_dtype TYPE, bool WIDE, int TOKENS>
 static __host__ __device__ constexpr int blocks_at_once()
 {
@@ -411,8 +411,9 @@ static __global__ void bias_kernel(float *y, const float *bias, uint32_t rows)
         y[static_cast<size_t>(blockIdx.x) * rows + r] += bias[r];
 }
 
-// Up to four warps the rows that are read at once, while that leaves multiprocessors without enough
-// warps to hide the memory's latency, and each still has loads for one round of the deep kernel.
+// Splits the rows that are read at once among up to four warps, as long as multiprocessors would
+// otherwise have too few warps to hide the memory's latency, and each warp still has loads for one
+// round of the deep kernel.
 static uint32_t choose_split_bits(uint32_t groups, uint32_t loads_of_row, uint32_t deep,
                                   uint32_t cores)
 {
@@ -514,7 +515,7 @@ static void launch_jobs(const struct moe_cuda_context *cuda, const struct moe_cu
     launch_of[jobs[0].w->dtype](cuda, a, aligned);
 }
 
-// With cuBLAS, where that is worth it and works.
+// Uses cuBLAS if that is worthwhile. False: it is not, or it failed.
 static bool multiply(const struct moe_cuda_context *cuda, const struct moe_cuda_linear *job,
                      const float *x, uint32_t n_tokens)
 {

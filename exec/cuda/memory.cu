@@ -7,7 +7,8 @@ extern "C" {
 
 enum { TEXT = 32 };
 
-// What others hold is worth a word from a twentieth of the device on; contexts take less.
+// Memory of other processes is mentioned from a twentieth of the device on; mere contexts take
+// less.
 enum { WORTH_A_WORD = 20 };
 
 enum { RESERVE_BYTES = 256 << 20, RESERVE_PART = 32 };
@@ -21,8 +22,8 @@ static uint64_t left_bytes(struct moe_cuda_device *d)
     return left;
 }
 
-// Less what the driver takes later: code that is loaded when it is first called, ours and cuBLAS's,
-// and the rounding of each allocation to pages of 2 MiB.
+// Leaves a reserve for what the driver takes later: code that is loaded when it is first called,
+// ours and cuBLAS's, and the rounding of each allocation to pages of 2 MiB.
 uint64_t moe_cuda_free_bytes(struct moe_device *device)
 {
     struct moe_cuda_device *d = moe_cuda_of(device);
@@ -73,9 +74,8 @@ static enum moe_status alloc_device(struct moe_cuda_device *d, uint64_t bytes, v
     return MOE_OK;
 }
 
-// Drivers have several words for memory that they do not pin (seen in reports: on Linux beyond some
-// size, on Windows and WSL where the graphics memory manager has no room); the device is none the
-// worse for it.
+// Errors with which drivers refuse to pin memory (from reports: on Linux beyond some size, on
+// Windows and WSL when the graphics memory manager has no room); the device remains usable.
 static bool is_refusal(cudaError_t error)
 {
     return error == cudaErrorMemoryAllocation || error == cudaErrorOperatingSystem ||
@@ -89,7 +89,7 @@ static enum moe_status alloc_pinned(struct moe_cuda_device *d, uint64_t bytes, v
     char why[96];
     void *memory = nullptr, *seen = nullptr;
     moe_memory_limits_read(&limits);
-    // Beyond these Linux does not refuse: it ends the process.
+    // Checked here because beyond these limits Linux does not refuse but kills the process.
     if (bytes > limits.available || bytes > limits.cgroup)
         return no_pinned_memory(d, bytes, &limits, "more than there is", err);
     const cudaError_t error =

@@ -1,6 +1,6 @@
 // RMSNorm and LayerNorm of a token by one block, after the residual. The deterministic order is
-// that of exec/norm.c: eight partial sums in double, each by one thread. The fast one is all float:
-// cards for games have a sixty-fourth of the rate in double.
+// that of exec/norm.c: eight partial sums in double, each by one thread. The fast one is all float,
+// as consumer cards have a sixty-fourth of the rate in double.
 #include "exec/cuda/launch.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / WARP, LANES = 8 };

@@ -1,6 +1,6 @@
 /* Opens the CUDA device. Plain C, so that exec/device.c needs no CUDA header.
  *
- * Allocating and freeing wait for the whole device, as CUDA's do; nothing else does but closing. */
+ * Allocating, freeing and closing wait for the whole device, as in CUDA; nothing else does. */
 #ifndef MOELAB_EXEC_CUDA_OPEN_H
 #define MOELAB_EXEC_CUDA_OPEN_H
 

@@ -1,11 +1,10 @@
-/* From times on a device to times on the clock of moe_clock_ns(). Plain C.
+/* Converts times on a device to times on the clock of moe_clock_ns(). Plain C.
  *
- * CUDA tells the time between two events as a float of milliseconds, and the clocks of host and
- * device drift apart by some millionths. So a base event, whose time the host knows, is made anew
- * four times a second: then the float resolves 15 ns, and drift stays below some microseconds.
- * What the host sees of the base is uncertain by microseconds too: the new scale goes on where the
- * old one was and makes up for the difference until the next base, so that no time runs backwards.
- */
+ * CUDA gives the time between two events as a float in milliseconds, and the clocks of host and
+ * device drift apart by some millionths. So a base event, whose time the host knows, is recorded
+ * four times a second: then the float resolves 15 ns, and drift stays below some microseconds. The
+ * host's time of a base is uncertain by microseconds, too; so a new scale starts where the old one
+ * was and makes up for the difference until the next base, and time never runs backwards. */
 #ifndef MOELAB_EXEC_CUDA_SCALE_H
 #define MOELAB_EXEC_CUDA_SCALE_H
 
@@ -14,7 +13,8 @@
 
 enum { MOE_CUDA_BASE_NS = 250000000 }; /* age at which a base is made anew */
 
-/* More than drift can make between two bases: after a pause, and there is no use to glide. */
+/* A larger difference than drift can cause between two bases: there was a pause, and the new scale
+ * takes the new time at once. */
 enum { MOE_CUDA_STEP_NS = 200000 };
 
 /* host time = base_ns + (1 + rate) * time on the device since the base event. */

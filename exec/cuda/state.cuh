@@ -32,7 +32,7 @@ struct moe_cuda_device {
     struct moe_device device; // first
     int index;
     bool one_engine;      // copies both ways, one after the other
-    uint64_t taken_bytes; // of device memory, by others, when it was opened
+    uint64_t taken_bytes; // device memory held by other processes when it was opened
     cudaStream_t streams[MOE_N_STREAMS];
     struct moe_cuda_context context; // what kernels are given
     struct moe_cuda_clock clock;

@@ -3,12 +3,12 @@
 
 #include <ctime>
 
-// A wait of a layer's work ends within SPIN_NS and is on the critical path: a sleeping thread would
-// come back some 60 us late. Longer ones are those of copies of weights: there the core is of more
-// use to the experts computed on the CPU, and naps are short beside the wait.
+// Waits for a layer's work end within SPIN_NS and are on the critical path, so they spin: a
+// sleeping thread would wake some 60 us late. Longer waits are for copies of weights; there the
+// core is of more use to the experts on the CPU, and naps are short compared with the wait.
 enum { SPIN_NS = 2000000, NAP_PART = 32, MAX_NAP_NS = 100000, PAUSES = 32 };
 
-// How often a wait for routes looks whether the work that is to bring them still runs.
+// How often a wait for routes checks that the work that brings them is still running.
 enum { ASK_NS = 200000 };
 
 static inline void relax(void)
@@ -38,7 +38,7 @@ bool moe_cuda_done(struct moe_device *device, struct moe_event *event)
 {
     struct moe_cuda_device *d = moe_cuda_of(device);
     if (!moe_cuda_enter(d))
-        return true; // or a caller that polls would never come to hear of the error
+        return true; // otherwise a caller that polls would never learn of the error
     const cudaError_t error = cudaEventQuery(event->event);
     if (error == cudaErrorNotReady) {
         (void)cudaGetLastError(); // not an error
@@ -62,7 +62,7 @@ static bool has_come(const struct moe_route_box *box)
     return __atomic_load_n(box->flag, __ATOMIC_ACQUIRE) >= box->ticket;
 }
 
-// Can the routes still come? Latches why not.
+// Checks whether the routes can still come; if not, keeps the error.
 static void ask(struct moe_cuda_device *d, const struct moe_route_box *box)
 {
     if (!moe_cuda_enter(d))

@@ -1,6 +1,6 @@
-// Small copies between pinned and device memory by a kernel. A copy engine takes one copy at a
-// time: activations would wait there behind an expert of hundreds of megabytes, and the layer for
-// them.
+// Small copies between pinned and device memory, made by a kernel. A copy engine makes one copy at
+// a time: activations, and with them the layer, would wait there behind an expert of hundreds of
+// megabytes.
 #include "exec/cuda/launch.cuh"
 
 enum { THREADS = 256, BLOCKS_MAX = 64 };
