@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Slots of the pool: half of the experts of Mixtral-8x7B, twice one token's demand. */
+/* POOL: slots, half of the experts of Mixtral-8x7B and twice those that one token uses. */
 enum { POOL = 128, MAX_REPEATS = 99 };
 
 int cli_peer_present(void)

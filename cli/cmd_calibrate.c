@@ -56,7 +56,7 @@ static const struct moe_param options[] = {
     {0},
 };
 
-/* What is measured, and what it is owned by. */
+/* One call of the command, and everything that it owns. */
 struct job {
     struct moe_device *device;
     struct moe_llm *llm;
@@ -103,7 +103,7 @@ static enum moe_status open_shapes(const struct options *o, struct job *job, str
     return add_shapes(job, *o->shape || *o->model ? o->shape : ALL_SHAPES, err);
 }
 
-/* Now, in UTC, to the day; and the command line, all of it. */
+/* Today's date in UTC, and the whole command line, for the file. */
 static enum moe_status describe(struct job *job, const struct cli_call *call, struct moe_err *err)
 {
     size_t size;
@@ -164,8 +164,9 @@ static double constant_value(const struct moe_platform *p, const struct moe_para
     return param->type == MOE_PARAM_F64 ? value : (double)whole;
 }
 
-/* Adds the comparison with the file's value to the row; is it far? least: below it, values count
- * as if they were it (a time of nearly nothing may well be twice nearly nothing). */
+/* Adds the comparison with the file's value to the row; returns whether they differ too much.
+ * Values below `least` count as `least`, as a time of nearly nothing may well be twice another one.
+ */
 static bool add_difference(struct moe_table *table, const struct options *o, double value,
                            double file, double least, double spread)
 {
@@ -201,7 +202,7 @@ static struct moe_constant *constant_named(struct moe_calibration *c, const char
     return NULL;
 }
 
-/* Rows of a list of the CPU; returns as fill_table. */
+/* Adds the rows of one of the CPU's lists; returns as fill_table. */
 static uint32_t fill_points(struct moe_table *table, const struct options *o, const char *list,
                             const struct moe_ffn_point *point, uint32_t n, const double *spread,
                             const double *share, const struct moe_platform *against)
@@ -231,8 +232,8 @@ static uint32_t fill_points(struct moe_table *table, const struct options *o, co
     return far;
 }
 
-/* Rows of all constants; against: the platform to compare with, or NULL. Returns how many are far.
- */
+/* Adds the rows of all constants; against: the platform to compare with, or NULL. Returns how many
+ * differ too much. */
 static uint32_t fill_table(struct moe_table *table, const struct options *o,
                            struct moe_calibration *c, const struct moe_platform *against)
 {
@@ -307,7 +308,7 @@ static enum moe_status show(const struct cli_call *call, struct job *job,
     return MOE_OK;
 }
 
-/* Is the memory of a kind that the file does not say? */
+/* Does this machine have another kind of memory than the file says? */
 static bool other_memory(const struct options *o, const struct moe_platform *here,
                          const struct moe_platform *against)
 {
@@ -350,7 +351,8 @@ static enum moe_status calibrate(const struct cli_call *call, struct job *job, s
     return s;
 }
 
-/* A platform file with more cores than there are would be believed by every simulation. */
+/* Refuses more threads than there are cores, as every simulation would believe such a platform
+ * file. */
 static enum moe_status check_threads(const struct options *o, struct moe_err *err)
 {
     uint16_t order[MOE_CPUS_MAX];
@@ -375,7 +377,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                      "write (or --check, to compare with one)");
     if (!s)
         s = describe(job, call, err);
-    if (!s && *o->output) /* now, not after a minute of measuring */
+    if (!s && *o->output) /* checked now, not after a minute of measuring */
         s = moe_output_check(o->output, err);
     if (!s)
         s = open_shapes(o, job, err);

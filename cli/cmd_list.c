@@ -82,7 +82,8 @@ static void list_formats(void)
         print_entry(f->name, f->summary, f->source, NULL);
 }
 
-/* One that does not load is named with the reason: a folder may hold a user's own. */
+/* Strategies that do not load are listed with the reason, as the folder may also contain a user's
+ * own. */
 static void list_strategies(void)
 {
     size_t n;
@@ -104,7 +105,7 @@ static void list_strategies(void)
     moe_free_names(names, n);
 }
 
-/* Weights of all experts, and of what a token reads beside them. */
+/* Lists models with the sizes of all experts, and of what a token reads beside experts. */
 static void list_models(void)
 {
     size_t n;

@@ -65,11 +65,11 @@ struct job {
     struct moe_mrc_sample sample; /* a part in memory */
     const struct moe_trace_info *info;
     uint64_t n_tokens, n_sequences;
-    uint64_t *expert_bytes; /* [L], those of --model; NULL: the trace's, if any */
+    uint64_t *expert_bytes; /* [L] from --model; NULL: the trace's, if it has any */
     bool bands;
     struct moe_mrc_sequences sequences;
     struct moe_mrc mrc;
-    struct moe_shards_curve shards; /* with --shards, in the place of the others */
+    struct moe_shards_curve shards; /* with --shards, instead of the other curves */
 };
 
 static void release(struct job *j)
@@ -102,7 +102,7 @@ static enum moe_status take_sample(struct job *j, struct moe_err *err)
     return MOE_OK;
 }
 
-/* A file that is not loaded whole: streamed, or read for its sample. */
+/* Opens a file that is not loaded as a whole: it is streamed, or only a sample of it is read. */
 static enum moe_status open_file(struct job *j, struct moe_err *err)
 {
     const struct options *o = j->o;
@@ -211,7 +211,7 @@ static enum moe_status compute(struct job *j, struct moe_err *err)
     return s;
 }
 
-/* every: all sizes, or those that fit a screen. */
+/* every: all sizes; else those that fit a screen. */
 static enum moe_status write_table(const struct job *j, bool every, int format, const char *path,
                                    struct moe_err *err)
 {

@@ -64,7 +64,8 @@ static void tell(const struct options *o, const struct moe_quantized *done, enum
             moe_percent(done->expert_weights, done->weights), seconds);
 }
 
-/* Folders OUT.PID.part of processes that were killed: each may be as large as the model. */
+/* Reports folders OUT.PID.part that killed processes have left: each may be as large as the model.
+ */
 static void tell_left(const char *out)
 {
     size_t n = strlen(out);

@@ -44,7 +44,7 @@ static const struct moe_param options[] = {
     {0},
 };
 
-/* With --strategy. */
+/* The place of a recording with --strategy. */
 struct placed {
     const struct options *o;
     struct cli_run_hybrid run;
@@ -100,7 +100,7 @@ static enum moe_status show(const struct cli_call *call, const struct moe_llm *l
     return cli_table_end(table, MOE_OK, o->format, "-", err);
 }
 
-/* A trace is what the router chose, whatever computes it. */
+/* Opens the strategy; refuses lossy ones, as a trace holds what the router chose. */
 static enum moe_status open_strategy(const struct cli_call *call, struct placed *placed, char *note,
                                      size_t size, struct moe_err *err)
 {

@@ -267,7 +267,8 @@ static void print_lossy(const struct options *o, const struct inputs *in,
                share.replaced, share.weight_moved, share.mass_lost);
 }
 
-/* Agreement with the engine's own hits: the last line of the output, and the exit code. */
+/* Reports the agreement with the engine's own hits, as the last line of the output and in the exit
+ * code. */
 static enum moe_status check_log(const struct options *o, const struct moe_replay_result *r,
                                  struct moe_err *err)
 {
@@ -285,7 +286,7 @@ static enum moe_status check_log(const struct options *o, const struct moe_repla
 
 #define SET_KEYS "geometry, policy.KEY, admission.KEY, reroute.KEY"
 
-/* A strategy has more keys than a replay has things: it would be taken for one with them. */
+/* Refuses --set keys of a strategy that a replay does not have, instead of ignoring them. */
 static enum moe_status check_set(const char *key_value, struct moe_err *err)
 {
     static const char *const used[] = {"geometry", "policy", "admission", "reroute"};
@@ -349,7 +350,7 @@ static enum moe_status open_trace(const struct cli_call *call, const struct moe_
     return s;
 }
 
-/* Sizes of experts: the model's, or the trace's own. */
+/* Makes the geometry, with the sizes of experts from the model or, without one, from the trace. */
 static enum moe_status make_geometry(const struct options *o, const struct moe_model *model,
                                      struct inputs *in, struct moe_err *err)
 {

@@ -59,8 +59,8 @@ struct generation {
     struct moe_generated made;
     uint64_t load_ns;
     struct moe_progress progress;
-    bool strategy;    /* else all on the CPU, and hybrid is not used */
-    uint32_t threads; /* of a strategy that leaves all to the CPU; 0: as the options say */
+    bool strategy;    /* false: everything on the CPU, and hybrid is not used */
+    uint32_t threads; /* of a strategy that leaves everything to the CPU; 0: as the options say */
     struct cli_run_hybrid hybrid;
     char *text; /* the answer, for JSON and TSV */
     size_t text_size;
@@ -69,8 +69,8 @@ struct generation {
 
 enum { MS_BETWEEN_LOOKS = 200 };
 
-/* Some bytes of standard input, 0 at its end. A read waits on through a signal, so that it begins
- * when there is something: Ctrl-C ends the waiting for a prompt. */
+/* Reads some bytes of standard input, 0 at its end. Waits for input before it calls read, which a
+ * signal does not interrupt: so Ctrl-C ends the wait for a prompt. */
 static enum moe_status read_some(char *to, size_t room, size_t *got, struct moe_err *err)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -122,7 +122,7 @@ static enum moe_status read_stdin(char **out, struct moe_err *err)
     return MOE_OK;
 }
 
-/* The text that goes to the tokenizer; heap. */
+/* The text to be tokenized: the prompt in its chat template; heap. */
 static enum moe_status whole_prompt(struct generation *g, char **out, struct moe_err *err)
 {
     char *given = NULL;
@@ -131,7 +131,7 @@ static enum moe_status whole_prompt(struct generation *g, char **out, struct moe
         s = read_stdin(&given, err);
     else if (!(given = strdup(g->o->prompt)))
         s = moe_fail_memory(err, "the prompt");
-    if (!s && !*given) { /* a chat template would make something of it */
+    if (!s && !*given) { /* checked here, as a chat template would make it non-empty */
         free(given);
         return moe_fail(err, MOE_ERR_USAGE, "the prompt is empty: standard input holds nothing");
     }
@@ -149,7 +149,7 @@ static enum moe_status whole_prompt(struct generation *g, char **out, struct moe
 static enum moe_status encode(struct generation *g, struct moe_err *err)
 {
     char *text = NULL;
-    /* A template brings its own. */
+    /* A chat template has its own BOS. */
     bool bos = g->chat == MOE_CHAT_NONE && moe_tokenizer_adds_bos(g->tokenizer);
     enum moe_status s = whole_prompt(g, &text, err);
     if (!s)
@@ -180,7 +180,8 @@ static enum moe_status load(struct generation *g, struct moe_err *err)
     return s;
 }
 
-/* The KV cache lies on the device then: no more of it than this prompt and its answer need. */
+/* Under a strategy the KV cache lies on the device, so it is only as long as this prompt and its
+ * answer need. */
 static void shrink_session(const struct generation *g, struct moe_session_options *session)
 {
     const struct cli_inference *o = &g->o->inference;
@@ -189,7 +190,7 @@ static void shrink_session(const struct generation *g, struct moe_session_option
         session->context = (uint32_t)(needed < most ? needed : most);
     if (g->n_prompt < session->chunk)
         session->chunk = (uint32_t)g->n_prompt;
-    session->threads = 1; /* its own pool has nothing to do */
+    session->threads = 1; /* the session's own pool has nothing to do */
 }
 
 static enum moe_status start(struct generation *g, struct moe_err *err)
@@ -394,7 +395,7 @@ static enum moe_status check_strategy(const struct cli_call *call, struct moe_er
     return cli_hybrid_check(call, &o->hybrid, err);
 }
 
-/* What a trace's routes leave nothing to do for. */
+/* Refuses options that have no effect when a trace gives the routes. */
 static enum moe_status check_trace(const struct cli_call *call, struct moe_err *err)
 {
     static const char *const idle[] = {
@@ -432,7 +433,8 @@ static enum moe_status check(const struct cli_call *call, struct moe_err *err)
     return s ? s : check_strategy(call, err);
 }
 
-/* A GPU, options that name a device or watch it, and tables that tell of one. */
+/* Is a device needed: is there a GPU, or an option that names or watches a device, or a table that
+ * describes one? */
 static bool wants_device(const struct generation *g)
 {
     const struct cli_hybrid_options *o = &g->o->hybrid;
@@ -443,7 +445,8 @@ static bool wants_device(const struct generation *g)
            moe_device_list(&devices, NULL) || devices.n > 1;
 }
 
-/* Without a GPU, a strategy that leaves all to the CPU needs no device that stands for one. */
+/* Without a GPU, a strategy that leaves everything to the CPU runs without a device, instead of on
+ * `host` as a stand-in. */
 static enum moe_status leave_device_out(struct generation *g, struct moe_err *err)
 {
     struct cli_hybrid look;

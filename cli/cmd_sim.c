@@ -57,7 +57,7 @@ struct inputs {
     struct moe_strategy strategy;
 };
 
-/* A fault that is told with a strategy's key is one of the option of that name here. */
+/* Names the option in an error message that names the strategy's key. */
 static enum moe_status name_option(const char *key, struct moe_err *err)
 {
     const size_t n = strlen(key);
@@ -79,7 +79,7 @@ static enum moe_status load_settings(const struct cli_call *call, struct inputs 
     if (!s)
         s = cli_load_strategy(o->strategy, &in->strategy, err);
     for (size_t i = 0; !s && i < sizeof shortcuts / sizeof *shortcuts; i++)
-        if (cli_call_sets(call, shortcuts[i].key)) { /* be it empty */
+        if (cli_call_sets(call, shortcuts[i].key)) { /* even to "" */
             if ((s = moe_strategy_set(&in->strategy, shortcuts[i].key, shortcuts[i].value, err)))
                 s = name_option(shortcuts[i].key, err);
         }
@@ -170,7 +170,7 @@ static enum moe_status simulate(const struct options *o, const struct inputs *in
     input.decisions = &log;
     s = simulate_and_draw(o, in, &input, result, err);
     enum moe_status ended = moe_output_end(&out, s, err);
-    return s ? s : ended; /* the same, as analyzers cannot see */
+    return s ? s : ended; /* always `ended`; for analyzers, which cannot see that */
 }
 
 static enum moe_status add_prefetch_value(const struct options *o, const struct inputs *in,

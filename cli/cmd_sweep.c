@@ -46,7 +46,7 @@ struct sweep {
     char path[CLI_PATH_MAX + 128];
 };
 
-/* One more model, if it is the folder of one and not there yet. */
+/* Loads a model that is given as a folder, unless it is loaded already. */
 static enum moe_status load_folder(struct sweep *w, const char *name, struct moe_err *err)
 {
     for (size_t i = 0; i < w->x.n_models; i++)
@@ -93,7 +93,7 @@ static enum moe_status output_path(struct sweep *w, struct moe_err *err)
     return MOE_OK;
 }
 
-/* A typo in a plot's name costs no sweep. Only rank 0 draws. */
+/* Checks the plots' names before the sweep, so that a typo does not cost one. Only rank 0 draws. */
 static enum moe_status check_plots(const struct sweep *w, const char *file, struct moe_err *err)
 {
     enum moe_status s = MOE_OK;
@@ -154,7 +154,7 @@ static enum moe_status print_plan(const struct moe_plan *plan, uint64_t most, st
     return s;
 }
 
-/* From this run's measured times; so the numbers are never quite the same twice. */
+/* Estimates from this run's measured times, so the numbers are never quite the same twice. */
 static enum moe_status tell_plan(const struct sweep *w, uint32_t threads, struct moe_err *err)
 {
     const struct moe_team_cost *cost = &w->cost;
@@ -189,7 +189,8 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
         moe_log("%zu of %zu points have more threads than their platform cores, the first: %" PRIu64
                 " of %" PRIu64 ", platform '%s': simulated with as many as there are cores",
                 sum->n_capped, sum->n_points, sum->threads, sum->cores, sum->platform);
-    /* A shard of which none could run is whole, and a batch system has to go on to the merge. */
+    /* A shard is complete even if none of its points could run, and a batch system has to go on to
+     * the merge. */
     if (!shard.parts && sum->n_failed == sum->n_points)
         return moe_fail(err, MOE_ERR_INPUT, "none of %zu point%s could run, the first: %.255s",
                         sum->n_points, moe_plural(sum->n_points), sum->first_failure);
@@ -242,7 +243,7 @@ static enum moe_status sweep(struct sweep *w, const char *file, struct moe_err *
     s = output_path(w, err);
     if (!s)
         s = moe_sweep_run_with(&w->x, w->path, &w->how, &w->sum, err);
-    /* A full disk; after other errors another sweep may be about to write there. */
+    /* After a full disk; after other errors another sweep may be about to write there. */
     if (s == MOE_ERR_IO && !*w->o->output && moe_team_rank(w->how.team) == 0)
         moe_remove_directories("results", there);
     return s;
@@ -265,7 +266,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     else
         s = sweep(&w, call->args[0], err);
     s = moe_team_close(w.how.team, s, err);
-    if (!s && first) /* after MPI has ended: plots start another program */
+    if (!s && first) /* after MPI has ended, since plots start another program */
         s = tell(&w, err);
     if (!s && first && o->plan)
         s = tell_plan(&w, threads, err);

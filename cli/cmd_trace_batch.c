@@ -27,7 +27,7 @@ static const struct moe_param options[] = {
     {0},
 };
 
-/* Loads all inputs; those that were loaded are released in any case. */
+/* Loads all inputs; the caller releases those that were loaded, after an error, too. */
 static enum moe_status load_inputs(const struct cli_call *call, const struct options *o,
                                    struct moe_trace *inputs, struct moe_err *err)
 {

@@ -39,7 +39,7 @@ static const char *given(const char *text)
     return *text ? text : NULL;
 }
 
-/* The model's sizes and name where the log has none. */
+/* Adds the model's sizes and name if the log has none. */
 static enum moe_status add_model(struct moe_trace_info *info, const struct moe_model *model,
                                  struct moe_err *err)
 {

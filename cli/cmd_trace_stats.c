@@ -70,7 +70,7 @@ static void add_row(struct moe_table *table, const char *layer, const struct moe
         add_lru(table, w, r->lru_hit_rate[w]);
 }
 
-/* What uniform random routing would give, in the same columns. */
+/* Adds the row of what uniform random routing would give. */
 static void add_chance(struct moe_table *table, const struct moe_reuse *r)
 {
     struct moe_reuse_layer chance = {.entropy = r->chance_entropy,
@@ -90,8 +90,7 @@ static void add_chance(struct moe_table *table, const struct moe_reuse *r)
         add_lru(table, w, moe_reuse_chance_lru(r, w));
 }
 
-/* The same rows for a reader: layers across would be 20 columns wide, so only lag 1 and the mean.
- */
+/* The same rows for a screen: all layers would be 20 columns wide, so only lag 1 and the mean. */
 static void print_text(const struct moe_reuse *r, FILE *out)
 {
     const struct moe_reuse_layer *m = &r->mean;
@@ -123,7 +122,7 @@ static void print_text(const struct moe_reuse *r, FILE *out)
         fprintf(out, "share of prompts in common, %%    %8.1f\n", 100 * r->prompt_common_share);
 }
 
-/* Ways to show: all of a small model, a selection by powers of two of a large one. */
+/* Is this number of ways shown? All are for a small model, powers of two for a large one. */
 static bool shows_ways(const struct moe_reuse *r, uint32_t ways)
 {
     return r->n_experts <= 16 || (ways & (ways - 1)) == 0;
@@ -198,7 +197,7 @@ static enum moe_status write_text(const struct cli_call *call, const struct moe_
     return moe_output_commit(&out, err);
 }
 
-/* Popularity of every (layer, expert) as rows, and the heat map of them. */
+/* Writes the popularity of every (layer, expert) as rows, and draws them as a heat map. */
 static enum moe_status draw_heatmap(const struct cli_call *call, const struct moe_trace *trace,
                                     const struct moe_reuse *reuse, struct moe_err *err)
 {
@@ -239,7 +238,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     enum moe_status s = check(call, err);
     if (!s)
         s = moe_trace_from_name(call->args[0], 0, NULL, &trace, err);
-    if (!s && *o->hot_list) /* first: what is wrong with it shows at once */
+    if (!s && *o->hot_list) /* first, so that its errors show at once */
         s = cli_write_hot_list(call, &trace, o->hot_split, (enum moe_phases)o->hot_phase,
                                o->hot_list, err);
     if (!s)

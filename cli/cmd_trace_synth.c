@@ -22,7 +22,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     const struct options *o = call->options;
     const char *spec = call->args[0];
     struct moe_trace trace = {0};
-    if (strncmp(spec, "synth:", 6) == 0) /* as every other command has it */
+    if (strncmp(spec, "synth:", 6) == 0) /* the form that other commands take */
         spec += 6;
     if (!*o->output)
         return moe_fail(err, MOE_ERR_USAGE,

@@ -69,7 +69,7 @@ struct inputs {
 
 /* --- inputs --------------------------------------------------------------------------------- */
 
-/* Keys that the tuner does not choose. */
+/* Applies --set, for keys that the tuner does not choose. */
 static enum moe_status apply_set(const char *set, struct inputs *in, struct moe_err *err)
 {
     static const char *const fixed[] = {"threads", "fill.memory", "dispatch.order",
@@ -127,7 +127,7 @@ static double percent(double ratio)
     return 100 * (ratio - 1);
 }
 
-/* Ways of many layers fill a line. */
+/* Cuts a geometry for a line of text: the ways of many layers would fill it. */
 static const char *cut(const char *text, char *buf, size_t size)
 {
     bool fits = strlen(text) < size;
@@ -156,7 +156,8 @@ static void tell_gain(const struct report *p, enum moe_tune_family family, FILE 
                 percent(row->gain.low), percent(row->gain.high));
 }
 
-/* Rows stand by speed, those without slots among them. n_rows: no finalist has slots. */
+/* The fastest row with slots; rows are sorted by speed, with and without slots. n_rows: no finalist
+ * has slots. */
 static size_t best_cache(const struct moe_tune_result *r)
 {
     size_t at = 0;
@@ -440,7 +441,7 @@ static enum moe_status write_strategy(const struct report *p, const char *path, 
     return s;
 }
 
-/* The strategy comes last: when it is there, all is. */
+/* Writes the strategy last, so that everything is there when it is. */
 static enum moe_status write_all(const struct report *p, struct moe_err *err)
 {
     const struct options *o = p->call->options;
@@ -459,7 +460,7 @@ static enum moe_status write_all(const struct report *p, struct moe_err *err)
     return s;
 }
 
-/* Before the search, which can take hours. */
+/* Checks the output files before the search, which can take hours. */
 static enum moe_status check_places(const struct options *o, struct moe_err *err)
 {
     const char *const files[] = {o->output, o->table, o->held_out};

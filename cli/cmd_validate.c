@@ -70,7 +70,7 @@ struct state {
     size_t n_points;
 };
 
-/* Splits at commas; what is a number goes on with the list of ways before it ("per-layer:2,3"). */
+/* Splits at commas, except before a number, which continues a list of ways ("per-layer:2,3"). */
 static enum moe_status split(const char *text, const char *option, struct list *list,
                              struct moe_err *err)
 {
@@ -155,7 +155,7 @@ static enum moe_status open_machine(struct state *st, struct moe_err *err)
     for (size_t i = 0; i < st->strategies.n; i++)
         parts |= moe_strategy_parts(&st->loaded[i]);
     struct cli_device_options device = o->device;
-    if (st->v.alone) /* it only holds weights that are made in memory */
+    if (st->v.alone) /* the device only holds weights that are made in memory */
         snprintf(device.device, sizeof device.device, "host");
     enum moe_status s = cli_open_device(&device, o->kernels, &st->v.device, err);
     if (s)
@@ -179,7 +179,7 @@ static enum moe_status open_machine(struct state *st, struct moe_err *err)
     return s;
 }
 
-/* A geometry that does not fit is found before anything is timed. */
+/* Refuses a geometry that does not fit before anything is timed. */
 static enum moe_status check_fit(const struct state *st, const struct cli_point *point,
                                  struct moe_err *err)
 {
@@ -254,7 +254,7 @@ static void add_notes(const struct state *st, struct moe_table *table)
     moe_table_note(table, "summary", "%s", line);
 }
 
-/* On a terminal the causes stand below, since they do not fit beside. */
+/* On a terminal the causes go below the points, since they do not fit beside them. */
 static enum moe_status write_text(const struct state *st, struct moe_table *points,
                                   struct moe_err *err)
 {

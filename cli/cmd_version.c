@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-/* What the host is as a device: an arena, not all of its memory. */
+/* Describes the host as a device, whose memory is an arena, not all memory of the machine. */
 static const char *arena_note(char *buf, size_t size)
 {
     struct moe_host_options arena;

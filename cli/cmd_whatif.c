@@ -105,7 +105,7 @@ static enum moe_status draw(const struct cli_whatif_view *view, const char *tsv,
     return MOE_OK;
 }
 
-/* Tells of rows that could not run; where none could that is an error. */
+/* Reports rows that could not run; it is an error if none could. */
 static enum moe_status check_ran(const struct moe_whatif *w, struct moe_err *err)
 {
     const size_t all = w->n * MOE_WHATIF_LINES;
@@ -133,7 +133,7 @@ static void paths(const struct options *o, char *stem, size_t stem_size, char *t
     snprintf(tsv, size, "%s.tsv", stem);
 }
 
-/* Found out before the work, not after it. */
+/* Checked before the work, not after it. */
 static enum moe_status check_output(const struct options *o, struct moe_err *err)
 {
     char stem[CLI_PATH_MAX + 16], tsv[CLI_PATH_MAX + 32];

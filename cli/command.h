@@ -22,9 +22,9 @@ struct cli_call {
     const char *const *args; /* positional arguments */
     int n_sets;
     const char *const *sets; /* "key=value" of every --set */
-    const char *const *argv; /* the whole line, for provenance */
+    const char *const *argv; /* the whole command line, for provenance */
     int argc;
-    const bool *given; /* which of command->options the line sets */
+    const bool *given; /* which of command->options the command line sets */
 };
 
 struct cli_command {
@@ -36,8 +36,8 @@ struct cli_command {
     size_t options_size;
     int min_args, max_args;
     bool takes_sets;              /* --set key=value, repeatable */
-    const char *set_keys;         /* keys that it takes, in words; NULL: all of a strategy */
-    bool joins_team;              /* mpirun's processes work together; rank 0 says what fails */
+    const char *set_keys;         /* which keys --set takes, in words; NULL: all of a strategy */
+    bool joins_team;              /* processes under mpirun work together; rank 0 reports errors */
     const struct moe_param *spec; /* keys inside an argument ("KIND:key=value"), or NULL */
     enum moe_status (*run)(const struct cli_call *call, struct moe_err *err);
 };
@@ -54,7 +54,7 @@ enum moe_status cli_parse(const struct cli_command *command, int argc, char **ar
                           struct cli_call *call, int *help, struct moe_err *err);
 void cli_call_release(struct cli_call *call);
 
-/* Does the line set this option, be it to its default? */
+/* Does the command line set this option (perhaps to its default)? */
 bool cli_call_sets(const struct cli_call *call, const char *option);
 
 /* Prints the help of one command on stdout. */

@@ -20,7 +20,7 @@ enum moe_status cli_open_device(const struct cli_device_options *o, const char *
     return s;
 }
 
-/* The GPU that was opened: the driver's number in the spec, else the first. Zeros: not found. */
+/* The GPU that was opened: that of the number in the spec, else the first. All zero: not found. */
 static struct moe_device_info find_gpu(const char *spec)
 {
     struct moe_devices devices;
@@ -122,7 +122,7 @@ enum moe_status cli_choose_strategy(const struct cli_call *call,
         out->threads = choice->threads;
     else
         limit_threads(out);
-    if (choice->geometry && cli_call_sets(call, "geometry")) /* be it empty */
+    if (choice->geometry && cli_call_sets(call, "geometry")) /* even to "" */
         s = moe_strategy_set(out, "geometry", choice->geometry, err);
     if (!s && choice->policy && cli_call_sets(call, "policy"))
         s = moe_strategy_set(out, "policy", choice->policy, err);

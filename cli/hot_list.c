@@ -66,7 +66,7 @@ static enum moe_status choose(const char *split, uint8_t *chosen, uint64_t n, st
     return s ? moe_fail_prefix(err, "--hot-split '%.60s'", split) : MOE_OK;
 }
 
-/* What a list is worth can only be judged with where it comes from at hand. */
+/* Notes where the list comes from, without which its worth cannot be judged. */
 static void add_notes(struct moe_table *table, const struct cli_call *call,
                       const struct moe_trace *trace, const char *split, const uint8_t *chosen)
 {

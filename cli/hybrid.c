@@ -115,7 +115,7 @@ enum moe_status cli_hybrid_fit(struct cli_hybrid *h, const struct moe_llm *llm, 
 
 enum moe_status cli_hybrid_explain(const struct cli_hybrid *h, struct moe_err *err)
 {
-    static const char about[] = "geometry '"; /* what else may be wrong, no geometry mends */
+    static const char about[] = "geometry '"; /* another geometry only helps with errors about it */
     struct moe_err before = *err;
     if (err->status != MOE_ERR_USAGE || !h->misfit || h->o->fit ||
         strncmp(err->text, about, sizeof about - 1) != 0)

@@ -13,7 +13,7 @@ struct cli_hybrid_options {
     struct cli_device_options device;
 };
 
-/* The records, for a table of `owner`, whose member `hybrid` is a struct cli_hybrid_options. */
+/* Option records for a table of `owner`, whose member `hybrid` is a struct cli_hybrid_options. */
 #define CLI_HYBRID_OPTIONS(owner)                                                                  \
     CLI_OPTION_NAME(owner, hybrid.strategy, "strategy", "",                                        \
                     "compute experts on device and CPU as this strategy says: a name of `moelab "  \
@@ -31,43 +31,44 @@ struct cli_hybrid_options {
 struct cli_hybrid {
     const struct cli_hybrid_options *o;
     struct moe_strategy strategy;
-    struct moe_platform platform; /* where o names one */
+    struct moe_platform platform; /* if o names one */
     struct moe_device *device;
     struct moe_power power;
-    bool alone; /* the caller's to set once it is open: what runs, runs without the device */
+    bool alone; /* set by the caller after opening: the run does without the device */
     bool power_open, misfit;
-    char fitted[1024]; /* the geometry that fits, where the strategy's does not */
+    char fitted[1024]; /* a geometry that fits, if the strategy's does not */
     struct moe_timeline *timeline;
     struct moe_output decisions_file;
     struct moe_decision_log decisions;
 };
 
-/* Options that would change nothing without --strategy are refused then. */
+/* Without --strategy, refuses options that would have no effect then. */
 enum moe_status cli_hybrid_check(const struct cli_call *call, const struct cli_hybrid_options *o,
                                  struct moe_err *err);
 
-/* Strategy and platform alone. threads: 0: the strategy's. Nothing to close. */
+/* Loads strategy and platform only; nothing to close. threads 0: the strategy's. */
 enum moe_status cli_hybrid_load(struct cli_hybrid *hybrid, const struct cli_call *call,
                                 const struct cli_hybrid_options *o, uint64_t threads,
                                 struct moe_err *err);
 
-/* Loads and opens all of it. On failure cli_hybrid_close as well. */
+/* Loads and opens everything. After a failure, too, cli_hybrid_close has to be called. */
 enum moe_status cli_hybrid_open(struct cli_hybrid *hybrid, const struct cli_call *call,
                                 const struct cli_hybrid_options *o, const char *kernels,
                                 uint64_t threads, struct moe_err *err);
 
-/* With --fit the strategy's geometry becomes one that fits, and that is logged; without it what
- * would fit is kept for the message. */
+/* With --fit, shrinks the strategy's geometry to one that fits, and logs that; without, keeps what
+ * would fit for cli_hybrid_explain. */
 enum moe_status cli_hybrid_fit(struct cli_hybrid *hybrid, const struct moe_llm *llm,
                                uint64_t context, uint64_t chunk, struct moe_err *err);
 
-/* Adds to an error of starting the run what would fit. Returns err->status. */
+/* Adds the geometry that would fit to an error of starting the run. Returns err->status. */
 enum moe_status cli_hybrid_explain(const struct cli_hybrid *hybrid, struct moe_err *err);
 
 struct moe_hybrid_options cli_hybrid_settings(struct cli_hybrid *hybrid,
                                               const struct cli_inference *inference);
 
-/* What was allocated, on standard error; and as provenance, with the strategy's keys. */
+/* _log writes what was allocated to standard error; _note adds it to a table as provenance, with
+ * the strategy's keys. */
 void cli_hybrid_log(const struct cli_hybrid *hybrid, const struct moe_allocation *allocation);
 void cli_hybrid_note(const struct cli_hybrid *hybrid, const struct moe_allocation *allocation,
                      struct moe_table *table);
@@ -76,8 +77,8 @@ void cli_hybrid_note(const struct cli_hybrid *hybrid, const struct moe_allocatio
 const char *cli_hybrid_energy(const struct cli_hybrid *hybrid, const struct moe_result *result,
                               char *buf, size_t size);
 
-/* Writes the timeline (what: of which run) and keeps the decisions. */
+/* Writes the timeline (what: the run's name in it) and completes the file of decisions. */
 enum moe_status cli_hybrid_finish(struct cli_hybrid *hybrid, const char *what, struct moe_err *err);
-void cli_hybrid_close(struct cli_hybrid *hybrid); /* also one that is all zero */
+void cli_hybrid_close(struct cli_hybrid *hybrid); /* all zero: no-op */
 
 #endif

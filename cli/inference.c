@@ -19,7 +19,7 @@ static enum moe_status find_folder(const char *name, char *buf, size_t size, str
     if (moe_is_directory(name)) {
         snprintf(buf, size, "%s", name);
         for (size_t n = strlen(buf); n > 1 && buf[n - 1] == '/';)
-            buf[--n] = 0; /* files in it are named with a slash of their own */
+            buf[--n] = 0; /* a slash is added before the names of files in it */
         return MOE_OK;
     }
     if (strchr(name, '/'))
@@ -42,7 +42,8 @@ static enum moe_status find_folder(const char *name, char *buf, size_t size, str
     return MOE_OK;
 }
 
-/* A tokenizer of another model shows at once, not at the first prompt that has one of its ids. */
+/* Refuses a tokenizer of another model at once, not at the first prompt with an id outside the
+ * vocabulary. */
 static enum moe_status check_vocabulary(const char *folder, const struct moe_llm *llm,
                                         const struct moe_tokenizer *tokenizer, struct moe_err *err)
 {
@@ -53,7 +54,8 @@ static enum moe_status check_vocabulary(const char *folder, const struct moe_llm
                     folder, size, llm->config.n_vocab);
 }
 
-/* A model that has more than its architecture and its configuration say may be another one. */
+/* Warns of tensors that are not used: a model with more than its architecture and configuration say
+ * may be another one. */
 static void tell_unused(const char *folder, const struct moe_llm *llm)
 {
     const char *first;
@@ -63,7 +65,7 @@ static void tell_unused(const char *folder, const struct moe_llm *llm)
                 n == 1 ? "" : "the first is ", first);
 }
 
-/* It runs all the same, at the speed of the disk. */
+/* Warns of a model larger than memory; it runs all the same, at the speed of the disk. */
 static void tell_larger_than_memory(const char *folder, const struct moe_llm *llm)
 {
     struct moe_memory_limits limits;

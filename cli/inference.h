@@ -16,7 +16,7 @@ struct cli_inference {
     int chat, ignore_eos, pin, interleave;
 };
 
-/* The records, for a table of `owner`, whose member `inference` is a struct cli_inference. */
+/* Option records for a table of `owner`, whose member `inference` is a struct cli_inference. */
 #define CLI_INFERENCE_OPTIONS(owner)                                                               \
     CLI_OPTION_U64(owner, inference.max_new, "max-new-tokens", "64", 0, 1 << 24, "tokens",         \
                    "generate at most N tokens for a prompt"),                                      \
@@ -43,9 +43,9 @@ struct cli_inference {
                           "spread the weights over all memory nodes as they are read in"),         \
         CLI_OPTION_KERNELS(owner, inference.kernels)
 
-/* Opens the model alone: name is a folder's path, or the name of one in experiments/models. buf
- * receives the folder. interleave: over the memory nodes, where there are several. Free with
- * moe_llm_close. */
+/* Opens only the model: name is a folder's path, or the name of one in experiments/models. buf
+ * receives the folder. interleave: spread its pages over the memory nodes. Free with moe_llm_close.
+ */
 enum moe_status cli_open_llm(const char *name, bool interleave, char *buf, size_t size,
                              struct moe_llm **llm, struct moe_err *err);
 
@@ -56,13 +56,13 @@ enum moe_status cli_open_model(const struct cli_inference *o, char *buf, size_t 
                                struct moe_llm **llm, struct moe_tokenizer **tokenizer,
                                struct moe_err *err);
 
-/* Settles --chat. */
+/* The chat template that --chat asks for; "auto": the model's. */
 enum moe_status cli_chat(const struct cli_inference *o, const char *folder, enum moe_chat *out,
                          struct moe_err *err);
 
 struct moe_session_options cli_session_options(const struct cli_inference *o);
 
-/* Most memory that this process has had resident, in bytes. */
+/* Largest resident memory of this process so far, in bytes. */
 uint64_t cli_peak_memory(void);
 
 #endif

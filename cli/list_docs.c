@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-/* Words of contracts and results that are used otherwise elsewhere. */
+/* Words in contracts and results that have another meaning elsewhere. */
 static const struct {
     const char *word, *meaning;
 } words[] = {
@@ -72,7 +72,7 @@ static const char *type_of(const struct moe_param *p)
     return names[p->type];
 }
 
-/* Text of a cell, where a bar would end it. */
+/* Prints the text of a table's cell, with ", " in place of '|', which would end the cell. */
 static void print_cell(const char *text)
 {
     for (; *text; text++)
@@ -127,7 +127,7 @@ static void print_needs(uint32_t needs)
         puts(".");
 }
 
-/* What every kind of rule has. */
+/* What all kinds of rules have in common. */
 struct entry {
     const char *name, *summary, *source, *notes;
     uint32_t needs;

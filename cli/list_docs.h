@@ -1,4 +1,4 @@
-/* docs/policies.md, written from the tables that the program itself is driven by. */
+/* Generates docs/policies.md from the tables that the program itself uses. */
 #ifndef MOELAB_CLI_LIST_DOCS_H
 #define MOELAB_CLI_LIST_DOCS_H
 

@@ -64,7 +64,7 @@ static int matches(const struct cli_command *command, int argc, char **argv)
                : 0;
 }
 
-/* The one whose name takes most words: "sweep merge" is no sweep. */
+/* The command whose name matches the most words: "sweep merge" is not "sweep". */
 static const struct cli_command *find_command(int argc, char **argv, int *words)
 {
     const struct cli_command *found = NULL;
@@ -87,7 +87,7 @@ static enum moe_status unknown_command(int argc, char **argv, struct moe_err *er
     char given[80];
     size_t n = 0;
     const bool trace = strcmp(argv[0], "trace") == 0;
-    const bool two = trace && argc > 1 && argv[1][0] != '-'; /* no option such as --help */
+    const bool two = trace && argc > 1 && argv[1][0] != '-'; /* not an option such as --help */
     snprintf(given, sizeof given, "%.30s%s%.30s", argv[0], two ? " " : "", two ? argv[1] : "");
     for (size_t g = 0; g < N_GROUPS; g++)
         for (size_t c = 0; c < 8 && groups[g].commands[c]; c++)
@@ -117,11 +117,11 @@ static enum moe_status run(int argc, char **argv, struct moe_err *err)
         s = command->run(&call, err);
     cli_call_release(&call);
     if (s && command->joins_team && moe_team_launched_rank() > 0)
-        return MOE_OK; /* rank 0 says it; and a launcher would end that one for our exit code */
+        return MOE_OK; /* rank 0 reports it; for our exit code a launcher would kill rank 0 */
     return s ? s : check_stdout(err);
 }
 
-/* What `moelab`, `moelab help` and `moelab --help` say, or `moelab help COMMAND`. */
+/* Prints the help of `moelab`, `moelab help` and `moelab --help`, or of `moelab help COMMAND`. */
 static enum moe_status help(int argc, char **argv, struct moe_err *err)
 {
     static char help_flag[] = "--help";
@@ -136,9 +136,9 @@ static enum moe_status help(int argc, char **argv, struct moe_err *err)
     return run(n + 1, helped, err);
 }
 
-/* The first file opened would get the number of a standard stream that was closed, and with it what
- * is printed. In their places stands what cannot be read or written, so that use fails as before: a
- * folder, as /dev/stdout would lead into /dev/null and be written. */
+/* If a standard stream is closed, the first file opened would get its number and receive what is
+ * printed. So each closed one is replaced by something that can neither be read nor written, so
+ * that its use still fails: a folder (/dev/null could be written through /dev/stdout). */
 static void occupy_standard_streams(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -164,7 +164,7 @@ int main(int argc, char **argv)
         s = run(argc - 1, argv + 1, &err);
     }
     if (s && ferror(stdout) && moe_reader_gone())
-        moe_end_by_pipe(); /* `moelab ... | head`: everything is cleaned up, and nobody reads on */
+        moe_end_by_pipe(); /* `moelab ... | head`: all is cleaned up, and the reader is gone */
     if (s)
         moe_log("%s", err.text);
     return moe_exit_code(s);

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Experts of a model whose every number of ways is shown; sizes of a selection. */
+/* SMALL_MODEL: up to so many experts every number of ways is shown; *_STEPS: sizes in a selection.
+ */
 enum { SMALL_MODEL = 16, GRID_STEPS = 4, SCREEN_STEPS = 24 };
 
 /* The rows of one phase. */
@@ -77,7 +78,7 @@ static uint64_t layer_bytes(const struct rows *r, uint32_t first, uint32_t end)
     return sum;
 }
 
-/* Layers [first, end) with `ways` slots each; layer: how the row calls them. */
+/* Adds the row of layers [first, end) with `ways` slots each; layer: their name in the row. */
 static void add_ways(const struct rows *r, const char *layer, uint32_t first, uint32_t end,
                      uint32_t ways)
 {
@@ -100,7 +101,7 @@ static void add_ways(const struct rows *r, const char *layer, uint32_t first, ui
     add_row(r, &size);
 }
 
-/* The band of one pool at this size, where there is one. */
+/* The error band of one pool at this size, or NULL. */
 static const struct moe_mrc_band *band_at_slots(const struct rows *r, int policy, uint32_t slots)
 {
     const struct moe_mrc_sequences *q = r->view->sequences;
@@ -110,7 +111,7 @@ static const struct moe_mrc_band *band_at_slots(const struct rows *r, int policy
     return NULL;
 }
 
-/* A slot of a pool for all layers takes any expert. 0: unknown. */
+/* Bytes of a slot in a pool for all layers, which has to take any expert. 0: unknown. */
 static uint64_t largest_bytes(const struct cli_mrc_view *view, uint32_t n_layers)
 {
     uint64_t largest = 0;
@@ -139,7 +140,7 @@ static void add_slots(const struct rows *r, uint32_t slots)
     add_row(r, &size);
 }
 
-/* Is this number of ways one that is shown? */
+/* Is this number of ways shown? */
 static bool shows(const struct rows *r, uint32_t ways)
 {
     uint32_t n_experts = r->view->mrc->n_experts;
@@ -170,7 +171,7 @@ static void add_layers(const struct rows *r)
         }
 }
 
-/* One pool at every size, or at the sizes that the layers' pools have together. */
+/* Adds the rows of one pool at every size, or at the total sizes of the layers' pools. */
 static void add_global(const struct rows *r)
 {
     const struct moe_mrc *mrc = r->view->mrc;

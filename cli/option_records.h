@@ -14,7 +14,7 @@
         .default_text = fallback, .size = sizeof(((owner *)0)->field), .help = text                \
     }
 
-/* The name of what is written; endings: as in base/param.h. */
+/* The name of a file that the command writes; forms: its endings, as in base/param.h. */
 #define CLI_OPTION_FILE(owner, field, what, fallback, forms, text)                                 \
     {                                                                                              \
         .name = what, .type = MOE_PARAM_STRING, .offset = offsetof(owner, field),                  \
@@ -33,21 +33,21 @@
         .default_text = fallback, .help = text                                                     \
     }
 
-/* A uint64_t; least and most both 0: no limit. */
+/* A uint64_t in [least, most]; both 0: no limit. */
 #define CLI_OPTION_U64(owner, field, what, fallback, least, most, of, text)                        \
     {                                                                                              \
         .name = what, .type = MOE_PARAM_U64, .offset = offsetof(owner, field),                     \
         .default_text = fallback, .min = least, .max = most, .unit = of, .help = text              \
     }
 
-/* The same of a double. */
+/* The same for a double. */
 #define CLI_OPTION_F64(owner, field, what, fallback, least, most, of, text)                        \
     {                                                                                              \
         .name = what, .type = MOE_PARAM_F64, .offset = offsetof(owner, field),                     \
         .default_text = fallback, .min = least, .max = most, .unit = of, .help = text              \
     }
 
-/* An int, the index into the words. */
+/* An int: index of the chosen word among `words`. */
 #define CLI_OPTION_CHOICE(owner, field, what, words, fallback, text)                               \
     {                                                                                              \
         .name = what, .type = MOE_PARAM_CHOICE, .offset = offsetof(owner, field),                  \
@@ -70,7 +70,7 @@
         CLI_OPTION_FILE(owner, output, "output", "-", CLI_ENDINGS_TABLE,                           \
                         "file for the result: text, x.tsv or x.json; - is standard output")
 
-/* The one way to a lossy result (policies/reroute.h). */
+/* --lossy, without which no result is lossy (policies/reroute.h). */
 #define CLI_OPTION_LOSSY(owner, field)                                                             \
     CLI_OPTION_SWITCH(owner, field, "lossy", "off",                                                \
                       "allow rules that change which experts are computed (`moelab list "          \

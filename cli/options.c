@@ -27,7 +27,7 @@ static const char *split_option(const char *word, char *name, size_t size)
     return equals ? equals + 1 : NULL;
 }
 
-/* The name of a record, such as max_tokens, as an option has it. */
+/* The option's spelling of a record's name: max_tokens becomes max-tokens. */
 static const char *as_typed(const char *name, char *buf, size_t size)
 {
     snprintf(buf, size, "%s", name);
@@ -93,7 +93,8 @@ static enum moe_status take_set(struct parser *p, const char *inline_value, stru
     return MOE_OK;
 }
 
-/* A value that is refused: "max_tokens: ..." becomes "--max-tokens: ...". */
+/* Sets an option. In the error for a refused value "max_tokens: ..." becomes "--max-tokens: ...".
+ */
 static enum moe_status set_option(struct parser *p, const struct moe_param *param,
                                   const char *value, struct moe_err *err)
 {
@@ -182,13 +183,14 @@ static size_t count_params(const struct moe_param *params)
     return n;
 }
 
-/* Does the option name the file of a table? Its default is standard output then. */
+/* Does the option name the file of a table? Only those have standard output as their default. */
 static bool is_table(const struct moe_param *file)
 {
     return file && file->type == MOE_PARAM_STRING && strcmp(file->default_text, "-") == 0;
 }
 
-/* Without --format, a table's file has the form that its name ends in; another is refused. */
+/* A table's file that ends in .tsv or .json decides the format; a --format that contradicts it is
+ * refused. */
 static enum moe_status infer_format(struct parser *p, struct moe_err *err)
 {
     static const char *const files[] = {"output", "table"}, *const forms[] = {"tsv", "json"};
@@ -230,8 +232,8 @@ static enum moe_status differ(const char *output, const char *input, struct moe_
                     input);
 }
 
-/* The files that a word names for reading: itself, FILE of route-csv:FILE and those of
- * synth:stats:file=FILE,tokens=9 and static:list=FILE. */
+/* Refuses an output that is the same as an input file in `word`: the word itself, FILE of
+ * route-csv:FILE, or those of synth:stats:file=FILE,tokens=9 and static:list=FILE. */
 static enum moe_status differ_from_word(const char *output, const char *word, struct moe_err *err)
 {
     static const char *const keys[] = {"file=", "list="};
@@ -248,7 +250,7 @@ static enum moe_status differ_from_word(const char *output, const char *word, st
     return s;
 }
 
-/* slash: the last of path, or NULL. */
+/* stat of the folder of path; slash: the last '/' in path, or NULL. */
 static bool stat_folder(const char *path, const char *slash, struct stat *st)
 {
     char folder[PATH_MAX] = ".";
@@ -257,7 +259,8 @@ static bool stat_folder(const char *path, const char *slash, struct stat *st)
     return stat(folder, st) == 0;
 }
 
-/* Do two names lead to one file? Where there is none yet, by its folder and its name there. */
+/* Do two names lead to one file? For files that do not exist yet, folders and names are compared.
+ */
 static bool same_file(const char *a, const char *b)
 {
     struct stat one, other;
@@ -282,8 +285,8 @@ static bool is_among(const char *words, const char *word)
     return false;
 }
 
-/* A name that promises another form than the option writes: text in x.pdf is found out by whoever
- * opens it. Endings that promise nothing known are anybody's own. */
+/* Refuses a name whose ending means another format than the option writes, such as x.pdf for text.
+ * Endings of no known format are allowed. */
 static enum moe_status check_form(const struct moe_param *param, const char *path,
                                   struct moe_err *err)
 {
@@ -298,7 +301,8 @@ static enum moe_status check_form(const struct moe_param *param, const char *pat
                     as_typed(param->name, shown, sizeof shown), param->help);
 }
 
-/* The name that the line gives to something that is written, but for standard output, or NULL. */
+/* The name that the command line gives to a file to be written, or NULL (not given, or standard
+ * output). */
 static const char *written(const struct parser *p, const struct moe_param *param)
 {
     const char *path = (const char *)p->options + param->offset;
@@ -306,7 +310,7 @@ static const char *written(const struct parser *p, const struct moe_param *param
     return names && strcmp(path, "-") != 0 ? path : NULL;
 }
 
-/* A table in the place of a trace that took hours: refused before anything is read. */
+/* Refuses to overwrite an input, perhaps a trace that took hours, before anything is read. */
 static enum moe_status check_inputs(const struct parser *p, const char *output, struct moe_err *err)
 {
     static const char *const inputs[] = {"model",   "platform", "strategy",  "trace",
@@ -321,8 +325,8 @@ static enum moe_status check_inputs(const struct parser *p, const char *output, 
     return s;
 }
 
-/* The i-th file that an option's name leads to: itself, or what is written beside a stem; NULL: no
- * more. Pictures are no option's form. */
+/* The i-th file that is written for an option's value: the file itself, or those with the stem;
+ * NULL: no more. Pictures are not counted. */
 static const char *nth_file(const struct moe_param *param, const char *path, size_t i, char *buf)
 {
     static const struct {
@@ -337,7 +341,7 @@ static const char *nth_file(const struct moe_param *param, const char *path, siz
     return i == 0 ? path : NULL;
 }
 
-/* Do two options name one file to be written? */
+/* Refuses two options that would write to the same file. */
 static enum moe_status check_pair(const struct parser *p, const struct moe_param *a,
                                   const struct moe_param *b, struct moe_err *err)
 {
@@ -352,7 +356,7 @@ static enum moe_status check_pair(const struct parser *p, const struct moe_param
     return MOE_OK;
 }
 
-/* Everything that the line names to be written. */
+/* Checks all files that the command line names to be written. */
 static enum moe_status check_outputs(const struct parser *p, struct moe_err *err)
 {
     const struct moe_param *options = p->command->options;
@@ -377,8 +381,8 @@ static enum moe_status check_outputs(const struct parser *p, struct moe_err *err
     return MOE_OK;
 }
 
-/* Can the result be written? Asked before it is computed; of processes of a team, the first asks.
- */
+/* Checks, before the result is computed, that it can be written. Commands whose processes may form
+ * a team do so themselves, in the first process. */
 static enum moe_status check_places(const struct parser *p, struct moe_err *err)
 {
     static const char *const files[] = {"output", "table", "hot_list"};

@@ -44,7 +44,7 @@ enum moe_status cli_table_end(struct moe_table *table, enum moe_status status, i
     return status;
 }
 
-/* All of it, however long; heap. */
+/* The whole command line, however long; heap. */
 static char *command_line(const struct cli_call *call)
 {
     size_t size = sizeof "moelab " + strlen(call->command->name);
@@ -64,7 +64,7 @@ struct moe_table *cli_table_new(const struct cli_call *call)
     struct moe_table *table = moe_table_new();
     char *line = command_line(call);
     if (!line) {
-        moe_table_free(table); /* without one, the result fails for lack of memory where it ends */
+        moe_table_free(table); /* NULL is reported as lack of memory by cli_table_end */
         return NULL;
     }
     moe_table_note(table, "program", "moelab %s", MOELAB_VERSION);
@@ -83,7 +83,7 @@ void cli_note_trace(struct moe_table *table, const char *path, const struct moe_
     moe_table_note(table, "synthetic", "%s", info->synthetic ? "yes" : "no");
 }
 
-/* Of a model that can be run: what `moelab run` makes of it. No expert is read. */
+/* The shape of a model's folder, as `moelab run` would see it. No expert is read. */
 static enum moe_status shape_of_folder(const char *folder, struct moe_model *out,
                                        struct moe_err *err)
 {
@@ -96,7 +96,7 @@ static enum moe_status shape_of_folder(const char *folder, struct moe_model *out
     return MOE_OK;
 }
 
-/* The folder or the description that a name stands for, into path. */
+/* Finds the folder or the description that a name means; writes its path. */
 static enum moe_status find_model(const char *name, char *path, size_t size, bool *folder,
                                   struct moe_err *err)
 {
@@ -124,8 +124,9 @@ bool cli_model_is_folder(const char *name)
     return !find_model(name, path, sizeof path, &folder, NULL) && folder;
 }
 
-/* A log of a quantized model, and a model file of 16 bits, have experts of other sizes: twice or
- * more, while scales and padding are below the tenth that is passed over. */
+/* Logs differences between trace and model. The experts of a quantized model, in a log, and of a
+ * description with 16 bits differ in size by a factor of two or more; differences below a tenth,
+ * from scales and padding, are ignored. */
 static void tell_differences(const struct moe_trace_info *info, const struct moe_model *model)
 {
     const double own = (double)moe_model_expert_bytes(model);

@@ -29,8 +29,9 @@ static void quote(const char *name, const char *before, const char *text, char *
     snprintf(buf + at, size - at, "'");
 }
 
-/* With a folder before it a name is nothing else: gnuplot runs what begins with '|' or '<', awk
- * takes a=b for a variable, grep -x for an option. */
+/* Quotes a path, with a folder in front so that it cannot be mistaken for something else: gnuplot
+ * runs names that begin with '|' or '<' as commands, awk takes a=b for a variable, grep takes -x
+ * for an option. */
 static void quote_path(const char *name, const char *path, char *buf, size_t size)
 {
     quote(name, path[0] == '/' ? "" : "./", path, buf, size);
@@ -43,7 +44,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-/* The scripts' names into buffers, without ".gp"; style.gp is a part of others. */
+/* Lists the scripts' names without ".gp"; not style.gp, which other scripts include. */
 static size_t list_scripts(const char *folder, char names[][64])
 {
     size_t n = 0;
@@ -93,7 +94,7 @@ enum moe_status moe_plot_check(const char *script, struct moe_err *err)
     return find_script(script, folder, sizeof folder, path, sizeof path, err);
 }
 
-/* Its end, also where it hangs and the user does not wait for that. */
+/* Waits for the end of gnuplot; terminates it after an interrupt. */
 static enum moe_status wait_for(pid_t child, int *status, const char *tsv, struct moe_err *err)
 {
     const struct timespec nap = {.tv_nsec = 5000000};
@@ -113,7 +114,7 @@ static enum moe_status wait_for(pid_t child, int *status, const char *tsv, struc
                     "interrupted while gnuplot drew; the data are in '%s'", tsv);
 }
 
-/* Is a picture there as far as its end? One that is not there was not asked for. */
+/* Is the picture complete, or does it not exist (then it was not asked for)? */
 static bool is_whole(const char *path, const char *end)
 {
     enum { TAIL = 64 };
@@ -128,7 +129,7 @@ static bool is_whole(const char *path, const char *end)
     return memmem(tail, n, end, strlen(end)) != NULL;
 }
 
-/* gnuplot does not tell that the disk is full: what is cut goes, and that is an error. */
+/* gnuplot does not report a full disk: removes incomplete pictures, and fails then. */
 static enum moe_status check_pictures(const char *stem, const char *tsv, struct moe_err *err)
 {
     static const char *const forms[][2] = {{"svg", "</svg>"}, {"png", "IEND"}, {"pdf", "%%EOF"}};
@@ -156,7 +157,7 @@ enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, 
     enum moe_status s = find_script(script, folder, sizeof folder, path, sizeof path, err);
     if (s)
         return s;
-    /* The scripts hand the name to a shell, between quotes. */
+    /* The scripts pass the name to a shell, in single quotes. */
     if (strchr(tsv, '\''))
         return moe_fail(err, MOE_ERR_USAGE,
                         "cannot plot '%s': a quote (') in its name; the data are there, draw them "
@@ -171,7 +172,8 @@ enum moe_status moe_plot(const char *script, const char *tsv, const char *stem, 
     pid_t child;
     int status = 0;
     fflush(NULL);
-    /* In the C locale gnuplot warns of UTF-8; with commas in numbers awk writes them, too. */
+    /* In the C locale gnuplot warns of UTF-8; in a locale with decimal commas awk would write
+     * commas. */
     setenv("LC_ALL", "C.UTF-8", 1);
     const int number = posix_spawnp(&child, gnuplot, NULL, NULL, argv, environ);
     if (number == ENOENT)

@@ -1,4 +1,5 @@
-/* The parts of `moelab report`: a folder of results as one HTML page. Not for others. */
+/* The parts of `moelab report`: a folder of results as one HTML page. Inside cli/report_*.c and
+ * cli/cmd_report.c only. */
 #ifndef MOELAB_CLI_REPORT_H
 #define MOELAB_CLI_REPORT_H
 
@@ -11,7 +12,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* What is read at most; larger tables and timelines are errors, larger pictures are left out. */
+/* Size limits of the files read; larger tables and timelines are errors, larger pictures are left
+ * out. */
 enum { REPORT_MIB = 1 << 20 };
 enum {
     REPORT_TABLE_MAX = 64 * REPORT_MIB,
@@ -24,19 +26,19 @@ enum {
 
 enum report_kind { REPORT_UNTOLD, REPORT_SIMULATED, REPORT_MEASURED, REPORT_COUNTED };
 
-/* A result table and what its cells say. Columns are indexes, n_columns: absent. */
+/* A result table, and what was found in its cells. A column is an index; n_columns: absent. */
 struct report_table {
     char *file, *stem; /* "demo.tsv", "demo" */
     struct moe_tsv tsv;
     enum report_kind kind;
     bool synthetic;
-    bool lossy;      /* some row is of a strategy that changes what is computed */
+    bool lossy;      /* some row has a strategy that changes the model's output */
     bool *numeric;   /* [n_columns] every cell is a number or nan, and one is a number */
-    bool *constant;  /* [n_columns] the same cell in each of several rows */
+    bool *constant;  /* [n_columns] there are several rows, and all have the same cell */
     size_t value;    /* the column that ranks rows: tokens_per_s or hit_rate_percent */
     size_t best;     /* row of its largest value; n_rows: none */
-    size_t faster;   /* where a lossy one is larger than all others: that row; else n_rows */
-    size_t oracle;   /* where one that knows the future is larger: that row; else n_rows */
+    size_t faster;   /* a lossy row with a larger value than all others; n_rows: none */
+    size_t oracle;   /* a row that knows the future with a larger value; n_rows: none */
     size_t n_failed; /* rows whose status is not "ok" */
 };
 
@@ -48,7 +50,7 @@ struct report_plot {
     size_t table; /* index of the table it belongs to, or SIZE_MAX */
 };
 
-/* A text that lies beside the results, as it is. */
+/* A text file among the results, shown unchanged. */
 struct report_text {
     char *file, *content;
 };
@@ -75,13 +77,13 @@ struct report {
     size_t n_tables, n_plots, n_timelines, n_texts, n_omissions;
 };
 
-/* Reads what the folder and those inside it hold, in the order of the names; links to folders and
- * hidden folders are not entered. title "": the folder's name. */
+/* Reads the files of the folder and of the folders inside it, sorted by name; does not follow links
+ * to folders, nor enter hidden folders. title "": the folder's name. */
 enum moe_status report_load(const char *folder, const char *title, size_t max_rows,
                             size_t max_events, struct report *out, struct moe_err *err);
 void report_release(struct report *report);
 
-/* Fills everything of the table behind tsv. */
+/* Fills the fields of the table behind tsv. */
 enum moe_status report_read_table(struct report_table *table, struct moe_err *err);
 
 /* The title of a table: what it says itself, else its stem. */
@@ -99,14 +101,14 @@ bool report_row_ok(const struct report_table *table, size_t row);
 /* Writes parts of the page. `index` numbers tables and timelines from 0. */
 void report_put_summary(const struct report *report, FILE *out);
 void report_put_badges(const struct report_table *table, FILE *out);
-/* The best row, how it stands to its bound and to the others, and what was run: for tables that
- * rank their rows. What rows were found to be: for tables that tell. */
+/* In words. For tables that rank their rows: the best row, how it compares with its bound and with
+ * the others, and what was run. For tables with verdicts: how many rows got which. */
 void report_put_words(const struct report_table *table, FILE *out);
 void report_put_verdicts(const struct moe_tsv *tsv, FILE *out);
 void report_put_table(const struct report *report, size_t index, FILE *out);
 void report_put_timeline(const struct report *report, size_t index, FILE *out);
 
-/* The whole page; plots/report holds its style and scripts. */
+/* Writes the whole page, with the style and scripts in plots/report. */
 enum moe_status report_write(const struct report *report, FILE *out, struct moe_err *err);
 
 #endif

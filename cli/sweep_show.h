@@ -4,9 +4,9 @@
 
 #include "sim/experiment.h"
 
-/* Prints the columns x->show of the result file to standard output, rows of one model and platform
- * together, by falling x->rank, rows that failed last. Nothing where x->show is empty. Errors:
- * those of reading it; MOE_ERR_INPUT for a column that the file does not have. */
+/* Prints the columns x->show of the result file to standard output: rows of one model and platform
+ * together, by falling x->rank, failed rows last. Prints nothing if x->show is empty. Errors: those
+ * of reading it; MOE_ERR_INPUT for a column that the file does not have. */
 enum moe_status cli_sweep_show(const struct moe_experiment *x, const char *path,
                                struct moe_err *err);
 

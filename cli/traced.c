@@ -26,7 +26,8 @@ enum moe_status cli_traced_check(const struct cli_traced_options *o, const char 
     return MOE_OK;
 }
 
-/* Generators make the shape's own layers, so `model` is not the cut one. */
+/* Opens the trace. `model` is the whole shape, not the one cut to fewer layers, since a trace
+ * generator makes all layers. */
 static enum moe_status open_trace(struct cli_traced *t, const struct cli_traced_options *o,
                                   const struct moe_model *model, unsigned parts,
                                   struct moe_err *err)
@@ -50,7 +51,8 @@ static enum moe_status open_model(struct cli_traced *t, const struct cli_traced_
     return open_trace(t, o, &t->shape, parts, err);
 }
 
-/* The trace first: weights may be large, and are not made for one that is of another model. */
+/* Opens or makes the model, after the trace: weights may be large, and are not made for a trace of
+ * another model. */
 static enum moe_status make_model(struct cli_traced *t, const struct cli_traced_options *o,
                                   unsigned parts, struct moe_device *device, struct moe_err *err)
 {

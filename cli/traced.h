@@ -1,4 +1,4 @@
-/* A trace and a model that runs its routes: a real one, or one of a shape made in memory. */
+/* A trace and a model that runs its routes: a real one, or a synthetic one of a given shape. */
 #ifndef MOELAB_CLI_TRACED_H
 #define MOELAB_CLI_TRACED_H
 
@@ -10,7 +10,7 @@ struct cli_traced_options {
     uint64_t layers, buffers, max_tokens;
 };
 
-/* The records, for a table of `owner`, whose member `traced` is a struct cli_traced_options. */
+/* Option records for a table of `owner`, whose member `traced` is a struct cli_traced_options. */
 #define CLI_TRACED_OPTIONS(owner, trace_help)                                                      \
     CLI_OPTION_NAME(owner, traced.trace, "trace", "", trace_help),                                 \
         CLI_OPTION_NAME(owner, traced.shape, "shape", "",                                          \
@@ -31,7 +31,7 @@ struct cli_traced {
     struct moe_synthetic *synthetic; /* or NULL */
 };
 
-/* Model or shape, exactly one: checks before anything is opened. */
+/* Checks, before anything is opened, that exactly one of model and shape is given. */
 enum moe_status cli_traced_check(const struct cli_traced_options *o, const char *model,
                                  struct moe_err *err);
 
@@ -40,12 +40,12 @@ enum moe_status cli_traced_check(const struct cli_traced_options *o, const char 
 enum moe_status cli_traced_open(struct cli_traced *out, const struct cli_traced_options *o,
                                 const char *model, unsigned parts, struct moe_device *device,
                                 struct moe_err *err);
-void cli_traced_close(struct cli_traced *traced); /* before the device; also one that is all zero */
+void cli_traced_close(struct cli_traced *traced); /* before the device is closed; all zero: no-op */
 
-/* Where the weights are from. */
+/* Where the weights come from, in words; returns buf. */
 const char *cli_traced_weights(const struct cli_traced *traced, char *buf, size_t size);
 
-/* Provenance: trace, model and weights. */
+/* Adds provenance: trace, model and weights. */
 void cli_traced_note(const struct cli_traced *traced, const struct cli_traced_options *o,
                      struct moe_table *table);
 

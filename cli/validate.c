@@ -18,12 +18,12 @@ struct decisions {
 };
 
 struct cli_point_runs {
-    uint32_t n, room; /* repeats done; pointers in token_ms */
+    uint32_t n, room; /* repeats done; room for them */
     struct decisions simulated;
     double *predicted_ms;       /* [n_decode] */
     double **token_ms;          /* [repeats][n_decode] */
-    bool **same;                /* the same: decided as predicted, but for flights */
-    bool *same_step;            /* [n_decode], room for the steps of a repeat */
+    bool **same;                /* [repeats][n_decode] decided as predicted, but for flights */
+    bool *same_step;            /* [n_decode] scratch: the same for the steps of a repeat */
     struct moe_result *results; /* [repeats] */
 };
 
@@ -35,7 +35,7 @@ static enum moe_status open_decisions(struct decisions *d, struct moe_err *err)
     return d->log.stream && d->log.timeless_too ? MOE_OK : moe_fail_memory(err, "the decisions");
 }
 
-/* From here on the texts can be read. */
+/* Ends writing; from here on the texts can be read. */
 static enum moe_status close_decisions(struct decisions *d, struct moe_err *err)
 {
     bool bad = false;
@@ -114,7 +114,8 @@ enum moe_status cli_point_begin(struct cli_point *point, const struct cli_valida
     return s ? s : close_decisions(d, err);
 }
 
-/* Was any event at or before the first difference planned with copies under way, here or there? */
+/* Was any event up to the first difference planned with copies under way, in either of the two
+ * runs? */
 static bool time_may_differ(const struct moe_decision_agreement *a, const struct decisions *x,
                             const struct decisions *y)
 {
@@ -122,13 +123,13 @@ static bool time_may_differ(const struct moe_decision_agreement *a, const struct
            (y->log.n_copying && y->log.before_copying <= a->first);
 }
 
-/* 0: equal; 1: different, and time explains it; 2: different. */
+/* 0: equal; 1: different, but timing explains it; 2: different. */
 static int severity(const struct moe_decision_agreement *timeless, bool explained)
 {
     return timeless->n_different == 0 ? 0 : explained ? 1 : 2;
 }
 
-/* Of all repeats keeps the worst comparison. */
+/* Keeps the worst comparison over all repeats. */
 static void compare_decisions(struct cli_point *point, const struct decisions *d)
 {
     const struct decisions *sim = &point->runs->simulated;
@@ -148,7 +149,7 @@ static void compare_decisions(struct cli_point *point, const struct decisions *d
     }
 }
 
-/* Which tokens of this repeat had the work that was predicted; tokens of a step have its. */
+/* Finds the tokens of this repeat whose step had the work that was predicted. */
 static void compare_tokens(struct cli_point *point, const struct cli_validation *v,
                            const struct decisions *d)
 {
@@ -200,7 +201,7 @@ static void add_schedule_bound(struct cli_point *point, const struct cli_validat
     moe_bound_add_schedule(&v->traced->trace, &costs, &point->executed);
 }
 
-/* The repeat whose time is the median, so that its parts sum to it. */
+/* Takes the repeat with the median time, so that the parts of its time add up. */
 static void take_middle(struct cli_point *point, const struct cli_validation *v, double *sorted)
 {
     const struct cli_point_runs *runs = point->runs;

@@ -10,7 +10,7 @@
 struct cli_validation {
     const struct cli_traced *traced;
     struct moe_device *device;
-    bool alone;                   /* the platform has no GPU: what runs, runs without the device */
+    bool alone;                   /* the platform has no GPU: real runs do without the device */
     struct moe_platform platform; /* gpu.memory_bytes: the device's */
     struct moe_store_options store;
     struct moe_pool_options pool; /* threads: each strategy's */
@@ -18,10 +18,10 @@ struct cli_validation {
     uint64_t max_tokens, n_decode; /* n_decode: decode tokens of the trace */
     uint32_t repeats;
     double tolerance, tolerance_p95; /* percent */
-    bool asleep;                     /* 'host' lets processors sleep: its key awake is off */
+    bool asleep; /* the device is 'host' with its key awake off: processors may sleep */
 };
 
-/* A strategy with its geometry, and what came of it. */
+/* A strategy with its geometry, and its results. */
 struct cli_point {
     struct moe_strategy strategy;
     struct moe_result simulated, executed; /* executed: the repeat of the median time */
@@ -29,31 +29,31 @@ struct cli_point {
     struct moe_time_agreement times;
     struct moe_time_causes causes;
     double spread_percent; /* of the repeats' means: (largest - smallest) / median */
-    /* Against the simulation, over the repeats: the one that differs most. */
+    /* Comparison with the simulation: of the repeat that differs most. */
     struct moe_decision_agreement decisions, timeless;
-    bool time_may_differ; /* the first timeless difference does not precede the first event that was
-                             planned with copies under way */
-    struct cli_point_runs *runs; /* while it is measured */
+    bool time_may_differ; /* the first timeless difference comes at or after the first event that
+                             was planned with copies under way, so timing may explain it */
+    struct cli_point_runs *runs; /* only while it is being measured */
 };
 
-/* Simulates, and finds a place for the repeats. Errors: those of moe_simulate. */
+/* Simulates the point, and allocates memory for its repeats. Errors: those of moe_simulate. */
 enum moe_status cli_point_begin(struct cli_point *point, const struct cli_validation *v,
                                 struct moe_err *err);
 
-/* One more run on the device. */
+/* Runs the point once more on the device. */
 enum moe_status cli_point_repeat(struct cli_point *point, const struct cli_validation *v,
                                  struct moe_err *err);
 
-/* Medians and comparisons, when all repeats are done. */
+/* Computes medians and comparisons when all repeats are done. */
 enum moe_status cli_point_end(struct cli_point *point, const struct cli_validation *v,
                               struct moe_err *err);
 
-/* A run and a simulation more, into STEM-exec.json and STEM-sim.json. */
+/* Runs and simulates it once more, with timelines to STEM-exec.json and STEM-sim.json. */
 enum moe_status cli_point_draw(const struct cli_point *point, const struct cli_validation *v,
                                const char *stem, struct moe_err *err);
-void cli_point_release(struct cli_point *point); /* also one that is all zero */
+void cli_point_release(struct cli_point *point); /* all zero: no-op */
 
-/* Times within the tolerances; decisions equal, but for what time explains. */
+/* Are the times within the tolerances? Are the decisions equal, except for what timing explains? */
 bool cli_point_times_pass(const struct cli_point *point, const struct cli_validation *v);
 bool cli_point_decisions_pass(const struct cli_point *point);
 

@@ -176,10 +176,10 @@ enum moe_status cli_validate_verdict(const struct cli_point *points, size_t n,
             return fail_decisions(&points[i], err);
     if (t.times == n)
         return MOE_OK;
-    /* Of repeats that differ by more than the tolerance none can be predicted within it. */
+    /* If repeats differ by more than the tolerance, no prediction can be within it for all. */
     const bool unsteady = t.repeat > v->tolerance_p95;
-    /* A guess: no machine was seen to drift that far from its own calibration, others lie further.
-     */
+    /* A guess: no machine was seen to drift so far from its own calibration; another machine's
+     * differs more. */
     const bool foreign = t.median > 50 && t.median > 2 * t.repeat;
     return moe_fail(err, MOE_ERR_CHECK,
                     "%zu of %zu points miss the tolerance of %g %% median or %g %% p95: worst "

@@ -4,7 +4,7 @@
 
 #include "cli/validate.h"
 
-/* One row a point. whole: every column; else those that fit a terminal. */
+/* One row for each point. whole: every column; else those that fit a terminal. */
 void cli_validate_rows(struct moe_table *table, const struct cli_point *points, size_t n,
                        const struct cli_validation *v, bool whole);
 
@@ -15,8 +15,8 @@ void cli_validate_causes(struct moe_table *table, const struct cli_point *points
 void cli_validate_summary(const struct cli_point *points, size_t n, const struct cli_validation *v,
                           char *buf, size_t size);
 
-/* MOE_ERR_CHECK with what failed, where a point missed a tolerance or decided otherwise though no
- * copy was under way. */
+/* MOE_ERR_CHECK, saying what failed, if a point missed a tolerance or decided differently although
+ * no copy was under way. */
 enum moe_status cli_validate_verdict(const struct cli_point *points, size_t n,
                                      const struct cli_validation *v, struct moe_err *err);
 

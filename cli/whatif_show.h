@@ -1,4 +1,4 @@
-/* What a what-if found, as a table and in words. */
+/* The result of a what-if, as a table and in words. */
 #ifndef MOELAB_CLI_WHATIF_SHOW_H
 #define MOELAB_CLI_WHATIF_SHOW_H
 
@@ -14,7 +14,7 @@ struct cli_whatif_view {
 /* One line, for plots and reports. */
 void cli_whatif_title(const struct cli_whatif_view *view, char *buf, size_t size);
 
-/* A row for each line at each value, and where the values are from. */
+/* A row for each line at each value, and where the values come from. */
 struct moe_table *cli_whatif_table(const struct cli_whatif_view *view);
 
 /* What the machine does as it is, and what one step on each axis changes, the largest gain first.
