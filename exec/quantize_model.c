@@ -256,7 +256,8 @@ static enum moe_status quantize_rows(struct job *job, const struct moe_tensor *t
     uint64_t bad = n; /* the first row that cannot be quantized */
     size_t bad_at = 0;
     moe_matrix_fetch(&(struct moe_matrix){from, t->dtype, (uint32_t)n, (uint32_t)cols});
-#pragma omp parallel for schedule(static) num_threads((int)job->threads) if (n * cols >= SERIAL_WEIGHTS)
+#pragma omp parallel for schedule(static)                                                          \
+    num_threads((int)job->threads) if (n * cols >= SERIAL_WEIGHTS)
     for (uint64_t r = 0; r < n; r++) {
         float *weights = job->weights + (size_t)omp_get_thread_num() * cols;
         moe_dtype_info(t->dtype)->to_f32(from + r * from_bytes, cols, weights);
