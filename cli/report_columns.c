@@ -30,7 +30,7 @@ static const struct {
     {"_j", "J"},
 };
 
-/* Names that are a unit, or begin with one. */
+/* Units of columns whose name is, or begins with, the word. */
 static const struct {
     const char *name, *label, *unit;
 } wholes[] = {
@@ -79,7 +79,8 @@ const char *report_cell(const char *cell, char *buf, size_t size)
     return buf;
 }
 
-/* Sweeps mark every point with a status; in other tables the word means something else. */
+/* Only in sweeps does the column `status` say whether a point ran; in other tables it means
+ * something else. */
 bool report_row_ok(const struct report_table *table, size_t row)
 {
     const struct moe_tsv *t = &table->tsv;
@@ -116,7 +117,7 @@ static bool is_constant(const struct moe_tsv *t, size_t column)
     return t->n_rows > 1;
 }
 
-/* The second word of "moelab sim ..." tells where numbers come from. */
+/* Where the numbers come from, by the second word of the command line, "moelab sim ...". */
 static enum report_kind kind_of(const struct moe_tsv *t)
 {
     static const struct {
@@ -171,7 +172,7 @@ static bool is_lossy_row(const struct moe_tsv *t, size_t row)
     return column < t->n_columns && strcmp(moe_tsv_cell(t, row, column), "no") != 0;
 }
 
-/* By the cells; a sweep that only allowed it is not. */
+/* Is some row lossy? A sweep that merely allows lossy strategies is not. */
 static bool is_lossy(const struct moe_tsv *t)
 {
     for (size_t i = 0; i < t->n_rows; i++)
@@ -180,7 +181,7 @@ static bool is_lossy(const struct moe_tsv *t)
     return false;
 }
 
-/* A row of Belady's replacement and its like, which no machine can have. */
+/* Does the row use a policy such as Belady's, which needs the future and cannot be built? */
 static bool knows_the_future(const struct moe_tsv *t, size_t row)
 {
     size_t policy = moe_tsv_column(t, "policy"), other = moe_tsv_column(t, "differences");

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* A file that a report may show; names begin in the folder. */
+/* A file that a report may show; names are relative to the folder. */
 struct entry {
     char *file, *stem; /* "host/demo.tsv", "host/demo" */
     const char *kind;  /* ".tsv" */
@@ -62,7 +62,7 @@ static int by_name(const void *a, const void *b)
 static enum moe_status list_below(struct folder *folder, const char *below, int depth,
                                   struct moe_err *err);
 
-/* below: "" or "a/b/". */
+/* below: the folder's path relative to the report's, "" or "a/b/". */
 static enum moe_status add_name(struct folder *folder, const char *below, const char *name,
                                 int depth, struct moe_err *err)
 {
@@ -78,7 +78,8 @@ static enum moe_status add_name(struct folder *folder, const char *below, const 
     return list_below(folder, file, depth + 1, err);
 }
 
-/* One folder: its own path or one inside. Names are taken first, so that few folders are open. */
+/* Lists one folder and those inside it. All names of a folder are read before those inside are
+ * entered, so that few folders are open at a time. */
 static enum moe_status list_below(struct folder *folder, const char *below, int depth,
                                   struct moe_err *err)
 {
@@ -215,7 +216,7 @@ static enum moe_status read_plot(const struct report *r, struct report_plot *p, 
     return s;
 }
 
-/* A picture that cannot be shown costs itself only: the numbers are in the tables. */
+/* A picture that cannot be shown is left out, without an error: the numbers are in the tables. */
 static enum moe_status load_plot(struct report *r, const struct entry *e, const char *path,
                                  struct moe_err *err)
 {
@@ -286,7 +287,7 @@ static enum moe_status load_timeline(struct report *r, const struct entry *e, co
     return MOE_OK;
 }
 
-/* A text that is too large or cannot be read costs itself only. */
+/* A text that is too large or cannot be read is left out, without an error. */
 static enum moe_status load_text(struct report *r, const struct entry *e, const char *path,
                                  struct moe_err *err)
 {
@@ -334,7 +335,7 @@ static int by_plot(const void *a, const void *b)
     return strcmp(((const struct report_plot *)a)->file, ((const struct report_plot *)b)->file);
 }
 
-/* The name of the folder itself, whatever way leads to it. */
+/* The folder's own name, also for paths such as ".". */
 static char *folder_name(const char *path)
 {
     char *full = realpath(path, NULL);

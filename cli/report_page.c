@@ -6,7 +6,8 @@
 #include <limits.h>
 #include <stdlib.h>
 
-/* Puts a file of plots/report inside an element: these are the program's own. */
+/* Writes a file of plots/report inside an element, unescaped, as these files are the program's own.
+ */
 static enum moe_status put_asset(const char *file, const char *element, FILE *out,
                                  struct moe_err *err)
 {

@@ -72,7 +72,7 @@ static void put_others(const struct report *r, FILE *out)
     fputs(end, out);
 }
 
-/* How many tables are what, said once for all. */
+/* Says once, for all tables, how many of them are of which kind. */
 static void put_banner(const struct report *r, FILE *out)
 {
     size_t synthetic = 0, n = 0;

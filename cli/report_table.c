@@ -12,7 +12,8 @@ static bool has_bar(const struct moe_tsv *t, size_t column)
            strcmp(t->columns[column], "hit_rate_percent") == 0;
 }
 
-/* The identity of a row says nothing to a reader. */
+/* Is the column left out: the same in every row, or the row's identity, which says nothing to a
+ * reader? */
 static bool is_hidden(const struct report_table *table, size_t column)
 {
     return table->constant[column] || strcmp(table->tsv.columns[column], "point") == 0;
@@ -108,7 +109,8 @@ static void put_grid(const struct report_table *table, size_t index, size_t n_ro
     fputs("</tbody></table>\n</div>\n", out);
 }
 
-/* Columns of one row, or those that are the same in every row, downwards. */
+/* Writes columns as a list: all of them (for a table of one row), or those with the same cell in
+ * every row. */
 static void put_list(const struct report_table *table, bool all, FILE *out)
 {
     const struct moe_tsv *t = &table->tsv;

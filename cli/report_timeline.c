@@ -4,7 +4,7 @@
 
 #include <inttypes.h>
 
-/* What can be read without the drawing. */
+/* The timeline in words and numbers, for readers without the drawing. */
 static void put_tracks(const struct report_timeline *timeline, size_t index, FILE *out)
 {
     const struct moe_chrome_trace *t = &timeline->trace;

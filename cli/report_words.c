@@ -23,8 +23,8 @@ static void put_number(const char *cell, FILE *out)
     moe_html_text(report_cell(cell, buf, sizeof buf), out);
 }
 
-/* Columns that say what was run: those in front of the results, but for counts, marks and what has
- * a unit. */
+/* Does the column say what was run? Those are the ones before the results, except counts, marks and
+ * columns with a unit. */
 static bool is_label(const struct report_table *table, size_t column)
 {
     static const char *const marks[] = {"point", "status", "routing", "prefill_tokens",
@@ -45,7 +45,7 @@ static bool is_label(const struct report_table *table, size_t column)
 struct values {
     const char *cell[VALUES_SHOWN];
     size_t count[VALUES_SHOWN], n;
-    bool more; /* than are kept */
+    bool more; /* there are more than are kept */
 };
 
 static struct values count_values(const struct moe_tsv *t, size_t column)
@@ -65,7 +65,7 @@ static struct values count_values(const struct moe_tsv *t, size_t column)
     return v;
 }
 
-/* "threads (1, 2, 4)", or only how many where they are many. */
+/* Writes "threads (1, 2, 4)", or only the number of values if there are many. */
 static void put_values(const struct moe_tsv *t, size_t column, FILE *out)
 {
     struct values v = count_values(t, column);
@@ -81,7 +81,7 @@ static void put_values(const struct moe_tsv *t, size_t column, FILE *out)
     fputc(')', out);
 }
 
-/* What rows were found to be, where a table tells: "; verdict: within (17), off (8)". */
+/* For tables with verdicts: how many rows got which, "; verdict: within (17), off (8)". */
 void report_put_verdicts(const struct moe_tsv *t, FILE *out)
 {
     size_t column = moe_tsv_column(t, "verdict");
@@ -143,7 +143,7 @@ static void put_what(const struct report_table *table, FILE *out)
     fputs(strcmp(comma, ", ") == 0 && t->n_rows > 1 ? ". " : "", out);
 }
 
-/* Rows that reach what the best one does. */
+/* The number of rows as good as the best one. */
 static size_t count_ties(const struct report_table *table)
 {
     const struct moe_tsv *t = &table->tsv;

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Decode tokens of a reduced run; enough that every rule is reached. */
+/* REDUCED_TOKENS: decode tokens of a reduced run, enough to exercise every rule. */
 enum { REDUCED_TOKENS = 48, RESULT_MAX_BYTES = 64 << 20 };
 
 const char *const repro_threads[REPRO_N_THREADS + 1] = {"1", "2", "4", "8", "16", "24", NULL};
@@ -29,7 +29,7 @@ const char *repro_path(const struct repro *r, const char *name, const char *ext,
     return buf;
 }
 
-/* Points whose trace is a file that is not here go. */
+/* Removes the points whose trace is a file that does not exist. */
 static void drop_missing(struct moe_experiment *x)
 {
     size_t n = 0;
@@ -48,7 +48,8 @@ static void drop_missing(struct moe_experiment *x)
     x->n_points = n;
 }
 
-/* "synth:...,tokens=2048,sequences=4,..." with few tokens in one sequence; a later key counts. */
+/* Shortens a synthetic trace "synth:...,tokens=2048,sequences=4,..." to few tokens in one sequence,
+ * by keys appended at its end, as the last one counts. */
 static enum moe_status shorten(struct repro *r, const char **trace, struct moe_err *err)
 {
     char name[CLI_PATH_MAX];
@@ -140,7 +141,7 @@ double repro_number(const struct moe_tsv *tsv, size_t row, const char *column)
     return moe_tsv_number(repro_text(tsv, row, column), &value) ? value : NAN;
 }
 
-/* A condition on the trace is a part of its name. */
+/* Does the cell have the value? For the trace it is enough that the name contains it. */
 static bool holds(const struct moe_tsv *tsv, size_t row, const char *column, const char *value)
 {
     const char *text = repro_text(tsv, row, column);
@@ -241,7 +242,7 @@ void repro_check(struct repro *r, bool passed, const char *format, ...)
     r->n_failed++;
 }
 
-/* Standard output is for our results: what another command prints there goes nowhere. */
+/* Runs a command with standard output discarded, as ours is for our results. */
 static enum moe_status run_quietly(const struct cli_command *command, const struct cli_call *call,
                                    struct moe_err *err)
 {

@@ -24,7 +24,7 @@ static void add_row(struct moe_table *table, const struct moe_expected_value *e,
 {
     char tolerance[60];
     double error = moe_expected_error(e, obtained);
-    error = fabs(error) < 1e-9 ? 0 : error; /* of rounding */
+    error = fabs(error) < 1e-9 ? 0 : error; /* such errors come from rounding */
     bool tell =
         !moe_expected_within(e, obtained) || (e->relative && fabs(error) > REPRO_TOLD_PERCENT);
     snprintf(tolerance, sizeof tolerance, "%g %s", e->tolerance, e->relative ? "%" : "points");

@@ -25,8 +25,8 @@ static size_t list_times(const struct moe_tsv *tsv, const char *times[MAX_TIMES]
     return n;
 }
 
-/* The best geometry of each number of threads beside the published value; returns the host's time
- * of a token. */
+/* Compares the best geometry for each number of threads with the published value; returns the
+ * host's time of a token. */
 static double tally_model(const struct repro *r, const struct moe_tsv *tsv,
                           const struct repro_model *m, const char *time, struct repro_tally *tally)
 {

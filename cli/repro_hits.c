@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Simulated static random may be so many points off the closed form. */
+/* Simulated static random may differ from the closed form by so many percentage points. */
 static const double closed_form_points = 1;
 
 struct rates {
@@ -31,7 +31,7 @@ static struct rates mean_rates(const struct moe_tsv *tsv, const char *geometry, 
     return m;
 }
 
-/* Two different experts of E, each of M in the slots with equal probability. */
+/* Hit rates of a token with two different experts of E, when a random M of them are in slots. */
 static struct rates closed_form(double ways, double experts)
 {
     double none = (experts - ways) / experts * (experts - ways - 1) / (experts - 1);
@@ -56,8 +56,8 @@ static void add_policy(struct moe_table *table, const char *model, const char *g
     moe_table_f64(table, "all_hit_percent", rates.all);
 }
 
-/* One geometry: the rows of the figure, the closed form, and the distances. A pool of all experts
- * tells nothing of a policy and is left out of the means. */
+/* Adds one geometry: the figure's rows, the closed form, and the differences. A pool for all
+ * experts says nothing about a policy and is left out of the means. */
 static void add_geometry(struct repro *r, struct moe_table *table, const struct moe_tsv *tsv,
                          const char *model, double experts, const char *geometry, struct sums *sums)
 {

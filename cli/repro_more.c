@@ -4,37 +4,37 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Columns that tell two variants apart, with what the text's strategy has; "-": not varied. */
+/* Columns by which variants differ, with the value of the text's strategy; "-": not varied. */
 static const struct {
     const char *column, *usual;
-} told[] = {{"strategy", "collab"},
-            {"policy", "lru"},
-            {"dispatch.in_flight", "wait"},
-            {"dispatch.order", "hits-first"},
-            {"dispatch.overlap", "true"},
-            {"admission", "always"},
-            {"fill.memory", "pinned"},
-            {"fill.when", "after-compute"},
-            {"prefill", "cpu"}};
+} varied[] = {{"strategy", "collab"},
+              {"policy", "lru"},
+              {"dispatch.in_flight", "wait"},
+              {"dispatch.order", "hits-first"},
+              {"dispatch.overlap", "true"},
+              {"admission", "always"},
+              {"fill.memory", "pinned"},
+              {"fill.when", "after-compute"},
+              {"prefill", "cpu"}};
 
 /* "policy=paper-lru, dispatch.order=gate"; the baseline: "as the text has it". */
 static const char *describe(const struct moe_tsv *tsv, size_t row, char *buf, size_t size)
 {
     size_t n = 0;
     *buf = 0;
-    for (size_t i = 0; i < sizeof told / sizeof *told && n < size; i++) {
-        const char *value = repro_text(tsv, row, told[i].column);
-        if (!*value || strcmp(value, "-") == 0 || strcmp(value, told[i].usual) == 0)
+    for (size_t i = 0; i < sizeof varied / sizeof *varied && n < size; i++) {
+        const char *value = repro_text(tsv, row, varied[i].column);
+        if (!*value || strcmp(value, "-") == 0 || strcmp(value, varied[i].usual) == 0)
             continue;
-        n += (size_t)snprintf(buf + n, size - n, "%s%s=%s", n ? ", " : "", told[i].column, value);
+        n += (size_t)snprintf(buf + n, size - n, "%s%s=%s", n ? ", " : "", varied[i].column, value);
     }
     if (!*buf)
         snprintf(buf, size, "as the text has it");
     return buf;
 }
 
-/* Is this row of the same threads and geometry (or threads only) as that one? */
-static bool beside(const struct moe_tsv *tsv, size_t a, size_t b, const char *column)
+/* Do two rows have the same cell in the column? */
+static bool same_cell(const struct moe_tsv *tsv, size_t a, size_t b, const char *column)
 {
     return strcmp(repro_text(tsv, a, column), repro_text(tsv, b, column)) == 0;
 }
@@ -42,7 +42,7 @@ static bool beside(const struct moe_tsv *tsv, size_t a, size_t b, const char *co
 static size_t baseline_of(const struct moe_tsv *tsv, size_t row)
 {
     for (size_t b = 0; b < row; b++)
-        if (beside(tsv, b, row, "threads") && beside(tsv, b, row, "geometry"))
+        if (same_cell(tsv, b, row, "threads") && same_cell(tsv, b, row, "geometry"))
             return b; /* the experiment's first grid */
     return row;
 }
@@ -89,7 +89,7 @@ enum moe_status repro_variants(struct repro *r, struct moe_err *err)
     return s;
 }
 
-/* Columns of one row of the sweep, as the best of something. */
+/* Adds some columns of a row of the sweep, as the best of its kind. */
 static void add_best(struct moe_table *table, const char *model, const char *what,
                      const char *threads, const struct moe_tsv *tsv, size_t row, double paper)
 {
@@ -108,7 +108,7 @@ static void add_best(struct moe_table *table, const char *model, const char *wha
                   repro_number(tsv, row, "share_of_bound_percent"));
 }
 
-/* The best row whose policy needs no knowledge of the future. */
+/* The best row with a policy that does not need the future; online false: with one that does. */
 static size_t best_online(const struct moe_tsv *tsv, const char *threads, bool online)
 {
     const char *conditions[] = {"threads", threads, NULL};
@@ -125,7 +125,7 @@ static size_t best_online(const struct moe_tsv *tsv, const char *threads, bool o
     return best;
 }
 
-/* The text's strategy: its rows are those with nothing to tell. */
+/* The best row of the text's strategy, whose rows differ from it in no column. */
 static size_t best_text(const struct moe_tsv *tsv, const char *threads)
 {
     const char *conditions[] = {"threads", threads, "strategy", "collab", "policy", "lru", NULL};

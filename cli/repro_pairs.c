@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Decode positions of a band; the first is short, since shared beginnings are. */
+/* Bands of decode positions; the first is short, as beginnings that requests share are. */
 static const struct {
     const char *name;
     uint64_t from, to;
@@ -27,7 +27,7 @@ static double chance_jaccard(const struct moe_trace_info *info)
     double ways = 0, jaccard = 0;
     for (uint32_t c = 2 * k > e ? 2 * k - e : 0; c <= k; c++) {
         double log_ways = -2 * lgamma(k - c + 1) - lgamma(c + 1) - lgamma(e - 2 * k + c + 1);
-        ways += exp(log_ways); /* but for a factor that c is not in */
+        ways += exp(log_ways); /* up to a factor that does not depend on c */
         jaccard += exp(log_ways) * c / (2 * k - c);
     }
     return jaccard / ways;
@@ -85,7 +85,7 @@ static enum moe_status add_recording(struct recording *rec, struct moe_err *err)
     return s;
 }
 
-/* Traces without ids say nothing here; one sequence has no pair. */
+/* Can the trace be used? It needs token ids, and at least two sequences to form a pair. */
 static bool is_of_use(const struct moe_trace *trace)
 {
     for (uint64_t t = 0; t < trace->tokens.n_tokens; t++)

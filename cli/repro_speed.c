@@ -64,7 +64,7 @@ static enum moe_status obtain_bests(struct repro *r, const struct repro_model *m
     return s;
 }
 
-/* What the text says in words, from one variant's rows. */
+/* Records the ratios that the paper's text states, computed from one variant's rows. */
 static enum moe_status obtain_ratios(struct repro *r, const struct repro_model *m,
                                      const char *const *v, const struct moe_tsv *tsv,
                                      struct moe_err *err)
@@ -164,7 +164,7 @@ static void add_consistency(const struct repro *r, const struct repro_model *m,
     }
 }
 
-/* Which hit rate a published value needs in each geometry, beside the one that was simulated:
+/* The hit rate that a published value would need in each geometry, compared with the simulated one:
  * B = 2 L c - 2 N h (c - g) with c, g an expert's time on CPU and GPU, B the token's time less the
  * fixed one, h the hit rate of the N layers with slots. */
 static void add_needed(const struct repro *r, const struct repro_model *m,
@@ -211,7 +211,7 @@ static enum moe_status write_consistency(const struct repro *r, const struct moe
     return repro_write(r, table, MOE_OK, "fig5-consistency", err);
 }
 
-/* How many of a model's best values the variant predicts within the tolerance. */
+/* Counts how many of a model's best values the variant predicts within the tolerance. */
 static void tally_bests(const struct repro *r, const struct repro_model *m, const char *variant,
                         struct repro_tally *tally)
 {
@@ -234,7 +234,7 @@ static void add_summary(const char *model, const char *variant, const struct rep
     repro_tally_cells(tally, table);
 }
 
-/* A published best beside what text and code give with the routing that is the prediction, and the
+/* Adds a published best value, the values of text and code with the predicted routing, and the
  * range over all variants. */
 static void add_best(const struct repro *r, const struct repro_model *m, const char *threads,
                      struct moe_table *table)
@@ -334,7 +334,7 @@ enum moe_status repro_fig5(struct repro *r, struct moe_err *err)
         s = repro_sweep(r, model->stem, &tsv[m], err);
         if (!s)
             s = obtain_bests(r, model, &tsv[m], err);
-        /* The low and the high locality are the band of the bests alone. */
+        /* Variants with low and high locality are only used for the range of the best values. */
         for (const char *const(*v)[3] = model->variants; !s && (*v)[0]; v++)
             if (strcmp((*v)[2], model->variants[0][2]) == 0)
                 s = obtain_ratios(r, model, *v, &tsv[m], err);

@@ -15,7 +15,7 @@ static const char *model_id(const char *model)
 struct point {
     struct moe_model model;
     struct moe_platform platform;
-    const char *threads; /* "0": none set */
+    const char *threads; /* "0": not set */
 };
 
 static enum moe_status load_point(const struct moe_point *from, struct point *p,
@@ -32,7 +32,7 @@ static enum moe_status load_point(const struct moe_point *from, struct point *p,
 typedef enum moe_status point_function(struct repro *r, const struct point *p,
                                        struct moe_table *table, struct moe_err *err);
 
-/* A table with what `add` makes of every point of an experiment; then the comparison. */
+/* Makes a table with the rows that `add` gives for each point of an experiment, then compares. */
 static enum moe_status table_of_points(struct repro *r, const char *figure, const char *prefix,
                                        point_function *add, struct moe_err *err)
 {
@@ -52,7 +52,7 @@ static enum moe_status table_of_points(struct repro *r, const char *figure, cons
     return s ? s : repro_compare(r, figure, prefix, err);
 }
 
-/* Milliseconds of a layer: as many experts as a route has. */
+/* Adds the times of a layer in milliseconds, with as many experts as a route has. */
 static enum moe_status add_times(struct repro *r, const struct point *p, struct moe_table *table,
                                  struct moe_err *err)
 {
@@ -88,7 +88,7 @@ static enum moe_status add_sizes(struct repro *r, const struct point *p, struct 
 {
     const struct moe_model *m = &p->model;
     double expert = (double)moe_model_expert_bytes(m);
-    /* The embedding is as large as the head, and no token reads it as a whole. */
+    /* Twice the head, as the embedding has the same size (a token never reads all of it). */
     double dense = (double)(m->n_layers * moe_model_dense_layer_bytes(m)) +
                    2 * (double)moe_model_head_bytes(m);
     double bytes = (double)(m->n_layers * m->n_experts) * expert + dense;
@@ -166,7 +166,7 @@ static enum moe_status energy_of_model(struct repro *r, const struct repro_model
     struct moe_tsv tsv = {0};
     enum moe_status s = repro_sweep(r, m->stem, &tsv, err);
     for (const char *const(*v)[3] = m->variants; !s && (*v)[0]; v++) {
-        /* The low and the high locality are in the table and not compared. */
+        /* Low and high locality are shown in the table but not compared. */
         bool compared = strcmp((*v)[2], m->variants[0][2]) == 0;
         for (const char *const *t = repro_threads; !s && *t; t++) {
             size_t row = repro_fig5_best(&tsv, *v, *t);

@@ -14,14 +14,14 @@
 
 enum { LAYERS_DRAWN = 4, MAX_RUNS = 8, ROOM = 1 << 21, JSON_MAX_BYTES = 64 << 20 };
 
-/* Operations of a run in any order. */
+/* The operations of a run, in no order. */
 struct run {
     char name[64];
     struct moe_operation *op;
     size_t n;
 };
 
-/* Where to look: the token's place among the tokens, and the first layer drawn. */
+/* The part that is drawn: index of the token, and the first layer. */
 struct place {
     size_t token;
     int32_t layer;
@@ -48,8 +48,8 @@ static bool inside(const struct moe_operation *op, const struct moe_operation *s
     return op->start_ns >= span->start_ns && op->start_ns < span->end_ns;
 }
 
-/* How well a token shows the paper's cases: two hits, one, none in the last layers with slots; in
- * that order is best, any order is next. */
+/* How well a token shows the paper's cases, two hits, one and none, in the last layers with slots:
+ * best in that order, second best in any order. */
 static int worth(const struct run *run, const struct moe_operation *token, int32_t layer)
 {
     int hits[LAYERS_DRAWN - 1] = {0}, seen[3] = {0};
@@ -77,7 +77,7 @@ static uint64_t layer_start(const struct run *run, const struct moe_operation *t
     return 0;
 }
 
-/* Nanoseconds of the layers drawn; the token's end where they are its last. */
+/* The duration of the layers drawn, in ns; up to the token's end if they are its last. */
 static uint64_t window(const struct run *run, size_t k, int32_t layer, uint64_t *begin)
 {
     const struct moe_operation *token = find_token(run, k);
@@ -86,8 +86,8 @@ static uint64_t window(const struct run *run, size_t k, int32_t layer, uint64_t 
     return (end ? end : token->end_ns) - *begin;
 }
 
-/* The best token of the second half, when the cache has filled; of equals the shortest, as a real
- * run is disturbed by other programs. covered: layers with slots. */
+/* The best token in the second half of the run, when the cache is full; of equal ones the shortest,
+ * as a real run may be disturbed by other programs. covered: layers with slots. */
 static struct place choose(const struct run *run, int32_t covered)
 {
     struct place p = {.layer = covered - (LAYERS_DRAWN - 1)};
@@ -175,7 +175,7 @@ static enum moe_status load(const struct moe_point *p, struct inputs *in, struct
                               &in->trace, err);
 }
 
-/* covered: layers with slots of an NxM geometry, else unchanged. */
+/* Simulates the point. *covered: layers with slots, for an NxM geometry; else unchanged. */
 static enum moe_status simulate(const struct moe_point *p, uint64_t max_tokens, struct run *run,
                                 int32_t *covered, struct moe_err *err)
 {
@@ -224,7 +224,7 @@ static enum moe_status write_simulated(struct repro *r, const struct moe_experim
     return repro_write(r, table, s, "fig4", err);
 }
 
-/* A timeline read back; its texts live in `from`. */
+/* Copies the operations of a timeline file into run; their texts remain in `from`. */
 static enum moe_status copy_chrome(const struct moe_chrome_trace *from, struct run *run,
                                    struct moe_err *err)
 {

@@ -3,7 +3,7 @@
 
 #include <unistd.h>
 
-/* What makes a trace: a command with its words; {trace} is where it goes. */
+/* The commands that make the traces; {trace} stands for the output file. */
 static const struct {
     const char *trace, *needs;
     const struct cli_command *command;

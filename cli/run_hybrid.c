@@ -35,9 +35,9 @@ enum moe_status cli_run_hybrid_begin(struct cli_run_hybrid *run,
     return MOE_OK;
 }
 
-/* Terminal codes of ECMA-48 and DEC's VT100: save and restore the cursor, down, erase the line;
- * index and reverse index make sure that there is a line below; a line too long is cut, not
- * wrapped. */
+/* Terminal codes of ECMA-48 and DEC's VT100: save and restore the cursor, move down, erase the
+ * line. Index and reverse index make sure that there is a line below. Wrapping is turned off, so a
+ * line that is too long is cut. */
 #define BELOW   "\033D\033M\0337\033[B"
 #define BACK    "\0338"
 #define ERASE   "\r\033[K"
@@ -69,7 +69,8 @@ static void write_line(struct cli_run_hybrid *run, const struct moe_result *r)
     run->lookups = c->lookups;
 }
 
-/* Twice a second: a result costs more than a token of a small model. */
+/* Draws the line at most twice a second, as computing a result takes longer than a token of a small
+ * model. */
 static void renew_line(struct cli_run_hybrid *run)
 {
     struct moe_result result;

@@ -14,7 +14,7 @@ struct state {
     struct cli_traced traced;
     struct moe_result result;
     struct moe_allocation allocation;
-    bool interrupted; /* the result is that of the steps done before, and lacks a bound */
+    bool interrupted; /* the result covers only the steps done, and lacks a bound */
 };
 
 static enum moe_status open_all(struct state *st, struct moe_err *err)
@@ -57,8 +57,8 @@ static enum moe_status execute(struct state *st, struct moe_err *err)
     return s ? cli_hybrid_explain(&st->hybrid, err) : MOE_OK;
 }
 
-/* On a calibrated platform: what no schedule can beat, and the share of it that was reached. An
- * interrupt leaves out the bound that takes a replay of all that was run. */
+/* With a platform: adds what no schedule can beat, and the share of it that was reached. After an
+ * interrupt without the bound that needs a replay of everything that was run. */
 static enum moe_status add_bound(struct state *st, struct moe_err *err)
 {
     struct moe_costs costs;
@@ -76,7 +76,8 @@ static enum moe_status add_bound(struct state *st, struct moe_err *err)
     return st->interrupted ? MOE_OK : s;
 }
 
-/* No run is faster than a bound of its own machine: the platform is a slower one's. */
+/* Warns if the run was faster than a bound, which means that the platform describes a slower
+ * machine. */
 static void warn_beaten(const struct state *st)
 {
     double share = fmax(st->result.bound_share, st->result.schedule_bound_share); /* or NaN */
@@ -114,7 +115,8 @@ static enum moe_status show(struct state *st, struct moe_err *err)
     return s ? s : cli_hybrid_finish(&st->hybrid, st->traced.shape.name, err);
 }
 
-/* Interrupted before a result: what was watched until then is kept, as after one in a text. */
+/* After an interrupt without a result: keeps timeline and decisions up to then, as runs with a
+ * prompt do. */
 static void keep_watched(struct state *st)
 {
     const struct cli_hybrid *h = &st->hybrid;

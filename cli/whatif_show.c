@@ -65,7 +65,7 @@ struct moe_table *cli_whatif_table(const struct cli_whatif_view *p)
 /* A step from what the platform has. */
 struct step {
     enum moe_whatif_axis axis;
-    size_t to;    /* value; SIZE_MAX: there is none */
+    size_t to;    /* index of the value; SIZE_MAX: there is no such step */
     double ratio; /* of tokens/s; NaN: one of the two cannot run */
 };
 
@@ -91,7 +91,7 @@ static struct step step_of(const struct moe_whatif *w, enum moe_whatif_axis axis
     return step;
 }
 
-/* The largest gain first; steps that lead nowhere, and where nothing can be said, last. */
+/* Sorts steps by falling gain; steps that do not exist, or whose gain is unknown, come last. */
 static void rank(const struct moe_whatif *w, struct step *steps)
 {
     for (int a = 0; a < MOE_WHATIF_AXES; a++) {
