@@ -214,10 +214,12 @@ static enum moe_status use_ring(struct moe_expert_store *store,
 /* Do all experts already lie packed in pinned memory of the device? */
 static bool is_in_place(const struct moe_expert_store *store)
 {
+    if (store->llm->pinned_on != store->device)
+        return false;
     for (uint64_t i = 0; i < store->n_experts; i++)
         if (!moe_expert_layout_packed(&store->layout, model_expert(store, i)))
             return false;
-    return store->llm->pinned_on == store->device;
+    return true;
 }
 
 /* auto tries one kind after the other until there is memory for it; a kind asked for by name is the

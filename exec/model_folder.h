@@ -10,8 +10,7 @@
 struct moe_model_folder {
     char *path;      /* final name */
     char *temporary; /* path + ".PID.part" */
-    size_t
-        there; /* length of the part of `temporary` that existed before (moe_directories_there) */
+    size_t there;    /* length of what existed of its path before (moe_directories_there) */
 };
 
 /* Creates it. from: the folder of the model that the new one is made from. Errors: MOE_ERR_USAGE if

@@ -7,10 +7,9 @@
 #include "traces/model.h"
 
 struct moe_synthetic_options {
-    uint32_t layers; /* 0: all of the shape's */
-    uint32_t
-        buffers; /* experts that really exist in memory, shared by all; 0: as many as fit into half
-                    of the memory that may be pinned, at most layers x experts and at least 1 */
+    uint32_t layers;  /* 0: all of the shape's */
+    uint32_t buffers; /* experts that exist in memory, used for all; 0: as many as fit into half of
+                         the memory that may be pinned, at most layers x experts and at least 1 */
     uint64_t seed;
 };
 

@@ -13,8 +13,7 @@ struct parser {
     const struct moe_spm *spm;
     const char *name; /* of the file being read */
     struct moe_tokenizer_config *config;
-    json_t *main,
-        *map; /* tokenizer_config.json; special_tokens_map.json if it is used, else NULL */
+    json_t *main, *map; /* tokenizer_config.json; special_tokens_map.json if used, else NULL */
 };
 
 static enum moe_status parse_json(const char *name, const struct moe_tokenizer_file *file,

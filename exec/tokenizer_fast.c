@@ -32,8 +32,7 @@ enum { BPE = 2, VARINT = 0, BYTES = 2, FIXED32 = 5 };
 struct piece {
     const char *text; /* of the JSON */
     enum piece_type type;
-    uint32_t first,
-        n_merges; /* the merges that make it: index of the first (0 if none), how many */
+    uint32_t first, n_merges; /* the merges that make it: index of the first, how many (or 0, 0) */
 };
 
 struct vocabulary {
