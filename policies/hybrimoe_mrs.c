@@ -1,7 +1,8 @@
-/* HybriMoE's minus recent score: S of every expert is a moving mean of its router probability,
- * where only the p largest of a token count and the others count 0. The smallest S goes; among
- * equals the one that came in first. S outlives a stay in the cache. Steps of several tokens have
- * no scores in the event contract and leave S as it is, as does a row that was not recorded. */
+/* HybriMoE's minus recent score: S of an expert is a moving mean of its router probability, in
+ * which only the p largest probabilities of a token count and all others count as 0. The expert
+ * with the smallest S is evicted; among equals the one inserted first. S is kept for experts
+ * outside the cache, too. Events of several tokens carry no scores (event contract) and leave S
+ * unchanged, as does a row whose scores were not recorded. */
 #include "policies/mean_slots.h"
 #include "policies/registry.h"
 #include "policies/score_loops.h"
@@ -9,7 +10,7 @@
 
 enum scores { LOGITS, PROBABILITIES };
 
-/* Loops turn less often over rows of whole units, which those of more experts are made. */
+/* Rows of more than LONG_FROM experts are padded to whole units: loops over units are unrolled. */
 enum { LONG_FROM = 64, LONG_UNIT = 4 * MOE_KEY_BLOCK };
 
 enum { LINE = 64 / sizeof(float) }; /* scores of a cache line */
@@ -34,40 +35,42 @@ struct params {
 
 struct state;
 
-/* Compiled for rows of one block and for others, with AVX2 and without. */
+/* The hot loops, compiled for rows of one block and for longer rows, with AVX2 and without. */
 struct loops {
     void (*take_scores)(const struct state *st, const float *score, uint32_t layer);
     moe_slot (*find)(struct state *st);
 };
 
 struct slot {
-    uint64_t since;     /* order of coming in */
-    uint32_t layer, at; /* at: of the arrays [n_layers][row] */
+    uint64_t since;     /* number of its insertion */
+    uint32_t layer, at; /* at: index into the arrays [n_layers][row] */
 };
 
-/* Rows of a layer are whole blocks or units, the layers whole blocks. All begins as 0. Of few slots
- * all are looked at, by vectors; turns, slots by expert and first ones are of more. */
+/* A layer's row is padded to whole blocks or units, the number of layers to whole blocks.
+ * Everything begins as 0. In a small pool mean_slots.h scans all slots. In a larger one every
+ * resident has a turn, which is the higher the smaller its S is; `first` keeps the highest turn of
+ * each layer. */
 struct state {
     uint64_t now;
     float alpha;
-    bool logits, few;
+    bool logits, small;
     uint32_t n_experts, row, p, n_unknown;
     uint32_t layer;                  /* of the latest scores */
-    uint32_t first_layer, end_layer; /* those of residents, ever */
+    uint32_t first_layer, end_layer; /* range of the layers that ever had a resident */
     const struct loops *loops;
-    struct moe_start *start; /* [n_layers] of the search for the p largest */
+    struct moe_start *start; /* [n_layers] where the search for the p largest begins */
     float *mean;             /* [n_layers][row] S */
-    uint32_t *turn;          /* [n_layers][row] of residents: the highest goes; of others 0 */
+    uint32_t *turn;          /* [n_layers][row] of residents: the highest is evicted; others 0 */
     moe_slot *slot_of;       /* [n_layers][row] of residents */
-    uint32_t *first;         /* [n_layers] the highest turn of the layer, or UNKNOWN */
-    moe_slot *first_slot;    /* [n_layers] whose it is, pinned or not */
-    uint32_t *unknown;       /* [n_layers] layers whose first one is; n_unknown of them */
+    uint32_t *first;         /* [n_layers] the layer's highest turn, or UNKNOWN */
+    moe_slot *first_slot;    /* [n_layers] the slot that has it, pinned or not */
+    uint32_t *unknown;       /* [n_unknown] layers whose `first` is UNKNOWN */
     float *weight;           /* [row] scratch */
     int32_t *key;            /* [row] scratch */
     moe_slot *hidden;        /* [n_slots] scratch */
-    moe_mean_slots_find *find_few;
-    struct moe_mean_slots slots; /* of few */
-    struct slot slot[];          /* [n_slots] */
+    moe_mean_slots_find *find_small;
+    struct moe_mean_slots slots; /* of a small pool */
+    struct slot slot[];          /* [n_slots] of a larger one */
 };
 
 static const struct moe_param table[] = {
@@ -116,19 +119,20 @@ static size_t state_size(const struct moe_policy_env *env)
            n_layers * sizeof(struct moe_start) + 4 * (3 * n_layers * row + 3 * n_layers + 2 * row);
 }
 
-MOE_LOOP void update_block(bool few, float *mean, const moe_floats *gained, float rest,
+/* S = rest S + gained, and in larger pools the residents' turns. */
+MOE_LOOP void update_block(bool small, float *mean, const moe_floats *gained, float rest,
                            uint32_t *turn)
 {
     moe_floats block = *(moe_floats *)mean * rest + *gained;
     *(moe_floats *)mean = block;
-    if (few)
+    if (small)
         return;
     moe_uints turns = *(moe_uints *)turn;
     moe_turns_find(&block, &turns);
     *(moe_uints *)turn = turns;
 }
 
-/* One block has all experts. */
+/* S of a layer whose experts fit into one block. */
 MOE_LOOP void take_block(const struct state *st, const float *score, uint32_t layer)
 {
     size_t at = (size_t)layer * MOE_KEY_BLOCK;
@@ -152,7 +156,7 @@ MOE_LOOP void take_block(const struct state *st, const float *score, uint32_t la
     update_block(false, st->mean + at, &weight, 1 - st->alpha, st->turn + at);
 }
 
-MOE_LOOP void update_units(const struct state *st, bool few, size_t unit, const float *of,
+MOE_LOOP void update_units(const struct state *st, bool small, size_t unit, const float *of,
                            const int32_t *key, int32_t least, float gain, uint32_t layer)
 {
     size_t row = st->row / unit * unit, at = layer * row;
@@ -162,11 +166,11 @@ MOE_LOOP void update_units(const struct state *st, bool few, size_t unit, const 
         for (size_t i = e; i < e + unit; i += MOE_KEY_BLOCK) {
             moe_ints counts = *(const moe_ints *)(key + i) >= least;
             moe_floats gained = gain * (moe_floats)(*(const moe_ints *)(of + i) & counts);
-            update_block(few, mean + i, &gained, rest, turn + i);
+            update_block(small, mean + i, &gained, rest, turn + i);
         }
 }
 
-/* unit: so many experts are taken at a time. */
+/* S of a longer row, `unit` experts at a time. */
 MOE_LOOP void take_units(const struct state *st, size_t unit, const float *score, uint32_t layer)
 {
     size_t row = st->row / unit * unit;
@@ -184,21 +188,21 @@ MOE_LOOP void take_units(const struct state *st, size_t unit, const float *score
     }
     int32_t least = moe_keys_cut(key, row, unit, st->p, &st->start[layer], shift);
     const float *of = st->logits ? weight : score;
-    if (st->few)
+    if (st->small)
         update_units(st, true, unit, of, key, least, gain, layer);
     else
         update_units(st, false, unit, of, key, least, gain, layer);
 }
 
-/* The next layer's, or token's, lie behind a layer's scores mostly: they come while these are
- * worked on (of 128 experts, on Zen 4, 1.02 to 1.06 times as fast). */
+/* Usually the scores of the next layer, or of the next token, follow a layer's in memory:
+ * prefetched while these are processed (128 experts on Zen 4: 1.02 to 1.06 times as fast). */
 MOE_LOOP void fetch_next(const float *score, uint32_t n)
 {
     for (uint32_t e = 0; e < n; e += LINE)
         __builtin_prefetch((const void *)((uintptr_t)score + (n + e) * sizeof *score));
 }
 
-/* Where scores were not recorded, all NaN, S stays. */
+/* Scores that were not recorded are all NaN: S stays as it is. */
 MOE_LOOP void take_scores_inline(const struct state *st, bool one_block, const float *score,
                                  uint32_t layer)
 {
@@ -219,7 +223,8 @@ MOE_LOOP void take_scores_inline(const struct state *st, bool one_block, const f
         take_units(st, MOE_KEY_BLOCK, score, layer);
 }
 
-static void forget(struct state *st, uint32_t layer)
+/* The layer's highest turn has to be searched anew. */
+static void forget_first(struct state *st, uint32_t layer)
 {
     if (st->first[layer] != UNKNOWN)
         st->unknown[st->n_unknown++] = layer;
@@ -233,11 +238,11 @@ static void on_route(void *state, const struct moe_route *route)
         return;
     st->layer = route->layer;
     st->loops->take_scores(st, route->score, route->layer);
-    if (st->first[route->layer] > 0) /* never of few slots */
-        forget(st, route->layer);
+    if (st->first[route->layer] > 0) /* never in a small pool */
+        forget_first(st, route->layer);
 }
 
-/* A slot comes back, or in. */
+/* Enters the turn of a slot that was filled or hidden. */
 static void show(struct state *st, moe_slot slot)
 {
     const struct slot *own = &st->slot[slot];
@@ -251,7 +256,7 @@ static void show(struct state *st, moe_slot slot)
     }
 }
 
-/* The layer is mostly that of the latest scores: two divisions less. */
+/* Usually the layer is that of the latest scores, which saves two divisions. */
 static void on_insert(void *state, moe_slot slot, moe_key key)
 {
     struct state *st = state;
@@ -260,7 +265,7 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
         layer = key / st->n_experts;
         expert = key % st->n_experts;
     }
-    if (st->few) {
+    if (st->small) {
         st->slots.at[slot] = layer * st->row + expert;
         st->slots.since[slot] = ++st->now;
         return;
@@ -271,23 +276,24 @@ static void on_insert(void *state, moe_slot slot, moe_key key)
     show(st, slot);
 }
 
+/* Takes the slot out of the search. */
 static void hide(struct state *st, moe_slot slot)
 {
     uint32_t layer = st->slot[slot].layer, at = st->slot[slot].at;
     st->turn[at] = 0;
     if (st->first_slot[layer] == slot)
-        forget(st, layer);
+        forget_first(st, layer);
 }
 
 static void on_evict(void *state, moe_slot slot, moe_key key)
 {
     (void)key;
-    if (!((struct state *)state)->few)
+    if (!((struct state *)state)->small)
         hide(state, slot);
 }
 
-/* Of those with the turn the one that came in first. Rarely called: apart, so that what calls it
- * needs fewer registers. */
+/* Of the slots with turn `most` the one filled first. Rarely called, and not inlined so that its
+ * caller needs fewer registers. */
 __attribute__((noinline)) static moe_slot find_oldest(const struct state *st, const uint32_t *turn,
                                                       const moe_slot *slot_of, size_t n,
                                                       uint32_t most)
@@ -300,8 +306,8 @@ __attribute__((noinline)) static moe_slot find_oldest(const struct state *st, co
     return best;
 }
 
-/* Of a layer's residents, or of layers' first ones; *highest: its turn, where there is none 0. Of
- * equals the one that came in first. */
+/* The slot with the highest turn, of equals the one filled first; *highest is its turn, 0 if there
+ * is none. turn and slot_of [n]: of a layer's experts, or the firsts of all layers. */
 MOE_LOOP moe_slot find_first(const struct state *st, const uint32_t *turn, const moe_slot *slot_of,
                              size_t n, size_t unit, uint32_t *highest)
 {
@@ -324,7 +330,8 @@ MOE_LOOP void find_first_of_layer(struct state *st, bool one_block, uint32_t l)
                             : find_first(st, turn, slot_of, row, MOE_KEY_BLOCK, first);
 }
 
-/* Only an event of its own and what goes change the order in a layer. */
+/* The slot to evict, pinned or not. Only layers with new scores and layers that lost their first
+ * slot are searched again. */
 MOE_LOOP moe_slot find_of_all_inline(struct state *st, bool one_block)
 {
     while (st->n_unknown > 0)
@@ -371,8 +378,8 @@ static void init(void *state, const struct moe_policy_env *env)
     st->alpha = (float)params->alpha;
     st->logits = params->scores == LOGITS;
     st->loops = loops_of(st->row);
-    st->few = env->n_slots <= MOE_MEAN_SLOTS_MOST;
-    st->find_few = moe_mean_slots_best();
+    st->small = env->n_slots <= MOE_MEAN_SLOTS_MAX;
+    st->find_small = moe_mean_slots_best();
     st->slots.n_slots = env->n_slots;
     st->first_layer = n_layers;
     size_t n = (size_t)n_layers * st->row;
@@ -388,7 +395,7 @@ static void init(void *state, const struct moe_policy_env *env)
     st->hidden = (moe_slot *)(st->key + st->row);
 }
 
-/* Of more than few slots; what is pinned is hidden while another is looked for. */
+/* For larger pools. Pinned slots are hidden during the search. */
 static inline moe_slot find_unpinned(struct state *st, const uint8_t *pinned)
 {
     uint32_t n = 0;
@@ -406,18 +413,18 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 {
     struct state *st = state;
     moe_slot slot;
-    if (!st->few)
+    if (!st->small)
         return find_unpinned(st, req->pinned);
-    st->find_few(&st->slots, st->mean, req->pinned, 1, &slot);
+    st->find_small(&st->slots, st->mean, req->pinned, 1, &slot);
     return slot;
 }
 
 static bool victims(void *state, uint32_t n, const uint8_t *pinned, moe_slot *slot)
 {
     struct state *st = state;
-    if (st->few)
-        st->find_few(&st->slots, st->mean, pinned, n, slot);
-    return st->few;
+    if (st->small)
+        st->find_small(&st->slots, st->mean, pinned, n, slot);
+    return st->small;
 }
 
 const struct moe_policy_ops moe_policy_hybrimoe_mrs = {

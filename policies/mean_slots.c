@@ -2,15 +2,15 @@
 
 #include "policies/score_loops.h"
 
-enum { MOST = MOE_MEAN_SLOTS_MOST };
+enum { MAX = MOE_MEAN_SLOTS_MAX };
 
-/* The k-th and those after it, without those that are gone. */
+/* Victims k to n - 1, one by one; `gone` has a bit for each slot that is out of the question. */
 static __attribute__((noinline)) void find_from(const struct moe_mean_slots *slots,
                                                 const float *mean, uint64_t gone,
                                                 const uint8_t *pinned, uint32_t k, uint32_t n,
                                                 moe_slot *slot)
 {
-    uint32_t turn[MOST];
+    uint32_t turn[MAX];
     for (uint32_t s = 0; s < slots->n_slots; s++)
         turn[s] = moe_turn(((const moe_float_bits *)mean)[slots->at[s]]);
     for (; k < n; k++) {
@@ -34,16 +34,16 @@ void moe_mean_slots_plain(const struct moe_mean_slots *slots, const float *mean,
 #ifdef __x86_64__
 #include <immintrin.h>
 
-enum { LANES = 8, BLOCKS = MOST / LANES };
+enum { LANES = 8, BLOCKS = MAX / LANES };
 
 #define AVX2   __attribute__((target("avx2,bmi")))
 #define INLINE static inline __attribute__((always_inline))
 
-/* Turns of a block, of lanes without a slot 0. */
+/* The turns (moe_turn) of a block of slots; 0 in lanes without a slot. */
 AVX2 INLINE __m256i turns_at(const struct moe_mean_slots *slots, const float *mean, uint32_t b)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const int32_t *at = (const int32_t *)slots->at + (size_t)b * LANES; /* gathers take longer */
+    const int32_t *at = (const int32_t *)slots->at + (size_t)b * LANES; /* slower with gathers */
     const moe_float_bits *all = (const moe_float_bits *)mean;
     __m256i bits = _mm256_setr_epi32(all[at[0]], all[at[1]], all[at[2]], all[at[3]], all[at[4]],
                                      all[at[5]], all[at[6]], all[at[7]]);
@@ -53,7 +53,7 @@ AVX2 INLINE __m256i turns_at(const struct moe_mean_slots *slots, const float *me
     return _mm256_and_si256(_mm256_xor_si256(bits, flip), _mm256_cmpgt_epi32(left, lane));
 }
 
-/* In every lane. */
+/* The highest turn, in every lane. */
 AVX2 INLINE __m256i highest(const __m256i *turn, uint32_t n_blocks)
 {
     __m256i most = turn[0];
@@ -64,7 +64,8 @@ AVX2 INLINE __m256i highest(const __m256i *turn, uint32_t n_blocks)
     return _mm256_max_epu32(most, _mm256_shuffle_epi32(most, 0xb1));
 }
 
-/* Where several stand highest, the others are found one by one. */
+/* All victims from one load of the turns. If several slots share the highest turn, the rest is
+ * found one by one. */
 AVX2 INLINE void find_blocks(const struct moe_mean_slots *slots, const float *mean,
                              uint32_t n_blocks, const uint8_t *pinned, uint32_t n, moe_slot *slot)
 {
@@ -80,7 +81,7 @@ AVX2 INLINE void find_blocks(const struct moe_mean_slots *slots, const float *me
             turn[b] = _mm256_andnot_si256(is_in, turn[b]);
             bits |= (uint64_t)(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(is_in)) << b * LANES;
         }
-        if (bits & (bits - 1)) { /* also where all are gone */
+        if (bits & (bits - 1)) { /* also if none is left */
             find_from(slots, mean, gone, pinned, k, n, slot);
             return;
         }

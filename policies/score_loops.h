@@ -1,6 +1,9 @@
-/* Loops over a layer's E experts that compilers turn into vectors, for hybrimoe_mrs.c, which
- * compiles them for AVX2 too. The same bits everywhere: nothing is fused, and sums have one order.
- * Arrays of keys, and of weights, have room for whole blocks. */
+/* Loops over the E experts of a layer in GCC's vector types, for hybrimoe_mrs.c, which compiles
+ * them with and without AVX2. Results have the same bits everywhere: no operation is fused, and
+ * sums have one order. Arrays of keys and of weights are padded to whole blocks.
+ *
+ * A key is an int32 in the order of the floats: the p largest of a token are found by a threshold,
+ * a key that exactly p keys reach (moe_keys_cut). A turn is a uint32 in the opposite order. */
 #ifndef MOELAB_POLICIES_SCORE_LOOPS_H
 #define MOELAB_POLICIES_SCORE_LOOPS_H
 
@@ -13,17 +16,18 @@
 
 enum {
     MOE_KEY_BLOCK = 8,
-    MOE_EXP_BLOCKS = 4, /* at once: as many as have their steps in 16 registers */
+    MOE_EXP_BLOCKS = 4, /* computed side by side: more would not fit into 16 registers */
     MOE_EXP_UNIT = MOE_EXP_BLOCKS * MOE_KEY_BLOCK,
-    MOE_KEY_OCTAVE = 1 << 23, /* between the keys of x and 2 x */
-    MOE_KEY_NEAR = 12,        /* keys between the first numbers tried: fewest tries, of 3 to 12 */
-    MOE_KEY_TRIES = 4,        /* before the quarters; any number is exact, as of the former */
+    MOE_KEY_OCTAVE = 1 << 23, /* difference of the keys of 2 x and x */
+    MOE_KEY_NEAR = 12,        /* keys wanted between the first thresholds tried; of 3 to 12 it takes
+                                 the fewest tries, and any value gives the same result */
+    MOE_KEY_TRIES = 4, /* tries by interpolation before the interval is quartered; likewise */
 };
 
-/* The bits of floats in arrays, as compilers take whole vectors of them. */
+/* The bits of floats in arrays, so that compilers load them as vectors. */
 typedef int32_t __attribute__((may_alias)) moe_float_bits;
 
-/* A block as one vector, or as two where the processor has none of 8. */
+/* A block: one vector, or two where the processor's are shorter. */
 typedef int32_t __attribute__((vector_size(32), aligned(4), may_alias)) moe_ints;
 typedef uint32_t __attribute__((vector_size(32), aligned(4), may_alias)) moe_uints;
 typedef float __attribute__((vector_size(32), aligned(4), may_alias)) moe_floats;
@@ -41,7 +45,7 @@ MOE_LOOP float moe_key_float(int32_t key)
     return x;
 }
 
-/* Whole numbers in the order of the floats; 0 and -0 are different. */
+/* The keys of floats; those of 0 and -0 differ. */
 MOE_LOOP void moe_keys_find(const float *x, size_t n, int32_t *key)
 {
     const moe_float_bits *bits = (const moe_float_bits *)x;
@@ -58,20 +62,21 @@ MOE_LOOP bool moe_floats_finite(const float *x, size_t n)
     return most < 0x7f800000;
 }
 
-/* The higher the lower the float is, which is a number; neither 0 nor UINT32_MAX. */
+/* The turn of a float that is no NaN, given as its bits: the lower the float, the higher; neither 0
+ * nor UINT32_MAX. */
 MOE_LOOP uint32_t moe_turn(int32_t bits)
 {
     return (uint32_t)(bits ^ (~(bits >> 31) & INT32_MAX));
 }
 
-/* Likewise of a block; what is 0 stays. */
+/* The turns of a block; a turn that is 0 (no resident) stays 0. */
 MOE_LOOP void moe_turns_find(const moe_floats *block, moe_uints *turn)
 {
     moe_ints bits = (moe_ints)*block, is_none = (moe_ints)*turn == 0;
     *turn = (moe_uints)((bits ^ (~(bits >> 31) & INT32_MAX)) & ~is_none);
 }
 
-/* Lane by lane the higher. */
+/* *most = max(*most, *turn), lane by lane. */
 MOE_LOOP void moe_turns_raise(moe_uints *most, const moe_uints *turn)
 {
     moe_uints a = *most, b = *turn;
@@ -80,7 +85,7 @@ MOE_LOOP void moe_turns_raise(moe_uints *most, const moe_uints *turn)
     *most = a;
 }
 
-/* Fewer than 2^31 altogether. */
+/* The sum of all lanes, which is below 2^31. */
 MOE_LOOP uint32_t moe_lanes_count(const moe_uints *lane)
 {
     uint64_t four[2][2];
@@ -89,16 +94,16 @@ MOE_LOOP uint32_t moe_lanes_count(const moe_uints *lane)
     return (uint32_t)(four[0][0] + (four[0][0] >> 32));
 }
 
-/* The highest turn; where it is and that it is there alone, if it is. */
 struct moe_first {
-    uint32_t turn, at;
-    bool alone;
+    uint32_t turn; /* the highest */
+    uint32_t at;   /* its index, if it is the only one */
+    bool alone;    /* no other turn is equal to it */
 };
 
 /* n: a multiple of unit, below 16384. */
 MOE_LOOP struct moe_first moe_turns_first(const uint32_t *turn, size_t n, size_t unit)
 {
-    const uint32_t one = 1 << 16; /* beside the index */
+    const uint32_t one = 1 << 16; /* a lane of `found` counts above this bit, sums indices below */
     moe_uints most = {0}, found = {0};
     moe_uints mark = {one, one + 1, one + 2, one + 3, one + 4, one + 5, one + 6, one + 7};
     for (size_t first = 0; first < n; first += unit)
@@ -133,21 +138,22 @@ MOE_LOOP int32_t moe_bits_highest(const float *x, size_t n, size_t unit, int32_t
     return highest;
 }
 
-/* Of the floats the highest, in the order of their keys. Keys are bits where one of these is not
- * below 0: so mostly there is nothing to flip. */
+/* The highest float, in the order of keys. If any is not negative, the highest is the one with the
+ * highest bits: usually there is nothing to flip. */
 MOE_LOOP float moe_floats_highest(const float *x, size_t n, size_t unit)
 {
     int32_t highest = moe_bits_highest(x, n, unit, 0);
     return moe_key_float(highest < 0 ? moe_bits_highest(x, n, unit, INT32_MAX) : highest);
 }
 
-/* exp(x) of n <= MOE_EXP_BLOCKS blocks, x <= 0, to the last place: 2^m exp(r) with |r| <= ln 2 / 2,
- * ln 2 in two parts of which m times the first is exact, and Taylor's series of exp(r). Step by
- * step of all blocks: of one, every step would wait for the step before. */
+/* exp(x) of n <= MOE_EXP_BLOCKS blocks in place, x <= 0, to the last place: 2^m exp(r) with
+ * |r| <= ln 2 / 2. ln 2 is split in two, so that m times the first part is exact; exp(r) is
+ * Taylor's series. Each step is done for all blocks, since the steps of one depend on each other.
+ */
 MOE_LOOP void moe_exp_blocks(moe_floats *block, int n)
 {
     const float to_integer = 0x1.8p23f + 64; /* added: the low bits are the integer + 64 */
-    const uint32_t least = 0xc2d00000; /* -104: exp of it is below half of the least number: 0 */
+    const uint32_t least = 0xc2d00000;       /* -104: exp(-104) rounds to 0 */
     moe_floats r[MOE_EXP_BLOCKS], r2[MOE_EXP_BLOCKS], sum[MOE_EXP_BLOCKS], power[MOE_EXP_BLOCKS];
     for (int k = 0; k < n; k++) {
         moe_uints bits = (moe_uints)block[k];
@@ -180,7 +186,8 @@ MOE_LOOP float moe_lanes_sum(const moe_floats *lane)
     return (a + c) + (b + d);
 }
 
-/* exp(x - most); n: a multiple of unit. Returns the sum: of every 8th, and these in one order. */
+/* power[i] = exp(x[i] - most); n: a multiple of unit. Returns their sum: eight partial sums, each
+ * of every 8th element, added as in moe_lanes_sum. */
 MOE_LOOP float moe_exp_all(const float *x, float *power, size_t n, size_t unit, float most)
 {
     moe_floats lane = {0}, block[MOE_EXP_BLOCKS];
@@ -197,17 +204,18 @@ MOE_LOOP float moe_exp_all(const float *x, float *power, size_t n, size_t unit, 
     return moe_lanes_sum(&lane);
 }
 
-/* All ones where a block's key is one of the p highest, of equals the lower indices; else 0. */
+/* For the only block of a row: all ones in the lanes of the p highest keys (of equal keys the lower
+ * indices), 0 in the others. */
 MOE_LOOP void moe_keys_cut_block(const int32_t *key, uint32_t p, moe_ints *counts)
 {
     const moe_ints index = {0, 1, 2, 3, 4, 5, 6, 7};
     moe_ints own = *(const moe_ints *)key, place = {0};
     for (int k = 0; k < MOE_KEY_BLOCK; k++)
-        place -= key[k] > own + (index > k); /* beside those above it the equals before it */
+        place -= key[k] > own + (index > k); /* keys above it, and equal ones before it */
     *counts = place < (int32_t)p;
 }
 
-/* Of those at the threshold the higher indices are left out, where there are more than p. */
+/* If more than p keys reach the threshold, lowers the last of those equal to it. */
 MOE_LOOP void moe_keys_leave_out(int32_t *key, size_t n, uint32_t p, int32_t threshold)
 {
     uint32_t n_there = 0;
@@ -225,21 +233,22 @@ MOE_LOOP int32_t moe_clamp(int64_t x, int64_t low, int64_t high)
     return (int32_t)(x < low ? low : x > high ? high : x);
 }
 
-/* Where a search begins, by those before it. Any numbers are exact. */
+/* Where the search for a threshold begins, learnt from the searches before. Any values give the
+ * same threshold's keys. */
 struct moe_start {
-    float at;   /* moving mean of the numbers found */
-    float step; /* to both sides, so that about MOE_KEY_NEAR keys lie between */
+    float at;   /* moving mean of the thresholds found */
+    float step; /* distance of the first tries on either side of it */
 };
 
 MOE_LOOP void moe_start_learn(struct moe_start *start, float found, uint32_t n_near)
 {
-    bool near = fabsf(found - start->at) < 64 * start->step; /* no: also the first, a jump */
+    bool near = fabsf(found - start->at) < 64 * start->step; /* false: the first, or a jump */
     start->at = near ? start->at + (found - start->at) / 4 : found;
     float step = start->step * (n_near > MOE_KEY_NEAR ? 0.875f : 1.125f);
     start->step = step > 1 && step < MOE_KEY_OCTAVE ? step : 0x1p20f;
 }
 
-/* How many keys are above each of three numbers; n: a multiple of unit. */
+/* Counts the keys above each of three numbers; n: a multiple of unit. */
 MOE_LOOP void moe_keys_above(const int32_t *key, size_t n, size_t unit, const int32_t *number,
                              uint32_t *above)
 {
@@ -256,16 +265,16 @@ MOE_LOOP void moe_keys_above(const int32_t *key, size_t n, size_t unit, const in
     above[2] = moe_lanes_count(&c);
 }
 
-/* A number that p keys, 0 < p <= n, are not below: the others of those at it are made lower. Any
- * that so many keys are not below does. Three numbers are tried at a time: beside the guess, then
- * where the number should lie if keys were spread evenly, and when that has failed for some time
- * the quarters. What was learnt is shifted against the keys. */
+/* Returns a threshold that exactly p keys reach, 0 < p <= n; surplus keys equal to it are lowered.
+ * Tries three numbers at a time: around the guess, then around where the threshold would be if keys
+ * were spread evenly, and after MOE_KEY_TRIES of these the quarters of what is left. `start` is
+ * kept relative to the largest score: shift is that score in units of keys. */
 MOE_LOOP int32_t moe_keys_cut(int32_t *key, size_t n, size_t unit, uint32_t p,
                               struct moe_start *start, float shift)
 {
-    int64_t low = INT32_MIN, high = INT32_MAX; /* it is one of these */
-    uint32_t n_low = (uint32_t)n, n_high = 0,
-             n_near = 0; /* at least low, above high, first between */
+    int64_t low = INT32_MIN, high = INT32_MAX; /* the threshold is in [low, high] */
+    uint32_t n_low = (uint32_t)n, n_high = 0;  /* keys that reach low; keys above high */
+    uint32_t n_near = 0;                       /* keys between the first numbers tried */
     float from = start->at - shift;
     int64_t guess = from > -0x1p31f && from < 0x1p31f ? (int64_t)from : 0;
     int64_t step = (int64_t)start->step;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = MOE_MEAN_SLOTS_MOST, N_MEANS = 300, N_ROUNDS = 400 };
+enum { MOST = MOE_MEAN_SLOTS_MAX, N_MEANS = 300, N_ROUNDS = 400 };
 
 static bool goes_before(const struct moe_mean_slots *slots, const float *mean, uint32_t a,
                         uint32_t b)
