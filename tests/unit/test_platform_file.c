@@ -77,8 +77,8 @@ static struct moe_platform load(const char *name)
 
 START_TEST(committed_platforms_come_back)
 {
-    static const char *const names[] = {"paper-4090", "laptop-4060", "desktop-5090",
-                                        "laptop-no-gpu", "strix-halo", "dgx-spark"};
+    static const char *const names[] = {"paper-4090",    "laptop-4060", "desktop-5090",
+                                        "laptop-no-gpu", "strix-halo",  "dgx-spark"};
     char origin[] = "the same";
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct moe_platform p = load(names[i]);
