@@ -25,8 +25,8 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, dtype, "dtype", "bf16,f16,f32,q8,q4",
                     "types of the weights, a list; q8 and q4 need widths that are multiples of 32"),
     CLI_OPTION_NAME(struct options, kernels, "kernels", "all",
-                    "one set: portable, avx2, amx, avx512-bf16, avx512, neon, auto; or all that can "
-                    "run here"),
+                    "one set: portable, avx2, amx, avx512-bf16, avx512, neon, auto; or all that "
+                    "can run here"),
     CLI_OPTION_NAME(struct options, threads, "threads", "1,all",
                     "numbers of threads, a list; all: one for each core"),
     CLI_OPTION_NAME(struct options, tokens, "tokens", "8,32,128",
