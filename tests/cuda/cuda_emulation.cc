@@ -12,13 +12,13 @@
 #include <ucontext.h>
 #endif
 
-/* Not thread_local: each use of one would ask whether it is there already, in the innermost loops.
- */
+/* __thread instead of thread_local, whose every use would check in the innermost loops whether it
+ * is initialised. */
 __thread struct cuda_emulation_thread cuda_emulation_now;
 __thread void *cuda_emulation_shared;
 
-/* Switching without a system call is what makes the emulation fast enough for tests: registers that
- * a call has to keep go onto the stack, whose end is all that is left to remember. */
+/* Switches fibers without a system call, which makes the emulation fast enough for tests: pushes
+ * the callee-saved registers and stores the stack pointer in *from, then restores those of *to. */
 #ifdef __x86_64__
 extern "C" void cuda_emulation_switch(void **from, void *const *to);
 __asm__(".text\n"
@@ -47,7 +47,7 @@ struct fiber {
     context place;
     std::unique_ptr<char[]> stack;
     state at;
-    uint32_t mask, bits, from; /* of the shuffle */
+    uint32_t mask, bits, from; /* arguments of the shuffle it waits in */
 };
 
 struct block {
@@ -56,12 +56,12 @@ struct block {
     const std::function<void()> *body;
     const char *name;
     unsigned n, current;
-    size_t n_shared; /* dynamic */
+    size_t n_shared; /* floats of dynamic shared memory */
     std::vector<float> shared = std::vector<float>(MAX_SHARED / sizeof(float));
 };
 
 thread_local std::unique_ptr<block> owned;
-__thread block *self; /* the same, for the inner loops */
+__thread block *self; /* owned.get(), quicker to read in inner loops */
 
 void switch_to(context &from, context &to)
 {
@@ -95,7 +95,7 @@ void wait_as(state at)
     switch_to(f.place, self->scheduler);
 }
 
-/* Lets the warps go on whose lanes have met, with what they exchange. */
+/* Completes each shuffle that all lanes of its mask have reached. Returns whether there was one. */
 bool finish_shuffles()
 {
     bool any = false;
@@ -130,7 +130,8 @@ bool finish_shuffles()
     return any;
 }
 
-/* As on a device, a barrier is for all threads of the block: one that has ended is missing. */
+/* Completes a barrier that all threads of the block have reached. A thread that has returned never
+ * does. */
 bool finish_barrier()
 {
     for (unsigned i = 0; i < self->n; i++)
@@ -154,7 +155,8 @@ void start_fiber(fiber &f)
     if (!f.stack)
         f.stack.reset(new char[STACK_BYTES]);
 #ifdef __x86_64__
-    /* The first switch takes six registers and returns to entry, with the stack as after a call. */
+    /* The first switch pops six registers and returns into entry, which finds the stack as after a
+     * call. */
     void **top = reinterpret_cast<void **>(
         (reinterpret_cast<uintptr_t>(f.stack.get()) + STACK_BYTES) / 64 * 64);
     top[-1] = nullptr;
@@ -173,7 +175,7 @@ void run_block(bool backwards)
 {
     for (unsigned i = 0; i < self->n; i++)
         start_fiber(self->fibers[i]);
-    for (size_t i = 0; i < self->n_shared; i++) /* nothing is there before it is written */
+    for (size_t i = 0; i < self->n_shared; i++) /* so that reads before a write show */
         self->shared[i] = NAN;
     while (!all_done()) {
         for (unsigned k = 0; k < self->n; k++) {

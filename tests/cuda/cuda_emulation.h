@@ -1,9 +1,9 @@
-/* The part of CUDA C++ that the kernels of exec/cuda/ use, for building them as C++ and running
- * them on a processor: the threads of a block are fibers that take turns, one block after the
- * other. A fiber runs until it has to wait for others (__syncthreads, shuffles). Every second block
- * runs its threads from the last to the first, so that a barrier that is missing shows. Waiting
- * that can never end, vector loads at addresses that are no multiple of their size, and threads
- * outside a shuffle's mask end the program with a message. Names and meaning are CUDA's. */
+/* The part of CUDA C++ that the kernels of exec/cuda/ use, so that they can be compiled as C++ and
+ * run on a CPU. Blocks run one after another; the threads of a block are fibers that take turns,
+ * and a fiber runs until it has to wait for others (__syncthreads, shuffles). Every second block
+ * runs its threads from the last to the first, to reveal missing barriers. Waits that can never
+ * end, misaligned vector loads and threads outside a shuffle's mask end the program with a message.
+ * Names and meaning are CUDA's. */
 #ifndef MOELAB_TESTS_CUDA_EMULATION_THREADS_H
 #define MOELAB_TESTS_CUDA_EMULATION_THREADS_H
 
@@ -34,7 +34,7 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 
-/* Of the thread whose turn it is. */
+/* The built-in variables of the thread that is running. */
 struct cuda_emulation_thread {
     dim3 grid, block, block_index, thread_index;
 };
@@ -51,18 +51,18 @@ extern __thread void *cuda_emulation_shared; /* dynamic shared memory of the blo
 #define __host__
 #define __forceinline__ inline
 #define __restrict__ __restrict
-#define __launch_bounds__(...) /* registers: nothing to do */
+#define __launch_bounds__(...) /* concerns registers only */
 #define __shared__             static thread_local
 
-/* What launch.cuh would define. A real cuBLAS could do nothing with emulated memory. */
+/* Replaces the definitions of launch.cuh. No real cuBLAS: it could not use emulated memory. */
 #define MOE_CUBLAS_NAMES               "emulated libcublas"
 #define MOE_DYNAMIC_SHARED(type, name) type *const name = (type *)cuda_emulation_shared
 #define MOE_LAUNCH(kernel, grid, block, shared, stream, ...)                                       \
     cuda_emulation_launch(grid, block, shared, stream, reinterpret_cast<const void *>(kernel),     \
                           #kernel, cuda_emulation_call((kernel), __VA_ARGS__))
 
-/* The call, with its arguments as they are now: as on a device, what they were taken from may be
- * gone when the kernel runs. */
+/* Binds the call to copies of its arguments, as on a device: the originals may be gone when the
+ * kernel runs. */
 template <typename... Parameters, typename... Arguments>
 static inline std::function<void()> cuda_emulation_call(void (*kernel)(Parameters...),
                                                         Arguments... arguments)
@@ -70,13 +70,13 @@ static inline std::function<void()> cuda_emulation_call(void (*kernel)(Parameter
     return [=] { kernel(arguments...); };
 }
 
-/* Queues the kernel on the stream; without a stream it runs at once, on memory of any kind. Shapes
- * that no device would run end the program. */
+/* Queues the kernel on the stream; if stream is NULL it runs at once and may use any memory. Grids
+ * and blocks that no device would accept end the program. */
 void cuda_emulation_launch(dim3 grid, dim3 block, size_t shared, CUstream_st *stream,
                            const void *kernel, const char *name, std::function<void()> body);
 
 void cuda_emulation_sync_block(void);
-/* The bits that lane `from` of the warp brought; the lanes of the mask meet here. */
+/* Waits until all lanes of the mask call it; returns the bits that lane `from` passed. */
 uint32_t cuda_emulation_shuffle(uint32_t mask, uint32_t bits, uint32_t from);
 [[noreturn]] void cuda_emulation_fail(const char *what);
 
@@ -137,7 +137,7 @@ static inline unsigned __match_any_sync(unsigned mask, unsigned v)
     return same;
 }
 
-/* Each hexadecimal digit of the selector is a byte of y and x, those of x being 0 to 3. */
+/* Each hexadecimal digit of the selector picks a byte: 0 to 3 of x, 4 to 7 of y. */
 static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
 {
     const uint64_t both = (uint64_t)y << 32 | x;
@@ -147,7 +147,7 @@ static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
     return picked;
 }
 
-/* The upper half of high:low, moved to the left by the last five bits of n. */
+/* The upper half of high:low after a left shift by n % 32. */
 static inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned n)
 {
     return (unsigned)(((uint64_t)high << 32 | low) << (n & 31) >> 32);
@@ -158,7 +158,7 @@ static inline int __popc(unsigned v)
     return __builtin_popcount(v);
 }
 
-/* The threads of a block take turns, and only where they meet. */
+/* Need not be atomic: threads switch only where they wait for one another. */
 static inline unsigned atomicAdd(unsigned *p, unsigned v)
 {
     const unsigned before = *p;

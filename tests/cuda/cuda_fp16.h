@@ -1,4 +1,4 @@
-/* In the place of CUDA's header of this name: what the kernels use of it. */
+/* Stands for CUDA's header of this name: the part that the kernels use. */
 #ifndef MOELAB_TESTS_CUDA_FP16_H
 #define MOELAB_TESTS_CUDA_FP16_H
 
@@ -16,7 +16,8 @@ static inline __half __ushort_as_half(unsigned short bits)
 
 static inline float __half2float(__half h)
 {
-    /* Moving exponent and mantissa up and scaling by 2^112 is exact; all ones stay all ones. */
+    /* Shifting exponent and mantissa and scaling by 2^112 is exact; an exponent of all ones
+     * (infinity, NaN) is set again. */
     const uint32_t magnitude = (h.bits & 0x7fffu) << 13;
     const uint32_t sign = (h.bits & 0x8000u) << 16;
     const float scaled = __uint_as_float(magnitude) * 0x1p112f;

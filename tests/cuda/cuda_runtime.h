@@ -1,4 +1,4 @@
-/* In the place of CUDA's header of this name, for kernels built as C++: see cuda_emulation.h. */
+/* Stands for CUDA's header of this name where kernels are compiled as C++: cuda_emulation.h. */
 #ifndef MOELAB_TESTS_CUDA_RUNTIME_H
 #define MOELAB_TESTS_CUDA_RUNTIME_H
 

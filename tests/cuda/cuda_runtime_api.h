@@ -1,10 +1,10 @@
-/* The part of the CUDA runtime that exec/cuda/ uses, emulated: in the place of CUDA's header of
- * this name where those files are built as C++ for tests, without nvcc and without a GPU. Names,
- * values and meaning are CUDA's as its reference manual states them; everything else is ours.
+/* An emulation of the part of the CUDA runtime that exec/cuda/ uses. Stands for CUDA's header of
+ * this name where those files are compiled as C++ for tests, without nvcc and without a GPU. Names,
+ * values and meaning are those of CUDA's reference manual; everything else is ours.
  *
- * Streams are queues. What is queued runs inside later calls, one operation after the other, in an
- * order drawn by a seed from all orders that streams and events allow, so that a wait that is
- * missing shows as a wrong result. tests/cuda/emulation.h sets the seed and the faults. */
+ * Streams are queues. Queued operations run inside later calls, one after another, in an order
+ * drawn by a seed from all that streams and events allow, so that a missing wait shows as a wrong
+ * result. tests/cuda/emulation.h sets the seed and the faults. */
 #ifndef MOELAB_TESTS_CUDA_RUNTIME_API_H
 #define MOELAB_TESTS_CUDA_RUNTIME_API_H
 
@@ -67,10 +67,10 @@ typedef struct CUevent_st *cudaEvent_t;
 
 /* For the emulation of kernel launches: queues body on the stream. */
 void cuda_emulation_queue(cudaStream_t stream, std::function<void()> body);
-/* Ends the program where kernels were loaded and this one was not: its first launch would load it.
- */
+/* Ends the program if other kernels were loaded beforehand and this one was not: on a device its
+ * first launch would then have to load it. */
 void cuda_emulation_expect_loaded(const void *kernel, const char *name);
-/* May kernels use it: does it point into live device or pinned memory? */
+/* Does the address point into allocated device or pinned memory, which kernels may use? */
 bool cuda_emulation_reachable(const void *address);
 
 cudaError_t cudaDriverGetVersion(int *version);

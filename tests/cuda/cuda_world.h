@@ -1,4 +1,5 @@
-/* One layer with its experts and a head, of a random shape, twice: for the CPU and for kernels. */
+/* A layer with its experts and a head, of random values, and two sets of arrays to compute it with:
+ * for the CPU and for the kernels. */
 #ifndef MOELAB_TESTS_CUDA_WORLD_H
 #define MOELAB_TESTS_CUDA_WORLD_H
 
@@ -14,14 +15,14 @@ struct shape {
     enum moe_arch arch;
     enum moe_dtype dtype;
     uint32_t d, f, experts, top_k, heads, kv_heads, head_dim, window, vocab, context, chunk;
-    bool bias;       /* of attention and head; and norms with a shift */
-    uint32_t offset; /* weights and vectors lie this many items behind an aligned address; Q8 and
-                        Q4 this many scales */
+    bool bias;       /* attention and head have a bias, norms a shift */
+    uint32_t offset; /* weights and vectors begin this many items (Q8, Q4: scales) after an
+                        aligned address */
 };
 
 enum { ARRAYS_MAX = 1 << 14 };
 
-/* Everything that one side has. */
+/* What the CPU and the kernels each have of their own. */
 struct side {
     struct moe_activations a;
     float *keys, *values, *logits;
@@ -42,7 +43,7 @@ struct world {
     size_t n_arrays;
 };
 
-/* Exactly so much, `offset` items behind an aligned address. */
+/* Allocates an array that begins `offset` items after an aligned address, filled with NaN. */
 static inline void *world_array(struct world *w, size_t items, size_t item_bytes)
 {
     const size_t skip = w->shape.offset * item_bytes;
@@ -67,7 +68,8 @@ static inline float *world_vector(struct world *w, size_t n, float centre, float
     return v;
 }
 
-/* Any numbers; scales of either sign, some of them subnormal, such that weights are below 0.25. */
+/* Random numbers with scales of either sign, some of them subnormal, so small that weights stay
+ * below 0.25. */
 static inline struct moe_matrix world_quantized(struct world *w, uint32_t rows, uint32_t cols)
 {
     const enum moe_dtype dtype = w->shape.dtype;
@@ -86,7 +88,7 @@ static inline struct moe_matrix world_quantized(struct world *w, uint32_t rows, 
     return (struct moe_matrix){data, dtype, rows, cols};
 }
 
-/* Of the shape's type, or F32 where its blocks do not fit into a row. */
+/* A matrix of the shape's type, or F32 if rows are no multiple of its blocks. */
 static inline struct moe_matrix world_matrix(struct world *w, uint32_t rows, uint32_t cols)
 {
     const bool fits = cols % moe_dtype_info(w->shape.dtype)->block == 0;
@@ -211,7 +213,7 @@ static inline void world_free(struct world *w)
         free(w->memory[i]);
 }
 
-/* The same n new tokens for both sides, behind `length` others. */
+/* Gives both sides the same n new tokens, which follow `length` others. */
 static inline void world_tokens(struct world *w, uint32_t length, uint32_t n)
 {
     const struct shape *z = &w->shape;

@@ -53,7 +53,7 @@ cudaError_t enter(void)
     return strikes(CUDA_FAULT_CALL) ? cudaErrorUnknown : cudaSuccess;
 }
 
-/* Device memory may be touched by what runs on the device only. */
+/* Under AddressSanitizer: allows access to device memory only while an operation runs. */
 static void device_memory(bool open)
 {
 #ifdef WITH_ASAN
@@ -97,7 +97,7 @@ static bool can_run(const CUstream_st *stream)
            (!stream->queue.front().wait || stream->queue.front().wait->reached);
 }
 
-/* The device is lost: nothing that was queued runs any more, and every call says why. */
+/* The device is lost: queued operations are dropped, and every call returns the error. */
 static cudaError_t break_down(cudaError_t error)
 {
     rt.broken = error;
@@ -125,7 +125,7 @@ static void run_front(CUstream_st *stream)
     }
 }
 
-/* Runs one operation of a random stream. False: none can run. */
+/* Runs the first operation of a random stream. Returns false if none can run. */
 static bool step(void)
 {
     std::vector<cudaStream_t> ready;
@@ -138,7 +138,7 @@ static bool step(void)
     return true;
 }
 
-/* What runs meanwhile, inside a call that does not wait. */
+/* Runs as many operations as the order asks for, within a call that does not wait. */
 static void drift(void)
 {
     if (rt.settings.order == CUDA_ORDER_LAZY)
@@ -191,7 +191,7 @@ cudaError_t allocate(void **out, size_t bytes, memory_kind kind)
     void *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (!memory)
         return cudaErrorMemoryAllocation;
-    memset(memory, 0xCB, bytes); /* contents are undefined: as floats, a large negative number */
+    memset(memory, 0xCB, bytes); /* undefined contents: large negative floats */
     rt.memory[reinterpret_cast<uintptr_t>(memory)] = {bytes, kind};
     if (kind == DEVICE)
         rt.used_bytes += bytes;
@@ -207,7 +207,7 @@ cudaError_t release(void *memory, memory_kind kind)
     const auto block = rt.memory.find(reinterpret_cast<uintptr_t>(memory));
     if (block == rt.memory.end() || block->second.kind != kind)
         misuse("frees what is not allocated, or not so");
-    /* As CUDA does: waits for everything. */
+    /* As CUDA does, waits for all streams. */
     for (cudaStream_t stream : rt.streams)
         drain(stream);
     if (kind == DEVICE)
@@ -225,14 +225,14 @@ cudaError_t queue_copy(void *to, const void *from, size_t bytes, cudaStream_t st
     memory_kind to_kind = PINNED, from_kind = PINNED;
     const bool to_known = is_known(to, bytes, &to_kind);
     const bool from_known = is_known(from, bytes, &from_kind);
-    if (!from_known) { /* pageable: read during the call, into a buffer of the driver */
+    if (!from_known) { /* pageable: the call reads it, into a buffer of the driver */
         const char *begin = static_cast<const char *>(from);
         auto staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
         return push(stream, {[to, staged] { memcpy(to, staged->data(), staged->size()); }, {}, {}});
     }
     cudaError_t error =
         push(stream, {[to, from, bytes] { memcpy(to, from, bytes); }, nullptr, nullptr});
-    if (error == cudaSuccess && !to_known) /* pageable: written when the call returns */
+    if (error == cudaSuccess && !to_known) /* pageable: has been written on return */
         error = drain(stream);
     return error;
 }

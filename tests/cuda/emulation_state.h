@@ -1,6 +1,5 @@
-/* What the emulated CUDA runtime is made of: inside tests/cuda/emulation.cc (queues and memory) and
- * tests/cuda/cuda_runtime_api.cc (the calls) only. Every function but guard's is called with the
- * lock held. */
+/* The state of the emulated CUDA runtime, for tests/cuda/emulation.cc (queues and memory) and
+ * tests/cuda/cuda_runtime_api.cc (the calls) only. Their callers hold the lock (guard). */
 #ifndef MOELAB_TESTS_CUDA_EMULATION_STATE_H
 #define MOELAB_TESTS_CUDA_EMULATION_STATE_H
 
@@ -15,14 +14,14 @@
 #include <random>
 #include <set>
 
-/* A place in a stream, marked by a record. */
+/* A place in a stream that an event recorded. */
 struct place {
     bool reached;
     uint64_t at_ns;
 };
 
 struct operation {
-    std::function<void()> body; /* or none: a record or a wait */
+    std::function<void()> body; /* none: only a record or a wait */
     std::shared_ptr<place> mark, wait;
 };
 
@@ -31,7 +30,7 @@ struct CUstream_st {
 };
 
 struct CUevent_st {
-    std::shared_ptr<place> mark; /* none: never recorded */
+    std::shared_ptr<place> mark; /* NULL: never recorded */
 };
 
 namespace emulation
@@ -49,12 +48,12 @@ struct runtime {
     cuda_emulation settings = cuda_emulation_default(1);
     std::mt19937_64 random{1};
     uint64_t counts[N_CUDA_FAULTS] = {};
-    cudaError_t broken = cudaSuccess; /* every call fails with it */
+    cudaError_t broken = cudaSuccess; /* if not success, every call fails with it */
     uint64_t used_bytes = 0;
     std::map<uintptr_t, allocation> memory;
     std::set<cudaStream_t> streams;
     std::set<cudaEvent_t> events;
-    std::set<const void *> loaded; /* kernels */
+    std::set<const void *> loaded; /* kernels loaded beforehand */
 };
 
 extern runtime rt;
@@ -63,16 +62,17 @@ extern thread_local int current_device;
 
 typedef std::lock_guard<std::mutex> guard;
 
-/* Returns the error, and keeps it for cudaGetLastError. */
+/* Returns the error after storing it for cudaGetLastError. */
 cudaError_t give(cudaError_t error);
-/* Misuse that CUDA does not promise to find: ends the test. */
+/* Ends the test because of a misuse that CUDA itself need not detect. */
 [[noreturn]] void misuse(const char *what);
-/* Counts one of the kind; is it the one that fails? */
+/* Counts an operation of this kind; returns whether it is the one that has to fail. */
 bool strikes(cuda_emulation_fault kind);
-/* What every call that can fail begins with. */
+/* Every call that can fail begins with this. */
 cudaError_t enter(void);
 
-/* A call that asks moves things on, or a caller that polls would wait for ever. */
+/* Runs at least one operation that can run: queries call it, or a caller that polls would never
+ * end. */
 void advance(void);
 cudaError_t push(cudaStream_t stream, operation item);
 cudaError_t run_until(const std::function<bool()> &done);
@@ -80,7 +80,8 @@ cudaError_t drain(cudaStream_t stream);
 
 cudaError_t allocate(void **out, size_t bytes, memory_kind kind);
 cudaError_t release(void *memory, memory_kind kind);
-/* False: pageable. A range that begins in allocated memory must end in it. */
+/* Is it device or pinned memory (else it is pageable)? Ends the test if the range begins in an
+ * allocation and reaches past its end. */
 bool is_known(const void *address, size_t bytes, memory_kind *kind);
 cudaError_t queue_copy(void *to, const void *from, size_t bytes, cudaStream_t stream);
 

@@ -1,6 +1,6 @@
-// A library that stands for cuBLAS where there is none: the functions that exec/cuda/gemm.cu loads,
-// queued on the streams of the emulated runtime, which the program that loads this one has. Built
-// with FAKE_CUBLAS_REFUSES it stands for one that its driver is too old for.
+// Stands for cuBLAS in tests: the functions that exec/cuda/gemm.cu loads, which queue their work on
+// the emulated runtime of the program that loads this library. Built with FAKE_CUBLAS_REFUSES it
+// behaves like a cuBLAS for which the driver is too old.
 #include "tests/cuda/cuda_runtime_api.h"
 
 #include <cstdint>
@@ -60,7 +60,7 @@ int cublasSetWorkspace_v2(cublasContext *, void *memory, size_t bytes)
     return memory && bytes ? 0 : 7;
 }
 
-/* Column-major, op_a transposed, op_b not: c = alpha a^T b + beta c, sums in float32. */
+/* Column-major, only op_a transposed: c = alpha a^T b + beta c with sums in float32. */
 int cublasGemmEx(cublasContext *handle, int op_a, int op_b, int m, int n, int k, const void *alpha,
                  const void *a, int type_a, int lda, const void *b, int type_b, int ldb,
                  const void *beta, void *c, int type_c, int ldc, int compute, int)

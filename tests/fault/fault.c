@@ -1,19 +1,21 @@
-/* LD_PRELOAD: one request of the program is refused, as by a machine without memory or a full disk.
+/* A library for LD_PRELOAD that makes one request of the program fail, as if memory or the disk had
+ * run out.
  *
  *     MOELAB_FAULT=memory:N    the N-th allocation is refused, in the order of the calls
  *     MOELAB_FAULT=site:N      the first allocation of the N-th place that allocates, by address
  *     MOELAB_FAULT=from:N      as site, and every later allocation too
  *     MOELAB_FAULT=disk:N      the N-th change of a regular file fails with EIO
  *     MOELAB_FAULT=full:N      from the N-th change on, every write fails with ENOSPC
- *     MOELAB_FAULT_COUNT=FILE  at the end: "memory N site N disk N refused N left N", left being
- *                              blocks that nobody gave back; "place ADDRESS" of every place that
- *                              allocates, in the order of "site", and others as they say
+ *     MOELAB_FAULT_COUNT=FILE  written at the end: "memory N site N disk N refused N left N", where
+ *                              left counts blocks never freed; "place ADDRESS" for every place that
+ *                              allocates, in the order of "site"; and other lines, see end()
  *
- * Only allocations of the main program's own code count: libraries, such as HDF5 and C++, do not
- * all survive a refusal, nor do programs that are started from here hear of it. Nor does CUDA's
- * runtime, which is linked into the program: MOELAB_FAULT_NOT=FILE names functions that do not
- * count, by address and size, sorted, two hexadecimal numbers a line. Changes of files are found as
- * system calls, by seccomp, whoever makes them: stdio's cannot be replaced from outside.
+ * Only allocations by the main program's own code count, not those of libraries (HDF5, C++), some
+ * of which do not survive a refusal, nor those of programs that it starts. The CUDA runtime is
+ * linked into the program but must not count either: MOELAB_FAULT_NOT=FILE lists the functions to
+ * leave out, sorted, one a line as two hexadecimal numbers, address and size. Changes of files are
+ * intercepted as system calls, by seccomp, whoever makes them, because stdio's cannot be replaced
+ * from outside.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +36,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* glibc's own, under names that nobody replaces. */
+/* glibc's own allocator, under names that no other library replaces. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *old, size_t size);
@@ -47,25 +49,25 @@ static struct {
     enum { NOTHING, MEMORY, SITE, FROM, DISK, FULL } kind;
     long at;
     const char *count_file;
-    pthread_mutex_t lock; /* over all below */
+    pthread_mutex_t lock; /* of all fields below */
     long memory, disk, refused, left;
-    void *block[MAX_BLOCKS]; /* not given back yet, hashed by address */
+    void *block[MAX_BLOCKS]; /* live blocks, an open hash table by address */
     const void *of[MAX_BLOCKS];
-    const void *where; /* the latest refusal */
+    const void *where; /* caller of the latest refusal */
     const void *site[MAX_SITES];
     long n_sites;
     struct {
         uintptr_t from, to;
-    } range[MAX_RANGES], foreign[MAX_FOREIGN]; /* foreign: from the program's base on */
+    } range[MAX_RANGES], foreign[MAX_FOREIGN]; /* foreign: offsets from `base` */
     int n_ranges, n_foreign;
-    uintptr_t base; /* of the program */
+    uintptr_t base; /* load address of the program */
 } fault = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 #define CALLER __builtin_return_address(0)
 
 static bool is_foreign(uintptr_t at)
 {
-    int low = 0, high = fault.n_foreign; /* the first that begins behind it lies there */
+    int low = 0, high = fault.n_foreign; /* finds the first that begins after `at` */
     while (low < high) {
         const int middle = (low + high) / 2;
         if (fault.foreign[middle].from > at)
@@ -95,7 +97,7 @@ static bool is_new(const void *caller)
     return true;
 }
 
-/* Where the block is, or the end of the places where it could be. */
+/* The entry of the block, or the empty entry where it would be put. */
 static size_t place(const void *block)
 {
     size_t i = (size_t)(((uintptr_t)block >> 4) * 0x9e3779b97f4a7c15u >> 46);
@@ -119,7 +121,7 @@ static void *keep(void *block, const void *caller)
     return block;
 }
 
-/* Those behind the gap are put where they belong now. */
+/* Removes a block, and reinserts the entries behind it so that they are found again. */
 static void drop(void *block)
 {
     pthread_mutex_lock(&fault.lock);
@@ -173,7 +175,7 @@ void *realloc(void *old, size_t size)
     if (refuse(CALLER))
         return NULL;
     if (old)
-        drop(old); /* before somebody else may have it */
+        drop(old); /* before another thread can be given its address */
     void *block = __libc_realloc(old, size);
     return keep(block ? block : old, CALLER) == block ? block : NULL;
 }
@@ -248,7 +250,7 @@ static bool changes_a_file(int call, long fd)
            (fcntl((int)fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
 }
 
-/* The errno of a change that is refused, or 0. */
+/* Counts a change; returns the errno with which it fails, or 0. */
 static int refuse_change(int call)
 {
     const long number = __atomic_add_fetch(&fault.disk, 1, __ATOMIC_RELAXED);
@@ -269,7 +271,7 @@ static void on_call(int signal, siginfo_t *info, void *context)
     registers(context, a, &result);
     const int no = changes_a_file(call, a[0]) ? refuse_change(call) : 0;
     long value = 0;
-    if (!no || call == SYS_close) /* a file whose close() fails is closed */
+    if (!no || call == SYS_close) /* a close() that fails still closes the file */
         value = syscall(call, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (value < 0)
         value = -errno;
@@ -281,7 +283,7 @@ static void on_call(int signal, siginfo_t *info, void *context)
     errno = kept;
 }
 
-/* Calls in `changes` raise SIGSYS, but for those that syscall() itself makes. */
+/* Makes the system calls in `changes` raise SIGSYS, unless syscall() makes them. */
 static void watch_files(void)
 {
     enum { N = sizeof changes / sizeof *changes };
@@ -307,7 +309,7 @@ static void watch_files(void)
     struct sigaction action = {.sa_sigaction = on_call, .sa_flags = SA_SIGINFO | SA_NODEFER};
     if (sigaction(SIGSYS, &action, NULL) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-        _exit(77); /* a system that does not let us: nothing is shown */
+        _exit(77); /* the system does not allow seccomp */
 }
 
 /* --- the beginning and the end --------------------------------------------------------------- */
@@ -325,7 +327,7 @@ static int note_object(struct dl_phdr_info *info, size_t size, void *context)
         fault.range[fault.n_ranges].from = from;
         fault.range[fault.n_ranges++].to = from + p->p_memsz;
     }
-    return 1; /* the first is the main program */
+    return 1; /* stop: the first object is the main program */
 }
 
 static void read_foreign(const char *path)
@@ -358,7 +360,7 @@ __attribute__((constructor)) static void begin(void)
         watch_files();
 }
 
-/* Addresses as addr2line and nm know them. */
+/* The address as addr2line and nm print it. */
 static long offset(const void *address)
 {
     return (long)((uintptr_t)address - fault.base);

@@ -1,4 +1,4 @@
-/* What the fuzz targets of importers share: a trace that is accepted must be sound. */
+/* What the fuzz targets of importers share: checks that an accepted trace is valid. */
 #ifndef MOELAB_TESTS_IMPORT_FUZZ_H
 #define MOELAB_TESTS_IMPORT_FUZZ_H
 
@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Releases an accepted trace after checking what every importer promises. */
+/* Checks what every importer promises of an accepted trace, then releases it. */
 static inline void fuzz_accept(struct moe_trace *trace)
 {
     struct moe_err err = {0};

@@ -1,4 +1,4 @@
-/* Runs a fuzz target over the files of its corpus folder: the regression test of the fuzzers. */
+/* Runs a fuzz target over the files of its corpus folder, without libFuzzer: a regression test. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

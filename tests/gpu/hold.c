@@ -1,5 +1,5 @@
-/* Takes all but so many MiB of a CUDA device's memory, says so, and keeps it until its input ends:
- * the other process of the tests of full devices. */
+/* Allocates all but a given number of MiB of a CUDA device's memory, prints that it has, and holds
+ * it until its standard input ends. Stands for another process in tests of full devices. */
 #include "base/units.h"
 #include "exec/device.h"
 

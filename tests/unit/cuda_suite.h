@@ -19,7 +19,7 @@ static inline struct moe_device *open_cuda(const char *kernels, bool determinist
     return device;
 }
 
-/* A case of the suite by a name for CK_RUN_CASE, without a time limit. */
+/* Adds a test case without a time limit; CK_RUN_CASE=name runs it alone. */
 static inline TCase *group(Suite *suite, const char *name)
 {
     TCase *tests = tcase_create(name);
@@ -28,7 +28,7 @@ static inline TCase *group(Suite *suite, const char *name)
     return tests;
 }
 
-/* Exit code of main: 77 where there is no GPU. Takes the suite. */
+/* Runs and frees the suite; returns the exit code of main: 77 if there is no GPU. */
 static inline int run_on_cuda(Suite *suite)
 {
     struct moe_device *device = NULL;

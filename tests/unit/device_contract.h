@@ -1,4 +1,4 @@
-/* The contract of exec/device.h but for kernels (device_kernels.h), over any open device. */
+/* Tests of the contract of exec/device.h on any open device, except kernels (device_kernels.h). */
 #ifndef MOELAB_TESTS_DEVICE_CONTRACT_H
 #define MOELAB_TESTS_DEVICE_CONTRACT_H
 
@@ -13,9 +13,9 @@
 struct device_case {
     struct moe_device *device;
     const char *kernels;     /* CPU set to compare with */
-    double tolerance;        /* of kernels, relative to the largest value; 0: the same bits */
-    uint32_t multiple;       /* of D, F and hd, where a device's kernels want one; else 1 */
-    uint64_t clock_slack_ns; /* of event_ns against moe_clock_ns */
+    double tolerance;        /* error of kernels relative to the largest value; 0: same bits */
+    uint32_t multiple;       /* that the device's kernels require of D, F and hd, or 1 */
+    uint64_t clock_slack_ns; /* allowed between event_ns and moe_clock_ns */
 };
 
 static inline void *device_alloc(struct moe_device *device, enum moe_memory kind, uint64_t bytes)
@@ -117,14 +117,15 @@ static inline void contract_memory_runs_out(const struct device_case *c)
                      MOE_ERR_MEMORY);
     ck_assert_ptr_eq(p, &mark);
     ck_assert_msg(strstr(err.text, "pinned"), "%s", err.text);
-    p = device_alloc(device, MOE_MEMORY_DEVICE, 1); /* a normal error: the device goes on */
+    p = device_alloc(device, MOE_MEMORY_DEVICE, 1); /* after a refusal the device still works */
     device_send(device, p, &byte, 1);
     device_fetch(device, &back, p, 1);
     ck_assert_int_eq(back, 7);
     device->ops->release(device, MOE_MEMORY_DEVICE, p);
 }
 
-/* Every kind of host memory, either way, odd sizes and places; nothing beside them changes. */
+/* Copies of odd sizes at odd addresses, to and from every kind of host memory. Bytes beside them
+ * must not change. */
 static inline void contract_copies(const struct device_case *c)
 {
     enum { ROOM = 1 << 20, ROUNDS = 24 };
@@ -147,7 +148,7 @@ static inline void contract_copies(const struct device_case *c)
         const enum moe_stream stream = expert ? MOE_STREAM_EXPERTS : MOE_STREAM_UP;
         device->ops->copy(device, stream, memory + to, host + from, bytes,
                           pin ? MOE_MEMORY_PINNED : MOE_MEMORY_PAGEABLE);
-        if (!pin) /* has been read when the call returns */
+        if (!pin) /* pageable: the call has read it on return */
             memset(host + from, 0xee, bytes);
         device_finish(device, stream);
         memset(host, 0xdd, ROOM);
@@ -165,7 +166,8 @@ static inline void contract_copies(const struct device_case *c)
     free(back);
 }
 
-/* Within device memory, on every stream, odd sizes and places; nothing beside them changes. */
+/* Copies of odd sizes at odd addresses within device memory, on every stream. Bytes beside them
+ * must not change. */
 static inline void contract_copies_within(const struct device_case *c)
 {
     enum { ROOM = 1 << 18, ROUNDS = 16 };
@@ -200,7 +202,8 @@ static inline void contract_copies_within(const struct device_case *c)
     free(back);
 }
 
-/* One word goes up and down again and again: any wait that does not hold shows. */
+/* Copies a word up and down repeatedly; a wait that fails to order the streams shows in its value.
+ */
 static inline void contract_streams_are_ordered_by_events(const struct device_case *c)
 {
     enum { ROUNDS = 300 };
@@ -212,7 +215,7 @@ static inline void contract_streams_are_ordered_by_events(const struct device_ca
     struct moe_event *landed = device_event(device), *taken = device_event(device);
     for (uint64_t i = 0; i < ROUNDS; i++) {
         up[i] = i * i;
-        ops->wait(device, MOE_STREAM_UP, taken); /* the first time never recorded: no wait */
+        ops->wait(device, MOE_STREAM_UP, taken); /* not recorded in the first round: no wait */
         ops->copy(device, MOE_STREAM_UP, word, &up[i], sizeof *up, MOE_MEMORY_PINNED);
         ops->record(device, MOE_STREAM_UP, landed);
         ops->wait(device, MOE_STREAM_DOWN, landed);
@@ -222,7 +225,7 @@ static inline void contract_streams_are_ordered_by_events(const struct device_ca
     device_sync(device, taken);
     for (uint64_t i = 0; i < ROUNDS; i++)
         ck_assert_uint_eq(down[i], i * i);
-    for (uint64_t i = 0; i < ROUNDS; i++) /* in one stream no event is needed */
+    for (uint64_t i = 0; i < ROUNDS; i++) /* copies in one stream need no event */
         ops->copy(device, MOE_STREAM_EXPERTS, word, &up[i], sizeof *up, MOE_MEMORY_PINNED);
     device_finish(device, MOE_STREAM_EXPERTS);
     uint64_t last = 0;
@@ -235,7 +238,7 @@ static inline void contract_streams_are_ordered_by_events(const struct device_ca
     ops->release(device, MOE_MEMORY_PINNED, down);
 }
 
-/* A wait means the place recorded when it was called. Did it mean the latest record, the streams
+/* A wait refers to the latest record before the call. If it referred to later records, the streams
  * would wait for each other for ever. */
 static inline void contract_waits_mean_the_place_of_their_call(const struct device_case *c)
 {
@@ -293,7 +296,8 @@ static inline void contract_events(const struct device_case *c)
     ops->release(device, MOE_MEMORY_PINNED, pinned);
 }
 
-/* The device's next copy fails: waiting calls tell so from then on, and none of them hangs. */
+/* Expects the device's next copy to fail: every waiting call must then return that error, and none
+ * may hang. */
 static inline void contract_error_is_kept(const struct device_case *c, const char *text)
 {
     struct moe_device *device = c->device;
@@ -320,7 +324,7 @@ static inline void contract_error_is_kept(const struct device_case *c, const cha
     ops->release(device, MOE_MEMORY_PINNED, pinned);
 }
 
-/* All of it but the error, which ends a device. */
+/* All tests except the one of errors, after which a device cannot be used. */
 static inline void contract_all(const struct device_case *c)
 {
     contract_memory(c);

@@ -1,5 +1,5 @@
-/* A device's kernels against exec/dense.h: one layer of a small random model of either
- * architecture, its tokens cut into passes on the device and in one pass on the CPU. */
+/* Compares a device's kernels with exec/dense.h on one layer of a small random model of either
+ * architecture. The device gets the tokens in several passes, the CPU in one. */
 #ifndef MOELAB_TESTS_DEVICE_KERNELS_H
 #define MOELAB_TESTS_DEVICE_KERNELS_H
 
@@ -23,8 +23,8 @@ struct small {
     uint32_t tokens, context, chunk;
 };
 
-/* The arrays of a model or of activations, whose pointers lie at `field`. Memory is the visitor's
- * business: made and filled on the host, or made on the device. */
+/* Called for each array of a model or of activations; `field` is the address of its pointer. The
+ * visitor allocates it: on the host, where it also fills it, or on the device. */
 struct visitor {
     void (*visit)(struct visitor *visitor, void *field, enum moe_dtype dtype, size_t items);
     struct moe_device *device; /* NULL: host memory */
@@ -38,8 +38,8 @@ static inline uint32_t between(struct moe_rng *rng, uint32_t low, uint32_t high)
     return low + (uint32_t)moe_rng_below(rng, high - low + 1);
 }
 
-/* Shapes that no vector width divides, unless the device wants a multiple; every second one has
- * rows of whole blocks, for Q8 and Q4. */
+/* A shape that no vector width divides, unless the device requires a multiple. About every second
+ * one has rows of whole blocks, as Q8 and Q4 need them. */
 static inline struct small small_shape(struct moe_rng *rng, uint32_t arch, uint32_t multiple)
 {
     struct small m = {.c.arch = arch ? MOE_ARCH_PHIMOE : MOE_ARCH_MIXTRAL};
@@ -78,7 +78,7 @@ static inline void fill_quantized(struct moe_rng *rng, const struct moe_matrix *
     }
 }
 
-/* w has its type and shape. */
+/* w->dtype and the shape are set already. */
 static inline void visit_made(struct visitor *v, struct moe_matrix *w)
 {
     v->visit(v, &w->data, w->dtype, (size_t)w->rows * w->cols);
@@ -89,7 +89,8 @@ static inline void visit_made(struct visitor *v, struct moe_matrix *w)
 static inline void visit_matrix(struct visitor *v, struct moe_matrix *w, uint32_t rows,
                                 uint32_t cols)
 {
-    const uint32_t types = cols % MOE_QUANT_BLOCK == 0 ? MOE_N_DTYPES : MOE_Q8; /* or plain ones */
+    /* all types, or the plain ones */
+    const uint32_t types = cols % MOE_QUANT_BLOCK == 0 ? MOE_N_DTYPES : MOE_Q8;
     if (v->rng)
         *w = (struct moe_matrix){
             .dtype = (enum moe_dtype)moe_rng_below(v->rng, types), .rows = rows, .cols = cols};
@@ -132,7 +133,7 @@ static inline void visit_weights(struct visitor *v, struct small *m)
     visit_floats(v, c->head_bias, &m->head_bias, c->n_vocab);
     for (uint32_t e = 0; e < c->n_experts; e++) {
         visit_matrix(v, &m->experts[e].w1, c->d_ffn, d);
-        m->experts[e].w3.dtype = m->experts[e].w1.dtype; /* the two are read side by side */
+        m->experts[e].w3.dtype = m->experts[e].w1.dtype; /* kernels read both together */
         m->experts[e].w3.rows = c->d_ffn;
         m->experts[e].w3.cols = d;
         visit_made(v, &m->experts[e].w3);
@@ -140,7 +141,7 @@ static inline void visit_weights(struct visitor *v, struct small *m)
     }
 }
 
-/* Those of T tokens. */
+/* Visits the activations of T tokens. */
 static inline void visit_activations(struct visitor *v, const struct moe_llm_config *c,
                                      struct moe_activations *a, size_t t)
 {
@@ -155,7 +156,7 @@ static inline void visit_activations(struct visitor *v, const struct moe_llm_con
     for (size_t i = 0; i < sizeof items / sizeof *items; i++)
         v->visit(v, floats[i], MOE_F32, items[i]);
     v->visit(v, &a->soft, MOE_F32, 2 * t * c->n_heads);
-    v->visit(v, &a->expert, MOE_BF16, tk); /* of 16 bits */
+    v->visit(v, &a->expert, MOE_BF16, tk); /* any type of 16 bits */
     v->visit(v, &a->count, MOE_F32, e);
     v->visit(v, &a->first, MOE_F32, e);
     v->visit(v, &a->row, MOE_F32, tk);
@@ -189,7 +190,7 @@ static inline void visit_new(struct visitor *v, void *field, enum moe_dtype dtyp
     memcpy(field, &p, sizeof p);
 }
 
-/* Replaces a pointer to host memory by one to the same on the device. */
+/* Copies a host array to the device and makes the pointer point to the copy. */
 static inline void visit_upload(struct visitor *v, void *field, enum moe_dtype dtype, size_t items)
 {
     void *from;
@@ -207,12 +208,12 @@ static inline void visitor_release(struct visitor *v)
             free(v->made[i]);
 }
 
-/* Model, activations of all tokens and cache on the host, and what it takes on the device. */
+/* The model, the activations of all tokens and the cache on the host, and what the device needs. */
 struct kernels_rig {
     const struct device_case *of;
     struct small host, device;
     struct visitor on_host, on_device, scratch;
-    struct moe_activations ref, a; /* ref: of all tokens; a: of a pass, on the device */
+    struct moe_activations ref, a; /* ref: all tokens, host; a: one pass, on the device */
     float *x, *ref_keys, *ref_values, *keys, *values, *logits;
     struct moe_pool *pool;
     moe_expert *forced; /* [tokens, K], or NULL: the router's choice */
@@ -233,7 +234,7 @@ static inline struct moe_dense rig_dense(const struct kernels_rig *r)
                               .a = &r->ref};
 }
 
-/* K different experts of every token, and weights; not what the router would say. */
+/* Draws K different experts and their weights for every token, independently of the router. */
 static inline void rig_force(struct kernels_rig *r, struct moe_rng *rng)
 {
     const uint32_t k = r->host.c.top_k, e = r->host.c.n_experts;
@@ -346,7 +347,8 @@ static inline void near(const struct kernels_rig *r, const char *what, const flo
     ck_assert_msg(worst <= r->of->tolerance * most, "%s: off by %g of %g", what, worst, most);
 }
 
-/* The choices follow from the device's own scores; or are those forced. */
+/* Checks that the chosen experts are the forced ones or, if none are, follow from the scores that
+ * the device itself computed. */
 static inline void rig_check_routes(const struct kernels_rig *r, size_t at)
 {
     const struct moe_llm_config *c = &r->host.c;
@@ -369,7 +371,7 @@ static inline void rig_check_routes(const struct kernels_rig *r, size_t at)
     }
 }
 
-/* What the device says of groups is what the host makes of the box. */
+/* Checks that the device groups tokens by expert as the host does with the routes in the box. */
 static inline void rig_check_groups(const struct kernels_rig *r, uint32_t *count, uint32_t *first)
 {
     const struct moe_llm_config *c = &r->host.c;
@@ -388,7 +390,8 @@ static inline void rig_check_groups(const struct kernels_rig *r, uint32_t *count
     free(row);
 }
 
-/* Tokens [at, at + n) as one pass on the device, against the reference. */
+/* Runs tokens [at, at + n) as one pass on the device and compares routes and groups with the
+ * reference. */
 static inline void rig_pass(struct kernels_rig *r, uint32_t at, uint32_t n)
 {
     struct moe_device *device = r->of->device;
@@ -410,7 +413,7 @@ static inline void rig_pass(struct kernels_rig *r, uint32_t at, uint32_t n)
     device_send(device, r->a.sine, r->ref.sine + at * half, n * half * f);
     r->box.ticket++;
     {
-        /* Structs are read during the call: what becomes of them later does not matter. */
+        /* The device must read these structs during the call: they are overwritten after it. */
         struct moe_llm_config config = *c;
         struct moe_llm_layer layer = r->device.layer;
         struct moe_matrix next = r->device.next_router;
@@ -446,7 +449,8 @@ static inline void rig_pass(struct kernels_rig *r, uint32_t at, uint32_t n)
     visitor_release(&pass);
 }
 
-/* The pass's results; where the router's own choice may differ, only those before it. */
+/* Compares the results of the pass, unless the router's own choice may have differed from the
+ * reference's because of rounding. */
 static inline void rig_check_pass(struct kernels_rig *r, uint32_t at, uint32_t n)
 {
     struct moe_device *device = r->of->device;
@@ -473,7 +477,7 @@ static inline void rig_check_pass(struct kernels_rig *r, uint32_t at, uint32_t n
     free(got);
 }
 
-/* The model of the seed: odd seeds are PhiMoE. */
+/* Tests the model drawn from the seed; odd seeds give PhiMoE. */
 static inline void contract_kernels(const struct device_case *c, uint64_t seed, bool forced)
 {
     struct kernels_rig r;

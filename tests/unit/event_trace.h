@@ -1,4 +1,4 @@
-/* Tiny traces as lists of events, and a run of the cache over one: for the tests of policies. */
+/* Tiny traces as lists of events, and running one through the cache, for tests of policies. */
 #ifndef MOELAB_TESTS_EVENT_TRACE_H
 #define MOELAB_TESTS_EVENT_TRACE_H
 
@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* For what is checked millions of times: Check writes a record of every ck_assert. */
+/* An assertion for checks made millions of times, which does not record those that hold as
+ * ck_assert does. */
 #define REQUIRE(condition)                                                                         \
     do {                                                                                           \
         if (!(condition))                                                                          \
@@ -35,7 +36,7 @@ struct event_trace {
     struct event event[MAX_EVENTS];
 };
 
-/* Fills the next uses from the experts; the plain way, for each id a search ahead. */
+/* Fills in the next uses by a plain search ahead for each id. */
 static inline void find_next_uses(struct event_trace *t)
 {
     uint32_t first[MAX_EVENTS + 1] = {0};
@@ -60,13 +61,13 @@ static inline void find_next_uses(struct event_trace *t)
     }
 }
 
-/* What a run looks like to a test that watches it: called after every event or access. */
+/* Lets a test watch a run: called after every event or access. */
 typedef void (*run_watch)(void *ctx, struct moe_cache *cache, const struct moe_route *route);
 
 struct run {
     const struct event_trace *trace;
     const struct moe_geometry *geometry;
-    bool access; /* the contract */
+    bool access; /* contract `access`, else `event` */
     uint64_t seed;
     run_watch watch;
     void *ctx;
@@ -93,7 +94,8 @@ static inline void run_event(const struct run *run, struct moe_cache *cache,
         run->watch(run->ctx, cache, &plan->route);
 }
 
-/* One expert under the access contract: looked up, fetched and landed on a miss. Did it hit? */
+/* One expert under the access contract: looks it up and, on a miss, fetches it at once. Returns
+ * whether it hit. */
 static inline bool run_access(struct moe_cache *cache, struct moe_route *route)
 {
     moe_slot slot;
@@ -127,7 +129,7 @@ static inline void run_accesses(const struct run *run, struct moe_cache *cache,
         uint8_t access = hit ? MOE_HIT : MOE_MISS;
         hits += hit;
         route.access = &access;
-        route.slot = NULL; /* was local to the access */
+        route.slot = NULL; /* it pointed to a local of run_access */
         if (run->watch)
             run->watch(run->ctx, cache, &route);
     }
@@ -197,7 +199,7 @@ static inline struct moe_geometry geometry(const char *text, const struct event_
     return g;
 }
 
-/* k different ids below n_experts, often those of the row before. */
+/* Draws k different ids below n_experts, often the same as in the row before. */
 static inline void random_ids(struct moe_rng *rng, uint32_t n_experts, uint32_t k,
                               const moe_expert *before, moe_expert *out)
 {
@@ -213,12 +215,12 @@ static inline void random_ids(struct moe_rng *rng, uint32_t n_experts, uint32_t 
     }
 }
 
-/* Logits for tokens that need some; a part of it is as good as another. */
+/* Logits for tokens that need some; each uses any part of this array. */
 static const float some_scores[] = {0.3F, -1.2F, 2.1F, 0.3F, -0.4F, 1.7F,  0.9F, -2.0F,
                                     0.1F, 1.1F,  0.8F, 2.6F, -0.7F, -1.9F, 0.0F, 1.4F};
 
-/* Steps over all layers; a fifth of the steps are prefill of up to MAX_IDS / K tokens. Four steps
- * are a sequence. */
+/* Draws steps over all layers. A fifth of them are prefill of up to MAX_IDS / K tokens; every four
+ * steps make a sequence. */
 static inline void random_events(struct moe_rng *rng, struct event_trace *t)
 {
     uint32_t tokens = 1;

@@ -1,4 +1,4 @@
-/* A tree of small files, as Linux shows a machine, in a folder of its own. */
+/* A tree of small files in a temporary folder, in place of /proc, /sys and the like. */
 #ifndef MOELAB_TESTS_UNIT_FILE_TREE_H
 #define MOELAB_TESTS_UNIT_FILE_TREE_H
 
@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char root[200]; /* for temporary_folder and remove_folder */
+static char root[200]; /* set by temporary_folder, removed by remove_folder */
 
-/* Writes a file below root, with the folders above it. */
+/* Writes a file below root and creates the folders that it is in. */
 static void put(const char *name, const char *text)
 {
     char path[512];

@@ -1,7 +1,7 @@
-/* Policies on short streams counted by hand. A stream is a text of events, one character for each
- * expert: digits are experts of layer 0, small letters of layer 1 (a is expert 0), capitals of
- * layer 2; so "12 ab" is an event of two experts in layer 0, then one of two in layer 1. Each event
- * of layer 0 begins a forward pass; after " | " a sequence begins. */
+/* Runs policies on short streams and compares with hits counted by hand. A stream is a text of
+ * events, one character for each expert: digits are experts of layer 0, small letters of layer 1 (a
+ * is expert 0), capitals of layer 2. So "12 ab" is an event of two experts in layer 0, then one of
+ * two in layer 1. Each event of layer 0 begins a forward pass; " | " begins a sequence. */
 #ifndef MOELAB_TESTS_HAND_CASES_H
 #define MOELAB_TESTS_HAND_CASES_H
 
@@ -12,21 +12,21 @@
 
 enum { HAND_EXPERTS = 10 };
 
-/* Three streams with three slots tell the policies apart:
+/* Streams that tell the policies apart, with three slots unless it says otherwise:
  *   A  1 2 3 1 4 1 2 5 2 1 3     recency matters
- *   B  1 2 3 3 2 1 4 1           all have been hit once: clock clears every bit and takes slot 0
- *   C  1 1 1 2 3 2 3 4 1         1 is used most, and longest ago
- *   D  (two slots) 1 1 2 2 2 3 1 3   counts start anew with each stay
- * "4>s1(2)": 4 takes slot 1 and 2 leaves. */
+ *   B  1 2 3 3 2 1 4 1           all were hit once: clock clears every bit and evicts slot 0
+ *   C  1 1 1 2 3 2 3 4 1         1 is used most often, but its last use is longest ago
+ *   D  (two slots) 1 1 2 2 2 3 1 3   counts restart when an expert comes back
+ * "4>s1(2)": 4 replaces 2 in slot 1. */
 #define STREAM_A "1 2 3 1 4 1 2 5 2 1 3"
 #define STREAM_B "1 2 3 3 2 1 4 1"
 #define STREAM_C "1 1 1 2 3 2 3 4 1"
 #define STREAM_D "1 1 2 2 2 3 1 3"
 
 /* Events of two experts:
- *   F  12 31 12           a miss in front of the hit of the same event
+ *   F  12 31 12           a miss that comes before a hit in the same event
  *   G  12 13 41 23 56     three slots
- *   H  12 23 31 21        one slot, less than an event */
+ *   H  12 23 31 21        one slot, fewer than an event has experts */
 #define STREAM_F "12 31 12"
 #define STREAM_G "12 13 41 23 56"
 #define STREAM_H "12 23 31 21"
@@ -71,9 +71,9 @@ static inline void parse_events(const char *text, struct event_trace *t)
     find_next_uses(t);
 }
 
-/* What a run did, in the notation of the tables. */
+/* The outcome of a run, in the notation of the tables. */
 struct outcome {
-    char hits[2 * MAX_EVENTS + 1]; /* h or -, gate order, without blanks */
+    char hits[2 * MAX_EVENTS + 1]; /* h (hit) or - in gate order, without blanks */
     char slots[16];                /* the experts in the slots at the end */
     uint32_t n, n_slots, n_keys;
 };
@@ -90,7 +90,7 @@ static inline void note_outcome(void *ctx, struct moe_cache *cache, const struct
 }
 
 struct hand_case {
-    const char *policy, *events, *hits, *slots; /* hits: blanks do not count */
+    const char *policy, *events, *hits, *slots; /* blanks in hits are ignored */
 };
 
 static inline void check_case(const struct hand_case *h, const struct event_trace *t, bool access)

@@ -11,7 +11,7 @@ static struct moe_trace trace;
 
 enum { L = 2, E = 8, K = 2 };
 
-/* A fresh copy of the good file, open for changes. */
+/* Makes a fresh copy of the good file and opens it for changes. */
 static inline hid_t open_copy(void)
 {
     char command[700];
@@ -32,14 +32,14 @@ static inline void expect(enum moe_status want, const char *message)
     ck_assert_int_eq(status, want);
 }
 
-/* Closes what was changed and expects it to be refused; "%s" in the message is the path. */
+/* Closes the changed file and expects the reader to refuse it; "%s" in the message is its path. */
 static inline void refuse(hid_t file, enum moe_status want, const char *message)
 {
     ck_assert_int_ge(H5Fclose(file), 0);
     expect(want, message);
 }
 
-/* Replaces a dataset by one of the type and extents, contiguous unless a list is given. */
+/* Replaces a dataset by one of this type and extent; contiguous unless plist says otherwise. */
 static inline void replace(hid_t file, const char *name, hid_t type, int rank,
                            const hsize_t *extent, hid_t plist, const void *data)
 {
@@ -61,7 +61,7 @@ static inline hid_t sparse_list(int rank, const hsize_t *chunk)
     return plist;
 }
 
-/* Writes the good file; a test that cannot ends. */
+/* Writes the good file, or ends the program. */
 static inline void make_good(void)
 {
     struct moe_err err = {0};

@@ -17,7 +17,8 @@ enum {
     ALL_PARTS = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_LOG | MOE_HAS_REQUEST
 };
 
-/* Row t of layer l: absent now and then, else different experts with weights and scores. */
+/* Fills the row of token t in layer l: sometimes absent, else different experts with weights and
+ * scores. */
 static inline void fill_route(struct moe_tokens *x, const struct moe_trace_info *info, uint64_t t,
                               uint32_t l, struct moe_rng *rng)
 {
@@ -43,7 +44,7 @@ static inline void fill_route(struct moe_tokens *x, const struct moe_trace_info 
     }
 }
 
-/* Tokens [from, from + n) of x: one sequence, a prefill of a third and decodes. */
+/* Makes tokens [from, from + n) of x one sequence: the first third prefill, the rest decode. */
 static inline void fill_sequence(struct moe_tokens *x, const struct moe_trace_info *info,
                                  uint64_t from, uint64_t n, uint32_t index, struct moe_rng *rng)
 {
@@ -128,7 +129,7 @@ static inline bool same_rows(const struct moe_tokens *a, uint64_t at, const stru
 #undef SAME
 }
 
-/* Opens and reads everything, in blocks and whole; both must tell the same. */
+/* Reads the whole file both in blocks and at once; both must give the same trace. */
 static inline enum moe_status read_all(const char *path, struct moe_err *err)
 {
     struct moe_reader *r;

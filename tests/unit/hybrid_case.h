@@ -1,4 +1,4 @@
-/* A model's tokens under a strategy on any device, and what the CPU alone computes of them. */
+/* Runs a model's tokens under a strategy on any device and compares with the CPU alone. */
 #ifndef MOELAB_TESTS_HYBRID_CASE_H
 #define MOELAB_TESTS_HYBRID_CASE_H
 
@@ -39,7 +39,7 @@ static inline void free_outcome(struct outcome *o)
     free(o->logits);
 }
 
-/* A prompt in passes, then token by token. */
+/* Runs the prompt in passes of several tokens, then token by token. */
 static inline enum moe_status feed(struct moe_session *session, const int32_t *tokens,
                                    struct outcome *out, struct moe_err *err)
 {
@@ -81,10 +81,10 @@ static inline struct moe_strategy load(const char *name, const char *geometry)
     return strategy;
 }
 
-/* A model, tokens, and what the CPU alone computes of them with a kernel set (NULL: "auto"). */
+/* A model, tokens, and the results of the CPU alone with a kernel set (NULL: "auto"). */
 struct subject {
     const struct moe_llm *llm;
-    struct moe_llm *opened;              /* llm, or NULL: another's */
+    struct moe_llm *opened;              /* llm if opened here, else NULL */
     const struct moe_llm_config *config; /* llm's */
     const char *kernels;
     int32_t tokens[N_TOKENS];
@@ -121,8 +121,8 @@ static inline void close_subject(struct subject *x)
     moe_llm_close(x->opened);
 }
 
-/* The subject's tokens with the routes that the CPU chose: a prompt in passes of CHUNK, then one by
- * one. */
+/* The subject's tokens as a trace with the routes that the CPU chose: a prompt in passes of CHUNK,
+ * then one token a pass. */
 static inline struct moe_trace trace_of(const struct subject *x)
 {
     const struct moe_llm_config *c = x->config;
@@ -186,7 +186,7 @@ static inline enum moe_status run_hybrid(const struct subject *x, struct moe_dev
     return s;
 }
 
-/* Whatever it has come to has the bits of the CPU. */
+/* Expects the same bits as on the CPU for all tokens that were done. */
 static inline void expect_same(const struct subject *x, const struct outcome *got, const char *what)
 {
     const size_t n = (size_t)got->n_done * x->config->n_layers * x->config->top_k;
@@ -199,8 +199,8 @@ static inline void expect_same(const struct subject *x, const struct outcome *go
                       "%s: logits of token %u", what, (unsigned)t);
 }
 
-/* Another expert was chosen only where its score was as good as equal: then true, and nothing of
- * what follows can be compared. */
+/* Returns true if token t has another route than on the CPU, so that later results cannot be
+ * compared. Fails unless the scores of the experts that differ are nearly equal. */
 static inline bool expect_routes_near(const struct subject *x, const struct outcome *got,
                                       uint32_t t, double limit, const char *what)
 {
@@ -221,7 +221,8 @@ static inline bool expect_routes_near(const struct subject *x, const struct outc
     return false;
 }
 
-/* The largest difference of logits, relative to the largest logit; at most `limit`. */
+/* Returns the largest difference of logits relative to the largest logit; fails if it exceeds
+ * `limit`. */
 static inline double expect_near(const struct subject *x, const struct outcome *got, double limit,
                                  const char *what)
 {
@@ -235,7 +236,7 @@ static inline double expect_near(const struct subject *x, const struct outcome *
             return worst;
         for (uint32_t i = 0; i < c->n_vocab && t >= PROMPT - 1; i++) {
             const double d = fabs((double)a[i] - (double)b[i]);
-            most = d <= most ? most : d; /* a NaN is the most */
+            most = d <= most ? most : d; /* keeps a NaN */
             scale = fmax(scale, fabs((double)a[i]));
         }
         ck_assert_msg(most <= limit * scale, "%s: logits of token %u off by %g", what, (unsigned)t,
@@ -259,10 +260,10 @@ static const struct hybrid_case {
 };
 enum { N_HYBRID_CASES = sizeof hybrid_cases / sizeof *hybrid_cases };
 
-/* Those whose slots are overwritten all the time. */
+/* Cases in which slots are overwritten all the time. */
 static const struct hybrid_case busy_cases[] = {
     {"collab", "global:2"},
-    {"collab", "2x2"}, /* copies begin at once, and guesses are copied as well */
+    {"collab", "2x2"}, /* with copies begun at once and prefetches: load_busy */
     {"on-demand", NULL},
     {"collab-reference", "2x1"},
 };
@@ -278,8 +279,8 @@ static inline struct moe_strategy load_busy(size_t k)
     return strategy;
 }
 
-/* One run after the other on one device, until there are n steps; each has the bits of the CPU.
- * Returns how many steps there were. */
+/* Repeats the run on one device until at least n steps are done; each run must have the bits of the
+ * CPU. Returns the number of steps. */
 static inline uint32_t expect_same_again(const struct subject *x, struct moe_device *device,
                                          size_t busy, uint32_t n)
 {

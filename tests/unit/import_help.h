@@ -30,7 +30,7 @@ static void help_teardown(void)
     remove_folder(help_folder);
 }
 
-/* Path of a file in the temporary folder; four buffers in turn. */
+/* Path of a file in the temporary folder. Valid until the fourth call after this one. */
 static inline const char *help_path(const char *name)
 {
     static char buf[4][512];
@@ -83,7 +83,7 @@ static inline void help_export(const char *format, const char *name, const char 
     moe_trace_release(&trace);
 }
 
-/* The .h5 file -> jsonl -> c.h5, which is the same. */
+/* Exports the .h5 file to jsonl and imports that as c.h5, which must be the same file. */
 static inline void help_jsonl_trip(const char *name)
 {
     const struct moe_import_options none = {0};
@@ -92,7 +92,7 @@ static inline void help_jsonl_trip(const char *name)
     help_same_file(help_path(name), help_path("c.h5"));
 }
 
-/* file -> a.h5 -> exported; exported -> b.h5 is a.h5. */
+/* Imports the file as a.h5, exports that, and imports the export as b.h5, which must equal a.h5. */
 static inline void help_round_trip(const char *format, const char *path,
                                    const struct moe_import_options *options)
 {
@@ -102,7 +102,7 @@ static inline void help_round_trip(const char *format, const char *path,
     help_same_file(help_path("a.h5"), help_path("b.h5"));
 }
 
-/* True when the shared data is there; else says that the test is skipped. */
+/* Returns whether the shared data is there; if not, prints that the test is skipped. */
 static inline bool help_shared(const char *path)
 {
     if (access(path, R_OK) == 0)
@@ -111,7 +111,7 @@ static inline bool help_shared(const char *path)
     return false;
 }
 
-/* The text must be refused with a message that ends in, or holds, `expected`. */
+/* Expects the text to be refused with a message that contains `expected`. */
 static inline void help_refused(moe_parse_fn *parse, const char *text, size_t size,
                                 const struct moe_import_options *options, const char *expected)
 {

@@ -1,5 +1,6 @@
-/* A device on which every queued copy happens as late as it may: when an event behind it is waited
- * for, or at the end. It counts memory, and refuses what exceeds its limits. Copies only. */
+/* A device without kernels that carries out every queued copy as late as allowed: when the host
+ * waits for an event behind it, or at the end. It counts allocations and refuses those beyond its
+ * limit. */
 #ifndef MOELAB_TESTS_LATE_DEVICE_H
 #define MOELAB_TESTS_LATE_DEVICE_H
 
@@ -12,7 +13,7 @@
 enum { LATE_QUEUE = 1 << 16 };
 
 struct moe_event {
-    uint64_t at; /* copies that come before it */
+    uint64_t at; /* number of copies queued before it */
 };
 
 struct late_copy {
@@ -25,9 +26,9 @@ struct late_device {
     struct moe_device device;
     struct late_copy queue[LATE_QUEUE];
     uint64_t n_queued, n_done;
-    uint64_t pinned_bytes, pinned_limit; /* now, and at most */
-    uint64_t n_allocs, n_live, n_events; /* of both kinds of memory; live now */
-    uint64_t n_pageable, n_pinned;       /* copies */
+    uint64_t pinned_bytes, pinned_limit; /* allocated now; the most allowed */
+    uint64_t n_allocs, n_live, n_events; /* allocations of both kinds: all, live; events: live */
+    uint64_t n_pageable, n_pinned;       /* copies from this kind of memory */
 };
 
 struct late_block {
@@ -49,7 +50,7 @@ static inline enum moe_status late_alloc(struct moe_device *device, enum moe_mem
     struct late_block *block = malloc(sizeof *block + bytes);
     ck_assert_ptr_nonnull(block);
     *block = (struct late_block){.bytes = kind == MOE_MEMORY_PINNED ? bytes : 0};
-    if (bytes < 1 << 24) /* of larger blocks not even a page is touched */
+    if (bytes < 1 << 24) /* larger blocks are left untouched, so they take no pages */
         memset(block->data, 0x7f, bytes);
     d->pinned_bytes += block->bytes;
     d->n_allocs++;

@@ -1,4 +1,4 @@
-/* The model directories of tests/golden/logits, and models trained for the demo. */
+/* Opens model directories (tests/golden/logits, embedded models) and sessions on them. */
 #ifndef MOELAB_TESTS_LLM_DIRS_H
 #define MOELAB_TESTS_LLM_DIRS_H
 
@@ -28,7 +28,7 @@ static inline struct moe_session *open_session(const struct moe_llm *llm,
     return session;
 }
 
-/* Memory that a test cannot do without. */
+/* calloc that fails the test if there is no memory. */
 static inline void *must_alloc(size_t items, size_t bytes)
 {
     void *p = calloc(items ? items : 1, bytes);
@@ -39,7 +39,7 @@ static inline void *must_alloc(size_t items, size_t bytes)
 /* The routes of n tokens. */
 struct routes {
     struct moe_route_sink sink;
-    size_t n_choices, n_scores; /* of all tokens together */
+    size_t n_choices, n_scores; /* in all tokens together */
 };
 
 static inline struct routes new_routes(const struct moe_llm_config *c, size_t n)
@@ -61,7 +61,7 @@ static inline void free_routes(struct routes *r)
     free(r->sink.lookahead);
 }
 
-/* The part of the sink that begins with token t. */
+/* The sink for the tokens from t on. */
 static inline struct moe_route_sink sink_at(const struct moe_llm_config *c, const struct routes *r,
                                             size_t t)
 {

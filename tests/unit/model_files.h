@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* length of the header, header, n_data bytes 0, 1, 2 ... ; the caller frees. */
+/* A safetensors file: header length, header, n_data bytes 0, 1, 2, ... The caller frees it. */
 static inline char *make_safetensors(const char *header, size_t n_data, size_t *size)
 {
     uint64_t length = strlen(header);

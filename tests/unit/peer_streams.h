@@ -1,5 +1,5 @@
-/* Request streams that libCacheSim was run on too (tests/golden/libcachesim). Each is one layer of
- * PEER_KEYS experts, one access after another. */
+/* The request streams on which libCacheSim was run (tests/golden/libcachesim). Each is a sequence
+ * of single accesses in one layer of PEER_KEYS experts. */
 #ifndef MOELAB_TESTS_PEER_STREAMS_H
 #define MOELAB_TESTS_PEER_STREAMS_H
 
@@ -8,10 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* cachesim prints miss ratios of four decimals: of 10,000 requests these are exact counts. */
+/* cachesim prints miss ratios with four decimals, which for 10,000 requests are exact counts. */
 enum { PEER_REQUESTS = 10000, PEER_KEYS = 256 };
 
-/* Small ids more often: the limit of a uniform draw is itself uniform. 200 keys. */
+/* 200 keys, small ids more often: drawn uniformly below a limit that is drawn uniformly. */
 static inline void stream_skewed(uint16_t *id)
 {
     struct moe_rng rng;
@@ -20,8 +20,8 @@ static inline void stream_skewed(uint16_t *id)
         id[i] = (uint16_t)moe_rng_below(&rng, 1 + moe_rng_below(&rng, 200));
 }
 
-/* Like decode of a model with 32 layers and 2 of 8 experts: in turn by layer, each expert with
- * probability 0.6 again that of the token before. */
+/* Like the decode of a model with 32 layers and 2 of 8 experts: layer by layer; each expert is,
+ * with probability 0.6, the one of the token before. */
 static inline void stream_layers(uint16_t *id)
 {
     enum { EXPERTS = 8, ROW = 64 };
@@ -32,13 +32,13 @@ static inline void stream_layers(uint16_t *id)
         bool again = moe_rng_below(&rng, 10) < 6;
         uint16_t draw = (uint16_t)(first + (int)moe_rng_below(&rng, EXPERTS));
         id[i] = again && i >= ROW ? id[i - ROW] : draw;
-        if (i % 2 && id[i] == id[i - 1]) /* two different ones */
+        if (i % 2 && id[i] == id[i - 1]) /* the two of a layer must differ */
             id[i] = (uint16_t)(first + (id[i] - first + 1) % EXPERTS);
     }
 }
 
-/* In turn, for 1000 requests each: skewed over 60 keys that move on, and a loop over 100 keys with
- * 20 hot ones in between. */
+/* Alternates every 1000 requests between a skewed draw from 60 keys, which are others each time,
+ * and a loop over 100 keys mixed with 20 hot ones. */
 static inline void stream_shifting(uint16_t *id)
 {
     struct moe_rng rng;

@@ -1,5 +1,5 @@
-/* Wraps any policy and checks that the cache keeps the contract's order of calls, and that the
- * policy names only slots that it may. One policy at a time. */
+/* Wraps any policy and checks that the cache calls it in the contract's order and that it names
+ * only slots that it may name. One policy at a time (static state). */
 #ifndef MOELAB_TESTS_POLICY_SPY_H
 #define MOELAB_TESTS_POLICY_SPY_H
 
@@ -12,7 +12,7 @@ struct spy {
 };
 
 static const struct moe_policy_ops *spied;
-static uint64_t n_overwritten; /* pinned slots that were named by a policy that may name them */
+static uint64_t n_overwritten; /* pinned slots named, by a policy that is allowed to */
 static uint32_t n_pinned;      /* pinned slots when a victim was last asked for */
 
 static size_t spy_size(const struct moe_policy_env *env)

@@ -1,5 +1,5 @@
 /* Every registered policy in its variants, and random small cases to run them on. A new policy is
- * covered by its line in registry.c; add it to `exempt` if it may decline. */
+ * covered as soon as it is in registry.c; add it to `exempt` if it may decline newcomers. */
 #ifndef MOELAB_TESTS_POLICY_VARIANTS_H
 #define MOELAB_TESTS_POLICY_VARIANTS_H
 
@@ -25,8 +25,8 @@ struct variant {
 static struct variant variants[MAX_POLICIES];
 static uint32_t n_variants;
 
-/* Variants that may decline a newcomer, or that overwrite pinned slots: the claims about policies
- * that admit all do not hold for them. */
+/* Variants that may decline a newcomer or overwrite pinned slots, so that properties of policies
+ * that admit everything do not hold for them. */
 static const char *const exempt[] = {
     "opt-time",      "opt:admit=bypass",   "paper-lru:hazards=on", "least-stale:reading=bypass",
     "decayed-count", "static:choose=list", "static:choose=first",  "static:choose=random",
@@ -44,7 +44,8 @@ static inline void add_variant(const char *text)
         v->admits_all &= strcmp(text, exempt[i]) != 0;
 }
 
-/* Every value of a policy's first parameter, if that is a choice or a switch. */
+/* Adds a variant for every value of the policy's first parameter, if that is a choice or a switch.
+ */
 static inline void add_variants(const struct moe_policy_ops *ops)
 {
     const struct moe_param *p = ops->params;
@@ -82,8 +83,8 @@ static inline const struct moe_policy_spec *find_variant(const char *text)
 struct test_case {
     struct event_trace trace;
     struct moe_geometry geometry;
-    char text[64];          /* the geometry's */
-    uint32_t largest_event; /* distinct experts of the event that has most */
+    char text[64];          /* of the geometry */
+    uint32_t largest_event; /* distinct experts of the largest event */
     uint32_t smallest_pool;
 };
 
@@ -135,8 +136,8 @@ static inline void draw_case(struct moe_rng *rng, struct test_case *c, uint32_t 
     }
 }
 
-/* The hits of a run that are comparable with those of a cold start: each expert of the initial
- * content saves at most one fill, and so is worth at most one hit, which is subtracted. */
+/* The hits of a run, comparable between cold and preloaded caches: an expert of the initial content
+ * saves at most one miss, so one hit is subtracted for each. */
 static inline uint64_t hits_of(const struct test_case *c, const struct moe_policy_spec *spec,
                                bool access)
 {

@@ -1,6 +1,6 @@
-/* A machine whose copies land when they like, and which checks what the step loop asks of it: its
- * kernels find the weights that they ask for, no expert of an event is given up for a guess,
- * nothing that is there is fetched, and every prefetch is accounted for. */
+/* A machine whose copies land at random times and which checks the step loop's calls: kernels find
+ * the weights that they need, no expert of the current event is evicted for a prefetch, nothing
+ * that is resident is fetched, and every prefetch is counted once. */
 #ifndef MOELAB_TESTS_RANDOM_MACHINE_H
 #define MOELAB_TESTS_RANDOM_MACHINE_H
 
@@ -18,15 +18,15 @@ struct copy {
 struct machine {
     struct moe_trace_run *run;
     struct moe_decision_log *log;
-    const struct moe_plan *plan; /* of the event under way */
+    const struct moe_plan *plan; /* of the current event */
     struct moe_rng rng;
     struct moe_step step;
     struct copy queue[MAX_COPIES];
     uint32_t n_queue;
-    moe_key content[MAX_SLOTS]; /* what the copy queued last brings */
+    moe_key content[MAX_SLOTS]; /* key of the last copy queued into each slot */
     bool landed[MAX_SLOTS];
-    struct copy cancelled; /* last */
-    bool may_drop;         /* the policy may give up experts of the event under way */
+    struct copy cancelled; /* the last one cancelled, or MOE_NO_SLOT */
+    bool may_drop;         /* the policy may evict experts of the current event */
     uint64_t now, n_ahead, n_cancelled, n_promoted;
 };
 
@@ -46,7 +46,7 @@ static void land_slot(struct machine *m, moe_slot slot)
             land(m, i);
 }
 
-/* Some copies land: often none, sometimes all. */
+/* Lets some copies land: often none, sometimes all. */
 static void let_time_pass(struct machine *m)
 {
     uint32_t n = (uint32_t)moe_rng_below(&m->rng, 4);
@@ -67,7 +67,7 @@ static enum moe_status attend(void *machine, uint32_t layer, struct moe_layer_ro
 {
     struct machine *m = machine;
     (void)err;
-    m->cancelled.slot = MOE_NO_SLOT; /* what is fetched from here on was not taken back for it */
+    m->cancelled.slot = MOE_NO_SLOT; /* later fetches do not belong to that cancellation */
     let_time_pass(m);
     moe_trace_routes(&m->step, &m->run->model, m->run->next_use, layer, out);
     return MOE_OK;
@@ -114,7 +114,8 @@ static void fetch(void *machine, const struct moe_fetch *f)
         ck_assert(m->may_drop || !m->landed[f->slot] || m->content[f->slot] != copy.key);
         m->n_ahead++;
     }
-    /* (taken back was perhaps the older expert's copy: see cancel) */
+    /* A prefetch was cancelled to be fetched on demand. (With may_drop, the cancelled copy may have
+     * been an older expert's: see cancel.) */
     m->n_promoted += f->priority == MOE_FETCH_DEMAND && m->cancelled.slot == f->slot &&
                      (m->may_drop || m->cancelled.key == copy.key);
     m->cancelled.slot = MOE_NO_SLOT;
@@ -138,7 +139,7 @@ static bool cancel(void *machine, moe_slot slot)
     for (uint32_t i = 0; i < m->n_queue; i++) {
         if (m->queue[i].slot != slot)
             continue;
-        /* where slots in flight are overwritten, the one copy left may be an older expert's */
+        /* if slots in flight may be overwritten, this copy may be an older expert's */
         ck_assert(m->may_drop || m->queue[i].ahead);
         if (!m->queue[i].ahead || moe_rng_below(&m->rng, 3) == 0) /* it has begun */
             return false;
@@ -151,7 +152,7 @@ static bool cancel(void *machine, moe_slot slot)
     ck_abort_msg("nothing is on its way into slot %d", slot);
 }
 
-/* What the event found or was given a slot for is still there. */
+/* Checks that every expert that the event found, or reserved a slot for, is still in its slot. */
 static void combine(void *machine, uint32_t layer)
 {
     struct machine *m = machine;
@@ -214,8 +215,8 @@ static inline void add_lookahead(struct moe_rng *rng, struct moe_trace *trace)
         trace->tokens.lookahead[i] = (float)(moe_rng_unit(rng) - .5);
 }
 
-/* Runs the world on the random machine; its decisions as text, to be freed. end: called before the
- * run is released, or NULL. */
+/* Runs the world on the random machine and returns the log of its decisions, which the caller
+ * frees. end: called before the run is released, or NULL. */
 static inline char *run_once(const struct world *w, uint64_t seed, struct machine *m,
                              void (*end)(struct machine *m))
 {

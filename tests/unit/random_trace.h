@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What random_trace draws. */
+/* The shape that random_trace fills. */
 struct random_shape {
     uint32_t n_layers, n_experts, top_k, n_tokens;
-    bool absent; /* rows without, or with fewer than K experts */
-    bool many;   /* passes of several tokens (prefill) */
+    bool absent; /* some rows have fewer than K experts, or none */
+    bool many;   /* some passes have several tokens (prefill) */
 };
 
 static void random_row(struct moe_rng *rng, const struct random_shape *shape,

@@ -1,15 +1,16 @@
-/* Check, for programs that do not fork, and the end of each. */
+/* Runs a Check suite without forking. Every test program ends with it. */
 #ifndef MOELAB_TESTS_RUN_SUITE_H
 #define MOELAB_TESTS_RUN_SUITE_H
 
 #include <check.h>
 
-/* Check writes into a file at every assertion that holds, so that whoever waits for a fork knows
- * where that ended. Nobody does here, and it was most of the time of some tests. A failed assertion
- * writes its own place. */
+/* Check writes to a file at every assertion that holds, so that the parent of a forked test knows
+ * where it died. Nothing forks here, and those writes took most of the time of some tests. Failed
+ * assertions still report their place. */
 #define _mark_point(file, line) ((void)0) /* NOLINT: Check's name for it */
 
-/* Exit code of main. Takes the suite. Nothing forks: OpenMP's threads would not survive it. */
+/* Runs and frees the suite; returns the exit code of main. Nothing forks, because OpenMP's threads
+ * would not survive it. */
 static inline int run_suite(Suite *suite)
 {
     SRunner *runner = srunner_create(suite);

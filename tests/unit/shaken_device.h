@@ -1,8 +1,8 @@
-/* Any device, with random delays that only it and this file knows of: before every
- * operation its stream is given, at random, a copy of a random length between pieces of memory that
- * nobody else uses, and the calling thread lingers at random. So streams and threads meet in ever
- * other orders, on a real GPU as on the host. Results are those of the device below, or a wait is
- * missing. Events, memory and errors are its own. */
+/* Wraps any device and adds random delays: before an operation it may queue a copy of random length
+ * on the same stream, within memory that nothing else uses, or let the calling thread spin. So
+ * streams and threads interleave in ever new orders, on a real GPU as well. If results differ from
+ * those of the wrapped device, a wait is missing. Events, memory and errors are the wrapped
+ * device's. */
 #ifndef MOELAB_TESTS_SHAKEN_DEVICE_H
 #define MOELAB_TESTS_SHAKEN_DEVICE_H
 
@@ -11,10 +11,10 @@
 #include "tests/unit/device_contract.h"
 
 struct shaken_device {
-    struct moe_device device; /* first */
+    struct moe_device device; /* must be first */
     struct moe_device *below;
     struct moe_rng rng[MOE_N_STREAMS]; /* a stream is used by one thread at a time */
-    unsigned char *pinned, *memory;    /* 2 bytes_most a stream */
+    unsigned char *pinned, *memory;    /* bytes_most and 2 bytes_most for each stream */
     uint64_t bytes_most, linger_ns;    /* of one delay */
 };
 
@@ -189,7 +189,8 @@ static const struct moe_device_ops shaken_ops = {
     .routes_wait = shaken_routes_wait,
 };
 
-/* Takes the device over. Delays are copies of at most bytes_most, and linger_ns of the caller. */
+/* Takes ownership of the device. A delay is a copy of at most bytes_most, or at most linger_ns
+ * during which the caller spins. */
 static inline struct moe_device *shaken_open(struct moe_device *below, uint64_t bytes_most,
                                              uint64_t linger_ns, uint64_t seed)
 {

@@ -45,8 +45,6 @@ static inline struct moe_result run(struct world *w)
     return r;
 }
 
-/* Layer 0 uses 0 and 1 both times, layer 1 anything. */
-
 /* Random worlds. */
 
 static inline const char *pick(struct moe_rng *rng, const char *const *words, size_t n)

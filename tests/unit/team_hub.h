@@ -1,5 +1,5 @@
-/* Ranks of a team as threads of one process, talking over queues in memory; a rank can be
- * unplugged: from then on nothing that it sends arrives, and nothing reaches it. */
+/* Ranks of a team as threads of one process with message queues in memory. A rank can be unplugged:
+ * from then on nothing that it sends arrives, and nothing reaches it. */
 #ifndef MOELAB_TESTS_UNIT_TEAM_HUB_H
 #define MOELAB_TESTS_UNIT_TEAM_HUB_H
 
@@ -22,7 +22,7 @@ struct hub {
     pthread_mutex_t lock;
     struct hub_message *first[HUB_RANKS], *last[HUB_RANKS];
     bool unplugged[HUB_RANKS];
-    _Atomic int sent[HUB_RANKS];  /* messages of each rank */
+    _Atomic int sent[HUB_RANKS];  /* messages that each rank sent */
     _Atomic int heard[HUB_RANKS]; /* messages that reached it */
     int closed_with[HUB_RANKS];   /* enum moe_leave */
     _Atomic int n_closed;

@@ -1,4 +1,4 @@
-/* A folder of a test's own, below TMPDIR or /tmp. */
+/* Temporary folders for tests, below TMPDIR or /tmp. */
 #ifndef MOELAB_TESTS_TEMP_FOLDER_H
 #define MOELAB_TESTS_TEMP_FOLDER_H
 
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Makes it and writes its path; a test that cannot have one ends. */
+/* Creates a folder and writes its path to buf, or ends the program. */
 static inline void temporary_folder(char *buf, size_t size)
 {
     const char *base = getenv("TMPDIR");
@@ -19,7 +19,7 @@ static inline void temporary_folder(char *buf, size_t size)
     }
 }
 
-/* With all that is in it. A test that wants nothing left behind asks rmdir instead. */
+/* Removes a folder with everything in it. (A test that expects it to be empty uses rmdir.) */
 static inline void remove_folder(const char *folder)
 {
     DIR *dir = opendir(folder);

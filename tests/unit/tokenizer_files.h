@@ -1,4 +1,4 @@
-/* Files, JSON and tokenizers for the tests of text. */
+/* Reads files and JSON and opens tokenizers, for the tests of tokenizers. */
 #ifndef MOELAB_TESTS_TOKENIZER_FILES_H
 #define MOELAB_TESTS_TOKENIZER_FILES_H
 
@@ -13,7 +13,7 @@
 #define GOLDEN_TOKENIZER "tests/golden/tokenizer/"
 
 struct file_bytes {
-    char *data; /* heap */
+    char *data; /* to be freed */
     size_t size;
 };
 
@@ -37,7 +37,7 @@ static inline json_t *read_json(const char *path)
     return root;
 }
 
-/* A tokenizer of one model file and, where config is not NULL, a tokenizer_config.json. */
+/* Makes a tokenizer from one model file and, unless config is NULL, a tokenizer_config.json. */
 static inline struct moe_tokenizer *open_model(const char *path, const char *config)
 {
     struct moe_tokenizer *t = NULL;

@@ -1,4 +1,4 @@
-/* Small traces to tune on. */
+/* Small traces for the tests of the tuner. */
 #ifndef MOELAB_TESTS_TUNE_TRACE_H
 #define MOELAB_TESTS_TUNE_TRACE_H
 
@@ -13,8 +13,8 @@ enum { LAYERS = 2, EXPERTS = 4, SEQUENCES = 24, TOKENS = 40 };
 
 enum routing {
     UNIFORM,
-    SKEWED, /* nine of ten routes go to the layer's own two experts */
-    DRIFTS, /* one expert a layer for ten tokens, then another */
+    SKEWED, /* nine of ten routes go to two experts, others in each layer */
+    DRIFTS, /* each layer uses one expert for ten tokens, then another */
 };
 
 static inline moe_expert route(struct moe_rng *rng, enum routing routing, uint32_t token,
@@ -27,7 +27,7 @@ static inline moe_expert route(struct moe_rng *rng, enum routing routing, uint32
     return (moe_expert)moe_rng_below(rng, EXPERTS);
 }
 
-/* Top-1, decode only. Each sequence has its number for a text hash. */
+/* A trace of top-1 routes, decode only. The text hash of a sequence is its number. */
 static inline struct moe_trace make_trace(enum routing routing, uint32_t n_sequences)
 {
     struct moe_rng rng;
