@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The program finds its models, platforms, strategies, statistics and plots from any folder, and
-# every command explains itself.
+# every command has help.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
 data=experiments/data/mixtral-8x7b-decode-stats.json
@@ -10,7 +10,7 @@ commands=("trace import" "trace info" "trace stats" "trace verify" "trace synth"
     repro report calibrate validate list bench "bench kernels" "bench device" version)
 cd "$folder" || exit 1
 expect 0 "SYNTHETIC" "$moelab" sim "$stats"
-# Small: fitting to statistics, which takes seconds under a sanitizer, was just done.
+# Not in `small`: it fits to statistics again, which takes seconds under a sanitizer.
 [ "$size" = whole ] || stats="synth:sticky:tokens=64,model=mixtral-8x7b"
 expect 0 "lookups" "$moelab" replay "$stats" --geometry 14x4
 expect 1 "experiments/data/none.json" "$moelab" replay "synth:stats:file=experiments/data/none.json"
@@ -23,7 +23,7 @@ for words in "help trace" "trace --help" "trace"; do
     read -ra words <<<"$words"
     expect 2 "'trace' needs one of import, info" "$moelab" "${words[@]}"
 done
-# a command stands before those that are named after it
+# a command is listed before its subcommands
 for command in bench sweep; do
     first=$(grep -m 1 "^  $command " overview)
     holds "help: not $command first: $first" grep -q "^  $command  " <<<"$first"

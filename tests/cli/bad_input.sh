@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Bad input is normal input: one clear line, the right exit code, nothing left half-written.
+# Bad input is refused with one clear line and the right exit code; nothing is left half-written.
 . tests/cli/lib/check.bash
 spec=uniform:layers=4,experts=8,top_k=2,tokens=64,sequences=2
 t=$folder/t.h5
@@ -9,7 +9,7 @@ expect 0 "SYNTHETIC" "$moelab" trace synth "$spec" -o "$t"
 expect 0 '"lookups": 7,' "$moelab" replay jsonl:tests/fuzz/corpus/jsonl/valid --geometry 1x2 \
     --format json
 
-# one of a kind
+# a file of each kind
 expect 0 "SYNTHETIC, 1 sequence, 1 token, 1 layer, 2 experts, top-1" "$moelab" trace synth \
     uniform:layers=1,experts=2,top_k=1,tokens=1 -o "$folder/one.h5"
 expect 0 "ok, 1 sequence, 1 token" "$moelab" trace verify "$folder/one.h5"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The benchmark of devices on `host`, tiny: every case has a row; what it refuses.
+# The benchmark of devices on `host` at tiny sizes: every case has a row; refusals.
 . tests/cli/lib/check.bash
 tiny=(--device host --shapes tiny-mixtral --walk 1MiB --rounds 2 --context 16)
 out=$folder/d.tsv
@@ -8,7 +8,7 @@ header=$(grep -v '^#' "$out" | head -n 1)
 wanted=$(printf 'case\tshape\ttokens\tbytes\tus\tspread_percent\tgb_per_s\tgflop_per_s\t')
 wanted+=$(printf 'share_percent\taim_percent')
 holds "columns are $header" [ "$header" = "$wanted" ]
-# rows CASE: how many there are.
+# rows CASE: the number of rows of this case.
 rows() {
     awk -F'\t' -v c="$1" '$1 == c' "$out" | wc -l
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The benchmark of kernels at tiny sizes: every case has a row; what it refuses.
+# The benchmark of kernels at tiny sizes: every case has a row; refusals.
 . tests/cli/lib/check.bash
 # shellcheck disable=SC2054 # commas belong to the lists
 tiny=(--d-model 64 --d-ffn 96 --experts 2 --repeats 2 --threads 1,2)
@@ -9,7 +9,7 @@ header=$(grep -v '^#' "$out" | head -n 1)
 wanted=$(printf 'case\tkernels\tdtype\tthreads\ttokens\tgb_per_s\tshare_of_read_rate_percent\t')
 wanted+=$(printf 'gflop_per_s\tspread_percent')
 holds "columns are $header" [ "$header" = "$wanted" ]
-# rows CASE KERNELS: how many there are.
+# rows CASE KERNELS: the number of rows of this case and kernel set.
 rows() {
     awk -F'\t' -v c="$1" -v k="$2" '$1 == c && $2 == k' "$out" | wc -l
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Configuring where a library is missing says at once what to install; a program that is built
-# outside of the sources finds its models and plots from any folder, and so does an installed one.
+# When libraries are missing, configuring names them all and what to install. A program that is
+# built outside of the source tree, or installed, finds its models and plots from any folder.
 . tests/cli/lib/check.bash
 if ! command -v cmake >/dev/null; then
     echo "skipped: no cmake"
@@ -17,7 +17,7 @@ holds "no packages: $out" grep -q " apt-get install .* libhdf5-dev .* check$" <<
 outside="$folder/of the sources"
 holds "not configured" configure "of the sources" -DMOELAB_TESTS=OFF >/dev/null
 cp "$moelab" "$outside/moelab"
-runs() { # PROGRAM: from a folder that has nothing
+runs() { # PROGRAM: started in an empty folder
     cd "$folder" || exit 1
     expect 0 "static-hot" "$1" list strategies
     expect 0 "tokens_per_s" "$1" sim synth:sticky:tokens=8,model=mixtral-8x7b

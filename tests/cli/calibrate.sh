@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `moelab calibrate` on the host device with a tiny shape: the file loads in sim; bad input; nothing
-# is left behind after Ctrl-C or on a full disk.
+# `moelab calibrate` on the host device with a tiny shape: `sim` can read its file; bad input;
+# nothing is left behind after Ctrl-C or on a full disk.
 . tests/cli/lib/check.bash
 quick=(--device host --shape tiny-mixtral --repeats 1 --power-seconds 0.05)
 file=$folder/here.yaml
@@ -21,10 +21,10 @@ holds "the file names its whole command" grep -qF \
 holds "an origin for each" [ "$(grep -c 'origin: "\(measured\|guess\): ' "$file")" = 20 ]
 expect 0 "tokens_per_s" "$moelab" sim "$trace" --platform "$file" --geometry 8x2 --threads 1
 
-# Compared with itself it is near, with a file where everything is far it is not.
+# Compared with its own file the constants agree, with one where all are far off they do not.
 expect 0 "difference_percent" "$moelab" calibrate "${quick[@]}" --check "$file" --tolerance 1e9
 expect 3 "constants differ from" "$moelab" calibrate "${quick[@]}" --check paper-4090
-# Nor with one of the other kind of memory. One without a GPU has no rates of one to compare with.
+# Nor with a platform of the other kind of memory. One without a GPU has no GPU rates to compare.
 sed 's/^name: .*/&\nmemory: unified/' "$file" >"$folder/unified.yaml"
 expect 3 "memory is separate here, '$folder/unified.yaml' says unified" "$moelab" calibrate \
     "${quick[@]}" --check "$folder/unified.yaml" --tolerance 1e9
@@ -72,8 +72,8 @@ one_line "$moelab" calibrate --device host:fail_copy=2000 --shape tiny-mixtral -
 absent "$folder/x"
 absent "$folder/x.part"
 
-# Ctrl-C in the middle: one line, exit code 1, no file. On a busy machine the program may not have
-# begun when the signal comes; then later.
+# Ctrl-C in the middle: one line, exit code 1, no file. On a busy machine the signal may come before
+# the program has begun; then it is tried again with a later one.
 for pause in 1 4 16; do
     "$moelab" calibrate --device host --shape tiny-mixtral --repeats 99 -o "$folder/int.yaml" \
         >"$folder/int.out" 2>"$folder/int.err" &

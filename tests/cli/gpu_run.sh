@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What tests/gpu/run does with its steps, on programs that only pretend: chosen by name, in its own
-# order, one summary for several calls, a verdict for every end.
+# tests/gpu/run with programs that only pretend to do the steps: steps chosen by name run in its own
+# order, several calls write one summary, and every way to end has its verdict.
 # shellcheck disable=SC2016 # the quoted text is of other programs
 . tests/cli/lib/check.bash
 bin=$folder/bin results=$folder/results
 mkdir "$bin"
 
-# pretend PROGRAM LINE...: a shell script of these lines.
+# pretend PROGRAM LINE...: makes PROGRAM a shell script of these lines.
 pretend() {
     local program=$1
     shift

@@ -14,7 +14,7 @@ answer() {
         failed "run $model $* -> $(cat "$folder/$name.err")"
 }
 
-# same_text MODEL OPTION...: the text of the model alone, under a strategy.
+# same_text MODEL OPTION...: a run with these options gives the text of the CPU alone.
 same_text() {
     local model=$1
     shift
@@ -22,7 +22,7 @@ same_text() {
     holds "$model $*: $(cat "$folder/got")" cmp -s "$folder/$model" "$folder/got"
 }
 
-# Does it need to know the future, and say so?
+# Does it need to know the future? Then its refusal must say so.
 refers_to_a_trace() {
     ! "$moelab" run --model tiny-mixtral -p x -n 1 --device host --platform paper-4090 \
         --geometry 3x2 "$@" >/dev/null 2>"$folder/err" &&

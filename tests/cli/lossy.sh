@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lossy strategies: refused by every command until --lossy (in experiments: lossy: yes), named by
-# every result, the same decisions in simulation and real run, idle rules without a trace.
+# every result, decided alike by simulator and executor; rules that change nothing give the same
+# text.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
 t=$folder/t.h5

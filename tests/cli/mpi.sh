@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sweeps and tuning over processes: four ranks give the bytes of one process; a rank killed for
-# real; restarts; refusals in one line. Shards and their merging, which need no MPI.
+# Sweeps and tuning over MPI: four ranks give the bytes of one process; a rank is killed with a
+# signal; restarts; refusals in one line. Shards and merging them, which need no MPI.
 # shellcheck disable=SC2317 # functions are called by expect, holds and one_line
 . tests/cli/lib/check.bash
 case $moelab in /*) ;; *) moelab=$PWD/$moelab ;; esac

@@ -8,7 +8,7 @@ geometries=(4x1 4x5 4x24 3x2 1x24 global:1 global:7 global:50 global:96)
 expect 0 "SYNTHETIC" "$moelab" trace synth \
     "zipf:layers=4,experts=24,top_k=3,tokens=2000,sequences=40,prompt=6" -o "$t"
 
-# column FILE GEOMETRY PHASE NAME: one cell of a table of curves.
+# column FILE GEOMETRY PHASE NAME: a cell of a table of curves.
 column() {
     awk -F'\t' -v g="$2" -v p="$3" -v name="$4" '/^#/ { next }
         !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
@@ -16,7 +16,7 @@ column() {
             print $c[name]; exit }' "$1"
 }
 
-# replayed GEOMETRY POLICY CONTRACT PHASE: what replay has in that place.
+# replayed GEOMETRY POLICY CONTRACT PHASE: the same cell by `moelab replay`.
 replayed() {
     "$moelab" replay "$t" --geometry "$1" --policy "$2" --contract "$3" --no-layers --format tsv |
         awk -F'\t' -v p="$4" '/^#/ { next }

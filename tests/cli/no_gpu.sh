@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Platforms without a GPU in every command: cpu-only is what runs, all else says why in one line.
+# Platforms without a GPU in every command: cpu-only runs, all else is refused in one line.
 . tests/cli/lib/check.bash
 t=$folder/t.h5
 platform=laptop-no-gpu
 expect 0 "SYNTHETIC" "$moelab" trace synth \
     "zipf:layers=32,experts=8,top_k=2,tokens=60,sequences=6,prompt=4,model=mixtral-8x7b" -o "$t"
 
-# cell COLUMN FILE: of the first row.
+# cell COLUMN FILE: the value in the first row.
 cell() {
     awk -F'\t' -v name="$1" '/^#/ { next }
         !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }

@@ -7,7 +7,7 @@ platform=strix-halo
 expect 0 "SYNTHETIC" "$moelab" trace synth \
     "zipf:layers=32,experts=8,top_k=2,tokens=40,sequences=4,prompt=4,model=mixtral-8x7b" -o "$t"
 
-# value COLUMN OPTIONS...: of `sim`.
+# value COLUMN OPTIONS...: the result of `sim` with these options.
 value() {
     local column=$1
     shift

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Names of what is written: one that promises another form is refused, by every command alike.
+# Output files whose ending does not fit the format to be written are refused by every command.
 . tests/cli/lib/check.bash
 t=$folder/t.h5
 expect 0 "" "$moelab" trace synth "uniform:layers=4,experts=8,top_k=2,tokens=40,sequences=4" -o "$t"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prefetchers and the peers' strategies: what they are worth, what they refuse, the league table.
+# Prefetchers and the strategies of other projects: what they gain, refusals, the league table.
 . tests/cli/lib/check.bash
 trace="synth:sticky:layers=8,experts=8,top_k=2,tokens=64"
 # shellcheck disable=SC2317 # called by expect

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The documented way from Python: its block parses, and the file that its last line writes goes in
-# by the command beneath it, as the text there says.
+# The documented example in Python: its block parses, and the command below it imports a file as the
+# block's last line writes it.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
 page=docs/run-and-record.md

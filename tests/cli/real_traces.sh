@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Acceptance on the three real traces: import without loss, agreement with the engine's own log, and
-# export that gives back the same bytes.
+# The three real traces: import without loss, agreement with the hits in the engine's own log, and
+# export to the same bytes.
 . tests/cli/lib/check.bash
 traces=$shared/traces
 skip_without "$traces"

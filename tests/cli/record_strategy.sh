@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `moelab record --strategy`: experts on device and CPU, and the trace of the CPU alone to the byte.
+# `moelab record --strategy`, on device and CPU, writes the same bytes as recording on the CPU
+# alone.
 . tests/cli/lib/check.bash
 prompts=experiments/prompts/demo.jsonl
 common=(--model tiny-mixtral --prompts "$prompts" --limit 5 --max-new-tokens 12

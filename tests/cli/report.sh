@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Reports: what the page says, the same bytes, nothing that acts or loads, refusals. What a browser
-# makes of it: report_browser.sh.
+# Reports: words on the page, same bytes, no script of the data runs and nothing is loaded,
+# refusals. How a browser shows it: report_browser.sh.
 . tests/cli/lib/check.bash
 . tests/cli/lib/results.bash
 moelab=$(realpath "$moelab")
@@ -9,7 +9,7 @@ page=$folder/page.html
 make_results "$d"
 expect 0 "tables 4, plots 2, timelines 1, texts 1, left out 0" "$moelab" report "$d" -o "$page"
 
-# says TEXT: the page has it, in one line.
+# says TEXT: a line of the page contains it.
 says() { if grep -qF -e "$1" "$page"; then passed; else failed "the page does not say: $1"; fi; }
 never() {
     if grep -qiE -e "$1" "$page"; then

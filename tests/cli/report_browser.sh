@@ -11,7 +11,7 @@ probe=tests/cli/lib/report_probe.js
 make_results "$folder/results"
 expect 0 "tables 4" "$moelab" report "$folder/results" -o "$folder/page.html"
 
-# The page as it is, with an ear for errors in front and the probe behind.
+# The page with a handler of errors in front and the probe at the end.
 listen='<script>window.probe_errors = [];
 function hear(e) { probe_errors.push(e.message || e.blockedURI); }
 addEventListener("error", hear);
@@ -22,7 +22,7 @@ while IFS= read -r line; do
     [[ $line != "<head>" ]] || printf '%s\n' "$listen"
 done <"$folder/page.html" >"$folder/probed.html"
 
-# browse OPTION...: chromium with a profile of its own, and no network.
+# browse OPTION...: runs chromium with a profile of its own and without network.
 browse() {
     timeout 120 chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars \
         --no-first-run --disable-background-networking --disable-component-update \
@@ -30,8 +30,8 @@ browse() {
         "$@" 2>"$folder/browser.log"
 }
 
-# Windows are at least 500 wide, frames as narrow as a phone: the page stands in one, and the page
-# around it writes down what the probe sends.
+# A window is at least 500 pixels wide, a frame can be as narrow as a phone. So the page is shown in
+# a frame, and the page around it writes down what the probe sends.
 for width in 1280 360; do
     cat >"$folder/frame.html" <<HTML
 <!DOCTYPE html><body style="margin:0"><pre></pre>
@@ -55,7 +55,7 @@ HTML
     done
 done
 
-# Without scripts the page is read all the same: the policy of this copy lets none run.
+# The page can be read without scripts: the security policy of this copy forbids them.
 sed "s/script-src 'unsafe-inline'/script-src 'none'/" "$folder/page.html" >"$folder/plain.html"
 browse --dump-dom "file://$folder/plain.html" >"$folder/dom.html"
 holds "tables without scripts" grep -q '</span> 100.1</td>' "$folder/dom.html"

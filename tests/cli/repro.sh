@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Figures of the paper, reduced: every table is there, the checks hold, plots or a word why not; the
-# committed page is what the committed tables give. (That they are this program's: repro_kept.sh.)
+# The paper's figures at reduced size: every table is written, the checks hold, plots are drawn or
+# the reason is said; the committed page is what the committed tables give. (Whether this program
+# still gives those tables: repro_kept.sh.)
 # shellcheck disable=SC2317 # the functions are called by `expect`
 . tests/cli/lib/check.bash
 one_line "$moelab" repro fig7

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The kept tables of the paper (experiments/results/repro) are what this program gives. In full what
-# takes no time; of Fig. 5 and "beyond" some points, chosen here once and for all: the rest is held
-# by experiments/paper/update alone.
+# The kept tables of the paper (experiments/results/repro) are what this program gives. Quick ones
+# are compared in full, of Fig. 5 and "beyond" only the points chosen here; the rest is only checked
+# when experiments/paper/update computes everything.
 # shellcheck disable=SC2016,SC2317 # awk's $1; functions are called by `expect` and `holds`
 . tests/cli/lib/check.bash
 kept=$PWD/experiments/results/repro
 anew="(if not: experiments/paper/update)"
 
-near() { # the files hold the same, numbers to nine digits; kept ones do not tell of their sources
+near() { # the files are equal, numbers to nine digits; kept files have no "# sources" line
     LC_ALL=C awk -F'\t' 'NR == FNR { a[FNR] = $0; n = FNR; next }
         { split(a[FNR], x, "\t") }
         { for (i = 1; i <= NF; i++) if ($i != x[i]) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Decisions as text: the same bytes twice and beside a timeline; nothing is left when a run fails.
+# The decision log: same bytes when run twice and with a timeline; nothing is left when a run fails.
 # The gap split; rules that need costs.
 . tests/cli/lib/check.bash
 trace="synth:sticky:layers=8,experts=8,top_k=2,tokens=64"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sweeps: same bytes for any number of threads; finished points are not run again; a kill keeps
-# them.
+# Sweeps: same bytes for any number of threads; finished points are kept after a kill and not run
+# again.
 . tests/cli/lib/check.bash
 x=$folder/x.yaml
 cat >"$x" <<'YAML'

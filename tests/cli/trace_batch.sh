@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# `moelab trace batch`: batches of one are the input, nothing is lost in larger ones, and what other
-# commands make of them.
+# `moelab trace batch`: batches of one request equal the input, larger ones lose nothing, and other
+# commands can use them.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
 root=$PWD
 cd "$folder" || exit 1
 
 # 3 requests: a prompt of two and three decode tokens; one of one and two; three decode tokens.
-# token POSITION ID LAYER0 LAYER1 MORE: a line, its weights told by the id.
+# token POSITION ID LAYER0 LAYER1 MORE: a line of JSON whose weights follow from the id.
 token() {
     local weights="[[0.$2, 0.5], [0.25, 0.$2]]"
     [ "$4" = null ] && weights="[[0.$2, 0.5], null]"

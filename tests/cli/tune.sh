@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tuner: what it predicts is what `sim` has on the held-out part, same bytes for any threads,
-# its file runs for real, refusals and interrupts leave nothing behind.
+# The tuner: its predictions equal `sim` on the held-out part; same bytes for any number of threads;
+# the executor runs its file; refusals and interrupts leave nothing behind.
 . tests/cli/lib/check.bash
 t=$folder/t.h5
 cd "$folder" || exit 1
@@ -11,14 +11,14 @@ few=(--max-points 120 --finalists 5)
 expect 0 "SYNTHETIC" "$moelab" trace synth \
     "zipf:$mixtral,top_k=2,tokens=600,sequences=24,prompt=4,alpha=1.2" -o "$t"
 
-# cell FILE COLUMN: of the row that was chosen.
+# cell FILE COLUMN: the value in the row of the chosen strategy.
 cell() {
     awk -F'\t' -v name="$2" '/^#/ { next }
         !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
         $c["chosen"] == "yes" { print $c[name]; exit }' "$1"
 }
 
-# round_trip PLATFORM OPTIONS...: the strategy written, simulated on what was held out.
+# round_trip PLATFORM OPTIONS...: tunes, then simulates the written strategy on the held-out part.
 round_trip() {
     local platform=$1 got want
     shift

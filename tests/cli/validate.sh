@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `moelab validate` on the host device: decisions of simulator and executor are equal, whatever the
-# times; forms of the result; bad input. Nothing is expected of the times themselves.
+# `moelab validate` on the host device: simulator and executor decide alike, whatever the times;
+# output formats; bad input. The times themselves are not checked.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
 t=$folder/t.h5
@@ -17,7 +17,7 @@ column() {
         { print $n }' "$2"
 }
 
-# of_fixed NAME: of all.tsv, those of strategies whose slots do not change, with the strategy.
+# of_fixed NAME: this column and the strategy, for the rows of all.tsv whose slots do not change.
 of_fixed() {
     paste <(column strategy "$folder/all.tsv") <(column "$1" "$folder/all.tsv") | grep -v collab
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What-if: the platform as it is equals `sim`, same bytes for any jobs, picture, refusals.
+# What-if: the unchanged platform equals `sim`; same bytes for any number of jobs; plot; refusals.
 . tests/cli/lib/check.bash
 t=$folder/t.h5
 expect 0 "SYNTHETIC" "$moelab" trace synth \
     "zipf:layers=8,experts=8,top_k=2,tokens=120,sequences=3,prompt=6" -o "$t"
 model=mixtral-8x7b-8-layers
 
-# cell FILE AXIS LINE COLUMN: of the row of what the platform has.
+# cell FILE AXIS LINE COLUMN: the value in the row of the platform's own value.
 cell() {
     awk -F'\t' -v axis="$2" -v line="$3" -v name="$4" '/^#/ { next }
         !n { for (i = 1; i <= NF; i++) c[$i] = i; n = 1; next }
@@ -14,7 +14,7 @@ cell() {
         ' "$1"
 }
 
-# simulated STRATEGY GEOMETRY: tokens/s.
+# simulated STRATEGY GEOMETRY: tokens/s by `sim`.
 simulated() {
     "$moelab" sim "$t" --model $model --strategy "$1" --geometry "$2" --no-bound --format tsv |
         awk -F'\t' '/^#/ { next }

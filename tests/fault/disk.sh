@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# One change of a file fails midway (writing, truncating, syncing, closing, renaming), each in turn:
-# exit code 1 with one line that says why, or 0 with the right files; every file whole.
+# Makes one change of a file fail (write, truncate, sync, close, rename), each in turn. The command
+# must exit with 1 and one line that says why, or with 0 and the right files; every file is whole.
 . tests/fault/lib/faults.bash
 make_inputs
 
-# each_change COMMAND...: the disk is full from every odd change on, or broken at every even one.
-# Some changes may fail without harm: a file is tried out, or names cannot be exchanged in one step.
+# each_change COMMAND...: for every odd change, the disk is full from it on; every even one fails
+# alone. Some changes may fail without harm: testing whether a file can be written, exchanging two
+# names.
 each_change() {
     local n i code fault reason ended=0
     without_fault disk "$@"

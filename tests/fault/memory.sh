@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Memory is refused once, at every place of the program that asks for some, and for good from some
-# of them on: exit code 1 with one line that names memory, or 0 with the right result; every file
-# whole; all memory given back.
+# Makes one allocation fail at every place of the program that allocates, and all from some places
+# on. The command must exit with 1 and one line that names memory, or with 0 and the right result;
+# every file is whole and all memory freed.
 . tests/fault/lib/faults.bash
 make_inputs
 
@@ -16,13 +16,13 @@ refused() {
     if [ "$code" != 0 ]; then
         one_reason memory $code "$fault $*"
         holds "no block left: $fault $* -> $(grep left "$folder/count")" test "$left" = 0
-    else # done without: a smaller store, one busy time less in the statistics
+    else # the program went on without: a smaller store, a busy time missing in the statistics
         holds "exit 0 and the right files: $fault $*" diff -rq "$folder/right" "$folder/run"
     fi
 }
 
-# everywhere COMMAND...: at every place that no command before it came to, once; at two of all its
-# places, from then on.
+# everywhere COMMAND...: one failure at every place that no earlier command reached; and, from each
+# of two of its places on, failure of every allocation.
 declare -A tried
 everywhere() {
     local n i place

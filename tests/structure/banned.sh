@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Functions and words that do not belong here, each with its reason. $1: root of the tree.
+# Banned functions and words, each with the reason. $1: root of the tree.
 set -euo pipefail
 cd "${1:-.}"
 rc=0
 except=()
 
-# ban REASON REGEX FOLDER...: no source file of these folders matches.
+# ban REASON REGEX FOLDER...: fails if a source file of these folders matches.
 ban() {
     local reason=$1 regex=$2 d present=()
     shift 2
@@ -33,9 +33,9 @@ ban "hidden or process-wide state" \
     "$call(strtok|s?rand|random|drand48|tmpnam|mktemp|asctime|localtime|gmtime) ?\(" "${all[@]}"
 ban "unbounded stack" "$call(alloca|__builtin_alloca) ?\(" "${all[@]}"
 ban "runs a shell with text from outside" "$call(system|popen) ?\(" "${library[@]}"
-except=(team_launch.c) # reads what a launcher like mpirun says; nothing else tells it
+except=(team_launch.c) # a launcher like mpirun makes itself known only there
 ban "no switches through the environment" "$call(getenv|secure_getenv) ?\(" "${library[@]}" cli
-# handlers of a second SIGINT, and of SIGBUS, end the process
+# their handlers of a second SIGINT and of SIGBUS end the process
 except=(progress.c mapped_files.c)
 ban "libraries never exit or abort" "$call(exit|_exit|_Exit|abort|quick_exit) ?\(" "${library[@]}"
 except=()

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Breaks each rule once in a small tree of its own and sees the check fail; the whole tree passes.
+# Breaks each rule once in a small tree made here and expects its check to fail; the tree without
+# the fault has to pass.
 # $1: root of the tree; $2: compile command.
-# shellcheck disable=SC2016 # backquotes are text of the map here
+# shellcheck disable=SC2016 # backquotes are part of the file map
 set -euo pipefail
 checks=$(cd "${1:-.}" && pwd)/tests/structure
 tree=$(mktemp -d "${TMPDIR:-/tmp}/moelab.structure.XXXXXX")
 trap 'rm -rf "$tree"' EXIT
 rc=0
 
-plant() { # a tree that keeps every rule
+plant() { # makes a tree that keeps every rule
     rm -rf "${tree:?}"/*
     mkdir -p "$tree"/{base,traces,policies,sim,exec/cuda,plots}
     printf 'struct a {\n    int x;\n};\n' >"$tree/base/a.h"
@@ -19,7 +20,8 @@ plant() { # a tree that keeps every rule
     printf '#include "base/a.h"\n\nint f(void)\n{\n    return 1;\n}\n' >"$tree/sim/a.c"
 }
 
-# breaks CHECK FILE TEXT: after adding TEXT (printf's format) to FILE the check fails and names it.
+# breaks CHECK FILE TEXT: appends TEXT (printf's format) to FILE; CHECK must then fail and name
+# FILE.
 breaks() {
     local output
     plant

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# FILES.md names every file once, and nothing that is not there. $1: root of the tree.
+# FILES.md names every file once, and no others. $1: root of the tree.
 # A line of the map is "- `path` - what it is"; a path that ends in "/" stands for the whole folder.
 set -euo pipefail
 cd "${1:-.}"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Every header compiles alone. $1: root of the tree; $2: C compiler and its flags.
+# Every header compiles by itself. $1: root of the tree; $2: C compiler and its flags.
 set -euo pipefail
 cd "${1:-.}"
 read -ra compile <<<"${2:-cc}"
-# In the places of CUDA's headers, which are C++, lie headers that are C++: tests compile them.
+# Left out: the headers that stand for CUDA's, which are C++ like those; the tests compile them.
 mapfile -t headers < <(find base traces policies sim exec cli tests -name '*.h' \
     ! -path 'tests/cuda/cuda_[efr]*.h' ! -path 'tests/cuda/emulation_state.h' 2>/dev/null |
     LC_ALL=C sort)

@@ -46,7 +46,7 @@ FNR == 1 { folder = FILENAME; sub(/\/.*/, "", folder) }
     path = part[2]
     target = path
     if (folder == "tests" && path !~ /\//)
-        next # a helper that lies beside the test
+        next # a helper in the folder of the test
     if (path ~ /\.\./ || !sub(/\/.*/, "", target)) {
         fail("\"" path "\" is not written as \"folder/file.h\" from the root")
         next

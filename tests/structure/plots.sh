@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Plot scripts draw what files hold: no data in them, no published value, one style. $1: root.
+# Plot scripts contain neither data nor published values, and all use style.gp. $1: root.
 set -euo pipefail
 cd "${1:-.}"
 rc=0
@@ -12,7 +12,7 @@ tell() { # REASON LINES
     rc=1
 }
 
-# Published values with a decimal point; those below 1 are also widths and offsets.
+# Published values with a decimal point, except those below 1, which may be widths or offsets.
 values=()
 if [[ -f experiments/paper/expected.tsv ]]; then
     mapfile -t values < <(awk -F'\t' '/^#/ { next } !n++ { next }

@@ -1,8 +1,8 @@
 # Helpers of the command-line tests. A test is `bash tests/cli/NAME.sh path/to/moelab [small]`, run
-# from the repository root; it prints what failed and exits 1, or 77 when it has to be skipped. Small,
-# for sanitizers, is every path of the program with fewer cases and no comparison of speeds.
+# from the repository root; it prints what failed and exits with 1, or with 77 when it has to be
+# skipped. `small`, for sanitizers, runs the same code with fewer cases and compares no speeds.
 set -u
-export LC_ALL=C.UTF-8 # awk reads and writes points in numbers
+export LC_ALL=C.UTF-8 # so that awk reads and writes decimal points
 moelab=$1
 size=${2:-whole}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/moelab-test.XXXXXX")
@@ -17,7 +17,7 @@ failed() {
     echo "FAILED: $*"
 }
 
-# expect CODE TEXT COMMAND...: exit code, and a line of stdout or stderr that holds TEXT.
+# expect CODE TEXT COMMAND...: it exits with CODE, and a line of stdout or stderr contains TEXT.
 expect() {
     local code=$1 text=$2 got output
     shift 2
@@ -32,7 +32,7 @@ expect() {
     fi
 }
 
-# one_line COMMAND...: fails with exactly one line on stderr and nothing on stdout.
+# one_line COMMAND...: prints exactly one line on stderr and nothing on stdout.
 one_line() {
     local out err
     out=$("$@" 2>"$folder/stderr" </dev/null)
@@ -40,7 +40,7 @@ one_line() {
     if [ -z "$out" ] && [ "$err" = 1 ]; then passed; else failed "not one clear line: $* -> $out $(cat "$folder/stderr")"; fi
 }
 
-# holds WHAT COMMAND...: the command succeeds.
+# holds WHAT COMMAND...: the command succeeds; WHAT is printed if not.
 holds() {
     local what=$1
     shift
@@ -48,7 +48,7 @@ holds() {
 }
 
 same() { if cmp -s "$1" "$2"; then passed; else failed "$1 and $2 differ"; fi; }
-# absent FILE: also where FILE ends in .part and a process left one with its number.
+# absent FILE: does not exist; for NAME.part, nor does any NAME.PROCESS.part.
 absent() {
     local found
     found=$(compgen -G "${1%.part}.*.part" || true)
@@ -61,9 +61,9 @@ absent() {
     fi
 }
 
-# interrupted COMMAND...: Ctrl-C after its first text ends it with statistics, one line and exit code
-# 1; its stderr is int.err. The signal comes twice, as from timeout(1), and counts once. A run that
-# was over before it came proves nothing, so try again.
+# interrupted COMMAND...: after Ctrl-C behind its first text it prints statistics and one line and
+# exits with 1; its stderr is kept in int.err. The signal is sent twice, as timeout(1) does, and
+# must count once. If the run ended before the signal came, it is tried again.
 interrupted() {
     local try pid code
     for try in 1 2 3 4 5 6 7 8; do

@@ -1,5 +1,5 @@
-/* Put at the end of a report by tests/cli/report_browser.sh: uses the page as a reader does, and
-   sends a line "ok: ..." or "BAD: ..." for everything that was expected to the page around it. */
+/* tests/cli/report_browser.sh appends this to a report. It uses the page as a reader does and sends
+   a line "ok: ..." or "BAD: ..." for every expectation to the page that frames it. */
 "use strict";
 addEventListener("load", function() {
     var lines = [];
@@ -8,7 +8,7 @@ addEventListener("load", function() {
         return Array.from((from || document).querySelectorAll(selector));
     }
 
-    /* Tables: the first of the hand-made folder that is named speeds.tsv. */
+    /* Tables: the first one of a file speeds.tsv. */
     var table =
         all("table").find(function(t) { return t.caption.textContent.startsWith("speeds.tsv"); });
     var heads = Array.from(table.tHead.rows[0].cells);
@@ -43,7 +43,7 @@ addEventListener("load", function() {
           all("[aria-sort]", table).length === 1 && !head.hasAttribute("aria-sort"));
     click("note");
 
-    /* The timeline, by keys. */
+    /* The timeline, with keys. */
     var box = document.querySelector(".timeline"), canvas = box.querySelector("canvas"),
         told = box.querySelector("output");
     function key(name) {
@@ -88,7 +88,7 @@ addEventListener("load", function() {
     var pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
     check("something is drawn", pixels.some(function(p) { return p > 0; }));
 
-    /* Fingers: one drags, two pinch. Only real ones can be captured. */
+    /* Touch: one finger drags, two pinch. (Synthetic pointers cannot be captured.) */
     canvas.setPointerCapture = function() {};
     function finger(kind, id, x) {
         canvas.dispatchEvent(new PointerEvent(kind, {
@@ -137,7 +137,7 @@ addEventListener("load", function() {
             check("focus shows on " + e.outerHTML.slice(0, 60), false);
     });
 
-    /* Text against what is behind it, as WCAG 2 counts it: 4.5 at least. */
+    /* Contrast of text with its background by WCAG 2: at least 4.5. */
     function rgb(css) { return (css.match(/[\d.]+/g) || []).map(Number); }
     function light(c) {
         return c.slice(0, 3)

@@ -1,14 +1,14 @@
-# A folder of results made by hand, for the tests of `moelab report`: numbers that can be checked in
-# the head, and names that would act if they were not escaped. Needs check.bash.
+# Makes a folder of results for the tests of `moelab report`: numbers that are easy to check, and
+# names that would run as scripts if they were not escaped. Needs check.bash.
 
-# A 2 x 2 picture, white.
+# A white picture of 2 x 2 pixels.
 png_base64=iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAACklEQVR4nGNgAAMAAAQAAbLFSWcAAAAASUVORK5CYII=
 
 # make_results FOLDER
 make_results() {
     local d=$1 name
     mkdir -p "$d/more/in <i>" "$d/.hidden"
-    ln -s .. "$d/more/loop" # is not entered
+    ln -s .. "$d/more/loop" # must not be followed
     printf 'a\tb\n1\n' >"$d/.hidden/broken.tsv"
     {
         printf 'point\tstatus\tpolicy\tgeometry\ttokens_per_s\n'

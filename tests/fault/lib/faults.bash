@@ -1,5 +1,6 @@
-# What the tests of refused requests share. A test is `bash tests/fault/NAME.sh MOELAB LIBRARY`, the
-# library being tests/fault/fault.c. Inputs are made once; a command runs in a fresh copy of them.
+# What the tests of failing requests share. A test is `bash tests/fault/NAME.sh MOELAB LIBRARY`,
+# where LIBRARY is built from tests/fault/fault.c. Inputs are made once; a command runs in a fresh
+# copy.
 . tests/cli/lib/check.bash
 library=$2
 moelab=$(realpath "$moelab")
@@ -27,7 +28,8 @@ make_inputs() {
     ) >"$folder/made" 2>&1 || failed "inputs: $(cat "$folder/made")"
 }
 
-# faulty FAULT COMMAND...: runs in folder/run; files out, err, count beside it; the exit code.
+# faulty FAULT COMMAND...: runs it in $folder/run, with files out, err and count beside that folder.
+# Returns its exit code.
 faulty() {
     local fault=$1
     shift
@@ -40,7 +42,8 @@ faulty() {
     ) 2>"$folder/shell"
 }
 
-# Without a fault: what is right, and a number of its count by name (memory, site, disk).
+# without_fault NAME COMMAND...: runs it without a fault to get the right files, and sets n to its
+# count of NAME (memory, site, disk).
 without_fault() {
     local what=$1
     shift
@@ -54,8 +57,8 @@ without_fault() {
         "$folder/count")
 }
 
-# Every file there is as the command leaves it when all goes well. A journal holds whole rows, for
-# the same command to go on from; a recording under way holds whole sequences.
+# Every file left is equal to that of the run without a fault. Exceptions: a journal, from which the
+# same command goes on, and a recording, which may have fewer sequences but must verify.
 nothing_half_written() {
     local file name
     while IFS= read -r -d '' file; do
@@ -68,7 +71,8 @@ nothing_half_written() {
     done < <(find "$folder/run" -type f -print0)
 }
 
-# A failure: exit code 1, one line more than without a fault, which holds the extended regex.
+# one_reason REGEX CODE COMMAND...: CODE is 1, and stderr has one line that matches the extended
+# regex and that the run without a fault lacks.
 one_reason() {
     local regex=$1 code=$2 lines
     shift 2
