@@ -24,7 +24,7 @@ endforeach()
 if(NOT newest)
     message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of sm ${MOELAB_CUDA_SM}")
 endif()
-# Between 9.0 and 12.0 lie devices that run neither's code: PTX of 9.0 is for them.
+# PTX of 9.0 is for devices between 9.0 and 12.0, which run the machine code of neither.
 if("90-real" IN_LIST MOELAB_CUDA_ARCHS)
     list(APPEND MOELAB_CUDA_ARCHS 90-virtual)
 endif()
@@ -37,9 +37,9 @@ add_library(moe_cuda STATIC ${cuda_sources})
 set_target_properties(moe_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 target_include_directories(moe_cuda PRIVATE ${CMAKE_SOURCE_DIR})
 target_compile_options(moe_cuda PRIVATE
-    # The kernels round as the CPU does: nothing is fused but what says so.
+    # The kernels round as the CPU does: no fused multiply-add unless the code asks for it.
     $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-Wextra>)
-# What older toolkits warn of nobody here has seen, and it must not stop a build.
+# Only toolkits whose warnings are known: those of older ones must not stop a build.
 if(MOELAB_WERROR AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
     target_compile_options(moe_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
 endif()

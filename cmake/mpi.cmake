@@ -1,5 +1,5 @@
-# MPI for sim/team_mpi.c alone, where it is found. Not for -DMOELAB_STATIC=ON: those programs go to
-# machines without libraries.
+# MPI, if it is found, for sim/team_mpi.c alone. Off by default with -DMOELAB_STATIC=ON, whose
+# programs go to machines without libraries.
 if(MOELAB_STATIC AND MOELAB_MPI STREQUAL "AUTO")
     set(MOELAB_MPI OFF)
 endif()

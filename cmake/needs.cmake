@@ -1,4 +1,4 @@
-# The libraries. All that is missing is said at once, with what to install.
+# Finds the libraries. Reports all that are missing at once, and what to install.
 set(missing "")
 macro(moelab_need found name)
     if(NOT ${found})
@@ -23,7 +23,8 @@ find_package(ZLIB QUIET)
 moelab_need(ZLIB_FOUND zlib)
 moelab_need_module(YAML yaml-0.1)
 moelab_need_module(JANSSON jansson>=2.12)
-# Not by pkg-config: its .pc names protobuf-lite, which Debian 13's package does not bring.
+# Without pkg-config: its .pc file requires protobuf-lite, which Debian 13's package does not
+# install.
 find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h)
 find_library(SENTENCEPIECE_LIBRARY sentencepiece)
 if(SENTENCEPIECE_INCLUDE_DIR AND SENTENCEPIECE_LIBRARY)
@@ -46,7 +47,7 @@ endif()
 
 if(missing)
     list(JOIN missing ", " missing)
-    # The names of the packages stand in one place.
+    # experiments/setup.sh has the only list of packages.
     file(STRINGS ${CMAKE_SOURCE_DIR}/experiments/setup.sh lines REGEX "^build ")
     if(MOELAB_TESTS)
         list(APPEND lines "test check")

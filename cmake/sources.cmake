@@ -1,5 +1,5 @@
-# Writes OUT, a C file with a hash of the sources of base, traces, policies and sim below ROOT: what
-# computes results. The same files give the same hash on every machine and in every build folder.
+# Writes OUT, a C file with a hash of the sources that compute results: base, traces, policies and
+# sim below ROOT. The same files give the same hash on every machine and in every build folder.
 #     cmake -DROOT=... -DOUT=... -P cmake/sources.cmake
 set(all "")
 foreach(folder base traces policies sim)

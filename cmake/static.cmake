@@ -1,9 +1,9 @@
-# -DMOELAB_STATIC=ON: programs for a machine that has none of the libraries (tests/gpu/pack). All that
-# has a static library is linked statically. SentencePiece comes without one and brings libstdc++:
-# both are looked for in lib/ beside the program, where tests/gpu/pack puts them.
+# -DMOELAB_STATIC=ON: programs for a machine that has none of the libraries (tests/gpu/pack). Links
+# statically what has a static library. SentencePiece has none and needs libstdc++: the program
+# looks for both in lib/ beside itself, where tests/gpu/pack puts them.
 function(moelab_static_library out name)
     find_library(MOELAB_STATIC_${name} NAMES lib${name}.a PATHS ${ARGN})
-    if(NOT MOELAB_STATIC_${name}) # one of the compiler's own
+    if(NOT MOELAB_STATIC_${name}) # may be one of the compiler's own
         execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=lib${name}.a
             OUTPUT_VARIABLE path OUTPUT_STRIP_TRAILING_WHITESPACE)
         if(NOT EXISTS ${path})
@@ -14,7 +14,8 @@ function(moelab_static_library out name)
     set(${out} ${${out}} ${MOELAB_STATIC_${name}} PARENT_SCOPE)
 endfunction()
 
-# moelab_make_static TARGET LIBRARY...: what linking the target brings; glibc's own stay shared.
+# moelab_make_static TARGET LIBRARY...: makes the imported target link these libraries, statically
+# except for glibc's own.
 function(moelab_make_static target)
     set(libraries "")
     foreach(name ${ARGN})
@@ -32,7 +33,7 @@ endfunction()
 get_filename_component(HDF5_C_LIBRARY_DIR "${HDF5_C_LIBRARY_hdf5}" DIRECTORY)
 moelab_make_static(PkgConfig::YAML yaml)
 moelab_make_static(PkgConfig::JANSSON jansson)
-moelab_static_library(zlib z) # an imported library itself
+moelab_static_library(zlib z) # ZLIB::ZLIB is itself an imported library
 set_target_properties(ZLIB::ZLIB PROPERTIES IMPORTED_LOCATION "${zlib}"
     IMPORTED_LOCATION_RELEASE "${zlib}")
 moelab_make_static(HDF5::HDF5 hdf5 sz aec z m dl pthread)

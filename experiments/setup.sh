@@ -1,8 +1,8 @@
 # What moelab needs and how it is built: sourced by experiments/demo, tests/run and .ci/run.
 # shellcheck shell=bash
 
-# Every package, in one place: group, Debian/Ubuntu package, and how to see that it is there.
-# SentencePiece's header includes Abseil's from 0.2.2 on, and its package does not bring them.
+# Every package: group, name in Debian and Ubuntu, how to tell that it is installed. (From 0.2.2 on
+# SentencePiece's header includes Abseil's, which its package does not depend on.)
 setup_packages="
 build build-essential  command:cc
 build build-essential  command:make
@@ -50,7 +50,7 @@ setup_present() {
     esac
 }
 
-# setup_missing GROUP...: names the packages of these groups that are not there, one a line.
+# setup_missing GROUP...: prints the packages of these groups that are not installed, one a line.
 setup_missing() {
     local group package test
     while read -r group package test; do
@@ -59,8 +59,8 @@ setup_missing() {
     done <<<"$setup_packages" | sort -u
 }
 
-# setup_install GROUP...: installs what is missing, or says what to install and fails. Touches
-# neither network nor package manager where nothing is missing.
+# setup_install GROUP...: installs what is missing, or says what to install and fails. If nothing is
+# missing it uses neither network nor package manager.
 setup_install() {
     local missing root=() package known=()
     mapfile -t missing < <(setup_missing "$@")

@@ -1,5 +1,5 @@
-# How often a layer's experts are those of the next layer (top) and of the next token (bottom), over the
-# layers of one trace, beside chance (the layout of Fig. 2 of arXiv 2512.16473).
+# How often a layer's experts are used again by the next layer (top) and by the next token (bottom),
+# for each layer of one trace, beside chance (the layout of Fig. 2 of arXiv 2512.16473).
 width = 760
 height = 600
 load plots.'/style.gp'

@@ -1,5 +1,5 @@
-# Tokens per second with every expert on the CPU, by cores; the line: every expert copied to the GPU
-# (the layout of Fig. 3 of arXiv 2512.16473).
+# Tokens per second with every expert on the CPU, by cores. The line is for copying every expert to
+# the GPU (the layout of Fig. 3 of arXiv 2512.16473).
 width = 760
 height = 400
 load plots.'/style.gp'

@@ -1,6 +1,6 @@
-# What runs when: a lane a resource, a panel a run (the layout of Fig. 4 (b) of arXiv 2512.16473). Boxes
-# are operations of the file; the number over a dense part is its layer. Where there are
-# several runs the last is drawn again below on a scale of its own.
+# What runs when: a panel for each run with a lane for each resource (the layout of Fig. 4 (b) of
+# arXiv 2512.16473). Boxes are operations; the number above a dense part is its layer. If there are
+# several runs, the last one is drawn again at the bottom on a scale of its own.
 load plots.'/style.gp'
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} "
 runs = system(substr(awk("{if(!($c[\"run\"] in r)){r[$c[\"run\"]]=1; print $c[\"run\"]}}"), 3, 4000))

@@ -1,11 +1,12 @@
-# Tokens per second in groups of CPU threads, one bar a cache geometry (the layout of Fig. 5 of arXiv
-# 2512.16473); lines: strategies that do not depend on geometry or threads; beside the bars of a group
-# the published best and the range of the predictions of it (compare-fig5.tsv beside the data).
+# Tokens per second: a group for each number of CPU threads, a bar for each cache geometry, lines
+# for strategies that depend on neither (the layout of Fig. 5 of arXiv 2512.16473). Beside each
+# group: the published best and the range of its predictions (from compare-fig5.tsv in the folder of
+# the data).
 width = 800
 load plots.'/style.gp'
 compare = system(sprintf("dirname '%s'", tsv)).'/compare-fig5.tsv'
 run(program) = system(substr(awk(program), 3, strlen(awk(program))))
-# Of several traces the middle one is drawn.
+# If there are several traces, the middle one is drawn.
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"status\"]!=\"ok\"{next} "
 middle = run("{t=(\"trace\" in c)?$c[\"trace\"]:\"\"; if($c[\"strategy\"]==\"collab\" && !(t in T)){T[t]=1;ts[++nt]=t}} END{print ts[int((nt+1)/2)]}")
 here = "(!(\"trace\" in c) || $c[\"trace\"]==\"".middle."\")"

@@ -1,6 +1,6 @@
-# Share of (token, layer) events with at least one hit (solid) and with all hits (dashed), by geometry
-# and policy, a panel a model; static random as simulated and by its closed form (the layout of Fig. 6
-# of arXiv 2512.16473).
+# Share of (token, layer) events with at least one hit (solid) and with all hits (dashed), by
+# geometry and policy, a panel for each model. Static random is drawn as simulated and by its closed
+# form (the layout of Fig. 6 of arXiv 2512.16473).
 width = 860
 height = 480
 load plots.'/style.gp'
@@ -10,7 +10,7 @@ models = system(substr(awk("{if(!($c[\"model\"] in m)){m[$c[\"model\"]]=1; print
 policies = "lru fifo opt 'static random'"
 said = "LRU FIFO 'OPT (knows the future)' 'static random'"
 name(model) = model eq 'mixtral' ? 'Mixtral-8x7B' : 'Phi-3.5-MoE (medium locality)'
-mark(p, hit) = word(hit ? '7 5 9 11' : '6 4 8 10', p) + 0 # in grey colours alone do not tell policies apart
+mark(p, hit) = word(hit ? '7 5 9 11' : '6 4 8 10', p) + 0 # in grey print colours do not tell policies apart
 set datafile separator tab
 set ylabel 'events (%)'
 set xlabel 'geometry (indexes x ways)'

@@ -1,5 +1,5 @@
-# Share of (token, layer) events with at least one hit (solid) and with all hits (dashed), by geometry
-# and policy (the layout of Fig. 6 of arXiv 2512.16473).
+# Share of (token, layer) events with at least one hit (solid) and with all hits (dashed), by
+# geometry and policy (the layout of Fig. 6 of arXiv 2512.16473).
 width = 900
 load plots.'/style.gp'
 pivot(column) = "{g=$c[\"geometry\"]; p=$c[\"policy\"]; if(!(g in G)){G[g]=1;gs[++ng]=g} if(!(p in P)){P[p]=1;ps[++np]=p} v[g,p]=$c[\"".column."\"]} END{printf \"geometry\"; for(j=1;j<=np;j++) printf \"\\t%s\",(length(ps[j])>24?substr(ps[j],1,23) \"…\":ps[j]); print \"\"; for(i=1;i<=ng;i++){printf \"%s\",(length(gs[i])>16?substr(gs[i],1,15) \"…\":gs[i]); for(j=1;j<=np;j++) printf \"\\t%s\",v[gs[i],ps[j]]; print \"\"}}"
@@ -15,10 +15,10 @@ set ylabel 'events (%)'
 set xlabel 'geometry (indexes x ways)'
 set yrange [0:102]
 set xrange [-0.4:geometries - 0.6]
-# Names that do not fit side by side stand askew.
+# Slanted if the names do not fit side by side.
 askew = geometries * (longest + 1) * 9 > width - 250
 if (askew) { set xtics noenhanced rotate by -40 left } else { set xtics noenhanced }
-# Policies differ in their points as well as in colour.
+# Policies differ in the shape of their points as well as in colour.
 mark(i, hit) = word(hit ? '7 5 9 11 13' : '6 4 8 10 12', (i - 2) % 5 + 1) + 0
 do for [form in forms] {
     eval begin(form)

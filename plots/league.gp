@@ -1,5 +1,5 @@
-# Tokens per second of every strategy of a sweep, best first; beside them what papers state for the
-# same model and platform (experiments/data/published-PLATFORM.tsv, where there is one).
+# Tokens per second of every strategy of a sweep, best first, and the values that papers state for
+# the same model and platform (experiments/data/published-PLATFORM.tsv, if there is one).
 width = 900
 load plots.'/style.gp'
 # rank, tokens per second, strategy, 1 where the CPU computes experts
@@ -17,7 +17,7 @@ set yrange [n + 0.6:0.4]
 set xrange [0:*]
 set xlabel 'decode throughput (tokens/s)'
 set ytics noenhanced
-# Over the whole picture: beside the names a title over the bars alone would leave it.
+# The title is centred over the whole picture: centred over the bars alone it would not fit.
 unset title
 set tmargin 3
 set label 910 title_text(title) at screen 0.5, screen 1 - 20.0 / height center noenhanced font title_font(title, 15)
@@ -25,10 +25,10 @@ set grid noytics xtics
 set bmargin screen 108.0 / height
 set key at screen 0.53, screen 10.0 / height bottom center horizontal maxcols 3 samplen 1.5 width -4 font ',11'
 set offsets 0, graph 0.08, 0, 0 # for the numbers behind the bars
-# Behind the bar, or behind what papers state where that is further.
+# Numbers stand right of the bar, or of the stated value if that is further right.
 behind = sprintf("< { { %s; } | sed 's/^/s\t/'; %s | sed 's/^/r\t/'; } | awk -F'\t' '$1==\"s\"{if($3>x[$2]) x[$2]=$3; next} {print $2 \"\\t\" ($2 in x && x[$2]>$3 ? x[$2] : $3) \"\\t\" $3}'", substr(stated, 3, strlen(stated)), ranked)
 half = 0.4
-# What is not to be drawn lies outside: of a plot without a point in it gnuplot warns.
+# What must not be drawn is placed outside the axes, as gnuplot warns of a plot without points.
 at(row, drawn) = drawn ? row : 9999
 do for [form in forms] {
     eval begin(form)

@@ -1,7 +1,7 @@
-# Hit rate against the number of slots (and their GiB, where the experts' size is known): one pool a
-# layer and one pool for all, LRU and OPT, with what a random choice of as many experts would hit.
-# The decode phase where there is one; error bars as bands. Pools differ in width as well as in colour: where
-# curves coincide the wide one shows on both sides of the narrow one, and both survive grey.
+# Hit rate against the number of slots (and their GiB, if the experts' size is known): one pool for
+# each layer and one pool for all, LRU and OPT, beside a random choice of as many experts. Shows the
+# decode phase if there is one; error bars are bands. The two kinds of pool differ in line width as
+# well as in colour, so that both can be seen where curves coincide, and in grey.
 load plots.'/style.gp'
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} "
 ask(program) = system(substr(awk(program), 3, strlen(awk(program))))
@@ -12,7 +12,7 @@ gib = has('gib')
 phase = ask("{p[$c[\"phase\"]]=1} END{print (\"decode\" in p) ? \"decode\" : (\"prefill\" in p) ? \"prefill\" : \"both\"}")
 layers = has('layer') ? "&& $c[\"layer\"]==\"all\"" : ""
 last = ask("{split($c[\"geometry\"], g, \"x\"); if (g[1]+0>N) N=g[1]+0} END{print N}")
-# 1: one pool a layer (not the rows of fewer indexes); 2: one pool.
+# 1: one pool for each layer (without rows that have fewer indexes than layers); 2: one pool.
 rows(pool) = sprintf("$c[\"phase\"]==\"%s\" %s && $c[\"geometry\"] ~ /^%s/", phase, layers, pool == 1 ? last.'x' : 'global:')
 curve(pool, column) = awk(rows(pool).sprintf("{print $c[\"slots\"] \"\\t\" $c[\"%s\"]}", column))
 band(pool, policy) = awk(rows(pool).sprintf(" && $c[\"%s_low_percent\"] != \"nan\" {print $c[\"slots\"] \"\\t\" $c[\"%s_low_percent\"] \"\\t\" $c[\"%s_high_percent\"]}", policy, policy, policy))
@@ -34,10 +34,10 @@ if (gib) {
 }
 set style fill transparent solid 0.2 noborder
 set key inside bottom right spacing 1.1 samplen 4
-# A curve of one size is a point.
+# A curve with a single size is drawn as a point.
 drawn = slots > 1 ? 'lines' : 'linespoints pt 6 ps (p == 1 ? 2 : 1)'
 pool_colour(p) = p == 1 ? colour(5) : '#a03000'
-# An empty iteration is drawn once, with a warning: parts that are not there are left out instead.
+# gnuplot runs an empty iteration once, with a warning, so absent parts are left out of the command.
 of_band(policy) = sprintf('for [p = 1:1 + global] band(p, "%s") using 1:2:3 with filledcurves lc rgb colour(p == 1 ? 5 : 6) notitle, ', policy)
 of_curve(column, name, dash) = sprintf('for [p = 1:1 + global] curve(p, "%s") using 1:2 with %s lw (p == 1 ? 5 : 2) dt %d lc rgb pool_colour(p) title p == 1 ? "%s, a pool for each layer" : "%s, one pool", ', column, drawn, dash, name, name)
 parts = bands ? of_band('lru') : ''

@@ -1,5 +1,6 @@
-# Popularity of the experts of each layer: share of the layer's routed experts. The scale ends at four
-# times chance, or at the largest share; light is rare and dark popular, in print as well.
+# Popularity of the experts of each layer: share of the layer's routed experts. The scale ends at
+# the largest share, but at most at four times chance. Light is rare and dark popular, also in
+# print.
 width = 900
 load plots.'/style.gp'
 head = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} "
@@ -20,7 +21,8 @@ set xrange [-0.5:experts - 0.5]
 set yrange [layers - 0.5:-0.5]
 set cbrange [0:top]
 set palette defined (0 '#ffffff', 0.25 '#fee0a6', 0.5 '#f98e52', 0.75 '#b5325e', 1 '#2d0a45')
-# Whole numbers, also of few; a tick's text is a format, of which %% is left; the end of the scale says where it stands for more.
+# Tics at whole numbers even if there are few. A tic's text is a format, so %% prints as %. The last
+# one says '≥' if some shares are above the end of the scale.
 if (experts <= 32) set xtics 0, experts <= 16 ? 1 : 4
 if (layers <= 10) set ytics 0, 1
 percent(share) = sprintf('%.3g %%%%', share)

@@ -1,5 +1,5 @@
-# Tokens per second in groups of CPU threads, one bar a cache geometry (the layout of Fig. 5 of
-# arXiv 2512.16473); strategies that do not depend on the geometry are lines.
+# Tokens per second: a group for each number of CPU threads, a bar for each cache geometry, lines
+# for strategies that do not depend on the geometry (the layout of Fig. 5 of arXiv 2512.16473).
 width = 800
 load plots.'/style.gp'
 bars = "{s=$c[\"strategy\"]; if (s==\"on-demand\") next; t=$c[\"threads\"]; g=$c[\"geometry\"]; if (g==\"none\") g=\"CPU only\"; if(!(t in T)){T[t]=1;ts[++nt]=t} if(!(g in G)){G[g]=1;gs[++ng]=g} v[t,g]=$c[\"tokens_per_s\"]} END{printf \"threads\"; for(j=1;j<=ng;j++) printf \"\\t%s\",(length(gs[j])>20?substr(gs[j],1,19) \"…\":gs[j]); print \"\"; for(i=1;i<=nt;i++){printf \"%s\",ts[i]; for(j=1;j<=ng;j++) printf \"\\t%s\",(ts[i],gs[j]) in v ? v[ts[i],gs[j]] : \"nan\"; print \"\"}}"

@@ -1,6 +1,7 @@
-# Tokens per second against one part of the machine at a time, a panel each: the strategy with its
-# cache fitted to each value, the CPU alone, on-demand copies, and the bound. Right is the better
-# machine in every panel; what the machine has is marked. Hollow: more cores than were measured.
+# Tokens per second against one part of the machine at a time, a panel for each part: the strategy
+# with its cache fitted to each value, the CPU alone, on-demand copies, and the bound. Further right
+# is a better machine; the machine's own value is marked. Hollow points: more cores than were
+# measured.
 width = 760
 height = 600
 load plots.'/style.gp'
@@ -13,15 +14,15 @@ name = ask("$c[\"line\"]==\"strategy\"{print $c[\"strategy\"]; exit}")
 line(a, l) = awk(sprintf("$c[\"axis\"]==\"%s\" && $c[\"line\"]==\"%s\"{print $c[\"x\"] \"\\t\" $c[\"tokens_per_s\"] \"\\t\" ($c[\"beyond_measured_cores\"]==\"yes\")}", a, l))
 bound(a) = awk(sprintf(ours." && $c[\"bound_ms_per_token\"]+0>0{print $c[\"x\"] \"\\t\" 1000/$c[\"bound_ms_per_token\"]}", a))
 own(a) = awk(sprintf(ours." && $c[\"own\"]==\"yes\"{print $c[\"x\"] \"\\t\" $c[\"tokens_per_s\"] \"\\t\" $c[\"value\"]}", a))
-# Every value has its place on the axis, also one that cannot run; a label where there is room, what
-# the machine has first of all.
+# Every value has a place on the axis, even one that cannot run. Labels are set where there is room,
+# the machine's own value first.
 every = "/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"axis\"]==\"%s\" && $c[\"line\"]==\"strategy\""
 place = "{k++; x[k]=$c[\"x\"]+0; t[k]=$c[\"value\"]; if($c[\"own\"]==\"yes\")o=k} "
 far = "function far(i, j, d){d=log(x[i]/x[j]); return (d<0?-d:d) > (0.045+0.025*(length(t[i])+length(t[j])))*s} "
 room = "END{s=log(x[k]/x[1]); if(s<0)s=-s; last=0; for(i=1;i<=k;i++){ok=i==o || ((!last || far(i,last)) && (i>o || far(i,o))); if(ok)last=i; printf \"%s\\\"%s\\\" %s\", i==1 ? \"\" : \", \", ok ? t[i] : \"\", x[i]}}"
 ticks(a) = system("awk -F'\\t' '".far.sprintf(every, a).place.room.sprintf("' '%s'", tsv))
 range(a) = system(sprintf("awk -F'\\t' '/^#/{next} !n{for(i=1;i<=NF;i++)c[$i]=i;n=1;next} $c[\"axis\"]==\"%s\"{x=$c[\"x\"]; if(!k++ || x<lo)lo=x; if(x>hi)hi=x} END{print lo/1.15, hi*1.15}' '%s'", a, tsv))
-# The same speeds at the same height in all panels.
+# All panels have the same vertical axis.
 top = ask("{b=$c[\"bound_ms_per_token\"]+0; v=$c[\"tokens_per_s\"]+0; if(b>0 && 1000/b>v) v=1000/b; if(v>m)m=v} END{print m}") + 0
 low = ask("{v=$c[\"tokens_per_s\"]+0; if(v>0 && (!m || v<m)) m=v} END{print m}") + 0
 # 1, 2, 5, 10, ...
@@ -36,8 +37,8 @@ more_cores = strlen(ask("$c[\"beyond_measured_cores\"]==\"yes\"{print 1; exit}")
 set logscale xy
 set yrange [low / 1.25:top * 1.25]
 unset key
-unset label # the title says it: of all panels
-# What has no point at all is left out: gnuplot warns of it.
+unset label # the shared title already says it
+# Lines without any point are left out, as gnuplot warns of them.
 some(data) = strlen(system(substr(data, 3, strlen(data)).' | head -c 1')) > 0
 of(kind, a) = kind eq 'bound' ? bound(a) : kind eq 'own' ? own(a) : line(a, kind)
 kinds = 'bound on-demand cpu-only strategy own'

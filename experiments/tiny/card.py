@@ -3,7 +3,7 @@
 
     experiments/tiny/card.py build/release/moelab experiments/models/tiny-mixtral
 
-Every number comes from train.py's card.json or from a trace that is recorded here and now.
+Every number comes from train.py's card.json or from a trace that this script records.
 """
 import json, math, subprocess, sys, tempfile
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What the embedded models lose with experts of 8 and 4 bits, by transformers (4.x) and not by
-moelab's own kernels. By hand:
+"""Measures what the embedded models lose with experts in 8 and 4 bits, with transformers (4.x) in
+place of moelab's own kernels. Run by hand:
 
     python fewer_bits.py MOELAB MODEL TEXT
 
-MODEL is a folder such as experiments/models/tiny-mixtral, TEXT a file of which the last 5 % is
-read, which the models have not seen in training, in windows of 256 tokens. Prints, for the model as
-it is, with Q8 and with Q4: mean loss in nats a token, its difference from the model as it is with
-the standard error of that, perplexity, the share of routed experts that are others, and the share
-of positions with another most likely token.
+MODEL is a folder such as experiments/models/tiny-mixtral. TEXT is a file of which the last 5 %,
+which the models did not see in training, is read in windows of 256 tokens. Prints for the model as
+it is, with Q8 and with Q4: mean loss in nats a token, its difference from the unchanged model with
+standard error, perplexity, the share of routed experts that differ, and the share of positions
+whose most likely token differs.
 """
 
 import os
@@ -61,7 +61,7 @@ def main(moelab, model_dir, text_file):
                 subprocess.run([moelab, "quantize", "--model", model_dir, "--experts", kind, "-o",
                                 f"{folder}/model"], check=True)
                 loss, best, routes = measure(f"{folder}/model", windows)
-        more = (loss - plain[0]).mean(axis=1) # of a window: tokens of one are not independent
+        more = (loss - plain[0]).mean(axis=1) # by window, as the tokens of one are not independent
         same = (routes[..., :, None] == plain[2][..., None, :]).any(axis=-1)
         print(f"  {kind}: loss {loss.mean():.4f}, {more.mean():+.4f} +- "
               f"{more.std(ddof=1) / len(more) ** 0.5:.4f}, "

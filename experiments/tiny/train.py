@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the embedded models: real learned routing in 8 MB. Run by hand, never by tests.
+"""Trains the embedded models, whose routing is learned, not drawn, in 8 MB. Run by hand only.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch transformers sentencepiece
     /tmp/venv/bin/python experiments/tiny/train.py mixtral --out experiments/models/tiny-mixtral \
@@ -108,7 +108,7 @@ def make_model(kind, config):
 
 
 def published_names(state):
-    """Names and shapes as in the files people download: one matrix an expert."""
+    """Names and shapes as in published checkpoints: one matrix for each expert."""
     out = {}
     for name, tensor in state.items():
         tensor = tensor.to(torch.bfloat16)
@@ -132,7 +132,7 @@ def save(kind, model, config, out):
     state = published_names(model.state_dict())
     if kind == "mixtral":
         save_file(state, out + "/model.safetensors", metadata={"format": "pt"})
-    else:  # two shards with an index, as large models come
+    else:  # two shards with an index, as large models have
         names = sorted(state)
         shards, where = (names[: len(names) // 2], names[len(names) // 2 :]), {}
         for i, part in enumerate(shards):
@@ -275,7 +275,7 @@ def main():
             history.append(dict(step=done + step + 1, held_out_loss=round(held_loss, 4)))
             print(f"step {done + step + 1} loss {loss.item():.3f} imbalance {balance.item():.3f} held-out {held_loss:.4f} "
                   f"{(time.time() - began) / (step + 1):.2f} s/step", flush=True)
-            if held_loss < best:  # the model that is kept is the best on held-out text
+            if held_loss < best:  # keeps the model that is best on held-out text
                 best = held_loss
                 save(args.kind, model, config, args.out)
                 write_json(args.out + "/card.json", dict(

@@ -1,5 +1,5 @@
-/* Tables that sort: a button in every column's head. First click: numbers from the largest, text
-   from A; second click: the other way; third: as in the file. Cells without a value stay last. */
+/* Sorts tables by a button in every column's head. First click: numbers from the largest, text from
+   A; second click: reversed; third: the order of the file. Cells without a value are always last. */
 "use strict";
 (function() {
 function value(row, column) {

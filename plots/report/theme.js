@@ -1,5 +1,5 @@
-/* Light, dark, or as the system has it: a button in the header. Print is light
-   and opens what is folded. */
+/* A button in the header chooses light, dark, or the system's setting. Print is always light and
+   shows folded parts. */
 "use strict";
 (function() {
 var names = {auto: "as the system", light: "light", dark: "dark"};

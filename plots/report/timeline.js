@@ -1,7 +1,7 @@
 /* Timelines on a canvas: a row for each track, time to the right. Drag or arrow keys move, wheel
-   with Ctrl, pinch, buttons and + - zoom; a pointer or N and P choose an operation, whose layer,
-   expert and cause are told. Data: eight numbers an operation (track, name, cause, start and length
-   in ns, layer, expert, slot; -1: none). */
+   with Ctrl, pinch, buttons and + - zoom; the pointer or N and P select an operation and show its
+   layer, expert and cause. Data: eight numbers for each operation (track, name, cause, start and
+   length in ns, layer, expert, slot; -1: none). */
 "use strict";
 (function() {
 var FIELDS = 8, ROW = 30, AXIS = 26, GAP = 4, LEFT = 6, HEAD = 15;
@@ -324,7 +324,7 @@ Viewer.prototype.drawTrack = function(g, row, paint, chosen) {
             continue;
         var left = Math.max(x, 0), right = Math.min(x + w, this.width), colour = this.colour(op);
         if (right < drawn && colour === last)
-            continue; /* smaller than what stands there already */
+            continue; /* a larger one covers it already */
         g.fillStyle = paint(colour);
         g.fillRect(left, y, Math.max(right - left - (w > 4 ? 1 : 0), 1), ROW - GAP);
         drawn = Math.ceil(Math.max(right, left + 1));
@@ -334,7 +334,7 @@ Viewer.prototype.drawTrack = function(g, row, paint, chosen) {
                         : op.layer >= 0 ? op.name + " L" + op.layer
                                         : op.name;
             g.fillStyle = colour === "--gpu" ? "#fff" : "#000";
-            if (g.measureText(label).width + 8 <= right - left) /* whole or not at all */
+            if (g.measureText(label).width + 8 <= right - left) /* only labels that fit whole */
                 g.fillText(label, left + 4, y + (ROW - GAP) / 2 + 1);
         }
         if (row === this.track && i === this.op)
