@@ -1,4 +1,4 @@
-/* The bench's cases run and say what they measured; how fast is no matter of a test. */
+/* The cases of the benchmark run and say what they measured. How fast they are is not tested. */
 #include "sim/bench.h"
 #include "sim/bench_case.h"
 

@@ -1,5 +1,5 @@
-/* The benchmark of devices on a `host` of set speeds: nothing is faster than was set, and shares
- * are of what they say. */
+/* The benchmark of devices on a `host` device of set speeds: nothing is measured as faster than
+ * was set, and shares refer to the right totals. */
 #include "exec/bench_device.h"
 
 #include "tests/unit/run_suite.h"

@@ -1,5 +1,5 @@
-/* Calibration on the host device: set speeds come back, every constant is there and says where it
- * is from, and what cannot be measured is refused. */
+/* Calibration of a host device of set speeds finds these speeds, writes every constant with its
+ * origin, and refuses what cannot be measured. */
 #include "exec/calibrate.h"
 
 #include "policies/platform_file.h"

@@ -1,5 +1,5 @@
-/* From measurements to constants: times made of a known platform by the cost model's formulas give
- * that platform back. */
+/* From measurements to constants: times computed from a known platform by the cost model's
+ * formulas give that platform back. */
 #include "exec/calibrate_state.h"
 #include "policies/cost.h"
 #include "policies/platform_file.h"

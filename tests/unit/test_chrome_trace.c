@@ -1,4 +1,4 @@
-/* traces/chrome_trace.h: a timeline that was written is read back to the nanosecond; refusals. */
+/* traces/chrome_trace.h: a written timeline is read back to the nanosecond; refusals. */
 #include "traces/chrome_trace.h"
 
 #include "base/file.h"

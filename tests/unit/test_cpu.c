@@ -1,4 +1,5 @@
-/* Processors in the order of use, on machines made of files; pinning; reading. */
+/* Which processors are used and in which order, on machines made of files; pinning; reading
+ * memory. */
 #include "exec/cpu.h"
 
 #include "tests/unit/file_tree.h"

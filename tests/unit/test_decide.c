@@ -1,4 +1,4 @@
-/* The decisions of an event, counted by hand, the admission rules and the names of rules. */
+/* The decisions of an event, counted by hand; admission rules; the names of rules. */
 #include "policies/decide.h"
 #include "policies/prefetcher.h"
 #include "policies/spec.h"

@@ -1,4 +1,4 @@
-/* The text of decisions: by hand, and against the counts of the same run. */
+/* The text of the decision log: by hand, and against the counters of the same run. */
 #include "policies/decision_log.h"
 #include "sim_world.h"
 #include "tests/unit/run_suite.h"

@@ -1,5 +1,5 @@
-/* Replay and timed simulation decide alike: they share cache, planner and admission. Where copies
- * take no time to speak of they count the same; where they do, the lookups are still the same. */
+/* Replay and timed simulation, which share cache, planner and admission, decide alike. If copies
+ * take next to no time, their counters are equal; otherwise their look-ups still are. */
 #include "sim/replay.h"
 #include "sim_world.h"
 #include "tests/unit/run_suite.h"

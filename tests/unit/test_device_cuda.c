@@ -1,5 +1,5 @@
-/* A real CUDA device: the contract of every device, kernels against the CPU, bits of every kernel
- * set in deterministic mode, an error that is kept. Skipped where there is no device. */
+/* A real CUDA device: the contract of every device, kernels against the CPU, equal bits for every
+ * kernel set in deterministic mode, an error that is kept. Skipped if there is no device. */
 #include "cuda_suite.h"
 #include "tests/unit/device_kernels.h"
 

@@ -1,6 +1,6 @@
-/* The `host` device: the contract of every device with bits equal to exec/dense.h, with and without
- * set speeds and random delays; its arena; its protection; times by formula. No test asserts that
- * something is fast. */
+/* The `host` device: the contract of every device with bits equal to exec/dense.h, with and
+ * without set speeds and random delays; its arena; detection of stray accesses; times by formula.
+ * No test asserts that something is fast. */
 #include "exec/device_host.h"
 #include "exec/host_kernels.h"
 #include "exec/host_stream.h"

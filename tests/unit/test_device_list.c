@@ -1,4 +1,5 @@
-/* Devices: the host is always there and first; the absence of CUDA has a reason and is no error. */
+/* The list of devices: the host is always there and first; if there is no CUDA, a reason is given
+ * and it is no error. */
 #include "exec/device_list.h"
 
 #include "tests/unit/run_suite.h"

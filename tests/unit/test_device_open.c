@@ -1,4 +1,4 @@
-/* Devices by name: what opens, and what every other text is told. */
+/* Devices by name: what opens, and the message for every other text. */
 #include "exec/device_host.h"
 #include "exec/device_list.h"
 #include "tests/unit/run_suite.h"

@@ -1,5 +1,5 @@
-/* Every expert reaches its slot as it is packed, from every kind of store, by every way; kinds are
- * chosen by what may be pinned; what cannot be had is told. */
+/* Every expert reaches its slot in packed form, from every kind of store and by every way; the
+ * kind is chosen by what may be pinned; what cannot be allocated is reported. */
 #include "base/progress.h"
 #include "base/rng.h"
 #include "exec/copy_team.h"

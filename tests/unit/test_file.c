@@ -1,4 +1,5 @@
-/* base/file.h and base/progress.h: outputs appear complete or not at all; a full disk is told. */
+/* base/file.h and base/progress.h: outputs appear complete or not at all; a full disk is reported.
+ */
 
 #include "base/file.h"
 #include "base/progress.h"

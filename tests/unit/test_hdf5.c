@@ -1,5 +1,6 @@
-/* HDF5 traces: what is written is read, whole and in blocks, in every shape; same trace, same
- * bytes; growing, resuming, full disks. Files of other programs and damage: test_hdf5_hostile.c. */
+/* HDF5 traces: what was written is read back, whole and in blocks, in every shape; the same trace
+ * gives the same bytes; growing, resuming, full disks. Foreign and damaged files:
+ * test_hdf5_hostile.c. */
 #include "tests/unit/hdf5_traces.h"
 #include "tests/unit/run_suite.h"
 

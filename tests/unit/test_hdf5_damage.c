@@ -1,5 +1,6 @@
-/* HDF5 files that were cut short or hit by flipped bits: refused, or read where only a value or
- * slack was hit. Flipped ones are opened in a child, so that a crash has a name. */
+/* HDF5 files that were truncated or have flipped bits are refused, or read if only a value or
+ * unused space was hit. Files with flipped bits are opened in a child process, so that a crash is
+ * reported with its case. */
 #include "tests/unit/hdf5_traces.h"
 #include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"

@@ -1,6 +1,6 @@
-/* HDF5 files that are not, or not quite, traces: one clear line each, nothing read past a buffer,
- * no memory for promises. Files are built through the HDF5 library by changing one thing of a good
- * one; truncations and flipped bytes: test_hdf5_damage.c. */
+/* HDF5 files that are no traces, or not quite: one clear line each, no read past a buffer, no
+ * allocation by counts that the file only claims. They are made with the HDF5 library by changing
+ * one thing in a good file; truncated files and flipped bits: test_hdf5_damage.c. */
 #include "tests/unit/hdf5_hostile.h"
 #include "tests/unit/run_suite.h"
 

@@ -1,5 +1,5 @@
 /* A writer killed with SIGKILL at any moment: the file opens with exactly the first k sequences,
- * k at least what was reported committed, and the next writer goes on from there. */
+ * where k is at least what was reported as committed, and the next writer continues from there. */
 #include "tests/unit/hdf5_traces.h"
 #include "tests/unit/run_suite.h"
 

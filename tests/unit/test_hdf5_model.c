@@ -1,5 +1,5 @@
-/* What describes the model in a trace file is as little believed as its tokens: integers of each
- * layer and groups that lie elsewhere, or that take more memory than they promise. */
+/* The description of the model in a trace file is checked as strictly as its tokens: integers of
+ * each layer, and groups that are links to elsewhere or take more memory than they promise. */
 #include "tests/unit/hdf5_hostile.h"
 #include "tests/unit/run_suite.h"
 

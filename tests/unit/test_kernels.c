@@ -1,5 +1,5 @@
 /* Every kernel set against sums in double precision, and against itself: the same bits for any
- * number of tokens and rows. Weights end at a page that may not be touched. */
+ * number of tokens and rows. Weights end at a page that must not be touched. */
 #include "base/rng.h"
 #include "exec/kernels.h"
 #include "tests/unit/run_suite.h"

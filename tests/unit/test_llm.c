@@ -1,5 +1,5 @@
-/* Model directories: every tensor where it lies, in both spellings; each one missing, misshapen or
- * of another type. */
+/* Model directories: every tensor is found where it lies, in both spellings of names; refused if
+ * one is missing, misshapen or of another type. */
 #include "tests/unit/llm_dirs.h"
 #include "tests/unit/model_files.h"
 #include "tests/unit/run_suite.h"

@@ -1,4 +1,4 @@
-/* Logits, router logits, experts and weights of the reference implementation (Hugging Face
+/* Logits, router logits, experts and weights against the reference implementation (Hugging Face
  * transformers in float32, or the code published with a model; tests/golden/logits/make.py), on
  * every kernel set of this machine. */
 #include "base/file.h"

@@ -1,5 +1,5 @@
 /* The real machine on the `host` device: the same bits as the CPU alone for every strategy,
- * geometry and number of threads, whatever is delayed; and what is left of it after faults. */
+ * geometry and number of threads, whatever is delayed; and its state after faults. */
 #include "exec/resident.h"
 #include "exec/synthetic.h"
 #include "tests/unit/hybrid_case.h"

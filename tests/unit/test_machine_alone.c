@@ -1,5 +1,5 @@
-/* The machine without a device: the bits of a session that routes by itself, whatever the routes
- * are the bits of the machine on a device, decisions as simulated, and where the time went. */
+/* The machine without a device: the bits of a session with its own routes; for any routes the bits
+ * of the machine on a device; the simulated decisions; and times by cause. */
 #include "exec/stage.h"
 #include "policies/trace_run.h"
 #include "sim/simulate.h"

@@ -1,8 +1,7 @@
-/* The real machine on a real CUDA device, as test_machine.c has it on `host` and
- * test_cuda_machine.c on an emulated one: the bits of the CPU in deterministic mode, near them
- * otherwise, and the same whatever is delayed. A GPU offers no delays: they are made by copies of
- * random lengths in every stream and by threads that linger (shaken_device.h). Skipped where there
- * is no device. */
+/* The real machine on a real CUDA device, like test_machine.c on `host` and test_cuda_machine.c on
+ * an emulated one: the bits of the CPU in deterministic mode, near them otherwise, and the same
+ * whatever is delayed. As a GPU cannot delay operations by itself, shaken_device.h inserts copies
+ * of random length into every stream and lets threads spin. Skipped if there is no device. */
 #include "cuda_suite.h"
 #include "tests/unit/hybrid_case.h"
 #include "tests/unit/shaken_device.h"

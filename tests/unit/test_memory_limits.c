@@ -1,4 +1,5 @@
-/* Limits of memory: texts of the system as they come and as they might, and whole trees of them. */
+/* Limits of memory: texts as Linux writes them and malformed ones, and whole trees of such files.
+ */
 #include "exec/memory_limits.h"
 
 #include "tests/unit/file_tree.h"

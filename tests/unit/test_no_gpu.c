@@ -1,5 +1,5 @@
-/* Computers without a GPU: their files, times worked out by hand, what is refused, and that every
- * command's library finds cpu-only. */
+/* Computers without a GPU: their files, times worked out by hand, refusals; tuner and what-if find
+ * cpu-only. */
 #include "policies/platform_file.h"
 #include "sim/bound.h"
 #include "sim/gap.h"

@@ -1,5 +1,5 @@
-/* Machines whose GPU and CPU share one DRAM: files, costs, sharing and bound by hand, and what
- * holds of every run. */
+/* Machines whose GPU and CPU share one DRAM: files, costs, sharing and bound by hand, and
+ * properties of every run. */
 #include "policies/platform_file.h"
 #include "sim/bound.h"
 #include "sim/whatif.h"

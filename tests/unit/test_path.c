@@ -1,4 +1,4 @@
-/* The bound of a run's own decisions (policies/path.h, sim/bound.h) worked out by hand, and that no
+/* The bound of a run's own decisions (policies/path.h, sim/bound.h), worked out by hand; no
  * simulated schedule beats it. */
 #include "sim/bound.h"
 #include "sim_world.h"

@@ -1,5 +1,5 @@
-/* The strategies of the peers: what defines each of them, on small traces, exact where it is time.
- * Numbers of the tiny machine are in sim_case.h. */
+/* The strategies of other projects: what defines each of them, on small traces, with exact times.
+ * The numbers of the tiny machine are in sim_case.h. */
 #include "base/file.h"
 #include "sim/prefetch_value.h"
 #include "sim_world.h"

@@ -1,4 +1,4 @@
-/* Platform files that were written are read back equal, whatever the texts in them. */
+/* Platform files that were written are read back equal, whatever texts are in them. */
 #include "policies/platform_file.h"
 
 #include "base/rng.h"

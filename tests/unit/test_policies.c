@@ -1,4 +1,5 @@
-/* Every policy on short streams, counted by hand, in both replay contracts; and the names. */
+/* Basic policies on short streams, counted by hand, in both replay contracts; and the names of
+ * policies. */
 #include "tests/unit/hand_cases.h"
 #include "tests/unit/run_suite.h"
 

@@ -1,5 +1,5 @@
-/* Numbers that nobody here wrote: misses equal to those of others' programs, single pool, access
- * contract. What was run is in tests/golden/libcachesim and tests/golden/peers. */
+/* Misses equal to those of other projects' programs, for a single pool under the access contract.
+ * How those were run: tests/golden/libcachesim and tests/golden/peers. */
 #include "tests/unit/event_trace.h"
 #include "tests/unit/peer_streams.h"
 #include "tests/unit/run_suite.h"

@@ -1,5 +1,5 @@
-/* What must hold for every registered policy on every trace: conservation, capacity, pins, and the
- * same again with late copies, holds and prefetches. */
+/* Properties of every registered policy on every trace: conservation, capacity, pins; also with
+ * late copies, holds and prefetches. */
 #include "tests/unit/policy_spy.h"
 #include "tests/unit/policy_variants.h"
 

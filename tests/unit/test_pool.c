@@ -1,5 +1,5 @@
-/* The pool: the bits of one thread for any number of threads, what one kernel call gives, and
- * nothing written beside it. */
+/* The pool: the bits of plain kernel calls for any number of threads, and nothing written beside
+ * the output. */
 #include "base/rng.h"
 #include "exec/cpu.h"
 #include "exec/pool.h"

@@ -1,4 +1,5 @@
-/* Energy counters: RAPL from a folder made here, NVML from a library made for this test. */
+/* Energy counters: RAPL as files in a folder, NVML as a library made for this test (fake_nvml.c).
+ */
 #include "exec/power.h"
 
 #include "tests/unit/file_tree.h"

@@ -1,5 +1,5 @@
-/* Experts that the CPU begins with the layer before: every operation and its time worked out by
- * hand, and what holds on random worlds. What the real machine computes: test_early_exec.c. */
+/* Experts that the CPU begins during the layer before: every operation and its time by hand, and
+ * properties on random worlds. What the real machine computes: test_reroute_exec.c. */
 #include "sim_world.h"
 #include "tests/unit/run_suite.h"
 

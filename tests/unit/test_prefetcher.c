@@ -1,4 +1,4 @@
-/* Prefetchers: what they predict for hand-made routes. */
+/* What prefetchers predict for routes made by hand. */
 #include "policies/machine.h"
 #include "policies/prefetcher.h"
 #include "tests/unit/run_suite.h"

@@ -1,5 +1,6 @@
-/* What moe-infinity wants after every layer, and in which order, equal to what the functions that
- * MoE-Infinity released make of the same routes (tests/golden/peers/predictions.py). */
+/* What the prefetcher moe-infinity asks for after every layer, and in which order, equals what
+ * MoE-Infinity's released functions give for the same routes (tests/golden/peers/predictions.py).
+ */
 #include "policies/machine.h"
 #include "policies/prefetcher.h"
 #include "tests/unit/run_suite.h"

@@ -1,7 +1,6 @@
-/* What holds for every prefetcher, under any policy, geometry and dispatch, on a machine whose
- * copies land when they like: its kernels find the weights that they ask for, no expert of an event
- * is given up for a guess, nothing that is there is fetched, and every prefetch is accounted for.
- */
+/* Properties of every prefetcher, under any policy, geometry and dispatch, on a machine whose
+ * copies land at random times: kernels find the weights that they need, no expert of an event is
+ * evicted for a prefetch, nothing resident is fetched, and every prefetch is counted once. */
 #include "random_machine.h"
 
 #include "tests/unit/run_suite.h"

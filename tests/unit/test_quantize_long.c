@@ -1,5 +1,5 @@
-/* Tensors longer than what is read, rounded and written at once, as those of real models are: every
- * byte of them, and which of their weights is refused. */
+/* Tensors longer than one buffer of reading, rounding and writing, as in real models: every byte
+ * of them, and which weight is named in a refusal. */
 #include "base/progress.h"
 #include "exec/quantize.h"
 #include "exec/quantize_model.h"

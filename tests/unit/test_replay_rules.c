@@ -1,4 +1,4 @@
-/* Rules of replay that random traces found worth pinning down, each counted by hand. */
+/* Rules of replay that tests on random traces brought to light, each counted by hand. */
 #include "sim/replay.h"
 
 #include "tests/unit/run_suite.h"

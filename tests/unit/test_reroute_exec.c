@@ -1,6 +1,5 @@
-/* Lossy rules on the real machine: what it computes of rerouted events has the bits of a lossless
- * run of the routes and weights that they became; and experts that it began early have those of the
- * layer before's input. */
+/* Lossy rules on the real machine: rerouted events have the bits of a lossless run with the new
+ * routes and weights; experts begun early have those of the layer before's input. */
 #include "exec/dense.h"
 #include "exec/forward.h"
 #include "exec/replayed.h"

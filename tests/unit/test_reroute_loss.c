@@ -1,7 +1,7 @@
-/* What lossy rules cost the models that come along, beside what a trace tells of it: text that a
- * model wrote itself (drawn at temperature 1, seeded), read again under each rule. Printed: mean
- * Kullback-Leibler divergence of the next token from the lossless model's, and the share of places
- * where another token would have been the likeliest. */
+/* What lossy rules cost the embedded models, beside what a trace tells of that cost: text that a
+ * model generated itself (temperature 1, seeded) is read again under each rule. Prints the mean
+ * Kullback-Leibler divergence of the next token from the lossless model's, and the share of
+ * positions where another token would have been the likeliest. */
 #include "base/rng.h"
 #include "exec/hybrid.h"
 #include "tests/unit/llm_dirs.h"

@@ -1,4 +1,4 @@
-/* Lossy rules: what holds for every one of them on random worlds, and who may use them. */
+/* Properties of every lossy rule on random worlds, and who may use them. */
 #include "sim/gap.h"
 #include "sim/tune.h"
 #include "tests/unit/run_suite.h"

@@ -1,5 +1,5 @@
-/* Every policy with every admission rule and every prefetcher, on a machine of random delays where
- * prefetches are taken back: the cache directory stays whole, no slot is lost, no policy names a
+/* Every policy with every admission rule and every prefetcher, on a machine of random delays that
+ * cancels prefetches: the cache directory stays consistent, no slot is lost, no policy names a
  * slot that is pinned or in flight. */
 #include "tests/unit/policy_spy.h"
 #include "tests/unit/policy_variants.h"

@@ -1,4 +1,4 @@
-/* The loops over a layer's scores against plain ones. */
+/* The loops over a layer's scores against simple ones. */
 #include "policies/score_loops.h"
 
 #include "base/rng.h"

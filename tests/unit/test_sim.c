@@ -1,4 +1,4 @@
-/* Simulated strategies against times worked out by hand, and what must hold of every result. */
+/* Simulated strategies against times worked out by hand, and properties of every result. */
 #include "sim/machine.h"
 #include "sim_world.h"
 #include "tests/unit/run_suite.h"

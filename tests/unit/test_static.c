@@ -1,5 +1,5 @@
-/* Static placement: what is there at the start, counted by hand; random sets against the closed
- * form; and nothing is ever admitted or given up. */
+/* Static placement: the initial content counted by hand; random sets against the closed form;
+ * nothing is ever admitted or evicted. */
 #include "sim/replay.h"
 #include "sim_world.h"
 #include "tests/unit/hand_cases.h"

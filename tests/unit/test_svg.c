@@ -1,5 +1,5 @@
-/* base/svg.h and base/html.h: a plot comes through as it is; whatever could act or load does not.
- */
+/* base/svg.h and base/html.h: plots pass unchanged; whatever could run or load something is
+ * refused. */
 #include "base/svg.h"
 
 #include "base/html.h"

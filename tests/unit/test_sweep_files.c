@@ -1,6 +1,5 @@
-/* Files that the points of a sweep name: parsed once, and the same inputs as where each point
- * parses them anew; a trace's, whose content decides which rows of an earlier run are taken over.
- */
+/* Files named by points of a sweep are parsed once, and give the same inputs as if each point
+ * parsed them anew; the content of a trace decides which rows of an earlier run are taken over. */
 #include "sim/sweep_point.h"
 
 #include "sim/sweep.h"

@@ -1,4 +1,5 @@
-/* Synthetic traces: shape, determinism, each kind's promise, and the fit to measured statistics. */
+/* Synthetic traces: shape, determinism, what each kind promises, and the fit to measured
+ * statistics. */
 #include "base/version.h"
 #include "tests/unit/run_suite.h"
 #include "tests/unit/sanitizer.h"

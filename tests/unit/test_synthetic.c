@@ -1,4 +1,4 @@
-/* Models made in memory: they run, share what they say they share, and are refused by name. */
+/* Models made in memory: they run, share the weights that they say they share; refusals by name. */
 #include "base/progress.h"
 #include "exec/expert_store.h"
 #include "exec/hybrid.h"

@@ -1,5 +1,5 @@
-/* Teams: every item once, whatever the number of ranks and threads; errors, lost ranks, other
- * inputs; who gets how many; what more ranks would bring, by hand. */
+/* Teams: every item is computed once, for any number of ranks and threads; errors, lost ranks,
+ * differing inputs; how many items a rank gets; what more ranks would bring, by hand. */
 #include "sim/deal.h"
 #include "sim/plan.h"
 #include "sim/sweep.h"

@@ -1,4 +1,4 @@
-/* Rank 0 of a team against a rank 1 that is played by hand, message by message: slow, or late. */
+/* Rank 0 of a team against a rank 1 that the test plays message by message: slow, or late. */
 #include "sim/team_frame.h"
 #include "tests/unit/run_suite.h"
 

@@ -1,4 +1,4 @@
-/* A trace driven through the step loop on a machine that only counts. */
+/* A trace run through the step loop on a machine that only counts calls. */
 #include "policies/trace_run.h"
 #include "sim_case.h"
 #include "tests/unit/run_suite.h"

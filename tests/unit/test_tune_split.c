@@ -1,5 +1,5 @@
-/* Training and held-out parts of a trace: whole sequences, halves of one, and never next to
- * nothing. */
+/* Training and held-out parts of a trace: whole sequences or halves of one; neither part is nearly
+ * empty. */
 #include "sim/tune_split.h"
 #include "tests/unit/tune_trace.h"
 

@@ -1,4 +1,4 @@
-/* Busy intervals become times by set of busy lanes, and those become causes; all exact. */
+/* Busy intervals become times by set of busy lanes, and these become times by cause; all exact. */
 #include "base/rng.h"
 #include "policies/usage.h"
 #include "tests/unit/run_suite.h"

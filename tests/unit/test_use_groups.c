@@ -1,5 +1,5 @@
 /* The candidate that goes first is the one that a plain search finds, whatever joins, leaves, is
- * given up and pinned: in both data structures of opt-time. */
+ * given up or pinned, in both data structures of opt-time. */
 #include "policies/use_few.h"
 #include "policies/use_groups.h"
 

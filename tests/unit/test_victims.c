@@ -1,4 +1,5 @@
-/* Victims of an event named at once are those named one after the other: every policy that can. */
+/* The victims of an event named in one search are those named one by one, for every policy that
+ * can do both. */
 #include "tests/unit/policy_variants.h"
 
 enum { N_CASES = 60, N_EVENTS = 250, MOST_SLOTS = 400, MOST_EXPERTS = 160, MOST_LAYERS = 6 };
