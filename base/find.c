@@ -141,8 +141,8 @@ static enum moe_status copy_path(const char *path, char *buf, size_t size, struc
 {
     size_t length = strlen(path);
     if (length >= size)
-        return moe_fail(err, MOE_ERR_USAGE, "path '%.60s' has %zu bytes, at most %zu are kept",
-                        path, length, size - 1);
+        return moe_fail(err, MOE_ERR_USAGE, "path '%.60s' has %zu bytes, the limit is %zu", path,
+                        length, size - 1);
     memcpy(buf, path, length + 1);
     return MOE_OK;
 }

@@ -94,8 +94,8 @@ static enum moe_status parse_value(const struct moe_param *param, const char *te
     }
     size_t length = strlen(text);
     if (length >= param->size)
-        return moe_fail(err, MOE_ERR_USAGE, "'%.40s' has %zu bytes, at most %zu are kept", text,
-                        length, param->size - 1);
+        return moe_fail(err, MOE_ERR_USAGE, "'%.40s' has %zu bytes, the limit is %zu", text, length,
+                        param->size - 1);
     value->text = text;
     return MOE_OK;
 }

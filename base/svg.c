@@ -188,7 +188,8 @@ static enum moe_status put_reference(struct cleaner *c, struct piece element,
         return MOE_OK;
     }
     if (equals(element, "image") || !take_reference(a->value, "#", "", &id))
-        return fail(c, a->value.at, err, "reference '%.*s' leads out of the file", SHOWN(a->value));
+        return fail(c, a->value.at, err, "reference '%.*s' points outside the file",
+                    SHOWN(a->value));
     fprintf(c->out, " href=\"#%s-", c->prefix);
     put(c, id);
     fputs("\"", c->out);
@@ -218,12 +219,13 @@ static enum moe_status put_attribute(struct cleaner *c, struct piece element,
         return MOE_OK;
     bool is_name = equals(a->name, "id");
     if (!is_name && !is_among(a->name, attributes))
-        return fail(c, a->name.at, err, "attribute '%.*s' is not one of a plot", SHOWN(a->name));
+        return fail(c, a->name.at, err, "attribute '%.*s' is not allowed in a plot",
+                    SHOWN(a->name));
     bool refers = !is_name && take_reference(a->value, "url(#", ")", &id);
     if (is_name ? !is_id(a->value) : !refers && !has_known_functions(a->value))
         return fail(c, a->value.at, err,
-                    "value '%.*s' of the attribute '%.*s' is not one of a plot", SHOWN(a->value),
-                    SHOWN(a->name));
+                    "value '%.*s' of the attribute '%.*s' is not allowed in a plot",
+                    SHOWN(a->value), SHOWN(a->name));
     fputc(' ', c->out);
     put(c, a->name);
     fprintf(c->out, "=\"%s%s%s", refers ? "url(#" : "", refers || is_name ? c->prefix : "",
@@ -308,7 +310,7 @@ static enum moe_status begin_element(struct cleaner *c, struct moe_err *err)
     if (c->depth == 0 && (c->begun || !equals(name, "svg")))
         return fail(c, at, err, "'%.*s' where one element 'svg' was expected", SHOWN(name));
     if (!c->hidden && !hide && !is_among(name, shapes))
-        return fail(c, at, err, "element '%.*s' is not one of a plot", SHOWN(name));
+        return fail(c, at, err, "element '%.*s' is not allowed in a plot", SHOWN(name));
     if (c->depth == MOE_SVG_DEPTH_MAX)
         return fail(c, at, err, "elements nested deeper than %d", MOE_SVG_DEPTH_MAX);
     if (hide && !c->hidden)
@@ -358,7 +360,7 @@ static enum moe_status take_end(struct cleaner *c, struct moe_err *err)
     struct piece open = c->depth ? c->open[c->depth - 1] : (struct piece){"", 0};
     if (c->next == c->end || *c->next != '>' || open.n != name.n || !name.n ||
         memcmp(open.at, name.at, name.n) != 0)
-        return fail(c, c->next, err, "'/%.*s' ends '%.*s'", SHOWN(name), SHOWN(open));
+        return fail(c, c->next, err, "'/%.*s' closes '%.*s'", SHOWN(name), SHOWN(open));
     c->next++;
     end_element(c);
     return MOE_OK;
@@ -416,7 +418,7 @@ static enum moe_status skip_until(struct cleaner *c, const char *end, struct moe
     while (c->next < c->end && !begins(c, end))
         c->next++;
     if (c->next == c->end)
-        return fail(c, at, err, "'%.4s' has no end", at);
+        return fail(c, at, err, "'%.4s' is not closed", at);
     c->next += strlen(end);
     return MOE_OK;
 }
@@ -432,7 +434,7 @@ static enum moe_status take_next(struct cleaner *c, struct moe_err *err)
     if (begins(c, "</"))
         return take_end(c, err);
     if (begins(c, "<!") || begins(c, "<?"))
-        return fail(c, c->next, err, "'%.2s' begins what is not one of a plot", c->next);
+        return fail(c, c->next, err, "'%.2s' begins what is not allowed in a plot", c->next);
     return take_start(c, err);
 }
 
@@ -461,7 +463,7 @@ enum moe_status moe_svg_write(const char *name, const char *text, size_t size, c
     while (!s && c.next < c.end)
         s = take_next(&c, err);
     if (!s && (c.depth || !c.begun))
-        s = fail(&c, c.end, err, c.begun ? "'%.*s' has no end" : "no element 'svg'%.*s",
+        s = fail(&c, c.end, err, c.begun ? "'%.*s' is not closed" : "no element 'svg'%.*s",
                  c.depth ? (int)c.open[c.depth - 1].n : 0, c.depth ? c.open[c.depth - 1].at : "");
     return s;
 }

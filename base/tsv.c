@@ -54,7 +54,7 @@ static enum moe_status next_line(struct reader *r, char **line, struct moe_err *
     size_t left = (size_t)(r->end - r->next);
     char *end = memchr(r->next, '\n', left);
     if (!end)
-        return fail(r, err, "the last line has no end: the file is cut short");
+        return fail(r, err, "the last line has no line end: the file is cut short");
     size_t n = (size_t)(end - r->next);
     if (moe_utf8_prefix(r->next, n) < n)
         return fail(r, err, "byte %zu is not UTF-8", moe_utf8_prefix(r->next, n) + 1);
@@ -132,7 +132,7 @@ static enum moe_status read_row(struct reader *r, char *line, struct moe_err *er
     struct moe_tsv *t = r->tsv;
     size_t n = count_fields(line), used = t->n_rows * t->n_columns;
     if (*line == '#')
-        return fail(r, err, "provenance stands above the column names, not below");
+        return fail(r, err, "provenance must be above the column names, not below");
     if (n != t->n_columns)
         return fail(r, err, "line has %zu field%s, the header has %zu", n, moe_plural(n),
                     t->n_columns);
@@ -162,7 +162,7 @@ static enum moe_status read_lines(struct reader *r, struct moe_err *err)
             return s;
     }
     if (!r->tsv->columns)
-        return moe_fail(err, MOE_ERR_INPUT, "'%.300s' has no line of column names", r->name);
+        return moe_fail(err, MOE_ERR_INPUT, "'%.300s' has no line with column names", r->name);
     return MOE_OK;
 }
 

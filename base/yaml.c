@@ -210,12 +210,12 @@ static enum moe_status node_kind(const struct loader *l, const yaml_event_t *eve
         tag = event->data.sequence_start.tag;
         break;
     default:
-        return refuse(l, event, "aliases ('*name') are not used here");
+        return refuse(l, event, "aliases ('*name') are not supported here");
     }
     if (anchor)
-        return refuse(l, event, "anchors ('&name') are not used here");
+        return refuse(l, event, "anchors ('&name') are not supported here");
     if (tag)
-        return refuse(l, event, "tags ('!name') are not used here");
+        return refuse(l, event, "tags ('!name') are not supported here");
     return MOE_OK;
 }
 

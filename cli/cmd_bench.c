@@ -27,13 +27,13 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab", "strategy of the timed case"),
     CLI_OPTION_NAME(struct options, geometry, "geometry", "14x4", "geometry of the timed case"),
     CLI_OPTION_NAME(struct options, policies, "policies", "all",
-                    "policies to replay on two shapes of model, beside their goal: all, or one"),
+                    "policies to replay on two model shapes, shown beside their goal: all, or one"),
     CLI_OPTION_U64(struct options, policy_accesses, "policy-accesses", "500000", 1000, 1e8,
                    "accesses",
                    "replay at most N accesses in each run of a policy; slow ones replay fewer, so "
                    "that a run takes 15 ms"),
     CLI_OPTION_SWITCH(struct options, peers, "peers", "on",
-                      "run libCacheSim in turn with moelab where its `cachesim` is installed"),
+                      "alternate with runs of libCacheSim, if its `cachesim` is installed"),
     CLI_OPTION_RESULT(struct options),
     {0},
 };
@@ -124,7 +124,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_bench = {
     .name = "bench",
     .usage = "sim|kernels|device [options]",
-    .summary = "speed of replay and simulation on this machine, one core, beside its limit",
+    .summary = "speed of replay and simulation on one core of this machine, beside its limit",
     .description =
         "The first row is the limit: one core reads the trace and does nothing with it.\n"
         "For the CPU kernels: moelab bench kernels --help; for a device: moelab bench device "

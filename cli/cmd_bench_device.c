@@ -28,10 +28,10 @@ static const struct moe_param options[] = {
      .min = 1,
      .max = 1ull << 40,
      .unit = "bytes",
-     .help = "memory of the experts that are used in turn, two at least: more than the device's "
-             "caches hold"},
+     .help =
+         "memory for the experts used in turn, at least two: more than the device's caches hold"},
     CLI_OPTION_SWITCH(struct options, on.deterministic, "deterministic", "off",
-                      "kernels that sum in the order of the CPU"),
+                      "kernels that sum in the CPU's order"),
     CLI_OPTION_RESULT(struct options),
     {0},
 };
@@ -113,9 +113,9 @@ const struct cli_command cli_bench_device = {
         "head: the kernels of one token and, for experts, of several, BF16 ones also taken for Q8\n"
         "and Q4; those of one token with their share of d2d's rate in the same round, where the\n"
         "aim is 85 % for an expert. Then the cost of queueing and waiting: the host's time for\n"
-        "each of 64 combinations of one token in a row, an event recorded and waited for, and\n"
-        "one layer's dense part from the queue to routes_wait. The aims are for experts of 64\n"
-        "MiB or more.\n"
+        "each of 64 kernels `combine` of one token in a row, for an event recorded and waited\n"
+        "for, and for one layer's dense part from queueing to routes_wait. The aims are for\n"
+        "experts of 64 MiB or more.\n"
         "\n"
         "Device memory needed for mixtral-8x7b: 1.9 GB. On the host device ask for as much:\n"
         "--device host:memory_bytes=2GiB.",

@@ -28,31 +28,33 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "folder or name of a model whose experts and steps are measured"),
     CLI_OPTION_NAME(struct options, shape, "shape", "",
-                    "shapes whose experts are measured, names or files, a list, in their type: all "
-                    "of 16 bits, of 8.5 (Q8) or of 4.5 (Q4) (default without --model: " ALL_SHAPES
-                    "); steps are those of the first that fits, with synthetic weights"),
+                    "list of shapes (names or files) whose experts are measured, all of one weight "
+                    "type: 16 bits, 8.5 (Q8) or 4.5 (Q4) (default without --model: " ALL_SHAPES
+                    "); whole steps are measured on the first that fits, with synthetic weights"),
     CLI_OPTION_U64(struct options, repeats, "repeats", "15", 1, MOE_CALIBRATE_REPEATS, "rounds",
-                   "rounds, after one that does not count; each measures every constant once"),
+                   "rounds, after one that is not counted; each measures every constant once"),
     CLI_OPTION_SWITCH(struct options, quick, "quick", "off",
-                      "3 rounds, a fifth of the time for power: for a first look"),
-    CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
-                   "measure up to N CPU threads, at most its processors; 0: one for each core"),
+                      "for a first look: 3 rounds, and a fifth of --power-seconds"),
+    CLI_OPTION_U64(
+        struct options, threads, "threads", "0", 0, 1024, "threads",
+        "measure with up to N CPU threads, at most one for each processor; 0: one for each core"),
     CLI_OPTION_PIN(struct options, pin),
     CLI_OPTION_SWITCH(struct options, gpu, "gpu", "on",
-                      "the device is this machine's GPU, or stands in for one (--no-gpu: write a "
-                      "platform without a GPU, with what CPU and memory can do)"),
+                      "the device is this machine's GPU, or stands in for one (--no-gpu: measure "
+                      "CPU and memory only, and write a platform without a GPU)"),
     CLI_OPTION_KERNELS(struct options, kernels),
-    CLI_OPTION_F64(struct options, power_s, "power_seconds", "1", 0.05, 60, "s",
-                   "length of each of the four measurements of power, where there are counters"),
+    CLI_OPTION_F64(
+        struct options, power_s, "power_seconds", "1", 0.05, 60, "s",
+        "length of each of the four power measurements, if the machine has energy counters"),
     CLI_OPTION_NAME(struct options, check, "check", "",
-                    "platform name or file to compare with; exit code 3 where a constant differs "
-                    "by more than its spread and --tolerance; times below 1 us count as 1 us"),
+                    "platform name or file to compare with; exit code 3 if a constant differs by "
+                    "more than its spread and --tolerance; times below 1 us count as 1 us"),
     CLI_OPTION_F64(struct options, tolerance, "tolerance", "3", 0, 1e9, "%",
                    "allowed difference with --check"),
     CLI_OPTION_FORMAT(struct options),
     CLI_OPTION_FILE(
         struct options, output, "output", "", CLI_ENDINGS_YAML,
-        "the platform file; required without --check; -: standard output, and no table"),
+        "platform file to write, required without --check; -: standard output, without the table"),
     {0},
 };
 
@@ -401,13 +403,13 @@ const struct cli_command cli_calibrate = {
     .usage = "-o PLATFORM.yaml [options]",
     .summary = "measures this machine into a platform file for sim, sweep and tune",
     .description =
-        "Measures what the simulator needs to know of this machine: experts on the CPU by number\n"
-        "of threads, the link, the GPU, whole steps, power. Every round measures every constant\n"
-        "once; a constant is the median over the rounds, and its spread, the range of the middle\n"
-        "four fifths of the rounds, says how far a repeat may be off. What cannot be measured is\n"
-        "a guess and says so.\n"
+        "Measures what the simulator needs to know about this machine: experts on the CPU by\n"
+        "number of threads, the link, the GPU, whole steps, power. Every round measures every\n"
+        "constant once; a constant is the median over the rounds. Its spread, the range of the\n"
+        "middle 80 % of the rounds, says how far a repeat may be off. What cannot be measured\n"
+        "is guessed, and the file says so.\n"
         "\n"
-        "With the device `host` a compute stream on a CPU thread takes the place of the GPU. The\n"
+        "With the device `host` a compute stream on a CPU thread stands in for the GPU. The\n"
         "keys below are those of --device host:KEY=VALUE,...",
     .options = options,
     .options_size = sizeof(struct options),

@@ -45,7 +45,7 @@ static void print_admission(const struct moe_admission_ops *ops)
     if (ops->flags & MOE_ADMISSION_NEEDS_COSTS)
         print_note(NEEDS_COSTS);
     if (ops->flags & MOE_ADMISSION_ON_TIME)
-        print_note("depends on time: on when copies land");
+        print_note("depends on timing: on when copies land");
     if (ops->params)
         moe_params_help(ops->params, "    ", stdout);
 }
@@ -209,7 +209,8 @@ const struct cli_command cli_list = {
     .usage = "[policies|admissions|prefetchers|reroutes|strategies|models|platforms|formats|docs]",
     .summary =
         "policies, rules, strategies, models, platforms and formats, with sources and parameters",
-    .description = "docs: the page docs/policies.md, all of it written from the same tables",
+    .description =
+        "docs: prints the page docs/policies.md, which is generated from the same tables",
     .max_args = 1,
     .run = run,
 };

@@ -26,8 +26,7 @@ struct options {
 static const struct moe_param options[] = {
     CLI_OPTION_CONTRACT(struct options),
     CLI_OPTION_ORDER(struct options),
-    CLI_OPTION_PHASE(struct options, phase, "phase",
-                     "tokens to visit; the others are skipped altogether"),
+    CLI_OPTION_PHASE(struct options, phase, "phase", "tokens to count; others are skipped"),
     CLI_OPTION_COLD(struct options),
     SWITCH(opt, "on", "OPT (Belady) beside LRU"),
     SWITCH(global, "on", "one pool for all layers as well"),
@@ -36,21 +35,21 @@ static const struct moe_param options[] = {
     CLI_OPTION_F64(struct options, sample, "sample", "100", 0.0001, 100, "%",
                    "share of the sequences to count, chosen by a hash; with error bars"),
     SWITCH(bands, "off",
-           "error bars (95 %) of the rates of all layers, by resampling sequences; always on with "
+           "95 % error bars of the rates over all layers, by resampling sequences; always on with "
            "--sample"),
     CLI_OPTION_SEED(struct options, seed, "sample and error bars"),
-    CLI_OPTION_F64(
-        struct options, shards, "shards", "0", 0, 50, "%",
-        "LRU of one pool only, from this share of the experts (SHARDS), by eight hashes, with "
-        "error bars; a file is read in blocks. For a first look at models of thousands of "
-        "experts: --stream is exact and seldom slower"),
+    CLI_OPTION_F64(struct options, shards, "shards", "0", 0, 50, "%",
+                   "estimate LRU of one pool for all layers from this share of the experts "
+                   "(SHARDS, eight hashes), with error bars; a file is read in blocks. For a first "
+                   "look at models with thousands of experts: --stream is exact and seldom slower"),
     SWITCH(stream, "off",
-           "read the file in blocks of constant memory: exact; with OPT only where the processor "
-           "has AVX-512 (automatic over 1 GiB of routes where it can be)"),
-    CLI_OPTION_NAME(struct options, model, "model", "",
-                    "model file or name: the size of an expert (default: what the trace gives)"),
+           "read the file in blocks, in constant memory, exactly; with OPT only on processors with "
+           "AVX-512 (automatic over 1 GiB of routes where possible)"),
+    CLI_OPTION_NAME(
+        struct options, model, "model", "",
+        "model file or name that gives the size of an expert (default: from the trace)"),
     CLI_OPTION_FILE(struct options, plot, "plot", "", "",
-                    "stem of a plot of every size: STEM.tsv, STEM.svg, STEM.png"),
+                    "plot every size: STEM.tsv, STEM.svg, STEM.png"),
     CLI_OPTION_RESULT(struct options),
     {0},
 };
@@ -135,7 +134,7 @@ static enum moe_status open_trace(struct job *j, struct moe_err *err)
     const char *name = j->call->args[0];
     bool file = moe_trace_name_is_file(name);
     if (o->stream && (!file || o->sample < 100))
-        return moe_fail(err, MOE_ERR_USAGE, "--stream needs a trace file, whole");
+        return moe_fail(err, MOE_ERR_USAGE, "--stream needs a trace file, without --sample");
     if (o->shards > 0 && (o->sample < 100 || o->bands || o->layers || o->grid || *o->plot))
         return moe_fail(err, MOE_ERR_USAGE,
                         "--shards gives one pool with its own error bars: without --sample, "
@@ -144,7 +143,7 @@ static enum moe_status open_trace(struct job *j, struct moe_err *err)
     if (!s && !j->reader) {
         s = moe_trace_from_name(name, 0, *o->model ? &j->model : NULL, &j->trace, err);
         if (s == MOE_ERR_MEMORY)
-            moe_fail_prefix(err, "--stream needs less, --sample 10 takes a part");
+            moe_fail_prefix(err, "use --stream for less memory, or --sample 10 for a part");
         j->info = &j->trace.info;
         j->n_tokens = j->trace.tokens.n_tokens;
         j->n_sequences = s ? 0 : count_sequences(&j->trace.tokens);

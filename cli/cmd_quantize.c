@@ -21,14 +21,12 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "folder of a Hugging Face model with weights in BF16, F16 or F32, or "
                     "tiny-mixtral, tiny-phimoe (required)"),
-    CLI_OPTION_NAME(
-        struct options, experts, "experts", "",
-        "what a weight of an expert becomes: q8 (8.5 bits) or q4 (4.5 bits) (required)"),
+    CLI_OPTION_NAME(struct options, experts, "experts", "",
+                    "type of the new expert weights: q8 (8.5 bits) or q4 (4.5 bits) (required)"),
     CLI_OPTION_NAME(struct options, output, "output", "",
-                    "folder to make, which must not exist yet (required)"),
+                    "folder to create; must not exist yet (required)"),
     CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
-                   "rows that are rounded at the same time; 0: OMP_NUM_THREADS, or every core; "
-                   "changes no byte"),
+                   "threads; 0: OMP_NUM_THREADS, or every core; does not change the result"),
     {0},
 };
 
@@ -86,7 +84,8 @@ static void tell_left(const char *out)
         char *end;
         const long pid = strtol(rest + 1, &end, 10);
         if (pid > 0 && strcmp(end, ".part") == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH)
-            moe_log("'%.*s%s' is of a process that does not run here: if it was killed, remove it",
+            moe_log("'%.*s%s' belongs to a process that is not running here: if it was killed, "
+                    "remove that folder",
                     (int)base, out, e->d_name);
     }
     if (stream)
@@ -104,7 +103,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         return moe_fail(err, MOE_ERR_USAGE, "option '--output' is required: the folder to make");
     if (strcmp(o->output, "-") == 0)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "option '--output': a folder is made, and '-' is standard output");
+                        "option '--output': '-' is standard output, but a folder is written");
     const uint64_t start = moe_clock_ns();
     enum moe_status s = find_type(o->experts, &what.experts, err);
     if (!s)
@@ -123,28 +122,25 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_quantize = {
     .name = "quantize",
     .usage = "--model FOLDER --experts q8|q4 -o FOLDER",
-    .summary = "makes a model with experts of 8 or 4 bits of one with 16 or 32",
+    .summary = "converts a model's experts from 16 or 32 bits to 8 or 4",
     .description =
-        "q8 holds an expert's weight in 8.5 bits, q4 in 4.5: numbers of 8 or 4 bits and a scale "
-        "for\n"
-        "every 32, rounded to the nearest. Attention, norms, routers, embedding and head stay as\n"
-        "they are. Every command that takes a model's folder takes the new one; transformers and\n"
-        "others do not.\n"
+        "q8 takes 8.5 bits for each expert weight, q4 4.5: numbers of 8 or 4 bits, rounded to the\n"
+        "nearest, and one scale for every 32. Attention, norms, routers, embedding and head stay\n"
+        "as they are. Every moelab command that takes a model's folder takes the new one;\n"
+        "transformers and other tools do not.\n"
         "\n"
-        "Written are the *.safetensors and their index under the names they have, config.json "
-        "with\n"
-        "a quantization_config, and what lies beside them: files that end in .json, .model, "
-        ".jinja,\n"
-        ".md, .txt or begin with LICENSE or NOTICE. The folder appears when all of it is written;\n"
+        "The new folder holds the *.safetensors and their index under their old names, "
+        "config.json\n"
+        "with a quantization_config, and copies of the other files that end in .json, .model,\n"
+        ".jinja, .md, .txt or begin with LICENSE or NOTICE. It appears only when it is complete:\n"
         "after an error, a full disk or Ctrl-C nothing is left, after a kill at most a folder "
         "that\n"
         "ends in .part. The model is read once, in order, and never held in memory; a few "
         "megabytes\n"
         "are enough for any size.\n"
         "\n"
-        "Refused: hidden_size or intermediate_size that is not a multiple of 32, weights of an\n"
-        "expert that are no finite number or too large for a scale, a model that is quantized\n"
-        "already.\n"
+        "Refused: a hidden_size or intermediate_size that is not a multiple of 32, expert weights\n"
+        "that are not finite or too large for a scale, and a model that is already quantized.\n"
         "\n"
         "examples:\n"
         "  moelab quantize --model tiny-mixtral --experts q4 -o tiny-q4\n"

@@ -17,10 +17,11 @@ struct options {
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, inference.model, "model", "",
                     "folder of a Hugging Face model, or tiny-mixtral, tiny-phimoe (required)"),
-    CLI_OPTION_NAME(struct options, prompts, "prompts", "",
-                    "file of prompts: a text line each, JSON lines, or MMLU's CSV (required)"),
+    CLI_OPTION_NAME(
+        struct options, prompts, "prompts", "",
+        "file of prompts: text with one prompt a line, JSON lines, or MMLU's CSV (required)"),
     CLI_OPTION_FILE(struct options, out, "output", "", CLI_ENDINGS_TRACE,
-                    "trace to write, x.h5; or --out (required)"),
+                    "trace to write, x.h5; also --out (required)"),
     CLI_OPTION_CHOICE(struct options, prompts_format, "prompts-format", MOE_PROMPTS_CHOICES, "auto",
                       "auto: .jsonl, .csv (mmlu), anything else text"),
     CLI_OPTION_U64(struct options, limit, "limit", "0", 0, 0, "prompts",
@@ -36,7 +37,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_U64(struct options, commit_every, "commit-every", "1", 1, 1000000, "prompts",
                    "make the file safe against a kill after every N prompts"),
     CLI_OPTION_SWITCH(struct options, overwrite, "overwrite", "off",
-                      "replace an existing file instead of going on with it"),
+                      "replace an existing file instead of resuming it"),
     CLI_OPTION_NAME(struct options, created, "created", "",
                     "time of recording to store, e.g. 2026-01-01T00:00:00Z (default: now)"),
     CLI_HYBRID_OPTIONS(struct options),
@@ -113,7 +114,7 @@ static enum moe_status open_strategy(const struct cli_call *call, struct placed 
     if (moe_strategy_is_lossy(&placed->run.base.strategy))
         return moe_fail(err, MOE_ERR_USAGE,
                         "strategy '%s' is lossy: it computes other experts than the router chose, "
-                        "and a trace would not be the model's; 'moelab run' runs it",
+                        "so the trace would not be the model's; use 'moelab run'",
                         placed->run.base.strategy.name);
     snprintf(note, size, "%s", "");
     if (!device->deterministic)
@@ -191,17 +192,17 @@ const struct cli_command cli_record = {
     .usage = "--model FOLDER --prompts FILE --out TRACE.h5 [--strategy NAME]",
     .summary = "runs prompts through a model and writes its routing to a trace",
     .description =
-        "Every prompt is a sequence: prefill, then decode. The file is complete after every\n"
-        "prompt. When a recording was interrupted or killed, the same command goes on at the\n"
-        "first prompt that is not in the file; other prompts or settings are refused. Recorded\n"
-        "in one go, the same prompts and settings give the same bytes, apart from the time of\n"
-        "recording (--created).\n"
+        "Every prompt becomes a sequence: prefill, then decode. The file is complete after every\n"
+        "prompt. After an interruption or a kill, the same command resumes at the first prompt\n"
+        "that is not in the file; other prompts or settings are refused. Recorded in one go, the\n"
+        "same prompts and settings give the same bytes, apart from the time of recording\n"
+        "(--created).\n"
         "\n"
-        "With --strategy the experts are computed on device and CPU as it says, as 'moelab run'\n"
-        "does. On 'host', and with --deterministic on a GPU, the trace is the same to the byte;\n"
-        "without it a GPU sums in an order of its own, and the trace says so (tool). --threads\n"
-        "replaces the strategy's threads, and --context 0 means as much as the longest prompt\n"
-        "and its answer need. The keys below are those of --device host:KEY=VALUE,...",
+        "With --strategy, device and CPU share the experts as in 'moelab run'. On 'host', and\n"
+        "with --deterministic on a GPU, the trace has the same bytes as without a strategy;\n"
+        "otherwise a GPU sums in its own order, and the trace's attribute 'tool' says so.\n"
+        "--threads replaces the strategy's threads, and --context 0 takes only what the longest\n"
+        "prompt and its answer need. The keys below are those of --device host:KEY=VALUE,...",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

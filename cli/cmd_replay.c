@@ -38,8 +38,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_LOSSY(struct options, lossy),
     CLI_OPTION_CONTRACT(struct options),
     CLI_OPTION_ORDER(struct options),
-    CLI_OPTION_PHASE(struct options, phase, "phase",
-                     "tokens to replay; the others are skipped altogether"),
+    CLI_OPTION_PHASE(struct options, phase, "phase", "tokens to replay; others are skipped"),
     CLI_OPTION_COLD(struct options),
     CLI_OPTION_SWITCH(
         struct options, compare_log, "compare_log", "off",
@@ -50,10 +49,11 @@ static const struct moe_param options[] = {
                       "rows for single layers (--no-layers: totals only)"),
     CLI_OPTION_SWITCH(
         struct options, stream, "stream", "off",
-        "read the file in blocks of constant memory (automatic over 1 GiB of routes)"),
-    CLI_OPTION_SEED(struct options, seed, "rules that draw at random"),
-    CLI_OPTION_NAME(struct options, model, "model", "",
-                    "model file or name: the size of an expert (default: what the trace gives)"),
+        "read the file in blocks, in constant memory (automatic over 1 GiB of routes)"),
+    CLI_OPTION_SEED(struct options, seed, "policies and rules that choose at random"),
+    CLI_OPTION_NAME(
+        struct options, model, "model", "",
+        "model file or name that gives the size of an expert (default: from the trace)"),
     CLI_OPTION_RESULT(struct options),
     {0},
 };
@@ -422,10 +422,10 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_replay = {
     .name = "replay",
     .usage = "TRACE [options]",
-    .summary = "hits of a cache geometry and policy on a trace, without time",
-    .description =
-        MOE_TRACE_NAME_HELP "\nLayers without slots are not counted: lookups are those of "
-                            "covered layers.",
+    .summary = "cache hits of a geometry and policy on a trace, without timing",
+    .description = MOE_TRACE_NAME_HELP
+    "\n"
+    "Only layers with slots are counted: lookups in other layers are left out.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

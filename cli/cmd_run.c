@@ -27,16 +27,17 @@ static const struct moe_param options[] = {
                     "folder of a Hugging Face model, or tiny-mixtral, tiny-phimoe (or --shape)"),
     CLI_OPTION_NAME(struct options, prompt, "prompt", "",
                     "the text; - reads it from standard input"),
-    CLI_OPTION_NAME(struct options, system, "system", "", "system message, where the chat has one"),
+    CLI_OPTION_NAME(struct options, system, "system", "",
+                    "system message, if the chat template has a place for one"),
     CLI_INFERENCE_OPTIONS(struct options),
     CLI_OPTION_SWITCH(struct options, special, "show-special", "off",
                       "print tokens such as <|end|> as well"),
     CLI_HYBRID_OPTIONS(struct options),
     CLI_OPTION_SWITCH(
         struct options, stats, "stats", "off",
-        "with --strategy, on a terminal: speed, hits, fills and waiting while it runs"),
+        "with --strategy, on a terminal: show speed, hits, fills and waiting during the run"),
     CLI_TRACED_OPTIONS(struct options,
-                       "run the routes of this trace in place of a prompt: x.h5, synth:SPEC, ..."),
+                       "run the routes of this trace instead of a prompt: x.h5, synth:SPEC, ..."),
     CLI_OPTION_FORMAT(struct options),
     {0},
 };
@@ -159,7 +160,7 @@ static enum moe_status encode(struct generation *g, struct moe_err *err)
     if (s)
         return moe_fail_prefix(err, "prompt");
     if (g->n_prompt == 0)
-        return moe_fail(err, MOE_ERR_USAGE, "the prompt is empty: nothing to go on from");
+        return moe_fail(err, MOE_ERR_USAGE, "the prompt is empty: nothing to continue");
     return MOE_OK;
 }
 
@@ -313,7 +314,7 @@ static void log_statistics(const struct generation *g)
                 moe_plural(m->n_prompt), (double)m->prefill_ns / 1e9,
                 per_s(m->n_prompt, m->prefill_ns));
     else
-        moe_log("prefill: %u token%s not read to the end in %.3f s", m->n_prompt,
+        moe_log("prefill: %u token%s, interrupted after %.3f s", m->n_prompt,
                 moe_plural(m->n_prompt), (double)m->prefill_ns / 1e9);
     if (m->n_passes)
         moe_log("decode: %u pass%s in %.3f s, %.1f tokens/s, %.2f ms each", m->n_passes,
@@ -418,7 +419,7 @@ static enum moe_status check(const struct cli_call *call, struct moe_err *err)
                         "trace's");
     if (o->format == CLI_TSV && !*o->traced.trace)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "--format tsv needs --trace: of a prompt there is text or json");
+                        "--format tsv needs --trace: a prompt gives text or json");
     if (*o->traced.shape && !*o->traced.trace)
         return moe_fail(err, MOE_ERR_USAGE, "--shape needs --trace: its text would mean nothing");
     if ((o->traced.layers || o->traced.buffers || o->traced.max_tokens) && !*o->traced.trace)
@@ -528,27 +529,28 @@ const struct cli_command cli_run = {
     .description =
         "Runs Mixtral and PhiMoE models (Phi-3.5-, Phi-mini-, Phi-tiny-MoE) as published:\n"
         "config.json, *.safetensors in BF16, F16 or F32 (experts also of 8 or 4 bits, by\n"
-        "`moelab quantize`), tokenizer.model or tokenizer.json.\n"
-        "Weights are mapped and used in place; only what is used is read. The text goes to\n"
-        "standard output, statistics to standard error.\n"
+        "`moelab quantize`), tokenizer.model or tokenizer.json. Weights are memory-mapped; only\n"
+        "what is used is read from disk. The text goes to standard output, statistics to\n"
+        "standard error.\n"
         "\n"
         "Without --strategy every expert is computed on the CPU. With it the dense part runs on\n"
         "the device, and each expert where the strategy says; what was allocated is printed\n"
         "before the first token. A geometry that does not fit is an error unless --fit shrinks\n"
-        "it. --threads replaces the strategy's threads, and --context 0 means as much as prompt\n"
-        "and answer need. The keys below are those of --device host:KEY=VALUE,...\n"
+        "it. With --strategy, --threads replaces the strategy's threads, and --context 0 takes\n"
+        "only what prompt and answer need. The keys below are those of --device\n"
+        "host:KEY=VALUE,...\n"
         "\n"
-        "After Ctrl-C the result, --timeline and --decisions cover what was done until then; a\n"
-        "second one ends at once. After an error they are not written.\n"
+        "Ctrl-C stops the run: the result, --timeline and --decisions then cover what was done\n"
+        "so far. A second Ctrl-C quits at once. After an error none of them is written.\n"
         "\n"
         "--trace runs the routes of a trace in place of the model's own: real copies and\n"
         "kernels, meaningless text, and a result of the same form as that of `moelab sim`. With\n"
         "--shape the weights are made in memory, to measure the speed of a model without having\n"
-        "its files. With --platform the result has two bounds, each with the share of it that\n"
-        "was reached: bound_ms_per_token, which no choice of places and copies in as much memory\n"
-        "can beat even if it knows the future, and schedule_bound_ms_per_token, which no\n"
-        "schedule of this run's own choices can beat: what is missing from 100 % of it was lost\n"
-        "by waiting. After Ctrl-C the result has only the second.",
+        "its files. With --platform the result has two lower bounds of the time of a token,\n"
+        "each with the share of it that was reached. No strategy beats bound_ms_per_token with\n"
+        "the same memory, even if it knows the future. No schedule of this run's own decisions\n"
+        "beats schedule_bound_ms_per_token: what is missing from 100 % of it was lost by\n"
+        "waiting. After Ctrl-C the result has only the second.",
     .options = options,
     .options_size = sizeof(struct options),
     .takes_sets = true,

@@ -22,9 +22,9 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "model name, file or folder (default: the one that the trace names)"),
     CLI_OPTION_NAME(struct options, platform, "platform", "paper-4090",
-                    "machine: a name of `moelab list platforms`, or a file"),
+                    "machine: a name from `moelab list platforms`, or a file"),
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",
-                    "a name of `moelab list strategies`, or a file"),
+                    "a name from `moelab list strategies`, or a file"),
     CLI_OPTION_NAME(struct options, geometry, "geometry", "", "instead of the strategy's"),
     CLI_OPTION_NAME(struct options, policy, "policy", "", "instead of the strategy's"),
     CLI_OPTION_NAME(struct options, threads, "threads", "", "instead of the strategy's"),
@@ -32,19 +32,18 @@ static const struct moe_param options[] = {
     CLI_OPTION_MAX_TOKENS(struct options, max_tokens, "the trace"),
     CLI_OPTION_SWITCH(struct options, bound, "bound", "on",
                       "compute the time that no schedule can beat on this platform (bound), and "
-                      "that no schedule of the same decisions can beat (schedule_bound)"),
+                      "that none with the same decisions can beat (schedule_bound)"),
     CLI_OPTION_SWITCH(
         struct options, gap, "gap", "off",
-        "divide the time above the bound by its causes: cold, capacity, conflict, dispatch, "
-        "victim, admission, prefetch, late fill (sim/gap.h); takes four more simulations"),
-    CLI_OPTION_SWITCH(
-        struct options, prefetch_stats, "prefetch_stats", "off",
-        "simulate without the prefetcher as well: time saved, and the precision from which "
-        "prefetching pays on a busy link (sim/prefetch_value.h)"),
+        "split the time above the bound by cause: cold, capacity, conflict, dispatch, victim, "
+        "admission, prefetch, late fill (sim/gap.h); takes four more simulations"),
+    CLI_OPTION_SWITCH(struct options, prefetch_stats, "prefetch_stats", "off",
+                      "also simulate without the prefetcher: time saved, and the precision above "
+                      "which prefetching pays on a busy link (sim/prefetch_value.h)"),
     CLI_OPTION_TIMELINE(struct options, timeline),
     CLI_OPTION_U64(struct options, timeline_tokens, "timeline_tokens", "16", 1, 100000,
                    "decode tokens",
-                   "with --timeline: how many tokens to simulate and draw, unless --max-tokens"),
+                   "with --timeline: tokens to simulate and draw, unless --max-tokens is given"),
     CLI_OPTION_DECISIONS(struct options, decisions),
     CLI_OPTION_RESULT(struct options),
     {0},

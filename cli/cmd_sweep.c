@@ -24,12 +24,12 @@ static const struct moe_param options[] = {
                     "result, x.tsv (default: results/NAME.tsv); plots stand beside it"),
     CLI_OPTION_JOBS_MPI(struct options, "points"),
     CLI_OPTION_NAME(struct options, shard, "shard", "",
-                    "i/n: run the i-th (from 1) of n parts only, into a file of its own (default: "
-                    "results/NAME.shard-i-of-n.tsv), for 'moelab sweep merge'"),
+                    "i/n: run only part i (from 1) of n, and write it to a file of its own "
+                    "(default: results/NAME.shard-i-of-n.tsv), for 'moelab sweep merge'"),
     CLI_OPTION_LOST_AFTER(struct options),
     CLI_OPTION_U64(struct options, plan, "plan", "0", 0, 65536, "processes",
-                   "under mpirun: also predict the speed-up of up to N processes, from the "
-                   "measured times of the points that were run and of the messages"),
+                   "under mpirun: also predict the speed-up with up to N processes, from the "
+                   "measured times of points and messages"),
     CLI_OPTION_SWITCH(struct options, plot, "plot", "on",
                       "draw the experiment's plots (--no-plot: data only)"),
     {0},
@@ -159,7 +159,7 @@ static enum moe_status tell_plan(const struct sweep *w, uint32_t threads, struct
 {
     const struct moe_team_cost *cost = &w->cost;
     if (cost->answers == 0) {
-        moe_log("no plan: too few points were run to measure messages");
+        moe_log("no --plan: too few points were run to measure messages");
         return MOE_OK;
     }
     const struct moe_plan plan = {
@@ -196,8 +196,8 @@ static enum moe_status tell(const struct sweep *w, struct moe_err *err)
                         sum->n_points, moe_plural(sum->n_points), sum->first_failure);
     if (shard.parts)
         snprintf(part, sizeof part, " shard %" PRIu32 "/%" PRIu32, shard.part, shard.parts);
-    printf("sweep  %s%s: %zu point%s (%zu run, %zu taken over)%s%s\n", w->x.name, part,
-           sum->n_points, moe_plural(sum->n_points), sum->n_run, sum->n_reused,
+    printf("sweep  %s%s: %zu point%s (%zu run, %zu reused)%s%s\n", w->x.name, part, sum->n_points,
+           moe_plural(sum->n_points), sum->n_run, sum->n_reused,
            sum->synthetic ? ", SYNTHETIC trace" : "",
            w->x.lossy ? ", LOSSY strategies among them" : "");
     printf("result %s\n", w->path);
@@ -215,7 +215,7 @@ static enum moe_status load(struct sweep *w, const char *file, struct moe_err *e
     enum moe_status s = moe_experiment_load(file, &w->x, err);
     if (!s && w->call->n_sets && !*w->o->output)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "--set needs -o X.tsv: results/%s.tsv is for the experiment as it stands",
+                        "--set needs -o X.tsv: results/%s.tsv is for the unchanged experiment",
                         w->x.name);
     if (!s)
         s = moe_experiment_set(&w->x, w->call->sets, (size_t)w->call->n_sets, err);
@@ -279,22 +279,23 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_sweep = {
     .name = "sweep",
     .usage = "EXPERIMENT.yaml [options]",
-    .summary = "every combination of an experiment's keys, in parallel, resumable, with plots",
+    .summary = "runs every combination of an experiment's keys, in parallel, resumable, with plots",
     .description =
         "The format of an experiment is described in sim/experiment.h;\n"
         "experiments/fig5-mixtral.yaml is an example. A point that is finished is not run again.\n"
         "\n"
-        "--set changes a key of every point, here also trace, model, platform and max_tokens. The\n"
-        "league of all strategies on a trace of your own, with lists of hot experts fitted to it:\n"
+        "--set changes a key of every point, here also trace, model, platform and max_tokens. To\n"
+        "compare all strategies on a trace of your own, with a hot list fitted to it:\n"
         "  moelab trace stats t.h5 --hot-list hot.txt\n"
         "  moelab sweep experiments/league.yaml -o league.tsv --set trace=t.h5 \\\n"
         "      --set model=qwen3-30b-a3b --set platform=laptop-4060 \\\n"
         "      --set geometry=global:4GiB --set policy.list=hot.txt\n"
-        "A geometry is for strategies with slots: cpu-only keeps having none. Others keep their\n"
-        "names, though ncmoe with a pool is not llama.cpp's: see the column 'geometry'.\n"
+        "A geometry applies to strategies with slots only: cpu-only still has none. The others\n"
+        "keep their names, though ncmoe with a pool is not llama.cpp's: see the column "
+        "'geometry'.\n"
         "\n"
-        "A point that cannot run has its reason in the column 'status', and is tried again by the\n"
-        "next call; the exit code is 1 where no point could.\n"
+        "If a point cannot run, the column 'status' says why, and the next call tries it again;\n"
+        "the exit code is 1 if no point could run.\n"
         "\n"
         "For many machines: 'mpirun -n N moelab sweep ...' (in a build with MPI, see 'moelab\n"
         "version') deals the points out to N processes; or --shard i/n in n separate jobs, then\n"

@@ -31,7 +31,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_sweep_merge = {
     .name = "sweep merge",
     .usage = "SHARD.tsv... -o RESULT.tsv",
-    .summary = "puts together what 'sweep --shard' wrote: the same bytes as from one process",
+    .summary = "joins the parts that 'sweep --shard' wrote: the same bytes as from one process",
     .description =
         "Takes all n shards of the same sweep, in any order. Refuses files that do not belong\n"
         "together, and says which shard has to be run again. 'moelab sweep EXPERIMENT.yaml -o\n"

@@ -16,12 +16,12 @@ struct options {
 
 static const struct moe_param options[] = {
     CLI_OPTION_U64(struct options, size, "size", "4", 1, MOE_BATCH_MAX, "requests",
-                   "how many decode together"),
+                   "requests that decode together"),
     CLI_OPTION_CHOICE(struct options, prefill, "prefill", "one-by-one|together", "one-by-one",
-                      "prompts: the passes of one request after those of another, or in the same "
-                      "passes"),
-    CLI_OPTION_SWITCH(struct options, log, "log", "yes",
-                      "no: without the log of an engine that served one request at a time"),
+                      "prompts: one request after another, or all in the same passes"),
+    CLI_OPTION_SWITCH(
+        struct options, log, "log", "yes",
+        "keep the engine's log of hits; no: drop it (its cache served one request at a time)"),
     CLI_OPTION_FILE(struct options, output, "output", "", CLI_ENDINGS_TRACE,
                     "trace to write, x.h5 (required)"),
     {0},
@@ -98,11 +98,13 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_batch = {
     .name = "trace batch",
     .usage = "TRACE... -o OUT.h5 --size N",
-    .summary = "puts N requests at a time into one sequence: they decode together",
+    .summary = "merges N requests at a time into one sequence that decodes in lockstep",
     .description = MOE_TRACE_NAME_HELP
-    "\n\nTakes the sequences of all traces in order, N at a time. Decode runs in lockstep: each\n"
+    "\n"
+    "\n"
+    "Takes the sequences of all traces in order, N at a time. Decode runs in lockstep: each\n"
     "pass has the next tokens of every request that has not ended. Routes, weights, scores,\n"
-    "positions and token ids are carried as they are; docs/simulate.md says what the numbers of\n"
+    "positions and token ids are kept unchanged; docs/simulate.md says what the numbers of\n"
     "other commands mean for such a trace.",
     .options = options,
     .options_size = sizeof(struct options),

@@ -17,7 +17,7 @@ static const struct moe_param options[] = {
     CLI_OPTION_U64(struct options, count, "count", "20", 0, 0, "tokens; 0: all",
                    "how many tokens to print"),
     CLI_OPTION_U64(struct options, layer, "layer", "1024", 0, ALL_LAYERS, NULL,
-                   "only this layer; 1024: every layer"),
+                   "only this layer; 1024: all layers"),
     {0},
 };
 

@@ -14,7 +14,7 @@ struct options {
 
 static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, format, "format", "jsonl",
-                    "form to write: expert-choices, route-csv, npy (a folder), jsonl"),
+                    "format to write: expert-choices, route-csv, npy (a folder), jsonl"),
     CLI_OPTION_FILE(struct options, output, "output", "", "jsonl|csv|txt",
                     "x.jsonl or x.csv to write, or a folder for npy (required)"),
     {0},
@@ -24,7 +24,8 @@ static void tell_losses(const struct moe_format *format, const struct moe_trace 
 {
     char lost[200];
     if (*moe_format_loses(format, trace, lost, sizeof lost))
-        moe_log("%s cannot hold and lacks: %s; jsonl holds any trace", format->name, lost);
+        moe_log("%s cannot hold these and leaves them out: %s; jsonl holds any trace", format->name,
+                lost);
 }
 
 static enum moe_status run(const struct cli_call *call, struct moe_err *err)
@@ -43,7 +44,8 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
                         o->output);
     enum moe_status s = moe_format_find(o->format, &format, err);
     if (!s && !format->export)
-        s = moe_fail(err, MOE_ERR_USAGE, "format '%s' can be imported only", format->name);
+        s = moe_fail(err, MOE_ERR_USAGE, "format '%s' can only be imported, not exported",
+                     format->name);
     unsigned all = MOE_HAS_WEIGHT | MOE_HAS_SCORE | MOE_HAS_LOOKAHEAD | MOE_HAS_LOG;
     if (!s)
         s = moe_trace_from_name(call->args[0], all, NULL, &trace, err);
@@ -61,10 +63,12 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
 const struct cli_command cli_trace_export = {
     .name = "trace export",
     .usage = "TRACE --format FORMAT -o OUT",
-    .summary = "converts a trace to another tool's format; says what that cannot hold",
+    .summary = "converts a trace to another tool's format, and names what that cannot hold",
     .description = MOE_TRACE_NAME_HELP
-    "\n\nA log that was imported comes out as the same bytes. What the format has no place for is\n"
-    "told in a line on stderr.",
+    "\n"
+    "\n"
+    "An imported log is exported as the same bytes. A line on stderr names what the format\n"
+    "cannot hold.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

@@ -27,8 +27,9 @@ static const struct moe_param options[] = {
                     "model name or file: experts, top-k and sizes that FILE does not give"),
     CLI_OPTION_U64(struct options, experts, "experts", "0", 0, MOE_MAX_EXPERTS,
                    "experts of a layer",
-                   "used when neither FILE nor --model tells; 0: largest id + 1"),
-    CLI_OPTION_NAME(struct options, licence, "licence", "", "licence of the data, for the record"),
+                   "number of experts, if neither FILE nor --model gives it; 0: largest id + 1"),
+    CLI_OPTION_NAME(struct options, licence, "licence", "",
+                    "licence of the data, to store in the trace"),
     CLI_OPTION_NAME(struct options, source, "source", "",
                     "where the data comes from (default: the format and the content's hash)"),
     {0},
@@ -118,7 +119,8 @@ const struct cli_command cli_trace_import = {
         "  npy             ids.npy [T, L, K] (or a folder with ids, weights, sequences)\n"
         "  jsonl           one object per token: sequence, phase, layers [[ids], ...] and more\n"
         "                  (traces/format.md)\n"
-        "  vllm            return_routed_experts arrays [T, L, K], one a request: .npy, .npz or a\n"
+        "  vllm            return_routed_experts arrays [T, L, K], one per request: .npy, .npz or "
+        "a\n"
         "                  folder of .npy\n"
         "FILE may be a pipe: <(zcat log.jsonl.gz) or /dev/stdin.",
     .options = options,

@@ -18,15 +18,13 @@ static const struct moe_param options[] = {
     CLI_OPTION_SWITCH(struct options, layers, "layers", "on",
                       "rows for single layers (--no-layers: mean and chance only)"),
     CLI_OPTION_FILE(struct options, plot, "plot", "", "",
-                    "stem of a heat map of popularity: STEM.tsv, STEM.svg, STEM.png"),
-    CLI_OPTION_FILE(
-        struct options, hot_list, "hot_list", "", "tsv|txt",
-        "file to write the experts to in the order of their uses, for policy static:list=FILE"),
+                    "draw a heat map of popularity: STEM.tsv, STEM.svg, STEM.png"),
+    CLI_OPTION_FILE(struct options, hot_list, "hot_list", "", "tsv|txt",
+                    "write the experts, most used first, to this file for policy static:list=FILE"),
     CLI_OPTION_NAME(
         struct options, hot_split, "hot_split", "all",
-        "sequences whose uses the hot list counts: all, first:0.5, last:0.5, sequences:0,3,7"),
-    CLI_OPTION_PHASE(struct options, hot_phase, "hot_phase",
-                     "tokens whose uses the hot list counts"),
+        "sequences that the hot list counts: all, first:0.5, last:0.5, sequences:0,3,7"),
+    CLI_OPTION_PHASE(struct options, hot_phase, "hot_phase", "tokens that the hot list counts"),
     CLI_OPTION_RESULT(struct options),
     {0},
 };

@@ -27,24 +27,25 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "model name, file or folder (default: the one that the trace names)"),
     CLI_OPTION_NAME(struct options, platform, "platform", "",
-                    "machine: a name of `moelab list platforms`, or a file (required)"),
+                    "machine: a name from `moelab list platforms`, or a file (required)"),
     {.name = "budget",
      .type = MOE_PARAM_BYTES,
      .offset = offsetof(struct options, budget),
      .default_text = "0",
      .unit = "bytes, as 20GiB",
-     .help = "GPU memory for cached experts; 0: what the GPU has left beside dense weights, KV "
-             "cache of the trace's longest context and two experts of staging"},
+     .help = "GPU memory for cached experts; 0: all that dense weights, KV cache (for the trace's "
+             "longest context) and staging of two experts leave free"},
     CLI_OPTION_U64(struct options, max_points, "max_points", "10000", 1, 10000000, "strategies",
-                   "draw and time at most N strategies; variations of the best ones are added"),
+                   "sample and simulate at most N strategies, plus variations of the best ones"),
     CLI_OPTION_U64(struct options, rungs, "rungs", "0", 0, 40, "rungs",
-                   "rounds of halving: each times the best third of the round before on twice as "
-                   "many tokens; 0: until the finalists are left"),
-    CLI_OPTION_U64(struct options, finalists, "finalists", "12", 1, 1000, "strategies",
-                   "winners of the search, timed on held-out sequences beside the simple designs"),
-    CLI_OPTION_MAX_TOKENS(struct options, max_tokens, "the training part"),
+                   "rounds of successive halving: each simulates the best third of the previous "
+                   "round on twice as many tokens; 0: until only the finalists are left"),
+    CLI_OPTION_U64(
+        struct options, finalists, "finalists", "12", 1, 1000, "strategies",
+        "best strategies of the search, compared with the simple designs on held-out sequences"),
+    CLI_OPTION_MAX_TOKENS(struct options, max_tokens, "the training sequences"),
     CLI_OPTION_SEED(struct options, seed,
-                    "the division into training and held-out, the sample, and the intervals"),
+                    "the split into training and held-out sequences, the sample and the intervals"),
     CLI_OPTION_JOBS_MPI(struct options, "strategies"),
     CLI_OPTION_LOST_AFTER(struct options),
     CLI_OPTION_FILE(struct options, table, "table", "-", CLI_ENDINGS_TABLE,
@@ -53,8 +54,8 @@ static const struct moe_param options[] = {
     CLI_OPTION_FILE(struct options, held_out, "held-out", "", CLI_ENDINGS_TRACE,
                     "write the held-out sequences as a trace (x.h5), to simulate the result on"),
     CLI_OPTION_FILE(struct options, output, "output", "", CLI_ENDINGS_YAML,
-                    "strategy file to write (best.yaml); a fixed placement's experts go beside it "
-                    "(best.hot)"),
+                    "strategy file to write (best.yaml); the hot list of a static placement goes "
+                    "beside it (best.hot)"),
     {0},
 };
 
@@ -514,11 +515,11 @@ const struct cli_command cli_tune = {
     .description = MOE_TRACE_NAME_HELP
     "\n"
     "\n"
-    "Searches on half of the sequences and decides on the other half, so that nothing was\n"
-    "fitted to what it is judged by. The result is the strategy with the most decode tokens per\n"
-    "second there, its gain over the simple designs with an interval, and a file for\n"
-    "`moelab sim --strategy` and `moelab run --strategy`. --set fixes what is not searched:\n"
-    "platform.KEY, threads, fill.memory, dispatch.order, dispatch.overlap, seed.\n"
+    "Searches on half of the sequences and decides on the other half, so that no strategy is\n"
+    "judged on what it was fitted to. The result is the strategy with the most decode tokens\n"
+    "per second there, its gain over the simple designs with a confidence interval, and a\n"
+    "file for `moelab sim --strategy` and `moelab run --strategy`. --set sets what is not\n"
+    "searched: platform.KEY, threads, fill.memory, dispatch.order, dispatch.overlap, seed.\n"
     "\n"
     "'mpirun -n N moelab tune ...' divides the search among N processes (in a build with MPI,\n"
     "see 'moelab version'); the result is the same bytes.",

@@ -20,18 +20,19 @@ struct options {
 };
 
 static const struct moe_param options[] = {
-    CLI_TRACED_OPTIONS(struct options, "whose routes are run: x.h5, synth:SPEC, ... (required)"),
+    CLI_TRACED_OPTIONS(struct options,
+                       "trace whose routes are run: x.h5, synth:SPEC, ... (required)"),
     CLI_OPTION_NAME(struct options, model, "model", "",
                     "folder of a Hugging Face model, or tiny-mixtral, tiny-phimoe (or --shape)"),
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",
-                    "a name or file, or several with commas between"),
+                    "a name or file, or several separated by commas"),
     CLI_OPTION_LOSSY(struct options, lossy),
     CLI_OPTION_NAME(struct options, geometry, "geometry", "",
-                    "in place of the strategies' own, one or several with commas between"),
+                    "instead of the strategies' own: one, or several separated by commas"),
     CLI_OPTION_NAME(struct options, platform, "platform", "",
                     "platform file of this machine and device, from `moelab calibrate` (required)"),
     CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
-                   "CPU threads; 0: the strategy's, at most the cores"),
+                   "CPU threads; 0: the strategy's, at most one for each core"),
     CLI_OPTION_U64(struct options, repeats, "repeats", "5", 1, 1000, "runs of each point",
                    "runs of each point, in rounds over all points, so that a drift of the machine "
                    "affects them alike"),
@@ -117,7 +118,7 @@ static enum moe_status load_strategies(struct state *st, struct moe_err *err)
     st->v.alone = !s && !moe_platform_has_gpu(&st->v.platform);
     if (st->v.alone && strcmp(o->device.device, "auto") != 0)
         s = moe_fail(err, MOE_ERR_USAGE,
-                     "--device '%.60s': platform '%s' has no GPU, so that the CPU computes all",
+                     "--device '%.60s': platform '%s' has no GPU, so the CPU computes everything",
                      o->device.device, st->v.platform.name);
     for (size_t i = 0; !s && i < st->strategies.n; i++) {
         const struct cli_strategy_choice choice = {
@@ -200,8 +201,8 @@ static enum moe_status check_fit(const struct state *st, const struct cli_point 
         return s;
     if (slots == 0)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "geometry '%.60s' does not fit into device '%s', not one slot does: take "
-                        "a device with more memory or fewer layers",
+                        "geometry '%.60s' does not fit into device '%s', not even one slot does: "
+                        "take a device with more memory or fewer layers",
                         point->strategy.geometry, st->v.device->ops->name);
     return moe_fail(err, MOE_ERR_USAGE,
                     "geometry '%.60s' does not fit into device '%s', '%.60s' does",
@@ -346,14 +347,14 @@ const struct cli_command cli_validate = {
         "- smallest) / median of the repeats' means: how well the machine repeats itself. The\n"
         "time by cause is that of the median repeat.\n"
         "\n"
-        "To see why tokens miss: token_repeat_p95_percent is how far a repeat of a token lies\n"
-        "from the median of its repeats (95th percentile); no prediction can be nearer than\n"
-        "that. Decisions that differ by time give later tokens other work: decided_alike_percent\n"
-        "of the tokens had the work that was predicted, and decided_alike_error_* are the errors\n"
-        "of these alone. The verdict is over all tokens.\n"
+        "To find out why tokens miss a tolerance: token_repeat_p95_percent is how far a repeat\n"
+        "of a token lies from the median of its repeats (95th percentile); no prediction can be\n"
+        "nearer than that. Decisions that differ by time give later tokens other work:\n"
+        "decided_alike_percent of the tokens had the work that was predicted, and\n"
+        "decided_alike_error_* are the errors of these alone. The verdict is over all tokens.\n"
         "\n"
-        "On a platform without a GPU (moelab calibrate --no-gpu) the CPU computes all, without a\n"
-        "device: --strategy cpu-only, with several --threads in turn.\n"
+        "On a platform without a GPU (moelab calibrate --no-gpu) the CPU computes everything:\n"
+        "validate --strategy cpu-only, once for each number of --threads of interest.\n"
         "\n"
         "Exit code 3: a point misses a tolerance, or its decisions DIFFER. The keys below are\n"
         "those of --device host:KEY=VALUE,...",

@@ -22,17 +22,17 @@ static const struct moe_param options[] = {
     CLI_OPTION_NAME(struct options, platform, "platform", "paper-4090",
                     "machine as it is: a name of `moelab list platforms`, or a file"),
     CLI_OPTION_NAME(struct options, strategy, "strategy", "collab",
-                    "what runs on it: a name of `moelab list strategies`, or a file; its geometry "
-                    "is fitted to each value"),
+                    "what runs on it: a name from `moelab list strategies`, or a file; its "
+                    "geometry is refitted to each value"),
     CLI_OPTION_LOSSY(struct options, lossy),
     CLI_OPTION_U64(struct options, pcie_generation, "pcie_generation", "0", 0, 6, NULL,
-                   "generation of the machine's slot, 3 to 6; 0: the slowest slot that carries the "
-                   "platform's link rate"),
+                   "PCIe generation of the machine's slot, 3 to 6; 0: the slowest slot that "
+                   "carries the platform's link rate"),
     CLI_OPTION_U64(struct options, pcie_lanes, "pcie_lanes", "0", 0, 16, "lanes",
                    "lanes of that slot, with --pcie-generation; 0: 16"),
     CLI_OPTION_U64(
         struct options, channels, "channels", "0", 0, 64, "memory channels",
-        "memory channels of the machine; 0: not known, and bandwidth is varied in multiples"),
+        "memory channels of the machine; 0: unknown, bandwidth is varied by factors instead"),
     CLI_OPTION_MAX_TOKENS(struct options, max_tokens, "the trace"),
     CLI_OPTION_JOBS(struct options, "simulations"),
     CLI_OPTION_SWITCH(struct options, plot, "plot", "on",
@@ -198,10 +198,10 @@ const struct cli_command cli_whatif = {
     "\n"
     "\n"
     "Varies one thing at a time around the platform as it is: PCIe generation, DRAM channels,\n"
-    "VRAM, CPU cores, bits of an expert's weight. At every value the strategy is simulated with\n"
-    "its cache fitted anew, beside cpu-only, on-demand and the bound. sim/whatif.h and the head\n"
-    "of the result say how each is scaled and what is assumed. --set KEY=VALUE changes the\n"
-    "strategy (but not its geometry), --set platform.KEY=VALUE the machine to start from.",
+    "VRAM, CPU cores, bits of an expert's weight. At every value the strategy is simulated\n"
+    "with its cache refitted, beside cpu-only, on-demand and the bound. sim/whatif.h and the\n"
+    "head of the result say how each is scaled and what is assumed. --set KEY=VALUE changes\n"
+    "the strategy (but not its geometry), --set platform.KEY=VALUE the machine to start from.",
     .options = options,
     .options_size = sizeof(struct options),
     .min_args = 1,

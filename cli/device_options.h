@@ -22,19 +22,17 @@ struct cli_device_options {
 /* Option records for a table of `owner`, whose `member` is a struct cli_device_options. */
 #define CLI_DEVICE_OPTIONS(owner, member)                                                          \
     CLI_OPTION_DEVICE(owner, member.device),                                                       \
-        CLI_OPTION_CHOICE(                                                                         \
-            owner, member.store, "store", MOE_STORE_CHOICES, "auto",                               \
-            "the experts in host memory: all pinned, through a pinned ring, or as mapped; "        \
-            "auto: the first that fits"),                                                          \
+        CLI_OPTION_CHOICE(owner, member.store, "store", MOE_STORE_CHOICES, "auto",                 \
+                          "experts in host memory: all pinned, copied through a pinned ring, or "  \
+                          "pageable as mapped from the files; auto: the first that fits"),         \
         {.name = "pinned_bytes",                                                                   \
          .type = MOE_PARAM_BYTES,                                                                  \
          .offset = offsetof(owner, member.pinned_bytes),                                           \
          .default_text = "0",                                                                      \
          .unit = "bytes",                                                                          \
-         .help =                                                                                   \
-             "take at most this much pinned memory; 0: nine tenths of what the system allows"},    \
+         .help = "limit on pinned memory; 0: 90 % of what the system allows"},                     \
         CLI_OPTION_SWITCH(owner, member.deterministic, "deterministic", "off",                     \
-                          "sum in one fixed order on every device: the same bits everywhere")
+                          "sum in one fixed order: the same bits on every device")
 
 /* Opens the device; kernels: name of the CPU kernel set. Free with moe_device_close. */
 enum moe_status cli_open_device(const struct cli_device_options *o, const char *kernels,

@@ -62,7 +62,8 @@ static enum moe_status choose(const char *split, uint8_t *chosen, uint64_t n, st
     else if (strncmp(split, "sequences:", 10) == 0)
         s = choose_listed(split + 10, chosen, n, err);
     else
-        s = moe_fail(err, MOE_ERR_USAGE, "none of all, first:SHARE, last:SHARE, sequences:0,1,...");
+        s = moe_fail(err, MOE_ERR_USAGE,
+                     "expected all, first:SHARE, last:SHARE or sequences:0,1,...");
     return s ? moe_fail_prefix(err, "--hot-split '%.60s'", split) : MOE_OK;
 }
 

@@ -100,7 +100,7 @@ enum moe_status cli_hybrid_fit(struct cli_hybrid *h, const struct moe_llm *llm, 
                          h->fitted, sizeof h->fitted, err);
     if (s == MOE_ERR_USAGE && !*h->o->geometry) {
         const struct moe_err why = *err;
-        return moe_fail(err, s, "%s; --geometry takes another than that of strategy '%s'", why.text,
+        return moe_fail(err, s, "%s; use --geometry to replace that of strategy '%s'", why.text,
                         h->strategy.name);
     }
     if (s)
@@ -108,7 +108,8 @@ enum moe_status cli_hybrid_fit(struct cli_hybrid *h, const struct moe_llm *llm, 
     h->misfit = strcmp(h->fitted, h->strategy.geometry) != 0;
     if (!h->misfit || !h->o->fit)
         return MOE_OK;
-    moe_log("geometry '%s' does not fit, '%s' does: %" PRIu32 " slot%s room beside the rest",
+    moe_log("geometry '%s' does not fit, '%s' does: there is room for %" PRIu32
+            " slot%s beside the rest",
             h->strategy.geometry, h->fitted, slots, slots == 1 ? " has" : "s have");
     return moe_strategy_set(&h->strategy, "geometry", h->fitted, err);
 }

@@ -16,8 +16,8 @@ struct cli_hybrid_options {
 /* Option records for a table of `owner`, whose member `hybrid` is a struct cli_hybrid_options. */
 #define CLI_HYBRID_OPTIONS(owner)                                                                  \
     CLI_OPTION_NAME(owner, hybrid.strategy, "strategy", "",                                        \
-                    "compute experts on device and CPU as this strategy says: a name of `moelab "  \
-                    "list strategies`, or a file; not given: all on the CPU"),                     \
+                    "compute experts on device and CPU as this strategy says: a name from "        \
+                    "`moelab list strategies`, or a file; not given: all on the CPU"),             \
         CLI_OPTION_NAME(owner, hybrid.geometry, "geometry", "", "instead of the strategy's"),      \
         CLI_OPTION_NAME(owner, hybrid.policy, "policy", "", "instead of the strategy's"),          \
         CLI_OPTION_SWITCH(owner, hybrid.fit, "fit", "off",                                         \

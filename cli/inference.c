@@ -50,7 +50,7 @@ static enum moe_status check_vocabulary(const char *folder, const struct moe_llm
     uint32_t size = moe_tokenizer_size(tokenizer);
     if (size <= llm->config.n_vocab)
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_INPUT, "'%s': its tokenizer has %u tokens, its vocab_size is %u",
+    return moe_fail(err, MOE_ERR_INPUT, "'%s': the tokenizer has %u tokens, but vocab_size is %u",
                     folder, size, llm->config.n_vocab);
 }
 

@@ -21,10 +21,10 @@ struct cli_inference {
     CLI_OPTION_U64(owner, inference.max_new, "max-new-tokens", "64", 0, 1 << 24, "tokens",         \
                    "generate at most N tokens for a prompt"),                                      \
         CLI_OPTION_SWITCH(owner, inference.ignore_eos, "ignore-eos", "off",                        \
-                          "go on after the model's stop tokens"),                                  \
+                          "keep generating after the model's stop tokens"),                        \
         CLI_OPTION_CHOICE(                                                                         \
             owner, inference.chat, "chat", "auto|" MOE_CHAT_CHOICES, "auto",                       \
-            "template around the prompt; auto: the one of the model's tokenizer, if any"),         \
+            "chat template for the prompt; auto: that of the model's tokenizer, if it has one"),   \
         CLI_OPTION_F64(owner, inference.temperature, "temperature", "0", 0, 100, NULL,             \
                        "temperature of sampling; 0: always the most likely token"),                \
         CLI_OPTION_U64(owner, inference.top_k, "top-k", "0", 0, 1 << 24, "tokens",                 \
@@ -35,12 +35,12 @@ struct cli_inference {
         CLI_OPTION_U64(owner, inference.context, "context", "0", 0, 1 << 24, "tokens",             \
                        "room for prompt and answer; 0: as much as the model allows"),              \
         CLI_OPTION_U64(owner, inference.chunk, "chunk", "512", 1, 65536, "tokens",                 \
-                       "a prefill pass takes at most N tokens; changes no route"),                 \
+                       "tokens in one prefill pass, at most; does not change the routes"),         \
         CLI_OPTION_U64(owner, inference.threads, "threads", "0", 0, 1024, "threads",               \
-                       "CPU threads; 0: one for each core; changes no result"),                    \
+                       "CPU threads; 0: one for each core; does not change the result"),           \
         CLI_OPTION_PIN(owner, inference.pin),                                                      \
         CLI_OPTION_SWITCH(owner, inference.interleave, "interleave", "on",                         \
-                          "spread the weights over all memory nodes as they are read in"),         \
+                          "spread the weights over all NUMA nodes as they are read"),              \
         CLI_OPTION_KERNELS(owner, inference.kernels)
 
 /* Opens only the model: name is a folder's path, or the name of one in experiments/models. buf

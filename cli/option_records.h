@@ -57,13 +57,13 @@
 /* --- records -------------------------------------------------------------------------------- */
 
 #define CLI_OPTION_FORMAT(owner)                                                                   \
-    CLI_OPTION_CHOICE(owner, format, "format", "text|tsv|json", "text", "form of the result")
+    CLI_OPTION_CHOICE(owner, format, "format", "text|tsv|json", "text", "format of the result")
 
 /* of a result that can go to a file */
 #define CLI_OPTION_FILE_FORMAT(owner)                                                              \
     CLI_OPTION_CHOICE(                                                                             \
         owner, format, "format", "text|tsv|json", "text",                                          \
-        "form of the result; not given: by the ending of its file's name, .tsv or .json")
+        "format of the result; not given: by the ending of the file's name, .tsv or .json")
 
 #define CLI_OPTION_RESULT(owner)                                                                   \
     CLI_OPTION_FILE_FORMAT(owner),                                                                 \
@@ -79,8 +79,8 @@
 #define CLI_OPTION_LOST_AFTER(owner)                                                               \
     CLI_OPTION_F64(                                                                                \
         owner, lost_after, "lost_after", "30", 0.1, 86400, "seconds",                              \
-        "under mpirun: the work of a process that is silent for this long is done by others; "     \
-        "needs a launcher that lets a job outlive a process (mpirun --enable-recovery)")
+        "under mpirun: give the work of a process that is silent for this long to others; needs "  \
+        "a launcher under which the job survives a lost process (mpirun --enable-recovery)")
 
 #define CLI_OPTION_SEED(owner, field, of)                                                          \
     CLI_OPTION_U64(owner, field, "seed", "1", 0, 0, NULL, "seed of " of)
@@ -88,26 +88,26 @@
 /* of: what is run at once. */
 #define CLI_OPTION_JOBS(owner, of)                                                                 \
     CLI_OPTION_U64(owner, jobs, "jobs", "0", 0, 4096, "threads",                                   \
-                   of " that run at the same time; the result is the same for any number; 0: "     \
+                   of " to run at the same time; does not change the result; 0: "                  \
                       "OMP_NUM_THREADS, or every core")
 #define CLI_OPTION_JOBS_MPI(owner, of)                                                             \
     CLI_OPTION_U64(owner, jobs, "jobs", "0", 0, 4096, "threads",                                   \
-                   of " that run at the same time; the result is the same for any number; 0: "     \
-                      "OMP_NUM_THREADS, or every core; under mpirun of each process, 0: its part " \
-                      "of the machine")
+                   of                                                                              \
+                   " to run at the same time; does not change the result; 0: OMP_NUM_THREADS, or " \
+                   "every core; under mpirun: for each process, 0: its share of the machine")
 
 /* of: what the tokens are part of. */
 #define CLI_OPTION_MAX_TOKENS(owner, field, of)                                                    \
     CLI_OPTION_U64(owner, field, "max_tokens", "0", 0, 0, "decode tokens",                         \
-                   "stop after so many of " of "; 0: all")
+                   "stop after N decode tokens of " of "; 0: all")
 
 #define CLI_OPTION_PIN(owner, field)                                                               \
     CLI_OPTION_SWITCH(owner, field, "pin", "on", "keep each thread on its core")
 
 #define CLI_OPTION_KERNELS(owner, field)                                                           \
     CLI_OPTION_NAME(owner, field, "kernels", "auto",                                               \
-                    "CPU kernels, by instruction set (`moelab bench kernels` lists them); amx, "   \
-                    "which auto never takes, computes long prompts in half the time")
+                    "CPU kernels, by instruction set (`moelab bench kernels` lists them); auto "   \
+                    "never takes amx, which halves the time of long prompts")
 
 /* --- how a trace is replayed ----------------------------------------------------------------- */
 
@@ -117,8 +117,8 @@
                       "evicted; access: one expert after another")
 #define CLI_OPTION_ORDER(owner)                                                                    \
     CLI_OPTION_CHOICE(owner, order, "order", "step|file|token", "step",                            \
-                      "order of visit: forward passes as they ran, the imported file's rows, or "  \
-                      "token by token")
+                      "order of the lookups: forward passes as they ran, rows of the imported "    \
+                      "file, or token by token")
 #define CLI_OPTION_PHASE(owner, field, what, text)                                                 \
     CLI_OPTION_CHOICE(owner, field, what, "both|decode|prefill", "both", text)
 #define CLI_OPTION_COLD(owner)                                                                     \

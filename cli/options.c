@@ -86,7 +86,7 @@ static enum moe_status take_set(struct parser *p, const char *inline_value, stru
     if (s)
         return s;
     if (!strchr(value, '='))
-        return moe_fail(err, MOE_ERR_USAGE, "--set '%.60s' is not key=value", value);
+        return moe_fail(err, MOE_ERR_USAGE, "--set '%.60s' is not of the form key=value", value);
     if (p->call->n_sets == CLI_SETS_MAX)
         return moe_fail(err, MOE_ERR_USAGE, "more than %d --set options", CLI_SETS_MAX);
     p->sets[p->call->n_sets++] = value;
@@ -129,8 +129,8 @@ static enum moe_status take_option(struct parser *p, struct moe_err *err)
     enum moe_status s = MOE_OK;
     bool *given = &p->given[param - p->command->options];
     if (*given && param->endings)
-        return moe_fail(err, MOE_ERR_USAGE, "'%.60s' is given twice: one of them would be missing",
-                        word);
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "'%.60s' is given twice: only one of them would be written", word);
     *given = true;
     if (param->type == MOE_PARAM_BOOL && !inline_value)
         value = "true";

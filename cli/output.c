@@ -153,7 +153,7 @@ enum moe_status cli_load_trace(const char *trace_name, const char *model_name, u
     if (!s)
         s = moe_trace_from_name(trace_name, parts, named ? model : NULL, trace, err);
     if (!s && !named && (s = cli_load_model(trace->info.model, model, err)))
-        moe_fail_prefix(err, "the trace names model '%s', and --model is not given",
+        moe_fail_prefix(err, "the trace names model '%s' and --model is not given",
                         trace->info.model);
     if (!s && !moe_model_check_trace(model, &trace->info, NULL))
         tell_differences(&trace->info, model);
@@ -208,7 +208,7 @@ enum moe_status cli_apply_set(const char *key_value, struct moe_strategy *strate
     char key[128];
     size_t n = strcspn(key_value, "=");
     if (!key_value[n])
-        return moe_fail(err, MOE_ERR_USAGE, "'%.60s' is not key=value", key_value);
+        return moe_fail(err, MOE_ERR_USAGE, "'%.60s' is not of the form key=value", key_value);
     if (n >= sizeof key)
         return moe_fail(err, MOE_ERR_USAGE, "key '%.40s...' is too long", key_value);
     memcpy(key, key_value, n);

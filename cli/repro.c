@@ -41,7 +41,7 @@ static void drop_missing(struct moe_experiment *x)
             continue;
         }
         if (!told || strcmp(told, trace) != 0)
-            moe_log("%s: '%s' is not here and left out", x->name, trace);
+            moe_log("%s: '%s' does not exist here and is left out", x->name, trace);
         told = trace;
         free(x->points[i].settings);
     }

@@ -111,8 +111,9 @@ static void log_result(const struct cli_run_hybrid *run, const struct moe_result
                 "%.4g %% of their gate mass lost",
                 share.replaced, share.weight_moved, share.mass_lost);
     if (moe_reroute_is_early(&run->base.strategy.reroute))
-        moe_log("LOSSY: %" PRIu64 " experts begun with the layer before, on its input; %" PRIu64
-                " of them taken",
+        moe_log("LOSSY: %" PRIu64
+                " experts started during the previous layer, on its input; %" PRIu64
+                " of them used",
                 r->rerouted.early, r->rerouted.early_used);
     if (r->decode_tokens == 0)
         return;

@@ -21,8 +21,7 @@ enum moe_status cli_traced_check(const struct cli_traced_options *o, const char 
         return moe_fail(err, MOE_ERR_USAGE,
                         "a trace needs --model FOLDER or --shape NAME to run on");
     if (!*o->shape && (o->layers || o->buffers))
-        return moe_fail(err, MOE_ERR_USAGE, "--%s is for a --shape",
-                        o->layers ? "layers" : "buffers");
+        return moe_fail(err, MOE_ERR_USAGE, "--%s needs --shape", o->layers ? "layers" : "buffers");
     return MOE_OK;
 }
 

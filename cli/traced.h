@@ -14,13 +14,13 @@ struct cli_traced_options {
 #define CLI_TRACED_OPTIONS(owner, trace_help)                                                      \
     CLI_OPTION_NAME(owner, traced.trace, "trace", "", trace_help),                                 \
         CLI_OPTION_NAME(owner, traced.shape, "shape", "",                                          \
-                        "with --trace, in place of --model: a model of experiments/models, made "  \
-                        "in memory with SYNTHETIC weights"),                                       \
+                        "with --trace, instead of --model: a model from experiments/models, with " \
+                        "SYNTHETIC weights made in memory"),                                       \
         CLI_OPTION_U64(owner, traced.layers, "layers", "0", 0, MOE_MAX_LAYERS, "layers",           \
-                       "use only the first N of the shape and of the trace; 0: all"),              \
+                       "use only the first N layers of shape and trace; 0: all"),                  \
         CLI_OPTION_U64(owner, traced.buffers, "buffers", "0", 0, UINT32_MAX, "experts",            \
-                       "allocate weights for only N experts of the shape, which the others "       \
-                       "share; 0: as many as fit into half of the memory that may be pinned"),     \
+                       "make weights for only N experts of the shape, shared by all others; 0: "   \
+                       "as many as fit into half of the memory that may be pinned"),               \
         CLI_OPTION_MAX_TOKENS(owner, traced.max_tokens, "the trace")
 
 struct cli_traced {

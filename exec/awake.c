@@ -60,8 +60,7 @@ enum moe_status moe_awake_start(struct moe_awake **out, struct moe_err *err)
         sched_yield();
     if (!s && atomic_load(&a->refused))
         s = moe_fail(err, MOE_ERR_UNSUPPORTED,
-                     "the system grants no idle priority, which keeping processors awake needs (or "
-                     "use awake=off)");
+                     "the system grants no idle priority, which awake=on needs; use awake=off");
     if (s)
         moe_awake_end(a);
     else

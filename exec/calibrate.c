@@ -130,11 +130,12 @@ static enum moe_status choose_type(const struct moe_calibrator *c, enum moe_dtyp
         if (moe_synthetic_expert_type(&shapes[i], out, &why))
             return moe_fail(err, MOE_ERR_USAGE, "%s", why.text);
         if (shapes[i].expert_weight_bits != shapes[0].expert_weight_bits)
-            return moe_fail(err, MOE_ERR_USAGE,
-                            "model '%s' has expert weights of %g bits, '%s' of %g: a platform has "
-                            "the rates of one type, so calibrate each into a file of its own",
-                            shapes[i].name, shapes[i].expert_weight_bits, shapes[0].name,
-                            shapes[0].expert_weight_bits);
+            return moe_fail(
+                err, MOE_ERR_USAGE,
+                "model '%s' has expert weights of %g bits, '%s' of %g: a platform has the rates of "
+                "one weight type, so calibrate each into a file of its own",
+                shapes[i].name, shapes[i].expert_weight_bits, shapes[0].name,
+                shapes[0].expert_weight_bits);
     }
     return MOE_OK;
 }

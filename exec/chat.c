@@ -212,8 +212,8 @@ static enum moe_status check_roles(enum moe_chat chat, const struct moe_message 
     for (size_t i = 0; i < n; i++) {
         bool user = is_role(&messages[i], "user"), assistant = is_role(&messages[i], "assistant");
         if (!user && !assistant && !is_role(&messages[i], "system"))
-            return moe_fail(err, MOE_ERR_USAGE, "role '%.40s' is none of system, user, assistant",
-                            messages[i].role);
+            return moe_fail(err, MOE_ERR_USAGE,
+                            "role '%.40s' is not one of system, user, assistant", messages[i].role);
         if (mixtral && i >= first && !((i - first) % 2 ? assistant : user))
             return moe_fail(err, MOE_ERR_USAGE,
                             "message %zu is the %s's: user and assistant must alternate", i + 1,

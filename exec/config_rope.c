@@ -60,7 +60,7 @@ static enum moe_status type_of(const json_t *rope, enum moe_arch arch, bool *lon
         type = moe_json_get(rope, "type");
     const char *text = type ? json_string_value(type) : "default";
     if (!text)
-        return moe_fail(err, MOE_ERR_INPUT, "rope_type is not a text");
+        return moe_fail(err, MOE_ERR_INPUT, "rope_type is not a string");
     *longrope = arch == MOE_ARCH_PHIMOE && strcmp(text, "longrope") == 0;
     if (!*longrope && strcmp(text, "default") != 0)
         return moe_json_refuse(type, "rope_type", known, err);

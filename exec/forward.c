@@ -21,8 +21,8 @@ enum moe_status moe_forward_check(const struct moe_session *s, const int32_t *to
 {
     uint32_t n_vocab = s->llm->config.n_vocab;
     if (n < 1 || n > s->chunk)
-        return moe_fail(err, MOE_ERR_USAGE, "pass of %" PRIu32 " tokens, allowed are 1 to %" PRIu32,
-                        n, s->chunk);
+        return moe_fail(err, MOE_ERR_USAGE, "pass of %" PRIu32 " tokens is outside 1..%" PRIu32, n,
+                        s->chunk);
     for (uint32_t t = 0; t < n; t++)
         if (tokens[t] < 0 || (uint32_t)tokens[t] >= n_vocab)
             return moe_fail(err, MOE_ERR_USAGE,

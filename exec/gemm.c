@@ -33,7 +33,8 @@ enum moe_status moe_gemm_open(struct moe_gemm *out, struct moe_err *err)
         return MOE_OK;
     }
     moe_gemm_close(&gemm);
-    return moe_fail(err, MOE_ERR_UNSUPPORTED, "no OpenBLAS to compare with: it has no CBLAS");
+    return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                    "no OpenBLAS to compare with: it has no CBLAS functions");
 }
 
 void moe_gemm_close(struct moe_gemm *gemm)

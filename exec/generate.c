@@ -33,7 +33,7 @@ static enum moe_status explain(const struct moe_llm *llm, const char *what, stru
     enum moe_status s = llm->weights ? moe_weights_check_finite(llm->weights, err) : MOE_OK;
     return s ? s
              : moe_fail(err, MOE_ERR_INPUT,
-                        "model '%s' gives %s that is no finite number, though its weights all are",
+                        "model '%s' gives %s that is not finite, though all its weights are",
                         llm->name, what);
 }
 

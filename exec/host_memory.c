@@ -159,8 +159,8 @@ static enum moe_status alloc_pinned(struct moe_host_memory *memory, uint64_t byt
     void *at = map(bytes ? bytes : 1, 0);
     if (!at)
         return moe_fail(err, MOE_ERR_MEMORY,
-                        "out of pinned memory for %s: the system gives no more (of the `host` "
-                        "device pinned memory is ordinary memory)",
+                        "out of pinned memory for %s: the system gives no more (for device `host`, "
+                        "pinned memory is ordinary memory)",
                         moe_format_bytes(bytes, size, sizeof size));
     const struct moe_host_block block = {(uintptr_t)at, bytes ? bytes : 1};
     insert(&memory->pinned, blocks_until(&memory->pinned, block.at), block);

@@ -10,24 +10,24 @@
 
 const struct moe_param moe_host_params[] = {
     {"memory_bytes", MOE_PARAM_BYTES, offsetof(struct moe_host_options, memory_bytes), "1GiB", 0, 0,
-     "bytes", "memory of the device, used as it is touched", NULL, 0, NULL, 0},
-    NUMBER(link_gb_per_s, 1e6, "GB/s", "rate of copies; 0: as fast as they go"),
+     "bytes", "device memory; host memory is taken only as it is touched", NULL, 0, NULL, 0},
+    NUMBER(link_gb_per_s, 1e6, "GB/s", "rate of copies; 0: not limited"),
     NUMBER(pageable_gb_per_s, 1e6, "GB/s",
-           "rate of copies from and to pageable memory; 0: as the link"),
-    NUMBER(compute_gb_per_s, 1e6, "GB/s", "rate at which kernels read; 0: as fast as they go"),
-    NUMBER(compute_gflops, 1e9, "GFLOP/s", "rate of kernels on many tokens; 0: as fast as they go"),
-    NUMBER(copy_us, 1e6, "us", "fixed time of a copy"),
-    NUMBER(launch_us, 1e6, "us", "fixed time of a kernel"),
-    NUMBER(delay_us, 1e6, "us", "random delay before an operation, at most; for tests of races"),
+           "rate of copies from and to pageable memory; 0: as link_gb_per_s"),
+    NUMBER(compute_gb_per_s, 1e6, "GB/s", "rate at which kernels read memory; 0: not limited"),
+    NUMBER(compute_gflops, 1e9, "GFLOP/s",
+           "compute rate of kernels on many tokens; 0: not limited"),
+    NUMBER(copy_us, 1e6, "us", "fixed time of every copy"),
+    NUMBER(launch_us, 1e6, "us", "fixed time of every kernel"),
+    NUMBER(delay_us, 1e6, "us", "longest random delay before an operation; to test for races"),
     {"seed", MOE_PARAM_U64, offsetof(struct moe_host_options, seed), "1", 0, 0, NULL,
      "seed of the random delays", NULL, 0, NULL, 0},
     {"fail_copy", MOE_PARAM_U64, offsetof(struct moe_host_options, fail_copy), "0", 0, 0, NULL,
-     "let this copy fail, counted from 1 over all streams as they are queued; for tests of faults; "
-     "0: none",
+     "number of the copy that fails, counted from 1 in the order of queueing over all streams; 0: "
+     "none; to test for faults",
      NULL, 0, NULL, 0},
     {"awake", MOE_PARAM_BOOL, offsetof(struct moe_host_options, awake), "off", 0, 0, NULL,
-     "threads of idle priority keep the processors from sleeping: steadier times on virtual "
-     "machines",
+     "keep the processors awake with threads of idle priority: steadier times on virtual machines",
      NULL, 0, NULL, 0},
     {.name = NULL},
 };

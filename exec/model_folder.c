@@ -157,7 +157,7 @@ enum moe_status moe_model_folder_room(const struct moe_model_folder *folder, uin
     const uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     if (bytes <= free_bytes)
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_IO, "'%.300s' needs %s of its disk, which has %s left",
+    return moe_fail(err, MOE_ERR_IO, "'%.300s' needs %s of disk space, and %s are left",
                     folder->path, moe_format_bytes(bytes, needed, sizeof needed),
                     moe_format_bytes(free_bytes, left, sizeof left));
 }

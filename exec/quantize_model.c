@@ -107,7 +107,7 @@ static enum moe_status check_model(const struct job *job, struct moe_err *err)
     const struct moe_llm_config *c = &job->what->llm->config;
     if (!moe_dtype_plain(c->experts))
         return moe_fail(err, MOE_ERR_INPUT,
-                        "'%.300s' has experts of %s already; take the model that it was made of",
+                        "'%.300s' already has experts of %s; take the model that it was made from",
                         job->what->from, moe_dtype_info(c->experts)->name);
     if ((c->d_model | c->d_ffn) % MOE_QUANT_BLOCK)
         return moe_fail(err, MOE_ERR_INPUT,
@@ -239,8 +239,8 @@ static enum moe_status fail_weight(const struct job *job, const struct moe_tenso
     type->to_f32((const char *)t->data + weight * type->bytes, 1, x);
     return moe_fail(err, MOE_ERR_INPUT, "'%.200s': weight %" PRIu64 " of tensor '%.150s' %s",
                     job->what->from, weight, t->name,
-                    isnan(x[0])       ? "is NaN, no number to quantize"
-                    : !isfinite(x[0]) ? "is infinite, no number to quantize"
+                    isnan(x[0])       ? "is NaN, but must be finite"
+                    : !isfinite(x[0]) ? "is infinite, but must be finite"
                                       : "begins a block whose scale would exceed 65504");
 }
 

@@ -411,8 +411,8 @@ static enum moe_status check_tensor(const struct moe_safetensors *file,
         for (size_t i = 0; i < some; i++)
             if (!isfinite(x[i]))
                 return moe_fail(err, MOE_ERR_INPUT,
-                                "'%.200s': weight %" PRIu64 " of tensor '%.150s' is %s, no number "
-                                "to compute with",
+                                "'%.200s': weight %" PRIu64
+                                " of tensor '%.150s' is %s, but must be finite",
                                 file->path, at + i, tensor->name, isnan(x[i]) ? "NaN" : "infinite");
     }
     return MOE_OK;

@@ -149,7 +149,7 @@ static enum moe_status put_bos(const struct moe_tokenizer *t, struct id_list *li
 {
     int32_t bos = t->config.bos;
     if (bos < 0)
-        return moe_fail(err, MOE_ERR_USAGE, "the tokenizer has no token for the beginning");
+        return moe_fail(err, MOE_ERR_USAGE, "the tokenizer has no beginning-of-text token");
     if (list->n && list->id[0] == bos)
         return MOE_OK;
     enum moe_status status = append(list, &bos, 1, err);

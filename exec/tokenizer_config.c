@@ -293,7 +293,7 @@ static enum moe_status read_flags(struct parser *p, const json_t *fast, struct m
     config->bos = bos ? find_id(p, config->added.n, bos) : -1;
     config->adds_bos = config->adds_bos && bos;
     if (config->adds_bos && config->bos < 0)
-        return moe_fail(err, MOE_ERR_INPUT, "'%s': bos_token '%.100s' is no token of the model",
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': bos_token '%.100s' is not a token of the model",
                         p->name, bos);
     config->unknown = strdup(unknown ? unknown : "<unk>");
     return config->unknown ? MOE_OK : moe_fail_memory(err, "a tokenizer");

@@ -176,7 +176,7 @@ static enum moe_status name_pieces(struct vocabulary *v, const json_t *root, con
     }
     struct piece *piece = find(v, unknown);
     if (!piece)
-        return moe_fail(err, MOE_ERR_INPUT, "unk_token '%.100s' is no piece", unknown);
+        return moe_fail(err, MOE_ERR_INPUT, "unk_token '%.100s' is not a piece", unknown);
     piece->type = UNKNOWN;
     return MOE_OK;
 }
@@ -221,8 +221,8 @@ static enum moe_status take_merge(const struct vocabulary *v, const json_t *merg
         return status;
     struct piece *whole = find(v, text);
     if (!is_plain(whole) || !is_plain(find(v, text + left)) || !is_plain(find_part(v, text, left)))
-        return moe_fail(err, MOE_ERR_INPUT, "merge %" PRIu32 " to '%.100s' is not of pieces", i,
-                        text);
+        return moe_fail(err, MOE_ERR_INPUT,
+                        "merge %" PRIu32 " to '%.100s' does not join two pieces", i, text);
     if (whole->n_merges && whole->first + whole->n_merges != i)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
                         "merges of '%.100s' at %" PRIu32 " and %" PRIu32

@@ -468,7 +468,7 @@ static enum moe_status check_scales(const struct moe_weights *weights, const str
             if (!isfinite(scale))
                 return moe_fail(err, MOE_ERR_INPUT,
                                 "'%.200s': scale %" PRIu64 " of row %" PRIu64
-                                " of tensor '%.150s' is %s, no number to compute with",
+                                " of tensor '%.150s' is %s, but must be finite",
                                 weights->dir, b, row, t->name, isnan(scale) ? "NaN" : "infinite");
         }
     }

@@ -31,7 +31,7 @@ static enum moe_status take_shards(json_t *map, struct moe_weights_index *index,
     {
         const char *shard = json_string_value(value);
         if (!shard)
-            return moe_fail(err, MOE_ERR_INPUT, "shard of tensor '%.120s' is not a text", tensor);
+            return moe_fail(err, MOE_ERR_INPUT, "shard of tensor '%.120s' is not a string", tensor);
         if (!is_shard_name(shard))
             return moe_fail(err, MOE_ERR_INPUT,
                             "shard '%.120s' of tensor '%.120s' is not a plain file name "

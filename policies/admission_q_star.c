@@ -45,8 +45,8 @@ static const struct moe_param table[] = {
      .default_text = "carried",
      .choices = "carried|event",
      .flags = MOE_PARAM_LATER,
-     .help = "carried: what is left over of a layer's share goes to the next layer; event: every "
-             "event's misses are divided alone"},
+     .help = "carried: the fraction of an expert left over from a layer's share is carried to the "
+             "next layer; event: each event's misses are divided on their own"},
     {0},
 };
 
@@ -105,7 +105,7 @@ static bool admit(void *state, const struct moe_admit_req *req)
 
 const struct moe_admission_ops moe_admission_q_star = {
     .name = "q-star",
-    .summary = "fetches the share of the misses for which link and CPU end together",
+    .summary = "fetches such a share of the misses that link and CPU finish together",
     .source = "FreeToken: FlashML-org/FreeToken, arXiv 2608.16157",
     .notes = "FreeToken measures both rates while it runs and computes what it fetches on the GPU; "
              "here the rates are the platform's, and where misses go to the CPU the same share is "

@@ -113,7 +113,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 const struct moe_policy_ops moe_policy_arc = {
     .name = "arc",
     .summary = "adaptive replacement cache: recency and frequency lists balanced by ghosts; the "
-               "target is a real number and moves by ratios that are not rounded",
+               "target size is a real number and its steps are not rounded",
     .source = "Megiddo, Modha, FAST 2003, Fig. 4; unrounded target: libCacheSim ARC.c",
     .notes = "Some implementations round the target or its step to whole slots; here neither is "
              "rounded, as in libCacheSim, and hits differ in small pools. A miss that the "

@@ -46,7 +46,7 @@ static const struct moe_param table[] = {
      .min = 0,
      .max = 1e9,
      .unit = "forward passes",
-     .help = "time for which an expert that came in cannot be replaced"},
+     .help = "time for which a newly loaded expert cannot be evicted"},
     {0},
 };
 
@@ -166,8 +166,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_decayed_count = {
     .name = "decayed-count",
-    .summary = "the lowest decayed count goes, but only for a newcomer that beats it by a margin, "
-               "and only after a minimum stay; the default constants are moelab's",
+    .summary = "evicts the lowest decayed count, but only for a newcomer that exceeds it by a "
+               "margin, and only after a minimum stay; the default constants are moelab's",
     .source = "rule of ggml-org/llama.cpp pull request 26563",
     .notes =
         "May decline: a newcomer must beat the victim by `margin`. The count decays by "

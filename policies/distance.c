@@ -63,8 +63,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 const struct moe_policy_ops moe_policy_distance = {
     .name = "distance-to-layer",
     .summary =
-        "the layer that runs next is the last to go: victims come from the layer under way, then "
-        "from the layers before it, round the model; within a layer the least recently used goes",
+        "evicts last from the layer that runs next: victims come from the current layer, then from "
+        "the layers before it, wrapping around the model; within a layer, the least recently used",
     .source = "after the layer distance in HOBBIT, arXiv 2411.01433, alone",
     .notes = "HOBBIT adds this distance to recency, frequency and precision; here it stands alone, "
              "ties by recency. In pools of one layer it is LRU.",

@@ -11,14 +11,15 @@
 const struct moe_geometry_form moe_geometry_forms[] = {
     {"NxM", "N indexes of M ways, as in the paper: layers 0 to N - 1 own a pool of M slots each, "
             "later layers have none; with N = L every layer has M"},
-    {"global:N", "one pool of N slots for all layers; smaller than what one token needs, an LRU of "
-                 "it hits nothing"},
+    {"global:N", "one pool of N slots for all layers; with LRU, a pool smaller than what one token "
+                 "needs never hits"},
     {"global:BYTES", "one pool limited in bytes (`4000MiB`), for experts whose size differs by "
-                     "layer: one newcomer may cost several experts their place"},
+                     "layer: one newcomer may displace several experts"},
     {"per-layer:A,B,...", "ways of layer 0, 1, ...; layers after the list have none"},
     {"ncmoe:N", "as llama.cpp `-ncmoe N`: layers 0 to N - 1 have none, every expert of the layers "
                 "after them has a slot"},
-    {"none", "no cache (forms of slots refuse to have none, but `ncmoe` of all layers is this)"},
+    {"none", "no cache (the other forms need at least one slot, but `ncmoe` of all layers is the "
+             "same as this)"},
     {"all", "every expert has a slot"},
     {NULL, NULL},
 };
@@ -112,7 +113,7 @@ static enum moe_status parse_per_layer(const char *list, struct moe_geometry *g,
         size_t n = length_to(list, ',');
         if (l >= g->n_layers)
             return moe_fail(err, MOE_ERR_USAGE,
-                            "the list goes on after the %" PRIu32 " layer%s of the model",
+                            "the list has more entries than the %" PRIu32 " layer%s of the model",
                             g->n_layers, moe_plural(g->n_layers));
         enum moe_status s = parse_count(list, n, "ways", &ways, err);
         if (!s)

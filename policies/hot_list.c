@@ -43,10 +43,10 @@ static enum moe_status read_header(struct reader *r, struct moe_err *err)
         moe_text_equal(column[1], "expert") &&
         (r->n_columns == 2 || moe_text_equal(column[2], "uses")))
         return MOE_OK;
-    return moe_csv_fail(&r->csv, err,
-                        "expected the header 'layer', 'expert' and perhaps 'uses', parted by tabs, "
-                        "not '%.*s'",
-                        r->csv.text.n < 40 ? (int)r->csv.text.n : 40, r->csv.text.at);
+    return moe_csv_fail(
+        &r->csv, err,
+        "expected the header 'layer', 'expert' and perhaps 'uses', separated by tabs, not '%.*s'",
+        r->csv.text.n < 40 ? (int)r->csv.text.n : 40, r->csv.text.at);
 }
 
 static enum moe_status read_row(struct reader *r, struct moe_err *err)
@@ -68,8 +68,7 @@ static enum moe_status read_row(struct reader *r, struct moe_err *err)
     moe_key key = (moe_key)(layer * r->n_experts + expert);
     if (r->seen[key])
         return moe_csv_fail(&r->csv, err,
-                            "layer %" PRIu64 ", expert %" PRIu64 " stands in line %" PRIu64
-                            " already",
+                            "layer %" PRIu64 ", expert %" PRIu64 " is already in line %" PRIu64,
                             layer, expert, r->seen[key]);
     r->seen[key] = r->csv.line;
     r->keys[r->n++] = key;
@@ -91,9 +90,9 @@ static enum moe_status read_note(const struct reader *r, struct moe_err *err)
         (n_layers == r->n_layers && n_experts == r->n_experts))
         return MOE_OK;
     return moe_csv_fail(&r->csv, err,
-                        "the list is of a model of %" PRIu32 " layers with %" PRIu32
+                        "the list is for a model of %" PRIu32 " layers with %" PRIu32
                         " experts, this one has %" PRIu32 " with %" PRIu32
-                        "; make one by `moelab trace stats TRACE --hot-list FILE`",
+                        "; make one with `moelab trace stats TRACE --hot-list FILE`",
                         n_layers, n_experts, r->n_layers, r->n_experts);
 }
 

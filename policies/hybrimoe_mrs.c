@@ -429,7 +429,7 @@ static bool victims(void *state, uint32_t n, const uint8_t *pinned, moe_slot *sl
 
 const struct moe_policy_ops moe_policy_hybrimoe_mrs = {
     .name = "hybrimoe-mrs",
-    .summary = "minus recent score: the smallest moving mean of router probabilities goes, in "
+    .summary = "minus recent score: evicts the smallest moving mean of router probabilities, in "
                "which only the p largest of each token count",
     .source = "HybriMoE, DAC 2025; PKU-SEC-Lab/HybriMoE 508a85b ktransformers/operators/experts.py "
               "(there p = 12)",

@@ -64,7 +64,7 @@ static const struct moe_param table[] = {
      .default_text = "0.005",
      .min = 0,
      .max = 1,
-     .help = "what a regret is worth after as many uses as the pool has slots"},
+     .help = "weight of a regret after as many uses as the pool has slots"},
     {0},
 };
 
@@ -188,8 +188,9 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_lecar = {
     .name = "lecar",
-    .summary = "draws between LRU and LFU (uses since it came in) by weights learnt from regret; "
-               "each has half as many ghosts as slots, and none is kept where both agree (seeded)",
+    .summary =
+        "draws between LRU and LFU (uses since loading) by weights learnt from regret; each has "
+        "half as many ghosts as slots, and a victim on which both agree leaves none (seeded)",
     .source = "Vietri et al., HotStorage 2018; ghosts and constants: libCacheSim LeCaR.c",
     .notes = "Ghosts and constants follow libCacheSim, not the paper's own code. The pool's clock "
              "counts hits and newcomers, including those that find an empty slot. A newcomer that "

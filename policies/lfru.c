@@ -36,8 +36,8 @@ static const struct moe_param table[] = {
      .offset = offsetof(struct params, reading),
      .default_text = "ratio",
      .choices = "ratio|ties|stay",
-     .help = "ratio: smallest uses / age goes; ties: fewest uses, then longest unused; stay: "
-             "smallest uses since it came in / age"},
+     .help = "evicts: ratio: smallest uses / age; ties: fewest uses, then longest unused; stay: "
+             "smallest uses since loading / age"},
     {0},
 };
 
@@ -150,8 +150,8 @@ static bool victims(void *state, uint32_t n, const uint8_t *pinned, moe_slot *sl
 
 const struct moe_policy_ops moe_policy_lfru = {
     .name = "lfru",
-    .summary = "gives up the smallest uses / age with uses in the whole run (ratio) or since it "
-               "came in (stay), or the fewest uses in the whole run, ties by recency (ties)",
+    .summary = "evicts the smallest uses / age, with uses counted over the whole run (ratio) or "
+               "since loading (stay), or the fewest uses in the whole run, ties by recency (ties)",
     .source = "arXiv 2608.07911 section 2.3 and shijiuzhang/moe-cache-eval simulation.py (ratio); "
               "ggml-org/llama.cpp pull request 21609 (ties); vLLM pull request 37190 at 6d0ac79, "
               "expert_weight_provider.py (stay)",

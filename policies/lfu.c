@@ -44,7 +44,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_lfu = {
     .name = "lfu",
-    .summary = "fewest uses since it came in, ties by recency",
+    .summary = "fewest uses since it was loaded, ties by recency",
     .source = "libCacheSim LFU.c (same misses, tests/golden/libcachesim)",
     .notes = "Of the rules called LFU this is the one that forgets: uses are counted from the fill "
              "on and lost with the slot. With counts of the whole run and ties by recency: "

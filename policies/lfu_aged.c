@@ -35,7 +35,7 @@ static const struct moe_param table[] = {
      .min = 2,
      .max = 1e9,
      .unit = "uses",
-     .help = "mean count per slot above which ageing=halve halves"},
+     .help = "mean count per slot above which ageing=halve halves all counts"},
     {0},
 };
 

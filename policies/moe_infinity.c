@@ -144,9 +144,9 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_moe_infinity = {
     .name = "moe-infinity",
-    .summary = "the paper's cache: smallest (predicted share of the layer + eps) * (1 - layer / L) "
-               "goes, predicted by the past request most like this forward pass; not the released "
-               "code's rule (moe-infinity-code)",
+    .summary = "the paper's cache: evicts the smallest (predicted share of the layer + eps) * (1 - "
+               "layer / L), predicted from the past request most like this forward pass; not the "
+               "released code's rule (moe-infinity-code)",
     .source = "arXiv 2401.14361v3 sections 4.3 to 4.5, Algorithm 1",
     .notes = "The paper's rule and the released code's differ: a comparison must say which. Here "
              "the matrix is counted anew for each request, separately for prompt and answer; "

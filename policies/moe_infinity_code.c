@@ -66,7 +66,7 @@ static bool victims(void *state, uint32_t n, const uint8_t *pinned, moe_slot *sl
 
 const struct moe_policy_ops moe_policy_moe_infinity_code = {
     .name = "moe-infinity-code",
-    .summary = "as released for Mixtral: gives up the fewest visits (hits and misses) in the whole "
+    .summary = "as released for Mixtral: evicts the fewest visits (hits and misses) in the whole "
                "run, ties by lowest expert, then lowest layer; not the paper's rule (moe-infinity)",
     .source = "TorchMoE/MoE-Infinity cca059c parallel/expert_dispatcher.cpp",
     .notes = "The released code has the predictor and the prefetcher commented out for Mixtral; "

@@ -38,7 +38,8 @@ static const struct moe_param table[] = {
      .offset = offsetof(struct params, forced),
      .default_text = "bypass",
      .choices = "bypass|forced",
-     .help = "bypass: decline an expert used later than all residents; forced: take every one"},
+     .help = "bypass: do not load an expert whose next use is later than those of all residents; "
+             "forced: load every one"},
     {0},
 };
 
@@ -123,8 +124,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_opt = {
     .name = "opt",
-    .summary = "knows the future: gives up the expert whose next use is furthest ahead (a bound, "
-               "not a design)",
+    .summary = "knows the future: evicts the expert whose next use is furthest ahead (a bound, not "
+               "a design)",
     .source = "Belady, A study of replacement algorithms for a virtual-storage computer, 1966",
     .notes =
         "Two bounds go by Belady's name. `admit=bypass` may leave a newcomer out, and may drop an "

@@ -423,8 +423,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_opt_time = {
     .name = "opt-time",
-    .summary = "knows the future and the costs: keeps what saves the most time for the length of "
-               "its stay (greedy)",
+    .summary = "knows the future and the costs: keeps what saves the most time relative to the "
+               "length of its stay (greedy)",
     .source = "ours: Belady's rule (opt) with hits weighed by the time they save",
     .notes = "Greedy, event by event: no proven bound (`moelab sim` prints one that is).",
     .needs = MOE_NEEDS_FUTURE | MOE_NEEDS_COSTS,

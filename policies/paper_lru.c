@@ -25,7 +25,7 @@ static const struct moe_param table[] = {
      .type = MOE_PARAM_BOOL,
      .offset = offsetof(struct params, hazards),
      .default_text = "on",
-     .help = "on: as the reference code, pinned ways are overwritten; off: they are passed over"},
+     .help = "on: pinned ways are overwritten, as in the reference code; off: they are skipped"},
     {.name = "reading",
      .type = MOE_PARAM_CHOICE,
      .offset = offsetof(struct params, fifo),
@@ -83,7 +83,7 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 const struct moe_policy_ops moe_policy_paper_lru = {
     .name = "paper-lru",
     .summary =
-        "the reference code's counter: +1 on a hit, largest + 1 on a fill; the smallest goes",
+        "the reference code's counters: +1 on a hit, largest + 1 on a fill; evicts the smallest",
     .source = "elsa-lab/MoE-CPU-GPU-Collaborative-Inference src/model.py",
     .notes = "What the paper's reference code does under the name LRU: a mix of recency and "
              "frequency that never ages. `hazards=on` is faithful: a way can be overwritten "

@@ -190,7 +190,7 @@ static enum moe_status read_points(const struct moe_yaml *node, const struct moe
     if (s)
         return s;
     if (list->kind != MOE_YAML_LIST || list->n == 0 || list->n > MOE_MAX_FFN_POINTS)
-        return moe_yaml_fail(list, err, "%s wants a list of 1 to %d points",
+        return moe_yaml_fail(list, err, "%s needs a list of 1 to %d points",
                              table == expert_table ? "expert_ffn" : "dense",
                              (int)MOE_MAX_FFN_POINTS);
     for (size_t i = 0; !s && i < list->n; i++)
@@ -234,10 +234,11 @@ static enum moe_status read_section(const struct moe_yaml *root,
     if (says_no_gpu(root)) {
         if (p->memory == MOE_MEMORY_UNIFIED)
             return moe_yaml_fail(root, err,
-                                 "'memory: unified' is of a GPU, and there is 'gpu: none'");
+                                 "'memory: unified' needs a GPU, but the file says 'gpu: none'");
         table = moe_platform_table(&(struct moe_platform){0}, section);
         if (table == NULL && map && section->table == link_table)
-            return moe_yaml_fail(map, err, "section 'link' is of a GPU, and there is 'gpu: none'");
+            return moe_yaml_fail(map, err,
+                                 "section 'link' needs a GPU, but the file says 'gpu: none'");
         if (table == NULL)
             return MOE_OK;
     }

@@ -74,7 +74,8 @@ static uint32_t predict(void *state, const struct moe_route *route, moe_key *out
 
 const struct moe_prefetcher_ops moe_prefetcher_markov = {
     .name = "markov",
-    .summary = "for the next layer, the n experts that followed this layer's most often so far",
+    .summary =
+        "for the next layer, the n experts that have most often followed this layer's so far",
     .source = "transition counts between neighbouring layers, as in JustVugg/colibri (which found "
               "it a loss)",
     .notes = "Counts pairs of neighbouring layers for the same token; for pairs of tokens see "

@@ -26,7 +26,7 @@ static const struct moe_param table[] = {
      .min = 1,
      .max = 65535,
      .unit = "experts",
-     .help = "of a layer, at most"},
+     .help = "most experts to fetch for a layer"},
     {0},
 };
 
@@ -76,7 +76,8 @@ static uint32_t predict(void *state, const struct moe_route *route, moe_key *out
 
 const struct moe_prefetcher_ops moe_prefetcher_prompt_swap = {
     .name = "prompt-swap",
-    .summary = "after each layer of a prompt, the experts that it used most; nothing in decode",
+    .summary = "after each layer of a prompt, the experts that the prompt used most there; nothing "
+               "in decode",
     .source = "arXiv 2501.10375 (DAOP) and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "hot_experts, swapped before the layer instead of after it",
     .notes = "DAOP swaps before it computes the layer, and waits; here the copies run behind the "

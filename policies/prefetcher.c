@@ -12,7 +12,7 @@ const struct moe_param moe_prefetch_width_params[] = {
      .default_text = "0",
      .max = 65535,
      .unit = "experts",
-     .help = "number fetched ahead for the next layer; 0: as many as a route has"},
+     .help = "number fetched ahead for the next layer; 0: the model's top-k"},
     {0},
 };
 

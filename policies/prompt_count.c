@@ -22,8 +22,8 @@ static const struct moe_param params[] = {
      .default_text = "1.05",
      .max = 1e9,
      .unit = "1",
-     .help =
-         "the newcomer's tokens must be more than this many times those of the expert that goes"},
+     .help = "a newcomer must have more than this many times the tokens of the expert that it "
+             "replaces"},
     {.name = "list",
      .type = MOE_PARAM_STRING,
      .offset = offsetof(struct params, list),

@@ -78,8 +78,8 @@ enum moe_status moe_reroute_check(const struct moe_reroute_spec *spec, bool allo
                         ops->name);
     if (needs & MOE_NEEDS_FUTURE)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "reroute '%s' changes the routes, and the policy or prefetcher knows their "
-                        "future as it was recorded; use ones that do not",
+                        "reroute '%s' changes the routes, but the policy or prefetcher relies on "
+                        "the recorded future; use ones that do not",
                         ops->name);
     return MOE_OK;
 }

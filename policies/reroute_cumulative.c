@@ -43,8 +43,8 @@ static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i,
 
 const struct moe_reroute_ops moe_reroute_cumulative = {
     .name = "cumulative",
-    .summary = "resident experts among the best scored ones of total probability `mass` stand in "
-               "for missing ones",
+    .summary = "resident experts among the best scored ones, up to total probability `mass`, stand "
+               "in for missing ones",
     .source = "arXiv 2412.00099 (cache-conditional experts), cumulative probability",
     .params = table,
     .params_size = sizeof(struct params),

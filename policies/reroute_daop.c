@@ -54,8 +54,8 @@ static bool replaces(void *state, const struct moe_reroute_req *req, uint32_t i,
 
 const struct moe_reroute_ops moe_reroute_daop = {
     .name = "daop",
-    .summary = "computes the experts, with the weights, that the layer before predicted; at least "
-               "one of them is resident",
+    .summary = "computes the experts that the previous layer predicted, with the predicted "
+               "weights; at least one of them is resident",
     .source = "arXiv 2501.10375 and ecolab-nus/DAOP 08fef33, model/modeling_daop.py: "
               "assign_gate_on_inps",
     .notes =

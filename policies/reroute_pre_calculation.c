@@ -17,7 +17,7 @@ static const struct moe_param table[] = {
      .min = 1,
      .max = 65535,
      .unit = "layers",
-     .help = "the first N layers are not begun early"},
+     .help = "no early start in the first N layers"},
     {0},
 };
 
@@ -28,8 +28,8 @@ static bool early(const void *params, uint32_t layer)
 
 const struct moe_reroute_ops moe_reroute_pre_calculation = {
     .name = "pre-calculation",
-    .summary = "keeps the router's choice; the CPU begins early with those experts that the layer "
-               "before predicted, on that layer's input",
+    .summary = "keeps the router's choice; the CPU starts early on the experts that the previous "
+               "layer predicted, with that layer's input",
     .source = "arXiv 2501.10375 (DAOP), predictive pre-calculation, without its choice of experts",
     .notes = "One reading of what DAOP calls pre-calculation; its released code computes what was "
              "predicted, right or wrong (`daop` with `pre_calculation`). Here the weights are "

@@ -26,7 +26,7 @@ static const struct moe_param table[] = {
      .default_text = "0.1",
      .max = 1e9,
      .unit = "1",
-     .help = "least probability of the stand-in, over that of the missing one"},
+     .help = "least probability of the stand-in, relative to that of the missing expert"},
     MOE_REROUTE_KEEP(struct params),
     {0},
 };

@@ -28,8 +28,8 @@ static const struct moe_param table[] = {
      .default_text = "0.1",
      .min = 0,
      .max = 1,
-     .help =
-         "share of the slots for the small queue; of a pool too small for it, what main leaves"},
+     .help = "share of the slots for the small queue; in a pool where that is less than one slot, "
+             "main may take all"},
     {.name = "ghost",
      .type = MOE_PARAM_F64,
      .offset = offsetof(struct params, ghost),
@@ -145,8 +145,8 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_s3_fifo = {
     .name = "s3-fifo",
-    .summary = "small, main and ghost FIFO queues; the main queue is a two-bit clock, and two hits "
-               "in the small queue lead there, where they are forgotten",
+    .summary = "small, main and ghost FIFO queues; the main queue is a two-bit clock; two hits in "
+               "the small queue move an expert there, where its count starts again at zero",
     .source = "Yang et al., SOSP 2023, Algorithm 1; sizes and threshold: libCacheSim S3FIFO.c",
     .notes = "Implementations differ in sizes and threshold; the defaults are libCacheSim's. Of "
              "n slots the main queue's size is n - floor(`small` n), so in a pool with `small` n "

@@ -89,8 +89,9 @@ static moe_slot victim(void *state, const struct moe_victim_req *req)
 
 const struct moe_policy_ops moe_policy_slru = {
     .name = "slru",
-    .summary = "segmented LRU: a hit climbs one segment, the lowest segment's oldest goes; while "
-               "the pool fills, a newcomer enters the lowest segment with room",
+    .summary =
+        "segmented LRU: a hit moves an expert up one segment; evicts the oldest of the lowest "
+        "segment; while the pool fills, a newcomer enters the lowest segment with room",
     .source = "Karedla et al., IEEE Computer 27(3), 1994; segments and filling: libCacheSim SLRU.c",
     .notes = "The paper has two segments, libCacheSim four of equal size: the default here. Of n "
              "slots a segment has floor(n / `segments`), the lowest the rest as well. An expert "

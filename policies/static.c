@@ -18,8 +18,8 @@ static const struct moe_param params[] = {
      .offset = offsetof(struct params, choose),
      .default_text = "list",
      .choices = "list|first|random",
-     .help =
-         "the best of the hot list, the first experts of each layer by number, or any (seeded)"},
+     .help = "the best of the hot list, the first experts of each layer by number, or random ones "
+             "(seeded)"},
     {.name = "list",
      .type = MOE_PARAM_STRING,
      .offset = offsetof(struct params, list),

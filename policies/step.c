@@ -8,21 +8,20 @@ static enum moe_status check_strategy(const struct moe_strategy *strategy,
                                       const struct moe_costs *costs, struct moe_err *err)
 {
     if (strategy->prefill == MOE_PREFILL_AUTO && !costs)
-        return moe_fail(
-            err, MOE_ERR_USAGE,
-            "prefill 'auto' needs a platform: its costs tell where an expert ends first; "
-            "name one, or use prefill=cpu, cache or stream");
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "prefill 'auto' needs a platform: its costs tell where an expert finishes "
+                        "first; name one, or use prefill=cpu, cache or stream");
     if (moe_dispatch_needs_costs(strategy) && !costs)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "dispatch 'fastest' needs a platform: its costs tell where an expert ends "
-                        "first; name one, or use dispatch.miss=cpu or wait");
+                        "dispatch 'fastest' needs a platform: its costs tell where an expert "
+                        "finishes first; name one, or use dispatch.miss=cpu or wait");
     if (strategy->prefill == MOE_PREFILL_CPU && strategy->prefill_warm)
         return moe_fail(err, MOE_ERR_USAGE,
                         "prefill_warm keeps what prefill 'stream' or 'auto' copies, but prefill is "
                         "'cpu'; use prefill=cache, or leave it out");
     if (moe_reroute_is_early(&strategy->reroute) && !strategy->overlap)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "reroute '%s' begins experts early, beside the GPU's work, but "
+                        "reroute '%s' starts experts early, beside the GPU's work, but "
                         "dispatch.overlap is off; use dispatch.overlap=on, or another rule",
                         strategy->reroute.ops->name);
     return MOE_OK;

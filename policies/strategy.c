@@ -240,7 +240,7 @@ static enum moe_status rule_from_yaml(const struct moe_yaml *node, struct moe_st
 {
     const struct moe_yaml *name = node;
     if (node->kind == MOE_YAML_LIST)
-        return moe_yaml_fail(node, err, "%s is a list, a name or a mapping is expected",
+        return moe_yaml_fail(node, err, "%s is a list, but a name or a mapping is expected",
                              rule_names[rule]);
     if (node->kind == MOE_YAML_MAP)
         name = moe_yaml_get(node, "name");

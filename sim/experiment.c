@@ -140,8 +140,8 @@ static uint64_t range_of(const char *text, uint64_t *first, uint64_t *step)
 static enum moe_status fail_count(const struct moe_yaml *node, const struct axis *axis, uint64_t n,
                                   struct moe_err *err)
 {
-    return moe_yaml_fail(node, err, "axis '%s' has %" PRIu64 " values, 1..%d are possible",
-                         axis->key, n, MAX_VALUES);
+    return moe_yaml_fail(node, err, "axis '%s' has %" PRIu64 " values, outside 1..%d", axis->key, n,
+                         MAX_VALUES);
 }
 
 static enum moe_status range_values(struct moe_experiment *x, const struct moe_yaml *node,
@@ -197,7 +197,7 @@ static enum moe_status read_axes(struct moe_experiment *x, struct grid *grid, st
         if (!axis->key)
             return moe_fail_memory(err, "an experiment");
         if (node->kind == MOE_YAML_MAP)
-            return moe_yaml_fail(node, err, "axis '%s' is a mapping, a list is expected",
+            return moe_yaml_fail(node, err, "axis '%s' is a mapping, but a list is expected",
                                  axis->key);
         s = node->kind == MOE_YAML_LIST ? list_values(x, node, axis, err)
                                         : range_values(x, node, axis, err);
@@ -406,7 +406,7 @@ enum moe_status moe_experiment_from_yaml(const struct moe_yaml *root, struct moe
     if (!s)
         s = moe_yaml_bind(root, header_table, &header, err);
     if (!s && (strchr(header.name, '/') || header.name[0] == '.' || !*header.name))
-        s = moe_yaml_fail(root, err, "experiment '%s' is no file name", header.name);
+        s = moe_yaml_fail(root, err, "experiment '%s' is not a file name", header.name);
     if (!s)
         s = read_plots(root, &x, err);
     if (!s) {

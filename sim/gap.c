@@ -110,8 +110,8 @@ enum moe_status moe_gap_split(const struct moe_sim_input *input, const struct mo
     struct ladder l = {.input = input, .result = result, .model = *input->model};
     if (moe_strategy_is_lossy(input->strategy))
         return moe_fail(err, MOE_ERR_USAGE,
-                        "no gap for reroute '%s': the gap begins with the bound of the original "
-                        "routes, and the strategy computes others",
+                        "--gap cannot be used with reroute '%s': the gap starts from the bound of "
+                        "the original routes, but the strategy computes others",
                         input->strategy->reroute.ops->name);
     l.model.top_k = input->trace->info.top_k;
     moe_costs_init(&l.costs, &l.model, input->platform, input->strategy->threads);

@@ -2,7 +2,7 @@
  *
  * Rows stand in the order of the points and are the same bytes for any number of threads and
  * processes. A finished point is written at once to OUT.journal and is not run again when the sweep
- * is repeated: rows of OUT and OUT.journal are taken over by their `point` column, a hash of
+ * is repeated: rows of OUT and OUT.journal are reused by their `point` column, a hash of
  * everything that decides a result (trace content, model, platform, strategy with every key,
  * program version), where the program's sources (sim/sources.h) are those of the file's line
  * "# sources". A point that cannot run (a cache larger than the GPU's memory) has its reason

@@ -69,7 +69,7 @@ bool moe_sweep_is_whole(const char *text, size_t size, const char **told, uint64
            ((size_t)(end - *told) >= (size_t)length && memcmp(*told, want, (size_t)length) == 0);
 }
 
-/* --- taken over ----------------------------------------------------------------------------- */
+/* --- reused -------------------------------------------------------------------------------- */
 
 static size_t count_tabs(const char *text)
 {
@@ -135,8 +135,8 @@ static enum moe_status reuse_file(struct moe_sweep *w, const char *path, struct 
         if (line[0] == '#')
             continue;
         if (strcmp(sources, moe_sources()) != 0) {
-            moe_log("rows of '%s' are not taken over: the sources of the program that made them "
-                    "are %.40s, of this one %s",
+            moe_log("rows of '%s' are not reused: the program that made them has sources %.40s, "
+                    "this one %s",
                     path, sources, moe_sources());
             break;
         }

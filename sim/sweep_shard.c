@@ -100,7 +100,7 @@ static enum moe_status read_part(const char *path, struct part *p, struct moe_er
         return s == MOE_ERR_INPUT ? suggest_again(err) : s;
     if (!moe_tsv_note(&p->tsv, "shard"))
         return moe_fail(err, MOE_ERR_INPUT,
-                        "'%.200s' is no shard: it has no line '# shard: i/n', as 'moelab sweep "
+                        "'%.200s' is not a shard: it has no line '# shard: i/n', as 'moelab sweep "
                         "EXPERIMENT.yaml --shard i/n' writes it",
                         path);
     if (moe_shard_parse(note_of(p, "shard"), &p->shard, err) ||
@@ -121,8 +121,8 @@ static enum moe_status differ(const struct part *a, const struct part *b, const 
                               struct moe_err *err)
 {
     return moe_fail(err, MOE_ERR_INPUT,
-                    "'%.120s' and '%.120s' are not of the same sweep, their %.60s differs: run the "
-                    "shards again with the same experiment, traces and program",
+                    "'%.120s' and '%.120s' are not from the same sweep, their %.60s differs: run "
+                    "the shards again with the same experiment, traces and program",
                     a->path, b->path, what);
 }
 
@@ -259,11 +259,11 @@ static enum moe_status check_points(const struct merge *m, struct moe_err *err)
     if (strcmp(first->tsv.columns[0], "point") == 0 &&
         strcmp(text, note_of(first, "points_hash")) == 0)
         return MOE_OK;
-    return moe_fail(err, MOE_ERR_INPUT,
-                    "the rows of '%.120s' and its %" PRIu32
-                    " sisters are not the points of that sweep: some file was changed; run the "
-                    "shards again",
-                    first->path, m->of.parts - 1);
+    return moe_fail(
+        err, MOE_ERR_INPUT,
+        "the rows of '%.120s' and the other %" PRIu32
+        " shards are not the points of that sweep: some file was changed; run the shards again",
+        first->path, m->of.parts - 1);
 }
 
 static void write_rows(const struct merge *m, FILE *out)

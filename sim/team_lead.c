@@ -168,7 +168,7 @@ static void lose(struct lead *l, uint32_t rank)
 {
     l->team->peer[rank].lost = true; /* until it is heard again; `wanted` stays for then */
     size_t n = moe_deal_take_back(&l->deal, rank);
-    moe_log("rank %" PRIu32 " was not heard from for %.3g s: others run its %zu items again", rank,
+    moe_log("rank %" PRIu32 " was silent for %.3g s: others run its %zu items again", rank,
             (double)l->team->lost_ns / 1e9, n);
 }
 

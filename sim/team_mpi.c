@@ -176,7 +176,8 @@ enum moe_status moe_team_mpi_open(struct moe_team_link *out, struct moe_err *err
         if (broken)
             return moe_fail_memory(err, "a team");
         if (size > 1)
-            return moe_fail(err, MOE_ERR_UNSUPPORTED, "this MPI allows no threads beside it");
+            return moe_fail(err, MOE_ERR_UNSUPPORTED,
+                            "this MPI library does not support threads (MPI_THREAD_FUNNELED)");
         *out = (struct moe_team_link){.size = 1};
         return MOE_OK;
     }

@@ -36,7 +36,7 @@ static void check_silence(struct moe_team *team, uint32_t rank)
         return;
     peer->lost = true;
     if (!peer->heard)
-        moe_log("rank %" PRIu32 " was never heard from, nor for %.3g s after the end of the work: "
+        moe_log("rank %" PRIu32 " sent nothing, not even within %.3g s after the end of the work: "
                 "the job ends without it",
                 rank, (double)most / 1e9);
 }

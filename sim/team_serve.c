@@ -163,10 +163,9 @@ static void pass_time(struct serve *v, uint64_t ns)
     team->peer[0].silent_ns = v->heard ? team->peer[0].silent_ns + ns : 0;
     if (!v->stopping && !v->failed && team->peer[0].silent_ns > team->lost_ns) {
         team->broken = true;
-        v->failed =
-            moe_fail(&v->err, MOE_ERR_IO,
-                     "rank 0 was not heard from for %.3g s; it held the results: start again",
-                     (double)team->lost_ns / 1e9);
+        v->failed = moe_fail(&v->err, MOE_ERR_IO,
+                             "rank 0, which held the results, was silent for %.3g s: start again",
+                             (double)team->lost_ns / 1e9);
         team->why = v->err;
     }
     team->beat_ns += ns;

@@ -84,7 +84,7 @@ static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
         return o->budget_bytes == 0
                    ? MOE_OK
                    : moe_fail(err, MOE_ERR_USAGE,
-                              "budget %s is of GPU memory, and platform '%s' has no GPU",
+                              "budget %s is GPU memory, but platform '%s' has no GPU",
                               moe_format_bytes(o->budget_bytes, a, sizeof a), o->platform->name);
     if (dense > memory)
         return moe_fail(err, MOE_ERR_USAGE,
@@ -96,7 +96,7 @@ static enum moe_status find_budget(struct tuner *t, struct moe_err *err)
     r->budget_bytes = o->budget_bytes ? o->budget_bytes : r->free_bytes;
     if (r->budget_bytes > r->free_bytes)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "budget %s exceeds the %s that the GPU of platform '%s' has left beside "
+                        "budget %s exceeds the %s that the GPU of platform '%s' has left after "
                         "dense weights, KV cache and staging of model '%s'",
                         moe_format_bytes(r->budget_bytes, a, sizeof a),
                         moe_format_bytes(r->free_bytes, b, sizeof b), o->platform->name,

@@ -201,8 +201,8 @@ static enum moe_status find_slot(const struct moe_whatif_spec *spec, struct slot
     const double most = moe_whatif_pcie_gb_per_s(out->generation, out->lanes);
     if (most == 0)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "no PCIe %" PRIu64 ".0 x%" PRIu64
-                        " is known: generations are 3 to 6, lanes 1, 2, 4, 8, 16",
+                        "PCIe %" PRIu64 ".0 x%" PRIu64
+                        " is not supported: generations are 3 to 6, lanes 1, 2, 4, 8, 16",
                         out->generation, out->lanes);
     if (link > most)
         return moe_fail(err, MOE_ERR_USAGE,

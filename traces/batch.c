@@ -42,10 +42,10 @@ static enum moe_status check_input(const struct moe_trace *inputs, const char *c
     const struct moe_trace_info *a = &inputs[0].info, *b = &inputs[i].info;
     const unsigned parts = moe_tokens_parts(&inputs[i].tokens);
     if (parts & MOE_HAS_REQUEST)
-        return moe_fail(err, MOE_ERR_USAGE,
-                        "'%s' has several requests in a sequence already: batches are made of "
-                        "single ones",
-                        names[i]);
+        return moe_fail(
+            err, MOE_ERR_USAGE,
+            "'%s' already has several requests in a sequence: batches are made of single ones",
+            names[i]);
     if ((parts & MOE_HAS_LOG) && size > 1)
         return moe_fail(err, MOE_ERR_USAGE,
                         "'%s' has an engine's log: its cache served one request at a time, not %u "
@@ -53,7 +53,7 @@ static enum moe_status check_input(const struct moe_trace *inputs, const char *c
                         names[i], size);
     if (strcmp(a->model, b->model) != 0)
         return moe_fail(err, MOE_ERR_USAGE,
-                        "'%s' cannot join '%s' in a batch: it is of model '%s', not '%s'", names[i],
+                        "'%s' cannot join '%s' in a batch: its model is '%s', not '%s'", names[i],
                         names[0], b->model, a->model);
     if (a->n_layers != b->n_layers || a->n_experts != b->n_experts || a->top_k != b->top_k)
         return moe_fail(err, MOE_ERR_USAGE,
@@ -155,8 +155,9 @@ static enum moe_status check_member(const struct moe_tokens *x, struct member *m
         unknown += x->position[t] < 0;
         if (t > m->first && x->phase[t] == MOE_PREFILL && x->phase[t - 1] == MOE_DECODE)
             return moe_fail(err, MOE_ERR_INPUT,
-                            "'%s': token %" PRIu64 " of sequence %u is of a prompt behind decode "
-                            "passes: requests of several turns do not decode in lockstep",
+                            "'%s': token %" PRIu64
+                            " of sequence %u is a prompt token after decode passes: requests of "
+                            "several turns do not decode in lockstep",
                             name, t - m->first, x->sequence[t]);
     }
     if (unknown > 0 && unknown < m->end - m->first)

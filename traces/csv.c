@@ -153,7 +153,7 @@ enum moe_status moe_csv_columns(const struct moe_csv *csv, const char *const *kn
         while (i < n_known && !moe_text_equal(field, known[i]))
             i++;
         if (i < n_known && column[i] >= 0)
-            return moe_csv_fail(csv, err, "column '%s' stands twice", known[i]);
+            return moe_csv_fail(csv, err, "column '%s' appears twice", known[i]);
         if (i < n_known)
             column[i] = at;
     }

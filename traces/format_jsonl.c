@@ -33,7 +33,7 @@ static enum moe_status enter_sequence(struct moe_jsonl *p, const json_t *object,
         return moe_jsonl_fail(
             p, err,
             "sequence %" PRId64 " where %" PRIu64
-            " is due: lines of a sequence must be together, numbered 0, 1, 2, ...",
+            " is expected: lines of a sequence must be together, numbered 0, 1, 2, ...",
             sequence, p->n_sequences);
     p->n_sequences++;
     p->open = false;
@@ -58,7 +58,7 @@ static enum moe_status parse_sequence(struct moe_jsonl *p, const json_t *object,
     if (status == MOE_OK)
         status = enter_sequence(p, object, err);
     if (status == MOE_OK && p->open)
-        status = moe_jsonl_fail(p, err, "line of a sequence stands after its first token");
+        status = moe_jsonl_fail(p, err, "line of a sequence comes after its first token");
     if (status == MOE_OK)
         status = moe_jsonl_text(p, object, "label", &label, err);
     if (status == MOE_OK)
@@ -226,7 +226,7 @@ static enum moe_status parse_lists(struct moe_jsonl *p, const json_t *object, co
         }
         p->lists |= 1u << i;
         if (p->has_header && !(p->parts & lists[i].part))
-            return moe_jsonl_fail(p, err, "%s: the first line's parts do not name it",
+            return moe_jsonl_fail(p, err, "%s is not among the parts that the first line names",
                                   lists[i].key);
         p->parts |= lists[i].part;
         if (!p->trace)
@@ -265,7 +265,8 @@ static enum moe_status parse_request(struct moe_jsonl *p, const json_t *object, 
     if (!value || json_is_null(value))
         return MOE_OK;
     if (p->has_header && !(p->parts & MOE_HAS_REQUEST))
-        return moe_jsonl_fail(p, err, "batch_request: the first line's parts do not name requests");
+        return moe_jsonl_fail(
+            p, err, "batch_request: 'requests' is not among the parts that the first line names");
     enum moe_status status =
         moe_jsonl_integer(p, object, "batch_request", 0, UINT32_MAX, 0, &request, err);
     p->parts |= MOE_HAS_REQUEST;

@@ -225,7 +225,7 @@ enum moe_status moe_jsonl_header(struct moe_jsonl *p, const json_t *object, stru
 {
     int64_t version = 0;
     if (p->line != 1)
-        return moe_jsonl_fail(p, err, "moelab_trace stands on the first line only");
+        return moe_jsonl_fail(p, err, "moelab_trace is allowed on the first line only");
     enum moe_status status =
         header_only_known(p, object, header_keys, sizeof header_keys / sizeof *header_keys, err);
     if (status == MOE_OK)

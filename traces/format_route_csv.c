@@ -109,7 +109,7 @@ static enum moe_status parse_layer_line(struct parser *p, struct moe_err *err)
         if (!header_value(p->csv.text, keys[i], &value))
             continue;
         if (p->has_size[i][layer])
-            return moe_csv_fail(&p->csv, err, "%s of layer %" PRIu64 " stands twice", keys[i],
+            return moe_csv_fail(&p->csv, err, "%s of layer %" PRIu64 " appears twice", keys[i],
                                 layer);
         p->has_size[i][layer] = 1;
         status = moe_csv_u64(&p->csv, value, keys[i], 0, INT64_MAX, &p->sizes[i][layer], err);
@@ -451,7 +451,7 @@ static enum moe_status fill_row(const struct parser *p, size_t i, struct moe_tra
         row->slot;
     if (x->expert[at] != MOE_NO_EXPERT)
         return moe_fail(err, MOE_ERR_INPUT,
-                        "'%s':%" PRIu32 ": step %" PRId32 " layer %u slot %u stands twice",
+                        "'%s':%" PRIu32 ": step %" PRId32 " layer %u slot %u appears twice",
                         p->csv.name, row->line, row->position, row->layer, row->slot);
     x->expert[at] = row->expert;
     if (x->weight)

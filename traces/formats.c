@@ -9,16 +9,17 @@
 #include <string.h>
 
 const struct moe_format moe_formats[] = {
-    {"expert-choices", "CSV of expert ids per layer, one row a token; empty rows start a sequence",
+    {"expert-choices",
+     "CSV of expert ids per layer, one row per token; empty rows start a sequence",
      "MoE-CPU-GPU-Collaborative-Inference, expert_choices.csv", moe_expert_choices_import,
      moe_expert_choices_export, 0},
-    {"route-csv", "engine log: one row a (token, layer, slot), with the engine's hits",
+    {"route-csv", "engine log: one row per (token, layer, slot), with the engine's hits",
      "BigMoeOnEdge, *.route.csv", moe_route_csv_import, moe_route_csv_export,
      MOE_HOLDS_PROMPTS | MOE_HOLDS_POSITIONS | MOE_HAS_WEIGHT | MOE_HAS_LOG},
     {"npy", "NumPy ids [tokens, layers, k], optional weights and sequences.csv; file or folder",
      "NumPy; gpt-oss expert fingerprinting, repacked", moe_npy_routes_import, moe_npy_routes_export,
      MOE_HOLDS_PROMPTS | MOE_HOLDS_POSITIONS | MOE_HOLDS_LABELS | MOE_HAS_WEIGHT},
-    {"jsonl", "one JSON object a token; lossless for any trace", "moelab", moe_jsonl_import,
+    {"jsonl", "one JSON object per token; lossless for any trace", "moelab", moe_jsonl_import,
      moe_jsonl_export, MOE_HOLDS_ALL},
     {"vllm", "return_routed_experts arrays: .npy of one request, .npz or folder of several",
      "vLLM, return_routed_experts", moe_vllm_import, NULL, 0},

@@ -256,7 +256,7 @@ static enum moe_status resume(struct moe_writer *w, struct moe_err *err)
         found.top_k != w->info.top_k || parts != w->parts || found.synthetic != w->info.synthetic)
         status = moe_fail(err, MOE_ERR_INPUT,
                           "cannot continue '%s': it has %u layers, %u experts, top-k %u, parts "
-                          "%#x, synthetic %d; wanted are %u, %u, %u, %#x, %d",
+                          "%#x, synthetic %d; requested are %u, %u, %u, %#x, %d",
                           w->path, found.n_layers, found.n_experts, found.top_k, parts,
                           found.synthetic, w->info.n_layers, w->info.n_experts, w->info.top_k,
                           w->parts, w->info.synthetic);
@@ -271,7 +271,7 @@ static enum moe_status resume(struct moe_writer *w, struct moe_err *err)
 static enum moe_status clear_part(struct moe_writer *w)
 {
     if (is_locked(w->part))
-        return moe_fail(&w->failed, MOE_ERR_IO, "another writer is at work on '%s'", w->part);
+        return moe_fail(&w->failed, MOE_ERR_IO, "another process is writing '%s'", w->part);
     if (unlink(w->part) != 0 && errno != ENOENT)
         return moe_fail(&w->failed, MOE_ERR_IO, "cannot remove '%s': %s", w->part, strerror(errno));
     return MOE_OK;
@@ -291,8 +291,8 @@ static enum moe_status check_info(const struct moe_trace_info *info, struct moe_
     if (info->n_layers < 1 || info->n_experts < 1 || info->top_k < 1 ||
         info->top_k > info->n_experts)
         return moe_fail(err, MOE_ERR_INPUT,
-                        "a trace of %u layers, %u experts and top-k %u cannot be", info->n_layers,
-                        info->n_experts, info->top_k);
+                        "a trace of %u layers, %u experts and top-k %u is not possible",
+                        info->n_layers, info->n_experts, info->top_k);
     if (info->header && strlen(info->header) > MOE_HEADER_MAX)
         return moe_fail(err, MOE_ERR_INPUT, "header of %zu bytes exceeds %d", strlen(info->header),
                         MOE_HEADER_MAX);

@@ -77,16 +77,16 @@ static enum moe_status check_relations(const struct moe_yaml *root, const struct
     if ((model->dense_layers == 0) != (model->dense_layers_ffn == 0))
         return moe_yaml_fail(
             moe_yaml_get(root, model->dense_layers ? "dense_layers" : "dense_layers_ffn"), err,
-            "dense_layers %llu with dense_layers_ffn %llu: both are 0 or neither",
+            "dense_layers %llu with dense_layers_ffn %llu: both must be 0, or neither",
             (unsigned long long)model->dense_layers, (unsigned long long)model->dense_layers_ffn);
     const char *latent = model->q_lora_rank        ? "q_lora_rank"
                          : model->qk_rope_head_dim ? "qk_rope_head_dim"
                          : model->v_head_dim       ? "v_head_dim"
                                                    : NULL;
     if (latent && model->kv_lora_rank == 0)
-        return moe_yaml_fail(moe_yaml_get(root, latent), err,
-                             "%s is of multi-head latent attention, which needs kv_lora_rank > 0",
-                             latent);
+        return moe_yaml_fail(
+            moe_yaml_get(root, latent), err,
+            "%s belongs to multi-head latent attention, which needs kv_lora_rank > 0", latent);
     return MOE_OK;
 }
 

@@ -30,7 +30,7 @@ static enum moe_status find_parts(const struct moe_trace *trace, uint64_t from, 
         if (x->phase[t] != MOE_DECODE)
             continue;
         if (!x->token_id || x->token_id[t] < 0)
-            return moe_fail(err, MOE_ERR_UNSUPPORTED, "the trace does not hold the ids of tokens");
+            return moe_fail(err, MOE_ERR_UNSUPPORTED, "the trace has no token ids");
         if (p->n++ == 0)
             p->token = decode;
         *decode++ = t;
@@ -150,7 +150,7 @@ enum moe_status moe_pairs_compute(const struct moe_trace *trace, const char *cat
 {
     if (trace->tokens.request)
         return moe_fail(err, MOE_ERR_UNSUPPORTED,
-                        "pairs are of single requests: the trace has several in a sequence");
+                        "pairs need single requests, but the trace has several in a sequence");
     struct part *parts = calloc(trace->n_sequences + 1, sizeof *parts);
     uint64_t *decode = malloc((size_t)trace->tokens.n_tokens * sizeof *decode + 1);
     enum moe_status s = parts && decode ? find_parts(trace, from, to, decode, parts, err)

@@ -420,10 +420,9 @@ static enum moe_status compute(const struct moe_trace *trace, bool distances, st
 static enum moe_status check_single(const struct moe_trace *trace, struct moe_err *err)
 {
     return trace->tokens.request
-               ? moe_fail(
-                     err, MOE_ERR_UNSUPPORTED,
-                     "repeats and reuse are of one request's consecutive tokens: the trace has "
-                     "several requests in a sequence, take those it was made of")
+               ? moe_fail(err, MOE_ERR_UNSUPPORTED,
+                          "repeats and reuse need consecutive tokens of one request, but the trace "
+                          "has several requests in a sequence: use the traces it was made from")
                : MOE_OK;
 }
 

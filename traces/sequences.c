@@ -157,7 +157,8 @@ static enum moe_status parse_columns(struct parser *p, bool optional_tokens, str
                             1u << COL_N_PROMPT | 1u << COL_PROMPT_TOKENS, p->column, &p->n_columns,
                             &p->rows.ignored, err);
     if (status == MOE_OK && p->column[COL_N_PROMPT] >= 0 && p->column[COL_PROMPT_TOKENS] >= 0)
-        return moe_csv_fail(&p->csv, err, "columns 'n_prompt' and 'prompt_tokens' mean the same");
+        return moe_csv_fail(&p->csv, err,
+                            "columns 'n_prompt' and 'prompt_tokens' mean the same; keep one");
     p->rows.has_n_tokens = p->column[COL_N_TOKENS] >= 0;
     p->rows.has_prompt = p->column[COL_N_PROMPT] >= 0 || p->column[COL_PROMPT_TOKENS] >= 0;
     return status == MOE_OK ? keep_header(p, err) : status;

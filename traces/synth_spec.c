@@ -24,21 +24,21 @@ const struct moe_param moe_synth_params[] = {
      .default_text = "0",
      .min = 0,
      .max = MOE_MAX_LAYERS,
-     .help = "MoE layers; 0: the given model's, else 32, or as the statistics file"},
+     .help = "MoE layers; 0: as in the given model or statistics file, else 32"},
     {.name = "experts",
      .type = MOE_PARAM_U64,
      .offset = MEMBER(experts),
      .default_text = "0",
      .min = 0,
      .max = MOE_MAX_EXPERTS,
-     .help = "experts of a layer; 0: the given model's, else 8, or as the statistics file"},
+     .help = "experts of a layer; 0: as in the given model or statistics file, else 8"},
     {.name = "top_k",
      .type = MOE_PARAM_U64,
      .offset = MEMBER(top_k),
      .default_text = "0",
      .min = 0,
      .max = MOE_MAX_TOP_K,
-     .help = "experts of a route; 0: the given model's, else 2, or as the statistics file"},
+     .help = "experts of a route; 0: as in the given model or statistics file, else 2"},
     {.name = "tokens",
      .type = MOE_PARAM_U64,
      .offset = MEMBER(tokens),
@@ -53,8 +53,8 @@ const struct moe_param moe_synth_params[] = {
      .default_text = "0",
      .min = 0,
      .max = MOST_PER_SEQUENCE,
-     .help = "sequences, the tokens split evenly; 0: 1, or with a statistics file as many as give "
-             "the measured length"},
+     .help = "sequences that share `tokens` evenly; 0: 1, or with a statistics file as many as "
+             "give the measured length"},
     {.name = "prompt",
      .type = MOE_PARAM_U64,
      .offset = MEMBER(prompt),
@@ -62,7 +62,7 @@ const struct moe_param moe_synth_params[] = {
      .min = 0,
      .max = MOST_PER_SEQUENCE,
      .unit = "tokens",
-     .help = "prefill tokens of each sequence, beside `tokens`"},
+     .help = "prefill tokens of each sequence, in addition to `tokens`"},
     {.name = "seed",
      .type = MOE_PARAM_U64,
      .offset = MEMBER(seed),
@@ -93,8 +93,8 @@ const struct moe_param moe_synth_params[] = {
      .offset = MEMBER(model),
      .default_text = "",
      .size = MOE_TEXT_MAX,
-     .help = "name of the model that the shape stands for; one that `moelab list models` knows is "
-             "the given model"},
+     .help = "model name to store in the trace; one from `moelab list models` also gives layers, "
+             "experts and top_k"},
     {.name = NULL}};
 
 /* Keys of one kind only: elsewhere they are refused, as they would silently have no effect. */

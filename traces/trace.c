@@ -352,7 +352,7 @@ static enum moe_status explain_route(const moe_expert *e, const float *w,
                             e[k]);
         for (uint32_t j = 0; j < k; j++)
             if (e[j] == e[k])
-                return moe_fail(err, MOE_ERR_INPUT, "%s: expert %u stands twice in the route",
+                return moe_fail(err, MOE_ERR_INPUT, "%s: expert %u appears twice in the route",
                                 place, e[k]);
         if (w && !isfinite(w[k]))
             return moe_fail(err, MOE_ERR_INPUT, "%s: weight %g of expert %u is not finite", place,

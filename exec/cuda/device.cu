@@ -174,7 +174,7 @@ static enum moe_status start(struct moe_cuda_device *d, struct moe_err *err)
     if (error == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError();
         return moe_fail(err, MOE_ERR_MEMORY,
-                        "device 'cuda:%d': its memory is taken by other processes so far that it "
+                        "device 'cuda:%d': other processes hold so much of its memory that it "
                         "cannot even be started; nvidia-smi lists them",
                         d->index);
     }
@@ -183,7 +183,7 @@ static enum moe_status start(struct moe_cuda_device *d, struct moe_err *err)
         return moe_fail(
             err, MOE_ERR_UNSUPPORTED, "device 'cuda:%d': cannot be used%s: %s", d->index,
             error == cudaErrorDevicesUnavailable
-                ? ", as another process has it for itself (see nvidia-smi -q -d COMPUTE)"
+                ? ", as another process uses it exclusively (see nvidia-smi -q -d COMPUTE)"
                 : "",
             cudaGetErrorString(error));
     }

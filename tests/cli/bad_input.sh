@@ -26,7 +26,7 @@ expect 2 "access" "$moelab" replay "$t" --contract acces
 expect 2 "missing argument" "$moelab" replay
 expect 2 "unexpected argument" "$moelab" replay "$t" "$t"
 expect 2 "has no value" "$moelab" replay "$t" --geometry
-expect 2 "is not key=value" "$moelab" replay "$t" --set geometry
+expect 2 "is not of the form key=value" "$moelab" replay "$t" --set geometry
 expect 2 "did you mean 'admission'" "$moelab" replay "$t" --set admision=never
 # A key of a strategy that a replay has no use for is no key of it.
 for set in dispatch.miss=wait fill.when=at-once prefill=cache threads=4 prefetcher=none; do
@@ -86,10 +86,11 @@ expect 2 "it would be lost" "$moelab" trace import --format jsonl "$folder/t.jso
 expect 2 "it would be lost" "$moelab" replay "jsonl:$folder/t.jsonl" -o "$folder/t.jsonl"
 # What another form has no place for is said, and nothing where it holds all.
 prompts=synth:uniform:layers=2,experts=4,top_k=1,tokens=8,prompt=3
-expect 0 "moelab: expert-choices cannot hold and lacks: routes of prompts, weights, positions, \
-labels; jsonl holds any trace" \
+expect 0 "moelab: expert-choices cannot hold these and leaves them out: routes of \
+prompts, weights, positions, labels; jsonl holds any trace" \
     "$moelab" trace export "$prompts" --format expert-choices -o "$folder/e.csv"
-expect 0 "lacks: labels; " "$moelab" trace export "$prompts" --format route-csv -o "$folder/r.csv"
+expect 0 "leaves them out: labels; " \
+    "$moelab" trace export "$prompts" --format route-csv -o "$folder/r.csv"
 for log in "jsonl $folder/t.jsonl" "expert-choices $folder/e.csv" "route-csv $folder/r.csv"; do
     read -r format file <<<"$log"
     "$moelab" trace export "$format:$file" --format "$format" -o "$folder/back" 2>"$folder/said" \
@@ -182,7 +183,7 @@ printf 'layer\texpert\n4\t0\n' >"$folder/layer.tsv"
 expect 1 "layer.tsv':2: layer 4 is outside 0..3" "$moelab" replay "$t" \
     --policy "static:list=$folder/layer.tsv"
 printf 'layer,expert\n1,0\n' >"$folder/commas.tsv"
-expect 1 "parted by tabs" "$moelab" replay "$t" --policy "static:list=$folder/commas.tsv"
+expect 1 "separated by tabs" "$moelab" replay "$t" --policy "static:list=$folder/commas.tsv"
 expect 1 "none.tsv" "$moelab" replay "$t" --policy "static:list=$folder/none.tsv"
 expect 2 "did you mean 'list'" "$moelab" replay "$t" --policy "static:lst=$hot"
 
@@ -275,7 +276,7 @@ expect 1 "not a regular file" bash -c "'$moelab' replay <(cat '$t')"
 
 # A strategy's own geometry that the model is too small for names the way out.
 run=("$moelab" run --model tiny-mixtral -p x -n 1 --device host)
-expect 2 "; --geometry takes another than that of strategy 'vllm-offload'" "${run[@]}" \
+expect 2 "; use --geometry to replace that of strategy 'vllm-offload'" "${run[@]}" \
     --strategy vllm-offload
 expect 2 "indexes 32 exceeds the 8 layers of the model" "${run[@]}" --strategy collab \
     --geometry 32x2

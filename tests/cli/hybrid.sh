@@ -148,7 +148,7 @@ for option in "-n 3" "--chunk 512" "--temperature 1" "--top-k 2" "--seed 1" "--c
     expect 2 "has no effect with --trace" "${routes[@]}" --model tiny-mixtral "${words[@]}"
 done
 one_line "${routes[@]}" --model tiny-mixtral --chunk 4
-expect 2 "--layers is for a --shape" "${routes[@]}" --model tiny-mixtral --layers 2
+expect 2 "--layers needs --shape" "${routes[@]}" --model tiny-mixtral --layers 2
 expect 2 "--shape needs --trace" "$moelab" run --shape tiny-mixtral --strategy collab -p x
 expect 2 "prefill" "${hybrid[@]}" --geometry 3x2 --device host --set prefill=auto
 one_line "${run[@]}" --strategy colab

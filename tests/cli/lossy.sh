@@ -30,7 +30,7 @@ expect 2 "did you mean 'cache-prior'?" "${sim[@]}" --lossy --set reroute=cache-p
 expect 2 "needs the router's scores" "$moelab" replay \
     "synth:sticky:layers=2,experts=4,top_k=2,tokens=50" --reroute max-rank --lossy
 expect 2 "future" "${sim[@]}" "${lossy[@]}" --policy opt
-expect 2 "no gap" "${sim[@]}" "${lossy[@]}" --gap
+expect 2 "--gap cannot be used with reroute" "${sim[@]}" "${lossy[@]}" --gap
 
 # column NAME FILE: the values of a column of a TSV.
 column() {
@@ -100,7 +100,7 @@ answer >"$folder/plain"
 answer --lossy --set reroute=cache-prior:lambda=0 >"$folder/idle"
 answer --lossy --strategy fiddler --set prefill=cache --set reroute=pre-calculation \
     >"$folder/early"
-holds "begun experts are said" grep -q "LOSSY: [0-9]* experts begun .*; [0-9]* of them taken" \
+holds "begun experts are said" grep -q "LOSSY: [0-9]* experts started .*; [0-9]* of them used" \
     "$folder/err"
 holds "another text" [ "$(cat "$folder/plain")" != "$(cat "$folder/early")" ]
 answer --lossy --set reroute=daop:first=1 >"$folder/busy"

@@ -30,19 +30,19 @@ cp "$folder/s1.tsv" "$folder/s1b.tsv"
 expect 0 "merged 72 points" merged "$folder"/s1.tsv "$folder"/s1b.tsv "$folder"/s2.tsv \
     "$folder"/s3.tsv
 same "$one" "$folder/m.tsv"
-expect 0 "(4 run, 20 taken over)" "$moelab" sweep "$x" --shard 2/3 -o "$folder/s2.tsv" # no 9x9
+expect 0 "(4 run, 20 reused)" "$moelab" sweep "$x" --shard 2/3 -o "$folder/s2.tsv" # no 9x9
 same "$folder/s1.tsv" "$folder/s1b.tsv"
-expect 0 "72 points (12 run, 60 taken over)" "$moelab" sweep "$x" -o "$folder/m.tsv"
+expect 0 "72 points (12 run, 60 reused)" "$moelab" sweep "$x" -o "$folder/m.tsv"
 same "$one" "$folder/m.tsv"
 # A program of other sources, as its hash tells: its shard and its rows are refused.
 own=$(sed -n 's/^# sources: //p' "$one")
 LC_ALL=C sed "s/$own/0123456789abcdef/g" "$moelab" >"$folder/other"
 chmod +x "$folder/other"
 expect 0 "24 points (24 run" "$folder/other" sweep "$x" --shard 1/3 -o "$folder/o1.tsv"
-expect 1 "are not of the same sweep, their sources differs: run the shards again with the same" \
+expect 1 "are not from the same sweep, their sources differs: run the shards again with the same" \
     merged "$folder/o1.tsv" "$folder/s2.tsv" "$folder/s3.tsv"
-expect 0 "rows of '$folder/o1.tsv' are not taken over: the sources of the program that made them \
-are 0123456789abcdef, of this one $own" "$moelab" sweep "$x" --shard 1/3 -o "$folder/o1.tsv"
+expect 0 "rows of '$folder/o1.tsv' are not reused: the program that made them has sources \
+0123456789abcdef, this one $own" "$moelab" sweep "$x" --shard 1/3 -o "$folder/o1.tsv"
 same "$folder/o1.tsv" "$folder/s1.tsv"
 for bad in 0/0 5/4 0/4 x 1/ /4 1/100001; do
     one_line "$moelab" sweep "$x" --shard "$bad" -o "$folder/bad.tsv"
@@ -66,7 +66,7 @@ head -c -30 "${s[1]}" >"$folder/cut.tsv"
 refused "run its shard again" "${s[0]}" "$folder/cut.tsv" "${s[2]}"
 sed '$d' "${s[1]}" >"$folder/short.tsv"
 refused "has 23 rows, but shard 2/3 of 72 points has 24" "${s[0]}" "$folder/short.tsv" "${s[2]}"
-refused "is no shard" "$one"
+refused "is not a shard" "$one"
 refused "none.tsv" "${s[0]}" "$folder/none.tsv"
 # A digit of a row, a title or the checksum itself that is not the one written; running the shard
 # again does not take over its rows.
@@ -80,7 +80,7 @@ flipped() { # SED: of shard 2
 flipped 's/^(# title: a) /\1n /'
 flipped '/^# checksum/s/: .*/: 0123456789abcdef/'
 flipped '0,/\tok\t/s/(\tok\t.*)[1-8]/\19/'
-expect 0 "(24 run, 0 taken over)" "$moelab" sweep "$x" --shard 2/3 -o "$folder/flipped.tsv"
+expect 0 "(24 run, 0 reused)" "$moelab" sweep "$x" --shard 2/3 -o "$folder/flipped.tsv"
 same "${s[1]}" "$folder/flipped.tsv"
 sed '/^# checksum/d' "${s[1]}" >"$folder/bare.tsv"
 refused "has no line '# checksum" "${s[0]}" "$folder/bare.tsv" "${s[2]}"
@@ -202,13 +202,13 @@ for _ in 1 2 3 4 5; do # rank 0 may have run everything before another one has a
     [[ $out == *"too few points were run"* ]] || break
 done
 threads=$(($(nproc) < 8 ? 1 : $(nproc) / 4))
-for word in "72 points (72 run, 0 taken over)" "plan   simulated from 72" efficiency_percent \
+for word in "72 points (72 run, 0 reused)" "plan   simulated from 72" efficiency_percent \
     " $threads threads\? a process" limited_by "^ *1 .* 100 " "^ *32 " "^ *48 "; do
     holds "no '$word' in $out" grep -q -- "$word" <<<"$out"
 done
 same "$one" "$folder/four.tsv"
 absent "$folder/four.tsv.journal"
-expect 0 "72 points (12 run, 60 taken over)" ranks sweep "$x" -o "$folder/four.tsv"
+expect 0 "72 points (12 run, 60 reused)" ranks sweep "$x" -o "$folder/four.tsv"
 same "$one" "$folder/four.tsv"
 expect 2 "--plan needs measured messages" "$moelab" sweep "$x" -o "$folder/four.tsv" --plan 64
 
@@ -267,7 +267,7 @@ killed "$folder/long.yaml" 2 KILL
 holds "a lost rank ends the job" test $? != 0
 absent "$folder/z.tsv"
 holds "$(rows) rows in the journal" test "$(rows)" -ge 9
-expect 0 "taken over" ranks sweep "$z" -o "$folder/z.tsv"
+expect 0 "reused" ranks sweep "$z" -o "$folder/z.tsv"
 same "$folder/fresh.tsv" "$folder/z.tsv"
 if [ $rank_is = OMPI_COMM_WORLD_RANK ]; then # MPICH's launchers have no such mode
     killed "$z" 3 KILL --enable-recovery

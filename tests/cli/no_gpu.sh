@@ -39,7 +39,7 @@ done
 # The tuner: its words, its file in sim and in run.
 expect 0 "no GPU: only cpu-only can run" "$moelab" tune "$t" --platform $platform \
     -o "$folder/best.yaml"
-expect 2 "budget 1.0 GiB is of GPU memory" "$moelab" tune "$t" --platform $platform --budget 1GiB
+expect 2 "budget 1.0 GiB is GPU memory" "$moelab" tune "$t" --platform $platform --budget 1GiB
 expect 0 "cpu-only" "$moelab" sim "$t" --platform $platform --strategy "$folder/best.yaml"
 run=("$moelab" run --model tiny-mixtral -p "Who are you?" -n 8)
 expect 0 "computed without a device" "${run[@]}" --strategy "$folder/best.yaml"

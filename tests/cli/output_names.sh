@@ -112,7 +112,8 @@ expect 1 "cannot read standard input: Bad file descriptor" bash -c \
     "'$moelab' run --model tiny-mixtral -p - <&-"
 
 # One file for two of them, two files for one, and an input.
-expect 2 "'-o' is given twice: one of them would be missing" "$moelab" replay t.h5 -o 1.tsv -o 2.tsv
+expect 2 "'-o' is given twice: only one of them would be written" \
+    "$moelab" replay t.h5 -o 1.tsv -o 2.tsv
 absent 1.tsv
 absent 2.tsv
 expect 2 "'x.json' is to be written by --timeline and by --output" "$moelab" sim t.h5 \

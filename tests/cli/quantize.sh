@@ -111,12 +111,12 @@ refuse 2 "option '--experts' is required: q8 or q4" --model tiny-mixtral -o "$ou
 refuse 2 "'q5' is not one of q8, q4" --model tiny-mixtral --experts q5 -o "$out"
 refuse 2 "'bf16' is not one of q8, q4" --model tiny-mixtral --experts bf16 -o "$out"
 refuse 2 "option '--output' is required: the folder to make" --model tiny-mixtral --experts q8
-refuse 2 "a folder is made, and '-' is standard output" --model tiny-mixtral --experts q8 -o -
+refuse 2 "'-' is standard output, but a folder is written" --model tiny-mixtral --experts q8 -o -
 refuse 1 "cannot open model" --model "$folder/nothing" --experts q8 -o "$out"
 refuse 1 "a description only" --model mixtral-8x7b --experts q8 -o "$out"
 refuse 2 "' exists; name a folder that does not, or remove it" --model tiny-mixtral --experts q8 \
     -o "$folder/q4"
-refuse 1 "' has experts of Q8 already; take the model that it was made of" --model "$folder/q8" \
+refuse 1 "' already has experts of Q8; take the model that it was made from" --model "$folder/q8" \
     --experts q4 -o "$out"
 refuse 1 "hidden_size 40 is not a multiple of 32, as experts of Q4 need it" \
     --model tests/golden/logits/mixtral-gqa2 --experts q4 -o "$out"
@@ -156,7 +156,7 @@ holds "one line" [ "$(wc -l <"$folder/full")" = 1 ]
 mkdir "$folder/small"
 if unshare -m true 2>/dev/null; then
     # shellcheck disable=SC2016 # for the inner shell
-    expect 1 "needs 4.7 MiB of its disk, which has 1.0 MiB left" unshare -m bash -c \
+    expect 1 "needs 4.7 MiB of disk space, and 1.0 MiB are left" unshare -m bash -c \
         'mount -t tmpfs -o size=1m none "$1" || exit 77
          "$2" quantize --model tiny-mixtral --experts q8 -o "$1/q8" || { ls "$1"; exit 1; }' \
         - "$folder/small" "$moelab"
@@ -198,7 +198,8 @@ fi
 mkdir "$folder/cut.$$.part" "$folder/cut.x.part" # of a process that runs, of none
 for out in "$folder/cut" "$folder/cut/"; do
     rm -rf "$folder/cut"
-    expect 0 "moelab: '$left' is of a process that does not run here: if it was killed, remove it" \
+    expect 0 "moelab: '$left' belongs to a process that is not running here: if it was killed, \
+remove that folder" \
         "$moelab" quantize --model tiny-mixtral --experts q8 -o "$out"
 done
 holds "the same bytes beside what a kill left" diff -r "$folder/q8" "$folder/cut"

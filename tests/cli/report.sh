@@ -71,7 +71,7 @@ printf '<svg><script>hurt(4)</script></svg>' >"$d/speeds-bars.svg"
 printf 'no picture' >"$d/text.png"
 printf '{"rows": [[1]]}' >"$d/result.json"
 expect 0 "plots 2, timelines 1, texts 1, left out 3" "$moelab" report "$d" -o "$page"
-says "<li>&#39;speeds-bars.svg&#39;:1: element &#39;script&#39; is not one of a plot</li>"
+says "<li>&#39;speeds-bars.svg&#39;:1: element &#39;script&#39; is not allowed in a plot</li>"
 says "<li>&#39;text.png&#39;: not a PNG file</li>"
 says "<li>&#39;result.json&#39; is no timeline: it has no &#39;traceEvents&#39;</li>"
 holds "the picture in the drawing's place" test "$(grep -c '<img src="data:' "$page")" = 2

@@ -71,7 +71,7 @@ copy && sed -i 's/"MixtralForCausalLM"/"LlamaForCausalLM"/' "$folder/m/config.js
 expect 1 "LlamaForCausalLM" "$moelab" run --model "$folder/m" -p x
 copy && rm "$folder/m/tokenizer_config.json"
 echo '{"<more>": 1536}' >"$folder/m/added_tokens.json"
-expect 1 "its vocab_size is 1536" "$moelab" run --model "$folder/m" -p x
+expect 1 "but vocab_size is 1536" "$moelab" run --model "$folder/m" -p x
 copy && sed -i 's/"intermediate_size": 128/"intermediate_size": 256/' "$folder/m/config.json"
 expect 1 "w1" "$moelab" run --model "$folder/m" -p x
 copy && sed -i 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' "$folder/m/config.json"

@@ -46,7 +46,7 @@ expect 2 "policy 'opt-time' needs a platform" "$moelab" replay "$trace" --geomet
     --policy opt-time
 expect 2 "admission 'pay-back' needs a platform" "$moelab" replay "$trace" --geometry 4x2 \
     --admission pay-back
-expect 0 "depends on time" "$moelab" list admissions
+expect 0 "depends on timing" "$moelab" list admissions
 
 # With a timeline every operation goes through the event engine; without, most layers are sums.
 trace="synth:sticky:layers=8,experts=8,top_k=2,tokens=60,sequences=3,prompt=9"

@@ -13,25 +13,25 @@ axes:
   policy: [lru, fifo, opt, random]
   seed: 1..3
 YAML
-expect 0 "60 points (60 run, 0 taken over), SYNTHETIC" \
+expect 0 "60 points (60 run, 0 reused), SYNTHETIC" \
     "$moelab" sweep "$x" -o "$folder/one.tsv" --jobs 1
 expect 0 "60 points (60 run" "$moelab" sweep "$x" -o "$folder/many.tsv" --jobs 7
 same "$folder/one.tsv" "$folder/many.tsv"
 absent "$folder/one.tsv.journal"
 cp "$folder/one.tsv" "$folder/again.tsv"
-expect 0 "60 points (0 run, 60 taken over)" "$moelab" sweep "$x" -o "$folder/again.tsv"
+expect 0 "60 points (0 run, 60 reused)" "$moelab" sweep "$x" -o "$folder/again.tsv"
 same "$folder/one.tsv" "$folder/again.tsv"
 
 # A journal cut in the middle of a line, as a kill leaves it: whole lines count, the rest is run.
 grep -E '^(# sources|[^#])' "$folder/one.tsv" | head -n 32 >"$folder/cut.tsv.journal"
 grep -v '^#' "$folder/one.tsv" | sed -n 32p | head -c 40 >>"$folder/cut.tsv.journal"
-expect 0 "60 points (30 run, 30 taken over)" "$moelab" sweep "$x" -o "$folder/cut.tsv"
+expect 0 "60 points (30 run, 30 reused)" "$moelab" sweep "$x" -o "$folder/cut.tsv"
 same "$folder/one.tsv" "$folder/cut.tsv"
 
 # A whole line that lacks a column is no finished point.
 grep -E '^(# sources|[^#])' "$folder/one.tsv" | head -n 4 |
     sed '4s/\t[^\t]*$//' >"$folder/short.tsv.journal"
-expect 0 "60 points (59 run, 1 taken over)" "$moelab" sweep "$x" -o "$folder/short.tsv"
+expect 0 "60 points (59 run, 1 reused)" "$moelab" sweep "$x" -o "$folder/short.tsv"
 same "$folder/one.tsv" "$folder/short.tsv"
 
 # An earlier result or journal that cannot be read is not taken for none, and stays as it is.
@@ -55,25 +55,25 @@ for name in gz.tsv gz.tsv.journal; do
 done
 # A device is no earlier result.
 ln -s /dev/null "$folder/null.tsv"
-expect 0 "60 points (60 run, 0 taken over)" "$moelab" sweep "$x" -o "$folder/null.tsv"
+expect 0 "60 points (60 run, 0 reused)" "$moelab" sweep "$x" -o "$folder/null.tsv"
 
-# Rows that other sources made are not taken over, and it is said; journals alike.
+# Rows that other sources made are not reused, and it is said; journals alike.
 other_sources() { sed "s/^# sources: .*/# sources: $made/; /^# sources: \$/d" "$folder/one.tsv"; }
 for made in 0123456789abcdef ""; do
     other_sources >"$folder/old.tsv"
-    expect 0 "rows of '$folder/old.tsv' are not taken over: the sources of the program that made \
-them are ${made:-unknown}, of this one " "$moelab" sweep "$x" -o "$folder/old.tsv"
+    expect 0 "rows of '$folder/old.tsv' are not reused: the program that made them has \
+sources ${made:-unknown}, this one " "$moelab" sweep "$x" -o "$folder/old.tsv"
     same "$folder/one.tsv" "$folder/old.tsv"
     rm -f "$folder/old.tsv"
     other_sources | grep -E '^(# sources|[^#])' >"$folder/old.tsv.journal"
-    expect 0 "60 points (60 run, 0 taken over)" "$moelab" sweep "$x" -o "$folder/old.tsv"
+    expect 0 "60 points (60 run, 0 reused)" "$moelab" sweep "$x" -o "$folder/old.tsv"
     same "$folder/one.tsv" "$folder/old.tsv"
 done
 
 # A changed key changes the identity of its points only.
 sed 's/1..3/1..4/' "$x" >"$folder/y.yaml"
 cp "$folder/one.tsv" "$folder/y.tsv"
-expect 0 "80 points (20 run, 60 taken over)" "$moelab" sweep "$folder/y.yaml" -o "$folder/y.tsv"
+expect 0 "80 points (20 run, 60 reused)" "$moelab" sweep "$folder/y.yaml" -o "$folder/y.tsv"
 
 # Killed for real while it runs: the result does not exist, the journal is good, the rest is run.
 sed 's/tokens=400/tokens=12000/' "$x" >"$folder/z.yaml"
@@ -102,7 +102,7 @@ sed 's/global:16/global:16GB2/' "$x" >"$folder/bad.yaml"
 expect 2 "geometry 'global:16GB2': " "$moelab" sweep "$folder/bad.yaml" -o "$folder/bad.tsv"
 absent "$folder/bad.tsv"
 sed 's/seed: .*/seed: 1..99999999/' "$x" >"$folder/bad.yaml"
-expect 2 "bad.yaml':8: axis 'seed' has 99999999 values, 1..100000 are possible" "$moelab" sweep \
+expect 2 "bad.yaml':8: axis 'seed' has 99999999 values, outside 1..100000" "$moelab" sweep \
     "$folder/bad.yaml" -o "$folder/bad.tsv"
 # What is printed and drawn of the result, too.
 # refuses LINE TEXT: the experiment with one line more
@@ -130,7 +130,7 @@ expect 0 "12 of 60 points could not run, the first: " "$moelab" sweep "$folder/p
     -o "$folder/part.tsv"
 reason=$(awk -F'\t' '/9x9/ && !/^#/ { print $2; exit }' "$folder/part.tsv")
 expect 0 "the first: $reason; see" "$moelab" sweep "$folder/part.yaml" -o "$folder/part.tsv"
-expect 0 "60 points (12 run, 48 taken over)" "$moelab" sweep "$folder/part.yaml" \
+expect 0 "60 points (12 run, 48 reused)" "$moelab" sweep "$folder/part.yaml" \
     -o "$folder/part.tsv"
 # None that can run: an error with the first one's reason, and the reasons' table.
 sed 's/geometry: .*/geometry: [9x9, 10x9]/' "$x" >"$folder/none-runs.yaml"
@@ -155,8 +155,8 @@ axes:
 YAML
 # shellcheck disable=SC2317 # called by expect
 by_folder() { "$moelab" sweep "$folder/model.yaml" -o "$folder/model.tsv"; }
-expect 0 "3 points (3 run, 0 taken over)" by_folder
-expect 0 "3 points (1 run, 2 taken over)" by_folder # what could not run is tried again
+expect 0 "3 points (3 run, 0 reused)" by_folder
+expect 0 "3 points (1 run, 2 reused)" by_folder # what could not run is tried again
 # cell FILE ROW COLUMN
 cell() {
     awk -F'\t' -v row="$2" -v name="$3" '/^#/ { next }
@@ -176,7 +176,7 @@ expect 1 "cannot open '$folder/config.json'" "$moelab" sweep "$folder/empty.yaml
 # What a generator does not tell of its shape is each point's model's, as with \`sim --model\`.
 sed "s|^trace: .*|trace: 'synth:zipf:tokens=16'|; s|set: .*|set: {geometry: 8x2}|
     s|model: \[.*|model: [tiny-mixtral, tiny-phimoe]|" "$folder/model.yaml" >"$folder/shape.yaml"
-expect 0 "2 points (2 run, 0 taken over)" "$moelab" sweep "$folder/shape.yaml" \
+expect 0 "2 points (2 run, 0 reused)" "$moelab" sweep "$folder/shape.yaml" \
     -o "$folder/shape.tsv"
 for row in 1 2; do
     name=$(cell "$folder/shape.tsv" $row model)
@@ -195,7 +195,7 @@ league() {
 }
 expect 0 "2 of 19 points could not run" league # lists of hot experts of another model
 "$moelab" trace stats "$trace" --hot-list "$folder/hot.txt" >"$folder/out"
-expect 0 "19 points (2 run, 17 taken over)" league --set policy.list="$folder/hot.txt"
+expect 0 "19 points (2 run, 17 reused)" league --set policy.list="$folder/hot.txt"
 expect 0 "# title: league: trace=$(basename "$trace"), model=tiny-mixtral, platform=laptop" \
     cat "$folder/league.tsv"
 "$moelab" sim "$trace" --model tiny-mixtral --platform laptop-4060 --strategy fiddler \

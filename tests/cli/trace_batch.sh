@@ -94,8 +94,8 @@ expect 0 "1 sequence of up to 4 requests" "$moelab" trace batch "${log[@]}" --lo
 # refusals
 expect 2 "option '--output' is required" "$moelab" trace batch t.h5
 expect 2 "4097" "$moelab" trace batch t.h5 --size 4097 -o x.h5
-expect 2 "has several requests in a sequence already" "$moelab" trace batch 2.h5 -o x.h5
-expect 2 "it is of model 'synthetic.gguf', not 'toy'" "$moelab" trace batch t.h5 "${log[@]}" \
+expect 2 "already has several requests in a sequence" "$moelab" trace batch 2.h5 -o x.h5
+expect 2 "its model is 'synthetic.gguf', not 'toy'" "$moelab" trace batch t.h5 "${log[@]}" \
     --log=false -o x.h5
 expect 2 "" "$moelab" trace batch t.h5 -o t.h5
 expect 1 "the trace has several requests in a sequence" "$moelab" trace stats 2.h5

@@ -374,7 +374,7 @@ START_TEST(refusals_say_why)
     refuses(&s, 0, MOE_ERR_UNSUPPORTED, "compute capability 7.5 is too old: 8.0");
     s = cuda_emulation_default(0);
     s.in_use = true;
-    refuses(&s, 0, MOE_ERR_UNSUPPORTED, "another process has it for itself");
+    refuses(&s, 0, MOE_ERR_UNSUPPORTED, "another process uses it exclusively");
     s = cuda_emulation_default(0);
     s.taken_bytes = s.memory_bytes - 4096;
     refuses(&s, 0, MOE_ERR_MEMORY, "other processes held 1024 MiB when it was opened");

@@ -225,7 +225,7 @@ START_TEST(refusals)
     refuse(in, 2, 4097, MOE_ERR_USAGE, "outside 1..4096");
     set_text(in[1].info.model, "other");
     refuse(in, 2, 2, MOE_ERR_USAGE,
-           "'b' cannot join 'a' in a batch: it is of model 'other', not 'toy'");
+           "'b' cannot join 'a' in a batch: its model is 'other', not 'toy'");
     set_text(in[1].info.model, "toy");
     in[1].info.n_experts = 5;
     refuse(in, 2, 1, MOE_ERR_USAGE, "it has 2 layers, 5 experts, top 2, not 2, 4, 2");
@@ -239,14 +239,14 @@ START_TEST(refusals)
            "'b': positions of sequence 1 are known in part only: 1 of 3 are not");
     in[1].tokens.position[6] = 1;
     in[1].tokens.phase[4] = MOE_PREFILL;
-    refuse(in, 2, 2, MOE_ERR_INPUT, "'b': token 4 of sequence 0 is of a prompt behind decode");
+    refuse(in, 2, 2, MOE_ERR_INPUT, "'b': token 4 of sequence 0 is a prompt token after decode");
     in[1].tokens.phase[4] = MOE_DECODE;
     struct moe_trace with_log = numbered(MOE_HAS_LOG, 1, lengths, 2, 0);
     refuse(&with_log, 1, 2, MOE_ERR_USAGE, "its cache served one request at a time, not 2");
     struct moe_trace kept = merge(&with_log, 1, 1, MOE_BATCH_ONE_BY_ONE);
     ck_assert_ptr_nonnull(kept.tokens.log_bytes);
     struct moe_trace batch = merge(in, 2, 2, MOE_BATCH_ONE_BY_ONE);
-    refuse(&batch, 1, 2, MOE_ERR_USAGE, "has several requests in a sequence already");
+    refuse(&batch, 1, 2, MOE_ERR_USAGE, "already has several requests in a sequence");
     struct moe_trace mixed[] = {in[0], with_log};
     refuse(mixed, 2, 1, MOE_ERR_USAGE, "what was recorded");
     moe_trace_release(&batch);

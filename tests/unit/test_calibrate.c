@@ -164,9 +164,10 @@ START_TEST(what_does_not_fit)
     ck_assert_ptr_nonnull(strstr(err.text, "4.25 bits"));
     shapes[1].expert_weight_bits = 4.5;
     ck_assert_int_eq(calibrate("host", shapes, 2, 1), MOE_ERR_USAGE);
-    ck_assert_str_eq(err.text, "model 'tiny-mixtral' has expert weights of 4.5 bits, "
-                               "'mixtral-8x7b' of 16: a platform has the rates of one type, so "
-                               "calibrate each into a file of its own");
+    ck_assert_str_eq(err.text,
+                     "model 'tiny-mixtral' has expert weights of 4.5 bits, "
+                     "'mixtral-8x7b' of 16: a platform has the rates of one weight type, so "
+                     "calibrate each into a file of its own");
     shapes[1].d_ffn = 144;
     ck_assert_int_eq(calibrate("host", shapes + 1, 1, 1), MOE_ERR_USAGE);
     ck_assert_ptr_nonnull(strstr(err.text, "experts of 128 x 144, no multiples of the 32 weights"));

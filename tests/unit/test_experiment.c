@@ -155,19 +155,19 @@ static void refuse(const char *text, const char *message)
 START_TEST(bad_files)
 {
     refuse(HEAD "axs: {}\n", "'x.yaml':6: unknown key 'axs' (did you mean 'axes'?)");
-    refuse("experiment: a/b\n", "'x.yaml':1: experiment 'a/b' is no file name");
-    refuse("experiment: ../x\n", "'x.yaml':1: experiment '../x' is no file name");
+    refuse("experiment: a/b\n", "'x.yaml':1: experiment 'a/b' is not a file name");
+    refuse("experiment: ../x\n", "'x.yaml':1: experiment '../x' is not a file name");
     refuse("experiment: x\nmodel: m\nplatform: p\nstrategy: s\n",
            "'x.yaml':1: the experiment has no 'trace'");
     refuse("experiment: x\ntrace: t\nmodel: m\nstrategy: s\n",
            "'x.yaml':1: the experiment has no 'platform'");
     refuse(HEAD "axes: [1]\n", "'x.yaml':6: 'axes' is not a mapping of keys to values");
-    refuse(HEAD "axes: {a: []}\n", "'x.yaml':6: axis 'a' has 0 values, 1..100000 are possible");
+    refuse(HEAD "axes: {a: []}\n", "'x.yaml':6: axis 'a' has 0 values, outside 1..100000");
     refuse(HEAD "axes: {a: 1..100001}\n",
-           "'x.yaml':6: axis 'a' has 100001 values, 1..100000 are possible");
+           "'x.yaml':6: axis 'a' has 100001 values, outside 1..100000");
     refuse(HEAD "axes: {a: 0..18446744073709551615}\n",
-           "'x.yaml':6: axis 'a' has 18446744073709551615 values, 1..100000 are possible");
-    refuse(HEAD "axes: {a: {b: c}}\n", "'x.yaml':6: axis 'a' is a mapping, a list is expected");
+           "'x.yaml':6: axis 'a' has 18446744073709551615 values, outside 1..100000");
+    refuse(HEAD "axes: {a: {b: c}}\n", "'x.yaml':6: axis 'a' is a mapping, but a list is expected");
     refuse(HEAD "axes: {a: [[1]]}\n", "'x.yaml':6: a value of axis 'a' is not a single value");
     refuse(HEAD "axes: {a: 1..99999, b: 1..99999}\n",
            "'x.yaml':1: the axes make more than 10000000 points");

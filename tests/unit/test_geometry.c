@@ -130,7 +130,7 @@ START_TEST(faults)
         {"ncmoe:-1", "layers on the CPU: '-1' is not a whole number"},
         {"ncmoe:5", "5 layers on the CPU exceed the 4 layers of the model"},
         {"ncmoe:2x", "layers on the CPU: '2x' is not a whole number"},
-        {"per-layer:1,1,1,1,1", "the list goes on after the 4 layers of the model"},
+        {"per-layer:1,1,1,1,1", "the list has more entries than the 4 layers of the model"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct moe_geometry g = {.n_slots = 77};

@@ -368,7 +368,7 @@ START_TEST(resume_wants_the_same_shape)
     ck_assert_int_eq(moe_writer_open(&w, path, &x.info, 0, true, &err), MOE_ERR_INPUT);
     snprintf(message, sizeof message,
              "cannot continue '%s': it has 4 layers, 8 experts, top-k 2, parts 0, synthetic 1; "
-             "wanted are 4, 9, 2, 0, 1",
+             "requested are 4, 9, 2, 0, 1",
              path);
     ck_assert_str_eq(err.text, message);
     moe_trace_release(&x);
@@ -445,7 +445,7 @@ START_TEST(one_writer_at_a_time)
     unlink(path);
     must(moe_writer_open(&w, path, &x.info, 0, false, &err), &err);
     ck_assert_int_eq(moe_writer_open(&second, path, &x.info, 0, false, &err), MOE_ERR_IO);
-    snprintf(message, sizeof message, "cannot write '%s': another writer is at work on '%s.part'",
+    snprintf(message, sizeof message, "cannot write '%s': another process is writing '%s.part'",
              path, path);
     ck_assert_str_eq(err.text, message);
     append_sequence(w, &x, 0, 0);

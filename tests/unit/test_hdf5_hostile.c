@@ -134,7 +134,7 @@ START_TEST(values_that_cannot_be)
     refuse(file, MOE_ERR_INPUT, "'%s': token 0 layer 0: expert 9 is outside 0..7");
     file = open_copy();
     poke(file, "routes/expert", H5T_NATIVE_UINT16, 2, (uint16_t[]){3, 3});
-    refuse(file, MOE_ERR_INPUT, "'%s': token 0 layer 0: expert 3 stands twice in the route");
+    refuse(file, MOE_ERR_INPUT, "'%s': token 0 layer 0: expert 3 appears twice in the route");
     file = open_copy();
     poke(file, "routes/expert", H5T_NATIVE_UINT16, 2, (uint16_t[]){255, 3});
     refuse(file, MOE_ERR_INPUT, "'%s': token 0 layer 0: expert 3 follows an absent entry");

@@ -37,9 +37,9 @@ START_TEST(right)
 }
 END_TEST
 
-#define OTHER  "the list is of a model of "
-#define MAKE   "; make one by `moelab trace stats TRACE --hot-list FILE`"
-#define HEADER "expected the header 'layer', 'expert' and perhaps 'uses', parted by tabs, not "
+#define OTHER  "the list is for a model of "
+#define MAKE   "; make one with `moelab trace stats TRACE --hot-list FILE`"
+#define HEADER "expected the header 'layer', 'expert' and perhaps 'uses', separated by tabs, not "
 
 START_TEST(wrong)
 {
@@ -66,8 +66,7 @@ START_TEST(wrong)
         {"# trace_model: m, 2 layers, 4 experts, top-2\nlayer\texpert\n0\t1\n",
          "'x':1: " OTHER "2 layers with 4 experts, this one has 3 with 4" MAKE},
         {"layer\texpert\n0\t1\n# a: b\n", "'x':3: line has 1 field, the header has 2"},
-        {"# a\nlayer\texpert\n2\t1\n0\t0\n2\t1\n",
-         "'x':5: layer 2, expert 1 stands in line 3 already"},
+        {"# a\nlayer\texpert\n2\t1\n0\t0\n2\t1\n", "'x':5: layer 2, expert 1 is already in line 3"},
         {"layer\texpert\n0\t1", "'x':2: last line does not end: the file is cut short (if it is "
                                 "whole, add a line end)"},
     };

@@ -87,7 +87,7 @@ START_TEST(hostile)
     refused("Index,a,a\n0,1,2\n2,1,2\n", "'x':3: index 2 is not the expected 1");
     refused("Index,a,a\n0,1,99999999999999999999999\n", "is outside 0..4095");
     refused("Index,a,a\n0,1,-2\n", "'x':2: expert -2 is outside 0..4095");
-    refused("Index,a,a\n0,1,1\n", "'x': token 0 layer 0: expert 1 stands twice");
+    refused("Index,a,a\n0,1,1\n", "'x': token 0 layer 0: expert 1 appears twice");
     refused("Index,a,a\r\n0,1,2\n", "'x':2: line ends are mixed");
     refused("Index,a,a\n0\n1\n", "number of layers 0 is outside 1..1024");
 }

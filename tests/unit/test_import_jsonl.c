@@ -221,7 +221,7 @@ START_TEST(hostile)
     refused("{\"position\": 1}\n", "one of 'layers' and 'experts' is needed");
     refused("{\"layers\": [[1]], \"positon\": 1}\n", "did you mean 'position'?");
     refused("{\"layers\": [[1]], \"layers\": [[1]]}\n", "duplicate object key");
-    refused("{\"layers\": [[1, 1]]}\n", "'x': token 0 layer 0: expert 1 stands twice");
+    refused("{\"layers\": [[1, 1]]}\n", "'x': token 0 layer 0: expert 1 appears twice");
     refused("{\"layers\": [[4096]]}\n", "'x':1: layer 0: expert 4096 is outside 0..4095");
     refused("{\"layers\": [[-1]]}\n", "expert -1 is outside 0..4095");
     refused("{\"layers\": [[99999999999999999999]]}\n", "'x':1: column");
@@ -247,10 +247,10 @@ START_TEST(hostile)
     refused("{\"layers\": [[1]], \"bytes\": [[5]]}\n{\"layers\": [[1]]}\n",
             "'x':2: bytes is missing: other tokens have it");
     refused("{\"layers\": [[1]], \"residency\": [[1]]}\n", "'x': 'residency' needs 'bytes'");
-    refused("{\"layers\": [[1]], \"sequence\": 1}\n", "sequence 1 where 0 is due");
+    refused("{\"layers\": [[1]], \"sequence\": 1}\n", "sequence 1 where 0 is expected");
     refused("{\"layers\": [[1]]}\n{\"layers\": [[1]], \"sequence\": 1}\n{\"layers\": [[1]], "
             "\"sequence\": 0}\n",
-            "'x':3: sequence 0 where 2 is due: lines of a sequence must be together");
+            "'x':3: sequence 0 where 2 is expected: lines of a sequence must be together");
     refused("[\n{\"layers\": [[1]]}]\n", "(each line is one JSON object)");
     refused("\xef\xbb\xbf{\"layers\": [[1]]}\n", "starts with a byte order mark");
     refused("{\"layers\": [[1]], \"sequence\": 4294967295}\n", "is outside 0..4294967294");
@@ -263,7 +263,7 @@ START_TEST(hostile)
     refused("{\"moelab_trace\": 1, \"n_layers\": 1025}\n", "n_layers 1025 is outside 1..1024");
     refused("{\"moelab_trace\": 1, \"parts\": [\"x\"]}\n", "part 'x' is not");
     refused("{\"moelab_trace\": 1}\n{\"layers\": [[1]], \"weights\": [[1]]}\n",
-            "'x':2: weights: the first line's parts do not name it");
+            "'x':2: weights is not among the parts that the first line names");
     refused("{\"moelab_trace\": 1, \"n_experts\": 2}\n{\"layers\": [[2]]}\n",
             "'x':2: layer 0: expert 2 is outside 0..1");
     refused("{\"moelab_trace\": 1, \"expert_bytes\": [1, 2]}\n{\"layers\": [[1]]}\n",

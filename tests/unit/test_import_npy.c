@@ -373,7 +373,7 @@ START_TEST(hostile_traces)
     refused(HEADER("<f4", "(1, 1, 1)"), nan_weight, 4, NULL, NULL, "ids are floats");
     refused(HEADER("<i2", "(1, 1, 2)"), big, 4, NULL, NULL,
             "'i': token 0 layer 0: expert 4096 is outside 0..4095");
-    refused(u1, "\1\1", 2, NULL, NULL, "'i': token 0 layer 0: expert 1 stands twice");
+    refused(u1, "\1\1", 2, NULL, NULL, "'i': token 0 layer 0: expert 1 appears twice");
     refused(u1, two, 2, NULL, nan_weight,
             "'w': token 0 layer 0: weight nan of expert 0 is not finite");
     refused(HEADER("|u1", "(1, 2, 1)"), two, 2, NULL, nan_weight, "shape of weights differs");

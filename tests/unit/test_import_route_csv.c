@@ -234,7 +234,7 @@ START_TEST(hostile)
     refused(COLUMNS, "'x': no rows");
     refused("phase,step,layer,slot\n", "'x':1: column 'expert' is missing");
     refused("phase,step,layer,slot,expret\n", "unknown column 'expret' (did you mean 'expert'?)");
-    refused("phase,phase,layer,slot,expert\n", "column 'phase' stands twice");
+    refused("phase,phase,layer,slot,expert\n", "column 'phase' appears twice");
     refused("phase,step,layer,slot,expert,weigth\n", "(did you mean 'weight'?)");
     refused("phase;step;layer;slot;expert\n", "is missing: fields are separated by commas");
     refused("\xef\xbb\xbfphase,step,layer,slot,expert\n", "starts with a byte order mark");
@@ -248,7 +248,7 @@ START_TEST(hostile)
     refused("# n_expert_used=2\n" COLUMNS "0,0,0,0,2,1,1,0,0\n", "'x':3: slot 2 is outside 0..1");
     refused("# n_layer=1025\n" COLUMNS, "'x':1: n_layer 1025 is outside 1..1024");
     refused("# layer=0 expert_bytes=1\n# layer=0 expert_bytes=1\n" COLUMNS,
-            "'x':2: expert_bytes of layer 0 stands twice");
+            "'x':2: expert_bytes of layer 0 appears twice");
     refused("# n_layer=2\n# layer=0 expert_bytes=1\n" COLUMNS "0,0,0,0,0,1,1,0,0\n",
             "header lines give sizes of 1 of the 2 layers");
     refused("# layer=7 expert_bytes=1\n" COLUMNS "0,0,0,0,0,1,1,0,0\n",
@@ -261,7 +261,7 @@ START_TEST(hostile)
             "'x':2: phase (0: prefill, 1: decode) 2 is outside 0..1");
     refused(COLUMNS "0,0,0,0,0,1,0.5,0\n", "'x':2: line has 8 fields, the column line has 9");
     refused(COLUMNS "0,1,0,0,0,1,0.5,0,0\n0,1,0,0,0,2,0.5,0,0\n",
-            "'x':3: step 0 layer 0 slot 0 stands twice");
+            "'x':3: step 0 layer 0 slot 0 appears twice");
     refused(COLUMNS "0,1,0,0,1,1,0.5,0,0\n", "expert 1 follows an absent entry");
     refused(COLUMNS "0,1,0,1,0,1,0.5,0,0\n0,1,0,0,0,1,0.5,0,0\n", "'x':3: rows of a forward pass");
     refused(COLUMNS "0,0,5,0,0,1,0.5,0,0\n0,0,4,0,0,1,0.5,0,0\n", "positions of a prefill pass");

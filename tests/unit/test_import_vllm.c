@@ -169,7 +169,7 @@ START_TEST(hostile)
     free(data);
     help_ok(moe_file_read(GOLDEN "npy/ids.npy", 1 << 20, &data, &n, &err), &err);
     data[n - 1] = data[n - 2];
-    refused(data, n, NULL, "stands twice in the route");
+    refused(data, n, NULL, "appears twice in the route");
     free(data);
 }
 END_TEST

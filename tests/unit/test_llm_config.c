@@ -295,7 +295,7 @@ START_TEST(bad_rope)
               "both rope_scaling and rope_parameters");
     BAD_ADDED("\"rope_parameters\":{\"rope_theta\":10000}",
               "rope_theta is given twice, as 10000 and 1000000");
-    BAD_ADDED("\"rope_parameters\":{\"rope_type\":3}", "rope_type is not a text");
+    BAD_ADDED("\"rope_parameters\":{\"rope_type\":3}", "rope_type is not a string");
     BAD_PHIMOE("\"short_mscale\":1.25,", "", "longrope: missing key short_mscale");
     BAD_PHIMOE("\"long_mscale\":1.243163121016122,", "\"long_mscale\":null,",
                "longrope: missing key long_mscale");

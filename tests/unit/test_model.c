@@ -180,10 +180,11 @@ START_TEST(bad_descriptions)
     refused("expert_weight_bits", "expert_weight_bits: nan", "expert_weight_bits");
     refused("expert_weight_bits", "expert_weight_bits: 0.5", "0.5 is outside 1..64");
     refused("name", "name: &a m", "'m':1");
-    refused("dense_ffn", "dense_ffn: 1\nv_head_dim: 8", "'m':13: v_head_dim is of multi-head");
-    refused("dense_ffn", "dense_ffn: 1\nq_lora_rank: 8", "'m':13: q_lora_rank is of multi-head");
+    refused("dense_ffn", "dense_ffn: 1\nv_head_dim: 8", "'m':13: v_head_dim belongs to multi-head");
+    refused("dense_ffn", "dense_ffn: 1\nq_lora_rank: 8",
+            "'m':13: q_lora_rank belongs to multi-head");
     refused("dense_ffn", "dense_ffn: 1\ndense_layers: 1",
-            "'m':13: dense_layers 1 with dense_layers_ffn 0: both are 0 or neither");
+            "'m':13: dense_layers 1 with dense_layers_ffn 0: both must be 0, or neither");
     refused("dense_ffn", "dense_ffn: 1\ndense_layers_ffn: 9", "'m':13: dense_layers 0 with");
     const char *const keys[] = {"name",
                                 "source",

@@ -57,7 +57,7 @@ START_TEST(files_say_so)
     ck_assert_ptr_null(strstr(text, "link:"));
     ck_assert_ptr_null(strstr(text, "gpu_"));
     snprintf(more, sizeof more, "%s\nlink: {}\n", text);
-    expect_parse(more, "section 'link' is of a GPU, and there is 'gpu: none'");
+    expect_parse(more, "section 'link' needs a GPU, but the file says 'gpu: none'");
     snprintf(more, sizeof more, "%s  gpu_idle_w: {value: 1, unit: W, origin: \"guess: x\"}\n",
              text);
     expect_parse(more, "gpu_idle_w");

@@ -35,7 +35,7 @@ START_TEST(files_say_so)
     static const char contradiction[] = "name: x\ndescription: y\nmemory: unified\ngpu: none\n";
     ck_assert_int_eq(moe_platform_parse("x", contradiction, sizeof contradiction - 1, &p, &err),
                      MOE_ERR_USAGE);
-    ck_assert_ptr_nonnull(strstr(err.text, "'memory: unified' is of a GPU"));
+    ck_assert_ptr_nonnull(strstr(err.text, "'memory: unified' needs a GPU"));
 }
 END_TEST
 

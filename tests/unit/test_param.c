@@ -108,7 +108,7 @@ START_TEST(refusals)
     refused("flag", "maybe", "flag: 'maybe' is not true or false");
     refused("mode", "acc", "mode: 'acc' is not one of event|access|all");
     refused("mode", "event|access", "mode: 'event|access' is not one of event|access|all");
-    refused("text", "12345678", "text: '12345678' has 8 bytes, at most 7 are kept");
+    refused("text", "12345678", "text: '12345678' has 8 bytes, the limit is 7");
     refused("room", "4 MiB", "room: '4 MiB' has an unknown unit (B KB MB GB TB KiB MiB GiB TiB)");
     refused("wyas", "1", "unknown parameter 'wyas' (did you mean 'ways'?)");
     refused("zzzzzzzzzzzz", "1",

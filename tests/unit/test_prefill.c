@@ -105,9 +105,9 @@ START_TEST(refusals)
     set_key(&w.strategy, "prefill", "auto");
     ck_assert_int_eq(moe_loop_init(&loop, &w.strategy, NULL, NULL, NULL, NULL, 2, 4, 2, &err),
                      MOE_ERR_USAGE);
-    ck_assert_str_eq(err.text,
-                     "prefill 'auto' needs a platform: its costs tell where an expert ends first; "
-                     "name one, or use prefill=cpu, cache or stream");
+    ck_assert_str_eq(
+        err.text, "prefill 'auto' needs a platform: its costs tell where an expert finishes first; "
+                  "name one, or use prefill=cpu, cache or stream");
     moe_trace_release(&w.trace);
 }
 END_TEST

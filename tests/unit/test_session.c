@@ -275,9 +275,9 @@ START_TEST(refusals)
     ck_assert_uint_eq(moe_session_context(session), 9);
     ck_assert_uint_eq(moe_session_chunk(session), 4);
     expect_error(moe_session_forward(session, tokens, 5, NULL, NULL, &err), &err, MOE_ERR_USAGE,
-                 "pass of 5 tokens, allowed are 1 to 4");
+                 "pass of 5 tokens is outside 1..4");
     expect_error(moe_session_forward(session, tokens, 0, NULL, NULL, &err), &err, MOE_ERR_USAGE,
-                 "pass of 0 tokens, allowed are 1 to 4");
+                 "pass of 0 tokens is outside 1..4");
     expect_error(moe_session_forward(session, (int32_t[]){1, 50}, 2, NULL, NULL, &err), &err,
                  MOE_ERR_USAGE, "token id 50 is outside the vocabulary of 50");
     expect_error(moe_session_forward(session, (int32_t[]){-1}, 1, NULL, NULL, &err), &err,

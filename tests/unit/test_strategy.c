@@ -134,7 +134,7 @@ START_TEST(bad_files)
     refuse("source: b\n", "'s.yaml':1: strategy has no 'strategy'");
     refuse("strategy: a\n", "'s.yaml':1: strategy has no 'source'");
     refuse("strategy: a\nsource: b\npolicy: [lru]\n",
-           "'s.yaml':3: policy is a list, a name or a mapping is expected");
+           "'s.yaml':3: policy is a list, but a name or a mapping is expected");
     refuse("strategy: a\nsource: b\npolicy: {hazards: on}\n", "'s.yaml':3: policy has no name");
     refuse("strategy: a\nsource: b\nadmission:\n  name: quota\n  quota: [1]\n",
            "'s.yaml':5: admission.quota is not a single value");

@@ -1,5 +1,5 @@
 /* Files named by points of a sweep are parsed once, and give the same inputs as if each point
- * parsed them anew; the content of a trace decides which rows of an earlier run are taken over. */
+ * parsed them anew; the content of a trace decides which rows of an earlier run are reused. */
 #include "sim/sweep_point.h"
 
 #include "sim/sweep.h"

@@ -260,7 +260,8 @@ START_TEST(a_rank_is_lost)
     each_item_is_taken(&r[0], 1);
     uint32_t lost = job.hub.unplugged[1] ? 1 : 2;
     ck_assert_int_eq(r[lost].s, MOE_ERR_IO);
-    ck_assert(strstr(r[lost].err.text, "rank 0 was not heard from for 0.6 s") != NULL);
+    ck_assert(strstr(r[lost].err.text, "rank 0, which held the results, was silent for 0.6 s") !=
+              NULL);
     ck_assert_int_eq(job.hub.closed_with[lost], MOE_LEAVE_BROKEN);
     ck_assert_int_eq(job.hub.closed_with[0], MOE_LEAVE_SOME);
     ck_assert_int_eq(job.hub.closed_with[3 - lost], MOE_LEAVE_SOME);

@@ -399,7 +399,7 @@ START_TEST(bad_configurations)
     refused(CONFIG, "[]", "'tokenizer_config.json': not a JSON object");
     refused(CONFIG, "{\"legacy\": 1}", "'legacy' is neither true nor false");
     refused(CONFIG, "{\"bos_token\": 1}", "'bos_token' is not a token");
-    refused(CONFIG, "{\"bos_token\": \"<nix>\"}", "'<nix>' is no token of the model");
+    refused(CONFIG, "{\"bos_token\": \"<nix>\"}", "'<nix>' is not a token of the model");
     refused(CONFIG, "{\"added_tokens_decoder\": []}", "not an object");
     refused(CONFIG, "{\"added_tokens_decoder\": {\"x\": {\"content\": \"y\"}}}", "'x' is not a");
     refused(CONFIG, "{\"added_tokens_decoder\": {\"-1\": {\"content\": \"y\"}}}", "'-1' is not a");
@@ -460,12 +460,12 @@ START_TEST(bad_substitutes)
     no_substitute("{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"}",
                   "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\\u2581\"}",
                   "one Prepend and one Replace are");
-    no_substitute("\"unk_token\":\"<unk>\"", "\"unk_token\":\"<what>\"", "'<what>' is no piece");
+    no_substitute("\"unk_token\":\"<unk>\"", "\"unk_token\":\"<what>\"", "'<what>' is not a piece");
     no_substitute("\"unk_token\":\"<unk>\"", "\"unk_token\":null", "missing key unk_token");
     no_substitute("\"</s>\":2,", "\"</s>\":1,", "vocab: id 1 of both '<s>' and '</s>'");
     no_substitute("\"</s>\":2,", "\"</s>\":500,", "id of a piece 500 is outside 0..499");
     no_substitute("\"merges\":[", "\"merges\":[[\"e\",\"zzz\"],",
-                  "merge 0 to 'ezzz' is not of pieces");
+                  "merge 0 to 'ezzz' does not join two pieces");
     no_substitute("\"merges\":[", "\"merges\":[\"ezzz\",", "merge 0 is not two pieces");
     no_substitute("\"merges\":[", "\"merge\":[", "missing list merges");
     no_substitute("\"vocab\":{", "\"words\":{", "missing object vocab");

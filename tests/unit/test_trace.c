@@ -145,7 +145,7 @@ START_TEST(bad_routes_are_named)
     expect(&x, "token 101 layer 0: expert 65534 is outside 0..3");
     x = valid(0);
     x.expert[0] = 3;
-    expect(&x, "token 100 layer 0: expert 3 stands twice in the route");
+    expect(&x, "token 100 layer 0: expert 3 appears twice in the route");
     x = valid(0);
     x.expert[2] = MOE_NO_EXPERT;
     expect(&x, "token 100 layer 1: expert 3 follows an absent entry");

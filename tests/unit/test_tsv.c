@@ -75,16 +75,16 @@ END_TEST
 static const struct {
     const char *text, *message;
 } broken[] = {
-    {"", "'x.tsv' has no line of column names"},
-    {"# only: notes\n", "'x.tsv' has no line of column names"},
+    {"", "'x.tsv' has no line with column names"},
+    {"# only: notes\n", "'x.tsv' has no line with column names"},
     {"a\tb\n1\t2\n3\n", "'x.tsv':3: line has 1 field, the header has 2"},
     {"a\tb\n1\t2\t3\n", "'x.tsv':2: line has 3 fields, the header has 2"},
     {"a\tb\n1\t2\n\n", "'x.tsv':3: line has 1 field, the header has 2"},
-    {"a\tb\n1\t2", "'x.tsv':2: the last line has no end: the file is cut short"},
+    {"a\tb\n1\t2", "'x.tsv':2: the last line has no line end: the file is cut short"},
     {"a\t\n", "'x.tsv':1: column 2 has no name"},
     {"\n", "'x.tsv':1: column 1 has no name"},
     {"# k: v\na\tb\ta\n", "'x.tsv':2: columns 1 and 3 are both 'a'"},
-    {"a\n1\n# k: v\n", "'x.tsv':3: provenance stands above the column names, not below"},
+    {"a\n1\n# k: v\n", "'x.tsv':3: provenance must be above the column names, not below"},
     {"a\r\n1\r\n", "'x.tsv':1: byte 2 is a control character (0x0d)"},
     {"a\n\x7f\n", "'x.tsv':2: byte 1 is a control character (0x7f)"},
     {"a\n12\xff\n", "'x.tsv':2: byte 3 is not UTF-8"},

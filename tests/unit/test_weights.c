@@ -111,7 +111,7 @@ START_TEST(lying_index)
                   "': tensor 'b' in both 's2.safetensors' and 's3.safetensors'");
     index_refused("{}", MOE_ERR_INPUT, "json': no weight_map");
     index_refused("[]", MOE_ERR_INPUT, "json': no weight_map");
-    index_refused("{\"a\":1}", MOE_ERR_INPUT, "json': shard of tensor 'a' is not a text");
+    index_refused("{\"a\":1}", MOE_ERR_INPUT, "json': shard of tensor 'a' is not a string");
     static const char *const names[] = {"../s1.safetensors",  "/s1.safetensors", ".safetensors",
                                         "..safetensors",      "s1.bin",          "",
                                         "x/../s1.safetensors"};
