@@ -160,11 +160,14 @@ static const struct version versions[] = {
     {true, "/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"},
 };
 
+/* Version 1 says "no limit" with 2^63 - 1, rounded down to whole pages of any size. */
+#define NO_LIMIT_FROM (UINT64_C(1) << 62)
+
 /* Bytes that the limit of the group with this folder leaves. */
 static uint64_t left_in(const char *folder, const struct version *v)
 {
     uint64_t limit, use, droppable = 0;
-    if (!read_number(folder, v->limit, &limit) || limit == UINT64_MAX ||
+    if (!read_number(folder, v->limit, &limit) || limit >= NO_LIMIT_FROM ||
         !read_number(folder, v->use, &use))
         return UINT64_MAX;
     char *stat = read_text(folder, "memory.stat");

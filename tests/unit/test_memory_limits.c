@@ -141,7 +141,13 @@ START_TEST(version_1)
     put(files[1], "9223372036854771712\n");
     put(files[2], "400\n");
     struct moe_memory_limits x = read_root();
-    ck_assert(x.available == NONE && x.cgroup == 9223372036854771712U - 400);
+    ck_assert(x.available == NONE && x.cgroup == NONE); /* so it says that there is no limit */
+    put(files[1], "9223372036854775807\n");             /* and so before Linux 3.19 */
+    ck_assert_uint_eq(read_root().cgroup, NONE);
+    put(files[1], "9223372036854710272\n"); /* and so with pages of 64 KiB */
+    ck_assert_uint_eq(read_root().cgroup, NONE);
+    put(files[1], "1099511627776\n");
+    ck_assert_uint_eq(read_root().cgroup, 1099511627776 - 400);
     put(files[1], "1000\n");
     put(files[3], "inactive_file 1\ntotal_inactive_file 100\n");
     ck_assert_uint_eq(read_root().cgroup, 700);
