@@ -17,9 +17,11 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { FILE_SHOWN = 160 }; /* bytes of a path in a message */
+
 struct request {
     struct moe_npy ids;
-    char name[160]; /* for messages: FILE or FILE:ARRAY */
+    char name[FILE_SHOWN + 140]; /* for messages: FILE or FILE:ARRAY */
     char label[128];
 };
 
@@ -79,6 +81,15 @@ static enum moe_status alloc_requests(struct batch *b, size_t n, struct moe_err 
     return b->requests ? MOE_OK : moe_fail_memory(err, "requests");
 }
 
+/* Names a request by its file and its array ("": none). Of a long path only the end is shown. */
+static void set_name(struct request *r, const char *file, const char *array)
+{
+    const size_t n = strlen(file);
+    const bool cut = n > FILE_SHOWN;
+    snprintf(r->name, sizeof r->name, "%s%s%s%s", cut ? "..." : "",
+             cut ? file + n - FILE_SHOWN : file, *array ? ":" : "", array);
+}
+
 static enum moe_status open_npz(struct batch *b, const struct moe_blob *file, struct moe_err *err)
 {
     enum moe_status status =
@@ -89,7 +100,7 @@ static enum moe_status open_npz(struct batch *b, const struct moe_blob *file, st
         status = alloc_requests(b, b->n_entries, err);
     for (size_t i = 0; status == MOE_OK && i < b->n_entries; i++) {
         struct request *r = &b->requests[i];
-        snprintf(r->name, sizeof r->name, "%.28s:%s", file->name, b->entries[i].name);
+        set_name(r, file->name, b->entries[i].name);
         status = set_label(r, b->entries[i].name, err);
         if (status == MOE_OK)
             status = add_array(b, r, b->entries[i].data, b->entries[i].size, err);
@@ -106,7 +117,7 @@ static enum moe_status open_arrays(struct batch *b, const struct moe_blob *files
     for (size_t i = 0; status == MOE_OK && i < n; i++) {
         struct request *r = &b->requests[i];
         const char *slash = strrchr(files[i].name, '/');
-        snprintf(r->name, sizeof r->name, "%s", files[i].name);
+        set_name(r, files[i].name, "");
         if (n > 1) /* one file is one request, whatever its name */
             status = set_label(r, slash ? slash + 1 : files[i].name, err);
         if (status == MOE_OK)

@@ -174,6 +174,37 @@ START_TEST(hostile)
 }
 END_TEST
 
+/* A long path is told by its end, where the file's name stands, and the fault behind it. */
+START_TEST(long_paths)
+{
+    char *data = NULL, path[1024], shown[1200];
+    size_t n = 0;
+    struct moe_err err = {0};
+    struct moe_trace trace;
+    const struct moe_blob none = {0};
+    const size_t depths[] = {20, 900};
+    for (int i = 0; i < 2; i++) {
+        memset(path, 'd', depths[i]);
+        snprintf(path + depths[i], sizeof path - depths[i], "/routes of monday.npy");
+        const struct moe_blob file = {path, "", 0};
+        ck_assert_int_ne(moe_vllm_parse(&file, 1, &none, &no_options, &trace, &err), MOE_OK);
+        ck_assert_msg(strstr(err.text, "/routes of monday.npy': not a npy file"), "%s", err.text);
+    }
+    help_ok(moe_file_read(GOLDEN "vllm.npz", 1 << 20, &data, &n, &err), &err);
+    const struct moe_blob rows = {"s", "n_prompt\n5\n1\n", 13};
+    for (int i = 0; i < 2; i++) {
+        memset(path, 'd', depths[i]);
+        snprintf(path + depths[i], sizeof path - depths[i], "/routes of monday.npz");
+        const struct moe_blob file = {path, data, n};
+        ck_assert_int_ne(moe_vllm_parse(&file, 1, &rows, &no_options, &trace, &err), MOE_OK);
+        snprintf(shown, sizeof shown, "exceeds the 4 of '%s%s:arr_2.npy'", i ? "..." : "",
+                 i ? path + strlen(path) - 160 : path);
+        ck_assert_msg(strstr(err.text, shown), "%s", err.text);
+    }
+    free(data);
+}
+END_TEST
+
 START_TEST(registry)
 {
     const struct moe_format *format = NULL;
@@ -212,6 +243,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, several_requests);
     tcase_add_test(tcase, other_containers);
     tcase_add_test(tcase, hostile);
+    tcase_add_test(tcase, long_paths);
     tcase_add_test(tcase, registry);
     tcase_add_test(tcase, unwritable);
 }
