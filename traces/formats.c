@@ -15,7 +15,7 @@ const struct moe_format moe_formats[] = {
      moe_expert_choices_export, 0},
     {"route-csv", "engine log: one row per (token, layer, slot), with the engine's hits",
      "BigMoeOnEdge, *.route.csv", moe_route_csv_import, moe_route_csv_export,
-     MOE_HOLDS_PROMPTS | MOE_HOLDS_POSITIONS | MOE_HAS_WEIGHT | MOE_HAS_LOG},
+     MOE_HOLDS_PROMPTS | MOE_HOLDS_TURNS | MOE_HOLDS_POSITIONS | MOE_HAS_WEIGHT | MOE_HAS_LOG},
     {"npy", "NumPy ids [tokens, layers, k], optional weights and sequences.csv; file or folder",
      "NumPy; gpt-oss expert fingerprinting, repacked", moe_npy_routes_import, moe_npy_routes_export,
      MOE_HOLDS_PROMPTS | MOE_HOLDS_POSITIONS | MOE_HOLDS_LABELS | MOE_HAS_WEIGHT},
@@ -55,6 +55,10 @@ static unsigned has(const struct moe_trace *trace)
     for (uint64_t t = 0; t < x->n_tokens; t++) {
         bits |= x->token_id[t] >= 0 ? MOE_HOLDS_TOKEN_IDS : 0;
         bits |= x->position[t] >= 0 ? MOE_HOLDS_POSITIONS : 0;
+        bits |= t && x->sequence[t] == x->sequence[t - 1] && x->phase[t] == MOE_PREFILL &&
+                        x->phase[t - 1] == MOE_DECODE
+                    ? MOE_HOLDS_TURNS
+                    : 0;
         for (uint64_t i = 0; x->phase[t] == MOE_PREFILL && i < n; i++)
             bits |= x->expert[t * n + i] != MOE_NO_EXPERT ? MOE_HOLDS_PROMPTS : 0;
     }
@@ -71,6 +75,7 @@ const char *moe_format_loses(const struct moe_format *format, const struct moe_t
         const char *name;
     } parts[] = {
         {MOE_HOLDS_PROMPTS, "routes of prompts"},
+        {MOE_HOLDS_TURNS, "which tokens are of a later prompt"},
         {MOE_HAS_WEIGHT, "weights"},
         {MOE_HAS_SCORE, "scores"},
         {MOE_HAS_LOOKAHEAD, "lookahead"},

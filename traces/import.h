@@ -27,7 +27,8 @@ enum moe_format_holds {
     MOE_HOLDS_TOKEN_IDS = 32,
     MOE_HOLDS_POSITIONS = 64,
     MOE_HOLDS_LABELS = 128, /* of sequences, and their categories */
-    MOE_HOLDS_ALL = 511,
+    MOE_HOLDS_TURNS = 512,  /* prompts behind decode tokens of their sequence */
+    MOE_HOLDS_ALL = 1023,
 };
 
 struct moe_format {

@@ -98,6 +98,26 @@ for log in "jsonl $folder/t.jsonl" "expert-choices $folder/e.csv" "route-csv $fo
     holds "$format: $(cat "$folder/said")" test ! -s "$folder/said"
     same "$file" "$folder/back"
 done
+# So is a second turn: behind decode tokens npy has no prompts, and expert-choices no turns at all.
+cat >"$folder/turns.jsonl" <<'ROWS'
+{"phase": "prefill", "layers": [[0], [1]]}
+{"phase": "decode", "layers": [[1], [0]]}
+{"phase": "prefill", "layers": [[1], [1]]}
+{"phase": "decode", "layers": [[0], [0]]}
+ROWS
+turns=jsonl:$folder/turns.jsonl
+expect 0 "npy cannot hold and lacks: which tokens are of a later prompt; jsonl holds any trace" \
+    "$moelab" trace export "$turns" --format npy -o "$folder/turns"
+expect 0 "expert-choices cannot hold and lacks: routes of prompts, which tokens are of a later \
+prompt; jsonl holds any trace" \
+    "$moelab" trace export "$turns" --format expert-choices -o "$folder/turns.e"
+for format in jsonl route-csv; do
+    "$moelab" trace export "$turns" --format $format -o "$folder/turns.x" 2>"$folder/said" >/dev/null
+    holds "$format: $(cat "$folder/said")" test ! -s "$folder/said"
+    "$moelab" trace import "$folder/turns.x" --format $format -o "$folder/turns.h5" >/dev/null
+    holds "$format: the phases of two turns" [ "$("$moelab" trace cat "$folder/turns.h5" \
+        --layer 0 | awk 'NR > 1 { printf "%s ", $6 }')" = "prefill decode prefill decode " ]
+done
 # An empty value is none: it does not stand for an option left out.
 sim=("$moelab" sim synth:uniform:tokens=4 --model mixtral-8x7b)
 expect 2 "threads: empty value where a whole number is expected" "${sim[@]}" --threads ""
