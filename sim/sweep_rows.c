@@ -79,17 +79,57 @@ static size_t count_tabs(const char *text)
     return n;
 }
 
-/* Takes over a finished row: it has the sweep's columns and the identity of a point. Rows of points
- * that could not run are tried again. */
-static enum moe_status reuse_row(struct moe_sweep *w, const char *line, struct moe_err *err)
+struct identity {
+    uint64_t id;
+    size_t point;
+};
+
+static int compare_ids(const void *left, const void *right)
+{
+    const uint64_t a = ((const struct identity *)left)->id;
+    const uint64_t b = ((const struct identity *)right)->id;
+    return (a > b) - (a < b);
+}
+
+/* The identities of all points in rising order; NULL: out of memory. Caller frees. */
+static struct identity *sort_ids(const struct moe_sweep *w)
+{
+    struct identity *sorted = malloc(w->x->n_points * sizeof *sorted);
+    for (size_t i = 0; sorted && i < w->x->n_points; i++)
+        sorted[i] = (struct identity){w->ids[i], i};
+    if (sorted)
+        qsort(sorted, w->x->n_points, sizeof *sorted, compare_ids);
+    return sorted;
+}
+
+/* Index of the first identity that is not below id, or n. */
+static size_t find_id(const struct identity *sorted, size_t n, uint64_t id)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (sorted[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Takes over a finished row: it has the sweep's columns and the identity of a point, or of several.
+ * Rows of points that could not run are tried again. */
+static enum moe_status reuse_row(struct moe_sweep *w, const struct identity *sorted,
+                                 const char *line, struct moe_err *err)
 {
     char *end;
     uint64_t id = strtoull(line, &end, 16);
     if (end != line + 16 || strncmp(end, "\tok\t", 4) != 0 ||
         count_tabs(line) != count_tabs(w->header))
         return MOE_OK;
-    for (size_t i = 0; i < w->x->n_points; i++) {
-        if (w->ids[i] != id || w->rows[i] || w->skip[i])
+    const size_t n = w->x->n_points;
+    for (size_t at = find_id(sorted, n, id); at < n && sorted[at].id == id; at++) {
+        const size_t i = sorted[at].point;
+        if (w->rows[i] || w->skip[i])
             continue;
         w->rows[i] = strdup(line);
         if (!w->rows[i])
@@ -110,7 +150,8 @@ static bool is_no_file(const char *path)
 /* Takes over rows of an earlier run. A last line without newline was cut by a kill and does not
  * count; a file whose checksum is wrong is ignored. One that cannot be read is an error: ignored,
  * it would be replaced, and its points lost. */
-static enum moe_status reuse_file(struct moe_sweep *w, const char *path, struct moe_err *err)
+static enum moe_status reuse_file(struct moe_sweep *w, const struct identity *sorted,
+                                  const char *path, struct moe_err *err)
 {
     char *text;
     size_t size;
@@ -143,7 +184,7 @@ static enum moe_status reuse_file(struct moe_sweep *w, const char *path, struct 
         if (strcmp(line, w->header) == 0)
             same_columns = true;
         else if (same_columns)
-            s = reuse_row(w, line, err);
+            s = reuse_row(w, sorted, line, err);
     }
     free(text);
     return s;
@@ -178,9 +219,13 @@ enum moe_status moe_sweep_resume(struct moe_sweep *w, struct moe_err *err)
 {
     char path[4200];
     moe_sweep_journal_path(w, path, sizeof path);
-    enum moe_status s = reuse_file(w, w->output, err);
+    struct identity *sorted = sort_ids(w);
+    if (!sorted)
+        return moe_fail_memory(err, "a sweep");
+    enum moe_status s = reuse_file(w, sorted, w->output, err);
     if (!s)
-        s = reuse_file(w, path, err);
+        s = reuse_file(w, sorted, path, err);
+    free(sorted);
     return s ? s : open_journal(w, path, err);
 }
 

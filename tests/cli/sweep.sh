@@ -28,6 +28,15 @@ grep -v '^#' "$folder/one.tsv" | sed -n 32p | head -c 40 >>"$folder/cut.tsv.jour
 expect 0 "60 points (30 run, 30 reused)" "$moelab" sweep "$x" -o "$folder/cut.tsv"
 same "$folder/one.tsv" "$folder/cut.tsv"
 
+# One row is that of every point with its identity: of the same grid, drawn twice.
+sed 's/^  seed:.*/grids: [{strategy: collab}, {strategy: collab}]/' "$x" >"$folder/twice.yaml"
+expect 0 "40 points (40 run, 0 taken over)" \
+    "$moelab" sweep "$folder/twice.yaml" -o "$folder/twice.tsv"
+sed '$d' "$folder/twice.tsv" >"$folder/half.tsv" # the other point still has the row
+expect 0 "40 points (0 run, 40 taken over)" \
+    "$moelab" sweep "$folder/twice.yaml" -o "$folder/half.tsv"
+same "$folder/twice.tsv" "$folder/half.tsv"
+
 # A whole line that lacks a column is no finished point.
 grep -E '^(# sources|[^#])' "$folder/one.tsv" | head -n 4 |
     sed '4s/\t[^\t]*$//' >"$folder/short.tsv.journal"
