@@ -131,7 +131,7 @@ static enum moe_status read_row(struct reader *r, char *line, struct moe_err *er
 {
     struct moe_tsv *t = r->tsv;
     size_t n = count_fields(line), used = t->n_rows * t->n_columns;
-    if (*line == '#')
+    if (*line == '#' && (n == 1 || n != t->n_columns)) /* else a cell's text */
         return fail(r, err, "provenance must be above the column names, not below");
     if (n != t->n_columns)
         return fail(r, err, "line has %zu field%s, the header has %zu", n, moe_plural(n),

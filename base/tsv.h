@@ -1,7 +1,8 @@
 /* Result tables read back, strictly: what base/table.h writes as TSV.
  *
  * Lines "# key: value" (provenance) come first, then a line of column names, then rows of as many
- * fields, parted by tabs. Every line ends in "\n"; text is UTF-8 without control characters. */
+ * fields, parted by tabs; of several fields the first may begin with '#'. Every line ends in "\n";
+ * text is UTF-8 without control characters. */
 #ifndef MOELAB_BASE_TSV_H
 #define MOELAB_BASE_TSV_H
 

@@ -72,6 +72,35 @@ START_TEST(remarks_and_repeated_keys)
 }
 END_TEST
 
+/* "trace info '#x.h5'" writes such a row. */
+START_TEST(first_cell_with_a_hash)
+{
+    struct moe_table *table = moe_table_new();
+    struct moe_tsv tsv;
+    char *text = NULL;
+    size_t size;
+    ck_assert_ptr_nonnull(table);
+    moe_table_note(table, "program", "moelab");
+    for (int i = 0; i < 2; i++) {
+        moe_table_row(table);
+        moe_table_text(table, "file", i ? "x.h5" : "# 1: x.h5");
+        moe_table_u64(table, "layers", 2);
+    }
+    FILE *f = open_memstream(&text, &size);
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(moe_table_write_tsv(table, f, &err), MOE_OK);
+    fclose(f);
+    ck_assert_msg(!moe_tsv_parse("x.tsv", text, size, &tsv, &err), "%s", err.text);
+    ck_assert_uint_eq(tsv.n_notes, 1);
+    ck_assert_uint_eq(tsv.n_rows, 2);
+    ck_assert_str_eq(moe_tsv_cell(&tsv, 0, 0), "# 1: x.h5");
+    ck_assert_str_eq(moe_tsv_cell(&tsv, 1, 0), "x.h5");
+    moe_tsv_release(&tsv);
+    moe_table_free(table);
+    free(text);
+}
+END_TEST
+
 static const struct {
     const char *text, *message;
 } broken[] = {
@@ -85,6 +114,7 @@ static const struct {
     {"\n", "'x.tsv':1: column 1 has no name"},
     {"# k: v\na\tb\ta\n", "'x.tsv':2: columns 1 and 3 are both 'a'"},
     {"a\n1\n# k: v\n", "'x.tsv':3: provenance must be above the column names, not below"},
+    {"a\tb\n1\t2\n# k: v\n", "'x.tsv':3: provenance must be above the column names, not below"},
     {"a\r\n1\r\n", "'x.tsv':1: byte 2 is a control character (0x0d)"},
     {"a\n\x7f\n", "'x.tsv':2: byte 1 is a control character (0x7f)"},
     {"a\n12\xff\n", "'x.tsv':2: byte 3 is not UTF-8"},
@@ -118,6 +148,7 @@ int main(void)
     Suite *suite = suite_create("tsv");
     TCase *t = tcase_create("tsv");
     tcase_add_test(t, written_and_read);
+    tcase_add_test(t, first_cell_with_a_hash);
     tcase_add_test(t, remarks_and_repeated_keys);
     tcase_add_loop_test(t, refused, 0, sizeof broken / sizeof *broken);
     tcase_add_test(t, limits);
