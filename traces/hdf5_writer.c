@@ -187,8 +187,9 @@ static enum moe_status open_part(struct moe_writer *w)
         reopen_part(w);
     if (!w->has_part) {
         enum moe_status status = moe_h5_create(w->part, &w->info, w->parts, &w->file, &w->failed);
-        if (status) { /* a full disk leaves an empty file */
-            if (!is_locked(w->part))
+        if (status) { /* a full disk leaves an empty file; one that was there is another's */
+            const bool was_there = strcmp(w->failed.text, strerror(EEXIST)) == 0;
+            if (!was_there && !is_locked(w->part))
                 unlink(w->part);
             return status;
         }

@@ -455,6 +455,32 @@ START_TEST(one_writer_at_a_time)
 }
 END_TEST
 
+/* Another writer has just created PATH.part, and HDF5 has not locked it yet. */
+START_TEST(another_s_part_stays)
+{
+    struct moe_err err = {0};
+    struct moe_trace x = make_trace(1, 2, 1, 1, 1, 0, 14);
+    struct moe_writer *w;
+    char part[600];
+    snprintf(part, sizeof part, "%s.part", path);
+    unlink(path);
+    must(moe_writer_open(&w, path, &x.info, 0, false, &err), &err);
+    append_sequence(w, &x, 0, 0);
+    must(moe_writer_commit(w, &err), &err); /* PATH.part became PATH */
+    FILE *theirs = fopen(part, "wx");
+    ck_assert_ptr_nonnull(theirs);
+    append_sequence(w, &x, 0, 0);
+    ck_assert_int_eq(moe_writer_commit(w, &err), MOE_ERR_IO);
+    ck_assert_msg(strstr(err.text, "File exists") != NULL, "%s", err.text);
+    moe_writer_close(w);
+    ck_assert_int_eq(access(part, F_OK), 0);
+    fclose(theirs);
+    unlink(part);
+    unlink(path);
+    moe_trace_release(&x);
+}
+END_TEST
+
 /* A commit inside a sequence is refused and harms nothing. */
 START_TEST(commits_stand_between_sequences)
 {
@@ -562,6 +588,7 @@ int main(void)
     tcase_add_test(tc, places_that_cannot_be_written);
     tcase_add_test(tc, a_replaced_file_keeps_its_mode);
     tcase_add_test(tc, one_writer_at_a_time);
+    tcase_add_test(tc, another_s_part_stays);
     tcase_add_test(tc, commits_stand_between_sequences);
     tcase_add_test(tc, a_full_disk_costs_only_what_was_not_committed);
     tcase_add_test(tc, version_has_three_numbers);
