@@ -112,7 +112,8 @@ expect 0 "expert-choices cannot hold and lacks: routes of prompts, which tokens 
 prompt; jsonl holds any trace" \
     "$moelab" trace export "$turns" --format expert-choices -o "$folder/turns.e"
 for format in jsonl route-csv; do
-    "$moelab" trace export "$turns" --format $format -o "$folder/turns.x" 2>"$folder/said" >/dev/null
+    "$moelab" trace export "$turns" --format $format -o "$folder/turns.x" \
+        2>"$folder/said" >/dev/null
     holds "$format: $(cat "$folder/said")" test ! -s "$folder/said"
     "$moelab" trace import "$folder/turns.x" --format $format -o "$folder/turns.h5" >/dev/null
     holds "$format: the phases of two turns" [ "$("$moelab" trace cat "$folder/turns.h5" \
