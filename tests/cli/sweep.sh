@@ -30,10 +30,10 @@ same "$folder/one.tsv" "$folder/cut.tsv"
 
 # One row is that of every point with its identity: of the same grid, drawn twice.
 sed 's/^  seed:.*/grids: [{strategy: collab}, {strategy: collab}]/' "$x" >"$folder/twice.yaml"
-expect 0 "40 points (40 run, 0 taken over)" \
+expect 0 "40 points (40 run, 0 reused)" \
     "$moelab" sweep "$folder/twice.yaml" -o "$folder/twice.tsv"
 sed '$d' "$folder/twice.tsv" >"$folder/half.tsv" # the other point still has the row
-expect 0 "40 points (0 run, 40 taken over)" \
+expect 0 "40 points (0 run, 40 reused)" \
     "$moelab" sweep "$folder/twice.yaml" -o "$folder/half.tsv"
 same "$folder/twice.tsv" "$folder/half.tsv"
 
