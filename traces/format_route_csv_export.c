@@ -145,7 +145,8 @@ static uint32_t first_layer(const struct moe_trace *trace, uint64_t t)
 }
 
 /* A token is its rows: one without any would be lost, and one that begins in a lower layer than the
- * token before it in its pass would be read before that one. */
+ * token before it in its pass would be read before that one. Rows of decode are read as passes of
+ * one token. */
 static enum moe_status check_rows(const struct moe_trace *trace, struct moe_err *err)
 {
     const struct moe_tokens *x = &trace->tokens;
@@ -159,6 +160,11 @@ static enum moe_status check_rows(const struct moe_trace *trace, struct moe_err 
                             t);
         if (t == end)
             end = moe_step_end(x, t);
+        else if (x->phase[t] == MOE_DECODE)
+            return moe_fail(err, MOE_ERR_INPUT,
+                            "decode token %" PRIu64 " shares its pass with the token before it: "
+                            "route-csv cannot hold that; jsonl holds any trace",
+                            t);
         else if (first < before)
             return moe_fail(err, MOE_ERR_INPUT,
                             "token %" PRIu64 " has no experts in layer %" PRIu32

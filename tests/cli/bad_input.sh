@@ -106,11 +106,16 @@ cat >"$folder/turns.jsonl" <<'ROWS'
 {"phase": "decode", "layers": [[0], [0]]}
 ROWS
 turns=jsonl:$folder/turns.jsonl
-expect 0 "npy cannot hold and lacks: which tokens are of a later prompt; jsonl holds any trace" \
+expect 0 "npy cannot hold these and leaves them out: which tokens are of a later prompt; jsonl \
+holds any trace" \
     "$moelab" trace export "$turns" --format npy -o "$folder/turns"
-expect 0 "expert-choices cannot hold and lacks: routes of prompts, which tokens are of a later \
-prompt; jsonl holds any trace" \
+expect 0 "expert-choices cannot hold these and leaves them out: routes of prompts, which tokens \
+are of a later prompt; jsonl holds any trace" \
     "$moelab" trace export "$turns" --format expert-choices -o "$folder/turns.e"
+sed 's/"phase"/"step": 0, "phase"/' "$folder/turns.jsonl" | sed '/prefill/d' >"$folder/shared.jsonl"
+expect 1 "decode token 1 shares its pass with the token before it: route-csv cannot hold that" \
+    "$moelab" trace export "jsonl:$folder/shared.jsonl" --format route-csv -o "$folder/shared.csv"
+absent "$folder/shared.csv"
 for format in jsonl route-csv; do
     "$moelab" trace export "$turns" --format $format -o "$folder/turns.x" \
         2>"$folder/said" >/dev/null
