@@ -118,7 +118,9 @@ static void note_and_cancel(void *ctx, struct moe_cache *cache, const struct moe
     for (moe_key k = 0; k < N_ALL; k++)
         n_present += moe_cache_find(cache, k) != MOE_NO_SLOT;
     if (c->may_evict && n_present == c->n_slots && c->n % 3 == 0) {
-        moe_cache_cancel(cache, moe_cache_reserve_key(cache, N_ALL - 1, NULL));
+        moe_slot slot = moe_cache_reserve_key(cache, N_ALL - 1, NULL);
+        ck_assert_int_ne(slot, MOE_NO_SLOT);
+        moe_cache_cancel(cache, slot);
         n_present--;
     }
     for (uint32_t i = 0; i < c->per_event && n_present < c->n_slots; i++) {
