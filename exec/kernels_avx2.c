@@ -77,6 +77,7 @@ TILE_INLINE void vf_q8(const uint8_t *p, vf v[4])
  * than 24 bits; 15 vector operations a block, with those that use the weights, where converting
  * takes 22. */
 enum { TILE_Q4_FACTORS = 3 };
+#define TILE_Q4_FACTORS TILE_Q4_FACTORS
 
 TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
 {

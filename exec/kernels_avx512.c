@@ -71,14 +71,6 @@ TILE_INLINE void vf_q8(const uint8_t *p, vf v[2])
         v[i] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p + i)));
 }
 
-enum { TILE_Q4_FACTORS = 1 };
-
-TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
-{
-    (void)stride;
-    vf_store(to, scale);
-}
-
 /* The sixteen possible weights of a block are a table for vpermps, which looks at the low four bits
  * of an index only. */
 TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf v[2])

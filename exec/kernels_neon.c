@@ -79,14 +79,6 @@ TILE_INLINE void vf_q8(const uint8_t *p, vf v[8])
     vf_bytes(vreinterpretq_s8_u8(vld1q_u8(p + 16)), v + 4);
 }
 
-enum { TILE_Q4_FACTORS = 1 };
-
-TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
-{
-    (void)stride;
-    vf_store(to, scale);
-}
-
 TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf v[8])
 {
     (void)stride;

@@ -103,16 +103,6 @@ TILE_INLINE void vf_q8(const uint8_t *p, vf v[8])
     }
 }
 
-/* What vf_q4 needs for a block beside its bytes: TILE_Q4_FACTORS floats, `stride` apart. Computed
- * for TILE_LANES blocks at once, whose factors are neighbours. */
-enum { TILE_Q4_FACTORS = 1 };
-
-TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
-{
-    (void)stride;
-    vf_store(to, scale);
-}
-
 /* The 32 weights of a Q4 block: its 16 bytes hold those of columns 0 to 15 in their low four bits,
  * the others in their high four. */
 TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf v[8])
@@ -125,6 +115,19 @@ TILE_INLINE void vf_q4(const uint8_t *p, const float *factor, size_t stride, vf 
         v[i] = __builtin_convertvector((vi)(q & 15) - 8, vf) * *factor;
         v[4 + i] = __builtin_convertvector((vi)(q >> 4) - 8, vf) * *factor;
     }
+}
+#endif
+
+/* What vf_q4 needs for a block beside its bytes: TILE_Q4_FACTORS floats, `stride` apart. Computed
+ * for TILE_LANES blocks at once, whose factors are neighbours. A set that needs more than the scale
+ * defines its own. */
+#ifndef TILE_Q4_FACTORS
+enum { TILE_Q4_FACTORS = 1 };
+
+TILE_INLINE void vf_q4_factors(vf scale, float *to, size_t stride)
+{
+    (void)stride;
+    vf_store(to, scale);
 }
 #endif
 
