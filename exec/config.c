@@ -27,35 +27,34 @@ enum {
 
 #define AT(member) offsetof(struct moe_llm_config, member)
 
-/* Defaults are those of transformers' configuration classes. Keys without one here are required;
- * transformers would use the shape of a model that the file does not describe. */
-static const struct whole_key {
+/* Absent keys leave the defaults (set_defaults), except for required ones: transformers would use
+ * the shape of a model that the file does not describe. */
+struct whole_key {
     const char *name;
     size_t at;
     uint32_t min, max;
     bool required;
-    uint32_t fallback;
-} whole_keys[] = {
-    {"hidden_size", AT(d_model), 1, MAX_D_MODEL, true, 0},
-    {"intermediate_size", AT(d_ffn), 1, MAX_D_FFN, true, 0},
-    {"num_hidden_layers", AT(n_layers), 1, MOE_MAX_LAYERS, true, 0},
-    {"num_attention_heads", AT(n_heads), 1, MAX_HEADS, true, 0},
-    {"num_key_value_heads", AT(n_kv_heads), 1, MAX_HEADS, false, 8},
-    {"head_dim", AT(head_dim), 2, MOE_HEAD_DIM_MAX, false, 0},
-    {"num_local_experts", AT(n_experts), 1, MOE_MAX_EXPERTS, true, 0},
-    {"num_experts_per_tok", AT(top_k), 1, MOE_MAX_TOP_K, true, 0},
-    {"vocab_size", AT(n_vocab), 1, MAX_VOCAB, true, 0},
-    {"max_position_embeddings", AT(max_context), 1, MOE_CONTEXT_MAX, false, 131072},
-    {"sliding_window", AT(sliding_window), 1, INT32_MAX, false, 0},
+};
+
+static const struct whole_key whole_keys[] = {
+    {"hidden_size", AT(d_model), 1, MAX_D_MODEL, true},
+    {"num_hidden_layers", AT(n_layers), 1, MOE_MAX_LAYERS, true},
+    {"num_attention_heads", AT(n_heads), 1, MAX_HEADS, true},
+    {"num_key_value_heads", AT(n_kv_heads), 1, MAX_HEADS, false},
+    {"head_dim", AT(head_dim), 2, MOE_HEAD_DIM_MAX, false},
+    {"num_experts_per_tok", AT(top_k), 1, MOE_MAX_TOP_K, true},
+    {"vocab_size", AT(n_vocab), 1, MAX_VOCAB, true},
+    {"max_position_embeddings", AT(max_context), 1, MOE_CONTEXT_MAX, false},
+    {"sliding_window", AT(sliding_window), 1, INT32_MAX, false},
 };
 
 static const struct real_key {
     const char *name;
     size_t at;
-    double min, max, fallback;
+    double min, max;
 } real_keys[] = {
-    {"rms_norm_eps", AT(norm_eps), 0, 1, 1e-5},
-    {"router_jitter_noise", AT(router_jitter), 0, 1, 0.01},
+    {"rms_norm_eps", AT(norm_eps), 0, 1},
+    {"router_jitter_noise", AT(router_jitter), 0, 1},
 };
 
 static const struct flag_key {
@@ -65,6 +64,7 @@ static const struct flag_key {
     {"tie_word_embeddings", AT(tied_head)},
     {"attention_bias", AT(attention_bias)},
     {"lm_head_bias", AT(head_bias)},
+    {"norm_topk_prob", AT(renormalise)},
 };
 
 static const struct {
@@ -75,9 +75,9 @@ static const struct {
      * 2048 keys in all), and its eager mask agrees; transformers counts the token's own key. */
     uint32_t more_keys;
 } architectures[] = {
-    {"MixtralForCausalLM", MOE_ARCH_MIXTRAL, 0},
-    {"PhiMoEForCausalLM", MOE_ARCH_PHIMOE, 1},
-    {"PhimoeForCausalLM", MOE_ARCH_PHIMOE, 0},
+    {"MixtralForCausalLM", MOE_ARCH_MIXTRAL, 0}, {"PhiMoEForCausalLM", MOE_ARCH_PHIMOE, 1},
+    {"PhimoeForCausalLM", MOE_ARCH_PHIMOE, 0},   {"Qwen3MoeForCausalLM", MOE_ARCH_QWEN3_MOE, 0},
+    {"OlmoeForCausalLM", MOE_ARCH_OLMOE, 0},
 };
 
 static enum moe_status read_architecture(const json_t *root, struct moe_llm_config *config,
@@ -96,20 +96,44 @@ static enum moe_status read_architecture(const json_t *root, struct moe_llm_conf
         return MOE_OK;
     }
     return moe_json_refuse(first, "architecture",
-                           "MixtralForCausalLM, PhiMoEForCausalLM and PhimoeForCausalLM are", err);
+                           "MixtralForCausalLM, PhiMoEForCausalLM, PhimoeForCausalLM, "
+                           "Qwen3MoeForCausalLM and OlmoeForCausalLM are",
+                           err);
 }
 
-static bool is_whole_key(const char *name)
+/* Those of transformers' configuration classes. */
+static void set_defaults(struct moe_llm_config *config)
 {
+    const struct moe_arch_info *info = moe_arch_info(config->arch);
+    config->n_kv_heads = info->kv_heads;
+    config->max_context = info->max_context;
+    config->norm_eps = info->norm_eps;
+    config->router_jitter = 0.01F;
+    config->qk_norm = info->qk_norm;
+}
+
+/* The key of the number of experts. Where it is num_experts, transformers 5 writes the other one
+ * for some models, and reads both. */
+static const char *experts_key(const json_t *root, const struct moe_llm_config *config)
+{
+    static const char other[] = "num_local_experts";
+    const char *key = moe_arch_info(config->arch)->experts_key;
+    return moe_json_get(root, key) || !moe_json_get(root, other) ? key : other;
+}
+
+static bool is_read(const char *name, const struct moe_llm_config *config)
+{
+    const struct moe_arch_info *info = moe_arch_info(config->arch);
     for (size_t i = 0; i < sizeof whole_keys / sizeof *whole_keys; i++)
         if (strcmp(whole_keys[i].name, name) == 0)
             return true;
-    return false;
+    return strcmp(name, info->experts_key) == 0 || strcmp(name, info->ffn_key) == 0;
 }
 
 /* The error for a missing key; suggests the most similar of the file's unknown keys that has a
  * number, which may be misspelt, or another architecture's. */
-static enum moe_status fail_missing(const json_t *root, const char *key, struct moe_err *err)
+static enum moe_status fail_missing(const json_t *root, const char *key,
+                                    const struct moe_llm_config *config, struct moe_err *err)
 {
     const char **names = calloc(json_object_size(root) + 1, sizeof *names), *name;
     json_t *value;
@@ -118,7 +142,7 @@ static enum moe_status fail_missing(const json_t *root, const char *key, struct 
         return moe_fail_memory(err, "config.json");
     json_object_foreach((json_t *)root, name, value)
     {
-        if (json_is_real(value) && !is_whole_key(name))
+        if (json_is_real(value) && !is_read(name, config))
             names[n++] = name;
     }
     const char *near = moe_nearest_name(key, names, n);
@@ -133,11 +157,10 @@ static enum moe_status read_whole(const json_t *root, const struct whole_key *ke
                                   struct moe_llm_config *config, struct moe_err *err)
 {
     const json_t *value = moe_json_get(root, key->name);
-    uint64_t x = key->fallback;
-    if (!value && key->required)
-        return fail_missing(root, key->name, err);
-    enum moe_status s =
-        value ? moe_json_u64(value, key->name, key->min, key->max, &x, err) : MOE_OK;
+    uint64_t x;
+    if (!value)
+        return key->required ? fail_missing(root, key->name, config, err) : MOE_OK;
+    enum moe_status s = moe_json_u64(value, key->name, key->min, key->max, &x, err);
     if (!s)
         *(uint32_t *)((char *)config + key->at) = (uint32_t)x;
     return s;
@@ -147,9 +170,10 @@ static enum moe_status read_real(const json_t *root, const struct real_key *key,
                                  struct moe_llm_config *config, struct moe_err *err)
 {
     const json_t *value = moe_json_get(root, key->name);
-    double x = key->fallback;
-    enum moe_status s =
-        value ? moe_json_f64(value, key->name, key->min, key->max, &x, err) : MOE_OK;
+    double x;
+    if (!value)
+        return MOE_OK;
+    enum moe_status s = moe_json_f64(value, key->name, key->min, key->max, &x, err);
     if (!s)
         *(float *)((char *)config + key->at) = (float)x;
     return s;
@@ -168,7 +192,13 @@ static enum moe_status read_flag(const json_t *root, const struct flag_key *key,
 static enum moe_status read_keys(const json_t *root, struct moe_llm_config *config,
                                  struct moe_err *err)
 {
+    const struct whole_key named[] = {
+        {experts_key(root, config), AT(n_experts), 1, MOE_MAX_EXPERTS, true},
+        {moe_arch_info(config->arch)->ffn_key, AT(d_ffn), 1, MAX_D_FFN, true},
+    };
     enum moe_status s = MOE_OK;
+    for (size_t i = 0; !s && i < sizeof named / sizeof *named; i++)
+        s = read_whole(root, &named[i], config, err);
     for (size_t i = 0; !s && i < sizeof whole_keys / sizeof *whole_keys; i++)
         s = read_whole(root, &whole_keys[i], config, err);
     for (size_t i = 0; !s && i < sizeof real_keys / sizeof *real_keys; i++)
@@ -226,59 +256,83 @@ static enum moe_status read_quantization(const json_t *root, struct moe_llm_conf
     return MOE_OK;
 }
 
+/* Keys that ask, unless they are null, false, 0 or empty, for what moelab does not do. */
+static const struct refused_key {
+    const char *key, *instead; /* %s: the architecture */
+    uint32_t archs;            /* bits */
+} refused_keys[] = {
+    {"pruned_heads", "leave it out", UINT32_MAX},
+    {"is_encoder_decoder", "leave it out", UINT32_MAX},
+    {"add_cross_attention", "leave it out", UINT32_MAX},
+    {"attention_bias", "%s has none", 1U << MOE_ARCH_MIXTRAL},
+    {"lm_head_bias", "%s has none", ~(1U << MOE_ARCH_PHIMOE)},
+    {"use_sliding_window", "false is", 1U << MOE_ARCH_QWEN3_MOE},
+    {"mlp_only_layers", "[] is: every layer has experts", 1U << MOE_ARCH_QWEN3_MOE},
+    {"sliding_window", "%s has none", 1U << MOE_ARCH_OLMOE},
+    {"clip_qkv", "null is", 1U << MOE_ARCH_OLMOE},
+};
+
+static enum moe_status refuse_keys(const json_t *root, const struct moe_llm_config *config,
+                                   struct moe_err *err)
+{
+    for (size_t i = 0; i < sizeof refused_keys / sizeof *refused_keys; i++) {
+        const struct refused_key *k = &refused_keys[i];
+        const json_t *value = moe_json_get(root, k->key);
+        char instead[128];
+        if (!(k->archs >> config->arch & 1) || asks_for_nothing(value))
+            continue;
+        if (strncmp(k->instead, "%s", 2) == 0)
+            snprintf(instead, sizeof instead, "%s%s", config->architecture, k->instead + 2);
+        else
+            snprintf(instead, sizeof instead, "%s", k->instead);
+        return moe_json_refuse(value, k->key, instead, err);
+    }
+    return MOE_OK;
+}
+
 static enum moe_status refuse_unsupported(const json_t *root, const struct moe_llm_config *config,
                                           struct moe_err *err)
 {
-    static const struct {
-        const char *key, *instead;
-    } keys[] = {
-        {"pruned_heads", "leave it out"},
-        {"is_encoder_decoder", "leave it out"},
-        {"add_cross_attention", "leave it out"},
-    };
-    static const char *const phimoe_keys[] = {"attention_bias", "lm_head_bias"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const json_t *value = moe_json_get(root, keys[i].key);
-        if (!asks_for_nothing(value))
-            return moe_json_refuse(value, keys[i].key, keys[i].instead, err);
-    }
-    for (size_t i = 0; config->arch == MOE_ARCH_MIXTRAL && i < 2; i++) {
-        const json_t *value = moe_json_get(root, phimoe_keys[i]);
-        if (!asks_for_nothing(value))
-            return moe_json_refuse(value, phimoe_keys[i], "MixtralForCausalLM has none", err);
-    }
     const json_t *act = moe_json_get(root, "hidden_act");
+    const json_t *step = moe_json_get(root, "decoder_sparse_step");
     const char *name = act ? json_string_value(act) : "silu";
+    enum moe_status s = refuse_keys(root, config, err);
+    if (s)
+        return s;
     if (!name || strcmp(name, "silu") != 0)
         return moe_json_refuse(act, "hidden_act", "silu is", err);
     if (config->arch == MOE_ARCH_PHIMOE && config->top_k != 2)
         return moe_json_refuse(json_object_get(root, "num_experts_per_tok"), "num_experts_per_tok",
                                "SparseMixer takes 2", err);
+    if (config->arch == MOE_ARCH_QWEN3_MOE && step && json_number_value(step) != 1)
+        return moe_json_refuse(step, "decoder_sparse_step", "1 is: every layer has experts", err);
     return MOE_OK;
 }
 
 /* Sets values that follow from other keys, and checks keys against each other. */
 static enum moe_status settle(const json_t *root, struct moe_llm_config *c, struct moe_err *err)
 {
-    if (json_is_null(json_object_get(root, "num_key_value_heads")))
+    if (json_is_null(json_object_get(root, "num_key_value_heads")) || !c->n_kv_heads)
         c->n_kv_heads = c->n_heads;
-    if (c->arch == MOE_ARCH_MIXTRAL)
-        c->router_jitter = 0; /* used in training only */
+    if (c->arch != MOE_ARCH_PHIMOE)
+        c->router_jitter = 0; /* used in training only, if at all */
+    if (c->arch == MOE_ARCH_QWEN3_MOE)
+        c->sliding_window = 0; /* use_sliding_window is false */
+    c->renormalise = c->renormalise || moe_arch_info(c->arch)->renormalises;
     if (c->n_heads % c->n_kv_heads)
         return moe_fail(err, MOE_ERR_INPUT,
                         "num_attention_heads %" PRIu32
                         " is not a multiple of num_key_value_heads %" PRIu32,
                         c->n_heads, c->n_kv_heads);
     if (!moe_dtype_plain(c->experts) && (c->d_model | c->d_ffn) % MOE_QUANT_BLOCK)
-        return moe_fail(err, MOE_ERR_INPUT,
-                        "%s %" PRIu32 " is not a multiple of %d, as experts of %s need it",
-                        c->d_model % MOE_QUANT_BLOCK ? "hidden_size" : "intermediate_size",
-                        c->d_model % MOE_QUANT_BLOCK ? c->d_model : c->d_ffn, MOE_QUANT_BLOCK,
-                        moe_dtype_info(c->experts)->name);
+        return moe_fail(
+            err, MOE_ERR_INPUT, "%s %" PRIu32 " is not a multiple of %d, as experts of %s need it",
+            c->d_model % MOE_QUANT_BLOCK ? "hidden_size" : moe_arch_info(c->arch)->ffn_key,
+            c->d_model % MOE_QUANT_BLOCK ? c->d_model : c->d_ffn, MOE_QUANT_BLOCK,
+            moe_dtype_info(c->experts)->name);
     if (c->top_k > c->n_experts)
-        return moe_fail(err, MOE_ERR_INPUT,
-                        "num_experts_per_tok %" PRIu32 " exceeds num_local_experts %" PRIu32,
-                        c->top_k, c->n_experts);
+        return moe_fail(err, MOE_ERR_INPUT, "num_experts_per_tok %" PRIu32 " exceeds %s %" PRIu32,
+                        c->top_k, experts_key(root, c), c->n_experts);
     if (!c->head_dim && c->d_model % c->n_heads)
         return moe_fail(err, MOE_ERR_INPUT,
                         "hidden_size %" PRIu32 " is not a multiple of num_attention_heads %" PRIu32,
@@ -335,12 +389,18 @@ static enum moe_status read_tokens(const json_t *root, struct moe_llm_config *co
     return s;
 }
 
-/* Defaults of the configuration classes for absent keys: 1 and 2. */
+/* A configuration class's default for an absent key, if the vocabulary has it; -1: none. */
+static int32_t default_token(const json_t *root, const char *key, int32_t token, uint32_t n_vocab)
+{
+    return !json_object_get(root, key) && token < (int64_t)n_vocab ? token : -1;
+}
+
 static void default_tokens(const json_t *root, struct moe_llm_config *config)
 {
-    config->bos = !json_object_get(root, "bos_token_id") && config->n_vocab > 1 ? 1 : -1;
-    config->n_eos = !json_object_get(root, "eos_token_id") && config->n_vocab > 2 ? 1 : 0;
-    config->eos[0] = 2;
+    const struct moe_arch_info *info = moe_arch_info(config->arch);
+    config->bos = default_token(root, "bos_token_id", info->bos, config->n_vocab);
+    config->eos[0] = default_token(root, "eos_token_id", info->eos, config->n_vocab);
+    config->n_eos = config->eos[0] >= 0;
 }
 
 static enum moe_status read_config(const json_t *root, struct moe_llm_config *config,
@@ -348,6 +408,8 @@ static enum moe_status read_config(const json_t *root, struct moe_llm_config *co
 {
     uint32_t more_keys = 0;
     enum moe_status s = read_architecture(root, config, &more_keys, err);
+    if (!s)
+        set_defaults(config);
     if (!s)
         s = read_keys(root, config, err);
     if (!s && config->sliding_window)

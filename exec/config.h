@@ -3,19 +3,18 @@
  *
  * Both spellings are read: the one of published checkpoints (rope_theta, rope_scaling,
  * torch_dtype) and the one that transformers 5 writes (rope_parameters, dtype).
- * Source: transformers, models/mixtral/configuration_mixtral.py, models/phimoe/... (4.x and 5.23).
+ * What differs between architectures, and the sources: exec/arch.h.
  */
 #ifndef MOELAB_EXEC_CONFIG_H
 #define MOELAB_EXEC_CONFIG_H
 
 #include "base/error.h"
+#include "exec/arch.h"
 #include "exec/dtype.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-enum moe_arch { MOE_ARCH_MIXTRAL, MOE_ARCH_PHIMOE };
 
 enum {
     MOE_HEAD_DIM_MAX = 512,
@@ -40,6 +39,8 @@ struct moe_llm_config {
     float norm_eps;
     double rope_theta;
     bool tied_head, attention_bias, head_bias;
+    bool renormalise; /* the weights of the chosen experts are divided by their sum */
+    enum moe_qk_norm qk_norm;
     float router_jitter; /* SparseMixer's epsilon, router_jitter_noise; 0 except for PhiMoE */
     /* LongRoPE: factors [head_dim / 2]. longrope false: plain RoPE, and the rest is unused. */
     bool longrope;

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double default_theta = 1e6; /* of both configuration classes */
-
 /* The object that describes scaling, under either of its names; *name is the one used. */
 static enum moe_status find_rope(const json_t *root, const json_t **rope, const char **name,
                                  struct moe_err *err)
@@ -145,7 +143,7 @@ enum moe_status moe_config_rope(const json_t *root, struct moe_llm_config *confi
     enum moe_status s = find_rope(root, &rope, &name, err);
     if (s)
         return s;
-    config->rope_theta = default_theta;
+    config->rope_theta = moe_arch_info(config->arch)->rope_theta;
     s = type_of(rope, config->arch, &config->longrope, err);
     if (!s)
         s = number_of(rope, root, "rope_theta", 1, 1e12, &config->rope_theta, err);

@@ -18,8 +18,17 @@ static void before_attention(void *context, uint32_t t)
     normalise(w, &w->layer->before_attention, t);
 }
 
-/* Applies the rotary angles to a token's queries and keys, and stores its keys and values in the
- * cache. */
+/* RMSNorm of a token's queries or keys, where the architecture has it. */
+static void normalise_heads(const struct moe_llm_config *c, const struct moe_norm *norm,
+                            uint32_t n_heads, float *x)
+{
+    const uint32_t width = moe_llm_qk_width(c, n_heads), all = n_heads * c->head_dim;
+    for (uint32_t at = 0; norm->scale && at < all; at += width)
+        moe_norm_apply(norm, c->norm_eps, x + at, width, x + at);
+}
+
+/* Normalises a token's queries and keys, applies the rotary angles to them, and stores its keys and
+ * values in the cache. */
 static void place(void *context, uint32_t t)
 {
     const struct moe_dense *w = context;
@@ -28,6 +37,8 @@ static void place(void *context, uint32_t t)
     uint32_t half = c->head_dim / 2;
     const float *cosine = a->cosine + (size_t)t * half, *sine = a->sine + (size_t)t * half;
     size_t hd = c->head_dim, bytes = hd * sizeof(float), position = a->length + t;
+    normalise_heads(c, &w->layer->q_norm, c->n_heads, a->q + (size_t)t * c->n_heads * hd);
+    normalise_heads(c, &w->layer->k_norm, c->n_kv_heads, a->k + (size_t)t * c->n_kv_heads * hd);
     for (uint32_t h = 0; h < c->n_heads; h++)
         moe_rope_turn(cosine, sine, half, a->q + ((size_t)t * c->n_heads + h) * hd);
     for (uint32_t h = 0; h < c->n_kv_heads; h++) {

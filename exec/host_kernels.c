@@ -120,7 +120,8 @@ static enum moe_status check_weights(const struct moe_host_kernels *k,
                                      const struct moe_host_attend *w, struct moe_err *err)
 {
     const struct moe_llm_layer *l = &w->layer;
-    const uint64_t d = w->config.d_model, f = sizeof(float);
+    const struct moe_llm_config *c = &w->config;
+    const uint64_t d = c->d_model, f = sizeof(float);
     const struct use use[] = {
         ON_DEVICE("q", l->q.data, moe_matrix_bytes(&l->q)),
         ON_DEVICE("k", l->k.data, moe_matrix_bytes(&l->k)),
@@ -132,6 +133,10 @@ static enum moe_status check_weights(const struct moe_host_kernels *k,
         ON_DEVICE("k bias", l->k_bias, optional(l->k_bias, l->k.rows)),
         ON_DEVICE("v bias", l->v_bias, optional(l->v_bias, l->v.rows)),
         ON_DEVICE("o bias", l->o_bias, optional(l->o_bias, l->o.rows)),
+        ON_DEVICE("q norm", l->q_norm.scale,
+                  optional(l->q_norm.scale, moe_llm_qk_width(c, c->n_heads))),
+        ON_DEVICE("k norm", l->k_norm.scale,
+                  optional(l->k_norm.scale, moe_llm_qk_width(c, c->n_kv_heads))),
         ON_DEVICE("scale before attention", l->before_attention.scale, d * f),
         ON_DEVICE("shift before attention", l->before_attention.shift,
                   optional(l->before_attention.shift, d)),

@@ -6,14 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tensor names. There are two spellings: that of published checkpoints, which every version of
- * transformers writes, and that of the modules of transformers 5, where the experts of a layer are
- * one tensor. */
-#define CLASSIC_ROUTER "block_sparse_moe.gate.weight"
-#define FUSED_UP       "mlp.experts.gate_up_proj" /* [E, 2 F, D]: gates first, then ups */
-#define FUSED_DOWN     "mlp.experts.down_proj"    /* [E, D, F] */
-#define EMBEDDING      "model.embed_tokens.weight"
-#define HEAD           "lm_head.weight"
+/* Tensor names. There are two spellings: that of published checkpoints (exec/arch.h), which every
+ * version of transformers writes, and that of the modules of transformers 5, where the experts of a
+ * layer are one tensor. */
+#define FUSED_UP   "mlp.experts.gate_up_proj" /* [E, 2 F, D]: gates first, then ups */
+#define FUSED_DOWN "mlp.experts.down_proj"    /* [E, D, F] */
+#define EMBEDDING  "model.embed_tokens.weight"
+#define HEAD       "lm_head.weight"
 
 enum { NAME_MAX_BYTES = 160 };
 
@@ -79,7 +78,7 @@ static void read_norm(struct reader *r, const struct moe_llm_config *c, const ch
     snprintf(name, sizeof name, "%s.weight", part);
     read_vector(r, name, c->d_model, &out->scale);
     snprintf(name, sizeof name, "%s.bias", part);
-    if (c->arch == MOE_ARCH_PHIMOE)
+    if (moe_arch_info(c->arch)->layer_norm)
         read_vector(r, name, c->d_model, &out->shift);
 }
 
@@ -91,6 +90,12 @@ static void read_attention(struct reader *r, const struct moe_llm_config *c,
     read_matrix(r, "self_attn.k_proj.weight", kv, c->d_model, &layer->k);
     read_matrix(r, "self_attn.v_proj.weight", kv, c->d_model, &layer->v);
     read_matrix(r, "self_attn.o_proj.weight", c->d_model, q, &layer->o);
+    if (c->qk_norm) {
+        read_vector(r, "self_attn.q_norm.weight", moe_llm_qk_width(c, c->n_heads),
+                    &layer->q_norm.scale);
+        read_vector(r, "self_attn.k_norm.weight", moe_llm_qk_width(c, c->n_kv_heads),
+                    &layer->k_norm.scale);
+    }
     if (!c->attention_bias)
         return;
     read_vector(r, "self_attn.q_proj.bias", q, &layer->q_bias);
@@ -99,21 +104,28 @@ static void read_attention(struct reader *r, const struct moe_llm_config *c,
     read_vector(r, "self_attn.o_proj.bias", c->d_model, &layer->o_bias);
 }
 
+/* The matrix of expert e that the architecture calls `kind`. */
+static void read_of_expert(struct reader *r, const struct moe_llm_config *c, uint32_t e,
+                           const char *kind, uint32_t rows, uint32_t cols, struct moe_matrix *out)
+{
+    char name[80];
+    snprintf(name, sizeof name, "%s.experts.%u.%s.weight", moe_arch_info(c->arch)->block,
+             (unsigned)e, kind);
+    read_kind(r, name, c->experts, rows, cols, out);
+}
+
 static void read_expert(struct reader *r, const struct moe_llm_config *c, uint32_t e,
                         struct moe_expert_weights *out)
 {
-    char name[64];
-    snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w1.weight", (unsigned)e);
-    read_kind(r, name, c->experts, c->d_ffn, c->d_model, &out->w1);
-    snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w3.weight", (unsigned)e);
-    read_kind(r, name, c->experts, c->d_ffn, c->d_model, &out->w3);
+    const struct moe_arch_info *info = moe_arch_info(c->arch);
+    read_of_expert(r, c, e, info->gate, c->d_ffn, c->d_model, &out->w1);
+    read_of_expert(r, c, e, info->up, c->d_ffn, c->d_model, &out->w3);
     if (!r->status && out->w1.dtype != out->w3.dtype) /* kernels read them side by side */
-        r->status =
-            moe_fail(r->err, MOE_ERR_UNSUPPORTED,
-                     "'%.200s': tensor '%s' is %s, but w1 beside it is %s", r->dir, r->name,
-                     moe_dtype_info(out->w3.dtype)->name, moe_dtype_info(out->w1.dtype)->name);
-    snprintf(name, sizeof name, "block_sparse_moe.experts.%u.w2.weight", (unsigned)e);
-    read_kind(r, name, c->experts, c->d_model, c->d_ffn, &out->w2);
+        r->status = moe_fail(r->err, MOE_ERR_UNSUPPORTED,
+                             "'%.200s': tensor '%s' is %s, but %s beside it is %s", r->dir, r->name,
+                             moe_dtype_info(out->w3.dtype)->name, info->gate,
+                             moe_dtype_info(out->w1.dtype)->name);
+    read_of_expert(r, c, e, info->down, c->d_model, c->d_ffn, &out->w2);
 }
 
 static void read_fused_expert(struct reader *r, const struct moe_llm_config *c, uint32_t e,
@@ -132,10 +144,12 @@ static void read_fused_expert(struct reader *r, const struct moe_llm_config *c, 
 static void read_experts(struct reader *r, const struct moe_llm_config *c,
                          struct moe_llm_layer *layer)
 {
-    bool fused = !has(r, CLASSIC_ROUTER) && has(r, FUSED_UP);
-    const char *router = CLASSIC_ROUTER;
+    char router[64];
+    snprintf(router, sizeof router, "%s.gate.weight", moe_arch_info(c->arch)->block);
+    const bool fused = has(r, FUSED_UP) && (strncmp(router, "mlp.", 4) == 0 || !has(r, router));
     if (fused)
-        router = has(r, "mlp.router.weight") ? "mlp.router.weight" : "mlp.gate.weight";
+        snprintf(router, sizeof router, "%s",
+                 has(r, "mlp.router.weight") ? "mlp.router.weight" : "mlp.gate.weight");
     read_matrix(r, router, c->n_experts, c->d_model, &layer->router);
     for (uint32_t e = 0; e < c->n_experts && !r->status; e++) {
         if (fused)
@@ -248,6 +262,8 @@ static void release_layer(struct moe_llm_layer *layer)
 {
     release_norm(&layer->before_attention);
     release_norm(&layer->before_experts);
+    release_norm(&layer->q_norm);
+    release_norm(&layer->k_norm);
     free(layer->q_bias);
     free(layer->k_bias);
     free(layer->v_bias);

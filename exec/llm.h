@@ -6,7 +6,7 @@
 #include "exec/weights.h"
 #include "traces/trace.h"
 
-/* Scale and, for LayerNorm, shift: float32 [D]. */
+/* Scale and, for LayerNorm, shift: float32 [D] (q_norm, k_norm: see there). */
 struct moe_norm {
     float *scale, *shift; /* shift NULL: RMSNorm */
 };
@@ -19,6 +19,7 @@ struct moe_llm_layer {
     struct moe_norm before_attention, before_experts;
     struct moe_matrix q, k, v, o;             /* [H hd, D], [KV hd, D] twice, [D, H hd] */
     float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
+    struct moe_norm q_norm, k_norm;           /* of moe_llm_qk_width numbers; scale NULL: none */
     struct moe_matrix router;                 /* [E, D] */
     struct moe_expert_weights *experts;       /* [E] */
 };
@@ -48,6 +49,13 @@ void moe_llm_close(struct moe_llm *llm);
  * the architecture or the configuration lacks. RoPE's stored frequencies do not count. *first: the
  * first of them by name, or NULL; valid as long as llm. */
 uint64_t moe_llm_unused(const struct moe_llm *llm, const char **first);
+
+/* How many numbers of the queries or keys of a token, which are those of n_heads heads, are
+ * normalised together. */
+static inline uint32_t moe_llm_qk_width(const struct moe_llm_config *config, uint32_t n_heads)
+{
+    return config->qk_norm == MOE_QK_NORM_ALL ? n_heads * config->head_dim : config->head_dim;
+}
 
 /* Stored bytes of one expert, and of the dense part of one layer (attention, norms, router). */
 uint64_t moe_llm_expert_bytes(const struct moe_llm *llm, uint32_t layer);

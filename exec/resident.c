@@ -42,9 +42,12 @@ static uint64_t norm_bytes(const struct moe_norm *norm, uint32_t d_model)
     return vector_bytes(norm->scale, d_model) + vector_bytes(norm->shift, d_model);
 }
 
-static uint64_t layer_bytes(const struct moe_llm_layer *l, uint32_t d_model)
+static uint64_t layer_bytes(const struct moe_llm_layer *l, const struct moe_llm_config *c)
 {
-    return norm_bytes(&l->before_attention, d_model) + norm_bytes(&l->before_experts, d_model) +
+    return norm_bytes(&l->before_attention, c->d_model) +
+           norm_bytes(&l->before_experts, c->d_model) +
+           norm_bytes(&l->q_norm, moe_llm_qk_width(c, c->n_heads)) +
+           norm_bytes(&l->k_norm, moe_llm_qk_width(c, c->n_kv_heads)) +
            aligned(matrix_bytes(&l->q)) + aligned(matrix_bytes(&l->k)) +
            aligned(matrix_bytes(&l->v)) + aligned(matrix_bytes(&l->o)) +
            aligned(matrix_bytes(&l->router)) + vector_bytes(l->q_bias, l->q.rows) +
@@ -62,7 +65,7 @@ uint64_t moe_resident_bytes(const struct moe_llm *llm, const struct moe_resident
                      2 * aligned(kv_bytes(c, options->context)) +
                      aligned(options->n_staging * options->expert_bytes);
     for (uint32_t l = 0; l < c->n_layers; l++)
-        bytes += layer_bytes(&llm->layers[l], c->d_model);
+        bytes += layer_bytes(&llm->layers[l], c);
     list_pieces(&r, c, options->chunk, piece);
     for (size_t i = 0; i < PIECES; i++)
         bytes += aligned(piece[i].items * piece[i].item_bytes);
@@ -122,8 +125,17 @@ static enum moe_status upload_norm(struct moe_resident *r, const struct moe_norm
 }
 
 static enum moe_status upload_layer(struct moe_resident *r, const struct moe_llm_layer *from,
-                                    uint32_t d_model, struct moe_llm_layer *to, struct moe_err *err)
+                                    const struct moe_llm_config *c, struct moe_llm_layer *to,
+                                    struct moe_err *err)
 {
+    const struct {
+        const struct moe_norm *from;
+        struct moe_norm *to;
+        uint32_t n;
+    } norm[] = {{&from->before_attention, &to->before_attention, c->d_model},
+                {&from->before_experts, &to->before_experts, c->d_model},
+                {&from->q_norm, &to->q_norm, moe_llm_qk_width(c, c->n_heads)},
+                {&from->k_norm, &to->k_norm, moe_llm_qk_width(c, c->n_kv_heads)}};
     const struct {
         const struct moe_matrix *from;
         struct moe_matrix *to;
@@ -140,10 +152,9 @@ static enum moe_status upload_layer(struct moe_resident *r, const struct moe_llm
                 {from->k_bias, &to->k_bias, from->k.rows},
                 {from->v_bias, &to->v_bias, from->v.rows},
                 {from->o_bias, &to->o_bias, from->o.rows}};
-    enum moe_status s =
-        upload_norm(r, &from->before_attention, d_model, &to->before_attention, err);
-    if (!s)
-        s = upload_norm(r, &from->before_experts, d_model, &to->before_experts, err);
+    enum moe_status s = MOE_OK;
+    for (size_t i = 0; i < sizeof norm / sizeof *norm && !s; i++)
+        s = upload_norm(r, norm[i].from, norm[i].n, norm[i].to, err);
     for (size_t i = 0; i < sizeof matrix / sizeof *matrix && !s; i++)
         s = upload_matrix(r, matrix[i].from, matrix[i].to, err);
     for (size_t i = 0; i < sizeof bias / sizeof *bias && !s; i++)
@@ -161,7 +172,7 @@ static enum moe_status upload_weights(struct moe_resident *r, const struct moe_l
     if (!s)
         s = upload_vector(r, llm->head_bias, llm->config.n_vocab, &r->head_bias, err);
     for (uint32_t l = 0; l < llm->config.n_layers && !s; l++)
-        s = upload_layer(r, &llm->layers[l], d, &r->layers[l], err);
+        s = upload_layer(r, &llm->layers[l], &llm->config, &r->layers[l], err);
     return s;
 }
 

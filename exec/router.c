@@ -14,8 +14,8 @@ static moe_expert best_left(const float *value, uint32_t n, const moe_expert *ta
     return (moe_expert)best;
 }
 
-void moe_router_top_k(const float *score, uint32_t n_experts, uint32_t top_k, moe_expert *expert,
-                      float *weight, float *scratch)
+void moe_router_top_k(const float *score, uint32_t n_experts, uint32_t top_k, bool renormalise,
+                      moe_expert *expert, float *weight, float *scratch)
 {
     float top = score[best_left(score, n_experts, NULL, 0)], all = 0, chosen = 0;
     for (uint32_t e = 0; e < n_experts; e++) {
@@ -29,7 +29,7 @@ void moe_router_top_k(const float *score, uint32_t n_experts, uint32_t top_k, mo
         weight[k] = scratch[expert[k]];
         chosen += weight[k];
     }
-    for (uint32_t k = 0; k < top_k; k++)
+    for (uint32_t k = 0; k < top_k && renormalise; k++)
         weight[k] /= chosen;
 }
 
@@ -56,5 +56,6 @@ void moe_router_choose(const struct moe_llm_config *config, const float *score, 
     if (config->arch == MOE_ARCH_PHIMOE)
         moe_router_sparsemixer(score, config->n_experts, config->router_jitter, expert, weight);
     else
-        moe_router_top_k(score, config->n_experts, config->top_k, expert, weight, scratch);
+        moe_router_top_k(score, config->n_experts, config->top_k, config->renormalise, expert,
+                         weight, scratch);
 }

@@ -6,10 +6,11 @@
 #include "exec/config.h"
 #include "traces/trace.h"
 
-/* Mixtral: softmax over all E, the top K, weights divided by their sum. score: [E]; expert, weight:
- * [K], falling weight; scratch: [E]. K <= E. Source: transformers, MixtralSparseMoeBlock. */
-void moe_router_top_k(const float *score, uint32_t n_experts, uint32_t top_k, moe_expert *expert,
-                      float *weight, float *scratch);
+/* Softmax over all E, the top K; their weights divided by their sum, if renormalise. score: [E];
+ * expert, weight: [K], falling weight; scratch: [E]. K <= E. Source: transformers,
+ * MixtralSparseMoeBlock, Qwen3MoeSparseMoeBlock, OlmoeSparseMoeBlock. */
+void moe_router_top_k(const float *score, uint32_t n_experts, uint32_t top_k, bool renormalise,
+                      moe_expert *expert, float *weight, float *scratch);
 
 /* PhiMoE: SparseMixer at inference: two experts, weights not renormalised. Each is the best expert
  * left. Its weight is its share of a softmax over the experts left whose logit lies within 2 jitter

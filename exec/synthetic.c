@@ -127,6 +127,7 @@ static void set_config(struct moe_llm *llm, const struct moe_model *shape, uint3
         .n_vocab = (uint32_t)shape->n_vocab,
         .max_context = CONTEXT,
         .norm_eps = NORM_EPS,
+        .renormalise = true,
         .rope_theta = ROPE_THETA,
         .bos = -1,
     };

@@ -104,10 +104,9 @@ enum { MOE_CUDA_LINEARS_MAX = 3 };
 void moe_cuda_linears(const struct moe_cuda_context *cuda, const struct moe_cuda_linear *jobs,
                       uint32_t n_jobs, const float *x, uint32_t n_tokens);
 
-// x[T, D] += add (unless NULL), then u = norm(x).
-void moe_cuda_norm(const struct moe_cuda_context *cuda, const struct moe_llm_config *config,
-                   const struct moe_norm *norm, float *x, const float *add, uint32_t n_tokens,
-                   float *u);
+// x[n_rows, width] += add (unless NULL), then u = norm(x); u may be x.
+void moe_cuda_norm(const struct moe_cuda_context *cuda, float eps, const struct moe_norm *norm,
+                   uint32_t width, float *x, const float *add, uint32_t n_rows, float *u);
 
 // Turns q and k, puts k and v into the cache, and attends.
 void moe_cuda_attention(const struct moe_cuda_context *cuda, const struct moe_attend_job *job);

@@ -1,6 +1,6 @@
-// RMSNorm and LayerNorm of a token by one block, after the residual. The deterministic order is
-// that of exec/norm.c: eight partial sums in double, each by one thread. The fast one is all float,
-// as consumer cards have a sixty-fourth of the rate in double.
+// RMSNorm and LayerNorm of a row (a token, or one of its heads) by one block, after the residual.
+// The deterministic order is that of exec/norm.c: eight partial sums in double, each by one thread.
+// The fast one is all float, as consumer cards have a sixty-fourth of the rate in double.
 #include "exec/cuda/launch.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / WARP, LANES = 8 };
@@ -50,11 +50,11 @@ template <typename REAL>
 static __global__ void __launch_bounds__(THREADS) norm_kernel(const struct norm_args a)
 {
     __shared__ REAL lane[2][WARPS];
-    const size_t token = static_cast<size_t>(blockIdx.x) * a.d;
-    float *x = a.x + token, *u = a.u + token, centre = 0;
+    const size_t row = static_cast<size_t>(blockIdx.x) * a.d;
+    float *x = a.x + row, *u = a.u + row, centre = 0;
     if (a.add) {
         for (uint32_t i = threadIdx.x; i < a.d; i += THREADS)
-            x[i] += a.add[token + i];
+            x[i] += a.add[row + i];
         __syncthreads();
     }
     const REAL d = static_cast<REAL>(a.d), one = 1;
@@ -73,14 +73,12 @@ cudaError_t moe_cuda_load_norm()
     return load_kernels(norm_kernel<float>, norm_kernel<double>);
 }
 
-void moe_cuda_norm(const struct moe_cuda_context *cuda, const struct moe_llm_config *config,
-                   const struct moe_norm *norm, float *x, const float *add, uint32_t n_tokens,
-                   float *u)
+void moe_cuda_norm(const struct moe_cuda_context *cuda, float eps, const struct moe_norm *norm,
+                   uint32_t width, float *x, const float *add, uint32_t n_rows, float *u)
 {
-    const struct norm_args a = {
-        x, u, add, norm->scale, norm->shift, config->norm_eps, config->d_model};
+    const struct norm_args a = {x, u, add, norm->scale, norm->shift, eps, width};
     if (cuda->order.lanes)
-        MOE_LAUNCH(norm_kernel<double>, n_tokens, THREADS, 0, cuda->stream, a);
+        MOE_LAUNCH(norm_kernel<double>, n_rows, THREADS, 0, cuda->stream, a);
     else
-        MOE_LAUNCH(norm_kernel<float>, n_tokens, THREADS, 0, cuda->stream, a);
+        MOE_LAUNCH(norm_kernel<float>, n_rows, THREADS, 0, cuda->stream, a);
 }

@@ -18,7 +18,7 @@ struct route_args {
     uint32_t *count, *first, *row;
     uint32_t n, n_experts, top_k;
     float jitter;
-    bool sparsemixer;
+    bool sparsemixer, renormalise;
     struct moe_route_box box;
 };
 
@@ -100,7 +100,7 @@ static __device__ void top_k(const struct route_args &a, const float *score, flo
         float chosen = 0;
         for (uint32_t k = 0; k < a.top_k; k++)
             chosen += weight[k];
-        for (uint32_t k = 0; k < a.top_k; k++)
+        for (uint32_t k = 0; k < a.top_k && a.renormalise; k++)
             weight[k] /= chosen;
     }
 }
@@ -278,6 +278,7 @@ void moe_cuda_routes(const struct moe_cuda_context *cuda, const struct moe_atten
                                  c->top_k,
                                  c->router_jitter,
                                  c->arch == MOE_ARCH_PHIMOE,
+                                 c->renormalise,
                                  job->box};
     MOE_LAUNCH(route_kernel, act->n, THREADS, 0, cuda->stream, a);
     if (act->n > 1)

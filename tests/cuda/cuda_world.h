@@ -15,7 +15,7 @@ struct shape {
     enum moe_arch arch;
     enum moe_dtype dtype;
     uint32_t d, f, experts, top_k, heads, kv_heads, head_dim, window, vocab, context, chunk;
-    bool bias;       /* attention and head have a bias, norms a shift */
+    bool bias;       /* attention and head have a bias, norms a shift; no weights renormalised */
     uint32_t offset; /* weights and vectors begin this many items (Q8, Q4: scales) after an
                         aligned address */
 };
@@ -170,6 +170,8 @@ static inline void world_config(struct world *w)
                                         .head_dim = z->head_dim,
                                         .n_vocab = z->vocab,
                                         .sliding_window = z->window,
+                                        .qk_norm = moe_arch_info(z->arch)->qk_norm,
+                                        .renormalise = !z->bias,
                                         .norm_eps = 1e-5f,
                                         .router_jitter = 0.01f};
 }
@@ -188,6 +190,11 @@ static inline void world_new(struct world *w, const struct shape *z, uint64_t se
                                       .v = world_matrix(w, kv, z->d),
                                       .o = world_matrix(w, z->d, q),
                                       .router = world_matrix(w, z->experts, z->d)};
+    if (w->config.qk_norm) {
+        const struct moe_llm_config *c = &w->config;
+        w->layer.q_norm.scale = world_vector(w, moe_llm_qk_width(c, c->n_heads), 1, 0.5f);
+        w->layer.k_norm.scale = world_vector(w, moe_llm_qk_width(c, c->n_kv_heads), 1, 0.5f);
+    }
     if (z->bias) {
         w->layer.q_bias = world_vector(w, q, 0, 1);
         w->layer.k_bias = world_vector(w, kv, 0, 1);

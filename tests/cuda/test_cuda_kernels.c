@@ -196,7 +196,7 @@ static struct shape random_shape(uint64_t seed)
 {
     struct moe_rng rng;
     moe_rng_init(&rng, seed);
-    struct shape s = {.arch = seed % 3 == 0 ? MOE_ARCH_PHIMOE : MOE_ARCH_MIXTRAL,
+    struct shape s = {.arch = (enum moe_arch)(seed % 4),
                       .dtype = (enum moe_dtype)(seed % MOE_N_DTYPES),
                       .d = PICK(64, 32, 33, 40, 72, 7, 128, 128),
                       .f = PICK(64, 48, 31, 96, 5),

@@ -40,13 +40,16 @@ static inline uint32_t between(struct moe_rng *rng, uint32_t low, uint32_t high)
 
 /* A shape that no vector width divides, unless the device requires a multiple. About every second
  * one has rows of whole blocks, as Q8 and Q4 need them. */
-static inline struct small small_shape(struct moe_rng *rng, uint32_t arch, uint32_t multiple)
+static inline struct small small_shape(struct moe_rng *rng, enum moe_arch arch, uint32_t multiple)
 {
-    struct small m = {.c.arch = arch ? MOE_ARCH_PHIMOE : MOE_ARCH_MIXTRAL};
+    const bool phi = arch == MOE_ARCH_PHIMOE;
+    struct small m = {.c.arch = arch};
     struct moe_llm_config *c = &m.c;
+    c->qk_norm = moe_arch_info(arch)->qk_norm;
+    c->renormalise = moe_arch_info(arch)->renormalises || between(rng, 0, 1);
     c->n_layers = 2;
     c->n_experts = between(rng, 2, SMALL_EXPERTS);
-    c->top_k = arch ? 2 : between(rng, 1, c->n_experts < 4 ? c->n_experts : 4);
+    c->top_k = phi ? 2 : between(rng, 1, c->n_experts < 4 ? c->n_experts : 4);
     const uint32_t step = between(rng, 0, 1) ? MOE_QUANT_BLOCK : multiple;
     c->d_model = step * between(rng, 1, step > 1 ? 5 : 70);
     c->d_ffn = step * between(rng, 1, step > 1 ? 5 : 70);
@@ -55,13 +58,14 @@ static inline struct small small_shape(struct moe_rng *rng, uint32_t arch, uint3
     c->head_dim = (multiple > 1 ? multiple : 2) * between(rng, 1, multiple > 1 ? 2 : 9);
     c->n_vocab = between(rng, 1, 90);
     c->norm_eps = 1e-5f;
-    c->router_jitter = arch ? 0.01f : 0;
+    c->router_jitter = phi ? 0.01f : 0;
     m.tokens = between(rng, 1, 45);
     m.context = m.tokens + between(rng, 0, 5);
     m.chunk = between(rng, 1, m.tokens);
     c->max_context = m.context;
     c->sliding_window = between(rng, 0, 1) ? between(rng, 1, m.tokens + 3) : 0;
-    c->attention_bias = c->head_bias = arch;
+    c->head_bias = phi;
+    c->attention_bias = phi || (c->qk_norm && between(rng, 0, 1));
     return m;
 }
 
@@ -127,6 +131,8 @@ static inline void visit_weights(struct visitor *v, struct small *m)
     visit_floats(v, c->attention_bias, &l->k_bias, kv);
     visit_floats(v, c->attention_bias, &l->v_bias, kv);
     visit_floats(v, c->attention_bias, &l->o_bias, d);
+    visit_floats(v, c->qk_norm, &l->q_norm.scale, moe_llm_qk_width(c, c->n_heads));
+    visit_floats(v, c->qk_norm, &l->k_norm.scale, moe_llm_qk_width(c, c->n_kv_heads));
     visit_matrix(v, &l->router, c->n_experts, d);
     visit_matrix(v, &m->next_router, c->n_experts, d);
     visit_matrix(v, &m->head, c->n_vocab, d);
@@ -254,7 +260,8 @@ static inline void rig_new(struct kernels_rig *r, const struct device_case *of, 
 {
     struct moe_rng rng;
     moe_rng_init(&rng, seed);
-    *r = (struct kernels_rig){.of = of, .host = small_shape(&rng, seed % 2, of->multiple)};
+    *r = (struct kernels_rig){.of = of,
+                              .host = small_shape(&rng, (enum moe_arch)(seed % 4), of->multiple)};
     const struct moe_llm_config *c = &r->host.c;
     const size_t n = r->host.tokens, half = c->head_dim / 2;
     const size_t cache = (size_t)c->n_kv_heads * r->host.context * c->head_dim;
@@ -477,7 +484,7 @@ static inline void rig_check_pass(struct kernels_rig *r, uint32_t at, uint32_t n
     free(got);
 }
 
-/* Tests the model drawn from the seed; odd seeds give PhiMoE. */
+/* Tests the model drawn from the seed; its architecture is seed mod 4. */
 static inline void contract_kernels(const struct device_case *c, uint64_t seed, bool forced)
 {
     struct kernels_rig r;

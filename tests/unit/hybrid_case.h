@@ -247,7 +247,8 @@ static inline double expect_near(const struct subject *x, const struct outcome *
 }
 
 static const char *const models[] = {GOLDEN "mixtral-mqa8-top3-tied", GOLDEN "mixtral-gqa4-window",
-                                     GOLDEN "phimoe-longrope"};
+                                     GOLDEN "phimoe-longrope", GOLDEN "qwen3-renormalised",
+                                     GOLDEN "olmoe-mha"};
 enum { N_MODELS = sizeof models / sizeof *models };
 
 static const struct hybrid_case {

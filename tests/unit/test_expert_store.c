@@ -254,7 +254,8 @@ static const struct {
 };
 
 static const char *const models[] = {GOLDEN "mixtral-mqa8-top3-tied", GOLDEN "mixtral-v5-fused",
-                                     GOLDEN "mixtral-v5-sharded", GOLDEN "phimoe-plain"};
+                                     GOLDEN "mixtral-v5-sharded", GOLDEN "phimoe-plain",
+                                     GOLDEN "qwen3-v5-fused"};
 
 static void expect_all_models(struct moe_device *device)
 {

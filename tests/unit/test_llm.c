@@ -28,7 +28,11 @@ static void add(struct file *f, const char *name, uint32_t a, uint32_t b, uint32
     snprintf(s->name, sizeof s->name, "%s", name);
 }
 
-enum style { CLASSIC, FUSED, PHI, PHI_FUSED };
+enum style { CLASSIC, FUSED, PHI, PHI_FUSED, QWEN, QWEN_FUSED, OLMOE, N_STYLES };
+
+static const char *const names[] = {
+    "MixtralForCausalLM",  "MixtralForCausalLM",  "PhimoeForCausalLM", "PhimoeForCausalLM",
+    "Qwen3MoeForCausalLM", "Qwen3MoeForCausalLM", "OlmoeForCausalLM"};
 
 static bool is_phi(enum style style)
 {
@@ -59,10 +63,18 @@ static void add_attention(struct file *f, enum style style)
     }
 }
 
+/* Qwen3's scale is that of one head, OLMoE's that of all heads. */
+static void add_qk_norms(struct file *f, enum style style)
+{
+    add(f, "model.layers.0.self_attn.q_norm.weight", style == OLMOE ? 4 : 2, 0, 0);
+    add(f, "model.layers.0.self_attn.k_norm.weight", 2, 0, 0);
+}
+
 static void add_experts(struct file *f, enum style style)
 {
+    static const char *const proj[] = {"gate_proj", "down_proj", "up_proj"};
     char full[80];
-    if (style == FUSED || style == PHI_FUSED) {
+    if (style == FUSED || style == PHI_FUSED || style == QWEN_FUSED) {
         add(f,
             is_phi(style) ? "model.layers.0.mlp.router.weight" : "model.layers.0.mlp.gate.weight",
             2, 4, 0);
@@ -70,10 +82,16 @@ static void add_experts(struct file *f, enum style style)
         add(f, "model.layers.0.mlp.experts.down_proj", 2, 4, 3);
         return;
     }
-    add(f, "model.layers.0.block_sparse_moe.gate.weight", 2, 4, 0);
+    const bool newer = style >= QWEN;
+    add(f, newer ? "model.layers.0.mlp.gate.weight" : "model.layers.0.block_sparse_moe.gate.weight",
+        2, 4, 0);
     for (unsigned i = 0; i < 6; i++) {
-        snprintf(full, sizeof full, "model.layers.0.block_sparse_moe.experts.%u.w%u.weight", i / 3,
-                 i % 3 + 1);
+        if (newer)
+            snprintf(full, sizeof full, "model.layers.0.mlp.experts.%u.%s.weight", i / 3,
+                     proj[i % 3]);
+        else
+            snprintf(full, sizeof full, "model.layers.0.block_sparse_moe.experts.%u.w%u.weight",
+                     i / 3, i % 3 + 1);
         add(f, full, i % 3 == 1 ? 4 : 3, i % 3 == 1 ? 3 : 4, 0);
     }
 }
@@ -88,6 +106,8 @@ static struct file make_file(enum style style)
         add(&f, "lm_head.bias", 5, 0, 0);
     add_norm(&f, "model.layers.0.input_layernorm", style);
     add_attention(&f, style);
+    if (style >= QWEN)
+        add_qk_norms(&f, style);
     add_norm(&f, "model.layers.0.post_attention_layernorm", style);
     add_experts(&f, style);
     return f;
@@ -117,13 +137,14 @@ static void write_model(const struct file *f, enum style style)
     model_write_safetensors("model.safetensors", header, at);
     snprintf(config, sizeof config,
              "{\"architectures\":[\"%s\"],\"hidden_size\":4,\"intermediate_size\":3,"
+             "\"moe_intermediate_size\":3,"
              "\"num_hidden_layers\":1,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
              "\"num_local_experts\":2,\"num_experts_per_tok\":2,\"vocab_size\":5,"
              "\"hidden_act\":\"silu\",\"rms_norm_eps\":1e-5,\"max_position_embeddings\":16,"
              "\"rope_theta\":10000.0,\"sliding_window\":null,\"tie_word_embeddings\":%s,"
              "\"router_jitter_noise\":0.01,\"attention_bias\":%s,\"lm_head_bias\":%s}",
-             is_phi(style) ? "PhimoeForCausalLM" : "MixtralForCausalLM", f->tied ? "true" : "false",
-             is_phi(style) ? "true" : "false", is_phi(style) ? "true" : "false");
+             names[style], f->tied ? "true" : "false", is_phi(style) ? "true" : "false",
+             is_phi(style) ? "true" : "false");
     model_write_text("config.json", config);
 }
 
@@ -152,7 +173,7 @@ START_TEST(every_tensor_missing_or_misshapen)
         write_model(&f, style);
         ck_assert_int_eq(try_open(&err), MOE_ERR_INPUT);
         /* Without its router or its experts a file no longer looks fused. */
-        if (!strstr(good.spec[i].name, ".mlp.")) {
+        if (!strstr(good.spec[i].name, ".mlp.") || style == QWEN || style == OLMOE) {
             snprintf(expected, sizeof expected, "no tensor '%s'", good.spec[i].name);
             ck_assert_msg(strstr(err.text, expected) != NULL, "%s", err.text);
         }
@@ -220,9 +241,9 @@ START_TEST(tensors_not_used)
     add(&f, "model.layers.0.self_attn.rotary_emb.inv_freq", 1, 0, 0);
     ck_assert_uint_eq(unused(&f, style, first), 0);
     add(&f, "model.layers.1.input_layernorm.weight", 4, 0, 0);
-    add(&f, "model.layers.0.self_attn.q_norm.weight", 2, 0, 0);
+    add(&f, "model.layers.0.self_attn.x_norm.weight", 2, 0, 0);
     ck_assert_uint_eq(unused(&f, style, first), 2);
-    ck_assert_str_eq(first, "model.layers.0.self_attn.q_norm.weight");
+    ck_assert_str_eq(first, "model.layers.0.self_attn.x_norm.weight");
     model_dir_remove();
 }
 END_TEST
@@ -337,9 +358,9 @@ int main(void)
     Suite *suite = suite_create("llm");
     TCase *tc = tcase_create("llm");
     tcase_set_timeout(tc, 0);
-    tcase_add_loop_test(tc, every_tensor_missing_or_misshapen, 0, 4);
+    tcase_add_loop_test(tc, every_tensor_missing_or_misshapen, 0, N_STYLES);
     tcase_add_test(tc, mixed_types);
-    tcase_add_loop_test(tc, tensors_not_used, 0, 4);
+    tcase_add_loop_test(tc, tensors_not_used, 0, N_STYLES);
     tcase_add_test(tc, tied_head_of_its_own);
     tcase_add_test(tc, fused_experts_in_place);
     tcase_add_test(tc, sizes_and_names);

@@ -27,6 +27,32 @@ static const char phimoe[] =
     "\"router_aux_loss_coef\":0.0,\"router_jitter_noise\":0.0625,\"sliding_window\":131072,"
     "\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\",\"vocab_size\":32064}";
 
+/* As Qwen3-30B-A3B and OLMoE-1B-7B-0924 are published, but for some sizes. */
+static const char qwen3[] =
+    "{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"attention_bias\":false,"
+    "\"attention_dropout\":0.0,\"bos_token_id\":151643,\"decoder_sparse_step\":1,"
+    "\"eos_token_id\":151645,\"head_dim\":128,\"hidden_act\":\"silu\",\"hidden_size\":2048,"
+    "\"initializer_range\":0.02,\"intermediate_size\":6144,"
+    "\"max_position_embeddings\":40960,\"max_window_layers\":48,\"mlp_only_layers\":[],"
+    "\"model_type\":\"qwen3_moe\",\"moe_intermediate_size\":768,\"norm_topk_prob\":true,"
+    "\"num_attention_heads\":32,\"num_experts\":128,\"num_experts_per_tok\":8,"
+    "\"num_hidden_layers\":48,\"num_key_value_heads\":4,\"output_router_logits\":false,"
+    "\"rms_norm_eps\":1e-06,\"rope_scaling\":null,\"rope_theta\":1000000.0,"
+    "\"router_aux_loss_coef\":0.001,\"sliding_window\":null,\"tie_word_embeddings\":false,"
+    "\"torch_dtype\":\"bfloat16\",\"transformers_version\":\"4.51.0\",\"use_cache\":true,"
+    "\"use_sliding_window\":false,\"vocab_size\":151936}";
+
+static const char olmoe[] =
+    "{\"architectures\":[\"OlmoeForCausalLM\"],\"attention_bias\":false,"
+    "\"attention_dropout\":0.0,\"clip_qkv\":null,\"eos_token_id\":50279,"
+    "\"hidden_act\":\"silu\",\"hidden_size\":2048,\"initializer_range\":0.02,"
+    "\"intermediate_size\":1024,\"max_position_embeddings\":4096,\"model_type\":\"olmoe\","
+    "\"norm_topk_prob\":false,\"num_attention_heads\":16,\"num_experts\":64,"
+    "\"num_experts_per_tok\":8,\"num_hidden_layers\":16,\"num_key_value_heads\":16,"
+    "\"output_router_logits\":false,\"pad_token_id\":1,\"rms_norm_eps\":1e-05,"
+    "\"rope_scaling\":null,\"rope_theta\":10000.0,\"router_aux_loss_coef\":0.01,"
+    "\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\",\"vocab_size\":50304}";
+
 /* Phi-tiny-MoE's: heads that do not fill hidden_size, no LongRoPE, a window within the context. */
 static const char phi_tiny[] =
     "{\"architectures\":[\"PhiMoEForCausalLM\"],\"attention_bias\":true,\"attention_dropout\":0.0,"
@@ -126,6 +152,51 @@ START_TEST(published_phi_tiny)
     ck_assert_uint_eq(c.sliding_window, 2147483648);
     c = parsed(edited(phi_tiny, "2047", "null"), NULL);
     ck_assert_uint_eq(c.sliding_window, 0);
+}
+END_TEST
+
+START_TEST(published_qwen3)
+{
+    struct moe_llm_config c = parsed(qwen3, "{\"bos_token_id\":151643,\"do_sample\":true,"
+                                            "\"eos_token_id\":[151645,151643]}");
+    ck_assert_int_eq((int)c.arch, MOE_ARCH_QWEN3_MOE);
+    ck_assert(c.n_layers == 48 && c.n_experts == 128 && c.top_k == 8);
+    ck_assert(c.d_model == 2048 && c.d_ffn == 768 && c.n_vocab == 151936);
+    ck_assert(c.n_heads == 32 && c.n_kv_heads == 4 && c.head_dim == 128);
+    ck_assert(c.max_context == 40960 && c.sliding_window == 0 && c.router_jitter == 0);
+    ck_assert(c.norm_eps == 1e-6f && c.rope_theta == 1e6 && !c.longrope);
+    ck_assert(c.renormalise && c.qk_norm == MOE_QK_NORM_HEAD);
+    ck_assert(!c.tied_head && !c.attention_bias && !c.head_bias);
+    ck_assert(c.bos == 151643 && c.n_eos == 2 && c.eos[1] == 151643);
+    c = parsed(edited(qwen3, "\"norm_topk_prob\":true,", ""), NULL);
+    ck_assert(!c.renormalise);
+    c = parsed(edited(qwen3, "\"attention_bias\":false", "\"attention_bias\":true"), NULL);
+    ck_assert(c.attention_bias);
+    c = parsed(edited(qwen3, "\"sliding_window\":null", "\"sliding_window\":4096"), NULL);
+    ck_assert_uint_eq(c.sliding_window, 0); /* use_sliding_window is false */
+    c = parsed(edited(qwen3, "\"num_experts\"", "\"num_local_experts\""), NULL);
+    ck_assert_uint_eq(c.n_experts, 128); /* transformers 5 writes it so */
+    c = parsed(edited(qwen3, "\"eos_token_id\":151645,", ""), NULL);
+    ck_assert_uint_eq(c.n_eos, 0);
+    c = parsed(edited(qwen3, "\"num_key_value_heads\":4,", ""), NULL);
+    ck_assert_uint_eq(c.n_kv_heads, 4);
+}
+END_TEST
+
+START_TEST(published_olmoe)
+{
+    struct moe_llm_config c = parsed(olmoe, NULL);
+    ck_assert_int_eq((int)c.arch, MOE_ARCH_OLMOE);
+    ck_assert(c.n_layers == 16 && c.n_experts == 64 && c.top_k == 8);
+    ck_assert(c.d_model == 2048 && c.d_ffn == 1024 && c.n_vocab == 50304);
+    ck_assert(c.n_heads == 16 && c.n_kv_heads == 16 && c.head_dim == 128);
+    ck_assert(c.max_context == 4096 && c.sliding_window == 0 && c.rope_theta == 10000);
+    ck_assert(!c.renormalise && c.qk_norm == MOE_QK_NORM_ALL);
+    ck_assert(c.bos == -1 && c.n_eos == 1 && c.eos[0] == 50279);
+    c = parsed(edited(olmoe, "\"num_key_value_heads\":16,", ""), NULL);
+    ck_assert_uint_eq(c.n_kv_heads, 16);
+    c = parsed(edited(olmoe, "\"eos_token_id\":50279,", ""), NULL);
+    ck_assert(c.n_eos == 1 && c.eos[0] == 50279);
 }
 END_TEST
 
@@ -325,7 +396,7 @@ START_TEST(not_done)
 {
     NOT_DONE("MixtralForCausalLM", "LlamaForCausalLM",
              "architecture \"LlamaForCausalLM\" is not supported (MixtralForCausalLM, "
-             "PhiMoEForCausalLM and PhimoeForCausalLM are)");
+             "PhiMoEForCausalLM, PhimoeForCausalLM, Qwen3MoeForCausalLM and OlmoeForCausalLM are)");
     NOT_DONE("\"silu\"", "\"gelu\"", "hidden_act \"gelu\" is not supported (silu is)");
     NOT_DONE("\"silu\"", "3", "hidden_act 3 is not supported (silu is)");
     NOT_DONE_ADDED(
@@ -363,6 +434,35 @@ START_TEST(not_done)
                  "rope_type \"yarn\" is not supported (default and longrope are)");
     NOT_DONE_PHI("\"num_experts_per_tok\":2", "\"num_experts_per_tok\":3",
                  "num_experts_per_tok 3 is not supported (SparseMixer takes 2)");
+}
+END_TEST
+
+#define NOT_DONE_QWEN(from, to, why)  refused(qwen3, from, to, MOE_ERR_UNSUPPORTED, why)
+#define NOT_DONE_OLMOE(from, to, why) refused(olmoe, from, to, MOE_ERR_UNSUPPORTED, why)
+
+START_TEST(not_done_of_newer)
+{
+    NOT_DONE_QWEN("\"mlp_only_layers\":[]", "\"mlp_only_layers\":[0,3]",
+                  "mlp_only_layers [0,3] is not supported ([] is: every layer has experts)");
+    NOT_DONE_QWEN("\"decoder_sparse_step\":1", "\"decoder_sparse_step\":2",
+                  "decoder_sparse_step 2 is not supported (1 is: every layer has experts)");
+    NOT_DONE_QWEN("\"use_sliding_window\":false", "\"use_sliding_window\":true",
+                  "use_sliding_window true is not supported (false is)");
+    NOT_DONE_QWEN("\"rope_scaling\":null", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4}",
+                  "rope_type \"yarn\" is not supported (default is)");
+    NOT_DONE_QWEN("\"use_cache\":true", "\"lm_head_bias\":true",
+                  "lm_head_bias true is not supported (Qwen3MoeForCausalLM has none)");
+    NOT_DONE_OLMOE("\"clip_qkv\":null", "\"clip_qkv\":8.0",
+                   "clip_qkv 8 is not supported (null is)");
+    NOT_DONE_OLMOE("\"clip_qkv\":null", "\"sliding_window\":99",
+                   "sliding_window 99 is not supported (OlmoeForCausalLM has none)");
+    refused(qwen3, "\"num_experts_per_tok\":8", "\"num_experts_per_tok\":129", MOE_ERR_INPUT,
+            "num_experts_per_tok 129 is outside 1..64");
+    refused(qwen3, "\"num_experts\":128", "\"num_experts\":7", MOE_ERR_INPUT,
+            "num_experts_per_tok 8 exceeds num_experts 7");
+    refused(qwen3, "\"moe_intermediate_size\":768,", "", MOE_ERR_INPUT,
+            "missing key moe_intermediate_size, is it 'intermediate_size'?");
+    refused(olmoe, "\"num_experts\":64,", "", MOE_ERR_INPUT, "missing key num_experts");
 }
 END_TEST
 
@@ -442,6 +542,8 @@ int main(void)
     tcase_add_test(tcase, published_mixtral);
     tcase_add_test(tcase, published_phimoe);
     tcase_add_test(tcase, published_phi_tiny);
+    tcase_add_test(tcase, published_qwen3);
+    tcase_add_test(tcase, published_olmoe);
     tcase_add_test(tcase, new_spelling);
     tcase_add_test(tcase, quantized);
     tcase_add_test(tcase, defaults);
@@ -449,6 +551,7 @@ int main(void)
     tcase_add_test(tcase, bad_values);
     tcase_add_test(tcase, bad_rope);
     tcase_add_test(tcase, not_done);
+    tcase_add_test(tcase, not_done_of_newer);
     tcase_add_test(tcase, quantized_otherwise);
     tcase_add_test(tcase, bad_generation);
     tcase_add_test(tcase, directories);

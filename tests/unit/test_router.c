@@ -14,7 +14,7 @@ static void expect_top_k(const float score[E], uint32_t k, const moe_expert *exp
 {
     moe_expert got[E];
     float w[E], scratch[E];
-    moe_router_top_k(score, E, k, got, w, scratch);
+    moe_router_top_k(score, E, k, true, got, w, scratch);
     for (uint32_t i = 0; i < k; i++) {
         ck_assert_uint_eq(got[i], expert[i]);
         ck_assert_double_eq_tol((double)w[i], weight[i], 1e-7);
@@ -29,6 +29,18 @@ START_TEST(top_k_by_hand)
     expect_top_k(score, 2, (moe_expert[]){1, 3}, (double[]){4. / 7, 3. / 7});
     expect_top_k(score, 3, (moe_expert[]){1, 3, 2}, (double[]){4. / 9, 3. / 9, 2. / 9});
     expect_top_k(score, 4, (moe_expert[]){1, 3, 2, 0}, (double[]){.4, .3, .2, .1});
+}
+END_TEST
+
+START_TEST(top_k_keeps_shares_of_all)
+{
+    const float score[E] = {logf(1), logf(4), logf(2), logf(3)}; /* tenths */
+    moe_expert expert[2];
+    float w[2], scratch[E];
+    moe_router_top_k(score, E, 2, false, expert, w, scratch);
+    ck_assert(expert[0] == 1 && expert[1] == 3);
+    ck_assert_double_eq_tol((double)w[0], .4, 1e-7);
+    ck_assert_double_eq_tol((double)w[1], .3, 1e-7);
 }
 END_TEST
 
@@ -113,7 +125,7 @@ START_TEST(nan_scores_choose_existing_experts)
             if (mixer)
                 moe_router_sparsemixer(score, E, 0.01f, expert, w);
             else
-                moe_router_top_k(score, E, k, expert, w, scratch);
+                moe_router_top_k(score, E, k, mask % 2, expert, w, scratch);
             for (uint32_t i = 0; i < k; i++) {
                 ck_assert_uint_lt(expert[i], E);
                 for (uint32_t j = 0; j < i; j++)
@@ -126,13 +138,20 @@ END_TEST
 
 START_TEST(architecture_decides)
 {
-    struct moe_llm_config c = {
-        .arch = MOE_ARCH_MIXTRAL, .n_experts = E, .top_k = 2, .router_jitter = 0.01f};
+    struct moe_llm_config c = {.arch = MOE_ARCH_MIXTRAL,
+                               .n_experts = E,
+                               .top_k = 2,
+                               .renormalise = true,
+                               .router_jitter = 0.01f};
     const float score[E] = {9, 10, 9.9f, 1};
     moe_expert expert[2];
     float w[2], scratch[E];
     moe_router_choose(&c, score, expert, w, scratch);
     ck_assert_double_eq_tol((double)w[0] + (double)w[1], 1, 1e-6);
+    c.arch = MOE_ARCH_QWEN3_MOE;
+    c.renormalise = false;
+    moe_router_choose(&c, score, expert, w, scratch);
+    ck_assert_double_lt((double)w[0] + (double)w[1], 0.9);
     c.arch = MOE_ARCH_PHIMOE;
     moe_router_choose(&c, score, expert, w, scratch);
     ck_assert_double_eq((double)w[1], 1);
@@ -144,6 +163,7 @@ int main(void)
     Suite *suite = suite_create("router");
     TCase *tc = tcase_create("router");
     tcase_add_test(tc, top_k_by_hand);
+    tcase_add_test(tc, top_k_keeps_shares_of_all);
     tcase_add_test(tc, top_k_is_not_moved_by_a_shift);
     tcase_add_test(tc, top_k_ties_go_to_the_lowest);
     tcase_add_test(tc, mixer_alone_and_in_company);

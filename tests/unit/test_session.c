@@ -15,6 +15,7 @@ enum { N_TOKENS = 61 };
 static const char *const models[] = {
     GOLDEN "mixtral-mqa8-top3-tied", GOLDEN "mixtral-gqa4-window", GOLDEN "mixtral-v5-fused",
     GOLDEN "phimoe-plain",           GOLDEN "phimoe-longrope",     GOLDEN "phimoe-window",
+    GOLDEN "qwen3-bias-tied",        GOLDEN "olmoe-v5-gqa",
 };
 enum { N_MODELS = sizeof models / sizeof *models };
 

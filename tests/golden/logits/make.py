@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the golden logits beside this file, with Hugging Face transformers in float32. By hand:
 
-    python make.py                    random models that the installed version of transformers makes
+    python make.py [CASE...]          random models that the installed version of transformers makes
     python make.py --model DIR NAME   goldens of three prompts for the model in DIR, as ./NAME
                                       (DIR may be what `moelab quantize` wrote: then the experts are
                                       made float32 here, by the layout that exec/dtype.h documents,
@@ -43,7 +43,8 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import MixtralConfig, MixtralForCausalLM, PhimoeConfig, PhimoeForCausalLM
+from transformers import (MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM,
+                          PhimoeConfig, PhimoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VERSION = int(transformers.__version__.split(".")[0])
@@ -53,6 +54,8 @@ MIXTRAL = dict(vocab_size=61, num_hidden_layers=2, num_experts_per_tok=2, rms_no
                max_position_embeddings=128, tie_word_embeddings=False, bos_token_id=1,
                eos_token_id=2)
 PHIMOE = dict(MIXTRAL, attention_bias=True, lm_head_bias=True)
+CLASSES = dict(mixtral=(MixtralConfig, MixtralForCausalLM), phimoe=(PhimoeConfig, PhimoeForCausalLM),
+               qwen3=(Qwen3MoeConfig, Qwen3MoeForCausalLM), olmoe=(OlmoeConfig, OlmoeForCausalLM))
 
 
 def longrope(head_dim, original, short_mscale, long_mscale):
@@ -97,6 +100,26 @@ CASES = [
     ("mixtral-v5-fused", 5, "float32", dict(
         MIXTRAL, **theta(1e4), hidden_size=36, intermediate_size=19, num_attention_heads=3,
         num_key_value_heads=1, num_local_experts=5), dict(whole=(32, 32)), dict(layout="fused")),
+    ("qwen3-renormalised", 4, "float32", dict(
+        MIXTRAL, **theta(1e6), hidden_size=40, intermediate_size=50, moe_intermediate_size=17,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=12, num_experts=10,
+        num_experts_per_tok=3, norm_topk_prob=True, rms_norm_eps=1e-6, sliding_window=None),
+     dict(whole=(40, 40)), {}),
+    ("qwen3-bias-tied", 4, "bfloat16", dict(
+        MIXTRAL, **theta(1e4), hidden_size=36, intermediate_size=50, moe_intermediate_size=21,
+        num_attention_heads=6, num_key_value_heads=1, num_experts=5, attention_bias=True,
+        tie_word_embeddings=True), dict(whole=(40, 40)), dict(layout="shards")),
+    ("qwen3-v5-fused", 5, "bfloat16", dict(
+        MIXTRAL, **theta(2e4), hidden_size=32, intermediate_size=50, moe_intermediate_size=19,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=14, num_experts=6,
+        num_experts_per_tok=4), dict(whole=(32, 32)), dict(layout="fused")),
+    ("olmoe-mha", 4, "float16", dict(
+        MIXTRAL, **theta(1e4), hidden_size=48, intermediate_size=15, num_attention_heads=4,
+        num_experts=7, num_experts_per_tok=3), dict(whole=(40, 40)), {}),
+    ("olmoe-v5-gqa", 5, "float32", dict(
+        MIXTRAL, **theta(1e4), hidden_size=40, intermediate_size=18, num_attention_heads=4,
+        num_key_value_heads=2, num_experts=6, norm_topk_prob=True, attention_bias=True),
+     dict(whole=(32, 32)), {}),
     ("phimoe-plain", 4, "float32", dict(
         PHIMOE, rope_theta=1e4, hidden_size=40, intermediate_size=21, num_attention_heads=4,
         num_key_value_heads=2, num_local_experts=3, router_jitter_noise=0.2,
@@ -160,7 +183,9 @@ def gates(model, logits):
     weight, expert = logits.softmax(dim=-1).topk(k, dim=-1)
     gap = logits.topk(k + 1).values.diff(dim=-1).abs().amin(dim=-1)
     margin = (gap / logits.abs().amax(dim=-1)).min().item()
-    return expert, weight / weight.sum(dim=-1, keepdim=True), margin
+    if getattr(model.config, "norm_topk_prob", True): # Mixtral has no such key
+        weight = weight / weight.sum(dim=-1, keepdim=True)
+    return expert, weight, margin
 
 
 class RouterWatch:
@@ -170,7 +195,7 @@ class RouterWatch:
         self.passes = []
         self.hooks = []
         for layer in model.model.layers:
-            moe = layer.block_sparse_moe if VERSION == 4 else layer.mlp
+            moe = layer.block_sparse_moe if hasattr(layer, "block_sparse_moe") else layer.mlp
             gate = moe.gate if hasattr(moe, "gate") else moe.router
             self.hooks.append(gate.register_forward_hook(self.see))
         self.n_layers = len(model.model.layers)
@@ -277,8 +302,7 @@ def new_model(model_class, config):
 
 def make_case(name, dtype, config, runs, extra, classes=None):
     phimoe = name.startswith("phimoe") and not classes
-    config_class, model_class = classes or (
-        (PhimoeConfig, PhimoeForCausalLM) if phimoe else (MixtralConfig, MixtralForCausalLM))
+    config_class, model_class = classes or CLASSES[name.split("-")[0]]
     config = config_class(**config)
     config._attn_implementation = "sdpa" if phimoe else "eager"
     if VERSION > 4:
@@ -386,6 +410,7 @@ if __name__ == "__main__":
         make_model(sys.argv[2], sys.argv[3])
     else:
         slim = slim_classes(sys.argv[2]) if sys.argv[1:2] == ["--slim"] else None
+        wanted = [] if slim else sys.argv[1:]
         for case, version, *rest in CASES:
-            if version == ("slim" if slim else VERSION):
+            if version == ("slim" if slim else VERSION) and (not wanted or case in wanted):
                 make_case(case, *rest, classes=slim)
