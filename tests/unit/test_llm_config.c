@@ -180,6 +180,12 @@ START_TEST(published_qwen3)
     ck_assert_uint_eq(c.n_eos, 0);
     c = parsed(edited(qwen3, "\"num_key_value_heads\":4,", ""), NULL);
     ck_assert_uint_eq(c.n_kv_heads, 4);
+    c = parsed(edited(qwen3, "\"rms_norm_eps\":1e-06,", ""), NULL);
+    ck_assert(c.norm_eps == 1e-6f);
+    c = parsed(edited(qwen3, "\"rope_theta\":1000000.0,", ""), NULL);
+    ck_assert(c.rope_theta == 10000);
+    c = parsed(edited(qwen3, "\"max_position_embeddings\":40960,", ""), NULL);
+    ck_assert_uint_eq(c.max_context, 32768);
 }
 END_TEST
 
@@ -195,6 +201,10 @@ START_TEST(published_olmoe)
     ck_assert(c.bos == -1 && c.n_eos == 1 && c.eos[0] == 50279);
     c = parsed(edited(olmoe, "\"num_key_value_heads\":16,", ""), NULL);
     ck_assert_uint_eq(c.n_kv_heads, 16);
+    c = parsed(edited(olmoe, "\"max_position_embeddings\":4096,", ""), NULL);
+    ck_assert_uint_eq(c.max_context, 4096);
+    c = parsed(edited(olmoe, "\"rope_theta\":10000.0,", ""), NULL);
+    ck_assert(c.rope_theta == 10000);
     c = parsed(edited(olmoe, "\"eos_token_id\":50279,", ""), NULL);
     ck_assert(c.n_eos == 1 && c.eos[0] == 50279);
 }
