@@ -13,7 +13,7 @@
 #include <strings.h>
 
 struct options {
-    char model[CLI_PATH_MAX], experts[16], output[CLI_PATH_MAX];
+    char model[CLI_PATH_MAX], experts[16], dense[16], output[CLI_PATH_MAX];
     uint64_t threads;
 };
 
@@ -23,6 +23,9 @@ static const struct moe_param options[] = {
                     "tiny-mixtral, tiny-phimoe (required)"),
     CLI_OPTION_NAME(struct options, experts, "experts", "",
                     "type of the new expert weights: q8 (8.5 bits) or q4 (4.5 bits) (required)"),
+    CLI_OPTION_NAME(struct options, dense, "dense", "same",
+                    "type of attention's projections and of the head: q8, q4, or same: as they "
+                    "are"),
     CLI_OPTION_NAME(struct options, output, "output", "",
                     "folder to create; must not exist yet (required)"),
     CLI_OPTION_U64(struct options, threads, "threads", "0", 0, 1024, "threads",
@@ -30,10 +33,9 @@ static const struct moe_param options[] = {
     {0},
 };
 
-static enum moe_status find_type(const char *name, enum moe_dtype *out, struct moe_err *err)
+static enum moe_status find_type(const char *option, const char *name, const char *choices,
+                                 enum moe_dtype *out, struct moe_err *err)
 {
-    if (!*name)
-        return moe_fail(err, MOE_ERR_USAGE, "option '--experts' is required: q8 or q4");
     for (int i = 0; i < MOE_N_DTYPES; i++) {
         if (moe_dtype_plain((enum moe_dtype)i) ||
             strcasecmp(moe_dtype_info((enum moe_dtype)i)->name, name) != 0)
@@ -41,7 +43,20 @@ static enum moe_status find_type(const char *name, enum moe_dtype *out, struct m
         *out = (enum moe_dtype)i;
         return MOE_OK;
     }
-    return moe_fail(err, MOE_ERR_USAGE, "option '--experts': '%s' is not one of q8, q4", name);
+    return moe_fail(err, MOE_ERR_USAGE, "option '%s': '%s' is not one of %s", option, name,
+                    choices);
+}
+
+static enum moe_status find_types(const struct options *o, struct moe_quantize *what,
+                                  struct moe_err *err)
+{
+    what->dense = MOE_F32;
+    if (!*o->experts)
+        return moe_fail(err, MOE_ERR_USAGE, "option '--experts' is required: q8 or q4");
+    enum moe_status s = find_type("--experts", o->experts, "q8, q4", &what->experts, err);
+    if (!s && strcmp(o->dense, "same") != 0)
+        s = find_type("--dense", o->dense, "same, q8, q4", &what->dense, err);
+    return s;
 }
 
 static double bits(uint64_t bytes, uint64_t weights)
@@ -49,17 +64,25 @@ static double bits(uint64_t bytes, uint64_t weights)
     return weights ? 8 * (double)bytes / (double)weights : 0;
 }
 
-static void tell(const struct options *o, const struct moe_quantized *done, enum moe_dtype type,
-                 double seconds)
+static double bits_of(enum moe_dtype type)
 {
-    char before[32], after[32];
-    moe_log("wrote '%s': %s became %s, %.2f bits a weight instead of %.2f (experts %.1f, %.1f %% "
-            "of the weights), %.1f s",
-            o->output, moe_format_bytes(done->bytes_before, before, sizeof before),
+    return bits(moe_dtype_row_bytes(type, MOE_QUANT_BLOCK), MOE_QUANT_BLOCK);
+}
+
+static void tell(const struct moe_quantize *what, const struct moe_quantized *done, double seconds)
+{
+    char before[32], after[32], types[64];
+    if (moe_dtype_plain(what->dense))
+        snprintf(types, sizeof types, "experts %.1f", bits_of(what->experts));
+    else
+        snprintf(types, sizeof types, "experts %.1f, dense weights %.1f", bits_of(what->experts),
+                 bits_of(what->dense));
+    moe_log("wrote '%s': %s became %s, %.2f bits a weight instead of %.2f (%s, %.1f %% of the "
+            "weights), %.1f s",
+            what->out, moe_format_bytes(done->bytes_before, before, sizeof before),
             moe_format_bytes(done->bytes_after, after, sizeof after),
-            bits(done->bytes_after, done->weights), bits(done->bytes_before, done->weights),
-            bits(moe_dtype_row_bytes(type, MOE_QUANT_BLOCK), MOE_QUANT_BLOCK),
-            moe_percent(done->expert_weights, done->weights), seconds);
+            bits(done->bytes_after, done->weights), bits(done->bytes_before, done->weights), types,
+            moe_percent(done->quantized_weights, done->weights), seconds);
 }
 
 /* Reports folders OUT.PID.part that killed processes have left: each may be as large as the model.
@@ -105,7 +128,7 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
         return moe_fail(err, MOE_ERR_USAGE,
                         "option '--output': '-' is standard output, but a folder is written");
     const uint64_t start = moe_clock_ns();
-    enum moe_status s = find_type(o->experts, &what.experts, err);
+    enum moe_status s = find_types(o, &what, err);
     if (!s)
         s = cli_open_llm(o->model, false, folder, sizeof folder, &llm, err);
     what.llm = llm;
@@ -114,20 +137,22 @@ static enum moe_status run(const struct cli_call *call, struct moe_err *err)
     if (!s)
         s = moe_quantize_model(&what, &done, err);
     if (!s)
-        tell(o, &done, what.experts, (double)(moe_clock_ns() - start) / 1e9);
+        tell(&what, &done, (double)(moe_clock_ns() - start) / 1e9);
     moe_llm_close(llm);
     return s;
 }
 
 const struct cli_command cli_quantize = {
     .name = "quantize",
-    .usage = "--model FOLDER --experts q8|q4 -o FOLDER",
-    .summary = "converts a model's experts from 16 or 32 bits to 8 or 4",
+    .usage = "--model FOLDER --experts q8|q4 [--dense q8|q4] -o FOLDER",
+    .summary = "converts a model's weights from 16 or 32 bits to 8 or 4",
     .description =
-        "q8 takes 8.5 bits for each expert weight, q4 4.5: numbers of 8 or 4 bits, rounded to the\n"
-        "nearest, and one scale for every 32. Attention, norms, routers, embedding and head stay\n"
-        "as they are. Every moelab command that takes a model's folder takes the new one;\n"
-        "transformers and other tools do not.\n"
+        "q8 takes 8.5 bits for each weight, q4 4.5: numbers of 8 or 4 bits, rounded to the\n"
+        "nearest, and one scale for every 32. Without --dense only experts change. With it\n"
+        "attention's projections and a head that is not tied change, too, which pays where they\n"
+        "are much of what a token reads (Qwen3-30B-A3B: two thirds, once its experts are q4).\n"
+        "Norms, biases, routers and the embedding stay as they are. Every moelab command that\n"
+        "takes a model's folder takes the new one; transformers and other tools do not.\n"
         "\n"
         "The new folder holds the *.safetensors and their index under their old names, "
         "config.json\n"
@@ -139,13 +164,15 @@ const struct cli_command cli_quantize = {
         "megabytes\n"
         "are enough for any size.\n"
         "\n"
-        "Refused: a hidden_size or intermediate_size that is not a multiple of 32, expert weights\n"
-        "that are not finite or too large for a scale, and a model that is already quantized.\n"
+        "Refused: rows to quantize whose length is not a multiple of 32 (hidden_size, an expert's\n"
+        "width, all heads together), weights that are not finite or too large for a scale, and a\n"
+        "model that is already quantized.\n"
         "\n"
         "examples:\n"
         "  moelab quantize --model tiny-mixtral --experts q4 -o tiny-q4\n"
         "  moelab run --model tiny-q4 -p \"It was a dark night\"\n"
-        "  moelab quantize --model Mixtral-8x7B-Instruct-v0.1 --experts q8 -o Mixtral-8x7B-q8",
+        "  moelab quantize --model Mixtral-8x7B-Instruct-v0.1 --experts q8 -o Mixtral-8x7B-q8\n"
+        "  moelab quantize --model Qwen3-30B-A3B --experts q4 --dense q8 -o Qwen3-30B-A3B-q4",
     .options = options,
     .options_size = sizeof(struct options),
     .run = run,

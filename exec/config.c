@@ -222,13 +222,15 @@ static enum moe_status read_quantized(const char *key, const json_t *value,
                                       struct moe_llm_config *config, struct moe_err *err)
 {
     const char *text = json_string_value(value);
+    const bool experts = strcmp(key, "experts") == 0;
+    enum moe_dtype *type = experts ? &config->experts : &config->dense;
     char full[80];
     snprintf(full, sizeof full, "quantization_config.%.50s", key);
     if (strcmp(key, "quant_method") == 0)
         return MOE_OK;
-    if (strcmp(key, "experts") != 0)
-        return moe_json_refuse(value, full, "quant_method and experts are", err);
-    if (!text || !moe_dtype_find(text, &config->experts) || moe_dtype_plain(config->experts))
+    if (!experts && strcmp(key, "dense") != 0)
+        return moe_json_refuse(value, full, "quant_method, experts and dense are", err);
+    if (!text || !moe_dtype_find(text, type) || moe_dtype_plain(*type))
         return moe_json_refuse(value, full, "Q8 and Q4 are", err);
     return MOE_OK;
 }
@@ -309,6 +311,32 @@ static enum moe_status refuse_unsupported(const json_t *root, const struct moe_l
     return MOE_OK;
 }
 
+enum moe_status moe_llm_config_rows(const struct moe_llm_config *c, enum moe_dtype experts,
+                                    enum moe_dtype dense, struct moe_err *err)
+{
+    const bool of_experts = !moe_dtype_plain(experts), of_dense = !moe_dtype_plain(dense);
+    const struct {
+        bool used;
+        const char *what;
+        uint32_t weights;
+        const char *whose;
+        enum moe_dtype type;
+    } rows[] = {
+        {of_experts, "hidden_size", c->d_model, "experts", experts},
+        {of_experts, moe_arch_info(c->arch)->ffn_key, c->d_ffn, "experts", experts},
+        {of_dense, "hidden_size", c->d_model, "dense weights", dense},
+        {of_dense, "num_attention_heads x head_dim", c->n_heads * c->head_dim, "dense weights",
+         dense},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].used && rows[i].weights % MOE_QUANT_BLOCK)
+            return moe_fail(err, MOE_ERR_INPUT,
+                            "%s %" PRIu32 " is not a multiple of %d, as %s of %s need it",
+                            rows[i].what, rows[i].weights, MOE_QUANT_BLOCK, rows[i].whose,
+                            moe_dtype_info(rows[i].type)->name);
+    return MOE_OK;
+}
+
 /* Sets values that follow from other keys, and checks keys against each other. */
 static enum moe_status settle(const json_t *root, struct moe_llm_config *c, struct moe_err *err)
 {
@@ -324,12 +352,6 @@ static enum moe_status settle(const json_t *root, struct moe_llm_config *c, stru
                         "num_attention_heads %" PRIu32
                         " is not a multiple of num_key_value_heads %" PRIu32,
                         c->n_heads, c->n_kv_heads);
-    if (!moe_dtype_plain(c->experts) && (c->d_model | c->d_ffn) % MOE_QUANT_BLOCK)
-        return moe_fail(
-            err, MOE_ERR_INPUT, "%s %" PRIu32 " is not a multiple of %d, as experts of %s need it",
-            c->d_model % MOE_QUANT_BLOCK ? "hidden_size" : moe_arch_info(c->arch)->ffn_key,
-            c->d_model % MOE_QUANT_BLOCK ? c->d_model : c->d_ffn, MOE_QUANT_BLOCK,
-            moe_dtype_info(c->experts)->name);
     if (c->top_k > c->n_experts)
         return moe_fail(err, MOE_ERR_INPUT, "num_experts_per_tok %" PRIu32 " exceeds %s %" PRIu32,
                         c->top_k, experts_key(root, c), c->n_experts);
@@ -344,7 +366,7 @@ static enum moe_status settle(const json_t *root, struct moe_llm_config *c, stru
     if (c->head_dim > MOE_HEAD_DIM_MAX)
         return moe_fail(err, MOE_ERR_UNSUPPORTED, "head_dim %" PRIu32 " exceeds the limit of %d",
                         c->head_dim, MOE_HEAD_DIM_MAX);
-    return MOE_OK;
+    return moe_llm_config_rows(c, c->experts, c->dense, err);
 }
 
 /* Reads the id of a token of the vocabulary, called `what` in messages. */

@@ -27,9 +27,10 @@ struct moe_llm_config {
     char architecture[64]; /* in the file's spelling */
     uint32_t n_layers, n_experts, top_k;
     uint32_t d_model, d_ffn;
-    /* MOE_Q8 or MOE_Q4 if quantization_config (with quant_method moelab) says so; d_model and d_ffn
-     * are then multiples of MOE_QUANT_BLOCK. Else MOE_F32: the type is that of each tensor. */
+    /* MOE_Q8 or MOE_Q4 if quantization_config (with quant_method moelab) says so; their
+     * rows are then multiples of MOE_QUANT_BLOCK. Else MOE_F32: the type is that of each tensor. */
     enum moe_dtype experts;
+    enum moe_dtype dense; /* the same of attention's projections and of a head that is not tied */
     uint32_t n_heads, n_kv_heads, head_dim;
     uint32_t n_vocab;
     uint32_t max_context; /* max_position_embeddings */
@@ -63,5 +64,10 @@ enum moe_status moe_llm_config_load(const char *dir, struct moe_llm_config *out,
 enum moe_status moe_llm_config_parse(const char *dir, const char *config, size_t config_size,
                                      const char *generation, size_t generation_size,
                                      struct moe_llm_config *out, struct moe_err *err);
+
+/* Checks that rows are whole blocks where experts or dense weights are Q8 or Q4 (plain types: not
+ * checked). Errors: MOE_ERR_INPUT (the key, its value, the type). */
+enum moe_status moe_llm_config_rows(const struct moe_llm_config *config, enum moe_dtype experts,
+                                    enum moe_dtype dense, struct moe_err *err);
 
 #endif

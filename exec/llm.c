@@ -41,7 +41,8 @@ static bool has(struct reader *r, const char *part)
     return moe_weights_find(r->weights, full_name(r, part)) != NULL;
 }
 
-/* kind: as moe_weights_matrix takes it: the configured one for an expert's matrix, else MOE_F32. */
+/* kind: as moe_weights_matrix takes it: the configured one of experts or dense weights; MOE_F32 for
+ * what is never quantized. */
 static void read_kind(struct reader *r, const char *part, enum moe_dtype kind, uint32_t rows,
                       uint32_t cols, struct moe_matrix *out)
 {
@@ -86,10 +87,10 @@ static void read_attention(struct reader *r, const struct moe_llm_config *c,
                            struct moe_llm_layer *layer)
 {
     uint32_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
-    read_matrix(r, "self_attn.q_proj.weight", q, c->d_model, &layer->q);
-    read_matrix(r, "self_attn.k_proj.weight", kv, c->d_model, &layer->k);
-    read_matrix(r, "self_attn.v_proj.weight", kv, c->d_model, &layer->v);
-    read_matrix(r, "self_attn.o_proj.weight", c->d_model, q, &layer->o);
+    read_kind(r, "self_attn.q_proj.weight", c->dense, q, c->d_model, &layer->q);
+    read_kind(r, "self_attn.k_proj.weight", c->dense, kv, c->d_model, &layer->k);
+    read_kind(r, "self_attn.v_proj.weight", c->dense, kv, c->d_model, &layer->v);
+    read_kind(r, "self_attn.o_proj.weight", c->dense, c->d_model, q, &layer->o);
     if (c->qk_norm) {
         read_vector(r, "self_attn.q_norm.weight", moe_llm_qk_width(c, c->n_heads),
                     &layer->q_norm.scale);
@@ -182,7 +183,7 @@ static enum moe_status read_ends(struct moe_llm *llm, struct moe_err *err)
     read_matrix(&r, EMBEDDING, c->n_vocab, c->d_model, &llm->embedding);
     read_norm(&r, c, "model.norm", &llm->final_norm);
     if (!c->tied_head || has(&r, HEAD))
-        read_matrix(&r, HEAD, c->n_vocab, c->d_model, &llm->head);
+        read_kind(&r, HEAD, c->tied_head ? MOE_F32 : c->dense, c->n_vocab, c->d_model, &llm->head);
     if (c->head_bias)
         read_vector(&r, "lm_head.bias", c->n_vocab, &llm->head_bias);
     return r.status;
@@ -205,19 +206,29 @@ static enum moe_status tie_head(struct moe_llm *llm, const char *dir, struct moe
     return MOE_OK;
 }
 
-/* The last part of the path, also for "." and "DIR/". The type of quantized experts is appended, as
- * recordings are simulated with the shape of that name, and that of Mixtral-8x7B has experts of 16
- * bits. */
-static void name_of(const char *dir, enum moe_dtype experts, char name[MOE_TEXT_MAX])
+/* Appends the type of what is quantized ("-q4"), unless the name has it. */
+static void add_type(const char *before, enum moe_dtype dtype, char name[MOE_TEXT_MAX])
 {
-    enum { SUFFIX = 4 };
+    char end[16];
+    const size_t n = strlen(name);
+    const char *type = moe_dtype_info(dtype)->name;
+    snprintf(end, sizeof end, "%s%c%s", before, tolower((unsigned char)*type), type + 1);
+    if (!moe_dtype_plain(dtype) && !strcasestr(name, end + 1))
+        snprintf(name + n, MOE_TEXT_MAX - n, "%s", end);
+}
+
+/* The last part of the path, also for "." and "DIR/". The types of quantized weights are appended,
+ * as recordings are simulated with the shape of that name, and that of Mixtral-8x7B has weights of
+ * 16 bits. */
+static void name_of(const char *dir, const struct moe_llm_config *c, char name[MOE_TEXT_MAX])
+{
+    enum { SUFFIX = sizeof "-q4-dense-q8" };
     char *whole = realpath(dir, NULL);
-    const char *slash = whole ? strrchr(whole, '/') : NULL, *type = moe_dtype_info(experts)->name;
+    const char *slash = whole ? strrchr(whole, '/') : NULL;
     snprintf(name, MOE_TEXT_MAX - SUFFIX, "%.*s", MOE_TEXT_MAX - SUFFIX - 1,
              slash && slash[1] ? slash + 1 : dir);
-    const size_t n = strlen(name);
-    if (!moe_dtype_plain(experts) && !strcasestr(name, type))
-        snprintf(name + n, MOE_TEXT_MAX - n, "-%c%s", tolower((unsigned char)*type), type + 1);
+    add_type("-", c->experts, name);
+    add_type("-dense-", c->dense, name);
     free(whole);
 }
 
@@ -226,7 +237,7 @@ static enum moe_status fill(struct moe_llm *llm, const char *dir, struct moe_err
     enum moe_status s = moe_llm_config_load(dir, &llm->config, err);
     if (s || (s = moe_weights_open(&llm->weights, dir, err)))
         return s;
-    name_of(dir, llm->config.experts, llm->name);
+    name_of(dir, &llm->config, llm->name);
     llm->layers = calloc(llm->config.n_layers, sizeof *llm->layers);
     if (!llm->layers)
         return moe_fail_memory(err, "the model's layers");

@@ -268,7 +268,7 @@ static enum moe_status write_json(const struct moe_model_folder *folder, const c
 
 /* Inserts the new key before the last brace of the text. */
 static enum moe_status add_key(const struct moe_model_folder *folder, const char *text, size_t size,
-                               const char *type, struct moe_err *err)
+                               const json_t *types, struct moe_err *err)
 {
     struct moe_output out;
     size_t end = size;
@@ -281,11 +281,12 @@ static enum moe_status add_key(const struct moe_model_folder *folder, const char
     if (s)
         return s;
     fwrite(text, 1, last, out.stream);
-    fprintf(out.stream,
-            ",\n  \"quantization_config\": {\"quant_method\": \"moelab\", \"experts\": \"%s\"}\n",
-            type);
+    fputs(",\n  \"quantization_config\": ", out.stream);
+    if (json_dumpf(types, out.stream, 0) != 0 && !ferror(out.stream))
+        s = moe_fail_memory(err, "config.json");
+    fputc('\n', out.stream);
     fwrite(text + end - 1, 1, size - end + 1, out.stream);
-    return moe_output_end(&out, MOE_OK, err);
+    return moe_output_end(&out, s, err);
 }
 
 /* Parses JSON; unlike moe_json_parse it keeps whole numbers as such. */
@@ -305,15 +306,14 @@ static enum moe_status parse(const char *from, const char *name, const char *tex
 /* For a file that has the key, with a value that asks for nothing (such as null): replaces the
  * value and writes the whole file anew. */
 static enum moe_status replace_key(const struct moe_model_folder *folder, const char *from,
-                                   const char *text, size_t size, const char *type,
+                                   const char *text, size_t size, json_t *types,
                                    struct moe_err *err)
 {
     json_t *root;
     enum moe_status s = parse(from, "config.json", text, size, &root, err);
     if (s)
         return s;
-    json_t *value = json_pack("{s:s, s:s}", "quant_method", "moelab", "experts", type);
-    if (!value || json_object_set_new(root, "quantization_config", value) != 0)
+    if (json_object_set(root, "quantization_config", types) != 0)
         s = moe_fail_memory(err, "config.json");
     if (!s)
         s = write_json(folder, "config.json", root, err);
@@ -322,22 +322,26 @@ static enum moe_status replace_key(const struct moe_model_folder *folder, const 
 }
 
 enum moe_status moe_model_folder_config(const struct moe_model_folder *folder, const char *from,
-                                        enum moe_dtype experts, struct moe_err *err)
+                                        enum moe_dtype experts, enum moe_dtype dense,
+                                        struct moe_err *err)
 {
-    const char *type = moe_dtype_info(experts)->name;
-    char *text;
+    json_t *types = json_pack("{s:s, s:s, s:s*}", "quant_method", "moelab", "experts",
+                              moe_dtype_info(experts)->name, "dense",
+                              moe_dtype_plain(dense) ? NULL : moe_dtype_info(dense)->name);
+    char *text = NULL;
     size_t size;
-    json_t *root;
-    enum moe_status s = read_text(from, "config.json", &text, &size, err);
-    if (s)
-        return s;
-    s = moe_json_parse(text, size, &root, err);
-    if (!s) {
-        const bool there = json_object_get(root, "quantization_config") != NULL;
-        json_decref(root);
-        s = there ? replace_key(folder, from, text, size, type, err)
-                  : add_key(folder, text, size, type, err);
-    }
+    json_t *root = NULL;
+    enum moe_status s = types ? MOE_OK : moe_fail_memory(err, "config.json");
+    if (!s)
+        s = read_text(from, "config.json", &text, &size, err);
+    if (!s)
+        s = moe_json_parse(text, size, &root, err);
+    if (!s)
+        s = json_object_get(root, "quantization_config")
+                ? replace_key(folder, from, text, size, types, err)
+                : add_key(folder, text, size, types, err);
+    json_decref(root);
+    json_decref(types);
     free(text);
     return s;
 }

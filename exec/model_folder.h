@@ -36,9 +36,10 @@ enum moe_status moe_model_folder_copy(const struct moe_model_folder *folder, con
                                       struct moe_err *err);
 
 /* Writes config.json of `from`, whose quantization_config asks for nothing, with one that gives the
- * type of the experts. All other text is unchanged. */
+ * types of experts and of dense weights (a plain one is left out). All other text is unchanged. */
 enum moe_status moe_model_folder_config(const struct moe_model_folder *folder, const char *from,
-                                        enum moe_dtype experts, struct moe_err *err);
+                                        enum moe_dtype experts, enum moe_dtype dense,
+                                        struct moe_err *err);
 
 /* Writes model.safetensors.index.json of `from` with another metadata.total_size. */
 enum moe_status moe_model_folder_index(const struct moe_model_folder *folder, const char *from,

@@ -18,10 +18,16 @@ enum {
     HEADER_STEP = 8, /* a file's data begin at a multiple of it, as in other programs' files */
 };
 
+/* Where a matrix that is quantized begins, and its new type. */
+struct place {
+    const void *at;
+    enum moe_dtype type;
+};
+
 struct job {
     const struct moe_quantize *what;
-    const char **expert; /* [n_experts] where the matrices of experts begin, ascending */
-    size_t n_experts;
+    struct place *place; /* [n_places] by ascending address */
+    size_t n_places;
     uint32_t threads;
     float *weights; /* [threads, the longest row] */
     char *rows;     /* those that are written at once */
@@ -34,44 +40,57 @@ struct job {
 
 static int by_address(const void *a, const void *b)
 {
-    const char *const *x = a, *const *y = b;
-    return ((uintptr_t)*x > (uintptr_t)*y) - ((uintptr_t)*x < (uintptr_t)*y);
+    const struct place *x = a, *y = b;
+    return ((uintptr_t)x->at > (uintptr_t)y->at) - ((uintptr_t)x->at < (uintptr_t)y->at);
 }
 
-/* Finds the experts' tensors by their addresses in the opened model, whatever the architecture
+static void add_place(struct job *job, const struct moe_matrix *m, enum moe_dtype type)
+{
+    if (!moe_dtype_plain(type))
+        job->place[job->n_places++] = (struct place){m->data, type};
+}
+
+/* Finds the tensors to quantize by their addresses in the opened model, whatever the architecture
  * calls them. */
-static enum moe_status find_experts(struct job *job, struct moe_err *err)
+static enum moe_status find_places(struct job *job, struct moe_err *err)
 {
     const struct moe_llm *llm = job->what->llm;
     const struct moe_llm_config *c = &llm->config;
-    job->expert = calloc((size_t)c->n_layers * c->n_experts * 3, sizeof *job->expert);
-    if (!job->expert)
-        return moe_fail_memory(err, "the places of experts");
+    const enum moe_dtype experts = job->what->experts, dense = job->what->dense;
+    job->place = calloc((size_t)c->n_layers * (c->n_experts * 3 + 4) + 1, sizeof *job->place);
+    if (!job->place)
+        return moe_fail_memory(err, "the places of matrices");
     for (uint32_t l = 0; l < c->n_layers; l++) {
+        const struct moe_llm_layer *layer = &llm->layers[l];
+        const struct moe_matrix *attention[] = {&layer->q, &layer->k, &layer->v, &layer->o};
+        for (size_t i = 0; i < sizeof attention / sizeof *attention; i++)
+            add_place(job, attention[i], dense);
         for (uint32_t e = 0; e < c->n_experts; e++) {
-            const struct moe_expert_weights *x = &llm->layers[l].experts[e];
-            job->expert[job->n_experts++] = x->w1.data;
-            job->expert[job->n_experts++] = x->w3.data;
-            job->expert[job->n_experts++] = x->w2.data;
+            add_place(job, &layer->experts[e].w1, experts);
+            add_place(job, &layer->experts[e].w3, experts);
+            add_place(job, &layer->experts[e].w2, experts);
         }
     }
-    qsort(job->expert, job->n_experts, sizeof *job->expert, by_address);
+    if (!c->tied_head)
+        add_place(job, &llm->head, dense);
+    qsort(job->place, job->n_places, sizeof *job->place, by_address);
     return MOE_OK;
 }
 
-/* Does an expert's matrix begin in the tensor? */
-static bool is_expert(const struct job *job, const struct moe_tensor *t)
+/* The place of a matrix that begins in the tensor; NULL: the tensor is copied. */
+static const struct place *place_in(const struct job *job, const struct moe_tensor *t)
 {
-    size_t low = 0, high = job->n_experts; /* the first that begins at or behind it */
+    size_t low = 0, high = job->n_places; /* the first that begins at or behind it */
     while (low < high) {
         const size_t middle = (low + high) / 2;
-        if ((uintptr_t)job->expert[middle] < (uintptr_t)t->data)
+        if ((uintptr_t)job->place[middle].at < (uintptr_t)t->data)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < job->n_experts &&
-           (uintptr_t)job->expert[low] - (uintptr_t)t->data < (uintptr_t)t->bytes;
+    const bool in = low < job->n_places &&
+                    (uintptr_t)job->place[low].at - (uintptr_t)t->data < (uintptr_t)t->bytes;
+    return in ? &job->place[low] : NULL;
 }
 
 static uint64_t row_weights(const struct moe_tensor *t)
@@ -86,8 +105,8 @@ static uint64_t rows_of(const struct moe_tensor *t)
 
 static uint64_t bytes_after(const struct job *job, const struct moe_tensor *t)
 {
-    return is_expert(job, t) ? rows_of(t) * moe_dtype_row_bytes(job->what->experts, row_weights(t))
-                             : t->bytes;
+    const struct place *p = place_in(job, t);
+    return p ? rows_of(t) * moe_dtype_row_bytes(p->type, row_weights(t)) : t->bytes;
 }
 
 static void count(struct job *job)
@@ -98,7 +117,7 @@ static void count(struct job *job)
         job->result.bytes_before += t->bytes;
         job->result.bytes_after += bytes_after(job, t);
         job->result.weights += n;
-        job->result.expert_weights += is_expert(job, t) ? n : 0;
+        job->result.quantized_weights += place_in(job, t) ? n : 0;
     }
 }
 
@@ -109,22 +128,18 @@ static enum moe_status check_model(const struct job *job, struct moe_err *err)
         return moe_fail(err, MOE_ERR_INPUT,
                         "'%.300s' already has experts of %s; take the model that it was made from",
                         job->what->from, moe_dtype_info(c->experts)->name);
-    if ((c->d_model | c->d_ffn) % MOE_QUANT_BLOCK)
-        return moe_fail(err, MOE_ERR_INPUT,
-                        "'%.300s': %s %" PRIu32 " is not a multiple of %d, as experts of %s need "
-                        "it",
-                        job->what->from,
-                        c->d_model % MOE_QUANT_BLOCK ? "hidden_size" : "intermediate_size",
-                        c->d_model % MOE_QUANT_BLOCK ? c->d_model : c->d_ffn, MOE_QUANT_BLOCK,
-                        moe_dtype_info(job->what->experts)->name);
+    if (moe_llm_config_rows(c, job->what->experts, job->what->dense, err) != MOE_OK)
+        return moe_fail_prefix(err, "'%.300s'", job->what->from);
     return MOE_OK;
 }
 
 static enum moe_status make_room(struct job *job, struct moe_err *err)
 {
     const struct moe_llm_config *c = &job->what->llm->config;
-    const size_t longest = c->d_model > c->d_ffn ? c->d_model : c->d_ffn;
-    const size_t row = (size_t)moe_dtype_row_bytes(job->what->experts, longest);
+    const size_t heads = (size_t)c->n_heads * c->head_dim;
+    const size_t most = c->d_model > c->d_ffn ? c->d_model : c->d_ffn;
+    const size_t longest = most > heads ? most : heads;
+    const size_t row = longest * sizeof(float); /* more than a quantized one */
     job->threads = job->what->threads ? job->what->threads : (uint32_t)omp_get_max_threads();
     job->weights = calloc(job->threads * longest, sizeof *job->weights);
     job->rows = malloc(row > AT_ONCE ? row : AT_ONCE);
@@ -148,18 +163,18 @@ static int by_place(const void *a, const void *b)
 static enum moe_status add_to_header(const struct job *job, json_t *header,
                                      const struct moe_tensor *t, uint64_t *at, struct moe_err *err)
 {
-    const bool expert = is_expert(job, t);
-    const uint64_t begin = *at, row = expert ? row_weights(t) : 0;
+    const struct place *p = place_in(job, t);
+    const uint64_t begin = *at, row = p ? row_weights(t) : 0;
     json_t *shape = json_array();
     bool bad = false;
     *at += bytes_after(job, t);
     for (uint32_t i = 0; i < t->n_dims; i++) {
         const uint64_t dim =
-            expert && i == t->n_dims - 1 ? moe_dtype_row_bytes(job->what->experts, row) : t->dim[i];
+            p && i == t->n_dims - 1 ? moe_dtype_row_bytes(p->type, row) : t->dim[i];
         bad = bad || json_array_append_new(shape, json_integer((json_int_t)dim)) != 0;
     }
-    json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", expert ? "U8" : t->dtype_name,
-                              "shape", shape, "data_offsets", (json_int_t)begin, (json_int_t)*at);
+    json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", p ? "U8" : t->dtype_name, "shape",
+                              shape, "data_offsets", (json_int_t)begin, (json_int_t)*at);
     if (bad || json_object_set_new(header, t->name, entry) != 0)
         return moe_fail_memory(err, "a header");
     return MOE_OK;
@@ -244,11 +259,11 @@ static enum moe_status fail_weight(const struct job *job, const struct moe_tenso
                                       : "begins a block whose scale would exceed 65504");
 }
 
-/* Rows first to first + n of an expert's tensor, into job->rows. */
-static enum moe_status quantize_rows(struct job *job, const struct moe_tensor *t, uint64_t first,
-                                     uint64_t n, struct moe_err *err)
+/* Rows first to first + n of a tensor, into job->rows. */
+static enum moe_status quantize_rows(struct job *job, const struct moe_tensor *t,
+                                     enum moe_dtype type, uint64_t first, uint64_t n,
+                                     struct moe_err *err)
 {
-    const enum moe_dtype type = job->what->experts;
     const size_t cols = (size_t)row_weights(t);
     const uint64_t from_bytes = moe_dtype_row_bytes(t->dtype, cols);
     const uint64_t to_bytes = moe_dtype_row_bytes(type, cols);
@@ -274,15 +289,15 @@ static enum moe_status quantize_rows(struct job *job, const struct moe_tensor *t
 }
 
 static enum moe_status quantize_tensor(struct job *job, const struct moe_safetensors *file,
-                                       const struct moe_tensor *t, struct moe_output *to,
-                                       struct moe_err *err)
+                                       const struct moe_tensor *t, enum moe_dtype type,
+                                       struct moe_output *to, struct moe_err *err)
 {
-    const uint64_t to_bytes = moe_dtype_row_bytes(job->what->experts, row_weights(t));
+    const uint64_t to_bytes = moe_dtype_row_bytes(type, row_weights(t));
     const uint64_t rows = rows_of(t), at_once = to_bytes < AT_ONCE ? AT_ONCE / to_bytes : 1;
     enum moe_status s = MOE_OK;
     for (uint64_t r = 0; !s && r < rows && !ferror(to->stream); r += at_once) {
         const uint64_t n = rows - r < at_once ? rows - r : at_once;
-        s = quantize_rows(job, t, r, n, err);
+        s = quantize_rows(job, t, type, r, n, err);
         if (!s)
             s = put(job->rows, (size_t)(n * to_bytes), to, err);
         progressed(job, file, n * moe_dtype_row_bytes(t->dtype, row_weights(t)));
@@ -301,9 +316,11 @@ static enum moe_status write_tensors(struct job *job, const struct moe_safetenso
         return s;
     s = put(header, size, to, err);
     free(header);
-    for (uint64_t i = 0; !s && i < moe_safetensors_n(file) && !ferror(to->stream); i++)
-        s = is_expert(job, tensor[i]) ? quantize_tensor(job, file, tensor[i], to, err)
-                                      : copy_tensor(job, file, tensor[i], to, err);
+    for (uint64_t i = 0; !s && i < moe_safetensors_n(file) && !ferror(to->stream); i++) {
+        const struct place *p = place_in(job, tensor[i]);
+        s = p ? quantize_tensor(job, file, tensor[i], p->type, to, err)
+              : copy_tensor(job, file, tensor[i], to, err);
+    }
     return s;
 }
 
@@ -341,14 +358,16 @@ static enum moe_status write_files(struct job *job, struct moe_err *err)
         s = moe_model_folder_index(&job->folder, from, job->result.bytes_after, err);
     for (size_t f = 0; !s && f < moe_weights_n_files(weights); f++)
         s = write_file(job, moe_weights_file(weights, f), err);
-    return s ? s : moe_model_folder_config(&job->folder, from, job->what->experts, err);
+    return s ? s
+             : moe_model_folder_config(&job->folder, from, job->what->experts, job->what->dense,
+                                       err);
 }
 
 static enum moe_status run(struct job *job, struct moe_err *err)
 {
     enum moe_status s = check_model(job, err);
     if (!s)
-        s = find_experts(job, err);
+        s = find_places(job, err);
     if (!s)
         s = make_room(job, err);
     if (s)
@@ -370,7 +389,7 @@ enum moe_status moe_quantize_model(const struct moe_quantize *what, struct moe_q
     enum moe_status s = run(&job, err);
     if (!s)
         *out = job.result;
-    free(job.expert);
+    free(job.place);
     free(job.weights);
     free(job.rows);
     free(job.buffer);

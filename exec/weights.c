@@ -311,8 +311,7 @@ static enum moe_status check_type(const struct moe_weights *weights, const struc
                         bytes ? ", and config.json names no Q8 or Q4 for it" : "");
     return moe_fail(
         err, MOE_ERR_INPUT,
-        "'%.200s': tensor '%.120s' is of type %s, expected U8, as config.json says that "
-        "experts are %s",
+        "'%.200s': tensor '%.120s' is of type %s, expected U8, as config.json says that it is %s",
         weights->dir, t->name, t->dtype_name, moe_dtype_info(kind)->name);
 }
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Measures what the embedded models lose with experts in 8 and 4 bits, with transformers (4.x) in
+"""Measures what the embedded models lose with weights in 8 and 4 bits, with transformers (4.x) in
 place of moelab's own kernels. Run by hand:
 
     python fewer_bits.py MOELAB MODEL TEXT
 
 MODEL is a folder such as experiments/models/tiny-mixtral. TEXT is a file of which the last 5 %,
 which the models did not see in training, is read in windows of 256 tokens. Prints for the model as
-it is, with Q8 and with Q4: mean loss in nats a token, its difference from the unchanged model with
+it is, with experts in Q8 and in Q4, and with Q4 and dense weights in Q8 and in Q4: mean loss in nats a token, its difference from the unchanged model with
 standard error, perplexity, the share of routed experts that differ, and the share of positions
 whose most likely token differs.
 """
@@ -53,13 +53,15 @@ def main(moelab, model_dir, text_file):
     windows = [[sp.bos_id()] + ids[i:i + WINDOW] for i in range(0, len(ids) - WINDOW + 1, WINDOW)]
     print(f"{model_dir}: {len(windows) * WINDOW} tokens of {text_file}")
     plain = measure(model_dir, windows)
-    for kind in ("BF16", "Q8", "Q4"):
+    for kind in ("BF16", "Q8", "Q4", "Q4, dense Q8", "Q4, dense Q4"):
         with tempfile.TemporaryDirectory() as folder:
             if kind == "BF16":
                 loss, best, routes = plain
             else:
-                subprocess.run([moelab, "quantize", "--model", model_dir, "--experts", kind, "-o",
-                                f"{folder}/model"], check=True)
+                experts, *dense = kind.split(", dense ")
+                more = ["--dense", *dense] if dense else []
+                subprocess.run([moelab, "quantize", "--model", model_dir, "--experts", experts,
+                                *more, "-o", f"{folder}/model"], check=True)
                 loss, best, routes = measure(f"{folder}/model", windows)
         more = (loss - plain[0]).mean(axis=1) # by window, as the tokens of one are not independent
         same = (routes[..., :, None] == plain[2][..., None, :]).any(axis=-1)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Experts of 8 and 4 bits: the same bytes for any number of threads, the same text and trace by
+# Weights of 8 and 4 bits: the same bytes for any number of threads, the same text and trace by
 # every way to run it; refusals; a full disk, Ctrl-C and kill -9 leave nothing that is a model.
 . tests/cli/lib/check.bash
 moelab=$(realpath "$moelab")
@@ -23,6 +23,12 @@ absent "$folder/q8.part"
 holds "nothing on standard output" test -z "$("$moelab" quantize --model tiny-mixtral --experts q4 \
     -o "$folder/quiet" 2>/dev/null)"
 
+expect 0 "became 2.7 MiB, 5.70 bits a weight instead of 16.00 (experts 4.5, dense weights" \
+    "$moelab" quantize --model tiny-mixtral --experts q4 --dense q8 -o "$folder/q4d8"
+quantize --model tiny-mixtral --experts q4 --dense same -o "$folder/q4-same"
+holds "--dense same is the default" diff -r "$folder/q4" "$folder/q4-same"
+holds "with both types" grep -q '"experts": "Q4", "dense": "Q8"}' "$folder/q4d8/config.json"
+
 # What is not weights stays.
 diff -rq $tiny "$folder/q8" | sed 's/.*\(config.json\|model.safetensors\).*/\1/' >"$folder/differ"
 printf '%s\n' config.json model.safetensors | cmp -s - "$folder/differ" ||
@@ -34,6 +40,7 @@ holds "with the type" grep -q '"quantization_config": {"quant_method": "moelab",
 
 # Several files stay several, by the same names.
 quantize --model tiny-phimoe --experts q4 -o "$folder/p4"
+quantize --model tiny-phimoe --experts q8 --dense q4 -o "$folder/p8d4"
 (cd experiments/models/tiny-phimoe && ls) >"$folder/names"
 (cd "$folder/p4" && ls) | cmp -s - "$folder/names" || failed "other names: $(ls "$folder/p4")"
 index=$folder/p4/model.safetensors.index.json
@@ -49,7 +56,7 @@ cat >"$folder/p.jsonl" <<'END'
 {"prompt":"It was a dark and stormy night"}
 {"prompt":"She had never been so happy"}
 END
-for model in q8 q4 p4; do
+for model in q8 q4 p4 q4d8 p8d4; do
     common=(--model "$folder/$model" --chat none -n 12 --threads 2)
     "$moelab" run "${common[@]}" -p "It was a dark" >"$folder/cpu.txt" 2>"$folder/run.err" ||
         failed "run $model: $(cat "$folder/run.err")"
@@ -76,6 +83,9 @@ mv "$folder/q8-5" "$folder/same/tiny-mixtral"
 expect 0 "" "$moelab" record --model "$folder/same/tiny-mixtral" --chat none -n 4 \
     --prompts "$folder/p.jsonl" --out "$folder/same.h5"
 holds "its type in its name" grep -q tiny-mixtral-q8 <("$moelab" trace info "$folder/same.h5")
+expect 0 "" "$moelab" record --model "$folder/q4d8" --chat none -n 4 --prompts "$folder/p.jsonl" \
+    --overwrite --out "$folder/cpu.h5"
+holds "both types" grep -q q4d8-dense-q8 <("$moelab" trace info "$folder/cpu.h5")
 expect 2 "tiny-mixtral-q8" "$moelab" sim "$folder/same.h5" --platform paper-4090
 expect 0 "" "$moelab" sim "$folder/same.h5" --platform paper-4090 \
     --model "$folder/same/tiny-mixtral"
@@ -110,6 +120,8 @@ refuse 2 "option '--model' is required" --experts q8 -o "$out"
 refuse 2 "option '--experts' is required: q8 or q4" --model tiny-mixtral -o "$out"
 refuse 2 "'q5' is not one of q8, q4" --model tiny-mixtral --experts q5 -o "$out"
 refuse 2 "'bf16' is not one of q8, q4" --model tiny-mixtral --experts bf16 -o "$out"
+refuse 2 "option '--dense': 'q5' is not one of same, q8, q4" --model tiny-mixtral --experts q4 \
+    --dense q5 -o "$out"
 refuse 2 "option '--output' is required: the folder to make" --model tiny-mixtral --experts q8
 refuse 2 "'-' is standard output, but a folder is written" --model tiny-mixtral --experts q8 -o -
 refuse 1 "cannot open model" --model "$folder/nothing" --experts q8 -o "$out"
@@ -122,6 +134,8 @@ refuse 1 "hidden_size 40 is not a multiple of 32, as experts of Q4 need it" \
     --model tests/golden/logits/mixtral-gqa2 --experts q4 -o "$out"
 refuse 1 "intermediate_size 24 is not a multiple of 32, as experts of Q8 need it" \
     --model tests/golden/logits/mixtral-long --experts q8 -o "$out"
+refuse 1 "hidden_size 40 is not a multiple of 32, as experts of Q4 need it" \
+    --model tests/golden/logits/olmoe-v5-gqa --experts q4 --dense q4 -o "$out"
 cp -r $tiny "$folder/copy"
 refuse 2 "' is the folder of the model itself; name a new one" --model "$folder/copy" --experts q8 \
     -o "$folder/q8/../copy"

@@ -238,6 +238,10 @@ START_TEST(quantized)
     ck_assert_int_eq((int)c.experts, MOE_Q8);
     c = parsed(edited(mixtral, "\"use_cache\":true", QUANTIZED(",\"experts\":\"Q4\"")), NULL);
     ck_assert_int_eq((int)c.experts, MOE_Q4);
+    c = parsed(
+        edited(mixtral, "\"use_cache\":true", QUANTIZED(",\"experts\":\"Q4\",\"dense\":\"Q8\"")),
+        NULL);
+    ck_assert(c.experts == MOE_Q4 && c.dense == MOE_Q8);
     static const char *const nothing[] = {"null", "{}", "false", "[]"};
     for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++) {
         char text[80];
@@ -492,9 +496,12 @@ START_TEST(quantized_otherwise)
                   "quantization_config.experts \"BF16\" is not supported (Q8 and Q4 are)");
     bad_quantized(",\"experts\":8", MOE_ERR_UNSUPPORTED,
                   "quantization_config.experts 8 is not supported (Q8 and Q4 are)");
-    bad_quantized(",\"experts\":\"Q8\",\"dense\":\"Q8\"", MOE_ERR_UNSUPPORTED,
-                  "quantization_config.dense \"Q8\" is not supported (quant_method and experts "
+    bad_quantized(",\"experts\":\"Q8\",\"bits\":4", MOE_ERR_UNSUPPORTED,
+                  "quantization_config.bits 4 is not supported (quant_method, experts and dense "
                   "are)");
+    bad_quantized(",\"experts\":\"Q8\",\"dense\":\"BF16\"", MOE_ERR_UNSUPPORTED,
+                  "quantization_config.dense \"BF16\" is not supported (Q8 and Q4 are)");
+    bad_quantized(",\"dense\":\"Q8\"", MOE_ERR_INPUT, "missing key quantization_config.experts");
     /* Rows are whole blocks: of hidden_size in gate and up, of intermediate_size in down. */
     char text[sizeof buf];
     snprintf(text, sizeof text, "%s",
@@ -503,6 +510,12 @@ START_TEST(quantized_otherwise)
             "hidden_size 72 is not a multiple of 32, as experts of Q4 need it");
     refused(text, "\"intermediate_size\":96", "\"intermediate_size\":80", MOE_ERR_INPUT,
             "intermediate_size 80 is not a multiple of 32, as experts of Q4 need it");
+    snprintf(text, sizeof text, "%s",
+             edited(mixtral, "\"use_cache\":true",
+                    QUANTIZED(",\"experts\":\"Q4\",\"dense\":\"Q8\",\"x\":0") ",\"head_dim\":6"));
+    refused(text, ",\"x\":0", "", MOE_ERR_INPUT,
+            "num_attention_heads x head_dim 24 is not a multiple of 32, as dense weights of Q8 "
+            "need it");
 }
 END_TEST
 

@@ -20,7 +20,9 @@ static const double limit_exact = 3e-5, limit_rounding = 3e-4;
 static const double limit_weight = 1e-3;
 
 struct run {
-    const char *name;  /* folder of the goldens; -q8, -q4: of the model quantized */
+    /* folder of the goldens; -q8, -q4: of the model with quantized experts, dense-q8, dense-q4:
+     * with dense weights of that type and experts of Q4 */
+    const char *name;
     const char *run;   /* and the one below it */
     const char *model; /* directory; NULL: the folder itself */
 };
@@ -56,6 +58,10 @@ static const struct run runs[] = {
     {"tiny-mixtral-q8", "text", "experiments/models/tiny-mixtral"},
     {"tiny-mixtral-q4", "prompt0", "experiments/models/tiny-mixtral"},
     {"tiny-mixtral-q4", "text", "experiments/models/tiny-mixtral"},
+    {"tiny-mixtral-dense-q4", "prompt0", "experiments/models/tiny-mixtral"},
+    {"tiny-mixtral-dense-q4", "text", "experiments/models/tiny-mixtral"},
+    {"tiny-mixtral-dense-q8", "prompt0", "experiments/models/tiny-mixtral"},
+    {"tiny-mixtral-dense-q8", "text", "experiments/models/tiny-mixtral"},
     {"tiny-phimoe-q8", "prompt0", "experiments/models/tiny-phimoe"},
     {"tiny-phimoe-q8", "text", "experiments/models/tiny-phimoe"},
     {"tiny-phimoe-q4", "prompt0", "experiments/models/tiny-phimoe"},
@@ -247,7 +253,8 @@ static double compare_run(const struct moe_llm *llm, const struct run *run, cons
     return worst;
 }
 
-static enum moe_dtype experts_of(const struct run *run)
+/* The type that the name ends in; MOE_F32: none. */
+static enum moe_dtype quantized_as(const struct run *run)
 {
     const char *end = strrchr(run->name, '-');
     return end && !strcmp(end, "-q8") ? MOE_Q8 : end && !strcmp(end, "-q4") ? MOE_Q4 : MOE_F32;
@@ -257,18 +264,22 @@ static enum moe_dtype experts_of(const struct run *run)
 static struct moe_llm *open_or_quantize(const struct run *run, const char *dir)
 {
     struct moe_llm *llm = open_model(dir);
-    if (moe_dtype_plain(experts_of(run)))
+    const enum moe_dtype type = quantized_as(run);
+    if (moe_dtype_plain(type))
         return llm;
     char folder[64], out[80];
     struct moe_err err = {0};
     struct moe_quantized done;
     temporary_folder(folder, sizeof folder);
     snprintf(out, sizeof out, "%s/model", folder);
-    const struct moe_quantize what = {llm, dir, out, experts_of(run), 2};
+    const bool dense = strstr(run->name, "-dense-");
+    const struct moe_quantize what = {llm, dir, out, dense ? MOE_Q4 : type, dense ? type : MOE_F32,
+                                      2};
     ck_assert_msg(moe_quantize_model(&what, &done, &err) == MOE_OK, "%s", err.text);
     moe_llm_close(llm);
     llm = open_model(out);
     ck_assert_int_eq((int)llm->layers[0].experts[0].w1.dtype, (int)what.experts);
+    ck_assert_int_eq((int)llm->layers[0].q.dtype, (int)(dense ? type : MOE_BF16));
     remove_folder(folder);
     return llm;
 }

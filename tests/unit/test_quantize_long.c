@@ -111,7 +111,7 @@ static uint16_t poke(const struct moe_llm *llm, off_t data, const char *tensor, 
 static void refused(const struct moe_llm *llm, off_t data, const char *out, const char *tensor,
                     size_t a, size_t b)
 {
-    const struct moe_quantize what = {llm, model_dir, out, MOE_Q8, 3};
+    const struct moe_quantize what = {llm, model_dir, out, MOE_Q8, MOE_F32, 3};
     const uint16_t old_b = poke(llm, data, tensor, b, 0x7fc0);
     const uint16_t old_a = poke(llm, data, tensor, a, 0x7fc0);
     struct moe_quantized done;
@@ -135,7 +135,7 @@ START_TEST(every_byte)
     struct moe_llm *was = open_model(model_dir);
     refused(was, data, out, EXPERT "w1.weight", 7 * D + 3, 100000 * D);
     refused(was, data, out, EXPERT "w2.weight", 31 * (size_t)F + 5, 32 * (size_t)F - 1);
-    const struct moe_quantize what = {was, model_dir, out, MOE_Q8, 3};
+    const struct moe_quantize what = {was, model_dir, out, MOE_Q8, MOE_F32, 3};
     ck_assert_msg(moe_quantize_model(&what, &done, &err) == MOE_OK, "%s", err.text);
     struct moe_llm *now = open_model(out);
     const struct moe_expert_weights *a = was->layers[0].experts, *b = now->layers[0].experts;

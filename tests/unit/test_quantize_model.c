@@ -1,5 +1,6 @@
-/* Folders with experts of 8 and 4 bits: every byte of every tensor, in both spellings, of every
- * type, in one file and in two; what is kept beside them; refusals, after which nothing is left. */
+/* Folders with experts and dense weights of 8 and 4 bits: every byte of every tensor, in both
+ * spellings, of every type, in one file and in two; what is kept beside them; refusals, after which
+ * nothing is left. */
 #include "base/file.h"
 #include "exec/json.h"
 #include "exec/quantize.h"
@@ -159,17 +160,27 @@ static void end(void)
     remove_folder(out_dir);
 }
 
-static enum moe_status quantize(const struct moe_llm *llm, enum moe_dtype type, const char *out,
-                                uint32_t threads, struct moe_err *err)
+/* dense: MOE_F32 for weights that stay. */
+static enum moe_status quantize_both(const struct moe_llm *llm, enum moe_dtype type,
+                                     enum moe_dtype dense, const char *out, uint32_t threads,
+                                     struct moe_err *err)
 {
     struct moe_quantized done = {.weights = 77};
-    const struct moe_quantize what = {llm, model_dir, out, type, threads};
+    const struct moe_quantize what = {llm, model_dir, out, type, dense, threads};
+    const uint64_t attention = 2 * (2 * 32 + 2 * 16) * D, head = (uint64_t)V * D;
     enum moe_status s = moe_quantize_model(&what, &done, err);
     if (s)
         ck_assert_uint_eq(done.weights, 77);
     else
-        ck_assert_uint_eq(done.expert_weights, 2 * E * 3 * D * F);
+        ck_assert_uint_eq(done.quantized_weights,
+                          2 * E * 3 * D * F + (dense == MOE_F32 ? 0 : attention + head));
     return s;
+}
+
+static enum moe_status quantize(const struct moe_llm *llm, enum moe_dtype type, const char *out,
+                                uint32_t threads, struct moe_err *err)
+{
+    return quantize_both(llm, type, MOE_F32, out, threads, err);
 }
 
 static void same_rows(const struct moe_matrix *now, const struct moe_matrix *was,
@@ -187,14 +198,20 @@ static void same_rows(const struct moe_matrix *now, const struct moe_matrix *was
     }
 }
 
+static bool is_dense(const char *name)
+{
+    return strstr(name, "_proj.weight") || strcmp(name, "lm_head.weight") == 0;
+}
+
 static void same_tensors(const struct moe_llm *now, const struct moe_llm *was)
 {
+    const bool dense = now->config.dense != MOE_F32;
     ck_assert_uint_eq(moe_weights_n(now->weights), moe_weights_n(was->weights));
     for (uint64_t i = 0; i < moe_weights_n(was->weights); i++) {
         const struct moe_tensor *a = moe_weights_at(was->weights, i);
         const struct moe_tensor *b = moe_weights_at(now->weights, i);
         ck_assert_str_eq(a->name, b->name);
-        if (strstr(a->name, ".experts.")) {
+        if (strstr(a->name, ".experts.") || (dense && is_dense(a->name))) {
             ck_assert_str_eq(b->dtype_name, "U8");
             continue;
         }
@@ -255,18 +272,29 @@ static void same_order(const struct moe_safetensors *now, const struct moe_safet
     ck_assert_uint_eq((uintptr_t)first % 8, 0);
 }
 
-/* All combinations: i of 8. */
+/* All combinations: i of 24. */
 START_TEST(every_byte)
 {
-    const enum moe_dtype type = _i & 1 ? MOE_Q4 : MOE_Q8;
+    static const enum moe_dtype denses[] = {MOE_F32, MOE_Q8, MOE_Q4};
+    const enum moe_dtype type = _i & 1 ? MOE_Q4 : MOE_Q8, dense = denses[_i / 8];
     struct source m = new_source(_i & 2, _i & 4, (uint64_t)_i + 1);
     struct moe_err err = {0};
     struct moe_llm *was = open_model(model_dir);
-    ck_assert_msg(quantize(was, type, out_dir, 3, &err) == MOE_OK, "%s", err.text);
+    ck_assert_msg(quantize_both(was, type, dense, out_dir, 3, &err) == MOE_OK, "%s", err.text);
     struct moe_llm *now = open_model(out_dir);
     ck_assert_int_eq((int)now->config.experts, (int)type);
+    ck_assert_int_eq((int)now->config.dense, (int)dense);
     same_tensors(now, was);
+    if (dense != MOE_F32)
+        same_rows(&now->head, &was->head, dense);
     for (uint32_t l = 0; l < 2; l++) {
+        const struct moe_llm_layer *x = &was->layers[l], *y = &now->layers[l];
+        if (dense != MOE_F32) {
+            same_rows(&y->q, &x->q, dense);
+            same_rows(&y->k, &x->k, dense);
+            same_rows(&y->v, &x->v, dense);
+            same_rows(&y->o, &x->o, dense);
+        }
         for (uint32_t e = 0; e < E; e++) {
             const struct moe_expert_weights *a = &was->layers[l].experts[e];
             const struct moe_expert_weights *b = &now->layers[l].experts[e];
@@ -418,20 +446,31 @@ START_TEST(quantized_already)
     llm = open_model(out_dir);
     snprintf(again, sizeof again, "%s-again", out_dir);
     struct moe_quantized done;
-    const struct moe_quantize what = {llm, out_dir, again, MOE_Q4, 1};
+    const struct moe_quantize what = {llm, out_dir, again, MOE_Q4, MOE_F32, 1};
     ck_assert_int_eq(moe_quantize_model(&what, &done, &err), MOE_ERR_INPUT);
     ck_assert_ptr_nonnull(strstr(err.text, "' already has experts of Q8; take the model that it"));
     moe_llm_close(llm);
     /* Sizes of other models: blocks are of 32 weights, in rows of D and of F. */
-    static const char *const other[][2] = {{"mixtral-gqa2", "hidden_size 40"},
-                                           {"mixtral-long", "intermediate_size 24"}};
-    for (int i = 0; i < 2; i++) {
-        char dir[80], expected[100];
-        snprintf(dir, sizeof dir, GOLDEN "%s", other[i][0]);
-        snprintf(expected, sizeof expected, "': %s is not a multiple of 32, as experts of Q4 need",
-                 other[i][1]);
+    static const struct {
+        const char *name, *what;
+        enum moe_dtype experts, dense;
+    } other[] = {
+        {"mixtral-gqa2", "hidden_size 40 is not a multiple of 32, as experts of Q4 need", MOE_Q4,
+         MOE_F32},
+        {"mixtral-long", "intermediate_size 24 is not a multiple of 32, as experts of Q4 need",
+         MOE_Q4, MOE_Q8},
+        {"mixtral-gqa2", "hidden_size 40 is not a multiple of 32, as dense weights of Q8 need",
+         MOE_F32, MOE_Q8},
+        {"qwen3-v5-fused",
+         "num_attention_heads x head_dim 56 is not a multiple of 32, as dense weights of Q4 need",
+         MOE_F32, MOE_Q4},
+    };
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        char dir[80], expected[140];
+        snprintf(dir, sizeof dir, GOLDEN "%s", other[i].name);
+        snprintf(expected, sizeof expected, "': %s", other[i].what);
         llm = open_model(dir);
-        const struct moe_quantize odd = {llm, dir, again, MOE_Q4, 1};
+        const struct moe_quantize odd = {llm, dir, again, other[i].experts, other[i].dense, 1};
         ck_assert_int_eq(moe_quantize_model(&odd, &done, &err), MOE_ERR_INPUT);
         ck_assert_msg(strstr(err.text, expected) != NULL, "%s", err.text);
         moe_llm_close(llm);
@@ -458,9 +497,9 @@ START_TEST(config_and_weights_differ)
     ck_assert_int_eq(moe_llm_open(&none, model_dir, &err), MOE_ERR_INPUT);
     ck_assert_msg(
         strstr(err.text, _i ? "gate_up_proj' is of type BF16, expected U8, as config.json "
-                              "says that experts are Q8"
+                              "says that it is Q8"
                             : ".w1.weight' is of type F32, expected U8, as config.json "
-                              "says that experts are Q8"),
+                              "says that it is Q8"),
         "%s", err.text);
     snprintf(from, sizeof from, "%s/model.safetensors", out_dir);
     snprintf(to, sizeof to, "%s/model.safetensors", model_dir);
@@ -482,7 +521,7 @@ int main(void)
     TCase *tc = tcase_create("quantize_model");
     tcase_add_checked_fixture(tc, begin, end);
     tcase_set_timeout(tc, 0);
-    tcase_add_loop_test(tc, every_byte, 0, 8);
+    tcase_add_loop_test(tc, every_byte, 0, 24);
     tcase_add_test(tc, what_lies_beside_them);
     tcase_add_loop_test(tc, refusals, 0, 2);
     tcase_add_test(tc, quantized_already);

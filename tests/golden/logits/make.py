@@ -3,7 +3,7 @@
 
     python make.py [CASE...]          random models that the installed version of transformers makes
     python make.py --model DIR NAME   goldens of three prompts for the model in DIR, as ./NAME
-                                      (DIR may be what `moelab quantize` wrote: then the experts are
+                                      (DIR may be what `moelab quantize` wrote: then such weights are
                                       made float32 here, by the layout that exec/dtype.h documents,
                                       and there is one prompt and one greedy text)
     python make.py --slim DIR         those of Phi-tiny-MoE's and Phi-mini-MoE's own code: DIR has the
@@ -359,16 +359,17 @@ def dequantized_model(model_dir, folder):
     with open(f"{model_dir}/config.json") as f:
         config = json.load(f)
     kind = config.pop("quantization_config")
-    assert kind.pop("quant_method") == "moelab" and list(kind) == ["experts"]
+    assert kind.pop("quant_method") == "moelab" and set(kind) <= {"experts", "dense"}
     with open(f"{folder}/config.json", "w") as f:
         json.dump(config, f)
     tensors = {}
     for file in sorted(glob.glob(f"{model_dir}/*.safetensors")):
         tensors.update(load_file(file))
     for name, t in tensors.items():
-        assert (t.dtype == torch.uint8) == (".experts." in name)
-        tensors[name] = (torch.from_numpy(dequantized(t.numpy(), kind["experts"]))
-                         if t.dtype == torch.uint8 else t.float())
+        dense = name == "lm_head.weight" or ("_proj." in name and name.endswith("weight"))
+        of = kind.get("experts" if ".experts." in name else "dense" if dense else "other")
+        assert (t.dtype == torch.uint8) == (of is not None), name
+        tensors[name] = torch.from_numpy(dequantized(t.numpy(), of)) if of else t.float()
     save_file(tensors, f"{folder}/model.safetensors", metadata=dict(format="pt"))
 
 
