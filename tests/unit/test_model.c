@@ -90,6 +90,7 @@ START_TEST(quantized_models)
         {"mixtral-8x7b-q8", "mixtral-8x7b", 3 * 14336 * 4096 / 32 * 34},
         {"mixtral-8x7b-q4", "mixtral-8x7b", 3 * 14336 * 4096 / 32 * 18},
         {"phi-3.5-moe-q4", "phi-3.5-moe", 3 * 6400 * 4096 / 32 * 18},
+        {"qwen3-30b-a3b-q4-dense-q8", "qwen3-30b-a3b", 3 * 768 * 2048 / 32 * 18},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         struct moe_model m = load(want[i].name);
@@ -98,6 +99,8 @@ START_TEST(quantized_models)
         memcpy(m.name, of.name, sizeof m.name);
         memcpy(m.source, of.source, sizeof m.source);
         m.expert_weight_bits = of.expert_weight_bits;
+        ck_assert(m.dense_weight_bits == (strstr(want[i].name, "dense-q8") ? 8.5 : 16));
+        m.dense_weight_bits = of.dense_weight_bits;
         ck_assert(!memcmp(&m, &of, sizeof m));
     }
 }
