@@ -141,8 +141,10 @@ static enum moe_status whole_prompt(struct generation *g, char **out, struct moe
         return s;
     }
     struct moe_message messages[] = {{"system", g->o->system}, {"user", given}};
+    struct moe_chat_tokens tokens = {moe_tokenizer_bos(g->tokenizer),
+                                     moe_tokenizer_eos(g->tokenizer)};
     size_t first = *g->o->system ? 0 : 1;
-    s = moe_chat_format(g->chat, messages + first, 2 - first, out, err);
+    s = moe_chat_format(g->chat, &tokens, messages + first, 2 - first, out, err);
     free(given);
     return s;
 }

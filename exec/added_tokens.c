@@ -174,17 +174,18 @@ const struct moe_added_token *moe_added_by_id(const struct moe_added_tokens *add
     return NULL;
 }
 
-/* ---- white space, as Python's str.strip sees it ---- */
+/* ---- white space ---- */
 
+/* Unicode's White_Space. */
 static const struct {
     uint32_t first, last;
 } blanks[] = {
-    {0x09, 0x0d},     {0x1c, 0x20},     {0x85, 0x85},     {0xa0, 0xa0},     {0x1680, 0x1680},
+    {0x09, 0x0d},     {0x20, 0x20},     {0x85, 0x85},     {0xa0, 0xa0},     {0x1680, 0x1680},
     {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000},
 };
 
-/* Is the character of n bytes white space? */
-static bool is_blank(const char *at, size_t n)
+/* Is the character of n bytes white space? For Python's str.strip four separators are, too. */
+static bool is_blank(const char *at, size_t n, bool python)
 {
     static const uint8_t bits[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
     uint32_t value = (uint8_t)at[0] & bits[n];
@@ -193,27 +194,27 @@ static bool is_blank(const char *at, size_t n)
     for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++)
         if (value >= blanks[i].first && value <= blanks[i].last)
             return true;
-    return false;
+    return python && value >= 0x1c && value <= 0x1f;
 }
 
-static void strip_left(struct moe_part *part)
+static void strip_left(struct moe_part *part, bool python)
 {
     while (part->n) {
         int length = moe_utf8_char(part->at, part->n);
-        if (length <= 0 || !is_blank(part->at, (size_t)length))
+        if (length <= 0 || !is_blank(part->at, (size_t)length, python))
             break;
         part->at += length;
         part->n -= (size_t)length;
     }
 }
 
-static void strip_right(struct moe_part *part)
+static void strip_right(struct moe_part *part, bool python)
 {
     while (part->n) {
         size_t length = 1;
         while (length < part->n && length < 4 && (part->at[part->n - length] & 0xc0) == 0x80)
             length++;
-        if (!is_blank(part->at + part->n - length, length))
+        if (!is_blank(part->at + part->n - length, length, python))
             break;
         part->n -= length;
     }
@@ -277,12 +278,57 @@ enum moe_status moe_added_split(const struct moe_added_tokens *added, const char
         const struct moe_added_token *token =
             moe_added_exact(added, list.part[i].at, list.part[i].n);
         if (token && token->rstrip && i + 1 < list.n)
-            strip_left(&list.part[i + 1]);
+            strip_left(&list.part[i + 1], true);
         if (token && token->lstrip && i)
-            strip_right(&list.part[i - 1]);
+            strip_right(&list.part[i - 1], true);
     }
     for (size_t i = 0; i < list.n; i++)
         list.part[i].token = moe_added_exact(added, list.part[i].at, list.part[i].n);
+    *parts = list.part;
+    *n_parts = list.n;
+    return MOE_OK;
+}
+
+/* Adds a token found in [first, end) of a text, and the text between *done and it. */
+static enum moe_status add_match(struct part_list *list, const char *text, size_t n, size_t *done,
+                                 const struct moe_added_token *token, size_t first,
+                                 struct moe_err *err)
+{
+    struct moe_part before = {.at = text, .n = first};
+    struct moe_part behind = {.at = text + first + token->n, .n = n - first - token->n};
+    if (token->lstrip)
+        strip_right(&before, false);
+    if (token->rstrip)
+        strip_left(&behind, false);
+    enum moe_status status = MOE_OK;
+    if (before.n > *done)
+        status = append(list, text + *done, before.n - *done, err);
+    if (status == MOE_OK)
+        status = append(list, text + first, token->n, err);
+    if (status == MOE_OK)
+        list->part[list->n - 1].token = token;
+    *done = n - behind.n;
+    return status;
+}
+
+enum moe_status moe_added_match(const struct moe_added_tokens *added, const char *text, size_t n,
+                                struct moe_part **parts, size_t *n_parts, struct moe_err *err)
+{
+    struct part_list list = {0};
+    enum moe_status status = MOE_OK;
+    size_t done = 0;
+    for (size_t i = 0; i < n && status == MOE_OK;) {
+        const struct moe_added_token *token = moe_added_longest(added, text + i, n - i);
+        if (token)
+            status = add_match(&list, text, n, &done, token, i, err);
+        i += token ? token->n : 1;
+    }
+    if (status == MOE_OK && done < n)
+        status = append(&list, text + done, n - done, err);
+    if (status != MOE_OK) {
+        free(list.part);
+        return status;
+    }
     *parts = list.part;
     *n_parts = list.n;
     return MOE_OK;

@@ -1,4 +1,4 @@
-/* Added tokens: found in a text literally, before SentencePiece encodes the rest. */
+/* Added tokens: found in a text literally, before the rest of it is encoded. */
 #ifndef MOELAB_EXEC_ADDED_TOKENS_H
 #define MOELAB_EXEC_ADDED_TOKENS_H
 
@@ -16,6 +16,7 @@ struct moe_added_token {
     int32_t id;
     bool lstrip, rstrip; /* absorbs the white space on that side */
     bool special;        /* not shown to a reader */
+    bool normalized;     /* fast tokenizers: found in the normalised text */
     bool named;          /* bos_token, eos_token, ... of the configuration */
     uint32_t rank;       /* order in which they were added; of equal ones the first counts */
 };
@@ -53,6 +54,12 @@ struct moe_part {
 /* Cuts valid UTF-8 at its added tokens (leftmost, then longest) and strips white space next to
  * those with lstrip or rstrip. *parts: heap, caller frees; they point into text and added. */
 enum moe_status moe_added_split(const struct moe_added_tokens *added, const char *text, size_t n,
+                                struct moe_part **parts, size_t *n_parts, struct moe_err *err);
+
+/* The same as fast tokenizers do it (find_matches of Hugging Face tokenizers 0.22): white space
+ * next to a token becomes part of it, and only what remains of the text is cut further. Parts
+ * without a token are not empty. n may be 0. */
+enum moe_status moe_added_match(const struct moe_added_tokens *added, const char *text, size_t n,
                                 struct moe_part **parts, size_t *n_parts, struct moe_err *err);
 
 #endif

@@ -15,10 +15,15 @@ enum { TEMPLATE_MAX = 1 << 20, CONFIG_MAX = 16 << 20 }; /* bytes */
 /* Marker strings of the published templates, plain()ed; a template is the first family whose `has`
  * all occur and whose `lacks` do not. Sources: tokenizer_config.json of
  *   https://huggingface.co/mistralai/Mixtral-8x7B-Instruct-v0.1 (its first and its last revision),
- *   https://huggingface.co/microsoft/Phi-3.5-MoE-instruct, .../Phi-tiny-MoE-instruct */
+ *   https://huggingface.co/microsoft/Phi-3.5-MoE-instruct, .../Phi-tiny-MoE-instruct,
+ *   https://huggingface.co/Qwen/Qwen3-30B-A3B, .../Qwen3-30B-A3B-Instruct-2507,
+ *   .../Qwen3-Coder-30B-A3B-Instruct,
+ *   https://huggingface.co/allenai/OLMoE-1B-7B-0924-Instruct, .../OLMo-2-1124-7B-Instruct (another
+ *   spelling of the same) */
+enum { WORDS = 6 };
 static const struct {
     enum moe_chat chat;
-    const char *has[4], *lacks[4];
+    const char *has[WORDS], *lacks[WORDS];
 } families[] = {
     {MOE_CHAT_MIXTRAL,
      {"' [INST] ' + ", " + ' [/INST]'", "' ' + message['content'] + eos_token"},
@@ -35,6 +40,31 @@ static const struct {
     {MOE_CHAT_PHI,
      {"'<|' + message['role'] + '|>' + '\n' + ", "'<|end|>\n'", "'<|assistant|>\n'"},
      {"bos_token", "<|tool|>"}},
+    {MOE_CHAT_CHATML, /* Qwen3 */
+     {"'<|im_start|>system\n' + messages[0].content + '<|im_end|>\n'",
+      "'<|im_start|>' + message.role + '\n' + ", " + '<|im_end|>' + '\n'",
+      "{{- '<|im_start|>assistant\n' }}"},
+     {"bos_token", "{{- '<|im_start|>assistant\n<think>", "{{- '<think>\n' }}", "helpful",
+      "trim }}"}},
+    {MOE_CHAT_CHATML, /* Qwen3-Coder, whose own system message is for tools only */
+     {"'<|im_start|>system\n' + system_message }}",
+      "{%- if tools is iterable and tools | length > 0 %}\n        {{- '<|im_start|>system\nYou "
+      "are "
+      "Qwen, ",
+      "'<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n'",
+      "{{- '<|im_start|>assistant\n' }}"},
+     {"bos_token", "think>", "default_system"}},
+    {MOE_CHAT_OLMOE,
+     {"{{ bos_token }}", "'<|system|>\n' + message['content'] }}\n{%",
+      "'<|user|>\n' + message['content'] }}\n{%", "message['content'] + eos_token }}\n{%",
+      "{{ '<|assistant|>' }}\n{%"},
+     {"<|end|>", "<|im_start|>", "loop.first", "+ '\n' }}"}},
+    {MOE_CHAT_OLMOE,
+     {"{{ bos_token }}", "'<|system|>\n' + message['content'] + '\n' }}",
+      "'<|user|>\n' + message['content'] + '\n' }}",
+      "{% if not loop.last %}{{ '<|assistant|>\n'  + message['content'] + eos_token + '\n' }}",
+      "{{ '<|assistant|>\n' }}"},
+     {"<|end|>", "<|im_start|>", "loop.first", "functions"}},
 };
 
 /* A copy with ' for either quote, and with line feeds for \\n: both spellings are in use. Heap. */
@@ -51,9 +81,9 @@ static char *plain(const char *text)
     return copy;
 }
 
-static bool has_all(const char *text, const char *const words[4], bool wanted)
+static bool has_all(const char *text, const char *const words[WORDS], bool wanted)
 {
-    for (size_t i = 0; i < 4 && words[i]; i++)
+    for (size_t i = 0; i < WORDS && words[i]; i++)
         if ((strstr(text, words[i]) != NULL) != wanted)
             return false;
     return true;
@@ -198,7 +228,41 @@ static void write_phi(FILE *out, const struct moe_message *messages, size_t n)
     put(out, "<|assistant|>\n", "", "");
 }
 
-static enum moe_status check_roles(enum moe_chat chat, const struct moe_message *messages, size_t n,
+static void write_chatml(FILE *out, const struct moe_message *messages, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        put(out, "<|im_start|>", messages[i].role, "\n");
+        put(out, messages[i].text, "<|im_end|>\n", "");
+    }
+    put(out, "<|im_start|>assistant\n", "", "");
+}
+
+static void write_olmoe(FILE *out, const struct moe_chat_tokens *tokens,
+                        const struct moe_message *messages, size_t n)
+{
+    put(out, tokens->bos ? tokens->bos : "", "", "");
+    for (size_t i = 0; i < n; i++) {
+        put(out, "<|", messages[i].role, "|>\n");
+        put(out, messages[i].text, is_role(&messages[i], "assistant") ? tokens->eos : "", "\n");
+    }
+    put(out, "<|assistant|>\n", "", "");
+}
+
+/* What a template does with an earlier answer, where that is known. */
+static enum moe_status check_answer(enum moe_chat chat, const struct moe_chat_tokens *tokens,
+                                    const struct moe_message *answer, struct moe_err *err)
+{
+    if (chat == MOE_CHAT_CHATML && strstr(answer->text, "</think>"))
+        return moe_fail(err, MOE_ERR_USAGE,
+                        "an earlier answer contains '</think>', which templates of chatml treat "
+                        "differently: leave out what was thought");
+    if (chat == MOE_CHAT_OLMOE && !tokens->eos)
+        return moe_fail(err, MOE_ERR_USAGE, "the tokenizer has no eos_token to end an answer");
+    return MOE_OK;
+}
+
+static enum moe_status check_roles(enum moe_chat chat, const struct moe_chat_tokens *tokens,
+                                   const struct moe_message *messages, size_t n,
                                    struct moe_err *err)
 {
     bool mixtral = chat == MOE_CHAT_MIXTRAL || chat == MOE_CHAT_MIXTRAL_2023;
@@ -218,27 +282,48 @@ static enum moe_status check_roles(enum moe_chat chat, const struct moe_message 
             return moe_fail(err, MOE_ERR_USAGE,
                             "message %zu is the %s's: user and assistant must alternate", i + 1,
                             messages[i].role);
+        if (assistant && check_answer(chat, tokens, &messages[i], err) != MOE_OK)
+            return MOE_ERR_USAGE;
     }
     return MOE_OK;
 }
 
-enum moe_status moe_chat_format(enum moe_chat chat, const struct moe_message *messages, size_t n,
-                                char **out, struct moe_err *err)
+static void write_text(FILE *out, enum moe_chat chat, const struct moe_chat_tokens *tokens,
+                       const struct moe_message *messages, size_t n)
+{
+    switch (chat) {
+    case MOE_CHAT_NONE:
+        put(out, messages[0].text, "", "");
+        break;
+    case MOE_CHAT_MIXTRAL:
+    case MOE_CHAT_MIXTRAL_2023:
+        write_mixtral(out, chat, messages, n);
+        break;
+    case MOE_CHAT_PHI:
+        write_phi(out, messages, n);
+        break;
+    case MOE_CHAT_CHATML:
+        write_chatml(out, messages, n);
+        break;
+    case MOE_CHAT_OLMOE:
+        write_olmoe(out, tokens, messages, n);
+        break;
+    }
+}
+
+enum moe_status moe_chat_format(enum moe_chat chat, const struct moe_chat_tokens *tokens,
+                                const struct moe_message *messages, size_t n, char **out,
+                                struct moe_err *err)
 {
     char *text = NULL;
     size_t size = 0;
-    enum moe_status status = check_roles(chat, messages, n, err);
+    enum moe_status status = check_roles(chat, tokens, messages, n, err);
     if (status != MOE_OK)
         return status;
     FILE *stream = open_memstream(&text, &size);
     if (!stream)
         return moe_fail_memory(err, "a prompt");
-    if (chat == MOE_CHAT_NONE)
-        put(stream, messages[0].text, "", "");
-    else if (chat == MOE_CHAT_PHI)
-        write_phi(stream, messages, n);
-    else
-        write_mixtral(stream, chat, messages, n);
+    write_text(stream, chat, tokens, messages, n);
     bool bad = ferror(stream);
     if (fclose(stream) != 0 || bad) {
         free(text);

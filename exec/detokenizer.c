@@ -5,8 +5,10 @@
 #include <string.h>
 
 /* These functions cannot fail, so the longest text must fit: a piece or added token of
- * MOE_TOKEN_TEXT_MAX bytes behind three replacement characters. */
+ * MOE_TOKEN_TEXT_MAX bytes behind three replacement characters, or with byte-level BPE one for each
+ * byte. */
 _Static_assert(MOE_TOKEN_TEXT_MAX + 3 * 3 + 1 <= MOE_PIECE_MAX, "a piece fits its buffer");
+_Static_assert(3 * (MOE_BYTE_PIECE_MAX + 3) + 1 <= MOE_PIECE_MAX, "its bytes fit its buffer");
 
 static const char replacement[] = "\xef\xbf\xbd";    /* U+FFFD */
 static const char unknown_text[] = " \xe2\x81\x87 "; /* U+2047, as SentencePiece prints it */
@@ -26,9 +28,8 @@ static size_t put(char *buf, size_t at, const char *text, size_t n)
 
 /* Writes the pending bytes as far as they are complete characters; each invalid byte becomes
  * U+FFFD. all: incomplete ones, too. */
-static size_t put_pending(struct moe_detokenizer *d, char *buf, bool all)
+static size_t put_pending(struct moe_detokenizer *d, char *buf, size_t at, bool all)
 {
-    size_t at = 0;
     while (d->n_pending) {
         int length = moe_utf8_char((const char *)d->pending, d->n_pending);
         if (length == 0 && !all)
@@ -110,16 +111,40 @@ static int id_byte(const struct moe_tokenizer *t, int32_t id)
     return byte_value(piece, n);
 }
 
+/* Byte-level BPE: every id is some bytes, and a token that is not shown is none, so that characters
+ * go on behind it. */
+static size_t put_bytes(struct moe_detokenizer *d, char *buf, int32_t id)
+{
+    const struct moe_tokenizer *t = d->tokenizer;
+    const struct moe_added_token *token = moe_added_by_id(&t->config.added, id);
+    char spelt[MOE_BYTE_PIECE_MAX];
+    size_t n = 0, at = 0;
+    const char *piece = moe_byte_tokenizer_piece(t->bytes, id, &n);
+    if (token && token->special && !d->show_special)
+        return 0;
+    if (token && !n) {
+        n = moe_byte_pieces_spell(token->text, spelt);
+        piece = spelt;
+    }
+    for (size_t i = 0; i < n; i++) {
+        d->pending[d->n_pending++] = (uint8_t)piece[i];
+        at = put_pending(d, buf, at, false);
+    }
+    return at;
+}
+
 size_t moe_detokenizer_next(struct moe_detokenizer *d, int32_t id, char buf[MOE_PIECE_MAX])
 {
     size_t at = 0;
-    if (id >= 0 && (uint32_t)id < d->tokenizer->n_tokens) {
+    if (d->tokenizer->bytes) {
+        at = put_bytes(d, buf, id);
+    } else if (id >= 0 && (uint32_t)id < d->tokenizer->n_tokens) {
         int byte = id_byte(d->tokenizer, id);
         if (byte >= 0) {
             d->pending[d->n_pending++] = (uint8_t)byte;
             d->began = true;
         }
-        at = put_pending(d, buf, byte < 0);
+        at = put_pending(d, buf, 0, byte < 0);
         if (byte < 0)
             at = put_token(d, buf, at, id);
     }
@@ -129,7 +154,7 @@ size_t moe_detokenizer_next(struct moe_detokenizer *d, int32_t id, char buf[MOE_
 
 size_t moe_detokenizer_end(struct moe_detokenizer *d, char buf[MOE_PIECE_MAX])
 {
-    size_t at = put_pending(d, buf, true);
+    size_t at = put_pending(d, buf, 0, true);
     buf[at] = '\0';
     return at;
 }

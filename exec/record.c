@@ -139,7 +139,9 @@ static enum moe_status encode(const struct recording *r, const struct moe_prompt
                                     moe_tokenizer_adds_bos(r->tokenizer), ids, n, err);
     char *text = NULL;
     struct moe_message message = {"user", prompt->text};
-    enum moe_status s = moe_chat_format(r->options->chat, &message, 1, &text, err);
+    struct moe_chat_tokens tokens = {moe_tokenizer_bos(r->tokenizer),
+                                     moe_tokenizer_eos(r->tokenizer)};
+    enum moe_status s = moe_chat_format(r->options->chat, &tokens, &message, 1, &text, err);
     if (!s)
         s = moe_tokenizer_encode(r->tokenizer, text, strlen(text), false, ids, n, err);
     free(text);

@@ -2,6 +2,8 @@
 
 #include "base/file.h"
 #include "base/utf8.h"
+#include "exec/id_list.h"
+#include "exec/json.h"
 #include "exec/tokenizer_fast.h"
 #include "exec/tokenizer_state.h"
 
@@ -14,28 +16,6 @@ enum { MODEL_MAX = 64 << 20, CONFIG_MAX = 16 << 20, FAST_MAX = 128 << 20 }; /* b
 
 /* ---- ids ---- */
 
-struct id_list {
-    int32_t *id;
-    size_t n, room;
-};
-
-static enum moe_status append(struct id_list *list, const int32_t *ids, size_t n,
-                              struct moe_err *err)
-{
-    if (n > list->room - list->n) {
-        size_t room = 2 * list->room + n + 16;
-        int32_t *more = realloc(list->id, room * sizeof *more);
-        if (!more)
-            return moe_fail_memory(err, "token ids");
-        list->id = more;
-        list->room = room;
-    }
-    if (n)
-        memcpy(list->id + list->n, ids, n * sizeof *ids);
-    list->n += n;
-    return MOE_OK;
-}
-
 static bool begins_with(const char *text, size_t n, const char *start)
 {
     return n >= strlen(start) && memcmp(text, start, strlen(start)) == 0;
@@ -47,7 +27,7 @@ static bool is_spaced(const char *text, size_t n)
 }
 
 static enum moe_status encode_plain(const struct moe_tokenizer *t, const char *text, size_t n,
-                                    size_t skip, struct id_list *list, struct moe_err *err)
+                                    size_t skip, struct moe_id_list *list, struct moe_err *err)
 {
     int32_t *ids = NULL;
     size_t n_ids = 0;
@@ -55,7 +35,7 @@ static enum moe_status encode_plain(const struct moe_tokenizer *t, const char *t
     if (status != MOE_OK)
         return status;
     skip = n_ids >= skip ? skip : 0;
-    status = append(list, ids + skip, n_ids - skip, err);
+    status = moe_id_list_append(list, ids + skip, n_ids - skip, err);
     free(ids);
     return status;
 }
@@ -64,7 +44,7 @@ static enum moe_status encode_plain(const struct moe_tokenizer *t, const char *t
  * then cut off, as transformers does it: SentencePiece would mistake a space at the start for its
  * own prefix. */
 static enum moe_status encode_part(const struct moe_tokenizer *t, const struct moe_part *part,
-                                   struct id_list *list, struct moe_err *err)
+                                   struct moe_id_list *list, struct moe_err *err)
 {
     if (t->config.prefix_parts || !is_spaced(part->at, part->n))
         return encode_plain(t, part->at, part->n, 0, list, err);
@@ -80,7 +60,7 @@ static enum moe_status encode_part(const struct moe_tokenizer *t, const struct m
 }
 
 static enum moe_status encode_parts(const struct moe_tokenizer *t, const struct moe_part *parts,
-                                    size_t n_parts, struct id_list *list, struct moe_err *err)
+                                    size_t n_parts, struct moe_id_list *list, struct moe_err *err)
 {
     enum moe_status status = MOE_OK;
     size_t done = 0; /* parts encoded that are not empty */
@@ -93,7 +73,8 @@ static enum moe_status encode_parts(const struct moe_tokenizer *t, const struct 
         if (done == 1 && token && token->named && t->drops_prefix && list->n == 1 &&
             list->id[0] == t->blank)
             list->n = 0;
-        status = token ? append(list, &token->id, 1, err) : encode_part(t, &parts[i], list, err);
+        status = token ? moe_id_list_append(list, &token->id, 1, err)
+                       : encode_part(t, &parts[i], list, err);
         done++;
     }
     return status;
@@ -124,7 +105,7 @@ static char *with_prefix(const struct moe_tokenizer *t, const char *text, size_t
 }
 
 static enum moe_status encode_text(const struct moe_tokenizer *t, const char *text, size_t size,
-                                   struct id_list *list, struct moe_err *err)
+                                   struct moe_id_list *list, struct moe_err *err)
 {
     struct moe_part *parts = NULL;
     size_t n_parts = 0;
@@ -144,7 +125,7 @@ static enum moe_status encode_text(const struct moe_tokenizer *t, const char *te
 }
 
 /* Puts the BOS token in front of ids that do not begin with it. */
-static enum moe_status put_bos(const struct moe_tokenizer *t, struct id_list *list,
+static enum moe_status put_bos(const struct moe_tokenizer *t, struct moe_id_list *list,
                                struct moe_err *err)
 {
     int32_t bos = t->config.bos;
@@ -152,7 +133,7 @@ static enum moe_status put_bos(const struct moe_tokenizer *t, struct id_list *li
         return moe_fail(err, MOE_ERR_USAGE, "the tokenizer has no beginning-of-text token");
     if (list->n && list->id[0] == bos)
         return MOE_OK;
-    enum moe_status status = append(list, &bos, 1, err);
+    enum moe_status status = moe_id_list_append(list, &bos, 1, err);
     if (status != MOE_OK)
         return status;
     memmove(list->id + 1, list->id, (list->n - 1) * sizeof *list->id);
@@ -164,13 +145,15 @@ enum moe_status moe_tokenizer_encode(const struct moe_tokenizer *tokenizer, cons
                                      size_t size, bool bos, int32_t **ids, size_t *n,
                                      struct moe_err *err)
 {
-    struct id_list list = {0};
+    struct moe_id_list list = {0};
     size_t valid = moe_utf8_prefix(text, size);
     if (valid < size)
         return moe_fail(err, MOE_ERR_INPUT, "invalid UTF-8 at byte %zu", valid);
-    enum moe_status status = append(&list, NULL, 0, err);
+    enum moe_status status = moe_id_list_append(&list, NULL, 0, err);
     if (status == MOE_OK)
-        status = encode_text(tokenizer, text, size, &list, err);
+        status = tokenizer->bytes
+                     ? moe_byte_tokenizer_encode(tokenizer->bytes, text, size, &list, err)
+                     : encode_text(tokenizer, text, size, &list, err);
     if (status == MOE_OK && bos)
         status = put_bos(tokenizer, &list, err);
     if (status != MOE_OK) {
@@ -192,7 +175,26 @@ bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer)
     return tokenizer->config.adds_bos;
 }
 
+const char *moe_tokenizer_bos(const struct moe_tokenizer *tokenizer)
+{
+    return tokenizer->config.bos_text;
+}
+
+const char *moe_tokenizer_eos(const struct moe_tokenizer *tokenizer)
+{
+    return tokenizer->config.eos_text;
+}
+
 /* ---- loading ---- */
+
+/* Ids go up to the last piece or added token. */
+static void count_tokens(struct moe_tokenizer *t, uint32_t n_pieces)
+{
+    const struct moe_added_tokens *added = &t->config.added;
+    t->n_tokens = n_pieces;
+    if (added->n && (uint32_t)added->token[added->by_id[added->n - 1]].id >= t->n_tokens)
+        t->n_tokens = (uint32_t)added->token[added->by_id[added->n - 1]].id + 1;
+}
 
 /* Checks what SentencePiece does not check and the detokenizer relies on. */
 static enum moe_status check_pieces(const struct moe_spm *spm, struct moe_err *err)
@@ -232,7 +234,7 @@ static enum moe_status load_bare(struct moe_tokenizer *t, const struct moe_token
 
 static enum moe_status count_unknown(struct moe_tokenizer *t, struct moe_err *err)
 {
-    struct id_list list = {0};
+    struct moe_id_list list = {0};
     enum moe_status status =
         encode_plain(t, t->config.unknown, strlen(t->config.unknown), 0, &list, err);
     t->n_unknown = list.n;
@@ -243,7 +245,7 @@ static enum moe_status count_unknown(struct moe_tokenizer *t, struct moe_err *er
 /* Finds out whether the model itself puts a space in front of a text. */
 static enum moe_status find_prefix(struct moe_tokenizer *t, struct moe_err *err)
 {
-    struct id_list list = {0};
+    struct moe_id_list list = {0};
     enum moe_status status = encode_plain(t, "a", 1, 0, &list, err);
     if (status == MOE_OK && list.n) {
         size_t n = 0;
@@ -267,10 +269,7 @@ static enum moe_status load(struct moe_tokenizer *t, const struct moe_tokenizer_
     status = moe_tokenizer_config_parse(files, t->spm, &t->config, err);
     if (status != MOE_OK)
         return status;
-    const struct moe_added_tokens *added = &t->config.added;
-    t->n_tokens = (uint32_t)moe_spm_size(t->spm);
-    if (added->n && (uint32_t)added->token[added->by_id[added->n - 1]].id >= t->n_tokens)
-        t->n_tokens = (uint32_t)added->token[added->by_id[added->n - 1]].id + 1;
+    count_tokens(t, (uint32_t)moe_spm_size(t->spm));
     t->blank = moe_spm_id(t->spm, MOE_SPM_BLANK, strlen(MOE_SPM_BLANK));
     if (t->config.prefix_parts)
         return find_prefix(t, err);
@@ -281,18 +280,59 @@ static enum moe_status load(struct moe_tokenizer *t, const struct moe_tokenizer_
 }
 
 /* Loads the SentencePiece model from which tokenizer.json was made. */
-static enum moe_status load_fast(struct moe_tokenizer *t, const struct moe_tokenizer_files *files,
-                                 struct moe_err *err)
+static enum moe_status load_rebuilt(struct moe_tokenizer *t,
+                                    const struct moe_tokenizer_files *files, const json_t *root,
+                                    struct moe_err *err)
 {
     struct moe_tokenizer_files all = *files;
     char *model = NULL;
-    enum moe_status status =
-        moe_tokenizer_fast_model(files->fast.data, files->fast.size, &model, &all.model.size, err);
+    enum moe_status status = moe_tokenizer_fast_model(root, &model, &all.model.size, err);
     if (status != MOE_OK)
         return moe_fail_prefix(err, "no tokenizer.model, and 'tokenizer.json' is no substitute");
     all.model.data = model;
     status = load(t, &all, err);
     free(model);
+    return status;
+}
+
+/* *root: NULL where there is no file. */
+static enum moe_status parse_file(const char *name, const struct moe_tokenizer_file *file,
+                                  json_t **root, struct moe_err *err)
+{
+    *root = NULL;
+    if (file->data && moe_json_parse(file->data, file->size, root, err) != MOE_OK)
+        return moe_fail_prefix(err, "'%s'", name);
+    return MOE_OK;
+}
+
+static enum moe_status load_bytes(struct moe_tokenizer *t, const struct moe_tokenizer_files *files,
+                                  const json_t *root, struct moe_err *err)
+{
+    json_t *config = NULL, *map = NULL;
+    enum moe_status status = parse_file("tokenizer_config.json", &files->config, &config, err);
+    if (status == MOE_OK)
+        status = parse_file("special_tokens_map.json", &files->special_map, &map, err);
+    if (status == MOE_OK)
+        status = moe_byte_tokenizer_read(
+            &t->bytes, &(struct moe_byte_files){.fast = root, .config = config, .map = map},
+            &t->config, err);
+    if (status == MOE_OK)
+        count_tokens(t, moe_byte_tokenizer_pieces(t->bytes));
+    json_decref(config);
+    json_decref(map);
+    return status;
+}
+
+static enum moe_status load_fast(struct moe_tokenizer *t, const struct moe_tokenizer_files *files,
+                                 struct moe_err *err)
+{
+    json_t *root = NULL;
+    enum moe_status status = parse_file("tokenizer.json", &files->fast, &root, err);
+    if (status != MOE_OK)
+        return status;
+    status = moe_byte_tokenizer_is(root) ? load_bytes(t, files, root, err)
+                                         : load_rebuilt(t, files, root, err);
+    json_decref(root);
     return status;
 }
 
@@ -316,6 +356,7 @@ void moe_tokenizer_free(struct moe_tokenizer *tokenizer)
     if (!tokenizer)
         return;
     moe_spm_free(tokenizer->spm);
+    moe_byte_tokenizer_free(tokenizer->bytes);
     moe_tokenizer_config_release(&tokenizer->config);
     free(tokenizer);
 }
@@ -335,6 +376,18 @@ static const struct {
 };
 enum { N_FILES = sizeof known_files / sizeof *known_files };
 
+/* vocab.json and merges.txt hold pieces and merges, but not how a text is cut into words. */
+static enum moe_status fail_missing(const char *dir, struct moe_err *err)
+{
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/merges.txt", dir);
+    bool found = n > 0 && (size_t)n < sizeof path && access(path, F_OK) == 0;
+    return moe_fail(err, MOE_ERR_IO, "'%s': no tokenizer.model, no tokenizer.json%s", dir,
+                    found ? " (vocab.json and merges.txt do not say how to cut a text: "
+                            "tokenizer.json is needed)"
+                          : "");
+}
+
 /* Reads the files that are there; *content[i]: heap. */
 static enum moe_status read_files(const char *dir, struct moe_tokenizer_files *files,
                                   char *content[N_FILES], struct moe_err *err)
@@ -352,9 +405,7 @@ static enum moe_status read_files(const char *dir, struct moe_tokenizer_files *f
             return status;
         file->data = content[i];
     }
-    if (!files->model.data && !files->fast.data)
-        return moe_fail(err, MOE_ERR_IO, "'%s': no tokenizer.model, no tokenizer.json", dir);
-    return MOE_OK;
+    return files->model.data || files->fast.data ? MOE_OK : fail_missing(dir, err);
 }
 
 enum moe_status moe_tokenizer_open(struct moe_tokenizer **out, const char *dir, struct moe_err *err)

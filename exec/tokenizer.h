@@ -1,12 +1,14 @@
 /* Text to token ids and back, with the files of a model directory: tokenizer.model (SentencePiece)
  * and, where present, tokenizer_config.json, added_tokens.json, special_tokens_map.json and
- * tokenizer.json. Without tokenizer.model, the SentencePiece model is made from tokenizer.json
- * (exec/tokenizer_fast.h).
+ * tokenizer.json. Without tokenizer.model, tokenizer.json is read: as byte-level BPE
+ * (exec/tokenizer_bytes.h: the ids of transformers' fast tokenizers), or else the SentencePiece
+ * model is made from it (exec/tokenizer_fast.h).
  *
- * Added tokens are found in the text first (leftmost, then longest, with their lstrip and rstrip);
- * the parts between them are encoded by SentencePiece. By default each part gets the model's dummy
- * prefix (see exec/tokenizer_config.h for exceptions). The ids are those of transformers 4.57: of
- * its slow LlamaTokenizer or, with a tokenizer.json that says otherwise, of its fast one. */
+ * With SentencePiece, added tokens are found in the text first (leftmost, then longest, with their
+ * lstrip and rstrip); the parts between them are encoded by SentencePiece. By default each part
+ * gets the model's dummy prefix (see exec/tokenizer_config.h for exceptions). The ids are those of
+ * transformers 4.57: of its slow LlamaTokenizer or, with a tokenizer.json that says otherwise, of
+ * its fast one. */
 #ifndef MOELAB_EXEC_TOKENIZER_H
 #define MOELAB_EXEC_TOKENIZER_H
 
@@ -30,8 +32,12 @@ enum moe_status moe_tokenizer_parse(struct moe_tokenizer **out,
 void moe_tokenizer_free(struct moe_tokenizer *tokenizer);
 
 uint32_t moe_tokenizer_size(const struct moe_tokenizer *tokenizer); /* largest id + 1 */
-bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer); /* tokenizer_config; true if it
-                                                                       says nothing */
+/* Does a text begin with the BOS token? With SentencePiece: as tokenizer_config.json has it, true
+ * if it says nothing. Byte-level BPE: see exec/byte_tokens.h. */
+bool moe_tokenizer_adds_bos(const struct moe_tokenizer *tokenizer);
+/* bos_token and eos_token as a chat template sees them; NULL: none. */
+const char *moe_tokenizer_bos(const struct moe_tokenizer *tokenizer);
+const char *moe_tokenizer_eos(const struct moe_tokenizer *tokenizer);
 
 /* Ids of text; bos: put the BOS token first, unless the text begins with it as the text of a chat
  * template may. *ids: heap, caller frees; *n may be 0. Errors: MOE_ERR_INPUT "invalid UTF-8 at byte
@@ -41,7 +47,10 @@ enum moe_status moe_tokenizer_encode(const struct moe_tokenizer *tokenizer, cons
                                      struct moe_err *err);
 
 /* Converts ids to text one id at a time, without ever returning an incomplete UTF-8 character. The
- * pieces add up to the text that SentencePiece's own Decode gives for all ids at once. */
+ * pieces add up to the text that SentencePiece's own Decode gives for all ids at once or, for
+ * byte-level BPE, the `decode` of Hugging Face tokenizers 0.22, whose one U+FFFD for several bytes
+ * of an incomplete character is one for each here. (transformers' clean_up_tokenization_spaces,
+ * which removes spaces before punctuation, is left out.) */
 struct moe_detokenizer {
     const struct moe_tokenizer *tokenizer;
     bool began;         /* the first piece, which loses its dummy space, was written */

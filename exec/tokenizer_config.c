@@ -24,9 +24,8 @@ static enum moe_status parse_json(const char *name, const struct moe_tokenizer_f
     return MOE_OK;
 }
 
-/* Reads a flag; if it is absent or null, *value is unchanged. */
-static enum moe_status get_flag(const char *name, const json_t *object, const char *key,
-                                bool *value, struct moe_err *err)
+enum moe_status moe_tokenizer_flag(const char *name, const json_t *object, const char *key,
+                                   bool *value, struct moe_err *err)
 {
     const json_t *flag = moe_json_get(object, key);
     if (!flag)
@@ -65,30 +64,31 @@ static enum moe_status push(struct parser *p, struct moe_added_token *token, uin
     return MOE_OK;
 }
 
-/* The text of "x" or {"content": "x"}; NULL for anything else. */
-static char *token_text(const json_t *value)
+const char *moe_tokenizer_token_text(const json_t *value)
 {
     const json_t *text = json_is_object(value) ? json_object_get(value, "content") : value;
-    return (char *)json_string_value(text);
+    return json_string_value(text);
 }
 
-/* {"content": "<|user|>", "rstrip": true, ...} */
-static enum moe_status read_token(struct parser *p, const json_t *value,
-                                  struct moe_added_token *token, struct moe_err *err)
+enum moe_status moe_tokenizer_token(const char *name, const json_t *value,
+                                    struct moe_added_token *token, struct moe_err *err)
 {
     bool single_word = false;
-    *token = (struct moe_added_token){.text = token_text(value)};
+    *token = (struct moe_added_token){.text = (char *)moe_tokenizer_token_text(value)};
     if (!token->text)
-        return moe_fail(err, MOE_ERR_INPUT, "'%s': an added token has no 'content'", p->name);
-    enum moe_status status = get_flag(p->name, value, "lstrip", &token->lstrip, err);
+        return moe_fail(err, MOE_ERR_INPUT, "'%s': an added token has no 'content'", name);
+    enum moe_status status = moe_tokenizer_flag(name, value, "lstrip", &token->lstrip, err);
     if (status == MOE_OK)
-        status = get_flag(p->name, value, "rstrip", &token->rstrip, err);
+        status = moe_tokenizer_flag(name, value, "rstrip", &token->rstrip, err);
     if (status == MOE_OK)
-        status = get_flag(p->name, value, "special", &token->special, err);
+        status = moe_tokenizer_flag(name, value, "special", &token->special, err);
     if (status == MOE_OK)
-        status = get_flag(p->name, value, "single_word", &single_word, err);
+        status = moe_tokenizer_flag(name, value, "single_word", &single_word, err);
+    token->normalized = !token->special; /* where it is not told */
+    if (status == MOE_OK)
+        status = moe_tokenizer_flag(name, value, "normalized", &token->normalized, err);
     if (status == MOE_OK && single_word)
-        status = moe_fail(err, MOE_ERR_UNSUPPORTED, "'%s': single_word of token '%s'", p->name,
+        status = moe_fail(err, MOE_ERR_UNSUPPORTED, "'%s': single_word of token '%s'", name,
                           token->text);
     return status;
 }
@@ -107,7 +107,7 @@ static enum moe_status read_decoder(struct parser *p, json_t *decoder, struct mo
         uint64_t id = 0;
         if (moe_parse_u64(key, 0, INT32_MAX, &id, NULL) != MOE_OK)
             return moe_fail(err, MOE_ERR_INPUT, "'%s': '%s' is not a token id", p->name, key);
-        enum moe_status status = read_token(p, value, &token, err);
+        enum moe_status status = moe_tokenizer_token(p->name, value, &token, err);
         if (status == MOE_OK)
             status = push(p, &token, id, err);
         if (status != MOE_OK)
@@ -125,7 +125,7 @@ static enum moe_status read_fast_tokens(struct parser *p, const json_t *list, st
     {
         struct moe_added_token token;
         uint64_t id = 0;
-        enum moe_status status = read_token(p, value, &token, err);
+        enum moe_status status = moe_tokenizer_token(p->name, value, &token, err);
         if (status == MOE_OK && moe_json_u64(json_object_get(value, "id"), "id of an added token",
                                              0, INT32_MAX, &id, err) != MOE_OK)
             status = moe_fail_prefix(err, "'%s'", p->name);
@@ -191,7 +191,7 @@ static enum moe_status push_named(struct parser *p, const json_t *value, const c
     if (id < 0)
         return MOE_OK;
     if (json_is_object(value)) {
-        enum moe_status status = read_token(p, value, &token, err);
+        enum moe_status status = moe_tokenizer_token(p->name, value, &token, err);
         if (status != MOE_OK)
             return status;
     }
@@ -206,7 +206,7 @@ static enum moe_status read_additional(struct parser *p, size_t n_sorted, struct
     json_t *value;
     json_array_foreach(list, i, value)
     {
-        const char *text = token_text(value);
+        const char *text = moe_tokenizer_token_text(value);
         if (!text)
             return moe_fail(err, MOE_ERR_INPUT,
                             "'%s': additional_special_tokens: entry %zu is not a token", p->name,
@@ -223,7 +223,7 @@ static enum moe_status part_text(const struct parser *p, size_t i, const char **
                                  struct moe_err *err)
 {
     const json_t *value = part_value(p, parts[i].key);
-    *text = value ? token_text(value) : parts[i].fallback;
+    *text = value ? moe_tokenizer_token_text(value) : parts[i].fallback;
     if (value && !*text && !json_is_null(value))
         return moe_fail(err, MOE_ERR_INPUT, "'%s': '%s' is not a token", p->name, parts[i].key);
     return MOE_OK;
@@ -277,14 +277,18 @@ static void read_fast_prefix(struct moe_tokenizer_config *config, const json_t *
 static enum moe_status read_flags(struct parser *p, const json_t *fast, struct moe_err *err)
 {
     struct moe_tokenizer_config *config = p->config;
-    const char *bos = NULL, *unknown = NULL;
-    enum moe_status status = get_flag(p->name, p->main, "legacy", &config->prefix_parts, err);
+    const char *bos = NULL, *eos = NULL, *unknown = NULL;
+    enum moe_status status =
+        moe_tokenizer_flag(p->name, p->main, "legacy", &config->prefix_parts, err);
     if (status == MOE_OK)
-        status = get_flag(p->name, p->main, "add_prefix_space", &config->prefix_start, err);
+        status =
+            moe_tokenizer_flag(p->name, p->main, "add_prefix_space", &config->prefix_start, err);
     if (status == MOE_OK)
-        status = get_flag(p->name, p->main, "add_bos_token", &config->adds_bos, err);
+        status = moe_tokenizer_flag(p->name, p->main, "add_bos_token", &config->adds_bos, err);
     if (status == MOE_OK)
         status = part_text(p, 0, &bos, err);
+    if (status == MOE_OK)
+        status = part_text(p, 1, &eos, err);
     if (status == MOE_OK)
         status = part_text(p, 2, &unknown, err);
     if (status != MOE_OK)
@@ -296,7 +300,11 @@ static enum moe_status read_flags(struct parser *p, const json_t *fast, struct m
         return moe_fail(err, MOE_ERR_INPUT, "'%s': bos_token '%.100s' is not a token of the model",
                         p->name, bos);
     config->unknown = strdup(unknown ? unknown : "<unk>");
-    return config->unknown ? MOE_OK : moe_fail_memory(err, "a tokenizer");
+    config->bos_text = bos ? strdup(bos) : NULL;
+    config->eos_text = eos ? strdup(eos) : NULL;
+    if (!config->unknown || (bos && !config->bos_text) || (eos && !config->eos_text))
+        return moe_fail_memory(err, "a tokenizer");
+    return MOE_OK;
 }
 
 /* Reads the added tokens when tokenizer_config.json has no list of them. The first file that has a
@@ -363,5 +371,7 @@ void moe_tokenizer_config_release(struct moe_tokenizer_config *config)
 {
     moe_added_release(&config->added);
     free(config->unknown);
+    free(config->bos_text);
+    free(config->eos_text);
     *config = (struct moe_tokenizer_config){.bos = -1};
 }

@@ -14,6 +14,7 @@
 #include "exec/added_tokens.h"
 #include "exec/sentencepiece.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -38,8 +39,9 @@ struct moe_tokenizer_config {
     bool prefix_start; /* otherwise: only the start of the text does */
     bool prefix_once;  /* then: except a text that begins with a space or an added token */
     bool adds_bos;
-    int32_t bos;   /* -1: none */
-    char *unknown; /* unk_token */
+    int32_t bos;               /* -1: none */
+    char *unknown;             /* unk_token */
+    char *bos_text, *eos_text; /* bos_token and eos_token, for chat templates; NULL: none */
     struct moe_added_tokens added;
 };
 
@@ -50,5 +52,18 @@ enum moe_status moe_tokenizer_config_parse(const struct moe_tokenizer_files *fil
                                            const struct moe_spm *spm,
                                            struct moe_tokenizer_config *out, struct moe_err *err);
 void moe_tokenizer_config_release(struct moe_tokenizer_config *config);
+
+/* For the readers of such files; name is the file's, for messages. */
+
+/* Reads a flag; if it is absent or null, *value is unchanged. Errors: MOE_ERR_INPUT. */
+enum moe_status moe_tokenizer_flag(const char *name, const json_t *object, const char *key,
+                                   bool *value, struct moe_err *err);
+/* The text of "x" or {"content": "x"}, which belongs to the JSON; NULL for anything else. */
+const char *moe_tokenizer_token_text(const json_t *value);
+/* {"content": "<|user|>", "rstrip": true, ...}: *token without its length and id; the text belongs
+ * to the JSON. Errors: MOE_ERR_INPUT (no text, a flag that is none), MOE_ERR_UNSUPPORTED
+ * (single_word). */
+enum moe_status moe_tokenizer_token(const char *name, const json_t *value,
+                                    struct moe_added_token *token, struct moe_err *err);
 
 #endif

@@ -374,7 +374,8 @@ static enum moe_status write_model(const struct vocabulary *v, const char *unkno
     return MOE_OK;
 }
 
-static enum moe_status convert(const json_t *root, char **model, size_t *n, struct moe_err *err)
+enum moe_status moe_tokenizer_fast_model(const json_t *root, char **model, size_t *n,
+                                         struct moe_err *err)
 {
     const json_t *bpe = json_object_get(root, "model"), *merges = json_object_get(bpe, "merges");
     const char *unknown = json_string_value(json_object_get(bpe, "unk_token"));
@@ -398,16 +399,5 @@ static enum moe_status convert(const json_t *root, char **model, size_t *n, stru
     if (status == MOE_OK)
         status = write_model(&v, unknown, json_array_size(merges), model, n, err);
     free(v.piece);
-    return status;
-}
-
-enum moe_status moe_tokenizer_fast_model(const char *json, size_t size, char **model, size_t *n,
-                                         struct moe_err *err)
-{
-    json_t *root = NULL;
-    enum moe_status status = moe_json_parse(json, size, &root, err);
-    if (status == MOE_OK)
-        status = convert(root, model, n, err);
-    json_decref(root);
     return status;
 }

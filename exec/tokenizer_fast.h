@@ -9,13 +9,14 @@
 
 #include "base/error.h"
 
+#include <jansson.h>
 #include <stddef.h>
 
-/* The bytes of that tokenizer.model; *model: heap, caller frees. Pieces that are also added tokens
- * become control pieces; scores only reflect the order of the merges. Errors: MOE_ERR_INPUT (not
- * JSON, ids with holes, a merge of what are no pieces), MOE_ERR_UNSUPPORTED (another kind of
- * tokenizer: the key and its value), MOE_ERR_MEMORY. */
-enum moe_status moe_tokenizer_fast_model(const char *json, size_t size, char **model, size_t *n,
+/* root: the whole file, not kept. The bytes of that tokenizer.model; *model: heap, caller frees.
+ * Pieces that are also added tokens become control pieces; scores only reflect the order of the
+ * merges. Errors: MOE_ERR_INPUT (ids with holes, a merge of what are no pieces),
+ * MOE_ERR_UNSUPPORTED (another kind of tokenizer: the key and its value), MOE_ERR_MEMORY. */
+enum moe_status moe_tokenizer_fast_model(const json_t *root, char **model, size_t *n,
                                          struct moe_err *err);
 
 #endif

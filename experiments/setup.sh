@@ -15,6 +15,8 @@ build zlib1g-dev       library:zlib
 build libjansson-dev   library:jansson
 build libsentencepiece-dev header:sentencepiece_processor.h
 build libabsl-dev      header:sentencepiece_processor.h
+build libpcre2-dev     library:libpcre2-8
+build libutf8proc-dev  library:libutf8proc
 plot  gnuplot-nox      command:gnuplot
 test  check            library:check
 test  libopenblas-dev  library:openblas
