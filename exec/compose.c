@@ -99,8 +99,8 @@ struct text {
 
 static enum moe_status append(struct text *to, const void *bytes, size_t n, struct moe_err *err)
 {
-    if (n > to->room - to->n) {
-        size_t room = 2 * to->room + n;
+    if (!to->bytes || n > to->room - to->n) {
+        size_t room = 2 * to->room + n + 16;
         char *more = realloc(to->bytes, room);
         if (!more)
             return moe_fail_memory(err, "a text");

@@ -20,20 +20,42 @@ static const char *const configs[] = {
     "{\"bos_token\": null, \"eos_token\": null, \"unk_token\": null}",
     "{\"bos_token\": null, \"eos_token\": null, \"unk_token\": null, \"legacy\": false}",
 };
-enum { N_CONFIGS = sizeof configs / sizeof *configs, FIRST_PLAIN = 3 };
+/* Byte-level BPE. */
+static const char *const kinds[] = {"bytes-qwen.json", "bytes-olmoe.json", "bytes-llama.json"};
+enum {
+    N_CONFIGS = sizeof configs / sizeof *configs,
+    FIRST_PLAIN = 3,
+    N_KINDS = sizeof kinds / sizeof *kinds,
+    N_TOKENIZERS = N_CONFIGS + N_KINDS,
+};
 
-static struct moe_tokenizer *tokenizers[N_CONFIGS];
+static struct moe_tokenizer *tokenizers[N_TOKENIZERS];
 
-/* The committed small model lies beside this file's folder. */
+/* A committed file, which lies beside this file's folder; heap. */
+static char *read_golden(const char *name, size_t *size)
+{
+    char path[4096], *data = NULL;
+    const char *slash = strrchr(__FILE__, '/');
+    snprintf(path, sizeof path, "%.*s/../golden/tokenizer/%s", (int)(slash - __FILE__), __FILE__,
+             name);
+    if (moe_file_read(path, 1 << 20, &data, size, NULL) != MOE_OK)
+        abort();
+    return data;
+}
+
 static void load(void)
 {
-    char path[4096], *model = NULL;
-    const char *slash = strrchr(__FILE__, '/');
     size_t size = 0;
-    snprintf(path, sizeof path, "%.*s/../golden/tokenizer/tokenizer.model", (int)(slash - __FILE__),
-             __FILE__);
-    if (moe_file_read(path, 1 << 20, &model, &size, NULL) != MOE_OK)
-        abort();
+    char *model = read_golden("tokenizer.model", &size);
+    for (size_t i = 0; i < N_KINDS; i++) {
+        size_t n = 0;
+        char *fast = read_golden(kinds[i], &n);
+        struct moe_tokenizer_files files = {.fast = {fast, n}};
+        enum moe_status status = moe_tokenizer_parse(&tokenizers[N_CONFIGS + i], &files, NULL);
+        if (status != MOE_OK && status != MOE_ERR_UNSUPPORTED) /* built without its libraries */
+            abort();
+        free(fast);
+    }
     for (size_t i = 0; i < N_CONFIGS; i++) {
         struct moe_tokenizer_files files = {.model = {model, size},
                                             .config = {configs[i], strlen(configs[i])}};
@@ -84,9 +106,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         load();
     if (!size)
         return 0;
-    size_t which = data[0] % N_CONFIGS;
+    size_t which = data[0] % N_TOKENIZERS;
     const struct moe_tokenizer *t = tokenizers[which];
-    char *text = malloc(size);
+    char *text = t ? malloc(size) : NULL;
     if (!text)
         return 0;
     memcpy(text, data + 1, size - 1);
@@ -97,7 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (ids[i] < 0 || (uint32_t)ids[i] >= moe_tokenizer_size(t))
             abort();
     if (valid)
-        check_decoded(t, ids, n, text, size - 1, which >= FIRST_PLAIN);
+        check_decoded(t, ids, n, text, size - 1, which >= FIRST_PLAIN && which < N_CONFIGS);
     free(ids);
     free(text);
     return 0;

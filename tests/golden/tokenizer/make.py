@@ -166,11 +166,14 @@ def add(left, right):
 MARKS = ["e\u0301", "\u0301", "s\u0323\u0307", "\u1e69", "\u1100\u1161\u11a8", "\uac00\u11a8",
          "\u212b", "\u0928\u093c", "\uf900", "a\u0301\u07fd\u0323", "e\u08d3\u0301",
          "\U00011935\U00011930", "\u0344"]
-PARTS = ["'s", "'S", "'\u017f", "'Ll", "'RE", "'t", "n't", " ", "  ", "     ", "\n", "\n\n", "\r\n", "\r",
+PARTS = ["'s", "'S", "'\u017f", "'Ll", "'RE", "'t", "n't", " ", "  ", "     ", "\n", "\n\n",
+         "\r\n", "\r",
          "\t", "\u00a0", "\u3000", "\u2028", "\u0085", "\u180e", "\u200b", "\ufeff", "\x00", "\x1c",
-         "\x7f", "1", "12", "12345", "\u0661\u0662\u0663\u0664", "\u00bd", "\u2167", "\U0001d2c0", "the",
+         "\x7f", "1", "12", "12345", "\u0661\u0662\u0663\u0664", "\u00bd", "\u2167", "\U0001d2c0",
+         "the",
          " the", "The", "daughter", "\u4e16\u754c", "\u65e5\u672c", "\u0645\u0631", "\U0001f600",
-         "\U0001f468\u200d\U0001f469", "\U0001f1e9\U0001f1ea", "\U00031350", "!", "!!\n", "--", "_", "<",
+         "\U0001f468\u200d\U0001f469", "\U0001f1e9\U0001f1ea", "\U00031350", "!", "!!\n", "--",
+         "_", "<",
          "|", ">", "\u0120", "\u010a", "\u00e9", "\u2581"] + MARKS
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
@@ -224,7 +227,8 @@ def byte_file(kind):
 
 
 def byte_texts(rng, kind):
-    tags = SPECIAL + ["<think>", "<l>", "<r>", " zq", "zq", "|||E\u0301|||", "|||\u00c9|||", "e\u0301!",
+    tags = SPECIAL + ["<think>", "<l>", "<r>", " zq", "zq", "|||E\u0301|||", "|||\u00c9|||",
+            "e\u0301!",
                       "\u00e9!"]
     fixed = ODD + MARKS + PARTS + tags + SAMPLE.split("\n") + [
         "a <l> b <r> c", " <r> <l> ", "<r>\x1c\u00a0\n<l>", "<|im_start|>user\nHi<|im_end|>\n",
@@ -337,9 +341,12 @@ QWEN3 = QWEN3_SYSTEM + (
     "%}\n    {%- if ns.multi_step_tool and message.role == \"user\" and not("
     "message.content.startswith('<tool_response>') and message.content.endswith("
     "'</tool_response>')) %}\n        {%- set ns.multi_step_tool = false %}\n        {%- set "
-    "ns.last_query_index = index %}\n    {%- endif %}\n{%- endfor %}\n{%- for message in messages %}"
-    "\n    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) %}\n"
-    "        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}\n"
+    "ns.last_query_index = index %}\n    {%- endif %}\n{%- endfor %}\n{%- for message in "
+    "messages %}"
+    "\n    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) "
+    "%}\n"
+    "        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' "
+    "}}\n"
     "    {%- elif message.role == \"assistant\" %}\n        {%- set content = message.content %}\n"
     "        {%- set reasoning_content = '' %}\n        {%- if '</think>' in message.content %}\n"
     "            {%- set content = message.content.split('</think>')[-1].lstrip('\\n') %}\n"
@@ -347,19 +354,23 @@ QWEN3 = QWEN3_SYSTEM + (
     ".split('<think>')[-1].lstrip('\\n') %}\n        {%- endif %}\n"
     "        {%- if loop.index0 > ns.last_query_index %}\n            {%- if loop.last or (not "
     "loop.last and reasoning_content) %}\n                {{- '<|im_start|>' + message.role + "
-    "'\\n<think>\\n' + reasoning_content.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') "
-    "}}\n            {%- else %}\n                {{- '<|im_start|>' + message.role + '\\n' + content "
+    "'\\n<think>\\n' + reasoning_content.strip('\\n') + '\\n</think>\\n\\n' + "
+    "content.lstrip('\\n') "
+    "}}\n            {%- else %}\n                {{- '<|im_start|>' + message.role + '\\n' + "
+    "content "
     "}}\n            {%- endif %}\n        {%- else %}\n            {{- '<|im_start|>' + "
     "message.role + '\\n' + content }}\n        {%- endif %}\n        {{- '<|im_end|>\\n' }}\n"
     "    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- "
     "'<|im_start|>assistant\\n' }}\n    {%- if enable_thinking is defined and enable_thinking is "
     "false %}\n        {{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n{%- endif %}")
 QWEN3_2507 = QWEN3_SYSTEM + (
-    "{%- for message in messages %}\n    {%- if message.content is string %}\n        {%- set content "
+    "{%- for message in messages %}\n    {%- if message.content is string %}\n        {%- set "
+    "content "
     "= message.content %}\n    {%- else %}\n        {%- set content = '' %}\n    {%- endif %}\n"
     "    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) %}\n"
     "        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>' + '\\n' }}\n"
-    "    {%- elif message.role == \"assistant\" %}\n        {{- '<|im_start|>' + message.role + '\\n' "
+    "    {%- elif message.role == \"assistant\" %}\n        {{- '<|im_start|>' + message.role + "
+    "'\\n' "
     "+ content }}\n        {{- '<|im_end|>\\n' }}\n    {%- endif %}\n{%- endfor %}\n"
     "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}")
 QWEN3_CODER = (
@@ -367,11 +378,14 @@ QWEN3_CODER = (
     "messages[0][\"content\"] %}\n    {%- set loop_messages = messages[1:] %}\n{%- else %}\n"
     "    {%- set loop_messages = messages %}\n{%- endif %}\n\n{%- if not tools is defined %}\n"
     "    {%- set tools = [] %}\n{%- endif %}\n\n{%- if system_message is defined %}\n"
-    "    {{- \"<|im_start|>system\\n\" + system_message }}\n{%- else %}\n    {%- if tools is iterable and "
-    "tools | length > 0 %}\n        {{- \"<|im_start|>system\\nYou are Qwen, \" }}\n    {%- endif %}\n"
+    "    {{- \"<|im_start|>system\\n\" + system_message }}\n{%- else %}\n    {%- if tools is "
+    "iterable and "
+    "tools | length > 0 %}\n        {{- \"<|im_start|>system\\nYou are Qwen, \" }}\n    {%- "
+    "endif %}\n"
     "{%- endif %}\n{%- if system_message is defined %}\n    {{- '<|im_end|>\\n' }}\n{%- endif %}\n"
     "{%- for message in loop_messages %}\n    {%- if message.role == \"user\" or message.role == "
-    "\"system\" or message.role == \"assistant\" %}\n        {{- '<|im_start|>' + message.role + '\\n' + "
+    "\"system\" or message.role == \"assistant\" %}\n        {{- '<|im_start|>' + message.role + "
+    "'\\n' + "
     "message.content + '<|im_end|>' + '\\n' }}\n    {%- endif %}\n{%- endfor %}\n"
     "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n")
 OLMOE = (
@@ -430,7 +444,8 @@ def chats():
     return [dict(chat=chat, template=template,
                  cases=[dict(messages=talk, text=render(template, talk)) for talk in talks])
             for chat, template, talks in [
-                ("mixtral", MIXTRAL, TALKS + BROKEN), ("mixtral-2023", MIXTRAL_2023, TALKS + BROKEN),
+                ("mixtral", MIXTRAL, TALKS + BROKEN), ("mixtral-2023", MIXTRAL_2023,
+                TALKS + BROKEN),
                 ("phi", PHI_TEMPLATE, TALKS + BROKEN + [[("system", ""), ("user", "Hi")]]),
                 ("phi", PHI_TEMPLATE.replace("\\n", "\n"), TALKS),
                 ("mixtral-2023", TINY_MIXTRAL, plain), ("phi", TINY_PHI, TALKS + BROKEN),
