@@ -167,14 +167,10 @@ MARKS = ["e\u0301", "\u0301", "s\u0323\u0307", "\u1e69", "\u1100\u1161\u11a8", "
          "\u212b", "\u0928\u093c", "\uf900", "a\u0301\u07fd\u0323", "e\u08d3\u0301",
          "\U00011935\U00011930", "\u0344"]
 PARTS = ["'s", "'S", "'\u017f", "'Ll", "'RE", "'t", "n't", " ", "  ", "     ", "\n", "\n\n",
-         "\r\n", "\r",
-         "\t", "\u00a0", "\u3000", "\u2028", "\u0085", "\u180e", "\u200b", "\ufeff", "\x00", "\x1c",
-         "\x7f", "1", "12", "12345", "\u0661\u0662\u0663\u0664", "\u00bd", "\u2167", "\U0001d2c0",
-         "the",
+         "\r\n", "\r", "\t", "\u00a0", "\u3000", "\u2028", "\u0085", "\u180e", "\u200b", "\ufeff", "\x00", "\x1c", "\x7f", "1", "12", "12345", "\u0661\u0662\u0663\u0664", "\u00bd", "\u2167", "\U0001d2c0", "the",
          " the", "The", "daughter", "\u4e16\u754c", "\u65e5\u672c", "\u0645\u0631", "\U0001f600",
          "\U0001f468\u200d\U0001f469", "\U0001f1e9\U0001f1ea", "\U00031350", "!", "!!\n", "--",
-         "_", "<",
-         "|", ">", "\u0120", "\u010a", "\u00e9", "\u2581"] + MARKS
+         "_", "<", "|", ">", "\u0120", "\u010a", "\u00e9", "\u2581"] + MARKS
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -226,11 +222,12 @@ def byte_file(kind):
     return made
 
 
-def byte_texts(rng, kind):
+def byte_texts(rng):
     tags = SPECIAL + ["<think>", "<l>", "<r>", " zq", "zq", "|||E\u0301|||", "|||\u00c9|||",
-            "e\u0301!",
-                      "\u00e9!"]
-    fixed = ODD + MARKS + PARTS + tags + SAMPLE.split("\n") + [
+                      "e\u0301!", "\u00e9!"]
+    fixed = ["<think> <l>", "x'DAUGHTER 'MILLER 'SAY 'THE 'daughter 'miller'\u017fay"] + [
+        "'" + word for word in SAMPLE.split()[:60]] + ODD + MARKS + PARTS + tags + [
+        *SAMPLE.split("\n"),
         "a <l> b <r> c", " <r> <l> ", "<r>\x1c\u00a0\n<l>", "<|im_start|>user\nHi<|im_end|>\n",
         "x" * 300, " " * 50, "\n" * 20, "a" + " " * 30 + "b", "zq zq  zq"]
     pool = PARTS * 3 + tags
@@ -251,7 +248,8 @@ def byte_configs(kind, ids):
         str(ids["<l>"]): char("<l>", lstrip=True, special=False),
         str(ids["<r>"]): char("<r>", rstrip=True)}
     word = next(text for text in ("the", "th", "he") if text in ids)
-    other = decoder | {str(ids["<l>"]): char("<l>", rstrip=True, special=True),
+    other = decoder | {str(ids["<think>"]): char("<think>"),
+                       str(ids["<l>"]): char("<l>", rstrip=True, special=True),
                        str(ids[word]): char(word, special=False)}
     neox = dict(tokenizer_class="GPTNeoXTokenizer", bos_token="<|endoftext|>",
                 eos_token="<|endoftext|>", pad_token="<think>")
@@ -267,15 +265,15 @@ def byte_configs(kind, ids):
     }[kind]
 
 
-def run_bytes(rng, kind, made, config, n):
-    texts = byte_texts(rng, kind)
+def run_bytes(rng, kind, made, config, step):
+    texts = byte_texts(rng)[::step]
     ids = made["model"]["vocab"] | {entry["content"]: entry["id"] for entry in made["added_tokens"]}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in (("tokenizer.json", made), ("tokenizer_config.json", config)):
             with open(folder + "/" + name, "w") as f:
                 json.dump(content, f)
         fast = AutoTokenizer.from_pretrained(folder, use_fast=True)
-        cases = [[text, fast(text, add_special_tokens=False).input_ids] for text in texts[:n]]
+        cases = [[text, fast(text, add_special_tokens=False).input_ids] for text in texts]
         first = fast("a").input_ids[0]
         adds = first != fast("a", add_special_tokens=False).input_ids[0]
         alone = [fast.decode([i], skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -296,7 +294,7 @@ def byte_level():
                                         for entry in made["added_tokens"]}
         write("bytes-%s.json" % kind, made)
         for i, config in enumerate(byte_configs(kind, ids)):
-            rows.append(run_bytes(rng, kind, made, config, 300 if i == 0 else 170))
+            rows.append(run_bytes(rng, kind, made, config, 2 if i else 1))
     write("bytes.json", rows)
 
 
