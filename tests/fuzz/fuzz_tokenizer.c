@@ -51,7 +51,8 @@ static void load(void)
         size_t n = 0;
         char *fast = read_golden(kinds[i], &n);
         struct moe_tokenizer_files files = {.fast = {fast, n}};
-        enum moe_status status = moe_tokenizer_parse(&tokenizers[N_CONFIGS + i], &files, NULL);
+        struct moe_err err = {0};
+        enum moe_status status = moe_tokenizer_parse(&tokenizers[N_CONFIGS + i], &files, &err);
         if (status != MOE_OK && status != MOE_ERR_UNSUPPORTED) /* built without its libraries */
             abort();
         free(fast);
