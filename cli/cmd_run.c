@@ -529,8 +529,8 @@ const struct cli_command cli_run = {
     .usage = "--model FOLDER (-p \"...\" | --trace TRACE) [--strategy NAME]",
     .summary = "generates text with a model, or times the routes of a trace, on this machine",
     .description =
-        "Runs Mixtral and PhiMoE models (Phi-3.5-, Phi-mini-, Phi-tiny-MoE) as published:\n"
-        "config.json, *.safetensors in BF16, F16 or F32 (experts also of 8 or 4 bits, by\n"
+        "Runs Mixtral, PhiMoE (Phi-3.5-, Phi-mini-, Phi-tiny-MoE), Qwen3-MoE and OLMoE models as\n"
+        "published: config.json, *.safetensors in BF16, F16 or F32 (or 8 and 4 bits, made by\n"
         "`moelab quantize`), tokenizer.model or tokenizer.json. Weights are memory-mapped; only\n"
         "what is used is read from disk. The text goes to standard output, statistics to\n"
         "standard error.\n"

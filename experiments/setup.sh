@@ -15,8 +15,8 @@ build zlib1g-dev       library:zlib
 build libjansson-dev   library:jansson
 build libsentencepiece-dev header:sentencepiece_processor.h
 build libabsl-dev      header:sentencepiece_processor.h
-build libpcre2-dev     library:libpcre2-8
-build libutf8proc-dev  library:libutf8proc
+text  libpcre2-dev     library:libpcre2-8
+text  libutf8proc-dev  library:libutf8proc
 plot  gnuplot-nox      command:gnuplot
 test  check            library:check
 test  libopenblas-dev  library:openblas
@@ -94,6 +94,12 @@ setup_install() {
         setup_say "still missing after the installation: ${missing[*]}" >&2
         return 1
     fi
+}
+
+# setup_install_text: the libraries for byte-level tokenizers, without which all else works.
+setup_install_text() {
+    setup_install text ||
+        setup_say "without PCRE2 and utf8proc the tokenizers of Qwen3 and OLMoE are refused" >&2
 }
 
 # setup_configure FOLDER [CMAKE OPTION]...: configures, quietly unless it fails.

@@ -221,7 +221,7 @@ START_TEST(quantized_rows)
                   "%s", err.text);
     ck_assert_int_eq(MATRIX("f", MOE_Q8, 1, 64), MOE_ERR_INPUT);
     ck_assert_msg(strstr(err.text, "': tensor 'f' is of type BF16, expected U8, as config.json "
-                                   "says that experts are Q8"),
+                                   "says that it is Q8"),
                   "%s", err.text);
     ck_assert_int_eq(MATRIX("a", MOE_F32, 3, 68), MOE_ERR_UNSUPPORTED);
     ck_assert_msg(strstr(err.text, "': tensor 'a' is of type U8, not F32, BF16 or F16, and "
