@@ -44,4 +44,12 @@ ban "libraries never print (base/progress.h logs)" \
     traces policies sim exec
 ban "unfinished: finish it or write an issue" '\b(TODO|FIXME|XXX)\b' "${all[@]}"
 ban "a path of one person's machine" "\"/(home|root|work|Users|mnt)/" "${all[@]}"
+
+# What counts the failures of a script's checks is its last line.
+for script in tests/cli/*.sh tests/fault/*.sh; do
+    if [[ -e $script && $(tail -n 1 "$script") != finish ]]; then
+        echo "$script: without 'finish' as its last line it passes whatever its checks find"
+        rc=1
+    fi
+done
 exit "$rc"

@@ -11,7 +11,7 @@ rc=0
 
 plant() { # makes a tree that keeps every rule
     rm -rf "${tree:?}"/*
-    mkdir -p "$tree"/{base,traces,policies,sim,exec/cuda,plots}
+    mkdir -p "$tree"/{base,traces,policies,sim,exec/cuda,plots,tests/cli}
     printf 'struct a {\n    int x;\n};\n' >"$tree/base/a.h"
     printf '#include "base/a.h"\n\n#include <hdf5.h>\n' >"$tree/traces/hdf5_a.c"
     printf '#include <cuda_runtime.h>\n' >"$tree/exec/cuda/a.cu"
@@ -57,6 +57,7 @@ breaks includes traces/a.c '#include <yaml.h>\n'
 breaks includes traces/a.c '#include <omp.h>\n'
 breaks headers base/b.h 'size_t size(void);\n'
 breaks headers base/b.h '#include "base/absent.h"\n'
+breaks banned tests/cli/a.sh 'expect 0 "" true\n'
 breaks sizes base/b.c "$(printf '\\n%.0s' {1..601})"
 breaks sizes base/b.c "$(printf 'x%.0s' {1..101})\n"
 breaks sizes base/b.c "void f(void)\n{\n$(printf '    f();\\n%.0s' {1..79})}\n"
